@@ -1,0 +1,23 @@
+package poolkeeper
+
+import "time"
+
+// Kinds of a [Holder].
+const (
+	KindConn   = "conn"   // a connection taken out of the pool for its holder alone
+	KindTx     = "tx"     // an open transaction
+	KindRows   = "rows"   // a result set that has not been closed
+	KindPubSub = "pubsub" // a subscription
+	KindWatch  = "watch"  // an optimistic transaction between WATCH and EXEC
+)
+
+// Holder is somebody who has a connection right now. It is a value: nothing in it changes after it was returned.
+type Holder struct {
+	// Kind says what is held: one of the Kind constants.
+	Kind string
+	// Since is when it was taken.
+	Since time.Time
+	// Stack is where it was taken, one "function (file:line)" per line, innermost first, without the frames of
+	// poolkeeper, of the driver and of database/sql. Empty where it cannot be known or was turned off.
+	Stack string
+}

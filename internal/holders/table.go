@@ -1,0 +1,167 @@
+// Package holders knows who has a connection of a pool right now, since when, and where it was taken.
+//
+// It is on the data path: an [Entry] lives inside the connection it describes, so that holding and releasing cost a
+// short lock and, if stacks are wanted, a walk of the stack into a fixed array. Nothing is allocated; a stack becomes
+// text only when somebody asks.
+package holders
+
+import (
+	"fmt"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/poolkeeper/poolkeeper"
+)
+
+// maxFrames bounds the part of a stack that is kept. Deep ORMs put some 15 frames between the user and the pool.
+const maxFrames = 32
+
+// Entry is the record of one held connection. Its zero value is ready and not held. It must not be copied, and
+// belongs to one Table for its life.
+type Entry struct {
+	prev, next *Entry
+	held       bool
+	leaked     bool // reported by Overdue during this hold
+	kind       string
+	since      time.Time
+	frames     int
+	pcs        [maxFrames]uintptr
+}
+
+// Table lists the held entries of one pool. All methods are safe for concurrent use.
+type Table struct {
+	stacks bool
+
+	mu           sync.Mutex // guards the following and every Entry linked in
+	oldest, last *Entry
+	n            int
+}
+
+// NewTable returns an empty table; stacks says whether Hold walks the stack.
+func NewTable(stacks bool) *Table { return &Table{stacks: stacks} }
+
+// Hold records that the caller's caller now holds e. skip counts further stack frames to leave out. Holding an entry
+// that is held starts its hold anew.
+func (t *Table) Hold(e *Entry, kind string, skip int) {
+	var pcs [maxFrames]uintptr
+	frames := 0
+	if t.stacks {
+		frames = runtime.Callers(2+skip, pcs[:])
+	}
+	now := time.Now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if e.held {
+		t.unlinkLocked(e)
+	}
+	e.kind, e.since, e.leaked, e.frames = kind, now, false, frames
+	copy(e.pcs[:frames], pcs[:frames])
+	e.held = true
+	e.prev, e.next = t.last, nil
+	if t.last != nil {
+		t.last.next = e
+	} else {
+		t.oldest = e
+	}
+	t.last = e
+	t.n++
+}
+
+// Release ends a hold and returns how long it lasted. It reports false if e was not held: releasing is idempotent.
+func (t *Table) Release(e *Entry) (time.Duration, bool) {
+	now := time.Now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !e.held {
+		return 0, false
+	}
+	t.unlinkLocked(e)
+	return now.Sub(e.since), true
+}
+
+// Len returns how many entries are held.
+func (t *Table) Len() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.n
+}
+
+// List returns who holds a connection, the oldest first.
+func (t *Table) List() []poolkeeper.Holder {
+	return rendered(t.collect(func(*Entry) bool { return true }))
+}
+
+// Overdue returns the holders whose hold has lasted longer than limit at now. Each hold is returned once.
+func (t *Table) Overdue(now time.Time, limit time.Duration) []poolkeeper.Holder {
+	return rendered(t.collect(func(e *Entry) bool {
+		if e.leaked || now.Sub(e.since) <= limit {
+			return false
+		}
+		e.leaked = true
+		return true
+	}))
+}
+
+// Describe says in one line who has held a connection for longest, for use in an error:
+// "3 held, oldest conn for 41s by api.(*Handler).List (list.go:88)". At most three holders are named.
+func (t *Table) Describe(now time.Time) string {
+	list := t.List()
+	if len(list) == 0 {
+		return "none held"
+	}
+	const named = 3
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d held, oldest ", len(list))
+	for i, h := range list[:min(named, len(list))] {
+		if i > 0 {
+			b.WriteString("; then ")
+		}
+		fmt.Fprintf(&b, "%s for %s by %s", h.Kind, now.Sub(h.Since).Round(time.Millisecond), Site(h.Stack))
+	}
+	return b.String()
+}
+
+type record struct {
+	kind   string
+	since  time.Time
+	frames int
+	pcs    [maxFrames]uintptr
+}
+
+// collect copies the wanted records under the lock; turning them into text, which is slow, is left for after.
+func (t *Table) collect(want func(*Entry) bool) []record {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var out []record
+	for e := t.oldest; e != nil; e = e.next {
+		if want(e) {
+			out = append(out, record{e.kind, e.since, e.frames, e.pcs})
+		}
+	}
+	return out
+}
+
+func rendered(records []record) []poolkeeper.Holder {
+	out := make([]poolkeeper.Holder, len(records))
+	for i, r := range records {
+		out[i] = poolkeeper.Holder{Kind: r.kind, Since: r.since, Stack: render(r.pcs[:r.frames])}
+	}
+	return out
+}
+
+func (t *Table) unlinkLocked(e *Entry) {
+	if e.prev != nil {
+		e.prev.next = e.next
+	} else {
+		t.oldest = e.next
+	}
+	if e.next != nil {
+		e.next.prev = e.prev
+	} else {
+		t.last = e.prev
+	}
+	e.prev, e.next, e.held = nil, nil, false
+	t.n--
+}

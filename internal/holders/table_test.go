@@ -1,0 +1,129 @@
+package holders_test
+
+import (
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/holders"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestListIsOldestFirstAndNamesTheCaller(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tab := holders.NewTable(true)
+		var a, b, c holders.Entry
+		tab.Hold(&a, poolkeeper.KindConn, 0)
+		time.Sleep(time.Second)
+		tab.Hold(&b, poolkeeper.KindTx, 0)
+		time.Sleep(time.Second)
+		tab.Hold(&c, poolkeeper.KindRows, 0)
+
+		if d, ok := tab.Release(&b); !ok || d != time.Second {
+			t.Fatalf("Release = %v, %v; want 1s, true", d, ok)
+		}
+		if _, ok := tab.Release(&b); ok {
+			t.Fatal("a second Release of one hold reported true")
+		}
+		list := tab.List()
+		if len(list) != 2 || list[0].Kind != poolkeeper.KindConn || list[1].Kind != poolkeeper.KindRows {
+			t.Fatalf("List = %+v, want conn then rows", list)
+		}
+		if !strings.Contains(list[0].Stack, "TestListIsOldestFirstAndNamesTheCaller") {
+			t.Fatalf("stack does not name the caller:\n%s", list[0].Stack)
+		}
+		want := "2 held, oldest conn for 2s by holders_test.TestListIsOldestFirstAndNamesTheCaller.func1 (table_test.go:"
+		if got := tab.Describe(time.Now()); !strings.HasPrefix(got, want) {
+			t.Fatalf("Describe = %q, want prefix %q", got, want)
+		}
+	})
+}
+
+func TestWatchReportsEachHoldOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tab := holders.NewTable(false)
+		var mu sync.Mutex
+		var got []poolkeeper.Holder
+		w := holders.NewWatch(tab, time.Minute, func(h []poolkeeper.Holder) {
+			mu.Lock()
+			defer mu.Unlock()
+			got = append(got, h...)
+		})
+		w.Start()
+		defer w.Stop()
+		var leak, quick holders.Entry
+		tab.Hold(&leak, poolkeeper.KindConn, 0)
+		for range 20 {
+			tab.Hold(&quick, poolkeeper.KindConn, 0)
+			time.Sleep(30 * time.Second)
+			tab.Release(&quick)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if len(got) != 1 {
+			t.Fatalf("%d reports, want 1: the hold that outlasted the limit, once", len(got))
+		}
+	})
+}
+
+func TestWatchStopsWithoutStartAndTwice(*testing.T) {
+	w := holders.NewWatch(holders.NewTable(false), time.Hour, func([]poolkeeper.Holder) {})
+	w.Stop()
+	w.Start() // after Stop: must not arm a timer
+	w.Stop()
+}
+
+func TestConcurrentHoldsKeepTheListWhole(t *testing.T) {
+	tab := holders.NewTable(false)
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			var es [4]holders.Entry
+			for i := range 2000 {
+				e := &es[i%len(es)]
+				tab.Hold(e, poolkeeper.KindConn, 0)
+				if i%3 == 0 {
+					tab.List()
+				}
+				tab.Release(e)
+			}
+		})
+	}
+	wg.Wait()
+	if n := len(tab.List()); n != 0 || tab.Len() != 0 {
+		t.Fatalf("%d entries left in the list, Len %d; want 0", n, tab.Len())
+	}
+}
+
+func TestSiteShortensAStack(t *testing.T) {
+	for stack, want := range map[string]string{
+		"":        "unknown",
+		"garbage": "unknown",
+		"example.com/shop/api.(*Handler).List (/src/api/list.go:88)\nmain.main (/src/main.go:1)": "api.(*Handler).List (list.go:88)",
+	} {
+		if got := holders.Site(stack); got != want {
+			t.Errorf("Site(%q) = %q, want %q", stack, got, want)
+		}
+	}
+}
+
+func BenchmarkHoldRelease(b *testing.B) {
+	for _, stacks := range []bool{false, true} {
+		name := map[bool]string{false: "bare", true: "stacks"}[stacks]
+		b.Run(name, func(b *testing.B) {
+			tab := holders.NewTable(stacks)
+			var e holders.Entry
+			b.ReportAllocs()
+			for b.Loop() {
+				tab.Hold(&e, poolkeeper.KindConn, 0)
+				tab.Release(&e)
+			}
+		})
+	}
+}
