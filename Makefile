@@ -1,0 +1,91 @@
+# Every command of the project. `make help` lists them; `make check` is what CI runs.
+
+SHELL       := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# Modules with code. Tools are pinned in tools/, outside the library's module graph.
+MODULES := . examples
+
+# The race detector needs cgo, and so a C compiler; without one the tests run without it.
+CC_FOUND := $(shell command -v "$$(go env CC | cut -d' ' -f1)" 2>/dev/null)
+RACE     := $(if $(CC_FOUND),-race,)
+export CGO_ENABLED := $(if $(CC_FOUND),1,0)
+
+FUZZTIME  ?= 5s
+BENCHTIME ?= 1s
+
+TOOLS := bin/golangci-lint bin/gofumpt bin/gotestsum
+
+.PHONY: help test check fmt fmt-check lint vet tidy tidy-check race bench bench-smoke examples fuzz-smoke cover run clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: ## The quickstart: a small service on embedded servers
+	go run ./examples/quickstart
+
+test: bin/gotestsum ## All tests; those that need a real server are skipped, and counted, where it is missing
+	@for m in $(MODULES); do \
+		echo "== module $$m"; \
+		(cd $$m && "$(CURDIR)/bin/gotestsum" --format pkgname --hide-summary=output -- $(RACE) ./...); \
+	done
+
+check: fmt-check vet tidy-check lint race bench-smoke examples fuzz-smoke ## Everything CI runs
+
+fmt: bin/gofumpt bin/golangci-lint ## Format the code
+	bin/gofumpt -extra -l -w .
+	bin/golangci-lint fmt
+
+fmt-check: bin/gofumpt ## Fail if a file is not formatted
+	@out=$$(bin/gofumpt -extra -l .); if [ -n "$$out" ]; then echo "not formatted (make fmt):"; echo "$$out"; exit 1; fi
+
+lint: bin/golangci-lint ## The linters, in every module
+	@for m in $(MODULES); do \
+		echo "lint $$m"; \
+		(cd $$m && GOWORK=off "$(CURDIR)/bin/golangci-lint" run --config "$(CURDIR)/.golangci.yml" ./...); \
+	done
+
+vet: ## go vet, in every module
+	@for m in $(MODULES); do (cd $$m && go vet ./...); done
+
+tidy: ## go mod tidy, in every module
+	@for m in $(MODULES) tools; do (cd $$m && GOWORK=off go mod tidy); done
+
+tidy-check: ## Fail if go.mod or go.sum of a module is not tidy
+	@for m in $(MODULES) tools; do echo "tidy $$m"; (cd $$m && GOWORK=off go mod tidy -diff); done
+
+race: bin/gotestsum ## All tests under the race detector; a missing server or C compiler is a failure
+	@test -n "$(RACE)" || { echo "make race: the race detector needs a C compiler"; exit 1; }
+	@for m in $(MODULES); do \
+		echo "== module $$m"; \
+		(cd $$m && POOLKEEPER_REQUIRE_SERVERS=1 "$(CURDIR)/bin/gotestsum" --format pkgname --hide-summary=output -- -race -count=1 ./...); \
+	done
+
+bench: ## All benchmarks (BENCHTIME=1s)
+	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
+
+bench-smoke: ## Compile every benchmark and run it once
+	@for m in $(MODULES); do (cd $$m && go test -run '^$$' -bench . -benchtime 1x ./... >/dev/null); done; echo "benchmarks: each ran once"
+
+examples: ## Run the examples: those in the docs and the programs
+	go test -count=1 -run '^Example' ./...
+	cd examples && go test -count=1 ./...
+
+fuzz-smoke: ## Fuzz each target briefly (FUZZTIME=5s)
+	@for p in $$(go list ./...); do \
+		for f in $$(go test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
+			echo "fuzz $$p $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p; \
+		done; \
+	done
+
+cover: ## Coverage of the library by all its tests: coverage.out
+	go test -coverpkg=./... -coverprofile=coverage.out ./...
+	go tool cover -func=coverage.out | tail -1
+
+clean: ## Remove what was built
+	rm -rf bin coverage.out
+
+$(TOOLS): tools/go.mod
+	cd tools && GOWORK=off GOBIN="$(CURDIR)/bin" go install $$(GOWORK=off go list tool | grep "/$(notdir $@)$$")
+	@touch $@

@@ -1,0 +1,148 @@
+package poolkeeper_test
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/poolkeeper/poolkeeper"
+
+// floors are the house of docs/architecture.md, by first path element below the module. Imports go down only:
+// never up and never sideways.
+var floors = map[string]int{
+	"":           0, // the root package, below internal
+	"internal":   0,
+	"health":     1,
+	"eviction":   1,
+	"lifecycle":  2,
+	"redispool":  3,
+	"sqlpool":    3,
+	"statuspage": 4,
+	"cmd":        5,
+}
+
+type listed struct {
+	ImportPath                         string
+	Standard                           bool
+	Imports, TestImports, XTestImports []string
+}
+
+func TestImportsGoDownOnly(t *testing.T) {
+	for _, p := range list(t, "./...") {
+		for _, imported := range p.Imports {
+			if fault := forbidden(p.ImportPath, imported); fault != "" {
+				t.Errorf("%s imports %s: %s", p.ImportPath, imported, fault)
+			}
+		}
+		// Tests may look up (they assert that pools satisfy lifecycle's interfaces), but not across.
+		from := room(p.ImportPath)
+		for _, imported := range slices.Concat(p.TestImports, p.XTestImports) {
+			if to := room(imported); pool(from) && pool(to) && from != to {
+				t.Errorf("a test of %s imports %s: sibling pools do not know each other", p.ImportPath, imported)
+			}
+		}
+	}
+}
+
+func TestForbiddenKnowsUpSidewaysAndUnknown(t *testing.T) {
+	for _, c := range []struct {
+		from, to string
+		ok       bool
+	}{
+		{"/lifecycle", "/health", true},
+		{"/lifecycle/lifecycletest", "/lifecycle", true},
+		{"/sqlpool", "/eviction", true},
+		{"/internal/holders", "", true},
+		{"/internal/holders", "/internal/inflight", true},
+		{"", "/internal/holders", false},
+		{"/health", "/eviction", false},
+		{"/health", "/lifecycle", false},
+		{"/redispool", "/sqlpool", false},
+		{"/redispool", "/lifecycle", false},
+		{"/attic", "/health", false},
+	} {
+		if got := forbidden(module+c.from, module+c.to); (got == "") != c.ok {
+			t.Errorf("import of %q by %q: fault %q, want allowed = %v", c.to, c.from, got, c.ok)
+		}
+	}
+}
+
+func TestLowerFloorsCompileOnlyTheStandardLibrary(t *testing.T) {
+	for _, p := range list(t, "-deps", "./lifecycle/...", "./health", "./eviction") {
+		if !p.Standard && room(p.ImportPath) == outside {
+			t.Errorf("an importer of lifecycle, health or eviction compiles %s", p.ImportPath)
+		}
+	}
+}
+
+// forbidden says why from must not import to, or "".
+func forbidden(from, to string) string {
+	a, b := room(from), room(to)
+	if b == outside {
+		return ""
+	}
+	fa, knowA := floors[a]
+	fb, knowB := floors[b]
+	switch {
+	case !knowA || !knowB:
+		return "a package on no floor: add it to docs/architecture.md and to this test"
+	case pool(a) && b == "lifecycle":
+		return "pools satisfy lifecycle's interfaces structurally"
+	case a == b, a == "internal" && b == "":
+		return ""
+	case fb < fa:
+		return ""
+	case fb == fa:
+		return "sideways"
+	default:
+		return "up"
+	}
+}
+
+const outside = "(outside)"
+
+// room returns the first path element of one of our packages, "" for the root, outside for everything else.
+func room(path string) string {
+	if path == module {
+		return ""
+	}
+	rest, ours := strings.CutPrefix(path, module+"/")
+	if !ours {
+		return outside
+	}
+	first, _, _ := strings.Cut(rest, "/")
+	return first
+}
+
+func pool(room string) bool { return room == "redispool" || room == "sqlpool" }
+
+func list(t *testing.T, args ...string) []listed {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", append([]string{"list", "-json=ImportPath,Standard,Imports,TestImports,XTestImports"}, args...)...)
+	out, err := cmd.Output()
+	if err != nil {
+		if ee, ok := errors.AsType[*exec.ExitError](err); ok {
+			t.Fatalf("%v: %v\n%s", cmd, err, ee.Stderr)
+		}
+		t.Fatal(err)
+	}
+	var all []listed
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p listed
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+	if len(all) == 0 {
+		t.Fatal("go list found no package")
+	}
+	return all
+}
