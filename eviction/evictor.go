@@ -1,0 +1,222 @@
+package eviction
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// ErrStopped is returned by [Evictor.Start] and [Evictor.Round] after Stop.
+var ErrStopped = errors.New("eviction: stopped")
+
+// Evictor closes what a [Pool] does not need and keeps its MinIdle open. It has no goroutine: a timer wakes it at its
+// next deadline, and where there is none it sleeps until [Evictor.Wake]. All methods are safe for concurrent use.
+type Evictor struct {
+	pool   Pool
+	faults error // of the policy given to New; reported by Start
+
+	asleep atomic.Bool   // no timer is armed, and Wake is to arm one
+	turn   chan struct{} // holds a token while a round is under way, and for good once Stop has got it
+	ended  chan struct{} // closed when Stop has got the turn
+
+	mu      sync.Mutex // guards the following; never held over a call of pool
+	planner *planner   // set by Start
+	policy  Policy
+	timer   *time.Timer        // set by Start
+	base    context.Context    //nolint:containedctx // the values of Start's context, for rounds that the timer begins
+	cancel  context.CancelFunc // of the round under way
+	stopped bool
+}
+
+// New returns a stopped evictor. It does not touch the pool.
+func New(pool Pool, policy Policy) *Evictor {
+	return &Evictor{pool: pool, policy: policy, faults: policy.Validate(), turn: make(chan struct{}, 1), ended: make(chan struct{})}
+}
+
+// Start begins to work, with a first round at once in the background: it fills the pool to MinIdle. It does not
+// block. The values of ctx reach the pool, its end does not: only Stop ends the evictor. Start returns the faults of
+// the policy given to New, and ErrStopped after Stop; starting twice does nothing.
+func (e *Evictor) Start(ctx context.Context) error {
+	if e.faults != nil {
+		return e.faults
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.stopped {
+		return ErrStopped
+	}
+	if e.timer != nil {
+		return nil
+	}
+	e.planner = newPlanner(e.policy, time.Now())
+	e.base = context.WithoutCancel(ctx)
+	e.timer = time.AfterFunc(0, e.tick)
+	return nil
+}
+
+// Stop ends the evictor and waits until a round under way has returned, or ctx ends. It may be called more than once,
+// concurrently, and without Start. Its error wraps context.Cause(ctx).
+func (e *Evictor) Stop(ctx context.Context) error {
+	e.mu.Lock()
+	e.stopped = true
+	if e.timer != nil {
+		e.timer.Stop()
+	}
+	if e.cancel != nil {
+		e.cancel()
+	}
+	e.mu.Unlock()
+
+	select { // first without ctx: at rest, Stop succeeds even when ctx has ended
+	case e.turn <- struct{}{}:
+		close(e.ended)
+		return nil
+	case <-e.ended:
+		return nil
+	default:
+	}
+	select {
+	case e.turn <- struct{}{}:
+		close(e.ended)
+		return nil
+	case <-e.ended:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("eviction: stop: a sweep is still under way: %w", context.Cause(ctx))
+	}
+}
+
+// Wake tells the evictor that its pool is being used again. While the evictor is awake it costs one atomic load, so
+// that a pool may call it for every acquisition. A pool must call it after it has opened a connection (and Open counts
+// it) or found one dead, or else an evictor that has gone to sleep does not learn of it. It does not block.
+func (e *Evictor) Wake() {
+	if !e.asleep.Load() {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.stopped || !e.asleep.CompareAndSwap(true, false) {
+		return
+	}
+	e.timer.Reset(e.planner.policy.Interval)
+}
+
+// SetPolicy changes the policy from the next round on, and brings that round forward. It returns the faults of policy,
+// and changes nothing if there are any.
+func (e *Evictor) SetPolicy(policy Policy) error {
+	if err := policy.Validate(); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.policy = policy
+	if e.timer == nil || e.stopped {
+		return nil
+	}
+	e.planner.setPolicy(policy, time.Now())
+	e.asleep.Store(false)
+	e.timer.Reset(0)
+	return nil
+}
+
+// Round does one round now, in the caller's goroutine, after one that is under way: it samples demand, sweeps what is
+// due, and fills. It returns what the sweep did and the joined errors of the pool's Sweep and Fill. It is for callers
+// that cannot wait for the timer. Without Start, and after Stop, it returns ErrStopped.
+func (e *Evictor) Round(ctx context.Context) (Swept, error) {
+	select {
+	case e.turn <- struct{}{}:
+	case <-e.ended:
+		return Swept{}, ErrStopped
+	case <-ctx.Done():
+		return Swept{}, context.Cause(ctx)
+	}
+	defer func() { <-e.turn }()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if !e.begin(cancel) {
+		return Swept{}, ErrStopped
+	}
+	return e.round(ctx)
+}
+
+// tick is the timer's function: one round, and the timer set for the next. While a round that somebody asked for is
+// under way it leaves the work to that one.
+func (e *Evictor) tick() {
+	select {
+	case e.turn <- struct{}{}:
+	default:
+		e.rearm()
+		return
+	}
+	defer func() { <-e.turn }()
+	ctx, cancel := context.WithCancel(e.base)
+	defer cancel()
+	if !e.begin(cancel) {
+		return
+	}
+	_, _ = e.round(ctx) // the pool reports its own errors; here they have only set the next deadline
+	e.rearm()
+}
+
+// begin makes cancel what Stop calls. It reports false if the evictor is not running: the turn may have been waited
+// for, and Stop called meanwhile.
+func (e *Evictor) begin(cancel context.CancelFunc) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.cancel = cancel
+	return e.timer != nil && !e.stopped
+}
+
+// round needs the turn.
+func (e *Evictor) round(ctx context.Context) (Swept, error) {
+	now, open, peak := time.Now(), e.pool.Open(), e.pool.Peak()
+	e.mu.Lock()
+	todo := e.planner.plan(now, open, peak)
+	e.mu.Unlock()
+
+	var swept Swept
+	var sweepErr, fillErr error
+	if todo.sweep {
+		swept, sweepErr = e.pool.Sweep(ctx, todo.order)
+		e.mu.Lock()
+		e.planner.swept(now, swept)
+		e.mu.Unlock()
+	}
+	if todo.fill > 0 && ctx.Err() == nil {
+		_, fillErr = e.pool.Fill(ctx, todo.fill)
+		e.mu.Lock()
+		e.planner.filled(time.Now(), fillErr != nil, rand.Float64())
+		e.mu.Unlock()
+	}
+	return swept, errors.Join(sweepErr, fillErr)
+}
+
+// rearm sets the timer for the next deadline, or goes to sleep.
+func (e *Evictor) rearm() {
+	if e.rearmOrSleep(false) {
+		return
+	}
+	// A connection that was opened just now is either counted by this second look at Open, or its Wake sees asleep.
+	e.rearmOrSleep(true)
+}
+
+// rearmOrSleep reports false if it went to sleep. With onlyIfAsleep it does nothing once somebody else has woken e.
+func (e *Evictor) rearmOrSleep(onlyIfAsleep bool) bool {
+	open := e.pool.Open()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.stopped || onlyIfAsleep && !e.asleep.Load() {
+		return true
+	}
+	now := time.Now()
+	at, ok := e.planner.next(now, open)
+	if ok {
+		e.timer.Reset(at.Sub(now))
+	}
+	e.asleep.Store(!ok)
+	return ok
+}
