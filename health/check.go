@@ -1,0 +1,183 @@
+package health
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Impact says what a failed check does to the groups it belongs to.
+type Impact uint8
+
+const (
+	// Critical fails the group: readiness answers 503. It is the zero value.
+	Critical Impact = iota
+	// Degrading warns: the group still answers 200, with status "warn".
+	Degrading
+)
+
+// String returns "critical" or "degrading".
+func (i Impact) String() string {
+	if i == Degrading {
+		return "degrading"
+	}
+	return "critical"
+}
+
+// Groups that every monitor has. A check may name others; they are served at /groupz/{group}.
+const (
+	// GroupReady is readiness: may traffic be sent here. Served at /readyz.
+	GroupReady = "ready"
+	// GroupStartup is startup: has the service come up once. Served at /startupz. Kubernetes kills a container
+	// whose startup probe keeps failing, so put only into it what a restart can mend.
+	GroupStartup = "startup"
+	// GroupLive is liveness: served at /livez. It consists of heartbeats only; no check can be put into it.
+	GroupLive = "live"
+)
+
+// NoJitter, as [Check.Jitter] or [Config.Jitter], turns jitter off: a billionth of the interval.
+const NoJitter = 1e-9
+
+// maxNameLen bounds names of checks, groups and heartbeats: they are printed in every page.
+const maxNameLen = 200
+
+// Check is one thing to watch. Zero fields take the default of [Config], then the one named here.
+type Check struct {
+	// Name identifies the check in pages, logs and ?exclude=. Required, unique in its monitor, printable, at most
+	// 200 bytes; it may contain slashes ("cache/10.0.0.7:6379").
+	Name string
+
+	// Probe asks the watched thing whether it works. Required. It runs in a goroutine of its own, never twice at the
+	// same time, under a context that ends after Timeout; it should return soon after. nil is healthy, an error from
+	// [Degraded] works with a reservation, any other error is a failure, and so are a panic, runtime.Goexit and no
+	// answer in time.
+	Probe func(context.Context) error
+
+	// Impact is what a failure does to the groups. Zero: Critical.
+	Impact Impact
+
+	// Groups the check belongs to: GroupReady, GroupStartup or names of your own. Empty: GroupReady alone.
+	Groups []string
+
+	// Interval is the time between the starts of two runs. Default 10 s; at least 1 ms.
+	Interval time.Duration
+
+	// RetryInterval is the time between the starts of two runs while the check is undecided: after a failure that has
+	// not reached FailureThreshold, or a success that has not reached SuccessThreshold. It also limits how often
+	// [Registration.Observe] can bring a run forward. Default 1 s, or Interval if that is shorter; at most Interval.
+	RetryInterval time.Duration
+
+	// Timeout bounds one run. Past it the run has failed, whether or not Probe returned. Default 2 s.
+	Timeout time.Duration
+
+	// InitialDelay is the time from registration (or Start, if later) to the first run. Zero: at once, throttled.
+	InitialDelay time.Duration
+
+	// MaxAge is how old the last result may be for the verdict to count. Default 3 Intervals plus Timeout; at least
+	// Interval with its jitter plus Timeout, or the verdict would expire in ordinary life.
+	MaxAge time.Duration
+
+	// Jitter is the part of an interval, 0 to 1, by which each run is moved at random. Default 0.1; NoJitter: none.
+	Jitter float64
+
+	// FailureThreshold is how many failures in a row make a healthy check fail. Default 3. The first result ever
+	// decides alone.
+	FailureThreshold int
+
+	// SuccessThreshold is how many successes in a row make a failed check healthy. Default 1.
+	SuccessThreshold int
+
+	// TrafficCounts lets successes seen by live traffic ([Registration.Observe] with nil) stand in for runs of a
+	// healthy check. At least every fifth run is a real one. Default false: every run is real.
+	TrafficCounts bool
+
+	// DependsOn names the checks this one needs. When it fails together with one of them, pages say "caused by" and
+	// put the cause first. A name that is not registered (yet) is not an error; a cycle is cut.
+	DependsOn []string
+}
+
+// Validate reports every fault of the check at once, joined. It changes nothing; zero fields are not faults.
+func (c Check) Validate() error {
+	var errs []error
+	fault := func(format string, args ...any) {
+		errs = append(errs, fmt.Errorf("health: check %q: "+format, append([]any{c.Name}, args...)...))
+	}
+	if err := validName(c.Name); err != nil {
+		fault("name: %w", err)
+	}
+	if c.Probe == nil {
+		fault("Probe is nil")
+	}
+	if c.Impact > Degrading {
+		fault("Impact %d is neither Critical nor Degrading", c.Impact)
+	}
+	for _, g := range c.Groups {
+		if g == GroupLive {
+			fault("Groups contains %q: liveness consists of heartbeats only", g)
+		} else if err := validName(g); err != nil {
+			fault("group %q: %w", g, err)
+		}
+	}
+	t := timing{c.Interval, c.RetryInterval, c.Timeout, c.Jitter, c.FailureThreshold, c.SuccessThreshold}
+	for _, err := range t.faults() {
+		fault("%w", err)
+	}
+	if c.InitialDelay < 0 {
+		fault("InitialDelay %v is negative", c.InitialDelay)
+	}
+	if d := c.withDefaults(Config{}.withDefaults()); c.MaxAge != 0 && c.MaxAge < d.minAge() {
+		fault("MaxAge %v is less than Interval with jitter plus Timeout, %v: it would expire between two runs",
+			c.MaxAge, d.minAge())
+	}
+	return errors.Join(errs...)
+}
+
+// validName refuses what could not be printed on one line of a page or typed into a URL.
+func validName(name string) error {
+	switch {
+	case name == "":
+		return errors.New("empty")
+	case len(name) > maxNameLen:
+		return fmt.Errorf("%d bytes, at most %d are allowed", len(name), maxNameLen)
+	case !utf8.ValidString(name):
+		return errors.New("not valid UTF-8")
+	case strings.TrimSpace(name) != name:
+		return errors.New("begins or ends with white space")
+	case strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }):
+		return errors.New("contains characters that cannot be printed")
+	}
+	return nil
+}
+
+// minAge is the longest time between two results in ordinary life.
+func (c Check) minAge() time.Duration {
+	return c.Interval + time.Duration(c.Jitter*float64(c.Interval)) + c.Timeout
+}
+
+// withDefaults returns a copy in which every zero field has its default, taken from the monitor's.
+func (c Check) withDefaults(d Config) Check {
+	c.Groups = append([]string(nil), c.Groups...)
+	c.DependsOn = append([]string(nil), c.DependsOn...)
+	if len(c.Groups) == 0 {
+		c.Groups = []string{GroupReady}
+	}
+	orDefault(&c.Interval, d.Interval)
+	orDefault(&c.RetryInterval, min(d.RetryInterval, c.Interval))
+	orDefault(&c.Timeout, d.Timeout)
+	orDefault(&c.Jitter, d.Jitter)
+	orDefault(&c.FailureThreshold, d.FailureThreshold)
+	orDefault(&c.SuccessThreshold, d.SuccessThreshold)
+	orDefault(&c.MaxAge, max(3*c.Interval+c.Timeout, c.minAge()))
+	return c
+}
+
+func orDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}

@@ -1,0 +1,102 @@
+package health
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Defaults of [Config] and [Check].
+const (
+	DefaultInterval         = 10 * time.Second
+	DefaultRetryInterval    = time.Second
+	DefaultTimeout          = 2 * time.Second
+	DefaultJitter           = 0.1
+	DefaultFailureThreshold = 3
+	DefaultSuccessThreshold = 1
+	DefaultMaxConcurrent    = 32
+)
+
+// Config sets up a [Monitor]. The zero Config is ready to use.
+type Config struct {
+	// Interval is the default of [Check.Interval]. Zero: 10 s; at least 1 ms.
+	Interval time.Duration
+	// RetryInterval is the default of [Check.RetryInterval]. Zero: 1 s, or Interval if that is shorter.
+	RetryInterval time.Duration
+	// Timeout is the default of [Check.Timeout]. Zero: 2 s.
+	Timeout time.Duration
+	// Jitter is the default of [Check.Jitter], a part of the interval from 0 to 1. Zero: 0.1; NoJitter: none.
+	Jitter float64
+	// FailureThreshold is the default of [Check.FailureThreshold]. Zero: 3.
+	FailureThreshold int
+	// SuccessThreshold is the default of [Check.SuccessThreshold]. Zero: 1.
+	SuccessThreshold int
+
+	// MaxConcurrent is how many probes run at the same time; the others queue in the order they became due. Checks
+	// whose last run timed out queue apart, with as many places of their own, so that what hangs does not delay what
+	// works. Zero: 32.
+	MaxConcurrent int
+
+	// OnTransition is called for every change of a check or a group, one call at a time, in order, from a goroutine
+	// that exists only while there is something to tell. It may call anything of the monitor; while it blocks,
+	// changes are merged as with [Monitor.Watch]. Nil: nobody is told.
+	OnTransition func(Transition)
+}
+
+// Validate reports every fault at once, joined. It changes nothing; zero fields are not faults.
+func (c Config) Validate() error {
+	t := timing{c.Interval, c.RetryInterval, c.Timeout, c.Jitter, c.FailureThreshold, c.SuccessThreshold}
+	errs := t.faults()
+	if c.MaxConcurrent < 0 {
+		errs = append(errs, fmt.Errorf("MaxConcurrent %d is negative", c.MaxConcurrent))
+	}
+	for i, err := range errs {
+		errs[i] = fmt.Errorf("health: config: %w", err)
+	}
+	return errors.Join(errs...)
+}
+
+func (c Config) withDefaults() Config {
+	orDefault(&c.Interval, DefaultInterval)
+	orDefault(&c.RetryInterval, min(DefaultRetryInterval, c.Interval))
+	orDefault(&c.Timeout, DefaultTimeout)
+	orDefault(&c.Jitter, DefaultJitter)
+	orDefault(&c.FailureThreshold, DefaultFailureThreshold)
+	orDefault(&c.SuccessThreshold, DefaultSuccessThreshold)
+	orDefault(&c.MaxConcurrent, DefaultMaxConcurrent)
+	return c
+}
+
+// timing is what Config and Check have in common, and judge by the same rules.
+type timing struct {
+	interval, retry, timeout time.Duration
+	jitter                   float64
+	failures, successes      int
+}
+
+func (t timing) faults() []error {
+	var errs []error
+	fault := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if t.interval != 0 && t.interval < time.Millisecond {
+		fault("Interval %v is less than 1ms", t.interval)
+	}
+	if t.retry != 0 && t.retry < time.Millisecond {
+		fault("RetryInterval %v is less than 1ms", t.retry)
+	}
+	if t.interval > 0 && t.retry > t.interval {
+		fault("RetryInterval %v is more than Interval %v", t.retry, t.interval)
+	}
+	if t.timeout < 0 {
+		fault("Timeout %v is negative", t.timeout)
+	}
+	if !(t.jitter >= 0 && t.jitter <= 1) { // written so that NaN is a fault too
+		fault("Jitter %v is not between 0 and 1", t.jitter)
+	}
+	if t.failures < 0 {
+		fault("FailureThreshold %d is negative", t.failures)
+	}
+	if t.successes < 0 {
+		fault("SuccessThreshold %d is negative", t.successes)
+	}
+	return errs
+}

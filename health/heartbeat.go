@@ -1,0 +1,71 @@
+package health
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// Heartbeat is the only thing liveness consists of: a loop inside this process that says "I still turn". The handler
+// compares the last beat with the clock and calls nothing.
+type Heartbeat struct {
+	m      *Monitor
+	name   string
+	maxAge time.Duration
+	last   atomic.Int64 // clock of the last beat
+}
+
+// Heartbeat adds a heartbeat that counts as missed when the last beat is older than maxAge. The time of the call counts
+// as the first beat. An empty or taken name, and a maxAge that is not positive, are errors.
+//
+// Beat from the loop that could hang, never for something outside the process: a database that is down would have the
+// orchestrator restart every replica.
+func (m *Monitor) Heartbeat(name string, maxAge time.Duration) (*Heartbeat, error) {
+	if err := validName(name); err != nil {
+		return nil, fmt.Errorf("health: heartbeat %q: name: %w", name, err)
+	}
+	if maxAge <= 0 {
+		return nil, fmt.Errorf("health: heartbeat %q: maxAge %v is not positive", name, maxAge)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.addHeartbeatLocked(name, maxAge)
+}
+
+func (m *Monitor) addHeartbeatLocked(name string, maxAge time.Duration) (*Heartbeat, error) {
+	at, found := slices.BinarySearchFunc(m.heartbeats, name, byHeartbeatName)
+	if found {
+		return nil, fmt.Errorf("health: heartbeat %q: %w", name, ErrDuplicate)
+	}
+	h := &Heartbeat{m: m, name: name, maxAge: maxAge}
+	h.Beat()
+	m.heartbeats = slices.Insert(slices.Clone(m.heartbeats), at, h)
+	m.publishLocked(m.now())
+	return h, nil
+}
+
+func byHeartbeatName(h *Heartbeat, name string) int { return strings.Compare(h.name, name) }
+
+// Beat says that the loop still turns. It costs a look at the clock and one store, and blocks on nothing.
+func (h *Heartbeat) Beat() { h.last.Store(h.m.now()) }
+
+// Stop takes the heartbeat out, for a loop that ends on purpose. May be called more than once.
+func (h *Heartbeat) Stop() {
+	h.m.mu.Lock()
+	defer h.m.mu.Unlock()
+	h.m.dropHeartbeatLocked(h)
+}
+
+func (m *Monitor) dropHeartbeatLocked(h *Heartbeat) {
+	at, found := slices.BinarySearchFunc(m.heartbeats, h.name, byHeartbeatName)
+	if !found || m.heartbeats[at] != h {
+		return
+	}
+	m.heartbeats = slices.Delete(slices.Clone(m.heartbeats), at, at+1)
+	m.publishLocked(m.now())
+}
+
+// expires is the clock up to which the last beat counts.
+func (h *Heartbeat) expires() int64 { return h.last.Load() + int64(h.maxAge) }

@@ -1,0 +1,36 @@
+package health
+
+import "time"
+
+const (
+	backoffFirst = time.Second
+	backoffCap   = 30 * time.Second
+)
+
+// backoff is the pause before the next run of a failed check after n failed runs: 1 s, 2 s, 4 s … up to interval, and
+// never more than 30 s.
+func backoff(n int, interval time.Duration) time.Duration {
+	most := min(interval, backoffCap)
+	d := backoffFirst
+	for ; n > 1 && d < most; n-- {
+		d *= 2
+	}
+	return min(d, most)
+}
+
+// shorten takes up to jitter's part off d; random is between 0 and 1.
+func shorten(d time.Duration, jitter, random float64) time.Duration {
+	return d - time.Duration(jitter*random*float64(d))
+}
+
+// slotStart is the clock at which slot n of an interval begins for a check with that phase.
+func slotStart(n int64, interval time.Duration, phase float64) int64 {
+	return n*int64(interval) + int64(phase*float64(interval))
+}
+
+// slotAfter is the number of the first slot that begins after now and is not last again. Runs stay on this grid, so
+// that checks spread over the interval stay spread for ever: their jitter does not add up.
+func slotAfter(now int64, interval time.Duration, phase float64, last int64) int64 {
+	n := (now-int64(phase*float64(interval)))/int64(interval) + 1
+	return max(n, last+1)
+}

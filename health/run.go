@@ -1,0 +1,100 @@
+package health
+
+import (
+	"context"
+	"runtime/debug"
+)
+
+// run is one goroutine in a probe.
+type run struct {
+	name    string
+	lane    int
+	started int64
+	cancel  context.CancelFunc
+	overdue bool          // its verdict was given without it; what it returns is dropped. Guarded by Monitor.mu.
+	done    chan struct{} // closed when the goroutine is out of the probe
+}
+
+// probe runs r's probe once and hands in what came of it, however it ends.
+func (m *Monitor) probe(ctx context.Context, r *Registration, rn *run) {
+	defer rn.cancel()
+	res := resultOf(errGoexit) // unless the probe returns
+	defer func() {
+		if v := recover(); v != nil {
+			res = resultOf(newPanicError(v, debug.Stack()))
+		}
+		m.finish(r, rn, res)
+	}()
+	err := r.check.Probe(ctx)
+	if m.now()-rn.started >= int64(r.check.Timeout) {
+		err = &timeoutError{after: r.check.Timeout, err: err}
+	}
+	// Error texts are made here, not under the monitor's lock: an Error method is somebody's code and may hang or panic.
+	res = resultOf(err)
+}
+
+// finish takes the result of a run, unless it comes too late to count.
+func (m *Monitor) finish(r *Registration, rn *run, res result) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := m.now()
+	delete(m.sched.runs, rn)
+	close(rn.done)
+	if r.run == rn {
+		r.run = nil
+	}
+	if !rn.overdue {
+		m.sched.lanes[rn.lane].free++
+	}
+	if m.phase != running {
+		return
+	}
+	changed := false
+	switch {
+	case r.removed:
+	case rn.overdue:
+		changed = m.unhangLocked(r, now)
+	default:
+		r.slow = res.fault.Kind == KindTimeout
+		changed = m.recordLocked(r, res, now, now)
+		m.planLocked(r, now)
+	}
+	m.settleLocked(now, changed)
+}
+
+// unhangLocked lets a check run again whose last run came back too late to count.
+func (m *Monitor) unhangLocked(r *Registration, now int64) (changed bool) {
+	if r.verdict.hungSince != 0 {
+		v := *r.verdict
+		v.hungSince = 0
+		r.verdict = &v
+		changed = true
+	}
+	m.scheduleLocked(r, min(r.next, max(now, r.started+int64(r.check.RetryInterval))))
+	return changed
+}
+
+// recordLocked takes one result that was true at clock at, and reports whether the verdict changed.
+func (m *Monitor) recordLocked(r *Registration, res result, at, now int64) (changed bool) {
+	r.state = r.state.next(res.outcome, r.check.FailureThreshold, r.check.SuccessThreshold)
+	r.lastResult.Store(at)
+	r.failing.Store(r.state.status == StatusFail)
+	if res.outcome == failed && r.state.status == StatusFail {
+		r.backoff++
+	} else {
+		r.backoff = 0
+	}
+	v := *r.verdict
+	if r.state.status != v.status {
+		v.status, v.since = r.state.status, now
+	}
+	if r.state.status == statusOf(res.outcome) { // else the result did not decide, and the old reason stands
+		v.reason = res.reason
+	}
+	v.hungSince = res.hungSince
+	if v.same(r.verdict) {
+		return false
+	}
+	r.verdict = &v
+	return true
+}

@@ -1,0 +1,313 @@
+package health
+
+import (
+	"container/heap"
+	"context"
+	"math"
+	"math/rand/v2"
+	"time"
+)
+
+const (
+	// tickEvery is the longest the scheduler sleeps: it beats its own heart.
+	tickEvery = 5 * time.Second
+	// schedulerMaxAge is how long it may be silent before liveness fails.
+	schedulerMaxAge = 30 * time.Second
+	// schedulerHeart is the name of its heartbeat.
+	schedulerHeart = "health scheduler"
+	// firstPace is the time between two first runs, so that a thousand checks do not all begin in one instant.
+	firstPace = int64(100 * time.Microsecond)
+	// maxStandIns is how many runs in a row live traffic may stand in for.
+	maxStandIns = 4
+)
+
+// scheduler is one timer over one heap. It has no goroutine of its own: the timer's function looks at what is due and
+// arms the timer again. Everything in it is guarded by Monitor.mu.
+type scheduler struct {
+	timer  *time.Timer
+	armed  int64 // clock the timer is set to
+	due    dueHeap
+	lanes  [2]lane // [1] is for checks whose last run timed out
+	runs   map[*run]struct{}
+	pace   int64 // clock before which no further first run begins
+	expiry int64 // clock after which the published page has to be made again
+	heart  *Heartbeat
+	// newContext makes the context of one run.
+	newContext func(time.Duration) (context.Context, context.CancelFunc)
+	// cancel ends the contexts of all runs.
+	cancel context.CancelFunc
+}
+
+// lane bounds how many probes run at once.
+type lane struct {
+	free    int
+	waiting []*Registration // first in, first out
+}
+
+func (s *scheduler) init(maxConcurrent int) {
+	s.runs = make(map[*run]struct{})
+	s.lanes = [2]lane{{free: maxConcurrent}, {free: maxConcurrent}}
+	s.cancel = func() {}
+}
+
+func (m *Monitor) startSchedulerLocked(ctx context.Context, now int64) {
+	base, cancel := context.WithCancel(ctx)
+	m.sched.cancel = cancel
+	m.sched.newContext = func(d time.Duration) (context.Context, context.CancelFunc) {
+		return context.WithTimeout(base, d)
+	}
+	// The name cannot be taken unless somebody chose it; then theirs has to do.
+	if h, err := m.addHeartbeatLocked(schedulerHeart, schedulerMaxAge); err == nil {
+		m.sched.heart = h
+	}
+	for _, r := range m.checks {
+		m.planFirstLocked(r, now)
+	}
+	m.sched.armed = now + int64(tickEvery)
+	m.sched.timer = time.AfterFunc(tickEvery, m.tick)
+	m.armLocked(now)
+}
+
+// stopSchedulerLocked leaves nothing that would start another run.
+func (m *Monitor) stopSchedulerLocked() {
+	if m.sched.timer != nil {
+		m.sched.timer.Stop()
+	}
+	m.sched.cancel()
+	m.sched.due = nil
+	for i := range m.sched.lanes {
+		m.sched.lanes[i].waiting = nil
+	}
+	if m.sched.heart != nil {
+		m.dropHeartbeatLocked(m.sched.heart)
+	}
+}
+
+func (s *scheduler) runsInFlight() []*run {
+	left := make([]*run, 0, len(s.runs))
+	for r := range s.runs {
+		left = append(left, r)
+	}
+	return left
+}
+
+// tick is the timer's function: it attends to whatever is due.
+func (m *Monitor) tick() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.phase != running {
+		return
+	}
+	now := m.now()
+	if m.sched.heart != nil {
+		m.sched.heart.last.Store(now)
+	}
+	changed := false
+	for len(m.sched.due) > 0 && m.sched.due[0].next <= now {
+		r, _ := heap.Pop(&m.sched.due).(*Registration)
+		changed = m.attendLocked(r, now) || changed
+	}
+	m.settleLocked(now, changed)
+}
+
+// settleLocked ends every change of the schedule: it starts what can start, publishes, and arms the timer.
+func (m *Monitor) settleLocked(now int64, changed bool) {
+	m.launchLocked(now)
+	if changed || now > m.sched.expiry {
+		m.publishLocked(now)
+	}
+	m.armLocked(now)
+}
+
+// armLocked sets the timer to the next moment there is something to do.
+func (m *Monitor) armLocked(now int64) {
+	at := now + int64(tickEvery)
+	if len(m.sched.due) > 0 {
+		at = min(at, m.sched.due[0].next)
+	}
+	if m.sched.expiry < math.MaxInt64 {
+		at = min(at, m.sched.expiry+1)
+	}
+	if at < m.sched.armed || m.sched.armed <= now {
+		m.sched.armed = at
+		m.sched.timer.Reset(time.Duration(max(at-now, 0)))
+	}
+}
+
+// attendLocked does what is due for r: its run has reached its timeout, or it is time for the next one.
+func (m *Monitor) attendLocked(r *Registration, now int64) (changed bool) {
+	switch {
+	case r.run != nil && !r.run.overdue:
+		m.giveUpLocked(r)
+		r.slow = true
+		changed = m.recordLocked(r, resultOf(&timeoutError{after: r.check.Timeout}), now, now)
+		m.planLocked(r, now)
+	case r.run != nil:
+		res := resultOf(&hungError{since: m.wall(r.run.started)})
+		res.hungSince = r.run.started
+		changed = m.recordLocked(r, res, now, now)
+		m.planLocked(r, now)
+	case m.standInLocked(r, now):
+		changed = m.recordLocked(r, resultOf(nil), r.trafficFrom, now)
+		r.trafficFrom = now
+		m.planLocked(r, now)
+	default:
+		r.waiting = true
+		l := &m.sched.lanes[laneOf(r)]
+		l.waiting = append(l.waiting, r)
+	}
+	return changed
+}
+
+// giveUpLocked frees the place of a run that has not returned.
+func (m *Monitor) giveUpLocked(r *Registration) {
+	if !r.run.overdue {
+		r.run.overdue = true
+		m.sched.lanes[r.run.lane].free++
+	}
+}
+
+func laneOf(r *Registration) int {
+	if r.slow {
+		return 1
+	}
+	return 0
+}
+
+// standInLocked is whether live traffic has answered for this run.
+func (m *Monitor) standInLocked(r *Registration, now int64) bool {
+	if !r.check.TrafficCounts || r.state.status != StatusPass || r.state.undecided() || r.hastened.Load() ||
+		r.standIns >= maxStandIns || !r.traffic.Load() {
+		return false
+	}
+	// The success may be as old as the last look; the verdict must not expire before the next one.
+	if r.trafficFrom+int64(r.check.MaxAge) <= now+int64(r.check.minAge()) {
+		return false
+	}
+	r.traffic.Store(false)
+	r.standIns++
+	return true
+}
+
+// launchLocked starts the runs that wait and have a place.
+func (m *Monitor) launchLocked(now int64) {
+	for i := range m.sched.lanes {
+		l := &m.sched.lanes[i]
+		for l.free > 0 && len(l.waiting) > 0 {
+			r := l.waiting[0]
+			l.waiting[0] = nil
+			l.waiting = l.waiting[1:]
+			r.waiting = false
+			l.free--
+			m.startLocked(r, i, now)
+		}
+	}
+}
+
+func (m *Monitor) startLocked(r *Registration, lane int, now int64) {
+	ctx, cancel := m.sched.newContext(r.check.Timeout)
+	rn := &run{name: r.check.Name, lane: lane, started: now, cancel: cancel, done: make(chan struct{})}
+	m.sched.runs[rn] = struct{}{}
+	r.run, r.started, r.trafficFrom, r.standIns = rn, now, now, 0
+	r.hastened.Store(false)
+	r.traffic.Store(false)
+	m.scheduleLocked(r, now+int64(r.check.Timeout))
+	// Owner: the monitor, which has it in sched.runs. Stop signal: its context, at the timeout, at Remove and at Stop.
+	// Waiters: Remove and Stop, both as long as their caller allows.
+	go m.probe(ctx, r, rn)
+}
+
+// scheduleLocked puts r at clock at into the heap, wherever it was.
+func (m *Monitor) scheduleLocked(r *Registration, at int64) {
+	r.next = at
+	if r.index >= 0 {
+		heap.Fix(&m.sched.due, r.index)
+	} else {
+		heap.Push(&m.sched.due, r)
+	}
+}
+
+// dropLocked forgets r.
+func (s *scheduler) drop(r *Registration) {
+	if r.index >= 0 {
+		heap.Remove(&s.due, r.index)
+	}
+	for i := range s.lanes {
+		for j, w := range s.lanes[i].waiting {
+			if w == r {
+				s.lanes[i].waiting = append(s.lanes[i].waiting[:j:j], s.lanes[i].waiting[j+1:]...)
+				break
+			}
+		}
+	}
+	r.waiting = false
+}
+
+// planFirstLocked plans the first run: at once or after InitialDelay, but one by one.
+func (m *Monitor) planFirstLocked(r *Registration, now int64) {
+	m.sched.pace = max(m.sched.pace, now)
+	m.scheduleLocked(r, m.sched.pace+int64(r.check.InitialDelay))
+	m.sched.pace += firstPace
+	if m.sched.timer != nil {
+		m.armLocked(now)
+	}
+}
+
+// planLocked plans the run after a result.
+func (m *Monitor) planLocked(r *Registration, now int64) {
+	c := &r.check
+	soonest := max(now, r.started+int64(c.RetryInterval))
+	var at int64
+	switch {
+	case r.state.undecided():
+		at = soonest
+	case r.state.status == StatusFail:
+		at = now + int64(shorten(backoff(r.backoff, c.Interval), c.Jitter, rand.Float64()))
+	default:
+		r.slot = slotAfter(now, c.Interval, r.phase, r.slot)
+		at = slotStart(r.slot, c.Interval, r.phase) + int64(c.Jitter*rand.Float64()*float64(c.Interval))
+	}
+	if r.hastened.Load() {
+		at = min(at, soonest)
+	}
+	m.scheduleLocked(r, at)
+}
+
+// hasten brings the next run of r forward.
+func (m *Monitor) hasten(r *Registration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.phase != running || r.removed || r.waiting || r.run != nil || r.index < 0 {
+		return // before Start, or when the run in flight returns, planLocked sees that it is wanted
+	}
+	now := m.now()
+	if at := max(now, r.started+int64(r.check.RetryInterval)); at < r.next {
+		m.scheduleLocked(r, at)
+		m.armLocked(now)
+	}
+}
+
+// dueHeap orders registrations by next.
+type dueHeap []*Registration
+
+func (h dueHeap) Len() int           { return len(h) }
+func (h dueHeap) Less(i, j int) bool { return h[i].next < h[j].next }
+func (h dueHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].index, h[j].index = i, j
+}
+
+func (h *dueHeap) Push(x any) {
+	r, _ := x.(*Registration)
+	r.index = len(*h)
+	*h = append(*h, r)
+}
+
+func (h *dueHeap) Pop() any {
+	old := *h
+	last := old[len(old)-1]
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	last.index = -1
+	return last
+}
