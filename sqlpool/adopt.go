@@ -1,0 +1,135 @@
+package sqlpool
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/health"
+)
+
+// Adopt makes a pool of a handle that somebody else has opened: sqlmock's, or one that exists already. It does no
+// I/O. From now on the pool closes the handle.
+//
+// database/sql tells an outsider little, so that less is possible than in a pool of one's own. There are health
+// checks (on one of the handle's own connections), counts, a drain that waits and a bounded close. There is no refusal
+// of new work while draining, no explained time-out, no list of holders, no leak report, no MinIdle, no keep-alive and no cutting of sockets.
+// Fields of cfg that ask for any of these are faults, all reported at once. MaxOpen, MaxIdleTime and MaxLifetime are
+// set on the handle where they are not zero.
+func Adopt(db *sql.DB, cfg Config) (*Pool, error) {
+	err := errors.Join(cfg.Validate(), refuse("an adopted *sql.DB gives no means to it; use NewDB or NewMySQL", map[string]bool{
+		"URL": cfg.URL != "", "MinIdle": cfg.MinIdle != 0, "LifetimeJitter": cfg.LifetimeJitter != 0,
+		"KeepAlive": cfg.KeepAlive != 0, "EvictionInterval": cfg.EvictionInterval != 0,
+		"AcquireTimeout": cfg.AcquireTimeout != 0, "DialTimeout": cfg.DialTimeout != 0, "MaxDials": cfg.MaxDials != 0,
+		"LeakThreshold": cfg.LeakThreshold != 0, "LeakStacks": cfg.LeakStacks != 0, "TLS": cfg.TLS != nil,
+		"Credentials": cfg.Credentials != nil, "ConfigurePostgres": cfg.ConfigurePostgres != nil,
+		"ConfigureMySQL": cfg.ConfigureMySQL != nil,
+	}))
+	if db == nil {
+		err = errors.Join(err, errors.New("sqlpool: Adopt wants a *sql.DB, and got nil"))
+	}
+	if err != nil {
+		return nil, err
+	}
+	if cfg.MaxOpen > 0 {
+		db.SetMaxOpenConns(cfg.MaxOpen)
+		db.SetMaxIdleConns(cfg.MaxOpen) // the default of 2 churns
+	}
+	if cfg.MaxIdleTime != 0 {
+		db.SetConnMaxIdleTime(cfg.MaxIdleTime)
+	}
+	if cfg.MaxLifetime != 0 {
+		db.SetConnMaxLifetime(cfg.MaxLifetime)
+	}
+	given := cfg
+	cfg = cfg.withDefaults("db")
+	cfg.LeakThreshold = 0
+	c := newCore(cfg, "db")
+	c.back = &adopted{db: db, query: cfg.CheckQuery}
+	return &Pool{c: c, db: db, settings: func() []slog.Attr {
+		return []slog.Attr{
+			slog.String("kind", "adopted"),
+			slog.Int("max_open", db.Stats().MaxOpenConnections),
+			durationAttr("max_idle_time", max(given.MaxIdleTime, 0)),
+			durationAttr("max_lifetime", max(given.MaxLifetime, 0)),
+			slog.String("start", given.Start.String()),
+			slog.Bool("cuts_sockets", false),
+		}
+	}}, nil
+}
+
+// adopted works on a *sql.DB from outside.
+type adopted struct {
+	db    *sql.DB
+	query string
+}
+
+// check takes one of the handle's connections. If all are in use it waits for one; that none comes in time is a
+// reservation about the pool, and not the server's fault.
+func (a *adopted) check(ctx context.Context) error {
+	var err error
+	if a.query == "" {
+		err = a.db.PingContext(ctx)
+	} else {
+		_, err = a.db.ExecContext(ctx, a.query)
+	}
+	if s := a.db.Stats(); err != nil && ctx.Err() != nil && s.MaxOpenConnections > 0 && s.InUse >= s.MaxOpenConnections {
+		return health.Degraded(fmt.Errorf("all %d connections are in use, and an adopted pool has none to check with: %w", s.InUse, err))
+	}
+	return err
+}
+
+func (a *adopted) stats(out *poolkeeper.Stats) {
+	s := a.db.Stats()
+	out.Max, out.Open, out.InUse, out.Idle = s.MaxOpenConnections, s.OpenConnections, s.InUse, s.Idle
+	out.WaitCount, out.WaitDuration = uint64(max(s.WaitCount, 0)), s.WaitDuration
+	for reason, n := range map[string]int64{
+		poolkeeper.EvictedIdle: s.MaxIdleClosed + s.MaxIdleTimeClosed, poolkeeper.EvictedLifetime: s.MaxLifetimeClosed,
+	} {
+		if n > 0 && out.Evicted != nil {
+			out.Evicted[reason] = uint64(n)
+		}
+	}
+}
+
+// settle has nothing to wait on but the count.
+func (a *adopted) settle(ctx context.Context) error {
+	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
+		n := a.db.Stats().InUse
+		if n == 0 {
+			return nil
+		}
+		t := time.NewTimer(pause)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return fmt.Errorf("%d still in use: %w", n, context.Cause(ctx))
+		}
+	}
+}
+
+func (a *adopted) close(ctx context.Context) error {
+	done := make(chan error, 1)
+	// Owner: Stop. It ends when the driver has closed the idle connections; Stop waits for it until ctx ends.
+	go func() { done <- a.db.Close() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		t := time.NewTimer(cutGrace)
+		defer t.Stop()
+		select { // at rest it takes no time, even if ctx has ended before
+		case err := <-done:
+			return err
+		case <-t.C:
+			return fmt.Errorf("connections are still being closed: %w", context.Cause(ctx))
+		}
+	}
+}
+
+func (a *adopted) cut() (cut, left int) { return 0, a.db.Stats().InUse }

@@ -1,0 +1,119 @@
+package sqlpool
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/poolkeeper/poolkeeper"
+)
+
+// driverBackend works on a store and the *sql.DB above it.
+type driverBackend struct {
+	store *store
+	probe *checkConn[*native]
+}
+
+func (b *driverBackend) check(ctx context.Context) error { return b.probe.check(ctx) }
+
+func (b *driverBackend) stats(out *poolkeeper.Stats) { b.store.stats(out) }
+
+func (b *driverBackend) settle(ctx context.Context) error { return b.store.core.gate.Wait(ctx) }
+
+func (b *driverBackend) dialCheck(ctx context.Context) (*native, error) {
+	return b.store.connectWithin(ctx)
+}
+
+// ask is one check of a connection that is the check's own.
+func (b *driverBackend) ask(ctx context.Context, n *native) error {
+	if q := b.store.core.cfg.CheckQuery; q != "" {
+		return n.run(ctx, q)
+	}
+	if n.pinger != nil {
+		return n.pinger.Ping(ctx)
+	}
+	return nil
+}
+
+func (b *driverBackend) hangUpCheck(n *native) { _ = b.store.hangUp(n) }
+
+// run executes a query of the pool's own, for its success alone.
+func (n *native) run(ctx context.Context, query string) error {
+	if n.execer != nil {
+		if _, err := n.execer.ExecContext(ctx, query, nil); !errors.Is(err, driver.ErrSkip) {
+			return err
+		}
+	}
+	stmt, err := n.prepare(ctx, n.conn, query)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = stmt.Close() }()
+	if s, ok := stmt.(driver.StmtExecContext); ok {
+		_, err = s.ExecContext(ctx, nil)
+		return err
+	}
+	_, err = stmt.Exec(nil) //nolint:staticcheck // old drivers have only this one
+	return err
+}
+
+// close closes the *sql.DB, which closes the idle connections and shuts the store, and waits for what that set off.
+func (b *driverBackend) close(ctx context.Context) error {
+	done := make(chan error, 1)
+	// Owner: Stop. It ends when the driver has closed the idle connections; Stop waits for it until ctx ends, and
+	// hangUpLimit per connection bounds it.
+	go func() {
+		err := b.store.db.Close()
+		b.store.dials.Wait()
+		done <- err
+	}()
+	probe := b.probe.close(ctx)
+	select {
+	case err := <-done:
+		return errors.Join(err, probe)
+	case <-ctx.Done():
+		t := time.NewTimer(cutGrace)
+		defer t.Stop()
+		select { // at rest it takes no time, even if ctx has ended before
+		case err := <-done:
+			return errors.Join(err, probe)
+		case <-t.C:
+			return errors.Join(fmt.Errorf("connections are still being closed: %w", context.Cause(ctx)), probe)
+		}
+	}
+}
+
+// reach says whether sockets can be cut, for Settings.
+func (b *driverBackend) reach() bool { return b.store.core.kind == "mysql" }
+
+func (b *driverBackend) cut() (cut, left int) {
+	s := b.store
+	s.mu.Lock()
+	all := make([]*native, 0, len(s.all))
+	for n := range s.all {
+		all = append(all, n)
+	}
+	s.mu.Unlock()
+	for _, n := range all {
+		if n.sock == nil {
+			left++
+			continue
+		}
+		_ = n.sock.Close() // unblocks whoever reads or writes
+		cut++
+	}
+	return cut, left
+}
+
+// handleClosed runs when the *sql.DB has been closed, by Stop or by somebody else.
+func (s *store) handleClosed() error {
+	ctx, cancel := context.WithTimeout(context.Background(), hangUpLimit) //nolint:forbidigo // DB.Close has no context
+	defer cancel()
+	err := s.core.handleClosed(ctx)
+	if b, ok := s.core.back.(*driverBackend); ok {
+		err = errors.Join(err, b.probe.close(ctx))
+	}
+	return err
+}

@@ -1,0 +1,93 @@
+package sqlpool
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/poolkeeper/poolkeeper"
+)
+
+// check asks the server for a sign of life. Before Start it may be asked too.
+func (c *core) check(ctx context.Context) error {
+	c.mu.Lock()
+	name, over := c.name, c.phase >= phaseStopping
+	c.mu.Unlock()
+	if over {
+		return fmt.Errorf("sqlpool: check %q: %w", name, poolkeeper.ErrClosed)
+	}
+	if err := c.back.check(ctx); err != nil {
+		return fmt.Errorf("sqlpool: check %q: %w", name, asFault(err))
+	}
+	return nil
+}
+
+// checkConn is the connection that only checks use: a pool whose callers hold every connection is busy, not broken.
+// It is dialled at the first check and kept. T is the driver's connection.
+type checkConn[T any] struct {
+	dial   func(ctx context.Context) (T, error)
+	probe  func(ctx context.Context, conn T) error
+	hangUp func(conn T)
+
+	turn chan struct{} // holds a token while a check is under way; guards the following
+	conn *T
+	done bool
+}
+
+func newCheckConn[T any](dial func(context.Context) (T, error), probe func(context.Context, T) error, hangUp func(T)) *checkConn[T] {
+	return &checkConn[T]{dial: dial, probe: probe, hangUp: hangUp, turn: make(chan struct{}, 1)}
+}
+
+// check probes. A connection kept from an earlier check may have been closed by the server meanwhile, so only the
+// failure of a fresh one counts.
+func (k *checkConn[T]) check(ctx context.Context) error {
+	select {
+	case k.turn <- struct{}{}:
+	case <-ctx.Done():
+		return fmt.Errorf("another check is still under way: %w", context.Cause(ctx))
+	}
+	defer func() { <-k.turn }()
+	if k.done {
+		return poolkeeper.ErrClosed
+	}
+	if k.conn != nil {
+		if err := k.probe(ctx, *k.conn); err == nil {
+			return nil
+		}
+		k.drop()
+	}
+	conn, err := k.dial(ctx)
+	if err != nil {
+		return err
+	}
+	k.conn = &conn
+	if err := k.probe(ctx, conn); err != nil {
+		k.drop()
+		return err
+	}
+	return nil
+}
+
+func (k *checkConn[T]) drop() {
+	conn := *k.conn
+	k.conn = nil
+	k.hangUp(conn)
+}
+
+// close waits for a check under way and hangs up, for good.
+func (k *checkConn[T]) close(ctx context.Context) error {
+	select { // first without ctx: at rest it succeeds even when ctx has ended
+	case k.turn <- struct{}{}:
+	default:
+		select {
+		case k.turn <- struct{}{}:
+		case <-ctx.Done():
+			return fmt.Errorf("a check is still under way: %w", context.Cause(ctx))
+		}
+	}
+	defer func() { <-k.turn }()
+	k.done = true
+	if k.conn != nil {
+		k.drop()
+	}
+	return nil
+}

@@ -1,0 +1,151 @@
+package sqlpool
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"io"
+	"net"
+	"strings"
+
+	"github.com/go-sql-driver/mysql"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/poolkeeper/poolkeeper/health"
+)
+
+// Classify says what kind of failure err is, and what to look at first: PostgreSQL by SQLSTATE, MySQL and MariaDB by
+// number, the pool's own errors, and what health.Classify knows. nil is health.KindNone.
+func Classify(err error) health.Fault {
+	if err == nil {
+		return health.Fault{}
+	}
+	if errors.Is(err, ErrAcquireTimeout) {
+		return health.FaultOf(health.KindPoolExhausted)
+	}
+	if isClosedPgxPool(err) {
+		return health.FaultOf(health.KindDraining)
+	}
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return ofSQLState(e.Code)
+	}
+	if e, ok := errors.AsType[*mysql.MySQLError](err); ok {
+		return ofMySQLNumber(e.Number)
+	}
+	if errors.Is(err, mysql.ErrInvalidConn) || errors.Is(err, driver.ErrBadConn) {
+		return health.FaultOf(health.KindReset)
+	}
+	return health.Classify(err)
+}
+
+// isClosedPgxPool recognizes pgxpool's error after Close by its text: the sentinel is puddle's, which pgx neither
+// exports nor wraps.
+func isClosedPgxPool(err error) bool { return err != nil && err.Error() == "closed pool" }
+
+// fault is an error that answers health.Classify.
+type fault struct{ error }
+
+func (f fault) Unwrap() error { return f.error }
+
+// HealthFault makes health.Classify know the driver's error.
+func (f fault) HealthFault() health.Fault { return Classify(f.error) }
+
+// asFault wraps a driver's error. Its text and errors.Is and errors.As stay the same.
+func asFault(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fault{err}
+}
+
+// HealthFault makes health.Classify tell an exhausted pool from a slow server.
+func (e *AcquireError) HealthFault() health.Fault {
+	if isTimeout(e.Err) {
+		return health.FaultOf(health.KindPoolExhausted)
+	}
+	return health.Classify(e.Err)
+}
+
+// ofSQLState follows PostgreSQL's documentation, Appendix A.
+func ofSQLState(code string) health.Fault {
+	switch code {
+	case "57P01", "57P02": // admin_shutdown, crash_shutdown
+		return health.FaultOf(health.KindShuttingDown)
+	case "57P03": // cannot_connect_now
+		return health.FaultOf(health.KindStarting)
+	case "57P05": // idle_session_timeout
+		return health.FaultOf(health.KindReset)
+	case "57014": // query_canceled
+		return health.FaultOf(health.KindCanceled)
+	case "53300": // too_many_connections
+		return health.FaultOf(health.KindTooManyConnections)
+	case "25006": // read_only_sql_transaction
+		return health.FaultOf(health.KindReadOnly)
+	case "3D000": // invalid_catalog_name
+		return health.FaultOf(health.KindNotFound)
+	case "42501": // insufficient_privilege
+		return health.FaultOf(health.KindAuthorization)
+	}
+	switch {
+	case strings.HasPrefix(code, "28"): // invalid authorization specification
+		return health.FaultOf(health.KindAuthentication)
+	case strings.HasPrefix(code, "53"), strings.HasPrefix(code, "58"): // insufficient resources, system error
+		return health.FaultOf(health.KindResources)
+	case strings.HasPrefix(code, "08"): // connection exception
+		if code == "08P01" {
+			return health.FaultOf(health.KindProtocol)
+		}
+		return health.FaultOf(health.KindReset)
+	default:
+		return health.FaultOf(health.KindUnknown)
+	}
+}
+
+// ofMySQLNumber follows the server error references of MySQL 8 and MariaDB.
+func ofMySQLNumber(number uint16) health.Fault {
+	switch number {
+	case 1040, 1203, 1226: // too many connections: the server's, the user's, the resource limit's
+		return health.FaultOf(health.KindTooManyConnections)
+	case 1045, 1698, 1251, 1862, 3118: // access denied, wrong protocol, expired password, locked account
+		return health.FaultOf(health.KindAuthentication)
+	case 1044, 1142, 1227: // to the database, to the table, missing privilege
+		return health.FaultOf(health.KindAuthorization)
+	case 1049: // unknown database
+		return health.FaultOf(health.KindNotFound)
+	case 1053: // shutdown in progress
+		return health.FaultOf(health.KindShuttingDown)
+	case 1290, 1792, 1836: // read-only server, transaction, mode
+		return health.FaultOf(health.KindReadOnly)
+	case 1021, 1037, 1038, 1041, 1135: // disk, memory, sort memory, memory, threads
+		return health.FaultOf(health.KindResources)
+	case 1129, 1130: // host blocked, host not allowed
+		return health.FaultOf(health.KindAuthorization)
+	case 1317: // query interrupted
+		return health.FaultOf(health.KindCanceled)
+	case 1927, 4031: // connection killed (MariaDB), disconnected for inactivity (MySQL)
+		return health.FaultOf(health.KindReset)
+	default:
+		return health.FaultOf(health.KindUnknown)
+	}
+}
+
+// connectionLevel says whether an error of traffic tells something about the server, or the way there.
+func connectionLevel(err error) bool {
+	if errors.Is(err, context.Canceled) {
+		return false
+	}
+	if errors.Is(err, driver.ErrBadConn) || errors.Is(err, mysql.ErrInvalidConn) || errors.Is(err, context.DeadlineExceeded) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return true
+	}
+	if _, ok := errors.AsType[net.Error](err); ok {
+		return true
+	}
+	switch Classify(err).Kind {
+	case health.KindShuttingDown, health.KindStarting, health.KindTooManyConnections, health.KindReadOnly, health.KindReset,
+		health.KindRefused, health.KindUnreachable:
+		return true
+	default:
+		return false
+	}
+}

@@ -1,0 +1,275 @@
+package sqlpool
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// Off turns off a limit that is on by default. It is accepted where a field's comment says so.
+const Off time.Duration = -1
+
+// NoJitter is a LifetimeJitter of practically nothing; 0 means the default.
+const NoJitter = 1e-12
+
+// StartPolicy says what Start does while the server cannot be reached.
+type StartPolicy int
+
+// Start policies.
+const (
+	// FailFast makes Start fail when the first attempt to reach the server fails. It is the default.
+	FailFast StartPolicy = iota
+	// WaitForServer makes Start try again, after 1 s and then doubling to 30 s with jitter, until its context ends.
+	WaitForServer
+	// StartDegraded makes Start succeed after one failed attempt. Check goes on failing until the server is there.
+	StartDegraded
+)
+
+// String returns the name of the constant.
+func (p StartPolicy) String() string {
+	switch p {
+	case FailFast:
+		return "FailFast"
+	case WaitForServer:
+		return "WaitForServer"
+	case StartDegraded:
+		return "StartDegraded"
+	default:
+		return fmt.Sprintf("StartPolicy(%d)", int(p))
+	}
+}
+
+// Defaults of Config.
+const (
+	DefaultMaxOpen        = 10
+	DefaultMaxIdleTime    = 5 * time.Minute
+	DefaultMaxLifetime    = 30 * time.Minute
+	DefaultLifetimeJitter = 0.1
+	DefaultKeepAlive      = 2 * time.Minute
+	DefaultAcquireTimeout = 5 * time.Second
+	DefaultDialTimeout    = 5 * time.Second
+	DefaultLeakThreshold  = 5 * time.Minute
+	DefaultMaxDials       = 4
+)
+
+// Config configures a pool. It is passed by value; the zero value of each field means its default. Off (a constant)
+// is accepted where a comment says so. Which constructor understands which field is said where it is not all of them;
+// a field that a constructor cannot honour is a fault that it reports, not one it ignores.
+type Config struct {
+	// Name is the pool's name in logs, errors and metrics until SetName gives another; a Registry does. Default: the
+	// kind of the pool, "postgres", "mysql" or "db".
+	Name string
+
+	// URL says where the server is. NewPostgres takes what pgx takes: a postgres:// URL or "host=… user=…", with
+	// PGHOST and its kin, .pgpass and service files; pool_max_conns and the other pool_ parameters stand in for
+	// fields of Config that are zero. NewMySQL takes a mysql:// URL or the DSN of go-sql-driver/mysql. NewDB and
+	// Adopt refuse it: they are given the driver. It is never printed.
+	URL string
+
+	// MaxOpen is the most connections open at once, in use and idle. The health check has one more of its own.
+	// Default: DefaultMaxOpen. Adopt: 0 leaves the handle's own limit. Bounds: not negative, not above 65,535.
+	MaxOpen int
+
+	// MinIdle is how many idle connections are kept ready beside those in use, within MaxOpen. Default: 0, none.
+	// Bounds: 0 to MaxOpen. Adopt refuses it.
+	MinIdle int
+
+	// MaxIdleTime is how long the pool may hold more connections than its traffic needs before the surplus is closed.
+	// Default: DefaultMaxIdleTime, below the 350 s after which AWS' network load balancers forget a connection.
+	// Off: never. Adopt: 0 leaves the handle as it is.
+	MaxIdleTime time.Duration
+
+	// MaxLifetime is how long a connection may live; one in use is closed when it comes back. Choose it below the
+	// server's own limits (wait_timeout, a proxy's). Default: DefaultMaxLifetime. Off: no limit.
+	// Adopt: 0 leaves the handle as it is.
+	MaxLifetime time.Duration
+
+	// LifetimeJitter is the part of MaxLifetime, from 0 to 1, by which lifetimes differ at random, so that connections
+	// opened together do not expire together: each lives between MaxLifetime × (1 − LifetimeJitter) and MaxLifetime.
+	// Default: DefaultLifetimeJitter; NoJitter for none. Adopt refuses it.
+	LifetimeJitter float64
+
+	// KeepAlive is the silence after which an idle connection is pinged, so that neither server nor network forget
+	// it. Default: DefaultKeepAlive. Off: never. A driver without Ping is never pinged. Adopt refuses it.
+	KeepAlive time.Duration
+
+	// EvictionInterval is how often demand is sampled and idle connections are looked through. Default: a tenth of
+	// MaxIdleTime, at least 10 ms and at most 30 s. Adopt refuses it.
+	EvictionInterval time.Duration
+
+	// AcquireTimeout is the most a caller waits for a connection, however long its own context lasts; the error then
+	// says who holds the others (see AcquireError). Default: DefaultAcquireTimeout. Off: the caller's context alone
+	// decides. Adopt refuses it: only the handle's own waiting is possible there.
+	AcquireTimeout time.Duration
+
+	// DialTimeout bounds opening one connection, authentication included. Default: DefaultDialTimeout. It cannot be
+	// turned off. Adopt refuses it.
+	DialTimeout time.Duration
+
+	// MaxDials is how many connections may be being opened at once, so that a burst, or the end of an outage, is not
+	// a storm of logins. Callers do not wait for a dial of their own: the first connection that is ready, new or
+	// returned, goes to the first in the queue. Default: DefaultMaxDials. Bounds: 1 to MaxOpen; larger values mean
+	// MaxOpen. Adopt refuses it.
+	MaxDials int
+
+	// LeakThreshold is how long a connection may be held before its holder is reported, once, with where it was
+	// taken. Default: DefaultLeakThreshold. Off: never. Adopt refuses it.
+	LeakThreshold time.Duration
+
+	// LeakStacks says whether the caller's stack is kept for each connection in use, which costs some 2 µs per
+	// acquisition. Without it holders are listed with kind and age only. Default: StacksOn. Adopt refuses it.
+	LeakStacks Stacks
+
+	// Start says what Start does while the server cannot be reached. Default: FailFast.
+	Start StartPolicy
+
+	// TLS is used for every connection, in place of what URL says about TLS. Default: nil, what URL says. It is
+	// cloned. NewPostgres and NewMySQL only.
+	TLS *tls.Config
+
+	// Credentials is asked for user and password before each connection is opened, under DialTimeout, in place of
+	// what URL says. An empty user keeps that of URL. It must be safe for concurrent use. Default: nil.
+	// NewPostgres and NewMySQL only.
+	Credentials func(ctx context.Context) (user, password string, err error)
+
+	// CheckQuery is what Check runs on its connection. Default: empty, a ping, or for a driver without Ping only
+	// that a connection can be opened. Adopt, which has no connection of its own to check with, runs it on one of
+	// the handle's.
+	CheckQuery string
+
+	// ConfigurePostgres changes pgx's own configuration before the pool is made: type registration in AfterConnect,
+	// a tracer, fallbacks. What it sets is kept and works beside what the pool adds; sizes and times are Config's
+	// and are overwritten. Default: nil. NewPostgres only.
+	ConfigurePostgres func(*pgxpool.Config) error
+
+	// ConfigureMySQL changes the driver's own configuration before the pool is made. A DialFunc it sets is kept.
+	// Default: nil. NewMySQL only.
+	ConfigureMySQL func(*mysql.Config) error
+
+	// Logger gets leaks, failed dials in the background, and what Stop had to force. Default: slog.Default().
+	Logger *slog.Logger
+}
+
+// Stacks says whether the stacks of holders are kept.
+type Stacks int
+
+// Values of Stacks.
+const (
+	StacksDefault Stacks = iota // StacksOn
+	StacksOn
+	StacksOff
+)
+
+// maxMaxOpen is far beyond what any server grants; it catches a typing error.
+const maxMaxOpen = 65_535
+
+// Validate returns every fault of c that does not depend on the constructor, joined, or nil. It changes nothing. The
+// constructors call it.
+func (c Config) Validate() error {
+	var errs []error
+	fault := func(format string, args ...any) { errs = append(errs, fmt.Errorf("sqlpool: "+format, args...)) }
+
+	if c.MaxOpen < 0 || c.MaxOpen > maxMaxOpen {
+		fault("MaxOpen is %d; it must be 0 (the default) to %d", c.MaxOpen, maxMaxOpen)
+	}
+	if limit := c.maxOpenOrDefault(); c.MinIdle < 0 || c.MinIdle > limit && limit > 0 {
+		fault("MinIdle is %d; it must be 0 to MaxOpen, %d", c.MinIdle, limit)
+	}
+	if c.MaxDials < 0 {
+		fault("MaxDials is %d; it must not be negative", c.MaxDials)
+	}
+	if !(c.LifetimeJitter >= 0 && c.LifetimeJitter <= 1) { // written so that NaN is refused too
+		fault("LifetimeJitter is %v; it must be 0 to 1", c.LifetimeJitter)
+	}
+	for _, d := range []struct {
+		name  string
+		value time.Duration
+	}{
+		{"MaxIdleTime", c.MaxIdleTime},
+		{"MaxLifetime", c.MaxLifetime},
+		{"KeepAlive", c.KeepAlive},
+		{"AcquireTimeout", c.AcquireTimeout},
+		{"LeakThreshold", c.LeakThreshold},
+	} {
+		if d.value < 0 && d.value != Off {
+			fault("%s is %s; it must be positive, 0 (the default) or Off", d.name, d.value)
+		}
+	}
+	if c.EvictionInterval < 0 {
+		fault("EvictionInterval is %s; it must not be negative", c.EvictionInterval)
+	}
+	if c.DialTimeout < 0 {
+		fault("DialTimeout is %s; it must not be negative, and cannot be off", c.DialTimeout)
+	}
+	if c.Start < FailFast || c.Start > StartDegraded {
+		fault("Start is %s; it must be FailFast, WaitForServer or StartDegraded", c.Start)
+	}
+	if c.LeakStacks < StacksDefault || c.LeakStacks > StacksOff {
+		fault("LeakStacks is %d; it must be StacksDefault, StacksOn or StacksOff", c.LeakStacks)
+	}
+	return errors.Join(errs...)
+}
+
+func (c Config) maxOpenOrDefault() int {
+	if c.MaxOpen == 0 {
+		return DefaultMaxOpen
+	}
+	return c.MaxOpen
+}
+
+// withDefaults returns c with every zero field that has a default filled in, and Off turned into the zero that the
+// rest of the package understands as off.
+func (c Config) withDefaults(kind string) Config {
+	if c.Name == "" {
+		c.Name = kind
+	}
+	c.MaxOpen = c.maxOpenOrDefault()
+	c.MaxIdleTime = timeOr(c.MaxIdleTime, DefaultMaxIdleTime)
+	c.MaxLifetime = timeOr(c.MaxLifetime, DefaultMaxLifetime)
+	c.KeepAlive = timeOr(c.KeepAlive, DefaultKeepAlive)
+	c.AcquireTimeout = timeOr(c.AcquireTimeout, DefaultAcquireTimeout)
+	c.DialTimeout = timeOr(c.DialTimeout, DefaultDialTimeout)
+	c.LeakThreshold = timeOr(c.LeakThreshold, DefaultLeakThreshold)
+	if c.LifetimeJitter == 0 {
+		c.LifetimeJitter = DefaultLifetimeJitter
+	}
+	if c.MaxDials == 0 {
+		c.MaxDials = DefaultMaxDials
+	}
+	c.MaxDials = min(c.MaxDials, c.MaxOpen)
+	if c.LeakStacks == StacksDefault {
+		c.LeakStacks = StacksOn
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return c
+}
+
+func timeOr(d, otherwise time.Duration) time.Duration {
+	switch d {
+	case 0:
+		return otherwise
+	case Off:
+		return 0
+	default:
+		return d
+	}
+}
+
+// refuse returns a fault for each of the named fields that is set. why ends the sentence.
+func refuse(why string, set map[string]bool) error {
+	var errs []error
+	for _, name := range sortedKeys(set) {
+		if set[name] {
+			errs = append(errs, fmt.Errorf("sqlpool: %s is set, but %s", name, why))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,179 @@
+package sqlpool
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+)
+
+// conn is what database/sql holds in place of the driver's connection. It sees each checkout (Connect or
+// ResetSession) and each check-in (IsValid or Close).
+//
+//	         Connect                        IsValid: true
+//	store ──────────────▶ in use ◀──────────────────────────▶ idle ──sweep──▶ swept
+//	  ▲                      │        ResetSession              │               │
+//	  └──── handed over ── leaving ◀────────── Close ───────────┴───────────────┘
+//
+// database/sql never uses one connection concurrently, except that Stmt.Close may run on an idle one.
+type conn struct {
+	s *store
+	n *native
+
+	dead bool // the driver gave it up, or must not get it back; owned by whoever holds the connection
+
+	// guarded by s.mu
+	state  connState
+	hand   bool   // Close passes n on to the first waiter
+	reason string // why Close is to close n: one of poolkeeper's Evicted constants
+}
+
+type connState int
+
+const (
+	stateInUse   connState = iota
+	stateIdle              // in database/sql's free list, or on its way there
+	stateSwept             // taken out by the evictor
+	stateLeaving           // refused at check-in or checkout; Close follows
+	stateClosed
+)
+
+func (c *conn) base() *conn { return c }
+
+// ResetSession is a checkout. database/sql heeds no error of it but ErrBadConn, and then asks another connection and
+// at last Connect, which can tell the caller why.
+func (c *conn) ResetSession(ctx context.Context) error {
+	if _, ok := ctx.(*sweepContext); ok {
+		return c.s.checkOutForSweep(c)
+	}
+	if !c.s.checkOut(c) {
+		return driver.ErrBadConn
+	}
+	if c.n.resetter != nil {
+		if err := c.n.resetter.ResetSession(ctx); err != nil {
+			if errors.Is(err, driver.ErrBadConn) {
+				c.dead = true
+			}
+			return err
+		}
+	}
+	c.s.core.acquired(&c.n.entry, 0)
+	return nil
+}
+
+// IsValid is a check-in.
+func (c *conn) IsValid() bool {
+	ok := !c.dead && (c.n.validator == nil || c.n.validator.IsValid())
+	return c.s.checkIn(c, ok)
+}
+
+// Close follows a refused check-in, or comes instead of one after ErrBadConn, or ends an idle connection.
+func (c *conn) Close() error { return c.s.closeConn(c) }
+
+// Ping without a Pinger is what it is in database/sql: nil.
+func (c *conn) Ping(ctx context.Context) error {
+	if c.n.pinger == nil {
+		return nil
+	}
+	err := c.n.pinger.Ping(ctx)
+	c.after(err)
+	return err
+}
+
+func (c *conn) Prepare(query string) (driver.Stmt, error) { return c.n.conn.Prepare(query) }
+
+// PrepareContext returns the driver's own statement.
+func (c *conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
+	stmt, err := c.n.prepare(ctx, c.n.conn, query)
+	c.after(err)
+	return stmt, err
+}
+
+// Begin is never called by database/sql, because there is BeginTx.
+func (c *conn) Begin() (driver.Tx, error) {
+	return c.n.conn.Begin() //nolint:staticcheck // part of driver.Conn
+}
+
+// BeginTx returns the driver's own transaction, but for one case. Since the wrapper has both SessionResetter and
+// Validator, database/sql returns a connection to the pool after a transaction was rolled back by its context. Where
+// the driver lacks either, it must be closed instead, as it would be without the wrapper.
+func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
+	tx, err := c.n.begin(ctx, c.n.conn, opts)
+	c.after(err)
+	if err == nil && (c.n.resetter == nil || c.n.validator == nil) {
+		return &discardingTx{Tx: tx, ctx: ctx, conn: c}, nil
+	}
+	return tx, err
+}
+
+func (c *conn) CheckNamedValue(v *driver.NamedValue) error { return c.n.check(v) }
+
+func (c *conn) query(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	rows, err := c.n.query(ctx, query, args)
+	c.after(err)
+	return rows, err
+}
+
+func (c *conn) exec(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	res, err := c.n.exec(ctx, query, args)
+	c.after(err)
+	return res, err
+}
+
+// after looks at how an operation ended.
+func (c *conn) after(err error) {
+	if err != nil && err != driver.ErrSkip { //nolint:errorlint // ErrSkip is compared, never wrapped
+		c.s.failed(err)
+	}
+}
+
+// discardingTx condemns its connection when its context rolls it back.
+type discardingTx struct {
+	driver.Tx
+	ctx  context.Context //nolint:containedctx // the transaction's own, as in database/sql
+	conn *conn
+}
+
+func (t *discardingTx) Rollback() error {
+	if t.ctx.Err() != nil {
+		t.conn.dead = true
+	}
+	return t.Tx.Rollback()
+}
+
+// database/sql behaves differently only by whether a connection has Queryer and Execer; so there are four types.
+type (
+	connPlain  struct{ conn }
+	connQuery  struct{ conn }
+	connExec   struct{ conn }
+	connDirect struct{ conn }
+)
+
+func (c *connQuery) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	return c.query(ctx, query, args)
+}
+
+func (c *connExec) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	return c.exec(ctx, query, args)
+}
+
+func (c *connDirect) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	return c.query(ctx, query, args)
+}
+
+func (c *connDirect) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	return c.exec(ctx, query, args)
+}
+
+// wrap makes a wrapper around n, in use.
+func (s *store) wrap(n *native) driver.Conn {
+	switch queries, executes := n.queries(), n.executes(); {
+	case queries && executes:
+		return &connDirect{conn{s: s, n: n}}
+	case queries:
+		return &connQuery{conn{s: s, n: n}}
+	case executes:
+		return &connExec{conn{s: s, n: n}}
+	default:
+		return &connPlain{conn{s: s, n: n}}
+	}
+}

@@ -1,0 +1,50 @@
+package sqlpool
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"io"
+	"time"
+)
+
+// errNothingIdle is what a sweep gets when it asks for one more idle connection than there is.
+var errNothingIdle = errors.New("sqlpool: nothing is idle")
+
+// watching is the connector that database/sql sees. With it the pool sees every checkout and check-in of an unchanged
+// *sql.DB.
+type watching struct{ s *store }
+
+// Driver returns the driver's own.
+func (w watching) Driver() driver.Driver { return w.s.connector.Driver() }
+
+// Connect is a checkout for which database/sql has nothing idle. It queues behind those who asked before.
+func (w watching) Connect(ctx context.Context) (driver.Conn, error) {
+	if _, ok := ctx.(*sweepContext); ok {
+		return nil, errNothingIdle // a sweep wants idle connections, not new ones
+	}
+	s := w.s
+	if !s.core.gate.Enter() {
+		return nil, s.core.refusal()
+	}
+	start := time.Now()
+	n, err := s.acquire(ctx, start)
+	waited := time.Since(start)
+	if err != nil {
+		s.core.gate.Leave()
+		return nil, err
+	}
+	s.core.evictor.Wake()
+	s.core.acquired(&n.entry, waited)
+	return s.wrap(n), nil
+}
+
+// Close is called by database/sql at the end of DB.Close, whoever calls that.
+func (w watching) Close() error {
+	err := w.s.shut()
+	errs := []error{err, w.s.handleClosed()}
+	if c, ok := w.s.connector.(io.Closer); ok {
+		errs = append(errs, c.Close())
+	}
+	return errors.Join(errs...)
+}

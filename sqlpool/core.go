@@ -1,0 +1,156 @@
+package sqlpool
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/eviction"
+	"github.com/poolkeeper/poolkeeper/internal/holders"
+	"github.com/poolkeeper/poolkeeper/internal/inflight"
+)
+
+// core is what the pools of this package have in common: their life, their counts, and who holds what. The rest, how
+// connections are had and closed, is a backend's.
+type core struct {
+	cfg     Config // with defaults
+	kind    string // "postgres", "mysql", "db"
+	back    backend
+	log     *slog.Logger
+	gate    *inflight.Gate    // what callers have begun: waiting for a connection, or holding one
+	held    *holders.Table    // who holds a connection; empty for an adopted handle
+	watch   *holders.Watch    // reports leaks; nil: off
+	evictor *eviction.Evictor // nil for an adopted handle
+	met     metrics
+
+	observer atomic.Pointer[poolkeeper.Observer]
+
+	mu          sync.Mutex // guards the following
+	name        string
+	phase       phase
+	cancelStart context.CancelCauseFunc // of the Start under way
+	startDone   chan struct{}           // closed when the Start under way has returned; nil: none has begun
+	cancelStop  context.CancelCauseFunc // of the Stop under way
+	stopDone    chan struct{}           // closed when stopErr is set; nil: no Stop has begun
+	stopErr     error
+}
+
+// backend is how a core works on the pool of one driver. Its methods are safe for concurrent use.
+type backend interface {
+	// check asks the server for a sign of life on a connection that no caller uses.
+	check(ctx context.Context) error
+	// stats fills in the gauges, and what only the backend counts.
+	stats(s *poolkeeper.Stats)
+	// settle waits until no caller holds a connection or waits for one. The gate is closed before.
+	settle(ctx context.Context) error
+	// close closes the handle, the idle connections and the check's own, and waits until they are closed or ctx
+	// ends. It may be called more than once.
+	close(ctx context.Context) error
+	// cut closes the sockets of all connections at once and says how many connections it could not reach.
+	cut() (cut, left int)
+}
+
+// phase is where a pool is in its life. It only grows.
+//
+//	new ──Start──▶ starting ──▶ running ──Drain──▶ draining ──Stop──▶ stopping ──▶ stopped
+//	  └──────────────────────── Stop, Abort: from anywhere ──────────────▲
+type phase int
+
+const (
+	phaseNew phase = iota
+	phaseStarting
+	phaseRunning
+	phaseDraining
+	phaseStopping
+	phaseStopped
+)
+
+func newCore(cfg Config, kind string) *core {
+	c := &core{
+		cfg: cfg, kind: kind, name: cfg.Name, log: cfg.Logger,
+		gate: inflight.New(),
+		held: holders.NewTable(cfg.LeakStacks == StacksOn),
+	}
+	if cfg.LeakThreshold > 0 {
+		c.watch = holders.NewWatch(c.held, cfg.LeakThreshold, c.reportLeaks)
+	}
+	return c
+}
+
+func (c *core) poolName() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.name
+}
+
+func (c *core) setName(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if name != "" {
+		c.name = name
+	}
+}
+
+func (c *core) inPhase(at phase) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.phase == at
+}
+
+// refusal is the error for work that begins after the gate was closed.
+func (c *core) refusal() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.phase >= phaseStopping {
+		return fmt.Errorf("sqlpool: acquire from %q: %w", c.name, poolkeeper.ErrClosed)
+	}
+	return fmt.Errorf("sqlpool: acquire from %q: %w", c.name, poolkeeper.ErrDraining)
+}
+
+// acquired books a connection as held from now on.
+func (c *core) acquired(e *holders.Entry, waited time.Duration) {
+	c.met.wait.Record(waited)
+	c.held.Hold(e, poolkeeper.KindConn, 1)
+}
+
+// released books it as returned. It does nothing but leave the gate if e is not held.
+func (c *core) released(e *holders.Entry) {
+	if d, ok := c.held.Release(e); ok {
+		c.met.use.Record(d)
+	}
+	c.gate.Leave()
+}
+
+// acquireFailed explains why a caller that waited since then did not get a connection.
+func (c *core) acquireFailed(ctx context.Context, since time.Time) *AcquireError {
+	now := time.Now()
+	err := gaveUp(ctx, c.cfg.AcquireTimeout)
+	if isTimeout(err) {
+		c.met.acquireTimeouts.Add(1)
+	}
+	var s poolkeeper.Stats
+	c.back.stats(&s)
+	return &AcquireError{
+		Pool: c.poolName(), Max: s.Max, InUse: s.InUse, Waiting: s.Waiting, Waited: now.Sub(since),
+		Holders: c.held.Describe(now), Err: err,
+	}
+}
+
+// observe tells whoever wants to know how traffic went.
+func (c *core) observe(err error) {
+	if o := c.observer.Load(); o != nil {
+		(*o).Observe(err)
+	}
+}
+
+func (c *core) observeWith(o poolkeeper.Observer) {
+	if o == nil {
+		c.observer.Store(nil)
+		return
+	}
+	c.observer.Store(&o)
+}

@@ -1,0 +1,168 @@
+package sqlpool
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"runtime/debug"
+	"time"
+
+	"github.com/poolkeeper/poolkeeper"
+)
+
+// hangUpLimit bounds how long a caller that returns a broken or surplus connection waits for its driver to close it
+// (INV-10). The close goes on in the background, and its socket is closed if it can be reached.
+const hangUpLimit = time.Second
+
+// dialKey is how the driver's dial function finds the dial it belongs to.
+type dialKey struct{}
+
+// dialing is one connection being opened.
+type dialing struct {
+	began time.Time
+	sock  net.Conn // below TLS
+}
+
+// dialLocked begins dials for callers in the queue, within MaxOpen and MaxDials. What is about to be given back
+// counts against the demand.
+func (s *store) dialLocked() {
+	if s.closed {
+		return
+	}
+	for s.dialing < s.waiting.n-s.coming && s.dialing < s.core.cfg.MaxDials && s.open+s.dialing < s.max {
+		s.dialing++
+		s.dials.Add(1)
+		// Owner: the store. It ends with DialTimeout at the latest, and when the store closes; close waits for it.
+		go s.dial(s.waiting.first.ctx)
+	}
+}
+
+// dial opens one connection for whoever is first in the queue by then. It does not end with the caller for whom it
+// was begun: under short deadlines no connection would ever be opened.
+func (s *store) dial(ctx context.Context) {
+	defer s.dials.Done()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.core.cfg.DialTimeout)
+	defer cancel()
+	defer context.AfterFunc(s.life, cancel)()
+	n, err := s.connect(ctx)
+	s.dialled(n, err)
+}
+
+// dialled books the outcome of a dial.
+func (s *store) dialled(n *native, err error) {
+	s.mu.Lock()
+	s.dialing--
+	switch {
+	case err != nil:
+		if w := s.waiting.pop(); w != nil {
+			w.ready <- grant{err: err}
+		}
+	case s.closed:
+		s.open++
+		s.mu.Unlock()
+		_ = s.discard(n, poolkeeper.EvictedClosed)
+		return
+	default:
+		s.open++
+		s.all[n] = struct{}{}
+		s.deliverLocked(n)
+	}
+	s.dialLocked()
+	s.mu.Unlock()
+	s.core.evictor.Wake()
+}
+
+// connect opens a connection, counts it and times it. A driver that ignores its context is left behind when it ends;
+// a connection it may come up with later is closed.
+func (s *store) connect(ctx context.Context) (*native, error) {
+	start := time.Now()
+	d := new(dialing)
+	type result struct {
+		conn driver.Conn
+		err  error
+	}
+	ready, left := make(chan result), make(chan struct{})
+	s.dials.Add(1)
+	// Owner: the store. It ends when the driver returns, which is not in our hands; close waits for it up to its
+	// own deadline.
+	go func() {
+		defer s.dials.Done()
+		conn, err := connectRecovered(context.WithValue(ctx, dialKey{}, d), s.connector)
+		select {
+		case ready <- result{conn, err}:
+		case <-left:
+			if err == nil {
+				_ = conn.Close()
+			}
+		}
+	}()
+	var r result
+	select {
+	case r = <-ready:
+	case <-ctx.Done():
+		// Most drivers notice too, and their error says more.
+		t := time.NewTimer(cutGrace)
+		defer t.Stop()
+		select {
+		case r = <-ready:
+		case <-t.C:
+			close(left)
+			r.err = context.Cause(ctx)
+		}
+	}
+	took := time.Since(start)
+	s.core.met.dial.Record(took)
+	if r.err != nil {
+		s.core.met.dialErrors.Add(1)
+		err := fmt.Errorf("sqlpool: open a connection of %q: %w", s.core.poolName(), asFault(r.err))
+		s.core.observe(err)
+		return nil, err
+	}
+	s.core.met.dials.Add(1)
+	now := time.Now()
+	return &native{
+		capabilities: capabilitiesOf(r.conn), conn: r.conn, sock: d.sock,
+		born: now, used: now, seen: now, draw: rand.Float64(),
+	}, nil
+}
+
+// connectRecovered turns a panic of the driver, or of a caller's Credentials, into an error: here it would end the
+// process, where under plain database/sql it ends one request.
+func connectRecovered(ctx context.Context, connector driver.Connector) (c driver.Conn, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			c, err = nil, fmt.Errorf("panic: %v\n%s", r, debug.Stack())
+		}
+	}()
+	c, err = connector.Connect(ctx)
+	if err == nil && c == nil {
+		err = errors.New("the driver returned neither a connection nor an error")
+	}
+	return c, err
+}
+
+// hangUp closes n, waiting for the driver no longer than hangUpLimit.
+func (s *store) hangUp(n *native) error {
+	done := make(chan error, 1)
+	s.dials.Add(1)
+	// Owner: the store. It ends when the driver's Close returns, at the latest when its socket is closed where that
+	// can be reached; close waits for it up to its own deadline.
+	go func() {
+		defer s.dials.Done()
+		done <- n.conn.Close()
+	}()
+	t := time.NewTimer(hangUpLimit)
+	defer t.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-t.C:
+		if n.sock != nil {
+			_ = n.sock.Close()
+		}
+		return fmt.Errorf("sqlpool: the driver takes more than %s to close a connection of %q", hangUpLimit, s.core.poolName())
+	}
+}

@@ -1,0 +1,32 @@
+// Package sqlpool opens, watches, drains and closes pools of SQL connections: PostgreSQL on pgxpool, MySQL and MariaDB
+// on database/sql, any other database/sql driver, and handles that somebody else has opened.
+//
+// The native handle stays what it is; queries do not go through this package. It works from the hooks that the
+// libraries offer:
+//
+//	 your code ── *pgxpool.Pool ─┬─ pgx ─── PostgreSQL      your code ── *sql.DB ─── driver ─── any SQL server
+//	                             │                                          │
+//	        tracers, PrepareConn │                                          │ a connector that watches checkout
+//	                             ▼                                          ▼ and check-in
+//	┌──────────────────────────────────────────────────────────────────────────────────────┐
+//	│ limit and fair queue · who holds what, where · eviction, MinIdle · health · drain, stop, cut │
+//	└──────────────────────────────────────────────────────────────────────────────────────┘
+//
+// A pool is made by one of four constructors, then started and stopped, best by a lifecycle.Registry:
+//
+//	orders, err := sqlpool.NewPostgres(sqlpool.Config{URL: os.Getenv("DATABASE_URL"), MaxOpen: 20})
+//	if err != nil {
+//		return err // every fault of the configuration
+//	}
+//	if err := orders.Start(ctx); err != nil {
+//		return err
+//	}
+//	defer orders.Stop(ctx)
+//	row := orders.Pool().QueryRow(ctx, "SELECT count(*) FROM orders")
+//
+// [NewPostgres] gives a *pgxpool.Pool and, over the same connections, a *sql.DB. [NewMySQL] and [NewDB] give a *sql.DB.
+// [Adopt] takes one.
+//
+// What the package refuses to do: it does not retry statements, rewrite, cache or log them; it opens no connection
+// that nobody asked for but MinIdle and the health check's; it never hides which driver is underneath.
+package sqlpool

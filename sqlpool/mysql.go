@@ -1,0 +1,166 @@
+package sqlpool
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"strings"
+
+	"github.com/go-sql-driver/mysql"
+)
+
+// NewMySQL returns a pool of connections to MySQL or MariaDB at Config.URL. It does no I/O; as sql.OpenDB does, it
+// starts one goroutine that Stop or Abort ends. Every fault of cfg is reported at once.
+func NewMySQL(cfg Config) (*Pool, error) {
+	err := errors.Join(cfg.Validate(), refuse("it is not for NewMySQL",
+		map[string]bool{"ConfigurePostgres": cfg.ConfigurePostgres != nil}))
+	native, parseErr := mysqlConfig(cfg)
+	if err = errors.Join(err, parseErr); err != nil {
+		return nil, err
+	}
+	cfg = cfg.withDefaults("mysql")
+	p, err := newMySQLPool(native, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("sqlpool: the driver refuses the configuration: %w", err)
+	}
+	return p, nil
+}
+
+func newMySQLPool(native *mysql.Config, cfg Config) (*Pool, error) {
+	connector, err := mysql.NewConnector(native)
+	if err != nil {
+		return nil, err
+	}
+	return newPool(connector, cfg, "mysql"), nil
+}
+
+// mysqlConfig turns cfg into the driver's own configuration.
+func mysqlConfig(cfg Config) (*mysql.Config, error) {
+	native, err := parseMySQL(cfg.URL)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Logger != nil {
+		native.Logger = driverLog{cfg.Logger}
+	} else {
+		native.Logger = driverLog{slog.Default()}
+	}
+	if cfg.TLS != nil {
+		native.TLS, native.TLSConfig = cfg.TLS.Clone(), ""
+		serverName(native.TLS, native.Addr)
+	}
+	if cfg.ConfigureMySQL != nil {
+		if err := cfg.ConfigureMySQL(native); err != nil {
+			return nil, fmt.Errorf("sqlpool: ConfigureMySQL: %w", err)
+		}
+	}
+	if cfg.Credentials != nil {
+		err := native.Apply(mysql.BeforeConnect(func(ctx context.Context, c *mysql.Config) error {
+			user, password, err := cfg.Credentials(ctx)
+			if err != nil {
+				return fmt.Errorf("sqlpool: Credentials: %w", err)
+			}
+			if user != "" {
+				c.User = user
+			}
+			c.Passwd = password
+			return nil
+		}))
+		if err != nil {
+			return nil, err
+		}
+	}
+	recordSockets(native)
+	return native, nil
+}
+
+// recordSockets makes the driver's dials known, so that Stop can cut them. The socket is not wrapped: the driver's own
+// check of idle connections wants to see through it. Networks that the program has registered with the driver are
+// left alone, since only the driver can dial them.
+func recordSockets(c *mysql.Config) {
+	dial := c.DialFunc
+	if dial == nil {
+		switch c.Net {
+		case "", "tcp", "tcp4", "tcp6", "unix":
+			dial = new(net.Dialer).DialContext
+		default:
+			return
+		}
+	}
+	c.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		sock, err := dial(ctx, network, addr)
+		if d, ok := ctx.Value(dialKey{}).(*dialing); ok && err == nil {
+			d.sock = sock
+		}
+		return sock, err
+	}
+}
+
+func serverName(c *tls.Config, addr string) {
+	if c.ServerName != "" || c.InsecureSkipVerify {
+		return
+	}
+	if host, _, err := net.SplitHostPort(addr); err == nil {
+		c.ServerName = host
+	}
+}
+
+// parseMySQL takes the driver's DSN, "user:password@tcp(host:3306)/database?parseTime=true", or a URL,
+// "mysql://user:password@host:3306/database?parseTime=true" ("mariadb://" too), in which reserved characters of user
+// and password are percent-encoded and the query holds the same parameters. An error never has the text in it.
+func parseMySQL(text string) (*mysql.Config, error) {
+	if text == "" {
+		return nil, errors.New("sqlpool: URL is empty; it must be a mysql:// URL or a DSN of go-sql-driver/mysql")
+	}
+	scheme, _, isURL := strings.Cut(text, "://")
+	if !isURL || strings.ContainsAny(scheme, "@/(") {
+		c, err := mysql.ParseDSN(text)
+		if err != nil {
+			return nil, fmt.Errorf("sqlpool: URL is not a DSN of go-sql-driver/mysql: %w", err)
+		}
+		return c, nil
+	}
+	if scheme != "mysql" && scheme != "mariadb" {
+		return nil, fmt.Errorf("sqlpool: URL has the scheme %q; NewMySQL takes mysql:// and mariadb://", scheme)
+	}
+	u, err := url.Parse(text)
+	if err != nil { // its text would hold the URL, and so the password
+		return nil, errors.New("sqlpool: URL cannot be parsed; are reserved characters of the password percent-encoded?")
+	}
+	return mysqlOfURL(u)
+}
+
+func mysqlOfURL(u *url.URL) (*mysql.Config, error) {
+	// The driver knows its parameters and defaults; user, password and database are put in afterwards, because its
+	// own syntax has no escape for them.
+	dsn := "/"
+	if host := u.Hostname(); host != "" {
+		port := u.Port()
+		if port == "" {
+			port = "3306"
+		}
+		dsn = "tcp(" + net.JoinHostPort(host, port) + ")/"
+	}
+	if u.RawQuery != "" {
+		dsn += "?" + u.RawQuery
+	}
+	c, err := mysql.ParseDSN(dsn)
+	if err != nil {
+		return nil, fmt.Errorf("sqlpool: parameters of URL: %w", err)
+	}
+	c.User = u.User.Username()
+	c.Passwd, _ = u.User.Password()
+	c.DBName = strings.TrimPrefix(u.Path, "/")
+	return c, nil
+}
+
+// driverLog takes the driver's log lines, which it writes to stderr by default.
+type driverLog struct{ log *slog.Logger }
+
+func (l driverLog) Print(v ...any) {
+	l.log.Debug("sqlpool: mysql driver", slog.String("message", strings.TrimSpace(fmt.Sprint(v...))))
+}

@@ -1,0 +1,276 @@
+package sqlpool
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/holders"
+)
+
+// customKey is where a connection's record lies in its PgConn().CustomData().
+const customKey = "poolkeeper.sqlpool"
+
+// cancelLimit bounds the dial by which pgconn asks the server to cancel a query that its caller has given up.
+const cancelLimit = time.Second
+
+// pgRecord is what the pool knows of one connection. The connection refers to it, and not the other way round: of a
+// connection that was hijacked, only the garbage collector knows when it is gone.
+type pgRecord struct {
+	sock  net.Conn // below TLS
+	born  time.Time
+	draw  float64 // of its lifetime's jitter
+	entry holders.Entry
+
+	// guarded by the backend's mutex
+	used   time.Time // when a caller returned it last
+	seen   time.Time // when it last gave a sign of life
+	reason string    // why it is being closed
+	owes   bool      // its permit is given back when it is closed
+}
+
+// pgBackend works on a *pgxpool.Pool from its hooks. Callers pass through permits: the pool's own queue, first in,
+// first out, before pgxpool's.
+//
+//	Acquire ─ TraceAcquireStart ─▶ permit ─▶ pgxpool ─ prepareConn ─ TraceAcquireEnd ─▶ in use ─ TraceRelease ─▶ idle
+//	              └ ErrDraining, AcquireError                                              Hijack: see reconcile
+type pgBackend struct {
+	core        *core
+	pool        *pgxpool.Pool // set before the backend is used
+	checkConfig *pgx.ConnConfig
+	probe       *checkConn[*pgx.Conn]
+	life        context.Context //nolint:containedctx // ends at close; bounds cancel requests
+	end         context.CancelFunc
+	closes      sync.WaitGroup // goroutines of permitAfterClose
+
+	userPrepare      func(context.Context, *pgx.Conn) (bool, error)
+	userShouldPing   func(context.Context, pgxpool.ShouldPingParams) bool
+	userAfterConnect func(context.Context, *pgx.Conn) error
+	userBeforeClose  func(*pgx.Conn)
+	userBeforeConn   func(context.Context, *pgx.ConnConfig) error
+
+	mu       sync.Mutex // guards the following and the times of every record; no I/O and no call of pgxpool under it
+	max      int
+	permits  int // given out: holding a connection, acquiring one, or waiting for one to be closed
+	holding  int // of permits, with a connection
+	open     int // connections that are established and not being closed
+	dialing  int
+	peak     int
+	paused   int // sweeps that have taken out what is idle for a moment
+	waiting  queue
+	all      map[*pgRecord]struct{}
+	events   uint64 // acquisitions and releases so far, for reconcile
+	hijacked int
+	checked  time.Time // last reconcile
+}
+
+func newPGBackend(c *core) *pgBackend {
+	b := &pgBackend{core: c, max: c.cfg.MaxOpen, all: make(map[*pgRecord]struct{})}
+	b.life, b.end = context.WithCancel(context.Background()) //nolint:forbidigo // the backend's own life, ended by close
+	b.probe = newCheckConn(b.dialCheck, b.ask, hangUpPG)
+	return b
+}
+
+// configureDial wraps what happens before and around a dial.
+func (b *pgBackend) configureDial(native *pgxpool.Config) {
+	conn := native.ConnConfig
+	dial := conn.DialFunc
+	conn.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		d, ours := ctx.Value(dialKey{}).(*dialing)
+		if !ours { // a request to cancel a query, on behalf of nobody
+			ctx, cancel := context.WithTimeout(ctx, cancelLimit)
+			defer cancel()
+			defer context.AfterFunc(b.life, cancel)()
+			return dial(ctx, network, addr)
+		}
+		sock, err := dial(ctx, network, addr)
+		if err == nil {
+			d.sock = sock
+		}
+		return sock, err
+	}
+	b.userBeforeConn, native.BeforeConnect = native.BeforeConnect, b.beforeConnect
+}
+
+// beforeConnect asks for credentials.
+func (b *pgBackend) beforeConnect(ctx context.Context, c *pgx.ConnConfig) error {
+	if b.core.cfg.Credentials != nil {
+		user, password, err := b.credentials(ctx)
+		if err != nil {
+			return fmt.Errorf("sqlpool: Credentials: %w", err)
+		}
+		if user != "" {
+			c.User = user
+		}
+		c.Password = password
+	}
+	if b.userBeforeConn != nil {
+		return b.userBeforeConn(ctx, c)
+	}
+	return nil
+}
+
+func (b *pgBackend) credentials(ctx context.Context) (user, password string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, b.core.cfg.DialTimeout)
+	defer cancel()
+	return b.core.cfg.Credentials(ctx)
+}
+
+// tlsFor puts t into the configuration of every host.
+func tlsFor(c *pgx.ConnConfig, t *tls.Config) {
+	with := func(host string) *tls.Config {
+		own := t.Clone()
+		if own.ServerName == "" && !own.InsecureSkipVerify {
+			own.ServerName = host
+		}
+		return own
+	}
+	c.TLSConfig = with(c.Host)
+	for _, f := range c.Fallbacks {
+		f.TLSConfig = with(f.Host)
+	}
+}
+
+// check dials and pings outside the pool.
+func (b *pgBackend) check(ctx context.Context) error { return b.probe.check(ctx) }
+
+func (b *pgBackend) dialCheck(ctx context.Context) (*pgx.Conn, error) {
+	cfg := b.checkConfig.Copy()
+	ctx = context.WithValue(ctx, dialKey{}, new(dialing))
+	if err := b.beforeConnect(ctx, cfg); err != nil {
+		return nil, err
+	}
+	return pgx.ConnectConfig(ctx, cfg)
+}
+
+func (b *pgBackend) ask(ctx context.Context, c *pgx.Conn) error {
+	if q := b.core.cfg.CheckQuery; q != "" {
+		_, err := c.Exec(ctx, q)
+		return err
+	}
+	return c.Ping(ctx)
+}
+
+// hangUpPG closes a connection and waits, for hangUpLimit, until nothing of it is left.
+func hangUpPG(c *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), hangUpLimit) //nolint:forbidigo // bounded here; a close has no caller
+	defer cancel()
+	_ = c.Close(ctx)
+	select {
+	case <-c.PgConn().CleanupDone():
+	case <-ctx.Done():
+	}
+}
+
+func (b *pgBackend) stats(out *poolkeeper.Stats) {
+	st := b.pool.Stat()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	out.Max, out.Waiting = b.max, b.waiting.n
+	out.InUse, out.Idle = int(st.AcquiredConns()), int(st.IdleConns())
+	out.Open = out.InUse + out.Idle
+}
+
+// settle waits until pgxpool agrees that nothing is acquired: all-idle acquisitions pass the gate by, and hijacked
+// connections never come back to it.
+func (b *pgBackend) settle(ctx context.Context) error {
+	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
+		b.reconcile()
+		acquired := int(b.pool.Stat().AcquiredConns())
+		if b.core.gate.InFlight() == 0 && acquired == 0 {
+			return nil
+		}
+		t := time.NewTimer(pause)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return fmt.Errorf("%d still in flight: %w", max(b.core.gate.InFlight(), acquired), context.Cause(ctx))
+		}
+	}
+}
+
+func (b *pgBackend) close(ctx context.Context) error {
+	done := make(chan struct{})
+	// Owner: Stop. It ends when the last connection has been released and closed, which for a leaked one is never;
+	// Stop waits for it until ctx ends.
+	go func() {
+		defer close(done)
+		b.pool.Close()
+		b.closes.Wait()
+	}()
+	b.end()
+	b.refuseWaiting()
+	probe := b.probe.close(ctx)
+	select {
+	case <-done:
+		return probe
+	case <-ctx.Done():
+		t := time.NewTimer(cutGrace)
+		defer t.Stop()
+		select { // at rest it takes no time, even if ctx has ended before
+		case <-done:
+			return probe
+		case <-t.C:
+			return errors.Join(fmt.Errorf("connections are still being closed: %w", context.Cause(ctx)), probe)
+		}
+	}
+}
+
+func (b *pgBackend) refuseWaiting() {
+	b.mu.Lock()
+	var refused []*waiter
+	for w := b.waiting.pop(); w != nil; w = b.waiting.pop() {
+		refused = append(refused, w)
+	}
+	b.mu.Unlock()
+	for _, w := range refused {
+		w.ready <- grant{err: fmt.Errorf("sqlpool: acquire from %q: %w", b.core.poolName(), poolkeeper.ErrClosed)}
+	}
+}
+
+func (b *pgBackend) cut() (cut, left int) {
+	b.mu.Lock()
+	all := make([]*pgRecord, 0, len(b.all))
+	for r := range b.all {
+		all = append(all, r)
+	}
+	b.mu.Unlock()
+	for _, r := range all {
+		_ = r.sock.Close() // unblocks whoever reads or writes
+		cut++
+	}
+	return cut, 0
+}
+
+// record makes the record of a new connection.
+func (b *pgBackend) record(c *pgx.Conn, sock net.Conn) *pgRecord {
+	r := &pgRecord{sock: sock, draw: rand.Float64()}
+	c.PgConn().CustomData()[customKey] = r
+	runtime.AddCleanup(c, b.forget, r)
+	return r
+}
+
+// forget ends the record of a connection that nobody has any more. All but hijacked ones have left the books before.
+func (b *pgBackend) forget(r *pgRecord) {
+	b.core.held.Release(&r.entry)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.all, r)
+}
+
+func record(c *pgconn.PgConn) *pgRecord {
+	r, _ := c.CustomData()[customKey].(*pgRecord)
+	return r
+}

@@ -1,0 +1,128 @@
+package sqlpool
+
+import (
+	"context"
+	"time"
+)
+
+// permit says what a caller that asked for the right to a connection got.
+type permit int
+
+const (
+	permitNone permit = iota // nothing: queue
+	permitDial               // the right to a connection, which will have to be opened
+	permitIdle               // the right to one that is idle
+)
+
+// reconcileEvery bounds how often waiting callers have pgxpool's counts looked at.
+const reconcileEvery = 100 * time.Millisecond
+
+func (b *pgBackend) tryPermit() permit {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.waiting.n > 0 || !b.mayLocked() {
+		b.peak = max(b.peak, b.permits+b.waiting.n+1)
+		return permitNone
+	}
+	idle := b.permits < b.open
+	b.permits++
+	b.events++
+	b.peak = max(b.peak, b.permits)
+	if idle {
+		return permitIdle
+	}
+	return permitDial
+}
+
+// mayLocked says whether one more caller may go on to pgxpool: within MaxOpen, and as far as what is idle and MaxDials
+// reach. So a burst waits for the first connection that is ready, new or returned, and opens no more than it needs.
+func (b *pgBackend) mayLocked() bool {
+	most := b.core.cfg.MaxDials
+	return b.paused == 0 && b.permits < b.max &&
+		(b.permits < b.open || b.permits-b.open < most && b.dialing < most)
+}
+
+func (b *pgBackend) grantLocked() {
+	for b.waiting.n > 0 && b.mayLocked() {
+		b.permits++
+		b.events++
+		b.waiting.pop().ready <- grant{}
+	}
+}
+
+func (b *pgBackend) givePermit(held bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.permits--
+	b.events++
+	if held {
+		b.holding--
+	}
+	b.grantLocked()
+}
+
+// awaitPermit queues.
+func (b *pgBackend) awaitPermit(ctx context.Context, start time.Time) error {
+	b.mu.Lock()
+	w := b.waiting.push(ctx)
+	b.grantLocked()
+	b.mu.Unlock()
+	stop := b.reconcileWhileWaiting()
+	defer stop()
+	if g, ok := b.core.waitFor(ctx, w, start); ok {
+		return g.err
+	}
+	b.mu.Lock()
+	queued := b.waiting.remove(w)
+	b.mu.Unlock()
+	failure := b.core.acquireFailed(ctx, start)
+	if !queued {
+		if g := <-w.ready; g.err == nil { // granted at the last moment: it belongs to the next in line
+			b.givePermit(false)
+		}
+	}
+	return failure
+}
+
+// reconcileWhileWaiting looks for hijacked connections as long as somebody waits: nothing else would.
+func (b *pgBackend) reconcileWhileWaiting() (stop func() bool) {
+	var t *time.Timer
+	t = time.AfterFunc(reconcileEvery, func() {
+		b.mu.Lock()
+		due := time.Since(b.checked) >= reconcileEvery
+		waiting := b.waiting.n > 0
+		b.mu.Unlock()
+		if due {
+			b.reconcile()
+		}
+		if waiting {
+			t.Reset(reconcileEvery)
+		}
+	})
+	return t.Stop
+}
+
+// reconcile compares the books with pgxpool's. A connection that was hijacked left without a word: its permit is given
+// back. The comparison holds only if nobody acquires or releases meanwhile; otherwise the next one may.
+func (b *pgBackend) reconcile() {
+	b.mu.Lock()
+	events, holding := b.events, b.holding
+	b.checked = time.Now()
+	b.mu.Unlock()
+	acquired := int(b.pool.Stat().AcquiredConns())
+	b.mu.Lock()
+	gone := holding - acquired
+	if b.events != events || gone <= 0 {
+		b.mu.Unlock()
+		return
+	}
+	b.holding -= gone
+	b.permits -= gone
+	b.open -= gone
+	b.hijacked += gone
+	b.grantLocked()
+	b.mu.Unlock()
+	for range gone {
+		b.core.gate.Leave()
+	}
+}

@@ -1,0 +1,297 @@
+package sqlpool
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/poolkeeper/poolkeeper"
+)
+
+// pgTracer is where pgx and pgxpool tell the pool of acquisitions, releases, dials and failures.
+type pgTracer struct {
+	b *pgBackend
+	// user is the user's own tracer of acquisitions, if any. It is called from here: pgxpool must get the context
+	// that the pool makes, and the pool must see the caller's.
+	user pgxpool.AcquireTracer
+}
+
+// refusedContext makes pgxpool's Acquire fail with err at once.
+type refusedContext struct {
+	context.Context
+	b   *pgBackend
+	err error
+}
+
+func (c *refusedContext) Done() <-chan struct{} { return ended }
+func (c *refusedContext) Err() error            { return c.err }
+
+var ended = func() chan struct{} { c := make(chan struct{}); close(c); return c }() //nolint:gochecknoglobals // a constant
+
+// waitingContext is that of an acquisition that may take time: it ends with AcquireTimeout too, and then says why.
+type waitingContext struct {
+	context.Context
+	b      *pgBackend
+	user   context.Context //nolint:containedctx // the caller's
+	cancel context.CancelFunc
+	start  time.Time
+
+	once sync.Once
+	err  error
+}
+
+// Err explains an end of the wait.
+func (c *waitingContext) Err() error {
+	if c.Context.Err() == nil {
+		return nil
+	}
+	c.once.Do(func() { c.err = c.b.core.acquireFailed(c.user, c.start) })
+	return c.err
+}
+
+// TraceAcquireStart gets the caller a permit. What it returns is the caller's own context wherever possible: on the
+// fast path nothing is allocated.
+func (t *pgTracer) TraceAcquireStart(ctx context.Context, pool *pgxpool.Pool, data pgxpool.TraceAcquireStartData) context.Context {
+	b := t.b
+	if _, ok := ctx.(*fillContext); ok {
+		return ctx
+	}
+	if t.user != nil {
+		ctx = t.user.TraceAcquireStart(ctx, pool, data)
+	}
+	if !b.core.gate.Enter() {
+		return &refusedContext{ctx, b, b.core.refusal()}
+	}
+	ready := b.tryPermit()
+	if ready == permitIdle {
+		return ctx
+	}
+	start := time.Now()
+	if ready == permitNone {
+		if err := b.awaitPermit(ctx, start); err != nil {
+			b.core.gate.Leave()
+			return &refusedContext{ctx, b, err}
+		}
+	}
+	w := &waitingContext{b: b, user: ctx, start: start}
+	if limit := b.core.cfg.AcquireTimeout; limit > 0 {
+		w.Context, w.cancel = context.WithTimeout(ctx, limit-time.Since(start))
+	} else {
+		w.Context, w.cancel = context.WithCancel(ctx)
+	}
+	return w
+}
+
+// TraceAcquireEnd books the outcome.
+func (t *pgTracer) TraceAcquireEnd(ctx context.Context, pool *pgxpool.Pool, data pgxpool.TraceAcquireEndData) {
+	b := t.b
+	if _, ok := ctx.(*fillContext); ok {
+		return
+	}
+	if t.user != nil {
+		t.user.TraceAcquireEnd(ctx, pool, data)
+	}
+	var waited time.Duration
+	switch c := ctx.(type) {
+	case *refusedContext:
+		if c.b == b {
+			return
+		}
+	case *waitingContext:
+		if c.b == b {
+			c.cancel()
+			waited = time.Since(c.start)
+		}
+	}
+	if data.Err != nil {
+		b.givePermit(false)
+		b.core.gate.Leave()
+		if connectionLevel(data.Err) {
+			b.core.observe(data.Err)
+		}
+		return
+	}
+	r := record(data.Conn.PgConn())
+	b.mu.Lock()
+	b.holding++
+	b.events++
+	b.mu.Unlock()
+	b.core.evictor.Wake()
+	b.core.acquired(&r.entry, waited)
+}
+
+// TraceRelease books a connection as returned. A connection that pgxpool is about to close keeps its place until it
+// is closed, as in pgxpool.
+func (t *pgTracer) TraceRelease(_ *pgxpool.Pool, data pgxpool.TraceReleaseData) {
+	b, conn := t.b, data.Conn
+	r := record(conn.PgConn())
+	if r == nil {
+		return
+	}
+	d, held := b.core.held.Release(&r.entry)
+	if !held {
+		return // acquired with all that was idle
+	}
+	b.core.met.use.Record(d)
+	lost := conn.IsClosed()
+	doomed := lost || conn.PgConn().IsBusy() || conn.PgConn().TxStatus() != 'I'
+	now := time.Now()
+	b.mu.Lock()
+	r.used, r.seen = now, now
+	b.holding--
+	b.events++
+	if doomed {
+		r.owes, r.reason = true, poolkeeper.EvictedDead
+	} else {
+		b.permits--
+		b.grantLocked()
+	}
+	b.mu.Unlock()
+	b.core.gate.Leave()
+	if !lost {
+		b.core.observe(nil)
+	}
+}
+
+// TraceQueryStart is wanted by pgx for something to be a tracer at all.
+func (t *pgTracer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+	return ctx
+}
+
+// TraceQueryEnd passes on what says something about the server.
+func (t *pgTracer) TraceQueryEnd(_ context.Context, _ *pgx.Conn, data pgx.TraceQueryEndData) {
+	if data.Err != nil && connectionLevel(data.Err) {
+		t.b.core.observe(data.Err)
+	}
+}
+
+// TraceConnectStart begins a dial.
+func (t *pgTracer) TraceConnectStart(ctx context.Context, _ pgx.TraceConnectStartData) context.Context {
+	if f, ok := ctx.Value(fillKey{}).(*fillContext); ok {
+		f.begin()
+	}
+	t.b.mu.Lock()
+	t.b.dialing++
+	t.b.mu.Unlock()
+	return context.WithValue(ctx, dialKey{}, &dialing{began: time.Now()})
+}
+
+// TraceConnectEnd ends it.
+func (t *pgTracer) TraceConnectEnd(ctx context.Context, data pgx.TraceConnectEndData) {
+	b := t.b
+	d, ok := ctx.Value(dialKey{}).(*dialing)
+	if !ok {
+		return
+	}
+	b.core.met.dial.Record(time.Since(d.began))
+	if data.Err != nil {
+		b.core.met.dialErrors.Add(1)
+		b.core.observe(data.Err)
+	} else {
+		b.core.met.dials.Add(1)
+		b.record(data.Conn, d.sock)
+	}
+	b.mu.Lock()
+	b.dialing--
+	b.grantLocked()
+	b.mu.Unlock()
+}
+
+// afterConnect takes a new connection into the books.
+func (b *pgBackend) afterConnect(ctx context.Context, c *pgx.Conn) error {
+	if b.userAfterConnect != nil {
+		if err := b.userAfterConnect(ctx, c); err != nil {
+			return err
+		}
+	}
+	r := record(c.PgConn())
+	if r == nil { // the user's BeforeConnect has replaced the tracer
+		r = b.record(c, c.PgConn().Conn())
+	}
+	now := time.Now()
+	b.mu.Lock()
+	r.born, r.used, r.seen = now, now, now
+	b.all[r] = struct{}{}
+	b.open++
+	b.grantLocked()
+	b.mu.Unlock()
+	b.core.evictor.Wake()
+	return nil
+}
+
+// beforeClose takes a connection out of the books.
+func (b *pgBackend) beforeClose(c *pgx.Conn) {
+	if b.userBeforeClose != nil {
+		b.userBeforeClose(c)
+	}
+	r := record(c.PgConn())
+	if r == nil {
+		return
+	}
+	stopping := b.core.inPhase(phaseStopping) || b.core.inPhase(phaseStopped)
+	b.mu.Lock()
+	reason, owes := r.reason, r.owes
+	r.owes = false
+	delete(b.all, r)
+	b.open--
+	b.mu.Unlock()
+	if reason == "" {
+		reason = poolkeeper.EvictedDead // a failed ping, or Reset
+		if stopping {
+			reason = poolkeeper.EvictedClosed
+		}
+	}
+	b.core.met.evicted(reason)
+	b.core.evictor.Wake()
+	if owes {
+		b.closes.Add(1)
+		// Owner: the backend. pgxpool closes the connection within 15 s whatever the server does; close waits for it.
+		go b.permitAfterClose(c)
+	}
+}
+
+func (b *pgBackend) permitAfterClose(c *pgx.Conn) {
+	defer b.closes.Done()
+	<-c.PgConn().CleanupDone()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.permits--
+	b.grantLocked()
+}
+
+// prepareConn looks at a connection before a caller gets it.
+func (b *pgBackend) prepareConn(ctx context.Context, c *pgx.Conn) (bool, error) {
+	switch ctx.(type) {
+	case *sweepContext:
+		return true, nil
+	case *fillContext:
+		return true, errNotNeeded
+	}
+	r := record(c.PgConn())
+	if most := b.core.cfg.MaxLifetime; most > 0 && time.Since(r.born) >= lifetime(most, b.core.cfg.LifetimeJitter, r.draw) {
+		b.mu.Lock()
+		r.reason = poolkeeper.EvictedLifetime
+		b.mu.Unlock()
+		return false, nil
+	}
+	if b.userPrepare != nil {
+		return b.userPrepare(ctx, c)
+	}
+	return true, nil
+}
+
+// shouldPing knows better than pgxpool how long a connection has been silent: a sweep makes it look fresh there.
+func (b *pgBackend) shouldPing(ctx context.Context, p pgxpool.ShouldPingParams) bool {
+	if r := record(p.Conn.PgConn()); r != nil {
+		b.mu.Lock()
+		p.IdleDuration = time.Since(r.seen)
+		b.mu.Unlock()
+	}
+	if b.userShouldPing != nil {
+		return b.userShouldPing(ctx, p)
+	}
+	return p.IdleDuration > time.Second
+}

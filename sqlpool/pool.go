@@ -1,0 +1,95 @@
+package sqlpool
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"log/slog"
+	"math"
+
+	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/eviction"
+)
+
+// Pool is a *sql.DB whose connections are opened, watched and closed in order. It is made by [NewMySQL], [NewDB] and
+// [Adopt]. All methods are safe for concurrent use.
+type Pool struct {
+	c        *core
+	db       *sql.DB
+	settings func() []slog.Attr
+}
+
+// NewDB returns a pool of the connections of any database/sql driver. It does no I/O; as sql.OpenDB does, it starts
+// one goroutine that Stop or Abort ends. Every fault of cfg is reported at once.
+//
+// The driver's optional interfaces work through the pool as they do without it. Code that reaches for the driver's own
+// connection through sql.Conn.Raw wants [Native].
+func NewDB(connector driver.Connector, cfg Config) (*Pool, error) {
+	err := errors.Join(cfg.Validate(), refuse("NewDB is given the driver", map[string]bool{
+		"URL": cfg.URL != "", "TLS": cfg.TLS != nil, "Credentials": cfg.Credentials != nil,
+		"ConfigurePostgres": cfg.ConfigurePostgres != nil, "ConfigureMySQL": cfg.ConfigureMySQL != nil,
+	}))
+	if connector == nil {
+		err = errors.Join(err, errors.New("sqlpool: NewDB wants a driver.Connector, and got nil"))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return newPool(connector, cfg.withDefaults("db"), "db"), nil
+}
+
+// newPool makes a pool of connections that are all opened by connector. cfg has its defaults.
+func newPool(connector driver.Connector, cfg Config, kind string) *Pool {
+	c := newCore(cfg, kind)
+	s := newStore(c, connector)
+	s.db = sql.OpenDB(watching{s})
+	s.db.SetMaxIdleConns(math.MaxInt32) // the store has the limits
+	b := &driverBackend{store: s}
+	b.probe = newCheckConn(b.dialCheck, b.ask, b.hangUpCheck)
+	c.back = b
+	c.evictor = eviction.New(s, cfg.policy())
+	return &Pool{c: c, db: s.db, settings: func() []slog.Attr { return c.effective(b.reach()) }}
+}
+
+// DB returns the handle. It is the same one from the pool's first day to its last, works before Start, and refuses
+// work with [poolkeeper.ErrDraining] once draining has begun. SetMaxOpenConns and its kin belong to the pool: do not
+// call them. Closing the handle oneself is allowed: the pool then ends its own work, and Stop still waits for what is in flight.
+func (p *Pool) DB() *sql.DB { return p.db }
+
+// Start reaches the server as Config.Start says, then keeps MinIdle connections open, evicts idle ones and reports
+// leaks. It blocks until the server has answered once or the policy gives up, at most until ctx ends. A failed Start may be repeated.
+func (p *Pool) Start(ctx context.Context) error { return p.c.start(ctx) }
+
+// Drain refuses new work with [poolkeeper.ErrDraining] from now on and waits until callers have returned their
+// connections: open transactions, rows and sticky connections are finished, as are callers already waiting in the
+// queue. It blocks at most until ctx ends; its error then says who holds a connection.
+func (p *Pool) Drain(ctx context.Context) error { return p.c.drain(ctx) }
+
+// Stop drains and closes. It blocks until every connection is closed, and returns nil then; or until ctx ends: then
+// it cuts off who still holds a connection, as far as the driver lets it, and returns a [*HeldError]. It may be called
+// without Start, more than once and concurrently: all calls return the outcome of the first.
+func (p *Pool) Stop(ctx context.Context) error { return p.c.stop(ctx) }
+
+// Abort is a Stop that waits for nobody. A Stop under way ends too.
+func (p *Pool) Abort() error { return p.c.abort() }
+
+// Check asks the server for a sign of life, on a connection of its own that is dialled at the first call: a pool whose
+// callers hold every connection is busy, not broken. It blocks at most until ctx ends. Errors answer health.Classify.
+func (p *Pool) Check(ctx context.Context) error { return p.c.check(ctx) }
+
+// Stats returns one moment of the pool. It does not block.
+func (p *Pool) Stats() poolkeeper.Stats { return p.c.stats() }
+
+// Holders returns who has a connection now, the oldest first. It does not block.
+func (p *Pool) Holders() []poolkeeper.Holder { return p.c.held.List() }
+
+// Settings returns what is in effect, defaults filled in, without secrets.
+func (p *Pool) Settings() []slog.Attr { return p.settings() }
+
+// ObserveWith makes o hear how traffic goes: nil for connections that came back well, an error for connection-level
+// failures. A nil o ends it. It does not block.
+func (p *Pool) ObserveWith(o poolkeeper.Observer) { p.c.observeWith(o) }
+
+// SetName gives the pool the name it has in logs, errors and metrics. An empty name changes nothing.
+func (p *Pool) SetName(name string) { p.c.setName(name) }

@@ -1,0 +1,239 @@
+package sqlpool
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/multitracer"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/eviction"
+)
+
+// Postgres is a *pgxpool.Pool whose connections are opened, watched and closed in order. All methods are safe for
+// concurrent use.
+type Postgres struct {
+	c    *core
+	back *pgBackend
+
+	mu sync.Mutex // guards the following
+	db *sql.DB    // made by the first DB
+}
+
+// NewPostgres returns a pool of connections to PostgreSQL at Config.URL. It does no I/O; as pgxpool.NewWithConfig does,
+// it starts one goroutine that Stop or Abort ends. Every fault of cfg is reported at once.
+func NewPostgres(cfg Config) (*Postgres, error) {
+	err := errors.Join(cfg.Validate(), refuse("it is not for NewPostgres",
+		map[string]bool{"ConfigureMySQL": cfg.ConfigureMySQL != nil}))
+	native, parseErr := parsePostgres(&cfg)
+	if err = errors.Join(err, parseErr); err != nil {
+		return nil, err
+	}
+	if err := cfg.Validate(); err != nil { // again, with what URL has added
+		return nil, err
+	}
+	if cfg.ConfigurePostgres != nil {
+		if err := cfg.ConfigurePostgres(native); err != nil {
+			return nil, fmt.Errorf("sqlpool: ConfigurePostgres: %w", err)
+		}
+	}
+	cfg = cfg.withDefaults("postgres")
+	c := newCore(cfg, "postgres")
+	b := newPGBackend(c)
+	c.back = b
+	b.configure(native)
+	// No context of a caller: the pool's goroutine lives until Close.
+	b.pool, err = pgxpool.NewWithConfig(context.Background(), native) //nolint:forbidigo // see above
+	if err != nil {
+		return nil, fmt.Errorf("sqlpool: pgxpool refuses the configuration: %w", err)
+	}
+	c.evictor = eviction.New(b, cfg.policy())
+	return &Postgres{c: c, back: b}, nil
+}
+
+// parsePostgres parses cfg.URL and moves the pool_ parameters in it to the fields of cfg that are zero.
+func parsePostgres(cfg *Config) (*pgxpool.Config, error) {
+	if cfg.URL != "" {
+		if err := poolParams(cfg); err != nil {
+			return nil, err
+		}
+	}
+	native, err := pgxpool.ParseConfig(cfg.URL)
+	if err != nil {
+		return nil, fmt.Errorf("sqlpool: URL: %w", err) // pgx takes the password out
+	}
+	if t := native.ConnConfig.ConnectTimeout; cfg.DialTimeout == 0 && t > 0 && t != pgxConnectTimeout {
+		cfg.DialTimeout = t // connect_timeout of URL or PGCONNECT_TIMEOUT
+	}
+	return native, nil
+}
+
+// pgxConnectTimeout is pgconn's default; any other value was asked for.
+const pgxConnectTimeout = 2 * time.Minute
+
+// poolParams reads what pgxpool.ParseConfig would take for itself.
+func poolParams(cfg *Config) error {
+	plain, err := pgx.ParseConfig(cfg.URL)
+	if err != nil {
+		return fmt.Errorf("sqlpool: URL: %w", err)
+	}
+	var errs []error
+	number := func(field *int, keys ...string) {
+		for _, key := range keys {
+			if s, ok := plain.RuntimeParams[key]; ok && *field == 0 {
+				n, err := strconv.Atoi(s)
+				if err != nil {
+					errs = append(errs, fmt.Errorf("sqlpool: %s of URL is not a number", key))
+				}
+				*field = n
+			}
+		}
+	}
+	span := func(field *time.Duration, key string) {
+		if s, ok := plain.RuntimeParams[key]; ok && *field == 0 {
+			d, err := time.ParseDuration(s)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("sqlpool: %s of URL is not a duration", key))
+			}
+			*field = d
+		}
+	}
+	number(&cfg.MaxOpen, "pool_max_conns")
+	number(&cfg.MinIdle, "pool_min_idle_conns", "pool_min_conns")
+	span(&cfg.MaxLifetime, "pool_max_conn_lifetime")
+	span(&cfg.MaxIdleTime, "pool_max_conn_idle_time")
+	span(&cfg.EvictionInterval, "pool_health_check_period")
+	var jitter time.Duration
+	span(&jitter, "pool_max_conn_lifetime_jitter")
+	if jitter > 0 && cfg.LifetimeJitter == 0 && cfg.MaxLifetime > 0 {
+		cfg.LifetimeJitter = min(jitter.Seconds()/cfg.MaxLifetime.Seconds(), 1)
+	}
+	return errors.Join(errs...)
+}
+
+// configure puts the pool's hooks into pgxpool's configuration, around those it has, and takes the sizes and times
+// into its own hands.
+func (b *pgBackend) configure(native *pgxpool.Config) {
+	cfg := b.core.cfg
+	conn := native.ConnConfig
+	conn.ConnectTimeout = cfg.DialTimeout
+	if cfg.TLS != nil {
+		tlsFor(conn, cfg.TLS)
+	}
+	b.configureDial(native)
+
+	b.checkConfig = conn.Copy() // with the user's tracer alone
+	conn.Tracer = b.tracer(conn.Tracer)
+	b.userPrepare, b.userShouldPing = native.PrepareConn, native.ShouldPing
+	if before := native.BeforeAcquire; b.userPrepare == nil && before != nil { //nolint:staticcheck // users have it
+		b.userPrepare = func(ctx context.Context, c *pgx.Conn) (bool, error) { return before(ctx, c), nil }
+	}
+	native.BeforeAcquire = nil //nolint:staticcheck // taken over
+	native.PrepareConn, native.ShouldPing = b.prepareConn, b.shouldPing
+	b.userAfterConnect, native.AfterConnect = native.AfterConnect, b.afterConnect
+	b.userBeforeClose, native.BeforeClose = native.BeforeClose, b.beforeClose
+	if native.PingTimeout == 0 {
+		native.PingTimeout = min(pingLimit, cfg.DialTimeout)
+	}
+	native.MaxConns = int32(cfg.MaxOpen) //nolint:gosec // at most maxMaxOpen
+	native.MinConns, native.MinIdleConns = 0, 0
+	native.MaxConnLifetime, native.MaxConnLifetimeJitter = 0, 0
+	native.MaxConnIdleTime = math.MaxInt64
+	native.HealthCheckPeriod = math.MaxInt64 // the evictor's work
+}
+
+// tracer composes the pool's own tracer with the user's.
+func (b *pgBackend) tracer(user pgx.QueryTracer) pgx.QueryTracer {
+	own := &pgTracer{b: b}
+	if user == nil {
+		return own
+	}
+	own.user, _ = user.(pgxpool.AcquireTracer)
+	both := multitracer.New(user, own)
+	both.PoolAcquireTracers = []pgxpool.AcquireTracer{own}
+	return both
+}
+
+// Pool returns the native handle. It is the same one from the pool's first day to its last, works before Start, and
+// refuses work with [poolkeeper.ErrDraining] once draining has begun. Closing it oneself is allowed; Stop is still
+// wanted, to end the pool's own work.
+func (p *Postgres) Pool() *pgxpool.Pool { return p.back.pool }
+
+// DB returns a *sql.DB over the same connections, for code that wants database/sql. It keeps none idle itself: leave
+// its limits alone. Stop closes it.
+func (p *Postgres) DB() *sql.DB {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.db == nil {
+		p.db = stdlib.OpenDBFromPool(p.back.pool)
+		if p.c.inPhase(phaseStopped) {
+			_ = p.db.Close() // it would never be closed, and it has a goroutine
+		}
+	}
+	return p.db
+}
+
+func (p *Postgres) closeDB() {
+	p.mu.Lock()
+	db := p.db
+	p.mu.Unlock()
+	if db != nil {
+		_ = db.Close() // it has no idle connections whose closing could fail
+	}
+}
+
+// Start reaches the server as Config.Start says, then keeps MinIdle connections open, evicts idle ones and reports
+// leaks. It blocks until the server has answered once or the policy gives up, at most until ctx ends. A failed Start may be repeated.
+func (p *Postgres) Start(ctx context.Context) error { return p.c.start(ctx) }
+
+// Drain refuses new work with [poolkeeper.ErrDraining] from now on and waits until callers have returned their
+// connections: open transactions, rows and acquired connections are finished, as are callers already waiting in the
+// queue. It blocks at most until ctx ends; its error then says who holds a connection.
+func (p *Postgres) Drain(ctx context.Context) error { return p.c.drain(ctx) }
+
+// Stop drains and closes. It blocks until every connection is closed, and returns nil then; or until ctx ends: then it
+// cuts off who still holds a connection and returns a [*HeldError]. For each connection that is never released one
+// goroutine of pgxpool's Close stays. Connections that were hijacked are their owners' to close. It may be called
+// without Start, more than once and concurrently: all calls return the outcome of the first.
+func (p *Postgres) Stop(ctx context.Context) error {
+	err := p.c.stop(ctx)
+	p.closeDB()
+	return err
+}
+
+// Abort is a Stop that waits for nobody. A Stop under way ends too.
+func (p *Postgres) Abort() error {
+	err := p.c.abort()
+	p.closeDB()
+	return err
+}
+
+// Check asks the server for a sign of life, on a connection of its own that is dialled at the first call: a pool whose
+// callers hold every connection is busy, not broken. It blocks at most until ctx ends. Errors answer health.Classify.
+func (p *Postgres) Check(ctx context.Context) error { return p.c.check(ctx) }
+
+// Stats returns one moment of the pool. It does not block.
+func (p *Postgres) Stats() poolkeeper.Stats { return p.c.stats() }
+
+// Holders returns who has a connection now, the oldest first. It does not block.
+func (p *Postgres) Holders() []poolkeeper.Holder { return p.c.held.List() }
+
+// Settings returns what is in effect, defaults filled in, without secrets.
+func (p *Postgres) Settings() []slog.Attr { return p.c.effective(true) }
+
+// ObserveWith makes o hear how traffic goes: nil for connections that came back well, an error for connection-level
+// failures. A nil o ends it. It does not block.
+func (p *Postgres) ObserveWith(o poolkeeper.Observer) { p.c.observeWith(o) }
+
+// SetName gives the pool the name it has in logs, errors and metrics. An empty name changes nothing.
+func (p *Postgres) SetName(name string) { p.c.setName(name) }

@@ -1,0 +1,91 @@
+package sqlpool
+
+import (
+	"context"
+	"time"
+)
+
+// queue is the line of callers that wait for a connection: first in, first out. It has no lock of its own; its
+// owner's mutex guards it and every waiter in it.
+type queue struct {
+	first, last *waiter
+	n           int
+}
+
+// waiter is one caller in a queue.
+type waiter struct {
+	ctx        context.Context //nolint:containedctx // its values go into the dial that is begun for it
+	ready      chan grant      // buffered: whoever grants does not block
+	queued     bool
+	prev, next *waiter
+}
+
+// grant ends a wait: with a connection (on pgxpool, with the right to one), or with the reason why there is none.
+type grant struct {
+	n   *native
+	err error
+}
+
+func (q *queue) push(ctx context.Context) *waiter {
+	w := &waiter{ctx: ctx, ready: make(chan grant, 1), queued: true, prev: q.last}
+	if q.last != nil {
+		q.last.next = w
+	} else {
+		q.first = w
+	}
+	q.last = w
+	q.n++
+	return w
+}
+
+// pop takes out the caller that has waited longest, or returns nil.
+func (q *queue) pop() *waiter {
+	w := q.first
+	if w != nil {
+		q.remove(w)
+	}
+	return w
+}
+
+// remove takes w out of the line. It reports false if w has been granted something already.
+func (q *queue) remove(w *waiter) bool {
+	if !w.queued {
+		return false
+	}
+	if w.prev != nil {
+		w.prev.next = w.next
+	} else {
+		q.first = w.next
+	}
+	if w.next != nil {
+		w.next.prev = w.prev
+	} else {
+		q.last = w.prev
+	}
+	w.prev, w.next, w.queued = nil, nil, false
+	q.n--
+	return true
+}
+
+// waitFor blocks until w is granted something, and reports false if ctx or AcquireTimeout ends first. The caller asked
+// at start.
+func (c *core) waitFor(ctx context.Context, w *waiter, start time.Time) (grant, bool) {
+	var late <-chan time.Time
+	if limit := c.cfg.AcquireTimeout; limit > 0 {
+		t := time.NewTimer(limit - time.Since(start))
+		defer t.Stop()
+		late = t.C
+	}
+	defer func() {
+		c.met.waits.Add(1)
+		c.met.waited.Add(int64(time.Since(start)))
+	}()
+	select {
+	case g := <-w.ready:
+		return g, true
+	case <-ctx.Done():
+		return grant{}, false
+	case <-late:
+		return grant{}, false
+	}
+}

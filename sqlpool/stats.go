@@ -1,0 +1,72 @@
+package sqlpool
+
+import (
+	"errors"
+	"sync/atomic"
+
+	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/histogram"
+)
+
+// metrics are the counters of one pool.
+type metrics struct {
+	waits           atomic.Uint64 // acquisitions that had to wait
+	waited          atomic.Int64  // nanoseconds in them
+	dials           atomic.Uint64
+	dialErrors      atomic.Uint64
+	acquireTimeouts atomic.Uint64
+	leaks           atomic.Uint64
+	wait, use, dial histogram.Recorder
+
+	evictedIdle, evictedLifetime, evictedDead, evictedReload, evictedFailover, evictedClosed atomic.Uint64
+}
+
+// evicted counts a connection that the pool closed.
+func (m *metrics) evicted(reason string) {
+	if n := m.byReason(reason); n != nil {
+		n.Add(1)
+	}
+}
+
+func (m *metrics) byReason(reason string) *atomic.Uint64 {
+	switch reason {
+	case poolkeeper.EvictedIdle:
+		return &m.evictedIdle
+	case poolkeeper.EvictedLifetime:
+		return &m.evictedLifetime
+	case poolkeeper.EvictedDead:
+		return &m.evictedDead
+	case poolkeeper.EvictedReload:
+		return &m.evictedReload
+	case poolkeeper.EvictedFailover:
+		return &m.evictedFailover
+	case poolkeeper.EvictedClosed:
+		return &m.evictedClosed
+	default:
+		return nil
+	}
+}
+
+// stats returns one moment of the pool.
+func (c *core) stats() poolkeeper.Stats {
+	m := &c.met
+	s := poolkeeper.Stats{
+		WaitCount: m.waits.Load(), WaitDuration: duration(m.waited.Load()),
+		Dials: m.dials.Load(), DialErrors: m.dialErrors.Load(),
+		AcquireTimeouts: m.acquireTimeouts.Load(), Leaks: m.leaks.Load(),
+		Evicted: make(map[string]uint64),
+		Wait:    m.wait.Snapshot(), Use: m.use.Snapshot(), Dial: m.dial.Snapshot(),
+	}
+	for _, reason := range []string{
+		poolkeeper.EvictedIdle, poolkeeper.EvictedLifetime, poolkeeper.EvictedDead,
+		poolkeeper.EvictedFailover, poolkeeper.EvictedReload, poolkeeper.EvictedClosed,
+	} {
+		if n := m.byReason(reason).Load(); n > 0 {
+			s.Evicted[reason] = n
+		}
+	}
+	c.back.stats(&s)
+	return s
+}
+
+func isTimeout(err error) bool { return errors.Is(err, ErrAcquireTimeout) }

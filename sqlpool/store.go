@@ -1,0 +1,331 @@
+package sqlpool
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/poolkeeper/poolkeeper"
+)
+
+// store holds the driver's connections of one *sql.DB: it opens them, knows which are in use, idle or on their way,
+// and hands them to callers first in, first out. database/sql keeps the idle ones; its own limit is off.
+//
+//	caller ─ database/sql ─┬─ free list ─ ResetSession ─▶ checkOut
+//	                       └─ Connect ─▶ acquire ─┬─ stash (opened ahead of need)
+//	                                              └─ queue ◀─┬─ dial
+//	                                                         └─ checkIn of another caller: handed over
+type store struct {
+	core      *core
+	connector driver.Connector // the driver's, or what stands for it
+	db        *sql.DB          // set before the store is used
+	life      context.Context  //nolint:containedctx // ends when the store closes; bounds dials
+	end       context.CancelFunc
+	dials     sync.WaitGroup // goroutines of dial and hangUp
+
+	// mu guards the following, the state of every conn and the times of every native. No I/O, no callback and no
+	// call of database/sql under it. open = in use + idle + swept + stashed + being handed over.
+	mu      sync.Mutex
+	max     int
+	open    int
+	dialing int // being opened; open + dialing ≤ max
+	inUse   int
+	idle    int // checked in to database/sql
+	swept   int // taken out by the evictor
+	coming  int // of swept, those about to be given back: no reason to dial
+	peak    int // most in use or wanted at once since Peak was asked last
+	all     map[*native]struct{}
+	stash   []*native // idle, the last opened last
+	waiting queue
+	bad     time.Time // when a connection was last found broken
+	closed  bool
+}
+
+func newStore(c *core, connector driver.Connector) *store {
+	s := &store{core: c, connector: connector, max: c.cfg.MaxOpen, all: make(map[*native]struct{})}
+	s.life, s.end = context.WithCancel(context.Background()) //nolint:forbidigo // the store's own life, ended by shut
+	return s
+}
+
+// checkOut books an idle connection as in use. It reports false if the connection must not be used: draining, or
+// past its lifetime.
+func (s *store) checkOut(c *conn) bool {
+	admitted := s.core.gate.Enter()
+	s.mu.Lock()
+	s.idle--
+	switch {
+	case !admitted:
+		c.state, c.reason = stateLeaving, poolkeeper.EvictedClosed
+	case s.expiredLocked(c.n):
+		c.state, c.reason = stateLeaving, poolkeeper.EvictedLifetime
+	default:
+		c.state = stateInUse
+		s.inUse++
+		s.raiseLocked()
+		s.mu.Unlock()
+		return true
+	}
+	s.mu.Unlock()
+	if admitted {
+		s.core.gate.Leave()
+	}
+	return false
+}
+
+// checkIn books a connection as returned. It reports false if database/sql is to close it: broken, past its time, one
+// too many, or wanted by a caller in the queue.
+func (s *store) checkIn(c *conn, ok bool) bool {
+	now := time.Now()
+	s.mu.Lock()
+	was := s.leaveLocked(c)
+	if was == stateInUse {
+		c.n.used, c.n.seen, c.n.reused = now, now, true
+	}
+	switch {
+	case !ok:
+		c.reason, s.bad = poolkeeper.EvictedDead, now
+	case s.closed:
+		c.reason = poolkeeper.EvictedClosed
+	case s.expiredLocked(c.n):
+		c.reason = poolkeeper.EvictedLifetime
+	case s.open > s.max:
+		c.reason = poolkeeper.EvictedReload
+	case s.waiting.n > 0:
+		c.hand = true
+	default:
+		c.state = stateIdle
+		s.idle++
+	}
+	kept := c.state == stateIdle
+	s.mu.Unlock()
+	if was == stateInUse {
+		s.core.released(&c.n.entry)
+		if ok {
+			s.core.observe(nil)
+		}
+	}
+	return kept
+}
+
+// closeConn ends a wrapper: its connection is handed over or closed.
+func (s *store) closeConn(c *conn) error {
+	now := time.Now()
+	s.mu.Lock()
+	if c.state == stateClosed {
+		s.mu.Unlock()
+		return nil
+	}
+	was := s.leaveLocked(c)
+	c.state = stateClosed
+	if c.hand && !s.closed {
+		s.deliverLocked(c.n)
+		s.mu.Unlock()
+		return nil
+	}
+	reason := c.reason
+	if reason == "" {
+		reason = poolkeeper.EvictedClosed
+		if was == stateInUse { // straight from use: the driver said ErrBadConn
+			reason, s.bad = poolkeeper.EvictedDead, now
+		}
+	}
+	s.mu.Unlock()
+	if was == stateInUse {
+		s.core.released(&c.n.entry)
+	}
+	return s.discard(c.n, reason)
+}
+
+// leaveLocked takes c out of the count of its state, and returns which that was.
+func (s *store) leaveLocked(c *conn) connState {
+	was := c.state
+	switch was {
+	case stateInUse:
+		s.inUse--
+	case stateIdle:
+		s.idle--
+	case stateSwept:
+		s.swept--
+	case stateLeaving, stateClosed:
+	}
+	c.state = stateLeaving
+	return was
+}
+
+// deliverLocked gives n to the first in the queue, or keeps it for the next caller.
+func (s *store) deliverLocked(n *native) {
+	if w := s.waiting.pop(); w != nil {
+		s.inUse++
+		w.ready <- grant{n: n}
+		return
+	}
+	s.stash = append(s.stash, n)
+}
+
+// discard closes n and frees its place.
+func (s *store) discard(n *native, reason string) error {
+	err := s.hangUp(n)
+	s.mu.Lock()
+	delete(s.all, n)
+	s.open--
+	s.dialLocked()
+	s.mu.Unlock()
+	s.core.met.evicted(reason)
+	s.core.evictor.Wake()
+	return err
+}
+
+// take gives a caller a connection from the stash, or puts it into the queue. beside says that idle connections exist
+// which are not in the stash: database/sql is just about to have them, or was told not to use them.
+func (s *store) take(ctx context.Context) (n *native, w *waiter, beside bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, nil, false, s.core.refusal()
+	}
+	for s.waiting.n == 0 && len(s.stash) > 0 {
+		n := s.stash[len(s.stash)-1]
+		s.stash = s.stash[:len(s.stash)-1]
+		s.inUse++
+		s.raiseLocked()
+		return n, nil, false, nil
+	}
+	w = s.waiting.push(ctx)
+	s.raiseLocked()
+	s.dialLocked()
+	return nil, w, s.idle > 0 && s.dialing == 0, nil
+}
+
+// acquire returns a connection for a caller that asked at start.
+func (s *store) acquire(ctx context.Context, start time.Time) (*native, error) {
+	for {
+		n, w, beside, err := s.take(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if w != nil {
+			if beside {
+				s.rescue(ctx, w)
+			}
+			if n, err = s.await(ctx, w, start); err != nil {
+				return nil, err
+			}
+		}
+		if s.fit(ctx, n) {
+			return n, nil
+		}
+	}
+}
+
+// await waits for a grant, up to what is left of AcquireTimeout.
+func (s *store) await(ctx context.Context, w *waiter, start time.Time) (*native, error) {
+	if g, ok := s.core.waitFor(ctx, w, start); ok {
+		return g.n, g.err
+	}
+	s.mu.Lock()
+	queued := s.waiting.remove(w)
+	s.mu.Unlock()
+	failure := s.core.acquireFailed(ctx, start)
+	if !queued {
+		if g := <-w.ready; g.n != nil { // granted at the last moment: it belongs to the next in line
+			s.putBack(g.n)
+		}
+	}
+	return nil, failure
+}
+
+func (s *store) putBack(n *native) {
+	s.mu.Lock()
+	s.inUse--
+	if s.closed {
+		s.mu.Unlock()
+		_ = s.discard(n, poolkeeper.EvictedClosed)
+		return
+	}
+	s.deliverLocked(n)
+	s.mu.Unlock()
+}
+
+// fit makes a connection that others have used ready for the caller, as database/sql does at checkout. It reports
+// false if the connection turned out to be useless and is gone.
+func (s *store) fit(ctx context.Context, n *native) bool {
+	s.mu.Lock()
+	reused, expired := n.reused, s.expiredLocked(n)
+	s.mu.Unlock()
+	reason := poolkeeper.EvictedDead
+	switch {
+	case expired:
+		reason = poolkeeper.EvictedLifetime
+	case !reused || n.resetter == nil || !errors.Is(n.resetter.ResetSession(ctx), driver.ErrBadConn):
+		return true
+	}
+	s.mu.Lock()
+	s.inUse--
+	s.mu.Unlock()
+	_ = s.discard(n, reason)
+	return false
+}
+
+// failed looks at the error of an operation: what says something about the server, or the way there, is passed on.
+func (s *store) failed(err error) {
+	if errors.Is(err, driver.ErrBadConn) {
+		s.mu.Lock()
+		s.bad = time.Now()
+		s.mu.Unlock()
+	}
+	if connectionLevel(err) {
+		s.core.observe(err)
+	}
+}
+
+func (s *store) expiredLocked(n *native) bool {
+	most := s.core.cfg.MaxLifetime
+	return most > 0 && time.Since(n.born) >= lifetime(most, s.core.cfg.LifetimeJitter, n.draw)
+}
+
+func (s *store) raiseLocked() {
+	s.peak = max(s.peak, s.inUse+s.waiting.n)
+}
+
+// stats fills in the gauges.
+func (s *store) stats(out *poolkeeper.Stats) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out.Max, out.Open, out.InUse, out.Waiting = s.max, s.open, s.inUse, s.waiting.n
+	out.Idle = s.idle + s.swept + len(s.stash)
+}
+
+// lifetime is how long a connection with this draw may live: eviction's rule, for connections that are in use.
+func lifetime(most time.Duration, jitter, draw float64) time.Duration {
+	return most - time.Duration(float64(most)*jitter*draw)
+}
+
+// shut closes the store: callers in the queue are refused, the stash is closed, and what comes back is closed then.
+func (s *store) shut() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	stash := s.stash
+	s.stash = nil
+	var refused []*waiter
+	for w := s.waiting.pop(); w != nil; w = s.waiting.pop() {
+		refused = append(refused, w)
+	}
+	s.mu.Unlock()
+	s.end()
+	var errs []error
+	for _, w := range refused {
+		w.ready <- grant{err: fmt.Errorf("sqlpool: acquire from %q: %w", s.core.poolName(), poolkeeper.ErrClosed)}
+	}
+	for _, n := range stash {
+		errs = append(errs, s.discard(n, poolkeeper.EvictedClosed))
+	}
+	return errors.Join(errs...)
+}
