@@ -1,114 +1,146 @@
 package health
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 )
 
-// findCauses fills in seen.causes: for every failed check the failed checks at the far ends of its dependencies.
+// maxCauses bounds how many root causes are named for one check.
+const maxCauses = 8
+
+// findCauses fills in seen.causes: for every failed check the failed checks at the far ends of its dependencies. It is
+// a depth-first walk, linear in checks and dependencies; a cycle is cut where it closes.
 func findCauses(s *snapshot) {
-	f := causeFinder{s: s, marks: make(map[string]mark)}
+	f := causeFinder{s: s, marks: make([]mark, len(s.seen))}
 	for i := range s.seen {
-		f.visit(&s.seen[i])
+		f.visit(i)
 	}
+}
+
+type causeFinder struct {
+	s     *snapshot
+	marks []mark // by position in s.seen
 }
 
 type mark uint8
 
 const (
-	entered mark = iota + 1
+	unseen mark = iota
+	entered
 	left
 )
 
-type causeFinder struct {
-	s     *snapshot
-	marks map[string]mark
-}
-
-// visit is a depth-first walk: linear in checks and dependencies, and a cycle is cut where it closes.
-func (f *causeFinder) visit(c *seen) {
-	name := c.reg.check.Name
-	if f.marks[name] != 0 || c.verdict.status != StatusFail {
+func (f *causeFinder) visit(i int) {
+	c := &f.s.seen[i]
+	if f.marks[i] != unseen || c.verdict.status != StatusFail {
 		return
 	}
-	f.marks[name] = entered
+	f.marks[i] = entered
 	for _, on := range c.reg.check.DependsOn {
-		d := f.s.check(on)
-		if d == nil || d.verdict.status != StatusFail {
+		j, found := f.s.find(on)
+		if !found || f.s.seen[j].verdict.status != StatusFail {
 			continue
 		}
-		f.visit(d)
-		if f.marks[on] == entered {
-			continue // a cycle: nobody in it is the cause of the others
-		}
-		if len(d.causes) == 0 {
+		f.visit(j)
+		switch d := &f.s.seen[j]; {
+		case f.marks[j] == entered: // a cycle closes here: who is in it is not the cause of itself
+		case len(d.causes) == 0:
 			c.causes = append(c.causes, on)
-		} else {
+		default:
 			c.causes = append(c.causes, d.causes...)
 		}
 	}
 	slices.Sort(c.causes)
 	c.causes = slices.Compact(c.causes)
-	f.marks[name] = left
+	if len(c.causes) > maxCauses {
+		c.causes = c.causes[:maxCauses]
+	}
+	f.marks[i] = left
 }
 
-// checkReason says which check is to blame, the one first on which most of the others depend.
-func (g *groupPage) checkReason() string {
-	var worst *seen
+// blame is what a group fails for: the check that weighs most, and behind it the root cause that takes most others
+// down.
+type blame struct{ victim, root *seen }
+
+func (g *groupPage) blame(skip func(name string) bool) (blame, bool) {
+	var b blame
 	victims := map[string]int{}
 	for _, c := range g.members {
+		if skip != nil && skip(c.name()) {
+			continue
+		}
 		for _, cause := range c.causes {
 			victims[cause]++
 		}
-		if worst == nil || g.weight(c) > g.weight(worst) {
-			worst = c
+		if c.weight() > 0 && (b.victim == nil || c.weight() > b.victim.weight()) {
+			b.victim = c
 		}
 	}
-	if worst == nil {
-		return ""
+	if b.victim == nil {
+		return blame{}, false
 	}
-	root := worst
-	for _, cause := range worst.causes {
-		if c := g.snap.check(cause); root == worst || victims[cause] > victims[root.reg.check.Name] {
-			root = c
+	b.root = b.victim
+	most := 0
+	for _, cause := range b.victim.causes {
+		if victims[cause] > most {
+			b.root, most = g.snap.check(cause), victims[cause]
 		}
 	}
-	var b strings.Builder
-	if root == worst {
-		fmt.Fprintf(&b, "%s: %s", worst.reg.check.Name, worst.text())
-	} else {
-		fmt.Fprintf(&b, "%s is down because %s is: %s", worst.reg.check.Name, root.reg.check.Name, root.text())
-	}
-	if k := root.verdict.fault.Kind; k != KindNone && k != KindUnknown {
-		fmt.Fprintf(&b, " (%s)", k)
-	}
-	return b.String()
+	return b, true
 }
 
-// weight orders what keeps a group from passing: failed before unknown before degraded, critical before degrading.
-func (g *groupPage) weight(c *seen) int {
+// String names the root cause first for the one who has to act on it.
+func (b blame) String() string {
+	root := b.root.item()
+	var s strings.Builder
+	if b.victim != b.root {
+		s.WriteString(b.victim.name() + " is down because ")
+	}
+	s.WriteString(root.name + ": " + root.text)
+	if k := root.fault.Kind; k != KindNone && k != KindUnknown {
+		s.WriteString(" (" + string(k) + ")")
+	}
+	return s.String()
+}
+
+// weight orders what keeps a group from passing: what fails it before what degrades it, failed before unknown before
+// degraded.
+func (c *seen) weight() int {
 	w := 0
 	switch c.verdict.status {
-	case StatusFail:
-		w = 3
-	case StatusUnknown:
-		w = 2
-	case StatusWarn:
-		w = 1
 	case StatusPass:
 		return 0
+	case StatusWarn:
+		w = 1
+	case StatusUnknown:
+		w = 2
+	case StatusFail:
+		w = 3
 	}
-	if c.reg.check.Impact == Critical {
+	if c.burden() == StatusFail {
 		w += 3
 	}
 	return w
 }
 
-// text is what is known about a check that does not pass.
-func (c *seen) text() string {
-	if c.verdict.status == StatusUnknown {
-		return "no result yet"
+// reason is one line that says why the status is not pass. Empty when it is. skip leaves members out.
+func (g *groupPage) reason(skip func(name string) bool) string {
+	if o := g.obstacle(); o != "" {
+		return o
 	}
-	return c.verdict.text
+	if g.name == GroupLive {
+		for _, it := range g.items() {
+			if it.status == StatusFail && (skip == nil || !skip(it.name)) {
+				return it.name + ": " + it.text
+			}
+		}
+		return ""
+	}
+	if g.name == GroupStartup && g.status == StatusPass {
+		return ""
+	}
+	if b, ok := g.blame(skip); ok {
+		return b.String()
+	}
+	return ""
 }

@@ -39,7 +39,7 @@ const (
 	GroupLive = "live"
 )
 
-// NoJitter, as [Check.Jitter] or [Config.Jitter], turns jitter off: a billionth of the interval.
+// NoJitter turns jitter off, as [Check.Jitter] or [Config.Jitter]: it is a billionth of the interval.
 const NoJitter = 1e-9
 
 // maxNameLen bounds names of checks, groups and heartbeats: they are printed in every page.
@@ -100,8 +100,11 @@ type Check struct {
 	DependsOn []string
 }
 
-// Validate reports every fault of the check at once, joined. It changes nothing; zero fields are not faults.
-func (c Check) Validate() error {
+// Validate reports every fault of the check at once, joined, as judged with the default Config; Register judges with
+// the monitor's. It changes nothing; zero fields are not faults.
+func (c Check) Validate() error { return c.validate(Config{}.withDefaults()) }
+
+func (c Check) validate(d Config) error {
 	var errs []error
 	fault := func(format string, args ...any) {
 		errs = append(errs, fmt.Errorf("health: check %q: "+format, append([]any{c.Name}, args...)...))
@@ -116,24 +119,36 @@ func (c Check) Validate() error {
 		fault("Impact %d is neither Critical nor Degrading", c.Impact)
 	}
 	for _, g := range c.Groups {
-		if g == GroupLive {
-			fault("Groups contains %q: liveness consists of heartbeats only", g)
-		} else if err := validName(g); err != nil {
+		if err := validGroup(g); err != nil {
 			fault("group %q: %w", g, err)
 		}
 	}
-	t := timing{c.Interval, c.RetryInterval, c.Timeout, c.Jitter, c.FailureThreshold, c.SuccessThreshold}
-	for _, err := range t.faults() {
+	eff := c.withDefaults(d)
+	for _, err := range eff.timing().faults() {
 		fault("%w", err)
 	}
 	if c.InitialDelay < 0 {
 		fault("InitialDelay %v is negative", c.InitialDelay)
 	}
-	if d := c.withDefaults(Config{}.withDefaults()); c.MaxAge != 0 && c.MaxAge < d.minAge() {
+	if len(errs) == 0 && eff.MaxAge < eff.minAge() {
 		fault("MaxAge %v is less than Interval with jitter plus Timeout, %v: it would expire between two runs",
-			c.MaxAge, d.minAge())
+			eff.MaxAge, eff.minAge())
 	}
 	return errors.Join(errs...)
+}
+
+func (c Check) timing() timing {
+	return timing{c.Interval, c.RetryInterval, c.Timeout, c.Jitter, c.FailureThreshold, c.SuccessThreshold}
+}
+
+func validGroup(name string) error {
+	if name == GroupLive {
+		return errors.New("liveness consists of heartbeats only")
+	}
+	if strings.Contains(name, "/") {
+		return errors.New("contains a slash: it is one segment of a path")
+	}
+	return validName(name)
 }
 
 // validName refuses what could not be printed on one line of a page or typed into a URL.

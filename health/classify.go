@@ -77,5 +77,10 @@ func syscallKind(err error) Kind {
 	if !ok {
 		return KindNone
 	}
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
+		if k := dialErrnoKind(errno); k != KindNone {
+			return k
+		}
+	}
 	return errnoKind(errno)
 }

@@ -5,8 +5,8 @@ package health
 import "syscall"
 
 func errnoKind(errno syscall.Errno) Kind {
-	switch errno {
-	case syscall.ECONNREFUSED, syscall.ENOENT: // ENOENT: the path of a Unix socket
+	switch errno { //nolint:exhaustive // an open set: what is not named says nothing about a server
+	case syscall.ECONNREFUSED:
 		return KindRefused
 	case syscall.ECONNRESET, syscall.ECONNABORTED, syscall.EPIPE, syscall.ENOTCONN:
 		return KindReset
@@ -16,7 +16,16 @@ func errnoKind(errno syscall.Errno) Kind {
 		return KindTimeout
 	case syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.ENOBUFS, syscall.ENOSPC:
 		return KindResources
-	case syscall.EACCES, syscall.EPERM: // a Unix socket's permissions, or a local firewall
+	}
+	return KindNone
+}
+
+// dialErrnoKind knows codes that only mean something when an address was dialled: the path of a Unix socket.
+func dialErrnoKind(errno syscall.Errno) Kind {
+	switch errno { //nolint:exhaustive // an open set, as above
+	case syscall.ENOENT:
+		return KindRefused
+	case syscall.EACCES, syscall.EPERM:
 		return KindAuthorization
 	}
 	return KindNone

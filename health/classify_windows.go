@@ -15,7 +15,13 @@ func errnoKind(errno syscall.Errno) Kind {
 		return KindTimeout
 	case 10024, 10055: // WSAEMFILE, WSAENOBUFS
 		return KindResources
-	case 10013: // WSAEACCES
+	}
+	return KindNone
+}
+
+// dialErrnoKind knows codes that only mean something when an address was dialled.
+func dialErrnoKind(errno syscall.Errno) Kind {
+	if errno == 10013 { // WSAEACCES
 		return KindAuthorization
 	}
 	return KindNone

@@ -45,7 +45,8 @@ type Config struct {
 
 // Validate reports every fault at once, joined. It changes nothing; zero fields are not faults.
 func (c Config) Validate() error {
-	t := timing{c.Interval, c.RetryInterval, c.Timeout, c.Jitter, c.FailureThreshold, c.SuccessThreshold}
+	d := c.withDefaults()
+	t := timing{d.Interval, d.RetryInterval, d.Timeout, d.Jitter, d.FailureThreshold, d.SuccessThreshold}
 	errs := t.faults()
 	if c.MaxConcurrent < 0 {
 		errs = append(errs, fmt.Errorf("MaxConcurrent %d is negative", c.MaxConcurrent))
@@ -67,7 +68,7 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// timing is what Config and Check have in common, and judge by the same rules.
+// timing is what Config and Check have in common, and judge by the same rules. Defaults have been applied.
 type timing struct {
 	interval, retry, timeout time.Duration
 	jitter                   float64
@@ -77,16 +78,16 @@ type timing struct {
 func (t timing) faults() []error {
 	var errs []error
 	fault := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if t.interval != 0 && t.interval < time.Millisecond {
+	if t.interval < time.Millisecond {
 		fault("Interval %v is less than 1ms", t.interval)
 	}
-	if t.retry != 0 && t.retry < time.Millisecond {
+	if t.retry < time.Millisecond {
 		fault("RetryInterval %v is less than 1ms", t.retry)
 	}
-	if t.interval > 0 && t.retry > t.interval {
+	if t.retry > t.interval && t.interval > 0 {
 		fault("RetryInterval %v is more than Interval %v", t.retry, t.interval)
 	}
-	if t.timeout < 0 {
+	if t.timeout <= 0 {
 		fault("Timeout %v is negative", t.timeout)
 	}
 	if !(t.jitter >= 0 && t.jitter <= 1) { // written so that NaN is a fault too

@@ -29,6 +29,8 @@ const (
 	KindDraining           Kind = "draining"             // our own pool is draining or closed
 	KindPanic              Kind = "panic"                // the probe panicked
 	KindStale              Kind = "stale"                // the last result is older than MaxAge
+	KindSlow               Kind = "slow"                 // it works, but slowly
+	KindFlaky              Kind = "flaky"                // it works, but too much of what is asked of it fails
 )
 
 // Fault is a classified failure. It holds no part of the error's text, so it has no secret in it.

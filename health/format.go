@@ -6,7 +6,7 @@ import "strings"
 type format uint8
 
 const (
-	text format = iota
+	plain format = iota
 	jsonFormat
 	healthJSON // the same bytes as jsonFormat, under their registered-to-be name
 	formats
@@ -19,7 +19,7 @@ func (f format) contentType() string {
 		return "application/json"
 	case healthJSON:
 		return "application/health+json"
-	case text, formats:
+	case plain, formats:
 	}
 	return "text/plain; charset=utf-8"
 }
@@ -38,8 +38,8 @@ func negotiate(accept []string) format {
 			weigh(&best, item)
 		}
 	}
-	chosen, q := text, 0
-	for f := text; f < formats; f++ {
+	chosen, q := plain, 0
+	for f := range formats {
 		if best[f].q > q {
 			chosen, q = f, best[f].q
 		}
@@ -54,7 +54,7 @@ func weigh(best *[formats]quality, item string) {
 	mediaRange, params, _ := strings.Cut(item, ";")
 	mediaRange = strings.TrimSpace(mediaRange)
 	q := qualityOf(params)
-	for f := text; f < formats; f++ {
+	for f := range formats {
 		name, _, _ := strings.Cut(f.contentType(), ";")
 		specific := 0
 		switch {

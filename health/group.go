@@ -2,91 +2,170 @@ package health
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"sync/atomic"
 )
 
-// groupPage is the verdict on one group, with its pages. It is immutable but for pages rendered at their first use.
+// groupPage is the verdict on one group, with its pages. It is immutable but for pages kept after their first use.
 type groupPage struct {
 	name       string
 	snap       *snapshot
-	status     Status
-	since      int64   // clock at which status was reached
-	validUntil int64   // clock after which status may be better than what is known
-	members    []*seen // by name
-	details    [formats]atomic.Pointer[[]byte]
+	status     Status // never unknown
+	since      int64  // clock at which status was reached
+	validUntil int64  // clock after which status may be better than what is known
+	members    []*seen
+	detailed   [formats]atomic.Pointer[[]byte]
 }
 
-// judge sets status and validUntil of a group of checks. skip, if not nil, leaves checks out.
-func (g *groupPage) judge(skip func(name string) bool) {
-	g.status, g.validUntil = g.judged(skip)
-}
-
-func (g *groupPage) judged(skip func(name string) bool) (Status, int64) {
+// judge works out status and validUntil. skip, if not nil, leaves members out.
+func (g *groupPage) judge(skip func(name string) bool) (Status, int64) {
 	s := g.snap
-	if g.name == GroupStartup && s.latched != never {
+	switch {
+	case g.name == GroupLive:
+		return g.judgeLive(skip)
+	case g.name == GroupStartup && s.latched != never:
 		return StatusPass, never
-	}
-	if s.phase != running || s.draining || len(s.holds) > 0 {
+	case s.phase != running || s.draining || len(s.holds) > 0:
 		return StatusFail, never
 	}
 	status, until := StatusPass, int64(never)
 	for _, c := range g.members {
-		if skip != nil && skip(c.reg.check.Name) {
+		if skip != nil && skip(c.name()) {
 			continue
 		}
-		switch {
-		case c.verdict.status == StatusPass:
-		case c.verdict.status == StatusWarn || c.reg.check.Impact == Degrading:
-			status = max(status, StatusWarn)
-		default:
-			status = StatusFail
-		}
+		status = max(status, c.burden())
 		if c.verdict.status.OK() {
-			until = min(until, c.reg.lastResult.Load()+int64(c.reg.check.MaxAge))
+			until = min(until, c.expires)
 		}
 	}
 	if status == StatusFail {
-		until = never // it cannot get worse with time
+		until = never // time makes it no worse
 	}
 	return status, until
 }
 
-// judgeLive sets status and validUntil of liveness: every heartbeat has to be young enough. While draining, loops end
-// one by one and their silence means nothing.
-func (g *groupPage) judgeLive(now int64) {
-	g.status, g.validUntil = StatusPass, never
-	if g.snap.draining {
-		return
+// burden is the status a group cannot be better than because of c.
+func (c *seen) burden() Status {
+	switch {
+	case c.verdict.status == StatusPass:
+		return StatusPass
+	case c.verdict.status == StatusWarn || c.reg.check.Impact == Degrading:
+		return StatusWarn
 	}
-	for _, h := range g.snap.heartbeats {
-		g.validUntil = min(g.validUntil, h.expires())
-	}
-	if now > g.validUntil {
-		g.status = StatusFail
-	}
+	return StatusFail
 }
 
-// reason is one line that says why the status is not pass: what an operator has to know first. Empty when it is.
-func (g *groupPage) reason() string {
+// judgeLive wants every heartbeat young enough. Before Start nobody is expected to beat, and while the service drains
+// its loops end one by one: then silence means nothing, and a restart would lose the work in flight.
+func (g *groupPage) judgeLive(skip func(name string) bool) (Status, int64) {
+	status, until := StatusPass, int64(never)
+	if !g.snap.beating() {
+		return status, until
+	}
+	for _, h := range g.snap.heartbeats {
+		if skip != nil && skip(h.name) {
+			continue
+		}
+		if e := h.expires(); e < g.snap.now {
+			status = StatusFail
+		} else {
+			until = min(until, e)
+		}
+	}
+	return status, until
+}
+
+// beating is whether heartbeats count.
+func (f *facts) beating() bool { return f.phase == running && !f.draining }
+
+// without is the status with some members left out.
+func (g *groupPage) without(skip func(name string) bool) Status {
+	status, _ := g.judge(skip)
+	return status
+}
+
+// obstacle is why the group fails whatever its checks say. Empty: it does not.
+func (g *groupPage) obstacle() string {
 	s := g.snap
 	switch {
-	case g.status == StatusPass:
+	case g.name == GroupLive, g.name == GroupStartup && s.latched != never:
 		return ""
-	case g.name == GroupLive:
-		for _, h := range s.heartbeats {
-			if s.now > h.expires() {
-				return fmt.Sprintf("%s: last beat %s, older than %v", h.name, stamp(s.wall(h.last.Load())), h.maxAge)
-			}
-		}
-		return "a heartbeat was missed"
 	case s.phase == created:
 		return "not started"
-	case s.phase == stopped:
-		return "stopped"
 	case s.draining:
 		return "draining"
+	case s.phase == stopped:
+		return "stopped"
 	case len(s.holds) > 0:
 		return "held: " + s.holds[0].reason
 	}
-	return g.checkReason()
+	return ""
+}
+
+// item is one line of a page: a check or a heartbeat.
+type item struct {
+	name      string
+	impact    Impact
+	status    Status
+	since     int64 // 0: not told
+	hungSince int64 // 0: does not hang
+	text      string
+	fault     Fault
+	causes    []string
+}
+
+func (g *groupPage) items() []item {
+	if g.name == GroupLive {
+		items := make([]item, len(g.snap.heartbeats))
+		for i, h := range g.snap.heartbeats {
+			items[i] = g.snap.heartItem(h)
+		}
+		return items
+	}
+	items := make([]item, len(g.members))
+	for i, c := range g.members {
+		items[i] = c.item()
+	}
+	return items
+}
+
+// item returns the line of one member, and false if there is none of that name.
+func (g *groupPage) item(name string) (item, bool) {
+	if g.name == GroupLive {
+		at, found := slices.BinarySearchFunc(g.snap.heartbeats, name, byHeartbeatName)
+		if !found {
+			return item{}, false
+		}
+		return g.snap.heartItem(g.snap.heartbeats[at]), true
+	}
+	at, found := slices.BinarySearchFunc(g.members, name, func(c *seen, name string) int {
+		return strings.Compare(c.name(), name)
+	})
+	if !found {
+		return item{}, false
+	}
+	return g.members[at].item(), true
+}
+
+func (c *seen) item() item {
+	v := c.verdict
+	it := item{
+		name: c.name(), impact: c.reg.check.Impact, status: v.status, since: v.since, hungSince: v.hungSince,
+		text: v.text, fault: v.fault, causes: c.causes,
+	}
+	if v.status == StatusUnknown {
+		it.text = "no result yet"
+	}
+	return it
+}
+
+// heartItem prints no time of a beat that is in time: it would be another one at every request.
+func (s *snapshot) heartItem(h *Heartbeat) item {
+	it := item{name: h.name, status: StatusPass}
+	if s.beating() && h.expires() < s.now {
+		it.status, it.since = StatusFail, h.expires()
+		it.text = fmt.Sprintf("last beat %s, more than %v ago", stamp(s.wall(h.last.Load())), h.maxAge)
+	}
+	return it
 }

@@ -2,117 +2,197 @@ package health
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 )
 
 // HandlerOption changes what a handler shows.
 type HandlerOption func(*handler)
 
-// WithDetails shows names, reasons and error texts to requests for which allow returns true. Without it nobody sees
-// more than the status, on any path and in any format. allow may be called concurrently, must be quick, and is only
-// called when there is something to show: the status is not pass, or ?verbose asks for it.
+// WithDetails shows names, reasons and error texts to requests for which allow returns true. Without it, and to
+// everybody else, no path and no format tells more than the status. allow may be called concurrently, should be quick,
+// and is called only when there is something to show: the status is not pass, or ?verbose asks for it. Error texts are
+// shown without what looks like a credential, to whomever.
 func WithDetails(allow func(*http.Request) bool) HandlerOption {
 	return func(h *handler) { h.allow = allow }
 }
 
-// Handler answers /livez, /readyz, /startupz, /groupz/{group}, and below each of them the path of a single check:
-// /readyz/postgres. It knows GET and HEAD. 200 is pass or warn, 503 is fail, 404 is a path, group or check that does
-// not exist.
+// Handler answers /livez, /readyz, /startupz and /groupz/{group}, and below each of them for a single check:
+// /readyz/postgres. It knows GET and HEAD. 200 is pass or warn, 503 is fail, 404 a path, group or check that is not
+// there.
 //
-// The page is text, or JSON if Accept asks for application/json or application/health+json. ?verbose lists all checks;
-// ?exclude=name leaves one out and may be repeated, as in Kubernetes.
+// The page is text, or JSON if Accept asks for application/json or application/health+json. ?verbose lists all checks,
+// ?exclude=name leaves one out; it may be repeated, and a name that is not there is a warning on the page, as in
+// Kubernetes.
 //
-// It may be called before Start and after Stop.
+// Handlers may be used before Start and after Stop. They run no check, take no lock that a check can hold, and without
+// query parameters cost the same for any number of checks.
 func Handler(m *Monitor, opts ...HandlerOption) http.Handler { return newHandler(m, "", opts) }
 
-// LiveHandler answers liveness on whatever path it is mounted.
+// LiveHandler answers for liveness on whatever path it is mounted; see [ReadyHandler].
 func LiveHandler(m *Monitor, opts ...HandlerOption) http.Handler {
 	return newHandler(m, GroupLive, opts)
 }
 
-// ReadyHandler answers readiness on whatever path it is mounted. If the path has a wildcard "check" as
-// [http.Request.PathValue] knows it, "/readyz/{check...}", it answers for that check alone.
+// ReadyHandler answers for readiness on whatever path it is mounted. If the pattern has a wildcard named check
+// ("/readyz/{check...}", see [http.Request.PathValue]), it answers for that check.
 func ReadyHandler(m *Monitor, opts ...HandlerOption) http.Handler {
 	return newHandler(m, GroupReady, opts)
 }
 
-// StartupHandler answers startup on whatever path it is mounted; see ReadyHandler.
+// StartupHandler answers for startup on whatever path it is mounted; see [ReadyHandler].
 func StartupHandler(m *Monitor, opts ...HandlerOption) http.Handler {
 	return newHandler(m, GroupStartup, opts)
 }
 
-// GroupHandler answers for a group of your own on whatever path it is mounted; see ReadyHandler. While the group has no
-// check it answers 404.
+// GroupHandler answers for a group of your own on whatever path it is mounted; see [ReadyHandler]. While no check
+// belongs to the group it answers 404.
 func GroupHandler(m *Monitor, group string, opts ...HandlerOption) http.Handler {
 	return newHandler(m, group, opts)
 }
 
 type handler struct {
 	m     *Monitor
-	group string // the only group it answers for; empty: by path
+	group string // the only group it answers for; empty: the path says which
+	at    int    // position of that group among those every monitor has; customAt: it is another one
 	allow func(*http.Request) bool
 
-	noStore []string
-	types   [formats][]string
-	brief   [StatusFail + 1][formats][]byte
+	// Header values, shared by all responses so that none is allocated: nobody writes into them.
+	noStore, noSniff, methods []string
+	types                     [formats][]string
+	brief                     [StatusFail + 1][formats][]byte // what everybody may see
 }
 
 func newHandler(m *Monitor, group string, opts []HandlerOption) *handler {
-	h := &handler{m: m, group: group, noStore: []string{"no-store"}}
-	for f := text; f < formats; f++ {
+	h := &handler{
+		m: m, group: group, at: customAt,
+		noStore: []string{"no-store"}, noSniff: []string{"nosniff"}, methods: []string{"GET, HEAD"},
+	}
+	if at := slices.Index(everyGroup(), group); at >= 0 {
+		h.at = at
+	}
+	for f := range formats {
 		h.types[f] = []string{f.contentType()}
-		for s := StatusPass; s <= StatusFail; s++ {
-			h.brief[s][f] = []byte(`{"status":"` + s.String() + `"}` + "\n")
+		for s := range StatusFail + 1 {
+			h.brief[s][f] = briefPage(s, f)
 		}
 	}
-	h.brief[StatusPass][text] = []byte("ok\n")
-	h.brief[StatusWarn][text] = []byte("warn\n")
-	h.brief[StatusFail][text] = []byte("fail\n")
 	for _, o := range opts {
 		o(h)
 	}
 	return h
 }
 
+// ServeHTTP answers what an orchestrator asks, again and again, from prepared bytes; serve does everything else.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	s := h.m.page.Load()
-	now := h.m.now()
-	var g *groupPage
-	switch r.URL.Path {
-	case "/readyz":
-		g = s.ready()
-	case "/livez":
-		g = s.live()
-	case "/startupz":
-		g = s.startup()
-	default:
-		if h.group == "" {
-			http.NotFound(w, r)
-			return
-		}
+	g := h.fixed(h.m.page.Load(), r)
+	if g == nil || r.URL.RawQuery != "" || r.Method != http.MethodGet || (g.status != StatusPass && h.particular(g)) {
+		h.serve(w, r)
+		return
 	}
-	if h.group != "" {
-		g = s.group(h.group)
-	}
-	if now > g.validUntil {
-		s = h.m.refresh(s, now)
-		g = s.group(g.name)
-	}
-	f := text
-	if a := r.Header["Accept"]; len(a) > 0 && !(len(a) == 1 && a[0] == "*/*") {
-		f = negotiate(a)
+	f := plain
+	if accept := r.Header["Accept"]; len(accept) > 0 && (len(accept) > 1 || accept[0] != "*/*") {
+		f = negotiate(accept)
 	}
 	header := w.Header()
 	header["Content-Type"] = h.types[f]
 	header["Cache-Control"] = h.noStore
-	if !g.status.OK() {
+	if g.status == StatusFail {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
-	if h.allow != nil && h.allow(r) && (g.status != StatusPass || strings.Contains(r.URL.RawQuery, "verbose")) {
-		_, _ = w.Write([]byte(g.reason() + "\n"))
+	_, _ = w.Write(h.brief[g.status][f]) // the client went away: nobody to tell
+}
+
+// fixed returns the page of one of the groups every monitor has, if that is what r asks for, and nil if not.
+func (h *handler) fixed(s *snapshot, r *http.Request) *groupPage {
+	if h.group != "" {
+		if h.at < customAt && r.PathValue("check") == "" {
+			return s.groups[h.at]
+		}
+		return nil
+	}
+	switch r.URL.Path {
+	case "/readyz":
+		return s.groups[readyAt]
+	case "/livez":
+		return s.groups[liveAt]
+	case "/startupz":
+		return s.groups[startupAt]
+	}
+	return nil
+}
+
+// particular is whether the page of g, which does not pass, cannot be served as it is: it may have details to show, or
+// a heart that was silent may beat again.
+func (h *handler) particular(g *groupPage) bool { return h.allow != nil || g.name == GroupLive }
+
+// serve answers whatever r asks.
+func (h *handler) serve(w http.ResponseWriter, r *http.Request) {
+	header := w.Header()
+	header["Cache-Control"] = h.noStore
+	header["X-Content-Type-Options"] = h.noSniff
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		header["Allow"] = h.methods
+		h.write(w, r, http.StatusMethodNotAllowed, plain, []byte("method not allowed\n"))
 		return
 	}
-	if r.Method != http.MethodHead {
-		_, _ = w.Write(h.brief[g.status][f])
+	if len(r.URL.RawQuery) > maxQuery {
+		h.write(w, r, http.StatusRequestURITooLong, plain, []byte("query too long\n"))
+		return
 	}
+	name, check, ok := h.target(r)
+	s := h.m.fresh()
+	g := s.group(name)
+	if !ok || g == nil {
+		h.write(w, r, http.StatusNotFound, plain, []byte("not found\n"))
+		return
+	}
+	v := view{group: g, only: check}
+	v.verbose, v.exclude = parseQuery(r.URL.RawQuery)
+	if !v.resolve() {
+		h.write(w, r, http.StatusNotFound, plain, []byte("not found\n"))
+		return
+	}
+	f := negotiate(r.Header["Accept"])
+	v.detailed = (v.verbose || v.status != StatusPass) && h.allow != nil && h.allow(r)
+	code := http.StatusOK
+	if !v.status.OK() {
+		code = http.StatusServiceUnavailable
+	}
+	if !v.detailed && len(v.warnings) == 0 {
+		h.write(w, r, code, f, h.brief[v.status][f])
+		return
+	}
+	h.write(w, r, code, f, v.page(f))
+}
+
+func (h *handler) write(w http.ResponseWriter, r *http.Request, code int, f format, body []byte) {
+	w.Header()["Content-Type"] = h.types[f]
+	w.WriteHeader(code)
+	if r.Method != http.MethodHead {
+		_, _ = w.Write(body)
+	}
+}
+
+// target says which group, and which check of it, r asks for.
+func (h *handler) target(r *http.Request) (group, check string, ok bool) {
+	if h.group != "" {
+		return h.group, strings.Trim(r.PathValue("check"), "/"), true
+	}
+	rest, ok := strings.CutPrefix(r.URL.Path, "/")
+	if !ok {
+		return "", "", false
+	}
+	first, check, _ := strings.Cut(rest, "/")
+	switch first {
+	case "livez":
+		group = GroupLive
+	case "readyz":
+		group = GroupReady
+	case "startupz":
+		group = GroupStartup
+	case "groupz":
+		group, check, _ = strings.Cut(check, "/")
+	}
+	return group, strings.TrimSuffix(check, "/"), group != ""
 }

@@ -18,7 +18,8 @@ type Heartbeat struct {
 }
 
 // Heartbeat adds a heartbeat that counts as missed when the last beat is older than maxAge. The time of the call counts
-// as the first beat. An empty or taken name, and a maxAge that is not positive, are errors.
+// as a beat, and so does Start. An empty or taken name, and a maxAge that is not positive, are errors. Before Start,
+// while draining and after Stop a silent heart fails nothing.
 //
 // Beat from the loop that could hang, never for something outside the process: a database that is down would have the
 // orchestrator restart every replica.
@@ -31,10 +32,6 @@ func (m *Monitor) Heartbeat(name string, maxAge time.Duration) (*Heartbeat, erro
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.addHeartbeatLocked(name, maxAge)
-}
-
-func (m *Monitor) addHeartbeatLocked(name string, maxAge time.Duration) (*Heartbeat, error) {
 	at, found := slices.BinarySearchFunc(m.heartbeats, name, byHeartbeatName)
 	if found {
 		return nil, fmt.Errorf("health: heartbeat %q: %w", name, ErrDuplicate)
@@ -53,12 +50,9 @@ func (h *Heartbeat) Beat() { h.last.Store(h.m.now()) }
 
 // Stop takes the heartbeat out, for a loop that ends on purpose. May be called more than once.
 func (h *Heartbeat) Stop() {
-	h.m.mu.Lock()
-	defer h.m.mu.Unlock()
-	h.m.dropHeartbeatLocked(h)
-}
-
-func (m *Monitor) dropHeartbeatLocked(h *Heartbeat) {
+	m := h.m
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	at, found := slices.BinarySearchFunc(m.heartbeats, h.name, byHeartbeatName)
 	if !found || m.heartbeats[at] != h {
 		return

@@ -9,16 +9,14 @@ import (
 // nobody: changes of the same check or group that it has not taken yet are merged into one, and vanish when they end
 // where they began. Call Watch first and Report second, then nothing is missed in between.
 //
-// The channel is closed when ctx ends, or after Stop; what was not taken until then is lost.
+// The channel is closed when ctx ends or the monitor is stopped, which loses what was not taken until then.
 func (m *Monitor) Watch(ctx context.Context) <-chan Transition {
 	ch := make(chan Transition)
-	box := &mailbox{stop: make(chan struct{})}
-	box.deliver = func(t Transition) bool {
+	box := newMailbox()
+	box.deliver = func(t Transition) {
 		select {
 		case ch <- t:
-			return true
 		case <-box.stop:
-			return false
 		}
 	}
 	box.closed = func() { close(ch) }
@@ -29,34 +27,43 @@ func (m *Monitor) Watch(ctx context.Context) <-chan Transition {
 		return ch
 	}
 	m.listeners[box] = struct{}{}
-	unhook := context.AfterFunc(ctx, func() {
+	box.unhook = context.AfterFunc(ctx, func() {
 		m.mu.Lock()
-		defer m.mu.Unlock()
 		delete(m.listeners, box)
+		m.mu.Unlock()
 		box.finish()
 	})
-	box.unhook = func() { unhook() }
 	return ch
 }
 
-// mailbox hands transitions to one listener, one at a time. It has a goroutine only while there is something to hand
-// over.
+// mailbox hands transitions to one listener, one at a time and without a lock. It has a goroutine only while there is
+// something to hand over.
+//
+//	offer ──▶ pending (merged by subject) ──▶ run ──deliver──▶ listener
 type mailbox struct {
-	deliver func(Transition) bool // called without lock; false: the listener is gone
-	closed  func()                // called once, after the last delivery; may be nil
-	unhook  func()                // may be nil
-	stop    chan struct{}         // closed by finish
+	deliver func(Transition) // may block until stop is closed, or as long as the listener likes
+	closed  func()           // called once, when nothing will be delivered any more; may be nil
+	unhook  func() bool      // called by finish; may be nil
+	stop    chan struct{}    // closed by finish
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards everything below
 	pending  []Transition
-	busy     bool // a goroutine is delivering
+	idle     chan struct{} // closed when no goroutine delivers
+	busy     bool          // a goroutine delivers
 	finished bool
 }
 
-type subject struct{ check, group string }
+func newMailbox() *mailbox {
+	idle := make(chan struct{})
+	close(idle)
+	return &mailbox{stop: make(chan struct{}), idle: idle}
+}
 
+// newCallbackBox calls f for what is offered; what was offered before finish is still delivered after it.
 func newCallbackBox(f func(Transition)) *mailbox {
-	return &mailbox{stop: make(chan struct{}), deliver: func(t Transition) bool { f(t); return true }}
+	box := newMailbox()
+	box.deliver = f
+	return box
 }
 
 // offer never blocks.
@@ -67,21 +74,20 @@ func (b *mailbox) offer(t Transition) {
 		return
 	}
 	for i, p := range b.pending {
-		if p.Check != t.Check || p.Group != t.Group {
-			continue
+		if p.Check == t.Check && p.Group == t.Group {
+			t.From = p.From
+			b.pending = append(b.pending[:i:i], b.pending[i+1:]...)
+			break
 		}
-		t.From = p.From
-		b.pending = append(b.pending[:i], b.pending[i+1:]...)
-		break
 	}
 	if t.From == t.To {
 		return
 	}
 	b.pending = append(b.pending, t)
 	if !b.busy {
-		b.busy = true
-		// Owner: the mailbox. Stop signal: b.stop, or nothing left to deliver. Waiter: whoever reads until the channel is
-		// closed; for a callback nobody, because it may call Stop itself.
+		b.busy, b.idle = true, make(chan struct{})
+		// Owner: the mailbox. Stop signal: nothing left to deliver, or for Watch the channel stop. Waiter: Stop of the
+		// monitor, by idle.
 		go b.run()
 	}
 }
@@ -92,20 +98,17 @@ func (b *mailbox) run() {
 		if !ok {
 			return
 		}
-		if !b.deliver(t) {
-			b.mu.Lock()
-			b.pending = nil
-			b.mu.Unlock()
-		}
+		b.deliver(t)
 	}
 }
 
-// take returns the oldest pending transition, or ends the delivery.
+// take returns the oldest transition, or ends the delivery.
 func (b *mailbox) take() (Transition, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if len(b.pending) == 0 {
 		b.busy = false
+		close(b.idle)
 		if b.finished && b.closed != nil {
 			b.closed()
 		}
@@ -131,4 +134,11 @@ func (b *mailbox) finish() {
 	if !b.busy && b.closed != nil {
 		b.closed()
 	}
+}
+
+// delivered is closed when the listener has returned from what it was last given.
+func (b *mailbox) delivered() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.idle
 }

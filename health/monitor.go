@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -37,7 +38,8 @@ type Monitor struct {
 
 	// page is what handlers read. It is stored under mu; a handler that finds it expired may replace it by one made
 	// from the same verdicts and a newer clock.
-	page atomic.Pointer[snapshot]
+	page   atomic.Pointer[snapshot]
+	expiry *time.Timer // calls expire when page does; set once, by Start
 
 	// mu guards everything below. Nothing slow is done under it: no probe, no callback, no channel send. Probes run
 	// without it, so no check can hold it.
@@ -77,9 +79,10 @@ func New(cfg Config) *Monitor {
 		cfg = Config{OnTransition: cfg.OnTransition}
 	}
 	m.cfg = cfg.withDefaults()
-	m.sched.init(m.cfg.MaxConcurrent)
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.sched.init(m)
+	m.heartbeats = []*Heartbeat{m.sched.heart}
 	m.publishLocked(0)
 	if cfg.OnTransition != nil { // after the first page, which is no change
 		m.listeners[newCallbackBox(cfg.OnTransition)] = struct{}{}
@@ -96,14 +99,10 @@ func (m *Monitor) wall(clock int64) time.Time { return m.epoch.Add(time.Duration
 // Register adds a check; it may be called before and after Start. The error lists every fault of the check, or wraps
 // ErrDuplicate or ErrStopped. Until its first result a critical check is not ready.
 func (m *Monitor) Register(c Check) (*Registration, error) {
-	if err := c.Validate(); err != nil {
+	if err := c.validate(m.cfg); err != nil {
 		return nil, err
 	}
-	r := &Registration{m: m, check: c.withDefaults(m.cfg), index: -1}
-	if r.check.MaxAge < r.check.minAge() {
-		return nil, fmt.Errorf("health: check %q: MaxAge %v is less than Interval with jitter plus Timeout, %v",
-			c.Name, r.check.MaxAge, r.check.minAge())
-	}
+	r := &Registration{m: m, check: c.withDefaults(m.cfg), slot: -1, index: -1}
 	r.lastResult.Store(noResult)
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -149,7 +148,11 @@ func (m *Monitor) remove(r *Registration) *run {
 			r.run.cancel()
 			m.giveUpLocked(r)
 		}
-		m.publishLocked(m.now())
+		now := m.now()
+		m.publishLocked(now)
+		if m.phase == running {
+			m.settleLocked(now, false)
+		}
 	}
 	return r.run
 }
@@ -174,49 +177,69 @@ func (m *Monitor) Start(ctx context.Context) error {
 	}
 	m.phase = running
 	now := m.now()
+	for _, h := range m.heartbeats {
+		h.Beat()
+	}
+	m.expiry = time.AfterFunc(math.MaxInt64, m.expire)
 	m.startSchedulerLocked(context.WithoutCancel(ctx), now)
 	m.publishLocked(now)
 	return nil
 }
 
-// Stop ends the scheduler, cancels the probes that run, and waits for them until ctx is done; then its error names
-// those that hang. Readiness is false afterwards. It may be called before Start, twice and concurrently. Watch channels
-// are closed.
+// Stop ends the scheduler, cancels the probes that run, and waits for them and for OnTransition until ctx is done; then
+// its error names what hangs. Readiness is false afterwards. It may be called before Start, twice and concurrently, but
+// not from OnTransition, which it would wait for. Channels of Watch are closed.
 func (m *Monitor) Stop(ctx context.Context) error {
-	left := m.halt()
+	runs, boxes := m.halt()
 	var stuck []string
-	for _, r := range left {
-		select {
-		case <-r.done:
-			continue
-		default:
+	for _, r := range runs {
+		if !await(ctx, r.done) {
+			stuck = append(stuck, fmt.Sprintf("probe %q since %s", r.name, stamp(m.wall(r.started))))
 		}
-		select {
-		case <-r.done:
-		case <-ctx.Done():
-			stuck = append(stuck, fmt.Sprintf("%q since %s", r.name, stamp(m.wall(r.started))))
+	}
+	slices.Sort(stuck)
+	for _, b := range boxes {
+		if !await(ctx, b.delivered()) {
+			stuck = append(stuck, "a listener")
 		}
 	}
 	if len(stuck) > 0 {
-		slices.Sort(stuck)
-		return fmt.Errorf("health: stop: probes still running: %s: %w", strings.Join(stuck, ", "), context.Cause(ctx))
+		return fmt.Errorf("health: stop: still running: %s: %w", strings.Join(stuck, ", "), context.Cause(ctx))
 	}
 	return nil
 }
 
-// halt makes the monitor stopped and returns the runs to wait for.
-func (m *Monitor) halt() []*run {
+// await reports whether done is closed, now or before ctx ends.
+func await(ctx context.Context, done <-chan struct{}) bool {
+	select {
+	case <-done:
+		return true
+	default:
+	}
+	select {
+	case <-done:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// halt makes the monitor stopped and returns what to wait for.
+func (m *Monitor) halt() ([]*run, []*mailbox) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.phase != stopped {
 		m.phase = stopped
 		m.stopSchedulerLocked()
+		if m.expiry != nil {
+			m.expiry.Stop()
+		}
 		m.publishLocked(m.now())
 		for box := range m.listeners {
 			box.finish()
 		}
 	}
-	return m.sched.runsInFlight()
+	return slices.Collect(maps.Keys(m.sched.runs)), slices.Collect(maps.Keys(m.listeners))
 }
 
 // SetDraining makes readiness false at once and for ever. Every request answered after it returned says so.

@@ -31,6 +31,9 @@ func slotStart(n int64, interval time.Duration, phase float64) int64 {
 // slotAfter is the number of the first slot that begins after now and is not last again. Runs stay on this grid, so
 // that checks spread over the interval stay spread for ever: their jitter does not add up.
 func slotAfter(now int64, interval time.Duration, phase float64, last int64) int64 {
-	n := (now-int64(phase*float64(interval)))/int64(interval) + 1
+	n := int64(0)
+	if into := now - slotStart(0, interval, phase); into >= 0 { // division truncates towards zero
+		n = into/int64(interval) + 1
+	}
 	return max(n, last+1)
 }

@@ -12,10 +12,10 @@ const maxText = 1024
 const mask = "***"
 
 var (
-	// scheme://user:password@host, and user:password@tcp(host) as go-sql-driver/mysql writes it
+	// scheme://user:password@host, and user:password@tcp(host) as go-sql-driver/mysql writes it.
 	userinfo = regexp.MustCompile(`(?i)\b([a-z][a-z0-9+.-]*://)[^\s/?#]*@`)
 	mysqlDSN = regexp.MustCompile(`(?i)[^\s"'` + "`" + `:/]+:[^\s"'` + "`" + `]*@(tcp|tcp6|unix)\(`)
-	// password=…, "password": "…", PGPASSWORD=…
+	// password=…, "password": "…", PGPASSWORD=….
 	keyValue = regexp.MustCompile(`(?i)\b([a-z0-9_-]*(?:password|passwd|pwd|secret|token|api[_-]?key|access[_-]?key|credentials?))(["']?\s*[=:]\s*)("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s,;&)}\]]+)`)
 	bearer   = regexp.MustCompile(`(?i)\b(bearer|basic)\s+[a-z0-9._~+/=-]{8,}`)
 )

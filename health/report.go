@@ -112,14 +112,14 @@ func (m *Monitor) Report() *Report {
 		r.Holds = append(r.Holds, Hold{Reason: h.reason, Since: m.wall(h.since)})
 	}
 	for _, g := range s.groups {
-		r.Groups = append(r.Groups, GroupReport{Name: g.name, Status: g.status, Since: m.wall(g.since), Reason: g.reason()})
+		r.Groups = append(r.Groups, GroupReport{Name: g.name, Status: g.status, Since: m.wall(g.since), Reason: g.reason(nil)})
 	}
 	for i := range s.seen {
 		r.Checks = append(r.Checks, m.checkReportLocked(&s.seen[i]))
 	}
 	for _, h := range s.heartbeats {
 		b := HeartbeatReport{Name: h.name, Status: StatusPass, LastBeat: m.wall(h.last.Load()), MaxAge: h.maxAge}
-		if now > h.expires() {
+		if s.beating() && now > h.expires() {
 			b.Status = StatusFail
 		}
 		r.Heartbeats = append(r.Heartbeats, b)

@@ -9,8 +9,9 @@ import (
 
 // result is what one run came to.
 type result struct {
-	outcome outcome
 	reason
+
+	outcome   outcome
 	hungSince int64 // clock of the start of the run that hangs; 0: none
 }
 

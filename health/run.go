@@ -19,7 +19,7 @@ type run struct {
 func (m *Monitor) probe(ctx context.Context, r *Registration, rn *run) {
 	defer rn.cancel()
 	res := resultOf(errGoexit) // unless the probe returns
-	defer func() {
+	defer func() {             //nolint:contextcheck // the runs that finish starts are not part of this one
 		if v := recover(); v != nil {
 			res = resultOf(newPanicError(v, debug.Stack()))
 		}

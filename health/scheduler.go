@@ -30,7 +30,7 @@ type scheduler struct {
 	lanes  [2]lane // [1] is for checks whose last run timed out
 	runs   map[*run]struct{}
 	pace   int64 // clock before which no further first run begins
-	expiry int64 // clock after which the published page has to be made again
+	expiry int64 // clock after which what was last published has to be judged again, and listeners told
 	heart  *Heartbeat
 	// newContext makes the context of one run.
 	newContext func(time.Duration) (context.Context, context.CancelFunc)
@@ -44,10 +44,11 @@ type lane struct {
 	waiting []*Registration // first in, first out
 }
 
-func (s *scheduler) init(maxConcurrent int) {
+func (s *scheduler) init(m *Monitor) {
 	s.runs = make(map[*run]struct{})
-	s.lanes = [2]lane{{free: maxConcurrent}, {free: maxConcurrent}}
+	s.lanes = [2]lane{{free: m.cfg.MaxConcurrent}, {free: m.cfg.MaxConcurrent}}
 	s.cancel = func() {}
+	s.heart = &Heartbeat{m: m, name: schedulerHeart, maxAge: schedulerMaxAge}
 }
 
 func (m *Monitor) startSchedulerLocked(ctx context.Context, now int64) {
@@ -55,10 +56,6 @@ func (m *Monitor) startSchedulerLocked(ctx context.Context, now int64) {
 	m.sched.cancel = cancel
 	m.sched.newContext = func(d time.Duration) (context.Context, context.CancelFunc) {
 		return context.WithTimeout(base, d)
-	}
-	// The name cannot be taken unless somebody chose it; then theirs has to do.
-	if h, err := m.addHeartbeatLocked(schedulerHeart, schedulerMaxAge); err == nil {
-		m.sched.heart = h
 	}
 	for _, r := range m.checks {
 		m.planFirstLocked(r, now)
@@ -74,21 +71,13 @@ func (m *Monitor) stopSchedulerLocked() {
 		m.sched.timer.Stop()
 	}
 	m.sched.cancel()
+	for _, r := range m.sched.due {
+		r.index = -1
+	}
 	m.sched.due = nil
 	for i := range m.sched.lanes {
 		m.sched.lanes[i].waiting = nil
 	}
-	if m.sched.heart != nil {
-		m.dropHeartbeatLocked(m.sched.heart)
-	}
-}
-
-func (s *scheduler) runsInFlight() []*run {
-	left := make([]*run, 0, len(s.runs))
-	for r := range s.runs {
-		left = append(left, r)
-	}
-	return left
 }
 
 // tick is the timer's function: it attends to whatever is due.
@@ -99,9 +88,7 @@ func (m *Monitor) tick() {
 		return
 	}
 	now := m.now()
-	if m.sched.heart != nil {
-		m.sched.heart.last.Store(now)
-	}
+	m.sched.heart.last.Store(now)
 	changed := false
 	for len(m.sched.due) > 0 && m.sched.due[0].next <= now {
 		r, _ := heap.Pop(&m.sched.due).(*Registration)
@@ -113,7 +100,7 @@ func (m *Monitor) tick() {
 // settleLocked ends every change of the schedule: it starts what can start, publishes, and arms the timer.
 func (m *Monitor) settleLocked(now int64, changed bool) {
 	m.launchLocked(now)
-	if changed || now > m.sched.expiry {
+	if changed || now > m.sched.expiry || m.page.Load().groups[liveAt].status == StatusFail {
 		m.publishLocked(now)
 	}
 	m.armLocked(now)
@@ -285,29 +272,4 @@ func (m *Monitor) hasten(r *Registration) {
 		m.scheduleLocked(r, at)
 		m.armLocked(now)
 	}
-}
-
-// dueHeap orders registrations by next.
-type dueHeap []*Registration
-
-func (h dueHeap) Len() int           { return len(h) }
-func (h dueHeap) Less(i, j int) bool { return h[i].next < h[j].next }
-func (h dueHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].index, h[j].index = i, j
-}
-
-func (h *dueHeap) Push(x any) {
-	r, _ := x.(*Registration)
-	r.index = len(*h)
-	*h = append(*h, r)
-}
-
-func (h *dueHeap) Pop() any {
-	old := *h
-	last := old[len(old)-1]
-	old[len(old)-1] = nil
-	*h = old[:len(old)-1]
-	last.index = -1
-	return last
 }

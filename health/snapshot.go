@@ -7,13 +7,15 @@ import (
 	"time"
 )
 
-// snapshot is what is known at one moment, ready to be served. It is immutable, but for pages that are rendered at
-// their first use. Making one is a pure function of facts and a clock, so a handler can do it too.
+// snapshot is what is known at one moment, ready to be served. It is immutable. Making one needs facts and a clock and
+// no lock, so a page that has expired can be made anew by whoever finds it.
 type snapshot struct {
 	facts
+
 	now    int64
-	seen   []seen       // by name, one for each of facts.checks
+	seen   []seen       // one for each of facts.checks, by name
 	groups []*groupPage // live, ready, startup, then by name
+	expiry int64        // clock after which it may say more than is known
 }
 
 // facts is what a snapshot is made from.
@@ -27,20 +29,24 @@ type facts struct {
 	heartbeats []*Heartbeat
 }
 
-// never is a clock that does not come.
-const never = math.MaxInt64
-
+// fact is the verdict on one check when the snapshot was published.
 type fact struct {
 	reg     *Registration
 	verdict *verdict
 }
 
+// never is a clock that does not come.
+const never = math.MaxInt64
+
 // seen is one check as it stands at the snapshot's clock.
 type seen struct {
 	reg     *Registration
 	verdict *verdict // the fact's, or one that says stale
-	causes  []string // names of failed checks it depends on that have no failed dependency themselves
+	expires int64    // clock after which the verdict is stale
+	causes  []string // failed checks it depends on that have no failed dependency themselves
 }
+
+func (c *seen) name() string { return c.reg.check.Name }
 
 // Positions in snapshot.groups.
 const (
@@ -50,9 +56,79 @@ const (
 	customAt
 )
 
-func (s *snapshot) live() *groupPage    { return s.groups[liveAt] }
-func (s *snapshot) ready() *groupPage   { return s.groups[readyAt] }
-func (s *snapshot) startup() *groupPage { return s.groups[startupAt] }
+// everyGroup names the groups every monitor has, by position.
+func everyGroup() []string {
+	return []string{liveAt: GroupLive, readyAt: GroupReady, startupAt: GroupStartup}
+}
+
+// newSnapshot evaluates f at clock now. prev, nil at first, lends the times since which groups have their status.
+func newSnapshot(f facts, now int64, prev *snapshot) *snapshot {
+	s := &snapshot{facts: f, now: now, seen: make([]seen, len(f.checks)), expiry: never}
+	anyFailed := false
+	for i, c := range f.checks {
+		s.seen[i] = c.at(now, f.wall)
+		anyFailed = anyFailed || s.seen[i].verdict.status == StatusFail
+	}
+	if anyFailed {
+		findCauses(s)
+	}
+	s.makeGroups()
+	for _, g := range s.groups {
+		g.status, g.validUntil = g.judge(nil)
+		g.since = now
+		if prev != nil {
+			if p := prev.group(g.name); p != nil && p.status == g.status {
+				g.since = p.since
+			}
+		}
+	}
+	if f.latched == never && s.groups[startupAt].status.OK() {
+		s.latched = now
+		s.groups[startupAt].status, s.groups[startupAt].validUntil = StatusPass, never
+	}
+	for _, g := range s.groups {
+		s.expiry = min(s.expiry, g.validUntil)
+	}
+	return s
+}
+
+// at is the check as it stands at clock now: past the age of its last result it is no longer healthy.
+func (c fact) at(now int64, wall func(int64) time.Time) seen {
+	last, maxAge := c.reg.lastResult.Load(), c.reg.check.MaxAge
+	out := seen{reg: c.reg, verdict: c.verdict, expires: never}
+	if !c.verdict.status.OK() {
+		return out
+	}
+	out.expires = last + int64(maxAge)
+	if now > out.expires {
+		out.verdict = &verdict{
+			status:    StatusFail,
+			since:     out.expires,
+			reason:    reasonOf(&staleError{last: wall(last), maxAge: maxAge}),
+			hungSince: c.verdict.hungSince,
+		}
+	}
+	return out
+}
+
+func (s *snapshot) makeGroups() {
+	for _, name := range everyGroup() {
+		s.groups = append(s.groups, &groupPage{name: name, snap: s})
+	}
+	for i := range s.seen {
+		for _, name := range s.seen[i].reg.check.Groups {
+			g := s.group(name)
+			if g == nil {
+				g = &groupPage{name: name, snap: s}
+				at, _ := slices.BinarySearchFunc(s.groups[customAt:], name, byGroupName)
+				s.groups = slices.Insert(s.groups, customAt+at, g)
+			}
+			g.members = append(g.members, &s.seen[i])
+		}
+	}
+}
+
+func byGroupName(g *groupPage, name string) int { return strings.Compare(g.name, name) }
 
 // group returns the named group, nil if there is none.
 func (s *snapshot) group(name string) *groupPage {
@@ -61,137 +137,25 @@ func (s *snapshot) group(name string) *groupPage {
 			return g
 		}
 	}
-	at, found := slices.BinarySearchFunc(s.groups[customAt:], name, func(g *groupPage, name string) int {
-		return strings.Compare(g.name, name)
-	})
+	at, found := slices.BinarySearchFunc(s.groups[customAt:], name, byGroupName)
 	if !found {
 		return nil
 	}
 	return s.groups[customAt+at]
 }
 
-// check returns the named check, nil if there is none.
-func (s *snapshot) check(name string) *seen {
-	at, found := slices.BinarySearchFunc(s.seen, name, func(c seen, name string) int {
+// find returns the position of the named check in s.seen.
+func (s *snapshot) find(name string) (at int, found bool) {
+	return slices.BinarySearchFunc(s.checks, name, func(c fact, name string) int {
 		return strings.Compare(c.reg.check.Name, name)
 	})
+}
+
+// check returns the named check, nil if there is none.
+func (s *snapshot) check(name string) *seen {
+	at, found := s.find(name)
 	if !found {
 		return nil
 	}
 	return &s.seen[at]
-}
-
-// newSnapshot evaluates f at clock now. prev, nil at first, lends the times since which groups have their status.
-func newSnapshot(f facts, now int64, prev *snapshot) *snapshot {
-	s := &snapshot{facts: f, now: now, seen: make([]seen, len(f.checks))}
-	failed := false
-	for i, c := range f.checks {
-		v := c.verdict.at(now, c.reg.lastResult.Load(), c.reg.check.MaxAge, f.wall)
-		s.seen[i] = seen{reg: c.reg, verdict: v}
-		failed = failed || v.status == StatusFail
-	}
-	if failed {
-		findCauses(s)
-	}
-	s.groups = []*groupPage{{name: GroupLive}, {name: GroupReady}, {name: GroupStartup}}
-	s.addCustomGroups()
-	for i := range s.seen {
-		for _, name := range s.seen[i].reg.check.Groups {
-			g := s.group(name)
-			g.members = append(g.members, &s.seen[i])
-		}
-	}
-	for i, g := range s.groups {
-		g.snap = s
-		if i == liveAt {
-			g.judgeLive(now)
-		} else {
-			g.judge(nil)
-		}
-		g.since = now
-		if prev != nil {
-			if p := prev.group(g.name); p != nil && p.status == g.status {
-				g.since = p.since
-			}
-		}
-	}
-	return s
-}
-
-func (s *snapshot) addCustomGroups() {
-	for i := range s.seen {
-		for _, name := range s.seen[i].reg.check.Groups {
-			if s.group(name) == nil {
-				at, _ := slices.BinarySearchFunc(s.groups[customAt:], name, func(g *groupPage, name string) int {
-					return strings.Compare(g.name, name)
-				})
-				s.groups = slices.Insert(s.groups, customAt+at, &groupPage{name: name})
-			}
-		}
-	}
-}
-
-// expiry is the clock after which s may say more than is known.
-func (s *snapshot) expiry() int64 {
-	e := int64(never)
-	for _, g := range s.groups {
-		if g.validUntil > s.now { // a page that fails because of a missed beat is judged at every request
-			e = min(e, g.validUntil)
-		}
-	}
-	return e
-}
-
-// publishLocked makes the page that handlers read, and tells listeners what changed.
-func (m *Monitor) publishLocked(now int64) {
-	prev := m.page.Load()
-	f := facts{
-		wall: m.wall, phase: m.phase, draining: m.draining, latched: m.latched,
-		holds: m.holds, heartbeats: m.heartbeats, checks: make([]fact, len(m.checks)),
-	}
-	for i, r := range m.checks {
-		f.checks[i] = fact{r, r.verdict}
-	}
-	s := newSnapshot(f, now, prev)
-	if m.latched == never && s.startup().status.OK() {
-		m.latched, s.latched = now, now
-	}
-	m.page.Store(s)
-	m.sched.expiry = s.expiry()
-	m.tellLocked(s)
-}
-
-// current returns a snapshot that holds at clock now, for a group whose page may have expired.
-func (m *Monitor) refresh(s *snapshot, now int64) *snapshot {
-	fresh := newSnapshot(s.facts, now, s)
-	m.page.CompareAndSwap(s, fresh) // if it fails the scheduler has published something newer
-	return fresh
-}
-
-// tellLocked offers to every listener what changed since they were last told.
-func (m *Monitor) tellLocked(s *snapshot) {
-	for i := range s.seen {
-		c := &s.seen[i]
-		if c.reg.told == c.verdict.status {
-			continue
-		}
-		t := Transition{
-			Check: c.reg.check.Name, From: c.reg.told, To: c.verdict.status, At: m.wall(c.verdict.since),
-			Err: c.verdict.err, Fault: c.verdict.fault, Reason: c.verdict.text, CausedBy: c.causes,
-		}
-		c.reg.told = c.verdict.status
-		m.offerLocked(t)
-	}
-	for _, g := range s.groups {
-		if told := m.groupTold[g.name]; told != g.status {
-			m.groupTold[g.name] = g.status
-			m.offerLocked(Transition{Group: g.name, From: told, To: g.status, At: m.wall(g.since), Reason: g.reason()})
-		}
-	}
-}
-
-func (m *Monitor) offerLocked(t Transition) {
-	for box := range m.listeners {
-		box.offer(t)
-	}
 }

@@ -1,0 +1,113 @@
+package health
+
+import "time"
+
+// Pages are made in three places, all from the same facts:
+//
+//	publishLocked   something changed: a verdict, a hold, draining, a check added or removed
+//	expire          the published page reached its expiry: a timer of its own, which takes no lock, so that a verdict
+//	                ages even if the scheduler is dead
+//	fresh           a request that is not served from prepared bytes looks at the clock itself
+
+// publishLocked makes the page that handlers read, and tells listeners what changed.
+func (m *Monitor) publishLocked(now int64) {
+	f := facts{
+		wall: m.wall, phase: m.phase, draining: m.draining, latched: m.latched,
+		holds: m.holds, heartbeats: m.heartbeats, checks: make([]fact, len(m.checks)),
+	}
+	for i, r := range m.checks {
+		f.checks[i] = fact{r, r.verdict}
+	}
+	s := newSnapshot(f, now, m.page.Load())
+	m.latched = s.latched
+	m.sched.expiry = s.expiry
+	m.page.Store(s)
+	m.guard(s, now)
+	m.tellLocked(s)
+}
+
+// guard has expire called when s expires. Before Start nothing expires and there is no timer.
+func (m *Monitor) guard(s *snapshot, now int64) {
+	if m.expiry != nil && s.expiry != never {
+		m.expiry.Reset(time.Duration(max(0, s.expiry+1-now)))
+	}
+}
+
+// expire replaces a page that has reached its expiry. It runs in the goroutine of its timer, takes no lock and calls
+// nobody, so nothing can keep it from running.
+func (m *Monitor) expire() {
+	for {
+		s := m.page.Load()
+		now := m.now()
+		if now > s.expiry {
+			s = m.renew(s, now)
+		}
+		m.guard(s, now)
+		if m.page.Load() == s {
+			return // else somebody published meanwhile, and their expiry has to be the one that is armed
+		}
+	}
+}
+
+// renew makes the page anew from what is known and the clock. If the scheduler has published meanwhile, its page stays.
+func (m *Monitor) renew(s *snapshot, now int64) *snapshot {
+	renewed := newSnapshot(s.facts, now, s)
+	if !m.page.CompareAndSwap(s, renewed) {
+		return m.page.Load()
+	}
+	return renewed
+}
+
+// fresh is the page, compared with the clock. A heart that was silent may have begun to beat again, and nobody says
+// so: then liveness is judged at every request.
+func (m *Monitor) fresh() *snapshot {
+	s := m.page.Load()
+	if now := m.now(); now > s.expiry || s.groups[liveAt].status == StatusFail {
+		return newSnapshot(s.facts, now, s)
+	}
+	return s
+}
+
+// tellLocked offers to every listener what changed since they were last told.
+func (m *Monitor) tellLocked(s *snapshot) {
+	for i := range s.seen {
+		c := &s.seen[i]
+		v := c.verdict
+		if c.reg.told == v.status {
+			continue
+		}
+		t := Transition{
+			Check: c.name(), From: c.reg.told, To: v.status, At: m.wall(v.since),
+			Err: v.err, Fault: v.fault, Reason: v.text, CausedBy: c.causes,
+		}
+		c.reg.told = v.status
+		m.offerLocked(t)
+	}
+	for _, g := range s.groups {
+		told, ok := m.groupTold[g.name]
+		if ok && told == g.status {
+			continue
+		}
+		m.groupTold[g.name] = g.status
+		m.offerLocked(Transition{Group: g.name, From: told, To: g.status, At: m.wall(g.since), Reason: g.reason(nil)})
+	}
+	m.forgetGroupsLocked(s)
+}
+
+// forgetGroupsLocked drops what was told about groups whose last check was removed.
+func (m *Monitor) forgetGroupsLocked(s *snapshot) {
+	if len(m.groupTold) == len(s.groups) {
+		return
+	}
+	for name := range m.groupTold {
+		if s.group(name) == nil {
+			delete(m.groupTold, name)
+		}
+	}
+}
+
+func (m *Monitor) offerLocked(t Transition) {
+	for box := range m.listeners {
+		box.offer(t)
+	}
+}
