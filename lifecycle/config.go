@@ -1,0 +1,114 @@
+package lifecycle
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/poolkeeper/poolkeeper/health"
+)
+
+// Defaults of [Config].
+const (
+	DefaultStartTimeout    = time.Minute
+	DefaultShutdownTimeout = 25 * time.Second // Kubernetes kills after 30 s unless told otherwise
+)
+
+// Policy says what happens to the dependencies of a component that hangs in Stop.
+type Policy uint8
+
+const (
+	// Abandon gives the hung component up at its own deadline and goes on: its dependencies are closed under it, so
+	// that they are closed at all. It is the zero value.
+	Abandon Policy = iota
+	// Hold keeps the dependencies of a hung component open, because a component that still writes must not lose what
+	// it writes to. What was held is named in the error of Shutdown, and is still open after it.
+	Hold
+)
+
+// String returns "abandon" or "hold".
+func (p Policy) String() string {
+	switch p {
+	case Abandon:
+		return "abandon"
+	case Hold:
+		return "hold"
+	}
+	return "unknown"
+}
+
+// Config sets up a [Registry]. The zero Config is ready to use.
+type Config struct {
+	// Logger gets every event of the registry. nil: slog.Default(). To log nothing, give it slog.DiscardHandler.
+	Logger *slog.Logger
+
+	// Health sets up the registry's monitor, the defaults of its checks among it.
+	Health health.Config
+
+	// StartTimeout bounds Start in all; the context given to Start can shorten it. Zero: 1 min. Rolling back after a
+	// failure has ShutdownTimeout on top.
+	StartTimeout time.Duration
+
+	// ShutdownTimeout bounds a shutdown in all, DrainDelay included; the context given to Shutdown can shorten it.
+	// Zero: 25 s, which fits into Kubernetes' default grace period of 30 s.
+	ShutdownTimeout time.Duration
+
+	// DrainDelay is for how long a shutdown goes on serving after readiness has become false, so that load balancers
+	// can take notice. It takes at most half of the time there is. It is skipped when the registry was not up. Zero:
+	// no delay.
+	DrainDelay time.Duration
+
+	// Signals are those that end Run. nil: SIGINT and SIGTERM. Empty but not nil: none.
+	Signals []os.Signal
+
+	// OnHang says what becomes of the dependencies of a component that hangs in Stop. Zero: Abandon.
+	OnHang Policy
+}
+
+// Validate reports every fault of c at once, joined. It changes nothing; zero fields are not faults.
+func (c Config) Validate() error {
+	return errors.Join(c.faults()...)
+}
+
+func (c Config) faults() []error {
+	var faults []error
+	for _, f := range []struct {
+		name  string
+		value time.Duration
+	}{{"StartTimeout", c.StartTimeout}, {"ShutdownTimeout", c.ShutdownTimeout}, {"DrainDelay", c.DrainDelay}} {
+		if f.value < 0 {
+			faults = append(faults, &OptionError{Option: f.name, Reason: f.value.String() + " is negative"})
+		}
+	}
+	for _, s := range c.Signals {
+		if s == nil {
+			faults = append(faults, &OptionError{Option: "Signals", Reason: "contains nil"})
+		}
+	}
+	if c.OnHang > Hold {
+		faults = append(faults, &OptionError{Option: "OnHang", Reason: "neither Abandon nor Hold"})
+	}
+	if err := c.Health.Validate(); err != nil {
+		faults = append(faults, &OptionError{Option: "Health", Reason: err.Error(), Err: err})
+	}
+	return faults
+}
+
+// withDefaults returns a copy in which every zero field has its default.
+func (c Config) withDefaults() Config {
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	if c.StartTimeout <= 0 {
+		c.StartTimeout = DefaultStartTimeout
+	}
+	if c.ShutdownTimeout <= 0 {
+		c.ShutdownTimeout = DefaultShutdownTimeout
+	}
+	if c.Signals == nil {
+		c.Signals = []os.Signal{os.Interrupt, syscall.SIGTERM}
+	}
+	return c
+}

@@ -1,0 +1,143 @@
+package lifecycle
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"sync"
+
+	"github.com/poolkeeper/poolkeeper"
+)
+
+// errStreamDrained is the cause with which the contexts of streams end.
+var errStreamDrained = fmt.Errorf("lifecycle: server is shutting down: %w", poolkeeper.ErrDraining)
+
+// connSet is the open connections of a server. http.Server forgets a connection that is hijacked; this does not.
+type connSet struct {
+	mu    sync.Mutex // guards the following
+	open  map[*connMark]net.Conn
+	empty chan struct{} // closed when open becomes empty; nil while nobody waits
+	cut   bool          // closeAll was called: what comes is closed at once
+}
+
+// connMark is a connection's place in the set.
+type connMark struct{ _ byte }
+
+func (s *connSet) add(c net.Conn) *connMark {
+	m := new(connMark)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open == nil {
+		s.open = make(map[*connMark]net.Conn)
+	}
+	s.open[m] = c
+	return m
+}
+
+func (s *connSet) remove(m *connMark) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.open, m)
+	if len(s.open) == 0 && s.empty != nil {
+		close(s.empty)
+		s.empty = nil
+	}
+}
+
+func (s *connSet) len() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.open)
+}
+
+// wait returns when no connection is open.
+func (s *connSet) wait(ctx context.Context) error {
+	s.mu.Lock()
+	if len(s.open) == 0 {
+		s.mu.Unlock()
+		return nil
+	}
+	if s.empty == nil {
+		s.empty = make(chan struct{})
+	}
+	empty := s.empty
+	s.mu.Unlock()
+	select {
+	case <-empty:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s *connSet) closeAll() {
+	s.mu.Lock()
+	conns := make([]net.Conn, 0, len(s.open))
+	for _, c := range s.open {
+		conns = append(conns, c)
+	}
+	s.mu.Unlock()
+	for _, c := range conns {
+		_ = c.Close() //nolint:errcheck // the other side may have been faster
+	}
+}
+
+// trackedListener puts what it accepts into a set.
+type trackedListener struct {
+	net.Listener
+
+	conns *connSet
+}
+
+// Accept returns a connection that leaves the set when it is closed. It keeps the methods of TCP and Unix connections,
+// which http.Server and those who hijack look for (ReadFrom, CloseWrite).
+func (l *trackedListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	m := l.conns.add(c)
+	closing := closeOnce{set: l.conns, mark: m}
+	switch c := c.(type) {
+	case *net.TCPConn:
+		return &trackedTCP{c, closing}, nil
+	case *net.UnixConn:
+		return &trackedUnix{c, closing}, nil
+	}
+	return &trackedConn{c, closing}, nil
+}
+
+// closeOnce takes a connection out of its set.
+type closeOnce struct {
+	set  *connSet
+	mark *connMark
+}
+
+type (
+	trackedConn struct {
+		net.Conn
+		closeOnce
+	}
+	trackedTCP struct {
+		*net.TCPConn
+		closeOnce
+	}
+	trackedUnix struct {
+		*net.UnixConn
+		closeOnce
+	}
+)
+
+// Close closes the connection and takes it out of the set.
+func (c *trackedConn) Close() error { return c.after(c.Conn.Close()) }
+
+// Close closes the connection and takes it out of the set.
+func (c *trackedTCP) Close() error { return c.after(c.TCPConn.Close()) }
+
+// Close closes the connection and takes it out of the set.
+func (c *trackedUnix) Close() error { return c.after(c.UnixConn.Close()) }
+
+func (c *closeOnce) after(err error) error {
+	c.set.remove(c.mark)
+	return err
+}

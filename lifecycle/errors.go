@@ -1,0 +1,168 @@
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/poolkeeper/poolkeeper/internal/holders"
+)
+
+var (
+	// ErrStarted is returned by a second Start.
+	ErrStarted = errors.New("lifecycle: already started")
+
+	// ErrShutdown is returned by Start when the registry is shut down before or meanwhile.
+	ErrShutdown = errors.New("lifecycle: shut down")
+
+	// ErrStartTimeout is wrapped when a component's Start did not return in time.
+	ErrStartTimeout = errors.New("did not start in time")
+
+	// ErrStopTimeout is wrapped when a component did not stop in time: it was aborted, or given up and may still run.
+	ErrStopTimeout = errors.New("did not stop in time")
+
+	// ErrHeld is wrapped when a component was not stopped because one that depends on it hangs (see [Hold]), or
+	// because no time was left when its turn came.
+	ErrHeld = errors.New("not stopped")
+
+	// ErrAborted is wrapped by the error of a shutdown that was cut short, by a second signal or because its context
+	// was cancelled.
+	ErrAborted = errors.New("lifecycle: shutdown cut short")
+
+	// ErrGoexit is wrapped when a component ended its goroutine with runtime.Goexit instead of returning.
+	ErrGoexit = errors.New("called runtime.Goexit")
+
+	// ErrFrozen is wrapped when a component is added after the registry was started or shut down.
+	ErrFrozen = errors.New("added after Start")
+
+	// ErrEmptyName is wrapped when a component has no name.
+	ErrEmptyName = errors.New("empty name")
+
+	// ErrNilComponent is wrapped when a component is nil.
+	ErrNilComponent = errors.New("nil component")
+)
+
+// ComponentError says which component failed, in which phase and after how long.
+type ComponentError struct {
+	Name    string        // the component
+	Phase   string        // one of the Phase constants
+	Elapsed time.Duration // from the begin of the phase
+	// Stack is what the component's goroutines were doing when its time was over, those it started included; see
+	// [goroutine labels]. Empty for a component that returned in time.
+	//
+	// [goroutine labels]: https://pkg.go.dev/runtime/pprof#Do
+	Stack string
+	Err   error // what it returned, a [*PanicError], or one of the sentinels
+}
+
+// Error names the component, the phase, the time, the cause and, if the component hung, where.
+func (e *ComponentError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "lifecycle: %s of %q failed after %s: %v", e.Phase, e.Name, round(e.Elapsed), e.Err)
+	if e.Stack != "" {
+		fmt.Fprintf(&b, ", at %s", holders.Site(e.Stack))
+	}
+	return b.String()
+}
+
+// Unwrap returns Err.
+func (e *ComponentError) Unwrap() error { return e.Err }
+
+// PanicError is a recovered panic.
+type PanicError struct {
+	Value any    // what was passed to panic
+	Stack string // where, one "function (file:line)" per line, innermost first
+}
+
+// Error prints the value and the place of the panic.
+func (e *PanicError) Error() string {
+	return fmt.Sprintf("panic: %v, at %s", e.Value, holders.Site(e.Stack))
+}
+
+// Unwrap returns the value if it is an error.
+func (e *PanicError) Unwrap() error {
+	err, _ := e.Value.(error) //nolint:errcheck // not an error: nil is right
+	return err
+}
+
+// CycleError is a fault of the graph: every component of Path depends on the next, the last on the first.
+type CycleError struct{ Path []string }
+
+func (e *CycleError) Error() string {
+	return "lifecycle: dependency cycle: " + quoteJoin(append(e.Path[:len(e.Path):len(e.Path)], e.Path[0]), " → ")
+}
+
+// MissingDependencyError is a fault of the graph: a component depends on one that was never added.
+type MissingDependencyError struct {
+	Name       string // who depends
+	Dependency string // on what
+	Nearest    string // the name most like it; empty if none is
+}
+
+func (e *MissingDependencyError) Error() string {
+	s := fmt.Sprintf("lifecycle: %q depends on %q, which was not added", e.Name, e.Dependency)
+	if e.Nearest != "" {
+		s += fmt.Sprintf("; did you mean %q?", e.Nearest)
+	}
+	return s
+}
+
+// DuplicateError is a fault of the graph: two components have the same name.
+type DuplicateError struct{ Name string }
+
+func (e *DuplicateError) Error() string {
+	return fmt.Sprintf("lifecycle: %q was added twice", e.Name)
+}
+
+// OptionError is a fault of the graph or the [Config]: an option that makes no sense.
+type OptionError struct {
+	Name   string // the component; empty for a field of Config
+	Option string
+	Reason string
+	Err    error // the cause, if another package found the fault
+}
+
+func (e *OptionError) Error() string {
+	if e.Name == "" {
+		return fmt.Sprintf("lifecycle: Config.%s: %s", e.Option, e.Reason)
+	}
+	return fmt.Sprintf("lifecycle: %q: %s: %s", e.Name, e.Option, e.Reason)
+}
+
+// Unwrap returns Err.
+func (e *OptionError) Unwrap() error { return e.Err }
+
+// SignalError is the cause of a shutdown that a signal asked for.
+type SignalError struct{ Signal os.Signal }
+
+func (e *SignalError) Error() string { return "lifecycle: received " + e.Signal.String() }
+
+// timeoutError joins one of our sentinels with context.DeadlineExceeded, so that callers can ask for either.
+type timeoutError struct{ sentinel error }
+
+func (e timeoutError) Error() string   { return e.sentinel.Error() }
+func (e timeoutError) Unwrap() []error { return []error{e.sentinel, context.DeadlineExceeded} }
+
+func round(d time.Duration) time.Duration {
+	switch {
+	case d >= 10*time.Second:
+		return d.Round(100 * time.Millisecond)
+	case d >= 10*time.Millisecond:
+		return d.Round(time.Millisecond)
+	case d >= 10*time.Microsecond:
+		return d.Round(time.Microsecond)
+	}
+	return d
+}
+
+func quoteJoin(names []string, sep string) string {
+	quoted := make([]string, len(names))
+	for i, n := range names {
+		quoted[i] = strconv.Quote(n)
+	}
+	return strings.Join(quoted, sep)
+}

@@ -1,0 +1,226 @@
+package lifecycle
+
+import (
+	"log/slog"
+	"os"
+	"time"
+)
+
+// Event is something that happened in a [Registry]: one of the types of this file, always by pointer. New fields and
+// types may be added; a switch over them needs a default.
+type Event interface {
+	// Details are what all events have in common.
+	Details() Info
+	// String is the event in one sentence without its error.
+	String() string
+
+	level() slog.Level
+	attrs() []slog.Attr
+}
+
+// Info is what all events have in common.
+type Info struct {
+	Time    time.Time
+	Name    string        // of the component; empty for an event of the registry
+	Phase   string        // of the component, one of the Phase constants; empty if none is meant
+	Elapsed time.Duration // how long what has ended took; zero for what begins
+	Err     error         // nil if all is well
+}
+
+// Details returns i.
+func (i Info) Details() Info { return i }
+
+func (i Info) attrs() []slog.Attr { return nil }
+
+type (
+	// Starting says that a component's Start is called.
+	Starting struct{ Info }
+	// Started says that a component is up.
+	Started struct{ Info }
+	// Failed says that a component did not come up; Phase and Err say why.
+	Failed struct{ Info }
+	// Draining says that a component's Drain is called.
+	Draining struct{ Info }
+	// Drained says that a component's Drain has returned nil.
+	Drained struct{ Info }
+	// Stopping says that a component's Stop is called, or its Abort if Phase is PhaseAbort.
+	Stopping struct{ Info }
+	// Stopped says that a component is down. Err is nil if it stopped cleanly. Elapsed includes Drain.
+	Stopped struct {
+		Info
+		Outcome Outcome
+	}
+	// Aborting says that the time of a component is nearly over and its Abort is called.
+	Aborting struct {
+		Info
+		Stack string // what it was doing
+	}
+	// Abandoned says that a component was given up. It may still run.
+	Abandoned struct {
+		Info
+		Stack string // what it was doing
+	}
+	// Holding says that the time of a component is over, and that what it depends on is held open for it.
+	Holding struct {
+		Info
+		Stack string // what it was doing
+	}
+	// Held says that a component was not stopped, and is still up after the shutdown.
+	Held struct{ Info }
+	// Late says that a component which was given up has returned. If it has come up, it is stopped now.
+	Late struct{ Info }
+	// Died says that a component ended by itself with an error. Elapsed is how long it was up.
+	Died struct {
+		Info
+		Policy DeathPolicy
+	}
+	// Completed says that a component ended by itself, as it should.
+	Completed struct{ Info }
+	// Restarting says that a component that died will be started again after Delay, with what depends on it.
+	Restarting struct {
+		Info
+		Attempt int // 1 for the first in a row
+		Delay   time.Duration
+		With    []string // its dependents, direct or not
+	}
+	// Refused says that a component was not added, or with a fault; it is returned by Start as well.
+	Refused struct{ Info }
+	// AllUp says that every component is up: the registry is ready as far as its checks are. After a restart, too.
+	AllUp struct {
+		Info
+		Critical []string // the components the time was made of
+	}
+	// ShuttingDown says that a shutdown begins. Err is why, nil if Shutdown was simply called.
+	ShuttingDown struct {
+		Info
+		Budget time.Duration // all the time there is
+		Delay  time.Duration // the part of it in which everything goes on serving
+	}
+	// AllDown says that a shutdown has ended. Err is nil if everything is down.
+	AllDown struct {
+		Info
+		Report *Report
+	}
+	// SignalReceived says that Run received a signal.
+	SignalReceived struct {
+		Info
+		Signal  os.Signal
+		Second  bool     // the shutdown that the first one asked for is cut short
+		StillUp []string // with Second: what is not down yet
+	}
+)
+
+const (
+	levelDebug = slog.LevelDebug
+	levelInfo  = slog.LevelInfo
+	levelWarn  = slog.LevelWarn
+	levelError = slog.LevelError
+)
+
+func (*Starting) level() slog.Level     { return levelDebug }
+func (*Started) level() slog.Level      { return levelInfo }
+func (*Failed) level() slog.Level       { return levelError }
+func (*Draining) level() slog.Level     { return levelDebug }
+func (*Drained) level() slog.Level      { return levelDebug }
+func (*Stopping) level() slog.Level     { return levelDebug }
+func (*Aborting) level() slog.Level     { return levelWarn }
+func (*Abandoned) level() slog.Level    { return levelError }
+func (*Holding) level() slog.Level      { return levelError }
+func (*Held) level() slog.Level         { return levelError }
+func (*Late) level() slog.Level         { return levelWarn }
+func (*Died) level() slog.Level         { return levelError }
+func (*Completed) level() slog.Level    { return levelInfo }
+func (*Restarting) level() slog.Level   { return levelWarn }
+func (*Refused) level() slog.Level      { return levelError }
+func (*AllUp) level() slog.Level        { return levelInfo }
+func (*ShuttingDown) level() slog.Level { return levelInfo }
+
+func (e *Stopped) level() slog.Level { return errorOr(e.Err, levelInfo) }
+func (e *AllDown) level() slog.Level { return errorOr(e.Err, levelInfo) }
+
+func (e *SignalReceived) level() slog.Level {
+	if e.Second {
+		return levelWarn
+	}
+	return levelInfo
+}
+
+func errorOr(err error, level slog.Level) slog.Level {
+	if err != nil {
+		return levelError
+	}
+	return level
+}
+
+func (*Starting) String() string     { return "component is starting" }
+func (*Started) String() string      { return "component is up" }
+func (*Failed) String() string       { return "component did not come up" }
+func (*Draining) String() string     { return "component is draining" }
+func (*Drained) String() string      { return "component has drained" }
+func (*Stopping) String() string     { return "component is stopping" }
+func (*Aborting) String() string     { return "component is out of time, aborting it" }
+func (*Abandoned) String() string    { return "component hangs and was given up" }
+func (*Holding) String() string      { return "component hangs, what it depends on is held open" }
+func (*Held) String() string         { return "component was not stopped" }
+func (*Late) String() string         { return "component that was given up has returned" }
+func (*Died) String() string         { return "component died" }
+func (*Completed) String() string    { return "component has completed" }
+func (*Restarting) String() string   { return "component will be restarted" }
+func (*Refused) String() string      { return "component was refused" }
+func (*AllUp) String() string        { return "all components are up" }
+func (*ShuttingDown) String() string { return "shutting down" }
+
+func (e *Stopped) String() string {
+	switch e.Outcome {
+	case OutcomeAborted:
+		return "component was aborted"
+	case OutcomeFailed:
+		return "component stopped with an error"
+	case OutcomeNone, OutcomeOK, OutcomeAbandoned, OutcomeHeld:
+	}
+	return "component has stopped"
+}
+
+func (e *AllDown) String() string {
+	if e.Err != nil {
+		return "shutdown ended with errors"
+	}
+	return "all components are down"
+}
+
+func (e *SignalReceived) String() string {
+	if e.Second {
+		return "second signal, aborting what is still up"
+	}
+	return "received a signal"
+}
+
+func (e *Stopped) attrs() []slog.Attr   { return []slog.Attr{slog.String("outcome", e.Outcome.String())} }
+func (e *Aborting) attrs() []slog.Attr  { return []slog.Attr{slog.String("stack", e.Stack)} }
+func (e *Abandoned) attrs() []slog.Attr { return []slog.Attr{slog.String("stack", e.Stack)} }
+func (e *Holding) attrs() []slog.Attr   { return []slog.Attr{slog.String("stack", e.Stack)} }
+func (e *Died) attrs() []slog.Attr { return []slog.Attr{slog.String("policy", e.Policy.String())} }
+
+func (e *AllUp) attrs() []slog.Attr { return []slog.Attr{slog.Any("critical_path", e.Critical)} }
+
+func (e *Restarting) attrs() []slog.Attr {
+	return []slog.Attr{
+		slog.Int("attempt", e.Attempt), slog.Duration("delay", e.Delay), slog.Any("with", e.With),
+	}
+}
+
+func (e *ShuttingDown) attrs() []slog.Attr {
+	return []slog.Attr{slog.Duration("budget", e.Budget), slog.Duration("drain_delay", e.Delay)}
+}
+
+func (e *AllDown) attrs() []slog.Attr {
+	return []slog.Attr{slog.Any("critical_path", e.Report.Critical)}
+}
+
+func (e *SignalReceived) attrs() []slog.Attr {
+	attrs := []slog.Attr{slog.String("signal", e.Signal.String())}
+	if e.Second {
+		attrs = append(attrs, slog.Any("still_up", e.StillUp))
+	}
+	return attrs
+}

@@ -1,0 +1,216 @@
+package lifecycle
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/poolkeeper/poolkeeper/internal/dag"
+)
+
+// plan is a graph that was checked, before it is adopted.
+type plan struct {
+	graph  *dag.Graph
+	chains []int32
+	nodes  []*node
+}
+
+// maxSuggestions bounds the search for names like the missing ones: each costs a look at every name.
+const maxSuggestions = 100
+
+// planLocked resolves names, and returns every fault of the graph and the options. With a fault there is no order: the
+// graph returned then has no edges.
+func (r *Registry) planLocked() (plan, []error) {
+	var faults []error
+	deps := make([][]int32, len(r.nodes), len(r.nodes)+1)
+	edges := 0
+	for _, n := range r.nodes {
+		edges += len(n.dependsOn)
+	}
+	all := make([]int32, 0, edges) // one array for all lists
+	suggestions := 0
+	for i, n := range r.nodes {
+		from := len(all)
+		for _, name := range n.dependsOn {
+			d := r.byName[name]
+			if d == nil {
+				missing := &MissingDependencyError{Name: n.name, Dependency: name}
+				if suggestions++; suggestions <= maxSuggestions {
+					missing.Nearest = r.nearestLocked(name)
+				}
+				faults = append(faults, missing)
+				continue
+			}
+			if n.ops && !d.ops {
+				faults = append(faults, &OptionError{Name: n.name, Option: "Ops", Reason: fmt.Sprintf(
+					"depends on %q, which is not Ops: it would have to be up before itself", name,
+				)})
+			}
+			all = append(all, d.id)
+		}
+		deps[i] = all[from:len(all):len(all)]
+		faults = append(faults, n.optionFaults()...)
+	}
+	g := dag.New(deps)
+	for _, cycle := range g.Cycles() {
+		faults = append(faults, &CycleError{Path: r.namesLocked(cycle)})
+	}
+	faults = append(faults, r.restartFaultsLocked(g)...)
+	if len(faults)+len(r.faults) > 0 {
+		g = dag.New(make([][]int32, len(r.nodes)))
+		return plan{g, g.Chains(one), r.nodes}, faults
+	}
+	return r.withBarrierLocked(g, deps), nil
+}
+
+func one(int32) int32 { return 1 }
+
+// withBarrierLocked puts a node between Ops and the rest: it depends on every Ops component, and all others depend on
+// it. An edge from each to each would do the same at the cost of a product.
+func (r *Registry) withBarrierLocked(g *dag.Graph, deps [][]int32) plan {
+	var ops []int32
+	for _, n := range r.nodes {
+		if n.ops {
+			ops = append(ops, n.id)
+		}
+	}
+	if len(ops) == 0 || len(ops) == len(r.nodes) {
+		return plan{g, g.Chains(one), r.nodes}
+	}
+	barrier := &node{id: int32(len(r.nodes)), since: r.since} //nolint:gosec // see newNodeLocked
+	for i, n := range r.nodes {
+		if !n.ops {
+			deps[i] = append(deps[i], barrier.id)
+		}
+	}
+	g = dag.New(append(deps, ops))
+	chains := g.Chains(func(i int32) int32 {
+		if i == barrier.id {
+			return 0
+		}
+		return 1
+	})
+	return plan{g, chains, append(slices.Clip(r.nodes), barrier)}
+}
+
+// freezeLocked fixes the set of components and their order, and returns all faults.
+func (r *Registry) freezeLocked() []error {
+	if r.graph == nil {
+		p, faults := r.planLocked()
+		r.faults = append(r.faults, faults...)
+		r.graph, r.chains, r.nodes = p.graph, p.chains, p.nodes
+	}
+	return r.faults
+}
+
+func (n *node) optionFaults() []error {
+	var faults []error
+	fault := func(option, format string, args ...any) {
+		faults = append(faults, &OptionError{Name: n.name, Option: option, Reason: fmt.Sprintf(format, args...)})
+	}
+	for _, o := range n.odd {
+		fault(o.option, "%s", o.reason)
+	}
+	if _, dies := n.comp.(Dier); n.deathSet && !dies {
+		fault("OnDeath", "%T is no Dier: its death cannot be seen", n.comp)
+	}
+	return append(faults, n.checkFaults()...)
+}
+
+// restartFaultsLocked finds components to be restarted that cannot be, or that have dependents that cannot be.
+func (r *Registry) restartFaultsLocked(g *dag.Graph) []error {
+	var faults []error
+	for _, n := range r.nodes {
+		if n.onDeath != DeathRestart {
+			continue
+		}
+		var stuck []string
+		for _, id := range reach(g, n.id) {
+			if d := r.nodes[id]; !restartable(d.comp) {
+				stuck = append(stuck, d.name)
+			}
+		}
+		if n.ops {
+			faults = append(faults, &OptionError{
+				Name: n.name, Option: "OnDeath",
+				Reason: "an Ops component cannot be restarted: everything would have to stop for it",
+			})
+		}
+		if len(stuck) > 0 {
+			faults = append(faults, &OptionError{
+				Name: n.name, Option: "OnDeath",
+				Reason: "cannot be restarted, because these are not Restartable: " + quoteJoin(stuck, ", "),
+			})
+		}
+	}
+	return faults
+}
+
+func restartable(c Component) bool {
+	r, ok := c.(Restartable)
+	return ok && r.Restartable()
+}
+
+// reach returns i and everything that depends on it, directly or not.
+func reach(g *dag.Graph, roots ...int32) []int32 {
+	seen := make(map[int32]bool, len(roots))
+	var out []int32
+	visit := func(ids []int32) {
+		for _, id := range ids {
+			if !seen[id] {
+				seen[id] = true
+				out = append(out, id)
+			}
+		}
+	}
+	visit(roots)
+	for at := 0; at < len(out); at++ {
+		visit(g.Dependents(out[at]))
+	}
+	return out
+}
+
+func (r *Registry) namesLocked(ids []int32) []string {
+	names := make([]string, 0, len(ids))
+	for _, id := range ids {
+		if n := r.nodes[id]; n.comp != nil {
+			names = append(names, n.name)
+		}
+	}
+	return names
+}
+
+// nearestLocked returns the name most like the given one, or "" if none is like it. Among equals the first added wins.
+func (r *Registry) nearestLocked(name string) string {
+	best, at := "", len([]rune(name))/2+1
+	for _, n := range r.nodes {
+		if d := distance(strings.ToLower(name), strings.ToLower(n.name), at); d < at {
+			best, at = n.name, d
+		}
+	}
+	return best
+}
+
+// distance is the Levenshtein distance of a and b, or some number not below limit.
+func distance(a, b string, limit int) int {
+	from, to := []rune(a), []rune(b)
+	if diff := len(from) - len(to); diff >= limit || -diff >= limit {
+		return limit
+	}
+	row := make([]int, len(to)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i, x := range from {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j, y := range to {
+			cost := diagonal
+			if x != y {
+				cost = 1 + min(diagonal, row[j], row[j+1])
+			}
+			diagonal, row[j+1] = row[j+1], cost
+		}
+	}
+	return row[len(to)]
+}

@@ -1,0 +1,176 @@
+package lifecycle
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/health"
+)
+
+// checkFaults finds what is wrong with the check of a component before it starts. The checks of a MultiChecker are
+// known later only.
+func (n *node) checkFaults() []error {
+	c, ok := n.ownCheck()
+	if ok {
+		if err := c.Validate(); err != nil {
+			return []error{&OptionError{Name: n.name, Option: "HealthCheck", Reason: err.Error(), Err: err}}
+		}
+		return nil
+	}
+	if _, multi := n.comp.(MultiChecker); n.check != nil && !multi {
+		return []error{&OptionError{Name: n.name, Option: "HealthCheck", Reason: fmt.Sprintf(
+			"no Probe is given, and %T has no Check", n.comp,
+		)}}
+	}
+	return nil
+}
+
+// ownCheck returns the check named after the component, and false if it has none.
+func (n *node) ownCheck() (health.Check, bool) {
+	var c health.Check
+	if checker, ok := n.comp.(Checker); ok {
+		c.Probe = checker.Check
+	}
+	if n.check != nil {
+		override(&c, *n.check)
+	}
+	c.Name = n.name
+	return c, c.Probe != nil
+}
+
+// override replaces the fields of c that are not zero in o. Name and DependsOn are not for the user to say.
+func override(c *health.Check, o health.Check) {
+	if o.Probe != nil {
+		c.Probe = o.Probe
+	}
+	if len(o.Groups) > 0 {
+		c.Groups = o.Groups
+	}
+	replace(&c.Impact, o.Impact)
+	replace(&c.Interval, o.Interval)
+	replace(&c.RetryInterval, o.RetryInterval)
+	replace(&c.Timeout, o.Timeout)
+	replace(&c.InitialDelay, o.InitialDelay)
+	replace(&c.MaxAge, o.MaxAge)
+	replace(&c.Jitter, o.Jitter)
+	replace(&c.FailureThreshold, o.FailureThreshold)
+	replace(&c.SuccessThreshold, o.SuccessThreshold)
+	replace(&c.TrafficCounts, o.TrafficCounts)
+}
+
+func replace[T comparable](field *T, value T) {
+	var zero T
+	if value != zero {
+		*field = value
+	}
+}
+
+// checks returns all checks of a component that is up.
+func (n *node) allChecks() []health.Check {
+	var checks []health.Check
+	if c, ok := n.ownCheck(); ok {
+		checks = append(checks, c)
+	}
+	m, ok := n.comp.(MultiChecker)
+	if !ok {
+		return checks
+	}
+	for _, c := range m.Checks() {
+		c.Name = n.name + "/" + c.Name
+		if n.check != nil {
+			o := *n.check
+			o.Probe = nil // one probe cannot stand for all parts
+			override(&c, o)
+		}
+		checks = append(checks, c)
+	}
+	return checks
+}
+
+// watchHealth registers the checks of a component that has come up, and tells it who observes. It runs on the
+// component's goroutine.
+func (r *Registry) watchHealth(n *node) error {
+	checks := n.allChecks()
+	if len(checks) == 0 {
+		return nil
+	}
+	causes := r.causes(n)
+	var own observers
+	for _, c := range checks {
+		c.DependsOn = append(c.DependsOn[:len(c.DependsOn):len(c.DependsOn)], causes...)
+		reg, err := r.monitor.Register(c)
+		if err != nil {
+			r.unwatchHealth(n)
+			return err
+		}
+		own = append(own, reg)
+		r.mu.Lock()
+		n.checks = append(n.checks, reg)
+		r.mu.Unlock()
+	}
+	if o, ok := n.comp.(Observed); ok {
+		if len(own) == 1 {
+			o.ObserveWith(own[0])
+		} else {
+			o.ObserveWith(own)
+		}
+	}
+	return nil
+}
+
+// unwatchHealth takes the checks of a component out. A probe that is running is cancelled and not waited for: one that
+// hangs must not keep its component from stopping. The monitor waits for it in the end.
+func (r *Registry) unwatchHealth(n *node) {
+	r.mu.Lock()
+	checks := n.checks
+	n.checks = nil
+	r.mu.Unlock()
+	if len(checks) == 0 {
+		return
+	}
+	//nolint:forbidigo // a context that is done from the beginning: nothing is waited for
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	for _, c := range checks {
+		_ = c.Remove(ctx) //nolint:errcheck // it says that a probe is still running
+	}
+}
+
+// causes names the checks that a failure of n can come from: those of the components it depends on, and where one has
+// none, of those it depends on in turn.
+func (r *Registry) causes(n *node) []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var names []string
+	seen := map[int32]bool{n.id: true}
+	todo := []*node{n}
+	for len(todo) > 0 {
+		at := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		for _, id := range r.graph.Deps(at.id) {
+			d := r.nodes[id]
+			if seen[id] || d.comp == nil {
+				continue
+			}
+			seen[id] = true
+			if len(d.checks) == 0 {
+				todo = append(todo, d)
+			}
+			for _, c := range d.checks {
+				names = append(names, c.Name())
+			}
+		}
+	}
+	return names
+}
+
+// observers passes what live traffic saw on to several checks.
+type observers []poolkeeper.Observer
+
+// Observe passes err on.
+func (o observers) Observe(err error) {
+	for _, each := range o {
+		each.Observe(err)
+	}
+}

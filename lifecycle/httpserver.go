@@ -1,0 +1,289 @@
+package lifecycle
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+
+	"github.com/poolkeeper/poolkeeper/internal/inflight"
+)
+
+// Server is an [http.Server] as a component. Make it with [HTTPServer].
+//
+//	Start   returns when it listens: a port that is taken, or a certificate that cannot be read, is an error of Start
+//	Drain   ends the contexts of Stream handlers, refuses new connections, waits for requests and hijacked connections
+//	Stop    the same, and cuts what is left when its context ends
+//	Abort   cuts all connections
+//
+// It dies (see [OnDeath]) when its listener fails. It cannot be started again: an http.Server cannot.
+type Server struct {
+	http   *http.Server
+	cert   [2]string // files of certificate and key; empty if not given
+	listen func(context.Context) (net.Listener, error)
+
+	conns    connSet
+	handlers *inflight.Gate
+	draining context.Context //nolint:containedctx // ends when Drain begins
+	drain    context.CancelFunc
+	died     chan error    // 1 buffered
+	served   chan struct{} // closed when the goroutine that serves has ended
+
+	mu      sync.Mutex // guards the following
+	addr    net.Addr
+	started bool
+	stopped bool
+}
+
+// ServerOption changes how a [Server] listens.
+type ServerOption func(*Server)
+
+// CertFiles makes the server speak TLS with a certificate and a key from PEM files, as http.Server.ServeTLS does.
+// Without it, it speaks TLS if the server's TLSConfig has a certificate or a function that gets one.
+func CertFiles(cert, key string) ServerOption {
+	return func(s *Server) { s.cert = [2]string{cert, key} }
+}
+
+// ListenWith makes Start call listen for its listener, instead of listening on TCP at the server's Addr: for Unix
+// sockets, systemd's sockets, or a socket that was opened before privileges were dropped. The server closes it.
+func ListenWith(listen func(context.Context) (net.Listener, error)) ServerOption {
+	return func(s *Server) { s.listen = listen }
+}
+
+// HTTPServer makes a component of srv, HTTP or HTTPS. Its Handler and BaseContext are wrapped; everything else stays as
+// it is. nil gives a component that Add refuses. Its Addr may end in ":0": see [Server.Addr].
+//
+// A connection that has been opened and not used for a request yet is waited for up to 5 s at drain: http.Server cannot
+// know that no request is on its way.
+func HTTPServer(srv *http.Server, opts ...ServerOption) *Server {
+	if srv == nil {
+		return nil
+	}
+	s := &Server{
+		http:     srv,
+		handlers: inflight.New(),
+		died:     make(chan error, 1),
+		served:   make(chan struct{}),
+	}
+	//nolint:forbidigo // it carries nothing and ends with Drain
+	s.draining, s.drain = context.WithCancel(context.Background())
+	s.listen = s.listenTCP
+	for _, o := range opts {
+		if o != nil {
+			o(s)
+		}
+	}
+	return s
+}
+
+func (s *Server) inert() {}
+
+// Addr returns the address it listens on, nil before Start.
+func (s *Server) Addr() net.Addr {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.addr
+}
+
+// Start listens and serves. It returns when it listens.
+func (s *Server) Start(ctx context.Context) error {
+	if err := s.enterStart(); err != nil {
+		return err
+	}
+	secure, err := s.checkTLS()
+	if err != nil {
+		return err
+	}
+	l, err := s.listen(ctx)
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	s.wrap()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped { // Abort came in between
+		_ = l.Close() //nolint:errcheck // nobody was served
+		return http.ErrServerClosed
+	}
+	s.addr, s.started = l.Addr(), true
+	go s.serve(&trackedListener{l, &s.conns}, secure)
+	return nil
+}
+
+var errServerUsed = errors.New("lifecycle: an http.Server cannot be started twice")
+
+func (s *Server) enterStart() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.started || s.stopped {
+		return errServerUsed
+	}
+	return nil
+}
+
+// checkTLS says whether to speak TLS, and finds what ServeTLS would only find when Start has returned.
+func (s *Server) checkTLS() (bool, error) {
+	if s.cert != [2]string{} {
+		if _, err := tls.LoadX509KeyPair(s.cert[0], s.cert[1]); err != nil {
+			return false, err
+		}
+		return true, nil
+	}
+	c := s.http.TLSConfig
+	if c == nil {
+		return false, nil
+	}
+	if len(c.Certificates) == 0 && c.GetCertificate == nil && c.GetConfigForClient == nil {
+		return false, errors.New("TLSConfig has no certificate, and CertFiles was not given")
+	}
+	return true, nil
+}
+
+func (s *Server) listenTCP(ctx context.Context) (net.Listener, error) {
+	addr := s.http.Addr
+	if addr == "" {
+		addr = ":http"
+		if s.http.TLSConfig != nil || s.cert != [2]string{} {
+			addr = ":https"
+		}
+	}
+	var lc net.ListenConfig
+	return lc.Listen(ctx, "tcp", addr)
+}
+
+// wrap puts our handler and base context around the user's.
+func (s *Server) wrap() {
+	handler, base := s.http.Handler, s.http.BaseContext
+	if handler == nil {
+		handler = http.DefaultServeMux
+	}
+	s.http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !s.handlers.Enter() {
+			refuse(w)
+			return
+		}
+		defer s.handlers.Leave()
+		handler.ServeHTTP(w, r)
+	})
+	s.http.BaseContext = func(l net.Listener) context.Context {
+		//nolint:forbidigo // what http.Server itself does
+		ctx := context.Background()
+		if base != nil {
+			ctx = base(l)
+		}
+		return context.WithValue(ctx, serverKey{}, s)
+	}
+}
+
+func refuse(w http.ResponseWriter) {
+	w.Header().Set("Connection", "close")
+	http.Error(w, "shutting down", http.StatusServiceUnavailable)
+}
+
+// serve is the goroutine that accepts connections. Owner: the server; closing the listener stops it; Stop waits for
+// it.
+func (s *Server) serve(l net.Listener, secure bool) {
+	defer close(s.served)
+	var err error
+	if secure {
+		err = s.http.ServeTLS(l, s.cert[0], s.cert[1])
+	} else {
+		err = s.http.Serve(l)
+	}
+	if !errors.Is(err, http.ErrServerClosed) {
+		_ = l.Close() //nolint:errcheck // it has failed already
+		s.died <- err
+	}
+}
+
+// Done gets the error of a listener that failed.
+func (s *Server) Done() <-chan error { return s.died }
+
+// Drain refuses new connections and waits for what is under way.
+func (s *Server) Drain(ctx context.Context) error {
+	s.drain()
+	if !s.isStarted() {
+		return nil
+	}
+	if err := s.http.Shutdown(ctx); err != nil {
+		return s.unfinished(err)
+	}
+	// What is open now is hijacked: Shutdown has closed all others.
+	if err := s.conns.wait(ctx); err != nil {
+		return s.unfinished(err)
+	}
+	s.handlers.Close()
+	if err := s.handlers.Wait(ctx); err != nil {
+		return s.unfinished(err)
+	}
+	return nil
+}
+
+func (s *Server) isStarted() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.started
+}
+
+func (s *Server) unfinished(err error) error {
+	return fmt.Errorf("%d requests in flight, %d connections open: %w", s.handlers.InFlight(), s.conns.len(), err)
+}
+
+// Stop drains, if that was not done, and cuts what is left when ctx ends.
+func (s *Server) Stop(ctx context.Context) error {
+	err := s.Drain(ctx)
+	if err != nil {
+		err = errors.Join(err, s.Abort())
+	}
+	if s.isStarted() {
+		<-s.served // the listener is closed
+	}
+	s.mu.Lock()
+	s.stopped = true
+	s.mu.Unlock()
+	return err
+}
+
+// Abort closes the listener and all connections, hijacked ones included. Handlers see their contexts end; it does not
+// wait for them.
+func (s *Server) Abort() error {
+	s.drain()
+	s.mu.Lock()
+	s.stopped = true
+	s.mu.Unlock()
+	s.handlers.Close()
+	err := s.http.Close()
+	s.conns.closeAll()
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// serverKey is the key under which requests carry their Server.
+type serverKey struct{}
+
+// Stream marks a handler whose requests go on until somebody ends them: server-sent events, WebSockets, long polls.
+// When the [Server] begins to drain, the contexts of its requests end with ErrDraining as their cause, and new ones are
+// refused with 503, while ordinary requests run on to their end. The handler has to watch the request's context. Under
+// any other server it changes nothing.
+func Stream(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s, ok := r.Context().Value(serverKey{}).(*Server)
+		if !ok {
+			h.ServeHTTP(w, r)
+			return
+		}
+		if s.draining.Err() != nil {
+			refuse(w)
+			return
+		}
+		ctx, cancel := context.WithCancelCause(r.Context())
+		defer cancel(nil)
+		defer context.AfterFunc(s.draining, func() { cancel(errStreamDrained) })()
+		h.ServeHTTP(w, r.WithContext(ctx))
+	})
+}

@@ -1,0 +1,212 @@
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"reflect"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/dag"
+)
+
+// Registry starts components in the order of their dependencies, watches them, and stops them in reverse. Create it
+// with [New]. All its methods are safe for concurrent use. It is used once: after a shutdown it cannot be started
+// again.
+//
+//	New ──Add──▶ ──Start──▶ starting ──▶ up ──Shutdown──▶ closing ──▶ closed
+//	                            │                            ▲
+//	                            └─ failed: rolled back ──────┘
+type Registry struct {
+	cfg     Config // with defaults; never changes
+	monitor *health.Monitor
+	feed    *feed
+	id      string // tells our goroutines from those of other registries
+
+	// mu guards everything below, every node below its own mark, every pass and every call. Nothing slow is done
+	// under it: components, callbacks and the monitor are called without it.
+	mu      sync.Mutex
+	phase   phase
+	since   time.Time // of phase
+	faults  []error   // found by New and Add
+	nodes   []*node   // as added; at the end, once frozen and if there are Ops, the barrier between them and the rest
+	slab    []node    // unused nodes, allocated together
+	byName  map[string]*node
+	graph   *dag.Graph      // nil until frozen
+	chains  []int32         // longest chain below each node, itself included
+	boot    *pass           // the pass of Start; nil before
+	closing *closing        // nil until the first Shutdown
+	started *Report         // how Start went; nil before its end
+	ended   *Report         // how the shutdown went; nil before its end
+	base    context.Context //nolint:containedctx // the values of Start's context, for what nobody asked for: restarts
+	hurry   error           // why the shutdown is to be cut short; nil if it is not
+	graves  *deathWatch
+	mender  *mender
+
+	unhold func()        // readiness is held until Start has succeeded
+	done   chan struct{} // closed when everything is over
+}
+
+// phase is where the registry is in its life. It only moves forward.
+type phase uint8
+
+const (
+	phaseNew phase = iota
+	phaseStarting
+	phaseUp
+	phaseClosing
+	phaseClosed
+)
+
+// node is a component in its registry.
+type node struct {
+	settings
+	id     int32
+	name   string
+	comp   Component       // nil: a barrier, which nothing is to be done for
+	labels context.Context //nolint:containedctx // it only carries the labels of the component's goroutines
+
+	// Guarded by Registry.mu.
+	state    State
+	since    time.Time
+	pass     *pass // the pass that works on it, or did last
+	blockers int32 // neighbours that must settle before its turn in pass
+	begun    bool  // its turn in pass has come
+	settled  bool  // its part in pass is over
+	call     *call // the call under way or the last one, nil before the first
+	last     *node // the neighbour that settled last and so let it begin: the critical path
+	epoch    int   // counts starts: what belongs to an older one is late
+	restarts int
+	attempt  int   // restarts in a row without a healthy spell
+	err      error // the last failure
+	up, down Step  // how it went the last time; zero before
+	checks   []*health.Registration
+}
+
+// New returns an empty registry. It starts nothing; faults of cfg are returned by Validate and Start.
+func New(cfg Config) *Registry {
+	r := &Registry{
+		faults: cfg.faults(),
+		byName: make(map[string]*node),
+		since:  time.Now(),
+		done:   make(chan struct{}),
+	}
+	r.cfg = cfg.withDefaults()
+	r.id = fmt.Sprintf("%p", r)
+	r.monitor = health.New(cfg.Health)
+	r.unhold = r.monitor.Hold("starting")
+	r.feed = newFeed(r.cfg.Logger)
+	r.graves = newDeathWatch(r)
+	r.mender = newMender(r)
+	return r
+}
+
+// Add adds a component under a name that is unique in the registry. Faults (an empty or duplicate name, a nil component,
+// a dependency that does not exist, options that make no sense) are collected, and returned all at once by Validate and
+// Start. Adding after Start or Shutdown is a fault too: the component is not started, and the fault is logged.
+//
+// The registry owns the component from now on: a shutdown without Start, or a Start that fails, aborts it.
+func (r *Registry) Add(name string, c Component, opts ...Option) {
+	err := r.add(name, c, opts)
+	if err != nil {
+		r.emit(&Refused{Info: Info{Time: time.Now(), Name: name, Err: err}})
+		return
+	}
+	if n, ok := c.(Named); ok {
+		n.SetName(name)
+	}
+}
+
+// add returns an error only for a component that comes too late or has no name or value; other faults are found when
+// the graph is complete.
+func (r *Registry) add(name string, c Component, opts []Option) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var fault error
+	switch {
+	case r.phase != phaseNew:
+		fault = fmt.Errorf("lifecycle: add %q: %w", name, ErrFrozen)
+	case isNil(c):
+		fault = fmt.Errorf("lifecycle: add %q: %w", name, ErrNilComponent)
+	}
+	if fault != nil {
+		r.faults = append(r.faults, fault)
+		return fault
+	}
+	n := r.newNodeLocked(name, c)
+	for _, o := range opts {
+		if o != nil {
+			o(&n.settings)
+		}
+	}
+	switch {
+	case strings.TrimSpace(name) == "":
+		fault = fmt.Errorf("lifecycle: add %T: %w", c, ErrEmptyName)
+	case r.byName[name] != nil:
+		fault = &DuplicateError{Name: name}
+	default:
+		r.byName[name] = n
+		return nil
+	}
+	r.faults = append(r.faults, fault)
+	return fault
+}
+
+func (r *Registry) newNodeLocked(name string, c Component) *node {
+	const together = 64
+	if len(r.slab) == 0 {
+		r.slab = make([]node, together)
+	}
+	n := &r.slab[0]
+	r.slab = r.slab[1:]
+	n.id, n.name, n.comp, n.since = int32(len(r.nodes)), name, c, r.since //nolint:gosec // nobody adds 2³¹ components
+	r.nodes = append(r.nodes, n)
+	return n
+}
+
+// isNil reports whether c is nil, or an interface around a nil pointer, which would only crash later.
+func isNil(c Component) bool {
+	if c == nil {
+		return true
+	}
+	v := reflect.ValueOf(c)
+	return v.Kind() == reflect.Pointer && v.IsNil()
+}
+
+// Validate returns every fault of the configuration, the components and the graph at once, joined, or nil. It changes
+// and starts nothing.
+func (r *Registry) Validate() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.graph != nil {
+		return errors.Join(r.faults...)
+	}
+	_, faults := r.planLocked()
+	return errors.Join(append(r.faults[:len(r.faults):len(r.faults)], faults...)...)
+}
+
+// Health returns the registry's monitor. It is there from New on, so that handlers can be made before Start; it is
+// not ready until Start has succeeded, and never again once a shutdown has begun.
+func (r *Registry) Health() *health.Monitor { return r.monitor }
+
+// Done returns a channel that is closed when the registry has shut down, whatever the reason.
+func (r *Registry) Done() <-chan struct{} { return r.done }
+
+// Components yields the components by name, as added. Use type assertions to reach what they offer: [Stater],
+// [HolderLister], [Settled].
+func (r *Registry) Components() iter.Seq2[string, Component] {
+	r.mu.Lock()
+	nodes := r.nodes[:len(r.nodes):len(r.nodes)]
+	r.mu.Unlock()
+	return func(yield func(string, Component) bool) {
+		for _, n := range nodes {
+			if n.comp != nil && !yield(n.name, n.comp) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,106 @@
+package lifecycle_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/poolkeeper/poolkeeper/lifecycle"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// journal records what components do, in order.
+type journal struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (j *journal) add(line string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.lines = append(j.lines, line)
+}
+
+func (j *journal) all() []string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return slices.Clone(j.lines)
+}
+
+func (j *journal) component(name string) lifecycle.Hooks {
+	return lifecycle.Hooks{
+		OnStart: func(context.Context) error { j.add("+" + name); return nil },
+		OnStop:  func(context.Context) error { j.add("-" + name); return nil },
+	}
+}
+
+func quiet() lifecycle.Config {
+	return lifecycle.Config{Logger: slog.New(slog.DiscardHandler)}
+}
+
+func TestComponentsStartInOrderAndStopInReverse(t *testing.T) { // INV-1
+	var j journal
+	reg := lifecycle.New(quiet())
+	reg.Add("api", j.component("api"), lifecycle.DependsOn("db", "cache"))
+	reg.Add("probes", j.component("probes"), lifecycle.Ops())
+	reg.Add("cache", j.component("cache"), lifecycle.DependsOn("db"))
+	reg.Add("db", j.component("db"))
+	if err := reg.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !reg.Health().Report().Ready() {
+		t.Error("not ready after Start")
+	}
+	if err := reg.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"+probes", "+db", "+cache", "+api", "-api", "-cache", "-db", "-probes"}
+	if got := j.all(); !slices.Equal(got, want) {
+		t.Fatalf("order %v, want %v", got, want)
+	}
+	if got := reg.Status().Shutdown.Critical; !slices.Equal(got, []string{"api", "cache", "db", "probes"}) {
+		t.Errorf("critical path %v", got)
+	}
+}
+
+func TestFailedStartRollsBackAndWrapsTheCause(t *testing.T) { // INV-13
+	var j journal
+	boom := errors.New("boom")
+	reg := lifecycle.New(quiet())
+	reg.Add("db", j.component("db"))
+	reg.Add("cache", j.component("cache"), lifecycle.DependsOn("db"))
+	reg.Add("api", lifecycle.Hooks{OnStart: func(context.Context) error { return boom }}, lifecycle.DependsOn("cache"))
+	err := reg.Start(t.Context())
+	ce, ok := errors.AsType[*lifecycle.ComponentError](err)
+	if !errors.Is(err, boom) || !ok || ce.Name != "api" || ce.Phase != lifecycle.PhaseStart {
+		t.Fatalf("Start = %v, want a ComponentError of api's start around the cause", err)
+	}
+	if got := j.all(); !slices.Equal(got, []string{"+db", "+cache", "-cache", "-db"}) {
+		t.Fatalf("order %v", got)
+	}
+}
+
+func TestRunReturnsNilWhenItsContextEnds(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	reg := lifecycle.New(quiet())
+	reg.Go("loop", func(ctx context.Context) error {
+		cancel()
+		<-ctx.Done()
+		return ctx.Err()
+	})
+	if err := reg.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-reg.Done():
+	case <-time.After(time.Second):
+		t.Fatal("Done is not closed")
+	}
+}

@@ -1,0 +1,257 @@
+package lifecycle
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+)
+
+// The back-off of [DeathRestart].
+const (
+	restartFirst   = time.Second
+	restartLongest = 30 * time.Second
+	restartHealthy = time.Minute // after being up for so long, it starts from the first delay again
+)
+
+// mender restarts components that died, and with each all that depends on it. Its goroutine is there only while
+// something is down. Owner: the registry; it ends when all is up again, or at a shutdown; stop waits for it.
+//
+// All fields are guarded by Registry.mu.
+type mender struct {
+	r       *Registry
+	down    map[*node]time.Time // what died, and when to start it again
+	running bool
+	halted  bool
+	pass    *pass         // the one under way
+	nudge   chan struct{} // 1 buffered: look again
+	idle    chan struct{} // closed while the goroutine is not there
+}
+
+func newMender(r *Registry) *mender {
+	m := &mender{r: r, down: make(map[*node]time.Time), nudge: make(chan struct{}, 1), idle: make(chan struct{})}
+	close(m.idle)
+	return m
+}
+
+// addLocked takes in a component that died after it lived for so long.
+func (m *mender) addLocked(n *node, lived time.Duration) func() {
+	if lived >= restartHealthy {
+		n.attempt = 0
+	}
+	m.failedLocked(n)
+	return m.wake
+}
+
+// failedLocked plans the next attempt.
+func (m *mender) failedLocked(n *node) {
+	delay := restartDelay(n.attempt)
+	n.attempt++
+	m.down[n] = time.Now().Add(delay)
+	m.r.emitLocked(levelWarn, func(i Info) Event {
+		with := m.r.namesLocked(reach(m.r.graph, n.id)[1:])
+		return &Restarting{Info: i, Attempt: n.attempt, Delay: delay, With: with}
+	}, n, PhaseRestart)
+}
+
+// restartDelay is how long to wait before an attempt, counted from 0: 1 s, 2 s, 4 s … 30 s, of which a random part up
+// to a half is taken off, so that what died together does not come back together.
+func restartDelay(attempt int) time.Duration {
+	d := restartLongest
+	if attempt < 5 {
+		d = restartFirst << attempt
+	}
+	return d - rand.N(d/2+1) //nolint:gosec // no secret
+}
+
+// wake sets the goroutine to work.
+func (m *mender) wake() {
+	m.r.mu.Lock()
+	defer m.r.mu.Unlock()
+	switch {
+	case m.halted || len(m.down) == 0 || m.r.phase != phaseUp:
+	case m.running:
+		m.nudged()
+	default:
+		m.running = true
+		m.idle = make(chan struct{})
+		go m.run(m.r.base)
+	}
+}
+
+// nudged makes the goroutine look again.
+func (m *mender) nudged() {
+	select {
+	case m.nudge <- struct{}{}:
+	default:
+	}
+}
+
+// haltLocked ends all mending: a shutdown takes over.
+func (m *mender) haltLocked() {
+	m.halted = true
+	if m.pass != nil {
+		m.pass.over, m.pass.taken = true, true
+		m.pass.cancel(ErrShutdown)
+		m.pass.poke()
+	}
+	m.nudged()
+}
+
+// stop waits until the goroutine is gone, after haltLocked.
+func (m *mender) stop() {
+	m.r.mu.Lock()
+	idle := m.idle
+	m.r.mu.Unlock()
+	<-idle
+}
+
+// run takes down what has to be down and brings up what may be up, until all is up.
+func (m *mender) run(ctx context.Context) {
+	r := m.r
+	unhold := r.monitor.Hold("restarting") // INV-3
+	defer unhold()
+	defer close(m.idle)
+	began := time.Now()
+	for {
+		m.takeDown(ctx)
+		m.bringUp(ctx)
+		r.mu.Lock()
+		wait, done := m.nextLocked()
+		r.mu.Unlock()
+		if done {
+			r.emit(&AllUp{Info: Info{Time: time.Now(), Elapsed: time.Since(began), Phase: PhaseRestart}})
+			return
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-m.nudge:
+		}
+		timer.Stop()
+	}
+}
+
+// nextLocked says when to look again, and whether there is nothing to do any more.
+func (m *mender) nextLocked() (wait time.Duration, done bool) {
+	if m.halted || len(m.down) == 0 {
+		m.running = false
+		return 0, true
+	}
+	var first time.Time
+	for _, due := range m.down {
+		if first.IsZero() || due.Before(first) {
+			first = due
+		}
+	}
+	return time.Until(first), false
+}
+
+// takeDown stops what died, and all that depends on it.
+func (m *mender) takeDown(ctx context.Context) {
+	r := m.r
+	r.mu.Lock()
+	var members []*node
+	for _, id := range reach(r.graph, m.rootsLocked(time.Time{})...) {
+		if n := r.nodes[id]; n.state != StateStopped {
+			members = append(members, n)
+		}
+	}
+	if m.halted || len(members) == 0 {
+		r.mu.Unlock()
+		return
+	}
+	m.passLocked(ctx, false, r.cfg.ShutdownTimeout, members)
+	var after func()
+	for _, n := range members {
+		if n.state == StateAbandoned && !m.halted {
+			after = r.failLocked(&ComponentError{
+				Name: n.name, Phase: PhaseRestart, Err: fmt.Errorf("it hangs, so it cannot be started again: %w", n.err),
+			})
+		}
+	}
+	r.mu.Unlock()
+	if after != nil {
+		after()
+	}
+}
+
+// bringUp starts what is due, and what depends on it and on nothing that is not.
+func (m *mender) bringUp(ctx context.Context) {
+	r := m.r
+	r.mu.Lock()
+	now := time.Now()
+	waiting := make(map[int32]bool)
+	for _, id := range reach(r.graph, m.rootsLocked(now)...) {
+		waiting[id] = true
+	}
+	var members []*node
+	for _, id := range reach(r.graph, m.rootsLocked(time.Time{})...) {
+		if n := r.nodes[id]; !waiting[id] && n.state == StateStopped {
+			members = append(members, n)
+		}
+	}
+	if m.halted || len(members) == 0 {
+		r.mu.Unlock()
+		return
+	}
+	for _, n := range members {
+		delete(m.down, n)
+		n.restarts++
+	}
+	p := m.passLocked(ctx, true, r.cfg.StartTimeout, members)
+	p.cancel(context.Canceled)
+	m.retryLocked(members)
+	r.mu.Unlock()
+}
+
+// retryLocked puts what did not come up back among what is down. What merely waited for a component that failed is
+// tried again together with it.
+func (m *mender) retryLocked(members []*node) {
+	var due time.Time
+	for _, n := range members {
+		if n.state == StateFailed || n.state == StateAbandoned {
+			m.failedLocked(n)
+			if at := m.down[n]; at.After(due) {
+				due = at
+			}
+		}
+	}
+	for _, n := range members {
+		if n.state == StateStarting || n.state == StateStopped {
+			m.down[n] = due
+		}
+	}
+}
+
+// rootsLocked are the components that died and are not due at the given time; all of them, for the zero time.
+func (m *mender) rootsLocked(at time.Time) []int32 {
+	var roots []int32
+	for n, due := range m.down {
+		if at.IsZero() || due.After(at) {
+			roots = append(roots, n.id)
+		}
+	}
+	return roots
+}
+
+// coversLocked reports whether n is down, or about to be taken down, because of something it depends on.
+func (m *mender) coversLocked(n *node) bool {
+	if len(m.down) == 0 {
+		return false
+	}
+	return slices.Contains(reach(m.r.graph, m.rootsLocked(time.Time{})...), n.id)
+}
+
+// passLocked does a pass, without the lock, and returns with it.
+func (m *mender) passLocked(ctx context.Context, up bool, limit time.Duration, members []*node) *pass {
+	p, ready := m.r.newPassLocked(ctx, up, time.Now().Add(limit), members)
+	m.pass = p
+	m.r.mu.Unlock()
+	p.begin(ready)
+	p.drive()
+	m.r.mu.Lock()
+	m.pass = nil
+	return p
+}

@@ -1,0 +1,211 @@
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// closing is the one shutdown of a registry.
+type closing struct {
+	cause error         // why, nil if somebody just called Shutdown; immutable
+	fatal bool          // cause is a failure, and belongs into err; immutable
+	wasUp bool          // there is traffic to be drained; immutable
+	force chan struct{} // closed when it is cut short
+
+	// Guarded by Registry.mu.
+	pass   *pass   // nil until components begin to stop
+	forced error   // why it was cut short
+	deaths []error // of components that died before their turn came
+
+	// Set before done is closed.
+	errs []error
+	err  error
+
+	done chan struct{} // closed when everything is down or given up
+}
+
+// Shutdown takes everything down and returns when all of it is down or given up, by the deadline of ctx or after
+// Config.ShutdownTimeout, whichever comes first (INV-2):
+//
+//  1. Readiness becomes false, for good (INV-3).
+//  2. For DrainDelay, at most half the time, everything goes on serving, so that load balancers can take notice. It is
+//     skipped if the registry was not up.
+//  3. Each component is drained and stopped as soon as all that depends on it has stopped, or was given up (INV-1).
+//     Components that were never started, or failed to, are aborted; those that have no Abort are stopped.
+//
+// A component gets a share of the time: with D the deadline and L the components in the longest chain of dependencies
+// below it, itself included, one that begins to stop at t has until t + (D − t)/L, or its StopTimeout if that is
+// shorter. Shortly before (an eighth of its share, at most 100 ms) its context ends and Abort is called. At the end it
+// is given up: the error names it, with what its goroutines were doing, and its dependencies are stopped all the same,
+// or held open, as Config.OnHang says.
+//
+// The error joins a [*ComponentError] for each component that did not stop cleanly. nil means that all of it is down.
+// Cancelling ctx cuts the shutdown short: everything that is left is aborted.
+//
+// Shutdown may be called at any time, before, during and after Start, and concurrently. There is only one shutdown, with
+// the context of the first caller; all callers wait for it and get the same error. One whose own context ends before
+// gets an error that says what is still up, and changes nothing.
+func (r *Registry) Shutdown(ctx context.Context) error {
+	c, first := r.enterClosing(nil)
+	if first {
+		r.close(ctx, c)
+		return c.err
+	}
+	select {
+	case <-c.done:
+		return c.err
+	default:
+	}
+	select {
+	case <-c.done:
+		return c.err
+	case <-ctx.Done():
+		return fmt.Errorf("lifecycle: shutdown still under way, up: %s: %w",
+			quoteJoin(r.stillUp(), ", "), context.Cause(ctx))
+	}
+}
+
+// enterClosing returns the shutdown, and whether the caller is the one to do it.
+func (r *Registry) enterClosing(cause error) (c *closing, first bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.enterClosingLocked(cause, false)
+}
+
+func (r *Registry) enterClosingLocked(cause error, fatal bool) (c *closing, first bool) {
+	if r.closing != nil {
+		return r.closing, false
+	}
+	r.freezeLocked()
+	c = &closing{
+		cause: cause, fatal: fatal, wasUp: r.phase == phaseUp,
+		force: make(chan struct{}), done: make(chan struct{}),
+	}
+	r.closing = c
+	if r.hurry != nil {
+		c.forced = r.hurry
+		close(c.force)
+	}
+	r.phase, r.since = phaseClosing, time.Now()
+	if r.boot != nil && !r.boot.over {
+		r.boot.over, r.boot.taken = true, true
+		r.boot.cancel(ErrShutdown)
+		r.boot.poke()
+	}
+	r.mender.haltLocked()
+	return c, true
+}
+
+// close does the shutdown.
+func (r *Registry) close(ctx context.Context, c *closing) {
+	began := time.Now()
+	end := earliest(ctx, r.cfg.ShutdownTimeout)
+	r.monitor.SetDraining()
+	delay := r.drainDelay(c, end.Sub(began))
+	r.emit(&ShuttingDown{Info: Info{Time: began, Err: c.cause}, Budget: end.Sub(began), Delay: delay})
+	r.waitDelay(ctx, c, delay)
+
+	r.mu.Lock()
+	p, ready := r.newPassLocked(ctx, false, end, r.nodes)
+	c.pass = p
+	if c.forced != nil {
+		p.errs = append(p.errs, c.forced)
+		p.cutLocked(time.Now(), c.forced)
+	}
+	r.mu.Unlock()
+	p.begin(ready)
+	p.drive()
+	p.cancel(nil)
+
+	until := time.Now().Add(cutGrace)
+	if end.After(until) {
+		until = end
+	}
+	errs := r.stopMonitor(ctx, until)
+	r.graves.stop()
+	r.mender.stop()
+
+	r.mu.Lock()
+	if c.fatal {
+		c.errs = append(c.errs, c.cause)
+	}
+	c.errs = append(c.errs, c.deaths...)
+	c.errs = append(c.errs, p.errs...)
+	c.errs = append(c.errs, errs...)
+	c.err = errors.Join(c.errs...)
+	r.phase, r.since = phaseClosed, time.Now()
+	took := time.Since(began)
+	report := r.reportLocked(p, took, delay, c.err)
+	r.ended = report
+	r.mu.Unlock()
+	r.emit(&AllDown{Info: Info{Time: time.Now(), Elapsed: took, Err: c.err}, Report: report})
+	r.flush(end)
+	close(c.done)
+	close(r.done)
+}
+
+// drainDelay is how long the shutdown goes on serving.
+func (r *Registry) drainDelay(c *closing, budget time.Duration) time.Duration {
+	if !c.wasUp {
+		return 0
+	}
+	return max(min(r.cfg.DrainDelay, budget/2), 0)
+}
+
+func (r *Registry) waitDelay(ctx context.Context, c *closing, delay time.Duration) {
+	if delay == 0 {
+		return
+	}
+	timer := time.NewTimer(delay)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	case <-c.force:
+	}
+}
+
+// stopMonitor stops the checks. One that hangs is waited for until the end.
+func (r *Registry) stopMonitor(ctx context.Context, until time.Time) []error {
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), until)
+	defer cancel()
+	if err := r.monitor.Stop(ctx); err != nil {
+		return []error{err}
+	}
+	return nil
+}
+
+// cutShort makes a shutdown abort everything that is left, or the one to come do so at once.
+func (r *Registry) cutShort(cause error) {
+	cause = fmt.Errorf("%w: %w", ErrAborted, cause)
+	r.mu.Lock()
+	r.hurry = cause
+	c := r.closing
+	if c == nil || c.forced != nil {
+		r.mu.Unlock()
+		return
+	}
+	c.forced = cause
+	close(c.force)
+	if p := c.pass; p != nil && p.left > 0 {
+		p.errs = append(p.errs, cause)
+		p.cutLocked(time.Now(), cause)
+		p.poke()
+	}
+	r.mu.Unlock()
+}
+
+// stillUp names the components that are neither down nor were never up.
+func (r *Registry) stillUp() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var names []string
+	for _, n := range r.nodes {
+		if n.comp != nil && n.state != StateStopped && n.state != StateAdded {
+			names = append(names, n.name)
+		}
+	}
+	return names
+}

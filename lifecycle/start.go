@@ -1,0 +1,146 @@
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Start brings every component up, each as soon as all it depends on is up, with independent ones at the same time, and
+// returns when all are. It first returns every fault that Validate would.
+//
+// If a component fails, panics, or is not up by its StartTimeout, by that of the registry or when ctx ends, nothing more
+// is started, and all is taken down again in reverse order as by Shutdown, within ShutdownTimeout. The error then joins
+// a [*ComponentError] for each component that failed with those of the way down. A component whose Start has not
+// returned is named in it with what it is doing; if it comes up later, it is stopped at once. INV-1, INV-13.
+//
+// A Shutdown meanwhile ends Start with ErrShutdown, after everything is down. Start can be called once: the next call
+// returns ErrStarted, or ErrShutdown after a shutdown.
+func (r *Registry) Start(ctx context.Context) error {
+	if err := r.enterStart(ctx); err != nil {
+		return err
+	}
+	end := earliest(ctx, r.cfg.StartTimeout)
+	if err := r.prepare(ctx); err != nil {
+		return r.rollBack(ctx, err)
+	}
+	r.mu.Lock()
+	if r.phase != phaseStarting {
+		c := r.closing
+		r.mu.Unlock()
+		return r.interrupted(c)
+	}
+	p, ready := r.newPassLocked(ctx, true, end, r.nodes)
+	r.boot = p
+	r.mu.Unlock()
+	p.begin(ready)
+	p.drive()
+
+	r.mu.Lock()
+	took := time.Since(p.began)
+	err := errors.Join(p.errs...)
+	r.started = r.reportLocked(p, took, 0, err)
+	if r.phase == phaseStarting && err == nil {
+		r.phase, r.since = phaseUp, time.Now()
+	}
+	phase, c := r.phase, r.closing
+	r.mu.Unlock()
+	switch {
+	case phase == phaseUp:
+		p.cancel(nil)
+		r.unhold()
+		r.emit(&AllUp{Info: Info{Time: time.Now(), Elapsed: took}, Critical: r.started.Critical})
+		r.mender.wake()
+		r.flush(end)
+		return nil
+	case c != nil:
+		return r.interrupted(c)
+	}
+	return r.rollBack(ctx, err)
+}
+
+// enterStart makes a new registry a starting one.
+func (r *Registry) enterStart(ctx context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch r.phase {
+	case phaseNew:
+		r.phase, r.since = phaseStarting, time.Now()
+		r.base = context.WithoutCancel(ctx)
+		return nil
+	case phaseStarting, phaseUp:
+		return ErrStarted
+	case phaseClosing, phaseClosed:
+	}
+	return ErrShutdown
+}
+
+// prepare does what comes before the first component: faults, and the monitor.
+func (r *Registry) prepare(ctx context.Context) error {
+	r.mu.Lock()
+	r.freezeLocked()
+	faults := errors.Join(r.faults...)
+	r.mu.Unlock()
+	if faults != nil {
+		return faults
+	}
+	if ctx.Err() != nil {
+		return &interruptedError{context.Cause(ctx)}
+	}
+	return r.monitor.Start(ctx)
+}
+
+// interrupted waits for the shutdown that came in between.
+func (r *Registry) interrupted(c *closing) error {
+	<-c.done // bounded by the deadline of the shutdown
+	return errors.Join(ErrShutdown, c.err)
+}
+
+// rollBack takes everything down after a failure, and returns it with what went wrong on the way.
+func (r *Registry) rollBack(ctx context.Context, cause error) error {
+	c, first := r.enterClosing(cause)
+	if !first {
+		<-c.done
+	} else {
+		r.close(context.WithoutCancel(ctx), c)
+	}
+	if c.err == nil {
+		return cause
+	}
+	seen := leaves(cause)
+	errs := []error{cause}
+	for _, err := range c.errs {
+		if !seen[err] {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// leaves are the errors that errors.Join has put together in err.
+func leaves(err error) map[error]bool {
+	out := map[error]bool{}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // only what Join made is taken apart
+		for _, e := range joined.Unwrap() {
+			out[e] = true
+		}
+		return out
+	}
+	out[err] = true
+	return out
+}
+
+// earliest is the deadline of ctx, or limit from now if that is earlier.
+func earliest(ctx context.Context, limit time.Duration) time.Time {
+	end := time.Now().Add(limit)
+	if d, ok := ctx.Deadline(); ok && d.Before(end) {
+		return d
+	}
+	return end
+}
+
+// interruptedError says that Start ended because its context did: somebody changed their mind.
+type interruptedError struct{ cause error }
+
+func (e *interruptedError) Error() string { return "lifecycle: start interrupted: " + e.cause.Error() }
+func (e *interruptedError) Unwrap() error { return e.cause }
