@@ -5,6 +5,7 @@ go 1.26.0
 replace github.com/poolkeeper/poolkeeper => ../../
 
 require (
+	github.com/poolkeeper/poolkeeper v0.0.0
 	go.uber.org/goleak v1.3.0 // indirect
 	golang.org/x/net v0.60.0 // indirect
 	golang.org/x/sys v0.48.0 // indirect

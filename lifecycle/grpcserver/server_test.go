@@ -36,6 +36,7 @@ func newBlocking(deaf bool) *blocking {
 	return &blocking{entered: make(chan struct{}, 8), release: make(chan struct{}), deaf: deaf}
 }
 
+//nolint:revive // the order of the parameters is gRPC's
 func (b *blocking) call(_ any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
 	if err := decode(new(emptypb.Empty)); err != nil {
 		return nil, err
