@@ -64,8 +64,9 @@ func Adopt(db *sql.DB, cfg Config) (*Pool, error) {
 
 // adopted works on a *sql.DB from outside.
 type adopted struct {
-	db    *sql.DB
-	query string
+	db      *sql.DB
+	query   string
+	closing closer
 }
 
 // check takes one of the handle's connections. If all are in use it waits for one; that none comes in time is a
@@ -113,23 +114,6 @@ func (a *adopted) settle(ctx context.Context) error {
 	}
 }
 
-func (a *adopted) close(ctx context.Context) error {
-	done := make(chan error, 1)
-	// Owner: Stop. It ends when the driver has closed the idle connections; Stop waits for it until ctx ends.
-	go func() { done <- a.db.Close() }()
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-		t := time.NewTimer(cutGrace)
-		defer t.Stop()
-		select { // at rest it takes no time, even if ctx has ended before
-		case err := <-done:
-			return err
-		case <-t.C:
-			return fmt.Errorf("connections are still being closed: %w", context.Cause(ctx))
-		}
-	}
-}
+func (a *adopted) close(ctx context.Context) error { return a.closing.do(ctx, a.db.Close) }
 
-func (a *adopted) cut() (cut, left int) { return 0, a.db.Stats().InUse }
+func (a *adopted) cut(bool) (cut, left int) { return 0, a.db.Stats().InUse }

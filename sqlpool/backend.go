@@ -4,16 +4,15 @@ import (
 	"context"
 	"database/sql/driver"
 	"errors"
-	"fmt"
-	"time"
 
 	"github.com/poolkeeper/poolkeeper"
 )
 
 // driverBackend works on a store and the *sql.DB above it.
 type driverBackend struct {
-	store *store
-	probe *checkConn[*native]
+	store   *store
+	probe   *checkConn[*native]
+	closing closer
 }
 
 func (b *driverBackend) check(ctx context.Context) error { return b.probe.check(ctx) }
@@ -37,7 +36,7 @@ func (b *driverBackend) ask(ctx context.Context, n *native) error {
 	return nil
 }
 
-func (b *driverBackend) hangUpCheck(n *native) { _ = b.store.hangUp(n) }
+func (b *driverBackend) hangUpCheck(_ context.Context, n *native) { _ = b.store.hangUp(n) }
 
 // run executes a query of the pool's own, for its success alone.
 func (n *native) run(ctx context.Context, query string) error {
@@ -61,34 +60,17 @@ func (n *native) run(ctx context.Context, query string) error {
 
 // close closes the *sql.DB, which closes the idle connections and shuts the store, and waits for what that set off.
 func (b *driverBackend) close(ctx context.Context) error {
-	done := make(chan error, 1)
-	// Owner: Stop. It ends when the driver has closed the idle connections; Stop waits for it until ctx ends, and
-	// hangUpLimit per connection bounds it.
-	go func() {
+	return errors.Join(b.closing.do(ctx, func() error {
 		err := b.store.db.Close()
 		b.store.dials.Wait()
-		done <- err
-	}()
-	probe := b.probe.close(ctx)
-	select {
-	case err := <-done:
-		return errors.Join(err, probe)
-	case <-ctx.Done():
-		t := time.NewTimer(cutGrace)
-		defer t.Stop()
-		select { // at rest it takes no time, even if ctx has ended before
-		case err := <-done:
-			return errors.Join(err, probe)
-		case <-t.C:
-			return errors.Join(fmt.Errorf("connections are still being closed: %w", context.Cause(ctx)), probe)
-		}
-	}
+		return err
+	}), b.probe.close(ctx))
 }
 
 // reach says whether sockets can be cut, for Settings.
 func (b *driverBackend) reach() bool { return b.store.core.kind == "mysql" }
 
-func (b *driverBackend) cut() (cut, left int) {
+func (b *driverBackend) cut(idleToo bool) (cut, left int) {
 	s := b.store
 	s.mu.Lock()
 	all := make([]*native, 0, len(s.all))
@@ -97,6 +79,9 @@ func (b *driverBackend) cut() (cut, left int) {
 	}
 	s.mu.Unlock()
 	for _, n := range all {
+		if !idleToo && !s.core.held.Holds(&n.entry) {
+			continue
+		}
 		if n.sock == nil {
 			left++
 			continue

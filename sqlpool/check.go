@@ -26,14 +26,14 @@ func (c *core) check(ctx context.Context) error {
 type checkConn[T any] struct {
 	dial   func(ctx context.Context) (T, error)
 	probe  func(ctx context.Context, conn T) error
-	hangUp func(conn T)
+	hangUp func(ctx context.Context, conn T)
 
 	turn chan struct{} // holds a token while a check is under way; guards the following
 	conn *T
 	done bool
 }
 
-func newCheckConn[T any](dial func(context.Context) (T, error), probe func(context.Context, T) error, hangUp func(T)) *checkConn[T] {
+func newCheckConn[T any](dial func(context.Context) (T, error), probe func(context.Context, T) error, hangUp func(context.Context, T)) *checkConn[T] {
 	return &checkConn[T]{dial: dial, probe: probe, hangUp: hangUp, turn: make(chan struct{}, 1)}
 }
 
@@ -53,7 +53,7 @@ func (k *checkConn[T]) check(ctx context.Context) error {
 		if err := k.probe(ctx, *k.conn); err == nil {
 			return nil
 		}
-		k.drop()
+		k.drop(ctx)
 	}
 	conn, err := k.dial(ctx)
 	if err != nil {
@@ -61,16 +61,16 @@ func (k *checkConn[T]) check(ctx context.Context) error {
 	}
 	k.conn = &conn
 	if err := k.probe(ctx, conn); err != nil {
-		k.drop()
+		k.drop(ctx)
 		return err
 	}
 	return nil
 }
 
-func (k *checkConn[T]) drop() {
+func (k *checkConn[T]) drop(ctx context.Context) {
 	conn := *k.conn
 	k.conn = nil
-	k.hangUp(conn)
+	k.hangUp(ctx, conn)
 }
 
 // close waits for a check under way and hangs up, for good.
@@ -87,7 +87,7 @@ func (k *checkConn[T]) close(ctx context.Context) error {
 	defer func() { <-k.turn }()
 	k.done = true
 	if k.conn != nil {
-		k.drop()
+		k.drop(ctx)
 	}
 	return nil
 }

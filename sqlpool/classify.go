@@ -141,7 +141,7 @@ func connectionLevel(err error) bool {
 	if _, ok := errors.AsType[net.Error](err); ok {
 		return true
 	}
-	switch Classify(err).Kind {
+	switch Classify(err).Kind { //nolint:exhaustive // the rest says nothing about the server
 	case health.KindShuttingDown, health.KindStarting, health.KindTooManyConnections, health.KindReadOnly, health.KindReset,
 		health.KindRefused, health.KindUnreachable:
 		return true

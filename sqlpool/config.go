@@ -172,46 +172,59 @@ const maxMaxOpen = 65_535
 // Validate returns every fault of c that does not depend on the constructor, joined, or nil. It changes nothing. The
 // constructors call it.
 func (c Config) Validate() error {
-	var errs []error
-	fault := func(format string, args ...any) { errs = append(errs, fmt.Errorf("sqlpool: "+format, args...)) }
+	return errors.Join(c.validateSizes(), c.validateTimes(), c.validateChoices())
+}
 
+func (c Config) validateSizes() error {
+	var errs []error
 	if c.MaxOpen < 0 || c.MaxOpen > maxMaxOpen {
-		fault("MaxOpen is %d; it must be 0 (the default) to %d", c.MaxOpen, maxMaxOpen)
+		errs = append(errs, fmt.Errorf("sqlpool: MaxOpen is %d; it must be 0 (the default) to %d", c.MaxOpen, maxMaxOpen))
 	}
-	if limit := c.maxOpenOrDefault(); c.MinIdle < 0 || c.MinIdle > limit && limit > 0 {
-		fault("MinIdle is %d; it must be 0 to MaxOpen, %d", c.MinIdle, limit)
+	if limit := max(c.maxOpenOrDefault(), 0); c.MinIdle < 0 || c.MinIdle > limit {
+		errs = append(errs, fmt.Errorf("sqlpool: MinIdle is %d; it must be 0 to MaxOpen, %d", c.MinIdle, limit))
 	}
 	if c.MaxDials < 0 {
-		fault("MaxDials is %d; it must not be negative", c.MaxDials)
+		errs = append(errs, fmt.Errorf("sqlpool: MaxDials is %d; it must not be negative", c.MaxDials))
 	}
 	if !(c.LifetimeJitter >= 0 && c.LifetimeJitter <= 1) { // written so that NaN is refused too
-		fault("LifetimeJitter is %v; it must be 0 to 1", c.LifetimeJitter)
+		errs = append(errs, fmt.Errorf("sqlpool: LifetimeJitter is %v; it must be 0 to 1", c.LifetimeJitter))
 	}
+	return errors.Join(errs...)
+}
+
+func (c Config) validateTimes() error {
+	var errs []error
 	for _, d := range []struct {
 		name  string
 		value time.Duration
+		off   bool // Off is accepted
 	}{
-		{"MaxIdleTime", c.MaxIdleTime},
-		{"MaxLifetime", c.MaxLifetime},
-		{"KeepAlive", c.KeepAlive},
-		{"AcquireTimeout", c.AcquireTimeout},
-		{"LeakThreshold", c.LeakThreshold},
+		{"MaxIdleTime", c.MaxIdleTime, true},
+		{"MaxLifetime", c.MaxLifetime, true},
+		{"KeepAlive", c.KeepAlive, true},
+		{"AcquireTimeout", c.AcquireTimeout, true},
+		{"LeakThreshold", c.LeakThreshold, true},
+		{"EvictionInterval", c.EvictionInterval, false},
+		{"DialTimeout", c.DialTimeout, false},
 	} {
-		if d.value < 0 && d.value != Off {
-			fault("%s is %s; it must be positive, 0 (the default) or Off", d.name, d.value)
+		switch {
+		case d.value >= 0 || d.off && d.value == Off:
+		case d.off:
+			errs = append(errs, fmt.Errorf("sqlpool: %s is %s; it must be positive, 0 (the default) or Off", d.name, d.value))
+		default:
+			errs = append(errs, fmt.Errorf("sqlpool: %s is %s; it must be positive or 0 (the default); it cannot be off", d.name, d.value))
 		}
 	}
-	if c.EvictionInterval < 0 {
-		fault("EvictionInterval is %s; it must not be negative", c.EvictionInterval)
-	}
-	if c.DialTimeout < 0 {
-		fault("DialTimeout is %s; it must not be negative, and cannot be off", c.DialTimeout)
-	}
+	return errors.Join(errs...)
+}
+
+func (c Config) validateChoices() error {
+	var errs []error
 	if c.Start < FailFast || c.Start > StartDegraded {
-		fault("Start is %s; it must be FailFast, WaitForServer or StartDegraded", c.Start)
+		errs = append(errs, fmt.Errorf("sqlpool: Start is %s; it must be FailFast, WaitForServer or StartDegraded", c.Start))
 	}
 	if c.LeakStacks < StacksDefault || c.LeakStacks > StacksOff {
-		fault("LeakStacks is %d; it must be StacksDefault, StacksOn or StacksOff", c.LeakStacks)
+		errs = append(errs, fmt.Errorf("sqlpool: LeakStacks is %d; it must be StacksDefault, StacksOn or StacksOff", c.LeakStacks))
 	}
 	return errors.Join(errs...)
 }
@@ -253,14 +266,10 @@ func (c Config) withDefaults(kind string) Config {
 }
 
 func timeOr(d, otherwise time.Duration) time.Duration {
-	switch d {
-	case 0:
+	if d == 0 {
 		return otherwise
-	case Off:
-		return 0
-	default:
-		return d
 	}
+	return max(d, 0) // Off is negative
 }
 
 // refuse returns a fault for each of the named fields that is set. why ends the sentence.

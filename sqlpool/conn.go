@@ -129,6 +129,7 @@ func (c *conn) after(err error) {
 // discardingTx condemns its connection when its context rolls it back.
 type discardingTx struct {
 	driver.Tx
+
 	ctx  context.Context //nolint:containedctx // the transaction's own, as in database/sql
 	conn *conn
 }

@@ -50,8 +50,9 @@ type backend interface {
 	// close closes the handle, the idle connections and the check's own, and waits until they are closed or ctx
 	// ends. It may be called more than once.
 	close(ctx context.Context) error
-	// cut closes the sockets of all connections at once and says how many connections it could not reach.
-	cut() (cut, left int)
+	// cut closes the sockets of the connections that callers hold, or of all, at once, and says how many it could not
+	// reach.
+	cut(idleToo bool) (cut, left int)
 }
 
 // phase is where a pool is in its life. It only grows.

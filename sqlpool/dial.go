@@ -10,6 +10,8 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/jackc/pgx/v5/stdlib"
+
 	"github.com/poolkeeper/poolkeeper"
 )
 
@@ -34,19 +36,17 @@ func (s *store) dialLocked() {
 	}
 	for s.dialing < s.waiting.n-s.coming && s.dialing < s.core.cfg.MaxDials && s.open+s.dialing < s.max {
 		s.dialing++
-		s.dials.Add(1)
 		// Owner: the store. It ends with DialTimeout at the latest, and when the store closes; close waits for it.
-		go s.dial(s.waiting.first.ctx)
+		s.dials.Go(s.waiting.first.dial)
 	}
 }
 
 // dial opens one connection for whoever is first in the queue by then. It does not end with the caller for whom it
 // was begun: under short deadlines no connection would ever be opened.
 func (s *store) dial(ctx context.Context) {
-	defer s.dials.Done()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.core.cfg.DialTimeout)
 	defer cancel()
-	defer context.AfterFunc(s.life, cancel)()
+	defer context.AfterFunc(s.life, cancel)() //nolint:contextcheck // two lives bound it
 	n, err := s.connect(ctx)
 	s.dialled(n, err)
 }
@@ -85,11 +85,9 @@ func (s *store) connect(ctx context.Context) (*native, error) {
 		err  error
 	}
 	ready, left := make(chan result), make(chan struct{})
-	s.dials.Add(1)
 	// Owner: the store. It ends when the driver returns, which is not in our hands; close waits for it up to its
 	// own deadline.
-	go func() {
-		defer s.dials.Done()
+	s.dials.Go(func() {
 		conn, err := connectRecovered(context.WithValue(ctx, dialKey{}, d), s.connector)
 		select {
 		case ready <- result{conn, err}:
@@ -98,7 +96,7 @@ func (s *store) connect(ctx context.Context) (*native, error) {
 				_ = conn.Close()
 			}
 		}
-	}()
+	})
 	var r result
 	select {
 	case r = <-ready:
@@ -123,10 +121,14 @@ func (s *store) connect(ctx context.Context) (*native, error) {
 	}
 	s.core.met.dials.Add(1)
 	now := time.Now()
-	return &native{
+	n := &native{
 		capabilities: capabilitiesOf(r.conn), conn: r.conn, sock: d.sock,
-		born: now, used: now, seen: now, draw: rand.Float64(),
-	}, nil
+		times: times{born: now, used: now, seen: now, draw: rand.Float64()},
+	}
+	if n.sock == nil {
+		n.sock = socketOf(r.conn)
+	}
+	return n, nil
 }
 
 // connectRecovered turns a panic of the driver, or of a caller's Credentials, into an error: here it would end the
@@ -147,13 +149,9 @@ func connectRecovered(ctx context.Context, connector driver.Connector) (c driver
 // hangUp closes n, waiting for the driver no longer than hangUpLimit.
 func (s *store) hangUp(n *native) error {
 	done := make(chan error, 1)
-	s.dials.Add(1)
 	// Owner: the store. It ends when the driver's Close returns, at the latest when its socket is closed where that
 	// can be reached; close waits for it up to its own deadline.
-	go func() {
-		defer s.dials.Done()
-		done <- n.conn.Close()
-	}()
+	s.dials.Go(func() { done <- n.conn.Close() })
 	t := time.NewTimer(hangUpLimit)
 	defer t.Stop()
 	select {
@@ -165,4 +163,20 @@ func (s *store) hangUp(n *native) error {
 		}
 		return fmt.Errorf("sqlpool: the driver takes more than %s to close a connection of %q", hangUpLimit, s.core.poolName())
 	}
+}
+
+// socketOf finds the socket of a connection that was not dialled through the pool's own dial function.
+func socketOf(c driver.Conn) net.Conn {
+	if pg, ok := c.(*stdlib.Conn); ok {
+		return belowTLS(pg.Conn().PgConn().Conn())
+	}
+	return nil
+}
+
+// belowTLS returns the connection under c if c is TLS: closing TLS wants to say goodbye first, which can take 5 s.
+func belowTLS(c net.Conn) net.Conn {
+	if t, ok := c.(interface{ NetConn() net.Conn }); ok {
+		return t.NetConn()
+	}
+	return c
 }

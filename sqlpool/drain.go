@@ -5,18 +5,23 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/holders"
 )
 
-// cutGrace is how long after its deadline a Stop waits for what it has cut off to notice.
-const cutGrace = 50 * time.Millisecond
+const (
+	// cutGrace is how long after its deadline a Stop waits for what it has cut off to notice.
+	cutGrace = 100 * time.Millisecond
+	// abortGrace is how long an Abort takes for closing what nobody holds.
+	abortGrace = time.Second
+)
 
 var (
 	errStopping = errors.New("sqlpool: stopping")
-	errAborted  = errors.New("sqlpool: aborted") //nolint:errname // a cause, not for callers to compare with
+	errAborted  = errors.New("sqlpool: aborted")
 )
 
 // HeldError is returned by Stop and Abort when callers still held connections at the end.
@@ -153,27 +158,72 @@ func (c *core) shut(ctx context.Context, startDone <-chan struct{}) error {
 	name := c.name
 	c.mu.Unlock()
 	if settled == nil {
-		err := errors.Join(append(errs, c.back.close(ctx))...)
-		if err == nil {
+		closing, cancel := graceAfter(ctx)
+		defer cancel()
+		errs = append(errs, c.back.close(closing))
+		if err := errors.Join(errs...); err == nil {
 			return nil
 		}
-		errs = []error{err}
 	}
 
 	now, late := time.Now(), c.held.List()
-	cut, left := c.back.cut()
+	_ = c.back.close(ctx) // begins to close what is idle, in order
+	cut, left := c.back.cut(settled == nil)
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), cutGrace)
 	defer cancel()
-	closed := errors.Join(c.back.settle(grace), c.back.close(grace))
-	if settled == nil {
-		if closed == nil {
-			return nil // it took a cut to close, and nobody lost anything by it
+	after := errors.Join(c.back.settle(grace), c.back.close(grace))
+	switch {
+	case settled != nil:
+		return &HeldError{
+			Pool: name, Holders: late, Cut: cut, Left: left, now: now,
+			Err: errors.Join(append(errs, context.Cause(ctx))...),
 		}
+	case after != nil:
 		return fmt.Errorf("sqlpool: stop %q: %w", name, errors.Join(errs...))
+	default:
+		return nil // it took a cut to close, and nobody lost anything by it
 	}
-	return &HeldError{
-		Pool: name, Holders: late, Cut: cut, Left: left, now: now,
-		Err: errors.Join(append(errs, context.Cause(ctx))...),
+}
+
+// graceAfter returns ctx, or if it has ended a context with just enough time to close what nobody holds.
+func graceAfter(ctx context.Context) (context.Context, context.CancelFunc) {
+	if ctx.Err() == nil {
+		return context.WithCancel(ctx)
+	}
+	grace := cutGrace
+	if errors.Is(context.Cause(ctx), errAborted) {
+		grace = abortGrace
+	}
+	return context.WithTimeout(context.WithoutCancel(ctx), grace)
+}
+
+// closer closes a handle once, in a goroutine, because no handle's Close takes a context.
+type closer struct {
+	once sync.Once
+	done chan struct{} // closed when err is set
+	err  error
+}
+
+// do calls f if nobody has, and waits until f has returned or ctx ends.
+func (k *closer) do(ctx context.Context, f func() error) error {
+	k.once.Do(func() {
+		k.done = make(chan struct{})
+		// Owner: whoever stops the pool, who waits for it up to his own deadline. It ends when f returns.
+		go func() {
+			defer close(k.done)
+			k.err = f()
+		}()
+	})
+	select { // first without ctx: what is closed is closed
+	case <-k.done:
+		return k.err
+	default:
+	}
+	select {
+	case <-k.done:
+		return k.err
+	case <-ctx.Done():
+		return fmt.Errorf("connections are still being closed: %w", context.Cause(ctx))
 	}
 }
 

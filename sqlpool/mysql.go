@@ -3,6 +3,7 @@ package sqlpool
 import (
 	"context"
 	"crypto/tls"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -22,20 +23,45 @@ func NewMySQL(cfg Config) (*Pool, error) {
 	if err = errors.Join(err, parseErr); err != nil {
 		return nil, err
 	}
-	cfg = cfg.withDefaults("mysql")
-	p, err := newMySQLPool(native, cfg)
+	if cfg.DialTimeout == 0 {
+		cfg.DialTimeout = native.Timeout // timeout of URL
+	}
+	connector, err := mysql.NewConnector(native)
 	if err != nil {
 		return nil, fmt.Errorf("sqlpool: the driver refuses the configuration: %w", err)
 	}
-	return p, nil
+	if cfg.Credentials != nil {
+		connector = &freshCredentials{native: native, plain: connector, ask: cfg.Credentials}
+	}
+	return newPool(connector, cfg.withDefaults("mysql"), "mysql"), nil
 }
 
-func newMySQLPool(native *mysql.Config, cfg Config) (*Pool, error) {
-	connector, err := mysql.NewConnector(native)
+// freshCredentials asks for user and password before each dial. The driver's own hook before a dial stays the user's.
+type freshCredentials struct {
+	native *mysql.Config
+	plain  driver.Connector
+	ask    func(context.Context) (user, password string, err error)
+}
+
+// Driver returns the driver's own.
+func (f *freshCredentials) Driver() driver.Driver { return f.plain.Driver() }
+
+// Connect dials with what it is told now.
+func (f *freshCredentials) Connect(ctx context.Context) (driver.Conn, error) {
+	user, password, err := f.ask(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("sqlpool: Credentials: %w", err)
+	}
+	own := f.native.Clone()
+	if user != "" {
+		own.User = user
+	}
+	own.Passwd = password
+	connector, err := mysql.NewConnector(own)
 	if err != nil {
 		return nil, err
 	}
-	return newPool(connector, cfg, "mysql"), nil
+	return connector.Connect(ctx)
 }
 
 // mysqlConfig turns cfg into the driver's own configuration.
@@ -56,22 +82,6 @@ func mysqlConfig(cfg Config) (*mysql.Config, error) {
 	if cfg.ConfigureMySQL != nil {
 		if err := cfg.ConfigureMySQL(native); err != nil {
 			return nil, fmt.Errorf("sqlpool: ConfigureMySQL: %w", err)
-		}
-	}
-	if cfg.Credentials != nil {
-		err := native.Apply(mysql.BeforeConnect(func(ctx context.Context, c *mysql.Config) error {
-			user, password, err := cfg.Credentials(ctx)
-			if err != nil {
-				return fmt.Errorf("sqlpool: Credentials: %w", err)
-			}
-			if user != "" {
-				c.User = user
-			}
-			c.Passwd = password
-			return nil
-		}))
-		if err != nil {
-			return nil, err
 		}
 	}
 	recordSockets(native)

@@ -3,7 +3,6 @@ package sqlpool
 import (
 	"database/sql/driver"
 	"net"
-	"time"
 
 	"github.com/poolkeeper/poolkeeper/internal/holders"
 )
@@ -30,15 +29,10 @@ type wrapper interface{ base() *conn }
 // straight from one caller to the next.
 type native struct {
 	capabilities
+	times // used and seen are guarded by the store's mutex, the rest does not change
 
-	conn  driver.Conn
-	sock  net.Conn // nil where it is out of reach
-	born  time.Time
-	draw  float64 // of its lifetime's jitter
-	entry holders.Entry
-
-	// guarded by the store's mutex
-	used   time.Time // when a caller returned it last; when it was opened, if none has
-	seen   time.Time // when it last gave a sign of life
-	reused bool      // a caller has had it before: its session is to be reset
+	conn   driver.Conn
+	sock   net.Conn // nil where it is out of reach
+	entry  holders.Entry
+	reused bool // a caller has had it before: its session is to be reset; guarded by the store's mutex
 }

@@ -28,16 +28,14 @@ const cancelLimit = time.Second
 // pgRecord is what the pool knows of one connection. The connection refers to it, and not the other way round: of a
 // connection that was hijacked, only the garbage collector knows when it is gone.
 type pgRecord struct {
+	times // used and seen are guarded by the backend's mutex, the rest does not change once it is connected
+
 	sock  net.Conn // below TLS
-	born  time.Time
-	draw  float64 // of its lifetime's jitter
 	entry holders.Entry
 
 	// guarded by the backend's mutex
-	used   time.Time // when a caller returned it last
-	seen   time.Time // when it last gave a sign of life
-	reason string    // why it is being closed
-	owes   bool      // its permit is given back when it is closed
+	reason string // why it is being closed
+	owes   bool   // its permit is given back when it is closed
 }
 
 // pgBackend works on a *pgxpool.Pool from its hooks. Callers pass through permits: the pool's own queue, first in,
@@ -52,7 +50,8 @@ type pgBackend struct {
 	probe       *checkConn[*pgx.Conn]
 	life        context.Context //nolint:containedctx // ends at close; bounds cancel requests
 	end         context.CancelFunc
-	closes      sync.WaitGroup // goroutines of permitAfterClose
+	closes      sync.WaitGroup // goroutines of permitAfterClose and noticeClosed
+	closing     closer
 
 	userPrepare      func(context.Context, *pgx.Conn) (bool, error)
 	userShouldPing   func(context.Context, pgxpool.ShouldPingParams) bool
@@ -89,9 +88,10 @@ func (b *pgBackend) configureDial(native *pgxpool.Config) {
 	conn.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		d, ours := ctx.Value(dialKey{}).(*dialing)
 		if !ours { // a request to cancel a query, on behalf of nobody
-			ctx, cancel := context.WithTimeout(ctx, cancelLimit)
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, cancelLimit)
 			defer cancel()
-			defer context.AfterFunc(b.life, cancel)()
+			defer context.AfterFunc(b.life, cancel)() //nolint:contextcheck // two lives bound it
 			return dial(ctx, network, addr)
 		}
 		sock, err := dial(ctx, network, addr)
@@ -103,8 +103,11 @@ func (b *pgBackend) configureDial(native *pgxpool.Config) {
 	b.userBeforeConn, native.BeforeConnect = native.BeforeConnect, b.beforeConnect
 }
 
-// beforeConnect asks for credentials.
+// beforeConnect is where every dial of pgxpool begins. It asks for credentials.
 func (b *pgBackend) beforeConnect(ctx context.Context, c *pgx.ConnConfig) error {
+	if f, ok := ctx.Value(fillKey{}).(*fillContext); ok {
+		f.begin()
+	}
 	if b.core.cfg.Credentials != nil {
 		user, password, err := b.credentials(ctx)
 		if err != nil {
@@ -163,11 +166,11 @@ func (b *pgBackend) ask(ctx context.Context, c *pgx.Conn) error {
 }
 
 // hangUpPG closes a connection and waits, for hangUpLimit, until nothing of it is left.
-func hangUpPG(c *pgx.Conn) {
-	ctx, cancel := context.WithTimeout(context.Background(), hangUpLimit) //nolint:forbidigo // bounded here; a close has no caller
+func hangUpPG(ctx context.Context, c *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), hangUpLimit)
 	defer cancel()
 	_ = c.Close(ctx)
-	select {
+	select { // pgconn cleans up in the background after a query that its caller has given up
 	case <-c.PgConn().CleanupDone():
 	case <-ctx.Done():
 	}
@@ -201,31 +204,31 @@ func (b *pgBackend) settle(ctx context.Context) error {
 	}
 }
 
+// close closes the pool once. For a connection that is never released, pgxpool's Close never returns, and the
+// goroutine that called it stays.
 func (b *pgBackend) close(ctx context.Context) error {
-	done := make(chan struct{})
-	// Owner: Stop. It ends when the last connection has been released and closed, which for a leaked one is never;
-	// Stop waits for it until ctx ends.
-	go func() {
-		defer close(done)
-		b.pool.Close()
-		b.closes.Wait()
-	}()
 	b.end()
 	b.refuseWaiting()
-	probe := b.probe.close(ctx)
-	select {
-	case <-done:
-		return probe
-	case <-ctx.Done():
-		t := time.NewTimer(cutGrace)
-		defer t.Stop()
-		select { // at rest it takes no time, even if ctx has ended before
-		case <-done:
-			return probe
-		case <-t.C:
-			return errors.Join(fmt.Errorf("connections are still being closed: %w", context.Cause(ctx)), probe)
-		}
+	return errors.Join(b.closing.do(ctx, func() error {
+		b.pool.Close()
+		b.closes.Wait()
+		return nil
+	}), b.probe.close(ctx))
+}
+
+// noticeClosed ends the pool's own work after somebody else has closed the *pgxpool.Pool. pgxpool does not tell; it
+// is noticed when somebody wants a connection.
+func (b *pgBackend) noticeClosed(ctx context.Context) {
+	if b.core.inPhase(phaseStopping) || b.core.inPhase(phaseStopped) {
+		return
 	}
+	// Owner: the backend. It is bounded by hangUpLimit; close waits for it.
+	b.closes.Go(func() {
+		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), hangUpLimit)
+		defer cancel()
+		_ = b.core.handleClosed(bounded) // Stop reports what is left
+		_ = b.probe.close(bounded)
+	})
 }
 
 func (b *pgBackend) refuseWaiting() {
@@ -240,7 +243,7 @@ func (b *pgBackend) refuseWaiting() {
 	}
 }
 
-func (b *pgBackend) cut() (cut, left int) {
+func (b *pgBackend) cut(idleToo bool) (cut, left int) {
 	b.mu.Lock()
 	all := make([]*pgRecord, 0, len(b.all))
 	for r := range b.all {
@@ -248,6 +251,9 @@ func (b *pgBackend) cut() (cut, left int) {
 	}
 	b.mu.Unlock()
 	for _, r := range all {
+		if !idleToo && !b.core.held.Holds(&r.entry) {
+			continue
+		}
 		_ = r.sock.Close() // unblocks whoever reads or writes
 		cut++
 	}
@@ -256,7 +262,7 @@ func (b *pgBackend) cut() (cut, left int) {
 
 // record makes the record of a new connection.
 func (b *pgBackend) record(c *pgx.Conn, sock net.Conn) *pgRecord {
-	r := &pgRecord{sock: sock, draw: rand.Float64()}
+	r := &pgRecord{sock: belowTLS(sock), times: times{draw: rand.Float64()}}
 	c.PgConn().CustomData()[customKey] = r
 	runtime.AddCleanup(c, b.forget, r)
 	return r

@@ -20,7 +20,8 @@ type fillKey struct{}
 
 // fillContext is that of an acquisition whose only purpose is to have pgxpool open a connection.
 type fillContext struct {
-	context.Context
+	context.Context //nolint:containedctx // it is a context
+
 	once  sync.Once
 	began chan struct{} // closed when the dial has begun
 }
@@ -53,7 +54,8 @@ func (b *pgBackend) Peak() int {
 
 // Fill opens connections one after the other, as long as fewer than n are idle.
 func (b *pgBackend) Fill(ctx context.Context, n int) (int, error) {
-	for opened := 0; ; {
+	const looks = 3 // at connections that others return meanwhile
+	for opened, found := 0, 0; ; {
 		b.mu.Lock()
 		enough := b.open-b.permits >= n || max(b.open, b.permits)+b.dialing >= b.max
 		b.mu.Unlock()
@@ -61,7 +63,13 @@ func (b *pgBackend) Fill(ctx context.Context, n int) (int, error) {
 			return opened, ctx.Err()
 		}
 		switch err := b.openIdle(ctx); {
-		case errors.Is(err, errNotNeeded): // look again
+		case errors.Is(err, errNotNeeded):
+			if found++; found == looks {
+				return opened, nil
+			}
+		case isClosedPgxPool(err):
+			b.noticeClosed(ctx)
+			return opened, err
 		case err != nil:
 			return opened, err
 		default:
@@ -77,14 +85,14 @@ func (b *pgBackend) openIdle(ctx context.Context) error {
 	defer cancel()
 	fc := &fillContext{Context: ctx, began: make(chan struct{})}
 	resume := b.pause()
-	idle := b.pool.AcquireAllIdle(&sweepContext{ctx})
+	idle := b.pool.AcquireAllIdle(&sweepContext{ctx}) //nolint:contextcheck // it is ctx, marked
 	type result struct {
 		conn *pgxpool.Conn
 		err  error
 	}
 	done := make(chan result, 1)
 	// Owner: this call, which waits for it.
-	go func() {
+	go func() { //nolint:contextcheck // fc is ctx, marked
 		c, err := b.pool.Acquire(fc)
 		done <- result{c, err}
 	}()
@@ -124,14 +132,6 @@ func (b *pgBackend) pause() (resume func()) {
 	}
 }
 
-// pgIdle is an idle connection that a sweep has taken out.
-type pgIdle struct {
-	c          *pgxpool.Conn
-	r          *pgRecord
-	used, seen time.Time
-	reason     string
-}
-
 // Sweep takes all idle connections out for a moment without I/O, decides, and gives back the rest at once. Only then
 // come the closes and pings, of at most order.Batch connections at a time.
 func (b *pgBackend) Sweep(ctx context.Context, order eviction.Sweep) (eviction.Swept, error) {
@@ -139,109 +139,67 @@ func (b *pgBackend) Sweep(ctx context.Context, order eviction.Sweep) (eviction.S
 	var out eviction.Swept
 	for {
 		resume := b.pause()
-		idle := b.takeIdle(ctx)
-		drop, ask, rest := choosePG(idle, order, &out)
-		for _, x := range rest {
-			x.c.Release()
+		drop, ask, rest := choose(b.takeIdle(ctx), order, &out)
+		for _, x := range rest { // the coldest first: pgxpool gives out the one released last
+			x.conn.Release()
 		}
 		resume()
 		for _, x := range drop {
-			b.drop(x, x.reason)
+			b.drop(ctx, x.conn, x.reason)
 		}
 		for _, x := range ask {
-			if b.alive(ctx, x) {
-				x.c.Release()
-			} else {
-				out.Dead++
-				b.drop(x, poolkeeper.EvictedDead)
+			if b.alive(ctx, x.conn) {
+				x.conn.Release()
+				continue
 			}
+			out.Dead++
+			b.drop(ctx, x.conn, poolkeeper.EvictedDead)
 		}
 		if len(ask) < order.Batch || ctx.Err() != nil {
 			out.Next = b.nextDue(order)
-			return out, nil
+			return out, nil //nolint:nilerr // a sweep that was told to end has done what it could
 		}
 		order.Surplus = 0 // done in the first round; another is only for more pings
 	}
 }
 
-// takeIdle returns what is idle, the coldest first.
-func (b *pgBackend) takeIdle(ctx context.Context) []pgIdle {
-	conns := b.pool.AcquireAllIdle(&sweepContext{ctx})
-	out := make([]pgIdle, len(conns))
+func (b *pgBackend) takeIdle(ctx context.Context) []candidate[*pgxpool.Conn] {
+	conns := b.pool.AcquireAllIdle(&sweepContext{ctx}) //nolint:contextcheck // it is ctx, marked
+	out := make([]candidate[*pgxpool.Conn], len(conns))
 	b.mu.Lock()
+	defer b.mu.Unlock()
 	for i, c := range conns {
-		r := record(c.Conn().PgConn())
-		out[i] = pgIdle{c: c, r: r, used: r.used, seen: r.seen}
+		out[i] = candidate[*pgxpool.Conn]{times: record(c.Conn().PgConn()).times, conn: c}
 	}
-	b.mu.Unlock()
-	slices.SortFunc(out, func(x, y pgIdle) int { return x.used.Compare(y.used) })
 	return out
 }
 
-func choosePG(idle []pgIdle, o eviction.Sweep, out *eviction.Swept) (drop, ask, rest []pgIdle) {
-	var live []pgIdle
-	for _, x := range idle {
-		if o.Expired(x.r.born, x.r.draw) {
-			out.Lifetime++
-			x.reason = poolkeeper.EvictedLifetime
-			drop = append(drop, x)
-		} else {
-			live = append(live, x)
-		}
-	}
-	surplus := min(o.Surplus-len(drop), len(live)-o.MinIdle)
-	for i, x := range live {
-		switch {
-		case i < surplus:
-			out.Idle++
-			x.reason = poolkeeper.EvictedIdle
-			drop = append(drop, x)
-		case o.KeepAlive > 0 && o.Now.Sub(x.seen) >= o.KeepAlive && len(ask) < o.Batch:
-			ask = append(ask, x)
-		default:
-			rest = append(rest, x)
-		}
-	}
-	return drop, ask, rest
-}
-
-func (b *pgBackend) drop(x pgIdle, reason string) {
+func (b *pgBackend) drop(ctx context.Context, c *pgxpool.Conn, reason string) {
 	b.mu.Lock()
-	x.r.reason = reason
+	record(c.Conn().PgConn()).reason = reason
 	b.mu.Unlock()
-	hangUpPG(x.c.Conn())
-	x.c.Release() // pgxpool sees that it is closed
+	hangUpPG(ctx, c.Conn())
+	c.Release() // pgxpool sees that it is closed
 }
 
-func (b *pgBackend) alive(ctx context.Context, x pgIdle) bool {
-	ctx, cancel := context.WithTimeout(ctx, min(pingLimit, b.core.cfg.DialTimeout))
+func (b *pgBackend) alive(ctx context.Context, c *pgxpool.Conn) bool {
+	ping, cancel := context.WithTimeout(ctx, min(pingLimit, b.core.cfg.DialTimeout))
 	defer cancel()
-	if x.c.Ping(ctx) != nil {
-		return false
+	if c.Ping(ping) != nil {
+		return false // if ctx has ended, pgx has closed the connection too
 	}
 	b.mu.Lock()
-	x.r.seen = time.Now()
-	b.mu.Unlock()
+	defer b.mu.Unlock()
+	record(c.Conn().PgConn()).seen = time.Now()
 	return true
 }
 
-// nextDue is when an open connection next reaches its lifetime or its silence.
 func (b *pgBackend) nextDue(o eviction.Sweep) time.Time {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var next time.Time
-	sooner := func(t time.Time) {
-		if next.IsZero() || t.Before(next) {
-			next = t
-		}
-	}
+	next := soonest{order: o}
 	for r := range b.all {
-		if t := o.Expiry(r.born, r.draw); !t.IsZero() && t.After(o.Now) {
-			sooner(t)
-		}
-		if o.KeepAlive > 0 {
-			sooner(r.seen.Add(o.KeepAlive))
-		}
+		next.add(r.times, false)
 	}
-	return next
+	return next.at
 }

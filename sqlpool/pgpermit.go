@@ -50,21 +50,18 @@ func (b *pgBackend) grantLocked() {
 	}
 }
 
-func (b *pgBackend) givePermit(held bool) {
+func (b *pgBackend) givePermit() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.permits--
 	b.events++
-	if held {
-		b.holding--
-	}
 	b.grantLocked()
 }
 
 // awaitPermit queues.
 func (b *pgBackend) awaitPermit(ctx context.Context, start time.Time) error {
 	b.mu.Lock()
-	w := b.waiting.push(ctx)
+	w := b.waiting.push(nil)
 	b.grantLocked()
 	b.mu.Unlock()
 	stop := b.reconcileWhileWaiting()
@@ -78,7 +75,7 @@ func (b *pgBackend) awaitPermit(ctx context.Context, start time.Time) error {
 	failure := b.core.acquireFailed(ctx, start)
 	if !queued {
 		if g := <-w.ready; g.err == nil { // granted at the last moment: it belongs to the next in line
-			b.givePermit(false)
+			b.givePermit()
 		}
 	}
 	return failure

@@ -21,7 +21,8 @@ type pgTracer struct {
 
 // refusedContext makes pgxpool's Acquire fail with err at once.
 type refusedContext struct {
-	context.Context
+	context.Context //nolint:containedctx // it is a context
+
 	b   *pgBackend
 	err error
 }
@@ -33,7 +34,8 @@ var ended = func() chan struct{} { c := make(chan struct{}); close(c); return c 
 
 // waitingContext is that of an acquisition that may take time: it ends with AcquireTimeout too, and then says why.
 type waitingContext struct {
-	context.Context
+	context.Context //nolint:containedctx // it is a context
+
 	b      *pgBackend
 	user   context.Context //nolint:containedctx // the caller's
 	cancel context.CancelFunc
@@ -107,9 +109,11 @@ func (t *pgTracer) TraceAcquireEnd(ctx context.Context, pool *pgxpool.Pool, data
 		}
 	}
 	if data.Err != nil {
-		b.givePermit(false)
+		b.givePermit()
 		b.core.gate.Leave()
-		if connectionLevel(data.Err) {
+		if isClosedPgxPool(data.Err) {
+			b.noticeClosed(ctx)
+		} else if connectionLevel(data.Err) {
 			b.core.observe(data.Err)
 		}
 		return
@@ -170,9 +174,6 @@ func (t *pgTracer) TraceQueryEnd(_ context.Context, _ *pgx.Conn, data pgx.TraceQ
 
 // TraceConnectStart begins a dial.
 func (t *pgTracer) TraceConnectStart(ctx context.Context, _ pgx.TraceConnectStartData) context.Context {
-	if f, ok := ctx.Value(fillKey{}).(*fillContext); ok {
-		f.begin()
-	}
 	t.b.mu.Lock()
 	t.b.dialing++
 	t.b.mu.Unlock()
@@ -247,19 +248,13 @@ func (b *pgBackend) beforeClose(c *pgx.Conn) {
 	b.core.met.evicted(reason)
 	b.core.evictor.Wake()
 	if owes {
-		b.closes.Add(1)
+		done := c.PgConn().CleanupDone()
 		// Owner: the backend. pgxpool closes the connection within 15 s whatever the server does; close waits for it.
-		go b.permitAfterClose(c)
+		b.closes.Go(func() {
+			<-done
+			b.givePermit()
+		})
 	}
-}
-
-func (b *pgBackend) permitAfterClose(c *pgx.Conn) {
-	defer b.closes.Done()
-	<-c.PgConn().CleanupDone()
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.permits--
-	b.grantLocked()
 }
 
 // prepareConn looks at a connection before a caller gets it.
@@ -271,7 +266,7 @@ func (b *pgBackend) prepareConn(ctx context.Context, c *pgx.Conn) (bool, error) 
 		return true, errNotNeeded
 	}
 	r := record(c.PgConn())
-	if most := b.core.cfg.MaxLifetime; most > 0 && time.Since(r.born) >= lifetime(most, b.core.cfg.LifetimeJitter, r.draw) {
+	if b.core.cfg.expired(r.born, r.draw) {
 		b.mu.Lock()
 		r.reason = poolkeeper.EvictedLifetime
 		b.mu.Unlock()

@@ -39,11 +39,11 @@ func NewPostgres(cfg Config) (*Postgres, error) {
 	if err = errors.Join(err, parseErr); err != nil {
 		return nil, err
 	}
-	if err := cfg.Validate(); err != nil { // again, with what URL has added
+	if err = cfg.Validate(); err != nil { // again, with what URL has added
 		return nil, err
 	}
 	if cfg.ConfigurePostgres != nil {
-		if err := cfg.ConfigurePostgres(native); err != nil {
+		if err = cfg.ConfigurePostgres(native); err != nil {
 			return nil, fmt.Errorf("sqlpool: ConfigurePostgres: %w", err)
 		}
 	}
@@ -87,38 +87,49 @@ func poolParams(cfg *Config) error {
 	if err != nil {
 		return fmt.Errorf("sqlpool: URL: %w", err)
 	}
-	var errs []error
-	number := func(field *int, keys ...string) {
-		for _, key := range keys {
-			if s, ok := plain.RuntimeParams[key]; ok && *field == 0 {
-				n, err := strconv.Atoi(s)
-				if err != nil {
-					errs = append(errs, fmt.Errorf("sqlpool: %s of URL is not a number", key))
-				}
-				*field = n
-			}
-		}
-	}
-	span := func(field *time.Duration, key string) {
-		if s, ok := plain.RuntimeParams[key]; ok && *field == 0 {
-			d, err := time.ParseDuration(s)
-			if err != nil {
-				errs = append(errs, fmt.Errorf("sqlpool: %s of URL is not a duration", key))
-			}
-			*field = d
-		}
-	}
-	number(&cfg.MaxOpen, "pool_max_conns")
-	number(&cfg.MinIdle, "pool_min_idle_conns", "pool_min_conns")
-	span(&cfg.MaxLifetime, "pool_max_conn_lifetime")
-	span(&cfg.MaxIdleTime, "pool_max_conn_idle_time")
-	span(&cfg.EvictionInterval, "pool_health_check_period")
+	p := params{values: plain.RuntimeParams}
+	p.number(&cfg.MaxOpen, "pool_max_conns")
+	p.number(&cfg.MinIdle, "pool_min_idle_conns")
+	p.number(&cfg.MinIdle, "pool_min_conns")
+	p.span(&cfg.MaxLifetime, "pool_max_conn_lifetime")
+	p.span(&cfg.MaxIdleTime, "pool_max_conn_idle_time")
+	p.span(&cfg.EvictionInterval, "pool_health_check_period")
 	var jitter time.Duration
-	span(&jitter, "pool_max_conn_lifetime_jitter")
+	p.span(&jitter, "pool_max_conn_lifetime_jitter")
 	if jitter > 0 && cfg.LifetimeJitter == 0 && cfg.MaxLifetime > 0 {
 		cfg.LifetimeJitter = min(jitter.Seconds()/cfg.MaxLifetime.Seconds(), 1)
 	}
-	return errors.Join(errs...)
+	return errors.Join(p.errs...)
+}
+
+// params reads parameters of a URL into fields that are zero.
+type params struct {
+	values map[string]string
+	errs   []error
+}
+
+func (p *params) number(field *int, key string) {
+	s, ok := p.values[key]
+	if !ok || *field != 0 {
+		return
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		p.errs = append(p.errs, fmt.Errorf("sqlpool: %s of URL is not a number", key))
+	}
+	*field = n
+}
+
+func (p *params) span(field *time.Duration, key string) {
+	s, ok := p.values[key]
+	if !ok || *field != 0 {
+		return
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		p.errs = append(p.errs, fmt.Errorf("sqlpool: %s of URL is not a duration", key))
+	}
+	*field = d
 }
 
 // configure puts the pool's hooks into pgxpool's configuration, around those it has, and takes the sizes and times

@@ -14,8 +14,8 @@ type queue struct {
 
 // waiter is one caller in a queue.
 type waiter struct {
-	ctx        context.Context //nolint:containedctx // its values go into the dial that is begun for it
-	ready      chan grant      // buffered: whoever grants does not block
+	dial       func()     // opens a connection on its behalf, under its context
+	ready      chan grant // buffered: whoever grants does not block
 	queued     bool
 	prev, next *waiter
 }
@@ -26,8 +26,8 @@ type grant struct {
 	err error
 }
 
-func (q *queue) push(ctx context.Context) *waiter {
-	w := &waiter{ctx: ctx, ready: make(chan grant, 1), queued: true, prev: q.last}
+func (q *queue) push(dial func()) *waiter {
+	w := &waiter{dial: dial, ready: make(chan grant, 1), queued: true, prev: q.last}
 	if q.last != nil {
 		q.last.next = w
 	} else {

@@ -16,7 +16,7 @@ const (
 	lastRetry  = 30 * time.Second // where doubling ends
 )
 
-var errStarted = errors.New("sqlpool: already started") //nolint:errname // not for callers to compare with
+var errStarted = errors.New("sqlpool: already started")
 
 // start reaches the server as the policy says, then sets eviction and leak reports going. If it fails it leaves
 // nothing of its own running (INV-13); the handle still wants a Stop.

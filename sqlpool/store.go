@@ -60,7 +60,7 @@ func (s *store) checkOut(c *conn) bool {
 	switch {
 	case !admitted:
 		c.state, c.reason = stateLeaving, poolkeeper.EvictedClosed
-	case s.expiredLocked(c.n):
+	case s.core.cfg.expired(c.n.born, c.n.draw):
 		c.state, c.reason = stateLeaving, poolkeeper.EvictedLifetime
 	default:
 		c.state = stateInUse
@@ -90,7 +90,7 @@ func (s *store) checkIn(c *conn, ok bool) bool {
 		c.reason, s.bad = poolkeeper.EvictedDead, now
 	case s.closed:
 		c.reason = poolkeeper.EvictedClosed
-	case s.expiredLocked(c.n):
+	case s.core.cfg.expired(c.n.born, c.n.draw):
 		c.reason = poolkeeper.EvictedLifetime
 	case s.open > s.max:
 		c.reason = poolkeeper.EvictedReload
@@ -104,11 +104,20 @@ func (s *store) checkIn(c *conn, ok bool) bool {
 	s.mu.Unlock()
 	if was == stateInUse {
 		s.core.released(&c.n.entry)
-		if ok {
-			s.core.observe(nil)
-		}
+		s.core.observe(lostUnless(ok))
 	}
 	return kept
+}
+
+// errLost stands for the errors of a connection that its driver gave up while a caller had it: those of statements
+// and rows do not pass through here.
+var errLost = errors.New("sqlpool: a connection was lost in use")
+
+func lostUnless(ok bool) error {
+	if ok {
+		return nil
+	}
+	return errLost
 }
 
 // closeConn ends a wrapper: its connection is handed over or closed.
@@ -194,7 +203,7 @@ func (s *store) take(ctx context.Context) (n *native, w *waiter, beside bool, er
 		s.raiseLocked()
 		return n, nil, false, nil
 	}
-	w = s.waiting.push(ctx)
+	w = s.waiting.push(func() { s.dial(ctx) })
 	s.raiseLocked()
 	s.dialLocked()
 	return nil, w, s.idle > 0 && s.dialing == 0, nil
@@ -254,7 +263,7 @@ func (s *store) putBack(n *native) {
 // false if the connection turned out to be useless and is gone.
 func (s *store) fit(ctx context.Context, n *native) bool {
 	s.mu.Lock()
-	reused, expired := n.reused, s.expiredLocked(n)
+	reused, expired := n.reused, s.core.cfg.expired(n.born, n.draw)
 	s.mu.Unlock()
 	reason := poolkeeper.EvictedDead
 	switch {
@@ -282,11 +291,6 @@ func (s *store) failed(err error) {
 	}
 }
 
-func (s *store) expiredLocked(n *native) bool {
-	most := s.core.cfg.MaxLifetime
-	return most > 0 && time.Since(n.born) >= lifetime(most, s.core.cfg.LifetimeJitter, n.draw)
-}
-
 func (s *store) raiseLocked() {
 	s.peak = max(s.peak, s.inUse+s.waiting.n)
 }
@@ -297,11 +301,6 @@ func (s *store) stats(out *poolkeeper.Stats) {
 	defer s.mu.Unlock()
 	out.Max, out.Open, out.InUse, out.Waiting = s.max, s.open, s.inUse, s.waiting.n
 	out.Idle = s.idle + s.swept + len(s.stash)
-}
-
-// lifetime is how long a connection with this draw may live: eviction's rule, for connections that are in use.
-func lifetime(most time.Duration, jitter, draw float64) time.Duration {
-	return most - time.Duration(float64(most)*jitter*draw)
 }
 
 // shut closes the store: callers in the queue are refused, the stash is closed, and what comes back is closed then.

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+
+	"github.com/poolkeeper/poolkeeper"
 )
 
 // inner are the packages whose frames stand between a user's code and a pool; a stack is trimmed of them on its
@@ -23,31 +25,26 @@ var inner = []string{
 	"github.com/poolkeeper/poolkeeper/internal/inflight.",
 }
 
-// render turns program counters into one "function (file:line)" per line, innermost user frame first.
+// kinds are functions of the libraries that say for what a connection was taken; the rest take it for itself.
+//
+//nolint:gochecknoglobals // a constant table
+var kinds = map[string]string{
+	"database/sql.(*DB).BeginTx":                       poolkeeper.KindTx,
+	"database/sql.(*DB).QueryContext":                  poolkeeper.KindRows,
+	"database/sql.(*Stmt).QueryContext":                poolkeeper.KindRows,
+	"github.com/jackc/pgx/v5/pgxpool.(*Pool).BeginTx":  poolkeeper.KindTx,
+	"github.com/jackc/pgx/v5/pgxpool.(*Pool).Query":    poolkeeper.KindRows,
+	"github.com/jackc/pgx/v5/pgxpool.(*Pool).QueryRow": poolkeeper.KindRows,
+}
+
+// render turns program counters into one "function (file:line)" per line, innermost user frame first, and tells for
+// what the connection was taken: kind, unless the frames of the library know better.
 // If every frame is a pool's own, all are kept: better too much than nothing.
-func render(pcs []uintptr) string {
+func render(pcs []uintptr, kind string) (stack, forWhat string) {
 	if len(pcs) == 0 {
-		return ""
+		return "", kind
 	}
-	var all []runtime.Frame
-	firstUser := -1
-	frames := runtime.CallersFrames(pcs)
-	for {
-		f, more := frames.Next()
-		if f.Function != "" {
-			if firstUser < 0 && !isInner(f.Function) {
-				firstUser = len(all)
-			}
-			all = append(all, f)
-		}
-		if !more {
-			break
-		}
-	}
-	all = all[max(firstUser, 0):]
-	for len(all) > 1 && strings.HasPrefix(all[len(all)-1].Function, "runtime.") {
-		all = all[:len(all)-1]
-	}
+	all, kind := framesOf(pcs, kind)
 	var b strings.Builder
 	for i, f := range all {
 		if i > 0 {
@@ -55,7 +52,33 @@ func render(pcs []uintptr) string {
 		}
 		fmt.Fprintf(&b, "%s (%s:%d)", f.Function, f.File, f.Line)
 	}
-	return b.String()
+	return b.String(), kind
+}
+
+// framesOf returns the user's part of a stack, the whole if there is none.
+func framesOf(pcs []uintptr, kind string) (frames []runtime.Frame, forWhat string) {
+	firstUser := -1
+	for next := runtime.CallersFrames(pcs); ; {
+		f, more := next.Next()
+		if firstUser < 0 && f.Function != "" {
+			if !isInner(f.Function) {
+				firstUser = len(frames)
+			} else if k, ok := kinds[f.Function]; ok && kind == poolkeeper.KindConn {
+				kind = k
+			}
+		}
+		if f.Function != "" {
+			frames = append(frames, f)
+		}
+		if !more {
+			break
+		}
+	}
+	frames = frames[max(firstUser, 0):]
+	for len(frames) > 1 && strings.HasPrefix(frames[len(frames)-1].Function, "runtime.") {
+		frames = frames[:len(frames)-1]
+	}
+	return frames, kind
 }
 
 func isInner(function string) bool {

@@ -42,7 +42,8 @@ type Table struct {
 // NewTable returns an empty table; stacks says whether Hold walks the stack.
 func NewTable(stacks bool) *Table { return &Table{stacks: stacks} }
 
-// Hold records that the caller's caller now holds e. skip counts further stack frames to leave out. Holding an entry
+// Hold records that the caller's caller now holds e. A kind of "conn" is refined, where the stack is known, by the
+// library's function that took it: a query's rows, a transaction. skip counts further stack frames to leave out. Holding an entry
 // that is held starts its hold anew.
 func (t *Table) Hold(e *Entry, kind string, skip int) {
 	var pcs [maxFrames]uintptr
@@ -79,6 +80,13 @@ func (t *Table) Release(e *Entry) (time.Duration, bool) {
 	}
 	t.unlinkLocked(e)
 	return now.Sub(e.since), true
+}
+
+// Holds reports whether e is held now.
+func (t *Table) Holds(e *Entry) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return e.held
 }
 
 // Len returns how many entries are held.
@@ -146,7 +154,8 @@ func (t *Table) collect(want func(*Entry) bool) []record {
 func rendered(records []record) []poolkeeper.Holder {
 	out := make([]poolkeeper.Holder, len(records))
 	for i, r := range records {
-		out[i] = poolkeeper.Holder{Kind: r.kind, Since: r.since, Stack: render(r.pcs[:r.frames])}
+		stack, kind := render(r.pcs[:r.frames], r.kind)
+		out[i] = poolkeeper.Holder{Kind: kind, Since: r.since, Stack: stack}
 	}
 	return out
 }

@@ -40,6 +40,7 @@ func TestPoolAnswersFromTheMock(t *testing.T) {
 // recorder is a testing.TB that keeps errors to itself.
 type recorder struct {
 	testing.TB
+
 	errors   []string
 	cleanups []func()
 }

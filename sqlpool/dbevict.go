@@ -1,0 +1,244 @@
+package sqlpool
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"time"
+
+	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/eviction"
+)
+
+// Open, Peak, Sweep and Fill are for the evictor: eviction.Pool.
+
+func (s *store) Open() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.open
+}
+
+func (s *store) Peak() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.peak
+	s.peak = s.inUse + s.waiting.n
+	return p
+}
+
+// Fill opens connections into the stash, one after the other, as long as fewer than n are idle.
+func (s *store) Fill(ctx context.Context, n int) (int, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.life, cancel)() //nolint:contextcheck // two lives bound it
+	for opened := 0; ; opened++ {
+		s.mu.Lock()
+		enough := s.closed || s.idle+s.swept+len(s.stash) >= n || s.open+s.dialing >= s.max
+		if !enough {
+			s.dialing++
+		}
+		s.mu.Unlock()
+		if enough || ctx.Err() != nil {
+			if !enough {
+				s.undial()
+			}
+			return opened, ctx.Err()
+		}
+		c, err := s.connectWithin(ctx)
+		s.filled(c, err)
+		if err != nil {
+			return opened, err
+		}
+	}
+}
+
+func (s *store) undial() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dialing--
+	s.dialLocked()
+}
+
+func (s *store) connectWithin(ctx context.Context) (*native, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.core.cfg.DialTimeout)
+	defer cancel()
+	return s.connect(ctx)
+}
+
+// filled books the outcome of a dial that nobody waited for: its failure is nobody's.
+func (s *store) filled(n *native, err error) {
+	if err == nil {
+		s.dialled(n, nil)
+		return
+	}
+	s.undial()
+}
+
+// checkOutForSweep is the checkout by the pool itself.
+func (s *store) checkOutForSweep(c *conn) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c.state != stateIdle {
+		return driver.ErrBadConn
+	}
+	s.idle--
+	s.swept++
+	s.coming++
+	c.state = stateSwept
+	return nil
+}
+
+// taken is an idle connection that a sweep has taken out.
+type taken struct {
+	lease *sql.Conn // nil: from the stash
+	w     *conn     // nil: from the stash
+	n     *native
+}
+
+// Sweep takes all idle connections out for a moment without I/O: database/sql keeps them last in, first out, and those
+// that matter are at the bottom. Callers who come by meanwhile queue, and are served as they are given back, with no
+// dial. Only then come the closes and pings, of at most order.Batch connections at a time.
+func (s *store) Sweep(ctx context.Context, order eviction.Sweep) (eviction.Swept, error) {
+	var out eviction.Swept
+	for {
+		idle := s.takeIdle(ctx)
+		drop, ask, rest := choose(idle, order, &out)
+		for _, x := range rest { // the coldest first, so that the order stays
+			s.giveBack(x.conn)
+		}
+		s.came(len(idle))
+		for _, x := range drop {
+			s.drop(x.conn, x.reason)
+		}
+		for _, x := range ask {
+			if s.alive(ctx, x.conn) {
+				s.giveBack(x.conn)
+				continue
+			}
+			out.Dead++
+			s.drop(x.conn, poolkeeper.EvictedDead)
+		}
+		if len(ask) < order.Batch || ctx.Err() != nil {
+			out.Next = s.nextDue(order)
+			return out, nil //nolint:nilerr // a sweep that was told to end has done what it could
+		}
+		order.Surplus = 0 // done in the first round; another is only for more pings
+	}
+}
+
+// takeIdle takes out every idle connection.
+func (s *store) takeIdle(ctx context.Context) []candidate[taken] {
+	s.ownLimits()
+	s.mu.Lock()
+	bound := s.open
+	out := make([]candidate[taken], 0, bound)
+	for _, n := range s.stash {
+		out = append(out, candidate[taken]{conn: taken{n: n}, mute: n.pinger == nil})
+	}
+	s.swept += len(s.stash)
+	s.coming += len(s.stash)
+	s.stash = nil
+	s.mu.Unlock()
+
+	for range bound {
+		lease, w := s.lease(ctx)
+		if lease == nil {
+			break
+		}
+		out = append(out, candidate[taken]{conn: taken{lease: lease, w: w, n: w.n}, mute: w.n.pinger == nil})
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range out {
+		out[i].times = out[i].conn.n.times
+	}
+	return out
+}
+
+// lease takes one idle connection out of database/sql, or returns nil if there is none.
+func (s *store) lease(ctx context.Context) (lease *sql.Conn, w *conn) {
+	ctx, cancel := context.WithTimeout(ctx, hangUpLimit) // it would wait if somebody had set a limit on the handle
+	defer cancel()
+	lease, err := s.db.Conn(&sweepContext{ctx}) //nolint:contextcheck // it is ctx, marked
+	if err != nil {
+		return nil, nil
+	}
+	_ = lease.Raw(func(dc any) error {
+		if x, ok := dc.(wrapper); ok {
+			w = x.base()
+		}
+		return nil
+	})
+	return lease, w
+}
+
+// came says that n connections that were about to be given back have been.
+func (s *store) came(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.coming -= n
+	s.dialLocked()
+}
+
+func (s *store) giveBack(x taken) {
+	if x.lease != nil {
+		_ = x.lease.Close() // a check-in
+		return
+	}
+	s.mu.Lock()
+	s.swept--
+	if !s.closed {
+		s.deliverLocked(x.n)
+		s.mu.Unlock()
+		return
+	}
+	s.mu.Unlock()
+	_ = s.discard(x.n, poolkeeper.EvictedClosed)
+}
+
+func (s *store) drop(x taken, reason string) {
+	if x.lease == nil {
+		s.mu.Lock()
+		s.swept--
+		s.mu.Unlock()
+		_ = s.discard(x.n, reason)
+		return
+	}
+	_ = x.lease.Raw(func(any) error {
+		s.mu.Lock()
+		x.w.reason = reason
+		s.mu.Unlock()
+		return driver.ErrBadConn // database/sql closes it
+	})
+}
+
+// alive pings a connection that is out of the pool.
+func (s *store) alive(ctx context.Context, x taken) bool {
+	ping, cancel := context.WithTimeout(ctx, min(pingLimit, s.core.cfg.DialTimeout))
+	defer cancel()
+	var err error
+	if x.lease != nil {
+		err = x.lease.PingContext(ping)
+	} else {
+		err = x.n.pinger.Ping(ping)
+	}
+	if err != nil && ctx.Err() == nil {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil { // else the pool stops, and nothing was learnt
+		x.n.seen = time.Now()
+	}
+	return true
+}
+
+func (s *store) nextDue(o eviction.Sweep) time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	next := soonest{order: o}
+	for n := range s.all {
+		next.add(n.times, n.pinger == nil)
+	}
+	return next.at
+}

@@ -1,0 +1,62 @@
+package sqlpool
+
+import (
+	"context"
+	"database/sql/driver"
+	"log/slog"
+	"time"
+
+	"github.com/poolkeeper/poolkeeper"
+)
+
+const (
+	rescueFrom = 20 * time.Microsecond // first pause of a rescue
+	rescueTo   = 5 * time.Millisecond  // last
+)
+
+// rescue fetches idle connections for the queue in which w stands. It is needed in two cases: a connection was checked
+// in just before w queued and has not reached database/sql's free list, or database/sql has seen two broken
+// connections in a row and insists on a new one while the pool is full. In the second case what is idle makes room.
+func (s *store) rescue(ctx context.Context, w *waiter) {
+	s.ownLimits()
+	for pause := rescueFrom; s.stranded(w); pause = min(2*pause, rescueTo) {
+		if lease, c := s.lease(ctx); lease != nil {
+			_ = lease.Raw(func(any) error {
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				s.coming--
+				if time.Since(s.bad) < time.Second {
+					c.reason = poolkeeper.EvictedDead
+				} else {
+					c.hand = true
+				}
+				return driver.ErrBadConn // database/sql closes it, which hands it over or makes room
+			})
+			continue
+		}
+		t := time.NewTimer(pause)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return
+		}
+	}
+}
+
+// stranded reports whether w waits beside something idle.
+func (s *store) stranded(w *waiter) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return w.queued && s.idle > 0 && s.dialing == 0
+}
+
+// ownLimits takes back the limit that somebody has set on the handle: database/sql would wait at it where the pool
+// cannot see, and the pool itself would wait for idle connections that it is to sweep.
+func (s *store) ownLimits() {
+	if n := s.db.Stats().MaxOpenConnections; n > 0 {
+		s.db.SetMaxOpenConns(0)
+		s.core.log.Warn("sqlpool: SetMaxOpenConns on a managed *sql.DB has been undone; use Config.MaxOpen",
+			slog.String("pool", s.core.poolName()), slog.Int("value", n), slog.Int("max_open", s.core.cfg.MaxOpen))
+	}
+}
