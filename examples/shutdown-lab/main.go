@@ -1,0 +1,115 @@
+// Command shutdown-lab shows one shutdown in which everything goes wrong at once: a component that hangs, one that
+// panics, one that is slow, and one whose connections somebody leaked. It ends at its deadline all the same, closes the
+// databases below, and says what happened in words for whoever is on call.
+//
+//	go run ./examples/shutdown-lab                  # give up what hangs, close what it depends on
+//	go run ./examples/shutdown-lab -on-hang hold    # keep open what a hung component depends on
+//	go run ./examples/shutdown-lab -wait            # shut down at Ctrl-C; a second one cuts it short
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/poolkeeper/poolkeeper/lifecycle"
+)
+
+func main() {
+	err := run(context.Background(), os.Args[1:], os.Stdout) //nolint:forbidigo // nobody calls main with a context
+	if errors.Is(err, flag.ErrHelp) {
+		return
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "shutdown-lab:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string, out io.Writer) error {
+	flags := flag.NewFlagSet("shutdown-lab", flag.ContinueOnError)
+	budget := flags.Duration("budget", 6*time.Second, "time for the whole shutdown")
+	onHang := flags.String("on-hang", "abandon", "what becomes of the dependencies of what hangs: `abandon or hold`")
+	wait := flags.Bool("wait", false, "wait for Ctrl-C instead of shutting down at once")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	policy, err := parsePolicy(*onHang)
+	if err != nil {
+		return err
+	}
+	if *budget <= 0 {
+		return fmt.Errorf("-budget is %s; it must be positive", *budget)
+	}
+
+	reg := lifecycle.New(lifecycle.Config{
+		ShutdownTimeout: *budget, DrainDelay: *budget / 12, OnHang: policy,
+		Logger: slog.New(slog.DiscardHandler), // the narration below says it all
+	})
+	addLab(reg, *budget/100)
+	began := time.Now()
+	defer reg.Subscribe(func(e lifecycle.Event) { narrate(out, began, e) })()
+
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	if !*wait {
+		stopWhenUp := func(e lifecycle.Event) {
+			if _, up := e.(*lifecycle.AllUp); up {
+				stop()
+			}
+		}
+		defer reg.Subscribe(stopWhenUp)()
+	}
+	err = reg.Run(ctx)
+	if report := reg.Status().Shutdown; report != nil {
+		_, _ = fmt.Fprintf(out, "\n%s\n", report)
+	}
+	return labError(err, policy)
+}
+
+func parsePolicy(s string) (lifecycle.Policy, error) {
+	for _, p := range []lifecycle.Policy{lifecycle.Abandon, lifecycle.Hold} {
+		if s == p.String() {
+			return p, nil
+		}
+	}
+	return 0, fmt.Errorf("-on-hang is %q; it must be abandon or hold", s)
+}
+
+// labError says whether the lab went as it should: the faults built into it are reported, and are no failure of ours.
+func labError(err error, policy lifecycle.Policy) error {
+	switch {
+	case errors.Is(err, lifecycle.ErrAborted):
+		return err // a second signal: whoever sent it wants a non-zero exit code
+	case !errors.Is(err, lifecycle.ErrStopTimeout):
+		return fmt.Errorf("the hung component was not reported: %w", err)
+	case policy == lifecycle.Hold && !errors.Is(err, lifecycle.ErrHeld):
+		return fmt.Errorf("what was held open was not reported: %w", err)
+	case policy == lifecycle.Abandon && !errors.Is(err, errLeak):
+		return fmt.Errorf("the leak was not reported: %w", err)
+	}
+	if _, ok := errors.AsType[*lifecycle.PanicError](err); !ok {
+		return fmt.Errorf("the panic was not reported: %w", err)
+	}
+	return nil
+}
+
+// narrate prints what happens when it happens.
+func narrate(out io.Writer, began time.Time, event lifecycle.Event) {
+	info := event.Details()
+	switch event.(type) {
+	case *lifecycle.AllUp, *lifecycle.ShuttingDown, *lifecycle.Draining, *lifecycle.Stopping, *lifecycle.Stopped,
+		*lifecycle.Aborting, *lifecycle.Abandoned, *lifecycle.Holding, *lifecycle.Held, *lifecycle.AllDown,
+		*lifecycle.SignalReceived:
+		name := info.Name
+		if name == "" {
+			name = "-"
+		}
+		_, _ = fmt.Fprintf(out, "%6.2f s  %-9s %s\n", info.Time.Sub(began).Seconds(), name, event)
+	}
+}
