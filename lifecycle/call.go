@@ -5,13 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"runtime/pprof"
+	"slices"
 	"strings"
-	"time"
 
+	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/goroutines"
 )
 
-// call is one turn of a component in a pass: the phases it goes through on a goroutine of its own.
+// call is one turn of a component in a pass: the phases it goes through on one goroutine.
 //
 //	up:    start, health
 //	down:  drain, stop    or, for what is not up or when time is over: abort
@@ -21,26 +22,32 @@ import (
 type call struct {
 	callContext
 
-	n    *node
-	done <-chan error // of a Dier; written by the call's goroutine before it finishes
+	n     *node
+	epoch int // of n's start; immutable
+
+	// Written by the call's goroutine, read when it is through.
+	done <-chan error // of a Dier that has come up
 
 	// Guarded by Registry.mu.
 	pass     *pass // whom to tell; nil once it was given up
-	ready    *call // the next in a list of calls to be begun
+	next     *call // in the queue
 	todo     todo
-	phase    string // the phase under way
-	began    time.Time
-	entered  time.Time // begin of phase
-	warn     time.Time
-	until    time.Time
-	at       time.Time // when pass has to look at it next: warn or until
-	parts    int       // goroutines that have not finished: the call's own, and that of Abort
-	lapsed   bool      // warn has passed
-	aborting bool      // Abort was called because warn has passed
-	givenUp  bool      // until has passed
-	held     bool      // until has passed, but the policy is to hold
-	stack    string    // what it was doing when warn passed
-	errs     []error   // *ComponentError each, in order
+	phase    string // the phase under way, or the last one
+	began    instant
+	entered  instant                // begin of phase
+	watched  []*health.Registration // checks to take out before the phase
+	warn     instant
+	until    instant
+	at       instant // when pass has to look at it next: warn or until
+	parts    int     // goroutines that are not through: the call's own, and that of Abort
+	lapsed   bool    // warn has passed
+	aborting bool    // Abort was called because warn has passed
+	givenUp  bool    // until has passed
+	held     bool    // until has passed, but the policy is to hold
+	runsOn   bool    // it returned, saying that something of it still runs
+	forced   bool    // it is aborted although it is up: there is no time to stop it
+	stack    string  // what it was doing when warn passed
+	errs     []error // *ComponentError each, in order
 }
 
 // todo is the set of phases ahead, done from the lowest bit.
@@ -60,95 +67,50 @@ const (
 	LabelRegistry  = "poolkeeper.registry" // a different value for each registry of the process
 )
 
-// labeled makes the labels of the component's goroutines, once.
+// labeled makes the labels of the component's goroutines.
 func (r *Registry) labeled(n *node) context.Context {
 	//nolint:forbidigo // not a root of anything: it only carries labels
 	return pprof.WithLabels(context.Background(), pprof.Labels(LabelComponent, n.name, LabelRegistry, r.id))
 }
 
-// run goes through the phases. It is a goroutine of its own: owned by the pass, ended by the component's functions
-// returning (their contexts end), waited for by the pass until it is given up. If the component calls runtime.Goexit,
-// the rest is done on another goroutine.
-func (c *call) run(r *Registry) {
-	whole := false
-	defer func() {
-		if !whole {
-			go c.run(r)
-		}
-	}()
-	pprof.SetGoroutineLabels(c.labels)
-	for phase := c.enter(r); phase != ""; phase = c.enter(r) {
-		c.invoke(r, phase)
-	}
-	whole = true
-	c.end()
-	r.finish(c)
-}
-
-// runAbort is the goroutine of an Abort that is called while Drain or Stop are still running. Owner, end and waiter
-// are those of run.
-func (c *call) runAbort(r *Registry) {
-	defer r.finish(c) // after runtime.Goexit, too
-	pprof.SetGoroutineLabels(c.labels)
-	c.invoke(r, PhaseAbort)
-}
-
-// enter begins the next phase and returns its name, or "" if there is none.
-func (c *call) enter(r *Registry) string {
-	now := time.Now()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	n := c.n
-	switch {
-	case c.todo&doStart != 0:
-		c.todo &^= doStart
-		c.phase = PhaseStart
-		r.emitLocked(levelDebug, func(i Info) Event { return &Starting{i} }, n, PhaseStart)
-	case c.todo&doHealth != 0:
-		c.todo &^= doHealth
-		c.phase = PhaseHealth
-	case c.todo&doDrain != 0:
-		c.todo &^= doDrain
-		c.phase = PhaseDrain
-		r.becomeLocked(n, StateDraining, now)
-		r.emitLocked(levelDebug, func(i Info) Event { return &Draining{i} }, n, PhaseDrain)
-	case c.todo&doStop != 0:
-		c.todo &^= doStop
-		c.phase = PhaseStop
-		r.becomeLocked(n, StateStopping, now)
-		r.emitLocked(levelDebug, func(i Info) Event { return &Stopping{i} }, n, PhaseStop)
-	case c.todo&doAbort != 0:
-		c.todo &^= doAbort
-		c.phase = PhaseAbort
-		r.becomeLocked(n, StateStopping, now)
-		r.emitLocked(levelDebug, func(i Info) Event { return &Stopping{i} }, n, PhaseAbort)
-	default:
-		return ""
-	}
-	c.entered = now
-	return c.phase
-}
-
-// invoke runs one phase function and records how it ended, whichever way it ends.
-func (c *call) invoke(r *Registry, phase string) {
-	began := time.Now()
+// callPhase runs the phase of *at and records how it ended, whichever way it ends. Then *at is what to go on with on
+// this goroutine, nil if there is nothing.
+func (r *Registry) callPhase(at **call) {
+	c := *at
 	err := error(ErrGoexit) // stays if it neither returns nor panics
 	defer func() {
 		if v := recover(); v != nil {
 			err = &PanicError{Value: v, Stack: panicStack()}
 		}
-		if err != nil {
-			r.failed(c, phase, time.Since(began), err)
-		} else {
-			r.passed(c, phase, time.Since(began))
-		}
+		*at = r.leave(c, err)
 	}()
-	err = c.do(r, phase)
+	err = c.callComponent(r)
 }
 
-// do calls the component.
-func (c *call) do(r *Registry, phase string) error {
-	switch phase {
+// callAbort is the goroutine of an Abort that is called while Drain or Stop are still running. Owner, end and waiter
+// are those of callComponents.
+func (r *Registry) callAbort(c *call, a Aborter) {
+	began := r.now()
+	err := error(ErrGoexit)
+	defer func() {
+		if v := recover(); v != nil {
+			err = &PanicError{Value: v, Stack: panicStack()}
+		}
+		now := r.now()
+		r.mu.Lock()
+		if err != nil {
+			c.errs = append(c.errs, &ComponentError{Name: c.n.name, Phase: PhaseAbort, Elapsed: now.since(began), Err: err})
+		}
+		r.throughLocked(c, now)
+		r.unlock()
+	}()
+	pprof.SetGoroutineLabels(c.labels)
+	err = a.Abort()
+}
+
+// callComponent calls what the phase is about.
+func (c *call) callComponent(r *Registry) error {
+	switch c.phase { // only changed on this goroutine
 	case PhaseStart:
 		return c.n.comp.Start(&c.callContext)
 	case PhaseHealth:
@@ -157,101 +119,144 @@ func (c *call) do(r *Registry, phase string) error {
 		}
 		return r.watchHealth(c.n)
 	case PhaseDrain:
-		r.unwatchHealth(c.n)
+		unwatch(c.watched)
 		if d, ok := c.n.comp.(Drainer); ok {
 			return d.Drain(&c.callContext)
 		}
 		return nil
 	case PhaseStop:
-		r.unwatchHealth(c.n)
+		unwatch(c.watched)
 		return c.n.comp.Stop(&c.callContext)
 	case PhaseAbort:
+		unwatch(c.watched)
 		if a, ok := c.n.comp.(Aborter); ok {
 			return a.Abort()
 		}
 		return nil
 	}
-	return fmt.Errorf("unknown phase %q", phase)
+	return fmt.Errorf("unknown phase %q", c.phase)
 }
 
-// panicStack is the stack of a panic, from the frame that panicked outwards to the component's entry.
-func panicStack() string {
-	frames := goroutines.Callers(0)
-	for i, f := range frames {
-		if isOurs(f.Function) && i > 0 && !isOurs(frames[i-1].Function) {
-			frames = frames[:i] // we called the component
-			break
-		}
-	}
-	for len(frames) > 1 && isOurs(frames[0].Function) {
-		frames = frames[1:] // the deferred function that recovers
-	}
-	return goroutines.Print(frames)
-}
-
-// isOurs reports whether a function is the machinery that calls components.
-func isOurs(function string) bool {
-	return strings.HasPrefix(function, "github.com/poolkeeper/poolkeeper/lifecycle.(*call)") ||
-		strings.HasPrefix(function, "github.com/poolkeeper/poolkeeper/lifecycle.panicStack")
-}
-
-// failed records an error of a phase.
-func (r *Registry) failed(c *call, phase string, took time.Duration, err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if phase == PhaseStart {
-		c.todo = 0 // what did not start has no health
-	}
-	c.tookLocked(phase, took)
-	c.errs = append(c.errs, &ComponentError{Name: c.n.name, Phase: phase, Elapsed: took, Err: err})
-}
-
-// passed records the success of a phase.
-func (r *Registry) passed(c *call, phase string, took time.Duration) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	c.tookLocked(phase, took)
-	if phase == PhaseDrain {
-		r.emitLocked(levelDebug, func(i Info) Event { i.Elapsed = took; return &Drained{i} }, c.n, PhaseDrain)
-	}
-}
-
-func (c *call) tookLocked(phase string, took time.Duration) {
-	if phase == PhaseDrain {
-		c.n.down.Drain = took
-	}
-}
-
-// becomeLocked makes n's state next if that may follow, and reports whether it did.
-func (r *Registry) becomeLocked(n *node, next State, now time.Time) bool {
-	if !n.state.canBecome(next) {
+// enterLocked begins the next phase, and reports whether there is one.
+func (r *Registry) enterLocked(c *call, now instant) bool {
+	n := c.n
+	c.entered = now
+	switch next := c.todo & -c.todo; next {
+	case 0:
 		return false
+	case doStart:
+		c.phase = PhaseStart
+		r.emitLocked(levelDebug, func(i Info) Event { return &Starting{i} }, n, PhaseStart)
+	case doHealth:
+		c.phase = PhaseHealth
+	case doDrain:
+		c.phase = PhaseDrain
+		r.becomeLocked(n, StateDraining, now)
+		r.emitLocked(levelDebug, func(i Info) Event { return &Draining{i} }, n, PhaseDrain)
+	case doStop, doAbort:
+		c.phase = PhaseStop
+		if next == doAbort {
+			c.phase = PhaseAbort
+		}
+		r.becomeLocked(n, StateStopping, now)
+		r.emitLocked(levelDebug, func(i Info) Event { return &Stopping{i} }, n, c.phase)
 	}
-	n.state, n.since = next, now
+	c.todo &= c.todo - 1
+	if c.phase != PhaseStart && c.phase != PhaseHealth {
+		c.watched, n.checks = n.checks, nil
+	}
 	return true
 }
 
+// leave records how a phase ended, and returns what to go on with.
+func (r *Registry) leave(c *call, err error) *call {
+	stack := ""
+	runsOn := err != nil && (c.phase == PhaseStop || c.phase == PhaseDrain) && errors.Is(err, ErrStopTimeout)
+	if runsOn {
+		stack = r.stacks()[c.n.name]
+	}
+	now := r.now()
+	r.mu.Lock()
+	took := now.since(c.entered)
+	if c.phase == PhaseDrain {
+		c.n.down.drain = took
+	}
+	switch {
+	case err != nil:
+		if c.phase == PhaseStart {
+			c.todo = 0 // what did not start has no health
+		}
+		if runsOn {
+			c.runsOn, c.stack = true, stack
+		}
+		c.errs = append(c.errs, &ComponentError{Name: c.n.name, Phase: c.phase, Elapsed: took, Err: err})
+	case c.phase == PhaseDrain:
+		r.emitLocked(levelDebug, func(i Info) Event { i.Elapsed = took; return &Drained{i} }, c.n, PhaseDrain)
+	}
+	if r.enterLocked(c, now) {
+		r.mu.Unlock()
+		return c
+	}
+	watch := r.throughLocked(c, now)
+	next := r.queue.pop()
+	r.unlock()
+	c.end()
+	if watch {
+		r.graves.watch(dier{c.n, c.epoch, c.done})
+	}
+	return next
+}
+
 // outcomeLocked says how a call that is over, or given up, ended.
-func (c *call) outcomeLocked(now time.Time) (Outcome, error) {
-	elapsed := now.Sub(c.began)
+func (c *call) outcomeLocked(now instant) (Outcome, error) {
 	sentinel := ErrStopTimeout
-	if c.phase == PhaseStart {
+	if c.phase == PhaseStart || c.phase == PhaseHealth {
 		sentinel = ErrStartTimeout
+	}
+	failure := func(err error) *ComponentError {
+		return &ComponentError{Name: c.n.name, Phase: c.phase, Elapsed: now.since(c.began), Stack: c.stack, Err: err}
 	}
 	switch {
 	case c.givenUp:
-		err := &ComponentError{Name: c.n.name, Phase: c.phase, Elapsed: elapsed, Stack: c.stack, Err: timeoutError{sentinel}}
-		return OutcomeAbandoned, join(append(c.errs, err))
+		return OutcomeAbandoned, join(append(c.errs, failure(timeoutError{sentinel})))
+	case c.runsOn:
+		return OutcomeAbandoned, failure(join(unwrapAll(c.errs)))
 	case c.aborting:
 		err := fmt.Errorf("%w and was aborted", timeoutError{sentinel})
 		if len(c.errs) > 0 {
 			err = fmt.Errorf("%w: %w", err, join(unwrapAll(c.errs)))
 		}
-		return OutcomeAborted, &ComponentError{Name: c.n.name, Phase: c.phase, Elapsed: elapsed, Stack: c.stack, Err: err}
+		return OutcomeAborted, failure(err)
 	case len(c.errs) > 0:
 		return OutcomeFailed, join(c.errs)
+	case c.forced:
+		return OutcomeAborted, nil
 	}
 	return OutcomeOK, nil
+}
+
+// panicStack is the stack of a panic, from the frame that panicked outwards to where we called the component.
+func panicStack() string {
+	frames := goroutines.Callers(0)
+	for len(frames) > 1 && isOurs(frames[0]) {
+		frames = frames[1:] // the deferred function that recovers
+	}
+	return goroutines.Print(untilOurs(frames))
+}
+
+// untilOurs cuts a stack where the registry has called the component.
+func untilOurs(frames []goroutines.Frame) []goroutines.Frame {
+	if i := slices.IndexFunc(frames, isOurs); i >= 0 {
+		return frames[:i]
+	}
+	return frames
+}
+
+// isOurs reports whether a function is the machinery that calls components.
+func isOurs(f goroutines.Frame) bool {
+	name, ok := strings.CutPrefix(f.Function, "github.com/poolkeeper/poolkeeper/lifecycle.")
+	return ok && (strings.HasPrefix(name, "(*Registry).call") || strings.HasPrefix(name, "(*call).callComponent") ||
+		strings.HasPrefix(name, "(*workerRun).work") || strings.HasPrefix(name, "panicStack"))
 }
 
 // join is errors.Join without a wrapper around a single error.

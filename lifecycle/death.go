@@ -40,10 +40,7 @@ func newDeathWatch(r *Registry) *deathWatch {
 }
 
 // watch begins to wait for the death of a component that has come up.
-func (d *deathWatch) watch(n *node, epoch int, done <-chan error) {
-	if done == nil {
-		return
-	}
+func (d *deathWatch) watch(m dier) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.stopped {
@@ -62,7 +59,7 @@ func (d *deathWatch) watch(n *node, epoch int, done <-chan error) {
 		d.running.Go(func() { d.run(w) })
 	}
 	w.members++
-	w.coming = append(w.coming, dier{n, epoch, done})
+	w.coming = append(w.coming, m)
 	select {
 	case w.poke <- struct{}{}:
 	default:
@@ -118,13 +115,13 @@ func (d *deathWatch) run(w *watcher) {
 
 // died takes note that a component has ended by itself, unless that is no news: it is being stopped, or was restarted.
 func (r *Registry) died(n *node, epoch int, err error) {
-	now := time.Now()
+	now := r.now()
 	r.mu.Lock()
 	if n.epoch != epoch {
 		r.mu.Unlock()
 		return
 	}
-	lived := now.Sub(n.since)
+	lived := now.since(n.since)
 	if err == nil {
 		if r.becomeLocked(n, StateCompleted, now) {
 			r.emitLocked(levelInfo, func(i Info) Event { i.Elapsed = lived; return &Completed{i} }, n, PhaseRun)

@@ -21,7 +21,7 @@ func (p *pass) drive() {
 			p.lapse(lapsed)
 			continue
 		}
-		timer.Reset(time.Until(next))
+		timer.Reset(next.since(p.r.now()))
 		select {
 		case <-p.wake:
 		case <-timer.C:
@@ -34,54 +34,51 @@ func (p *pass) drive() {
 
 // interrupted reacts to the end of the context, unless it is only the deadline that tick keeps anyhow.
 func (p *pass) interrupted() {
-	now := time.Now()
+	now := p.r.now()
 	p.r.mu.Lock()
 	defer p.r.mu.Unlock()
 	cause := context.Cause(p.ctx)
 	switch {
-	case p.left == 0 || !now.Before(p.end):
+	case p.left == 0 || p.taken || now >= p.end:
 	case p.up:
 		p.failLocked(&interruptedError{cause})
 	default:
-		p.errs = append(p.errs, fmt.Errorf("%w: %w", ErrAborted, cause))
 		p.cutLocked(now, cause)
 	}
 }
 
 // tick gives up what is past its time. It returns the calls whose time is nearly over, and when to look next.
-func (p *pass) tick() (lapsed []*call, next time.Time, done bool) {
-	now := time.Now()
+func (p *pass) tick() (lapsed []*call, next instant, done bool) {
+	now := p.r.now()
 	r := p.r
 	r.mu.Lock()
-	var ready *call
 	for {
 		at, ok := p.due.next()
-		if !ok || at.After(now) {
+		if !ok || at > now {
 			break
 		}
 		e := p.due.pop()
 		c := e.c
 		switch {
-		case c.pass != p || c.parts == 0 || !e.at.Equal(c.at): // out of date
+		case c.pass != p || e.old():
 		case !c.lapsed:
 			lapsed = append(lapsed, c)
-		case r.cfg.OnHang == Hold && !p.up && now.Before(p.end):
-			p.holdLocked(c)
+		case r.cfg.OnHang == Hold && !p.up && now < p.end:
+			p.holdLocked(c, now)
 		default:
-			ready = p.giveUpLocked(c, now, ready)
+			p.giveUpLocked(c, now)
 		}
 	}
 	if len(lapsed) == 0 {
-		ready = p.outOfTimeLocked(now, ready)
+		p.outOfTimeLocked(now)
 	}
 	next = p.end
-	if at, ok := p.due.next(); ok && at.Before(next) {
+	if at, ok := p.due.next(); ok && at < next {
 		next = at
 	}
 	p.alarm, p.stale = next, false
 	done = p.left == 0 || p.taken || (p.up && p.over)
-	r.mu.Unlock()
-	p.begin(ready)
+	r.unlock()
 	return lapsed, next, done
 }
 
@@ -90,7 +87,12 @@ func (p *pass) tick() (lapsed []*call, next time.Time, done bool) {
 func (p *pass) lapse(late []*call) {
 	stacks := p.r.stacks()
 	p.r.mu.Lock()
-	var abort []*call
+	now := p.r.now()
+	type abortion struct {
+		call    *call
+		aborter Aborter
+	}
+	var abort []abortion
 	for _, c := range late {
 		if c.pass != p || c.parts == 0 || c.lapsed {
 			continue
@@ -98,28 +100,28 @@ func (p *pass) lapse(late []*call) {
 		c.lapsed = true
 		c.stack = stacks[c.n.name]
 		p.watchLocked(c, c.until)
-		if _, ok := c.n.comp.(Aborter); ok && !p.up && c.phase != PhaseAbort && c.todo&doAbort == 0 {
+		if a, ok := c.n.comp.(Aborter); ok && !p.up && c.phase != PhaseAbort {
 			c.aborting = true
 			c.parts++
-			abort = append(abort, c)
+			abort = append(abort, abortion{c, a})
 			p.r.emitLocked(levelWarn, func(i Info) Event {
-				i.Elapsed = time.Since(c.began)
+				i.Elapsed = now.since(c.began)
 				return &Aborting{Info: i, Stack: c.stack}
 			}, c.n, c.phase)
 		}
 	}
 	p.r.mu.Unlock()
 	for _, c := range abort {
-		go c.runAbort(p.r)
+		go p.r.callAbort(c.call, c.aborter)
 	}
 }
 
 // holdLocked waits for a hung call to the end of p, keeping open what it depends on.
-func (p *pass) holdLocked(c *call) {
+func (p *pass) holdLocked(c *call, now instant) {
 	if !c.held {
 		c.held = true
 		p.r.emitLocked(levelError, func(i Info) Event {
-			i.Elapsed = time.Since(c.began)
+			i.Elapsed = now.since(c.began)
 			return &Holding{Info: i, Stack: c.stack}
 		}, c.n, c.phase)
 	}
@@ -127,33 +129,39 @@ func (p *pass) holdLocked(c *call) {
 }
 
 // giveUpLocked goes on without waiting for c any longer.
-func (p *pass) giveUpLocked(c *call, now time.Time, ready *call) *call {
-	r, n := p.r, c.n
+func (p *pass) giveUpLocked(c *call, now instant) {
+	n := c.n
 	c.givenUp, c.pass = true, nil
 	outcome, err := c.outcomeLocked(now)
-	r.becomeLocked(n, StateAbandoned, now)
-	n.err = err
-	r.emitLocked(levelError, func(i Info) Event {
-		i.Elapsed, i.Err = now.Sub(c.began), err
-		return &Abandoned{Info: i, Stack: c.stack}
-	}, n, c.phase)
+	p.abandonLocked(c, now, err)
 	if p.up {
-		n.up.Took, n.up.Outcome, n.up.Err = now.Sub(c.began), outcome, err
-		p.failLocked(err)
-		return ready
+		n.up.took, n.up.outcome, n.up.err = now.since(c.began), outcome, err
+		p.over = true
+		return
 	}
-	n.down.Took, n.down.Outcome, n.down.Err = now.Sub(n.down.Began), outcome, err
-	p.errs = append(p.errs, err)
+	n.down.took, n.down.outcome, n.down.err = now.since(n.down.began), outcome, err
 	if c.held {
 		p.over = true // what it depends on is held open
 	}
-	return p.settleLocked(n, now, ready)
+	p.settleLocked(n, now)
+}
+
+// abandonLocked marks a component of which something may still run.
+func (p *pass) abandonLocked(c *call, now instant, err error) {
+	n := c.n
+	p.r.becomeLocked(n, StateAbandoned, now)
+	n.err = err
+	p.errs = append(p.errs, err)
+	p.r.emitLocked(levelError, func(i Info) Event {
+		i.Elapsed, i.Err = now.since(c.began), err
+		return &Abandoned{Info: i, Stack: c.stack}
+	}, n, c.phase)
 }
 
 // outOfTimeLocked ends a pass whose time is over.
-func (p *pass) outOfTimeLocked(now time.Time, ready *call) *call {
-	if p.left == 0 || now.Before(p.end) {
-		return ready
+func (p *pass) outOfTimeLocked(now instant) {
+	if p.left == 0 || now < p.end {
+		return
 	}
 	r := p.r
 	switch {
@@ -161,27 +169,27 @@ func (p *pass) outOfTimeLocked(now time.Time, ready *call) *call {
 		if !p.over {
 			p.failLocked(fmt.Errorf("lifecycle: start: %w", timeoutError{ErrStartTimeout}))
 		}
-		return ready
+		return
 	case !p.cut && !p.over && r.cfg.OnHang != Hold:
-		p.errs = append(p.errs, fmt.Errorf("%w: %w", ErrAborted, timeoutError{ErrStopTimeout}))
 		p.cutLocked(now, context.DeadlineExceeded)
-		return ready
+		return
 	}
 	p.over = true
 	for _, n := range r.nodes {
 		switch {
 		case n.pass != p || n.settled:
 		case n.begun && n.comp != nil && n.call.pass == p:
-			ready = p.giveUpLocked(n.call, now, ready)
+			if n.call.parts > 0 { // else it is just finishing
+				p.giveUpLocked(n.call, now)
+			}
 		default:
-			ready = p.heldLocked(n, now, ready)
+			p.heldLocked(n, now)
 		}
 	}
-	return ready
 }
 
 // heldLocked settles a component whose turn never came.
-func (p *pass) heldLocked(n *node, now time.Time, ready *call) *call {
+func (p *pass) heldLocked(n *node, now instant) {
 	if n.comp != nil && n.state != StateStopped {
 		err := &ComponentError{Name: n.name, Phase: PhaseStop, Err: ErrHeld}
 		if by := p.hungAbove(n); len(by) > 0 {
@@ -189,11 +197,11 @@ func (p *pass) heldLocked(n *node, now time.Time, ready *call) *call {
 		}
 		p.r.becomeLocked(n, StateAbandoned, now)
 		n.err = err
-		n.down = Step{Name: n.name, Outcome: OutcomeHeld, Err: err}
+		n.down = step{outcome: OutcomeHeld, err: err}
 		p.errs = append(p.errs, err)
 		p.r.emitLocked(levelError, func(i Info) Event { i.Err = err; return &Held{i} }, n, PhaseStop)
 	}
-	return p.settleLocked(n, now, ready)
+	p.settleLocked(n, now)
 }
 
 // hungAbove names the direct dependents of n that were not stopped.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,30 +21,31 @@ var (
 	ErrShutdown = errors.New("lifecycle: shut down")
 
 	// ErrStartTimeout is wrapped when a component's Start did not return in time.
-	ErrStartTimeout = errors.New("did not start in time")
+	ErrStartTimeout = errors.New("lifecycle: did not start in time")
 
-	// ErrStopTimeout is wrapped when a component did not stop in time: it was aborted, or given up and may still run.
-	ErrStopTimeout = errors.New("did not stop in time")
+	// ErrStopTimeout is wrapped when a component did not stop in time: it was aborted, or given up and may still run. A
+	// component that has to return from Stop although something of it still runs says so by an error that wraps it.
+	ErrStopTimeout = errors.New("lifecycle: did not stop in time")
 
 	// ErrHeld is wrapped when a component was not stopped because one that depends on it hangs (see [Hold]), or
 	// because no time was left when its turn came.
-	ErrHeld = errors.New("not stopped")
+	ErrHeld = errors.New("lifecycle: not stopped")
 
 	// ErrAborted is wrapped by the error of a shutdown that was cut short, by a second signal or because its context
 	// was cancelled.
 	ErrAborted = errors.New("lifecycle: shutdown cut short")
 
 	// ErrGoexit is wrapped when a component ended its goroutine with runtime.Goexit instead of returning.
-	ErrGoexit = errors.New("called runtime.Goexit")
+	ErrGoexit = errors.New("lifecycle: called runtime.Goexit")
 
 	// ErrFrozen is wrapped when a component is added after the registry was started or shut down.
-	ErrFrozen = errors.New("added after Start")
+	ErrFrozen = errors.New("lifecycle: added after Start")
 
-	// ErrEmptyName is wrapped when a component has no name.
-	ErrEmptyName = errors.New("empty name")
+	// ErrName is wrapped when a component's name is empty, too long or cannot be printed.
+	ErrName = errors.New("lifecycle: bad name")
 
 	// ErrNilComponent is wrapped when a component is nil.
-	ErrNilComponent = errors.New("nil component")
+	ErrNilComponent = errors.New("lifecycle: nil component")
 )
 
 // ComponentError says which component failed, in which phase and after how long.
@@ -62,9 +64,13 @@ type ComponentError struct {
 // Error names the component, the phase, the time, the cause and, if the component hung, where.
 func (e *ComponentError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "lifecycle: %s of %q failed after %s: %v", e.Phase, e.Name, round(e.Elapsed), e.Err)
+	fmt.Fprintf(&b, "lifecycle: %s of %q failed", e.Phase, e.Name)
+	if e.Elapsed > 0 {
+		fmt.Fprintf(&b, " after %s", round(e.Elapsed))
+	}
+	b.WriteString(": " + bare(e.Err))
 	if e.Stack != "" {
-		fmt.Fprintf(&b, ", at %s", holders.Site(e.Stack))
+		b.WriteString(", at " + site(e.Stack))
 	}
 	return b.String()
 }
@@ -80,7 +86,7 @@ type PanicError struct {
 
 // Error prints the value and the place of the panic.
 func (e *PanicError) Error() string {
-	return fmt.Sprintf("panic: %v, at %s", e.Value, holders.Site(e.Stack))
+	return fmt.Sprintf("panic: %v, at %s", e.Value, site(e.Stack))
 }
 
 // Unwrap returns the value if it is an error.
@@ -159,10 +165,46 @@ func round(d time.Duration) time.Duration {
 	return d
 }
 
+// listed prints names, and only the number of those after the first twenty.
+func listed(names []string) string {
+	const most = 20
+	if len(names) <= most {
+		return quoteJoin(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", quoteJoin(names[:most], ", "), len(names)-most)
+}
+
 func quoteJoin(names []string, sep string) string {
 	quoted := make([]string, len(names))
 	for i, n := range names {
 		quoted[i] = strconv.Quote(n)
 	}
 	return strings.Join(quoted, sep)
+}
+
+// bare is the text of err without our own prefix, to be put behind another of ours.
+func bare(err error) string {
+	if err == nil {
+		return "no error"
+	}
+	return strings.TrimPrefix(err.Error(), "lifecycle: ")
+}
+
+// waiting are packages in which a goroutine that hangs usually is, but not through their fault.
+//
+//nolint:gochecknoglobals // a constant table
+var waiting = []string{
+	"runtime.", "runtime/", "sync.", "sync/", "internal/", "time.", "os.", "io.", "net.", "net/", "bufio.", "context.",
+	"syscall.", "reflect.", "crypto/", "database/sql.",
+}
+
+// site is the place in a stack to be named in a sentence: the innermost frame outside the standard library.
+func site(stack string) string {
+	first, _, _ := strings.Cut(stack, "\n\n") // one goroutine
+	for line := range strings.Lines(first) {
+		if !slices.ContainsFunc(waiting, func(p string) bool { return strings.HasPrefix(line, p) }) {
+			return holders.Site(line)
+		}
+	}
+	return holders.Site(stack)
 }

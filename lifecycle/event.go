@@ -199,7 +199,7 @@ func (e *Stopped) attrs() []slog.Attr   { return []slog.Attr{slog.String("outcom
 func (e *Aborting) attrs() []slog.Attr  { return []slog.Attr{slog.String("stack", e.Stack)} }
 func (e *Abandoned) attrs() []slog.Attr { return []slog.Attr{slog.String("stack", e.Stack)} }
 func (e *Holding) attrs() []slog.Attr   { return []slog.Attr{slog.String("stack", e.Stack)} }
-func (e *Died) attrs() []slog.Attr { return []slog.Attr{slog.String("policy", e.Policy.String())} }
+func (e *Died) attrs() []slog.Attr      { return []slog.Attr{slog.String("policy", e.Policy.String())} }
 
 func (e *AllUp) attrs() []slog.Attr { return []slog.Attr{slog.Any("critical_path", e.Critical)} }
 

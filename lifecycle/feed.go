@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -13,6 +14,8 @@ import (
 // nobody's shutdown.
 type feed struct {
 	logger *slog.Logger
+
+	heard atomic.Bool // there are subscribers; written under mu
 
 	mu      sync.Mutex // guards the following
 	subs    []*subscriber
@@ -35,21 +38,20 @@ func (r *Registry) Subscribe(fn func(Event)) (cancel func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.subs = append(slices.Clip(f.subs), s)
+	f.heard.Store(true)
 	return func() {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		if i := slices.Index(f.subs, s); i >= 0 {
 			f.subs = slices.Delete(slices.Clone(f.subs), i, i+1)
+			f.heard.Store(len(f.subs) > 0)
 		}
 	}
 }
 
 // wants reports whether anybody listens to events of a level.
 func (f *feed) wants(level slog.Level) bool {
-	f.mu.Lock()
-	heard := len(f.subs) > 0
-	f.mu.Unlock()
-	return heard || f.logs(level)
+	return f.heard.Load() || f.logs(level)
 }
 
 func (f *feed) logs(level slog.Level) bool {

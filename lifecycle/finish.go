@@ -3,57 +3,44 @@ package lifecycle
 import (
 	"context"
 	"errors"
-	"time"
 )
 
-// finish is called by each goroutine of a call when it is through. The last one tells the pass, and begins what this
-// makes ready.
-func (r *Registry) finish(c *call) {
-	now := time.Now()
-	r.mu.Lock()
+// throughLocked is called for each goroutine of a call that is through. The last one tells the pass. It reports whether
+// a component has come up that can die.
+func (r *Registry) throughLocked(c *call, now instant) (watch bool) {
 	c.parts--
-	if c.parts > 0 {
-		r.mu.Unlock()
-		return
+	switch {
+	case c.parts > 0:
+		return false
+	case c.givenUp:
+		r.lateLocked(c, now)
+		return false
 	}
-	if c.givenUp {
-		r.mu.Unlock()
-		r.late(c)
-		return
-	}
-	p, n := c.pass, c.n
-	var ready *call
-	up := n.state == StateStarting
-	if up {
-		ready = r.startedLocked(c, p, now)
-		up = n.state == StateUp
+	p := c.pass
+	if c.n.state == StateStarting {
+		r.startedLocked(c, p, now)
+		watch = c.done != nil
 	} else {
-		ready = r.stoppedLocked(c, p, now)
+		r.stoppedLocked(c, p, now)
 	}
-	epoch, done := n.epoch, c.done
-	poke := p.left == 0 || p.over || p.stale
-	r.mu.Unlock()
-	if up {
-		r.graves.watch(n, epoch, done)
-	}
-	p.begin(ready)
-	if poke {
+	if p.left == 0 || p.over || p.stale {
 		p.poke()
 	}
+	return watch
 }
 
 // startedLocked takes the result of a Start, for the pass up or for the pass down that took over meanwhile.
-func (r *Registry) startedLocked(c *call, p *pass, now time.Time) *call {
+func (r *Registry) startedLocked(c *call, p *pass, now instant) {
 	n := c.n
 	outcome, err := c.outcomeLocked(now)
-	n.up.Took, n.up.Outcome, n.up.Err = now.Sub(c.began), outcome, err
+	n.up.took, n.up.outcome, n.up.err = now.since(c.began), outcome, err
 	if err != nil {
 		n.err = err
-		r.emitLocked(levelError, func(i Info) Event { i.Elapsed, i.Err = n.up.Took, err; return &Failed{i} }, n, c.phase)
+		r.emitLocked(levelError, func(i Info) Event { i.Elapsed, i.Err = n.up.took, err; return &Failed{i} }, n, c.phase)
 	}
 	if err == nil || c.phase == PhaseHealth {
 		r.becomeLocked(n, StateUp, now)
-		r.emitLocked(levelInfo, func(i Info) Event { i.Elapsed = n.up.Took; return &Started{i} }, n, PhaseStart)
+		r.emitLocked(levelInfo, func(i Info) Event { i.Elapsed = n.up.took; return &Started{i} }, n, PhaseStart)
 	} else {
 		r.becomeLocked(n, StateFailed, now)
 	}
@@ -62,22 +49,28 @@ func (r *Registry) startedLocked(c *call, p *pass, now time.Time) *call {
 	}
 	switch {
 	case !p.up:
-		return p.beginDownLocked(n, now, nil)
+		p.beginDownLocked(n, now)
 	case err != nil:
 		p.over = true
-		return nil
+	default:
+		p.settleLocked(n, now)
 	}
-	return p.settleLocked(n, now, nil)
 }
 
 // stoppedLocked takes the result of a Stop or Abort.
-func (r *Registry) stoppedLocked(c *call, p *pass, now time.Time) *call {
+func (r *Registry) stoppedLocked(c *call, p *pass, now instant) {
 	n := c.n
 	if n.state == StateAbandoned { // aborted while its Start hangs, which n.down says already
-		return p.settleLocked(n, now, nil)
+		p.settleLocked(n, now)
+		return
 	}
 	outcome, err := c.outcomeLocked(now)
-	n.down.Took, n.down.Outcome, n.down.Err = now.Sub(n.down.Began), outcome, err
+	n.down.took, n.down.outcome, n.down.err = now.since(n.down.began), outcome, err
+	if outcome == OutcomeAbandoned {
+		p.abandonLocked(c, now, err)
+		p.settleLocked(n, now)
+		return
+	}
 	r.becomeLocked(n, StateStopped, now)
 	level := levelInfo
 	if err != nil {
@@ -86,36 +79,41 @@ func (r *Registry) stoppedLocked(c *call, p *pass, now time.Time) *call {
 		level = levelError
 	}
 	r.emitLocked(level, func(i Info) Event {
-		i.Elapsed, i.Err = n.down.Took, err
+		i.Elapsed, i.Err = n.down.took, err
 		return &Stopped{Info: i, Outcome: outcome}
 	}, n, c.phase)
-	return p.settleLocked(n, now, nil)
+	p.settleLocked(n, now)
 }
 
-// late takes the result of a call that was given up. A component that came up is stopped at once; one that failed to
-// is discarded. The goroutine of that has no waiter but the context of the component: it is what the error of Start
-// or Shutdown warned of.
-func (r *Registry) late(c *call) {
-	now := time.Now()
+// lateLocked takes the result of a call that was given up. A component that came up is stopped at once; one that failed
+// to is discarded. Nobody waits for that but the component's context: it is what the error of Start or Shutdown has
+// warned of.
+func (r *Registry) lateLocked(c *call, now instant) {
 	n := c.n
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.emitLocked(levelWarn, func(i Info) Event { i.Elapsed = now.since(c.began); return &Late{i} }, n, c.phase)
 	if c.phase != PhaseStart && c.phase != PhaseHealth {
 		r.becomeLocked(n, StateStopped, now)
-		r.emitLocked(levelInfo, func(i Info) Event { i.Elapsed = now.Sub(c.began); return &Late{i} }, n, c.phase)
 		return
 	}
-	r.emitLocked(levelWarn, func(i Info) Event { i.Elapsed = now.Sub(c.began); return &Late{i} }, n, c.phase)
 	limit := n.stopTimeout
 	if limit <= 0 {
 		limit = r.cfg.ShutdownTimeout
 	}
-	what := doStop
+	stop := &call{n: n, todo: doStop, parts: 1, began: now, givenUp: true}
 	if len(c.errs) > 0 {
-		what = discard(n.comp)
+		stop.todo = discard(n.comp)
 	}
-	stop := &call{n: n, todo: what, parts: 1, began: now, givenUp: true}
-	stop.parent, stop.labels, stop.deadline = context.WithoutCancel(c.parent), n.labels, now.Add(limit)
+	stop.parent, stop.labels, stop.deadline = context.WithoutCancel(c.parent), n.labels, r.wall(now.after(limit))
 	n.call = stop
-	go stop.run(r)
+	r.enterLocked(stop, now)
+	r.queue.push(stop)
+}
+
+// becomeLocked makes n's state next if that may follow, and reports whether it did.
+func (r *Registry) becomeLocked(n *node, next State, now instant) bool {
+	if !n.state.canBecome(next) {
+		return false
+	}
+	n.state, n.since = next, now
+	return true
 }

@@ -77,7 +77,7 @@ func (r *Registry) withBarrierLocked(g *dag.Graph, deps [][]int32) plan {
 	if len(ops) == 0 || len(ops) == len(r.nodes) {
 		return plan{g, g.Chains(one), r.nodes}
 	}
-	barrier := &node{id: int32(len(r.nodes)), since: r.since} //nolint:gosec // see newNodeLocked
+	barrier := &node{id: int32(len(r.nodes)), since: 1} //nolint:gosec // see newNodeLocked
 	for i, n := range r.nodes {
 		if !n.ops {
 			deps[i] = append(deps[i], barrier.id)

@@ -101,8 +101,7 @@ func (r *Registry) watchHealth(n *node) error {
 		c.DependsOn = append(c.DependsOn[:len(c.DependsOn):len(c.DependsOn)], causes...)
 		reg, err := r.monitor.Register(c)
 		if err != nil {
-			r.unwatchHealth(n)
-			return err
+			return err // those registered so far go with the component
 		}
 		own = append(own, reg)
 		r.mu.Lock()
@@ -119,13 +118,9 @@ func (r *Registry) watchHealth(n *node) error {
 	return nil
 }
 
-// unwatchHealth takes the checks of a component out. A probe that is running is cancelled and not waited for: one that
+// unwatch takes the checks of a component out. A probe that is running is cancelled and not waited for: one that
 // hangs must not keep its component from stopping. The monitor waits for it in the end.
-func (r *Registry) unwatchHealth(n *node) {
-	r.mu.Lock()
-	checks := n.checks
-	n.checks = nil
-	r.mu.Unlock()
+func unwatch(checks []*health.Registration) {
 	if len(checks) == 0 {
 		return
 	}

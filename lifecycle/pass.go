@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"context"
+	"fmt"
 	"time"
 )
 
@@ -17,17 +18,18 @@ type pass struct {
 	ctx    context.Context //nolint:containedctx // parent of the contexts of its calls; immutable
 	cancel context.CancelCauseFunc
 
-	began time.Time
-	end   time.Time // when its time is over; cut moves it
-	left  int       // members that have not settled
-	over  bool      // it begins nothing more: it failed, or another pass took over
-	taken bool      // another pass took over
-	cut   bool      // its time was cut short: from now on abort rather than stop
-	calls []call    // unused calls, allocated together
+	began instant
+	end   instant // when its time is over; cut moves it
+	least time.Duration
+	left  int    // members that have not settled
+	over  bool   // it begins nothing more: it failed, or another pass took over
+	taken bool   // another pass took over
+	cut   bool   // its time was cut short: from now on abort rather than stop
+	calls []call // unused calls, allocated together
 	due   dueQueue
-	alarm time.Time // what the driver sleeps until
-	stale bool      // it should wake earlier
-	order []*node   // settled, in order
+	alarm instant // what the driver sleeps until
+	stale bool    // it should wake earlier
+	order []*node // settled, in order
 	errs  []error
 
 	wake chan struct{} // 1 buffered: look at the state and the clock again; immutable
@@ -39,13 +41,19 @@ const (
 	graceLimit = 100 * time.Millisecond
 	gracePart  = 8
 
+	// leastLimit and leastPart give the least a component gets on the way down: a twentieth of all there is, at most
+	// 100 ms.
+	leastLimit = 100 * time.Millisecond
+	leastPart  = 20
+
 	// cutGrace is the time for aborting everything after a shutdown was cut short.
 	cutGrace = 100 * time.Millisecond
 )
 
-// newPassLocked makes a pass over members and returns it with the calls that can begin at once.
-func (r *Registry) newPassLocked(ctx context.Context, up bool, end time.Time, members []*node) (*pass, *call) {
-	p := &pass{r: r, up: up, began: time.Now(), end: end, left: len(members), wake: make(chan struct{}, 1)}
+// newPassLocked makes a pass over members and begins what can begin at once.
+func (r *Registry) newPassLocked(ctx context.Context, up bool, end time.Time, members []*node) *pass {
+	p := &pass{r: r, up: up, began: r.now(), end: r.at(end), left: len(members), wake: make(chan struct{}, 1)}
+	p.least = min(p.end.since(p.began)/leastPart, leastLimit)
 	p.ctx, p.cancel = context.WithCancelCause(ctx)
 	p.order = make([]*node, 0, len(members))
 	for _, n := range members {
@@ -58,19 +66,16 @@ func (r *Registry) newPassLocked(ctx context.Context, up bool, end time.Time, me
 			}
 		}
 	}
-	if !ctxAlive(p.ctx) && !up {
+	if !up && p.ctx.Err() != nil {
 		p.cutLocked(p.began, context.Cause(p.ctx))
 	}
-	var ready *call
 	for _, n := range members {
 		if n.blockers == 0 && !n.begun {
-			ready = p.beginLocked(n, nil, p.began, ready)
+			p.beginLocked(n, nil, p.began)
 		}
 	}
-	return p, ready
+	return p
 }
-
-func ctxAlive(ctx context.Context) bool { return ctx.Err() == nil }
 
 // blockers are the nodes that must settle before n.
 func (p *pass) blockers(n *node) []int32 {
@@ -88,64 +93,72 @@ func (p *pass) blocked(n *node) []int32 {
 	return p.r.graph.Deps(n.id)
 }
 
-// begin starts the goroutines of a list of calls.
-func (p *pass) begin(ready *call) {
-	for c := ready; c != nil; {
-		next := c.ready // c may be done with before the next line
-		c.ready = nil
-		go c.run(p.r)
-		c = next
-	}
-}
-
-// beginLocked gives n its turn, last being the node that made it ready, and returns ready with what is to be begun.
-func (p *pass) beginLocked(n, last *node, now time.Time, ready *call) *call {
+// beginLocked gives n its turn, last being the node that settled before.
+func (p *pass) beginLocked(n, last *node, now instant) {
 	n.begun, n.last = true, last
-	if n.comp == nil {
-		return p.settleLocked(n, now, ready)
-	}
-	if p.up {
-		if !p.r.becomeLocked(n, StateStarting, now) {
-			return p.settleLocked(n, now, ready)
-		}
+	switch {
+	case n.comp == nil:
+		p.settleLocked(n, now)
+	case !p.up:
+		p.beginDownLocked(n, now)
+	case p.r.becomeLocked(n, StateStarting, now):
 		n.epoch++
-		n.up = Step{Name: n.name, Began: now}
-		return p.callLocked(n, doStart|doHealth, now, ready)
+		n.up = step{began: now}
+		p.callLocked(n, upwards(n), now)
+	default:
+		p.settleLocked(n, now)
 	}
-	return p.beginDownLocked(n, now, ready)
 }
 
 // beginDownLocked stops n, or does what else is right for the state it is in.
-func (p *pass) beginDownLocked(n *node, now time.Time, ready *call) *call {
-	n.down = Step{Name: n.name, Began: now}
+func (p *pass) beginDownLocked(n *node, now instant) {
+	n.down = step{began: now}
+	if now >= p.end && !p.cut {
+		p.cutLocked(now, context.DeadlineExceeded)
+	}
 	switch n.state {
 	case StateStarting, StateDraining, StateStopping:
-		// A call of an earlier pass is under way. It has our deadlines from now on; finish goes on from there.
+		// A call of an earlier pass is under way. It has our deadlines from now on, and goes on from there.
 		p.adoptLocked(n.call, now)
-		return ready
 	case StateAdded, StateFailed:
 		if _, ok := n.comp.(inert); ok {
 			p.r.becomeLocked(n, StateStopping, now)
 			p.r.becomeLocked(n, StateStopped, now)
-			n.down.Outcome = OutcomeOK
-			return p.settleLocked(n, now, ready)
+			n.down.outcome = OutcomeOK
+			p.settleLocked(n, now)
+			return
 		}
-		return p.callLocked(n, discard(n.comp), now, ready)
+		p.callLocked(n, discard(n.comp), now)
 	case StateUp, StateCompleted, StateDead:
 		if p.cut {
-			return p.callLocked(n, discard(n.comp), now, ready)
+			p.callLocked(n, discard(n.comp), now).forced = true
+			return
 		}
-		return p.callLocked(n, gently(n.comp), now, ready)
+		p.callLocked(n, gently(n.comp), now)
 	case StateAbandoned:
 		// Its Start, or an earlier Stop, hangs. It is named again, because it may still be up.
-		n.down.Outcome, n.down.Err = OutcomeAbandoned, n.err
+		n.down.outcome, n.down.err = OutcomeAbandoned, n.err
 		p.errs = append(p.errs, n.err)
 		if _, ok := n.comp.(Aborter); ok {
-			return p.callLocked(n, doAbort, now, ready)
+			p.callLocked(n, doAbort, now)
+			return
 		}
+		p.settleLocked(n, now)
 	case StateStopped:
+		p.settleLocked(n, now)
 	}
-	return p.settleLocked(n, now, ready)
+}
+
+// upwards is how a component is started.
+func upwards(n *node) todo {
+	if n.check != nil {
+		return doStart | doHealth
+	}
+	switch n.comp.(type) {
+	case Dier, Checker, MultiChecker:
+		return doStart | doHealth
+	}
+	return doStart
 }
 
 // gently is how a component that is up is stopped.
@@ -164,8 +177,8 @@ func discard(c Component) todo {
 	return doStop
 }
 
-// callLocked makes the call for n's turn and puts it in front of ready.
-func (p *pass) callLocked(n *node, what todo, now time.Time, ready *call) *call {
+// callLocked makes the call for n's turn and queues it.
+func (p *pass) callLocked(n *node, what todo, now instant) *call {
 	const together = 64
 	if len(p.calls) == 0 {
 		p.calls = make([]call, min(together, max(p.left, 1)))
@@ -175,21 +188,23 @@ func (p *pass) callLocked(n *node, what todo, now time.Time, ready *call) *call 
 	if n.labels == nil {
 		n.labels = p.r.labeled(n)
 	}
-	c.n, c.todo, c.parts, c.began, c.ready = n, what, 1, now, ready
+	c.n, c.epoch, c.todo, c.parts, c.began = n, n.epoch, what, 1, now
 	c.parent, c.labels = p.ctx, n.labels
 	n.call = c
 	p.adoptLocked(c, now)
-	c.deadline = c.warn
+	c.deadline = p.r.wall(c.warn)
+	p.r.enterLocked(c, now)
+	p.r.queue.push(c)
 	return c
 }
 
 // adoptLocked gives c a slice of p's time.
-func (p *pass) adoptLocked(c *call, now time.Time) {
+func (p *pass) adoptLocked(c *call, now instant) {
 	c.pass = p
 	slice := p.sliceLocked(c.n, now)
 	grace := min(slice/gracePart, graceLimit)
-	c.until = now.Add(slice)
-	c.warn = c.until.Add(-grace)
+	c.until = now.after(slice)
+	c.warn = c.until.after(-grace)
 	if c.lapsed {
 		p.watchLocked(c, c.until)
 	} else {
@@ -198,10 +213,10 @@ func (p *pass) adoptLocked(c *call, now time.Time) {
 }
 
 // watchLocked has the driver look at c at the given time, and no longer at an earlier one.
-func (p *pass) watchLocked(c *call, at time.Time) {
+func (p *pass) watchLocked(c *call, at instant) {
 	c.at = at
 	p.due.push(c)
-	if at.Before(p.alarm) {
+	if at < p.alarm {
 		p.stale = true
 	}
 }
@@ -209,12 +224,14 @@ func (p *pass) watchLocked(c *call, at time.Time) {
 // sliceLocked is the time n gets from now on. Going up it is all there is, unless n has its own limit. Going down it is
 // a share of what is left: with L components in the longest chain from n down to one without dependencies, itself
 // included, one L-th. So a component that hangs does not eat the time of those below it, and time that is not used
-// passes on.
-func (p *pass) sliceLocked(n *node, now time.Time) time.Duration {
-	left := max(p.end.Sub(now), 0)
+// passes on. A share below least is raised to it: in a chain of thousands, a share would be shorter than a pause of the
+// garbage collector.
+func (p *pass) sliceLocked(n *node, now instant) time.Duration {
+	left := max(p.end.since(now), 0)
 	limit := n.startTimeout
 	if !p.up {
-		left /= time.Duration(max(p.r.chains[n.id], 1))
+		share := left / time.Duration(max(p.r.chains[n.id], 1))
+		left = min(left, max(share, p.least))
 		limit = n.stopTimeout
 	}
 	if limit > 0 {
@@ -223,10 +240,10 @@ func (p *pass) sliceLocked(n *node, now time.Time) time.Duration {
 	return left
 }
 
-// settleLocked ends n's part in p and returns ready with the calls this makes ready.
-func (p *pass) settleLocked(n *node, now time.Time, ready *call) *call {
+// settleLocked ends n's part in p, and begins what has waited for it.
+func (p *pass) settleLocked(n *node, now instant) {
 	if n.settled {
-		return ready
+		return
 	}
 	n.settled = true
 	p.left--
@@ -240,10 +257,9 @@ func (p *pass) settleLocked(n *node, now time.Time, ready *call) *call {
 		}
 		m.blockers--
 		if m.blockers == 0 && !m.begun && !p.over {
-			ready = p.beginLocked(m, n, now, ready)
+			p.beginLocked(m, n, now)
 		}
 	}
-	return ready
 }
 
 // failLocked ends a pass up: nothing more is begun.
@@ -253,13 +269,16 @@ func (p *pass) failLocked(err error) {
 }
 
 // cutLocked leaves p a moment to abort what is not down yet.
-func (p *pass) cutLocked(now time.Time, cause error) {
+func (p *pass) cutLocked(now instant, cause error) {
 	if p.cut {
 		return
 	}
 	p.cut = true
-	p.end = now.Add(cutGrace)
+	p.end = now.after(cutGrace)
 	p.cancel(cause)
+	if up := p.upLocked(); len(up) > 0 {
+		p.errs = append(p.errs, fmt.Errorf("%w: %w; still up: %s", ErrAborted, cause, listed(up)))
+	}
 	for _, n := range p.r.nodes {
 		if n.pass == p && n.begun && !n.settled && n.call != nil && n.call.pass == p {
 			p.adoptLocked(n.call, now)
@@ -269,6 +288,17 @@ func (p *pass) cutLocked(now time.Time, cause error) {
 			}
 		}
 	}
+}
+
+// upLocked names the members that are up, or were and are not down yet.
+func (p *pass) upLocked() []string {
+	var names []string
+	for _, n := range p.r.nodes {
+		if n.comp != nil && n.pass == p && !n.settled && n.state != StateAdded && n.state != StateStopped {
+			names = append(names, n.name)
+		}
+	}
+	return names
 }
 
 // poke makes the driver of p look again.

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/dag"
@@ -25,7 +27,8 @@ type Registry struct {
 	cfg     Config // with defaults; never changes
 	monitor *health.Monitor
 	feed    *feed
-	id      string // tells our goroutines from those of other registries
+	birth   time.Time // when New was called; never changes
+	id      string    // tells our goroutines from those of other registries
 
 	// mu guards everything below, every node below its own mark, every pass and every call. Nothing slow is done
 	// under it: components, callbacks and the monitor are called without it.
@@ -46,6 +49,12 @@ type Registry struct {
 	hurry   error           // why the shutdown is to be cut short; nil if it is not
 	graves  *deathWatch
 	mender  *mender
+	queue   callQueue // calls that may begin
+	hired   bool      // a goroutine is on its way to the queue
+
+	looking sync.Mutex // guards the following; a goroutine that holds it looks at all others, and calls nobody
+	seen    map[string]string
+	seenAt  time.Time
 
 	unhold func()        // readiness is held until Start has succeeded
 	done   chan struct{} // closed when everything is over
@@ -72,7 +81,7 @@ type node struct {
 
 	// Guarded by Registry.mu.
 	state    State
-	since    time.Time
+	since    instant
 	pass     *pass // the pass that works on it, or did last
 	blockers int32 // neighbours that must settle before its turn in pass
 	begun    bool  // its turn in pass has come
@@ -83,7 +92,7 @@ type node struct {
 	restarts int
 	attempt  int   // restarts in a row without a healthy spell
 	err      error // the last failure
-	up, down Step  // how it went the last time; zero before
+	up, down step  // how it went the last time; zero before
 	checks   []*health.Registration
 }
 
@@ -92,9 +101,10 @@ func New(cfg Config) *Registry {
 	r := &Registry{
 		faults: cfg.faults(),
 		byName: make(map[string]*node),
-		since:  time.Now(),
+		birth:  time.Now(),
 		done:   make(chan struct{}),
 	}
+	r.since = r.birth
 	r.cfg = cfg.withDefaults()
 	r.id = fmt.Sprintf("%p", r)
 	r.monitor = health.New(cfg.Health)
@@ -105,7 +115,7 @@ func New(cfg Config) *Registry {
 	return r
 }
 
-// Add adds a component under a name that is unique in the registry. Faults (an empty or duplicate name, a nil component,
+// Add adds a component under a name that is unique in the registry, printable and at most 100 bytes long. Faults (a bad or duplicate name, a nil component,
 // a dependency that does not exist, options that make no sense) are collected, and returned all at once by Validate and
 // Start. Adding after Start or Shutdown is a fault too: the component is not started, and the fault is logged.
 //
@@ -143,9 +153,9 @@ func (r *Registry) add(name string, c Component, opts []Option) error {
 			o(&n.settings)
 		}
 	}
-	switch {
-	case strings.TrimSpace(name) == "":
-		fault = fmt.Errorf("lifecycle: add %T: %w", c, ErrEmptyName)
+	switch reason := nameFault(name); {
+	case reason != "":
+		fault = fmt.Errorf("lifecycle: add %T as %q: %w: %s", c, name, ErrName, reason)
 	case r.byName[name] != nil:
 		fault = &DuplicateError{Name: name}
 	default:
@@ -156,6 +166,24 @@ func (r *Registry) add(name string, c Component, opts []Option) error {
 	return fault
 }
 
+// maxName bounds the length of names: they are in every log line, and with that of a part, in that of a check.
+const maxName = 100
+
+// nameFault says what is wrong with a name: it must fit on one line of a page, and into a URL.
+func nameFault(name string) string {
+	switch {
+	case name == "":
+		return "it is empty"
+	case len(name) > maxName:
+		return fmt.Sprintf("%d bytes, at most %d are allowed", len(name), maxName)
+	case strings.TrimSpace(name) != name:
+		return "white space at its begin or end"
+	case !utf8.ValidString(name), strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }):
+		return "characters that cannot be printed"
+	}
+	return ""
+}
+
 func (r *Registry) newNodeLocked(name string, c Component) *node {
 	const together = 64
 	if len(r.slab) == 0 {
@@ -163,7 +191,7 @@ func (r *Registry) newNodeLocked(name string, c Component) *node {
 	}
 	n := &r.slab[0]
 	r.slab = r.slab[1:]
-	n.id, n.name, n.comp, n.since = int32(len(r.nodes)), name, c, r.since //nolint:gosec // nobody adds 2³¹ components
+	n.id, n.name, n.comp, n.since = int32(len(r.nodes)), name, c, 1 //nolint:gosec // nobody adds 2³¹ components
 	r.nodes = append(r.nodes, n)
 	return n
 }

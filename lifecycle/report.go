@@ -1,6 +1,9 @@
 package lifecycle
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Outcome says how a component came up or went down.
 type Outcome uint8
@@ -59,37 +62,49 @@ type Report struct {
 // reportLocked is how p went.
 func (r *Registry) reportLocked(p *pass, took, delay time.Duration, err error) *Report {
 	rep := &Report{
-		Began: p.began.Add(-delay), Took: took, Delay: delay, Err: err,
+		Began: r.wall(p.began.after(-delay)), Took: took, Delay: delay, Err: err,
 		Steps: make([]Step, len(p.order)),
 	}
 	for i, n := range p.order {
-		rep.Steps[i] = n.step(p.up)
+		if p.up {
+			rep.Steps[i] = r.stepOf(n, n.up)
+		} else {
+			rep.Steps[i] = r.stepOf(n, n.down)
+		}
 	}
 	if len(p.order) > 0 {
-		rep.Critical = criticalPath(p.order[len(p.order)-1])
+		rep.Critical = p.criticalPath(p.order[len(p.order)-1])
 	}
 	return rep
 }
 
-func (n *node) step(up bool) Step {
-	if up {
-		return n.up
+// step is a Step as a node keeps it.
+type step struct {
+	began       instant
+	took, drain time.Duration
+	err         error
+	outcome     Outcome
+}
+
+func (r *Registry) stepOf(n *node, s step) Step {
+	if s.began == 0 && s.outcome == OutcomeNone {
+		return Step{}
 	}
-	s := n.down
-	s.Name = n.name
-	return s
+	return Step{Name: n.name, Began: r.wall(s.began), Took: s.took, Drain: s.drain, Outcome: s.outcome, Err: s.err}
 }
 
 // criticalPath follows the node that ended last back to the first: each began when the one before it had settled.
-func criticalPath(end *node) []string {
-	var path []string
-	for n := end; n != nil; n = n.last {
+func (p *pass) criticalPath(end *node) []string {
+	length := 0
+	for n := end; n != nil && n.pass == p; n = n.last {
+		length++
+	}
+	path := make([]string, 0, length)
+	for n := end; n != nil && n.pass == p; n = n.last {
 		if n.comp != nil {
 			path = append(path, n.name)
 		}
 	}
-	for i, j := 0, len(path)-1; i < j; i, j = i+1, j-1 {
-		path[i], path[j] = path[j], path[i]
-	}
+	slices.Reverse(path)
 	return path
 }

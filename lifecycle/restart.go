@@ -246,10 +246,9 @@ func (m *mender) coversLocked(n *node) bool {
 
 // passLocked does a pass, without the lock, and returns with it.
 func (m *mender) passLocked(ctx context.Context, up bool, limit time.Duration, members []*node) *pass {
-	p, ready := m.r.newPassLocked(ctx, up, time.Now().Add(limit), members)
+	p := m.r.newPassLocked(ctx, up, time.Now().Add(limit), members)
 	m.pass = p
-	m.r.mu.Unlock()
-	p.begin(ready)
+	m.r.unlock()
 	p.drive()
 	m.r.mu.Lock()
 	m.pass = nil

@@ -63,7 +63,7 @@ func (r *Registry) Shutdown(ctx context.Context) error {
 		return c.err
 	case <-ctx.Done():
 		return fmt.Errorf("lifecycle: shutdown still under way, up: %s: %w",
-			quoteJoin(r.stillUp(), ", "), context.Cause(ctx))
+			listed(r.stillUp()), context.Cause(ctx))
 	}
 }
 
@@ -108,14 +108,12 @@ func (r *Registry) close(ctx context.Context, c *closing) {
 	r.waitDelay(ctx, c, delay)
 
 	r.mu.Lock()
-	p, ready := r.newPassLocked(ctx, false, end, r.nodes)
+	p := r.newPassLocked(ctx, false, end, r.nodes)
 	c.pass = p
 	if c.forced != nil {
-		p.errs = append(p.errs, c.forced)
-		p.cutLocked(time.Now(), c.forced)
+		p.cutLocked(r.now(), c.forced)
 	}
-	r.mu.Unlock()
-	p.begin(ready)
+	r.unlock()
 	p.drive()
 	p.cancel(nil)
 
@@ -179,7 +177,6 @@ func (r *Registry) stopMonitor(ctx context.Context, until time.Time) []error {
 
 // cutShort makes a shutdown abort everything that is left, or the one to come do so at once.
 func (r *Registry) cutShort(cause error) {
-	cause = fmt.Errorf("%w: %w", ErrAborted, cause)
 	r.mu.Lock()
 	r.hurry = cause
 	c := r.closing
@@ -190,8 +187,7 @@ func (r *Registry) cutShort(cause error) {
 	c.forced = cause
 	close(c.force)
 	if p := c.pass; p != nil && p.left > 0 {
-		p.errs = append(p.errs, cause)
-		p.cutLocked(time.Now(), cause)
+		p.cutLocked(r.now(), cause)
 		p.poke()
 	}
 	r.mu.Unlock()

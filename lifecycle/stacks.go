@@ -2,18 +2,32 @@ package lifecycle
 
 import (
 	"fmt"
-	"slices"
 	"strings"
+	"time"
 
 	"github.com/poolkeeper/poolkeeper/internal/goroutines"
 )
+
+// freshStacks is for how long a look at the goroutines counts.
+const freshStacks = 20 * time.Millisecond
 
 // maxGoroutines bounds how many goroutines of a component are shown: a server has thousands.
 const maxGoroutines = 10
 
 // stacks returns what the goroutines of each component are doing, by its name. Goroutines that a component started are
 // found by their labels, which goroutines inherit.
+//
+// Looking stops the world, so components that are late together share one look.
 func (r *Registry) stacks() map[string]string {
+	r.looking.Lock()
+	defer r.looking.Unlock()
+	if now := time.Now(); r.seen == nil || now.Sub(r.seenAt) > freshStacks {
+		r.seen, r.seenAt = r.look(), now
+	}
+	return r.seen
+}
+
+func (r *Registry) look() map[string]string {
 	byName := make(map[string][]goroutines.Group)
 	for _, g := range goroutines.Profile() {
 		if g.Labels[LabelRegistry] == r.id {
@@ -33,10 +47,9 @@ func describe(groups []goroutines.Group) string {
 	var calls, others []string
 	more := 0
 	for _, g := range groups {
-		inside := slices.IndexFunc(g.Frames, func(f goroutines.Frame) bool { return isOurs(f.Function) })
-		if inside >= 0 {
-			g.Frames = g.Frames[:inside]
-		}
+		all := len(g.Frames)
+		g.Frames = untilOurs(g.Frames)
+		inside := len(g.Frames) < all
 		if len(g.Frames) == 0 { // on its way in or out
 			continue
 		}
@@ -45,7 +58,7 @@ func describe(groups []goroutines.Group) string {
 			text += fmt.Sprintf("\n(%d goroutines)", g.Count)
 		}
 		switch {
-		case inside >= 0:
+		case inside:
 			calls = append(calls, text)
 		case len(others) < maxGoroutines:
 			others = append(others, text)

@@ -30,14 +30,13 @@ func (r *Registry) Start(ctx context.Context) error {
 		r.mu.Unlock()
 		return r.interrupted(c)
 	}
-	p, ready := r.newPassLocked(ctx, true, end, r.nodes)
+	p := r.newPassLocked(ctx, true, end, r.nodes)
 	r.boot = p
-	r.mu.Unlock()
-	p.begin(ready)
+	r.unlock()
 	p.drive()
 
 	r.mu.Lock()
-	took := time.Since(p.began)
+	took := r.now().since(p.began)
 	err := errors.Join(p.errs...)
 	r.started = r.reportLocked(p, took, 0, err)
 	if r.phase == phaseStarting && err == nil {
@@ -54,7 +53,7 @@ func (r *Registry) Start(ctx context.Context) error {
 		r.flush(end)
 		return nil
 	case c != nil:
-		return r.interrupted(c)
+		return errors.Join(err, r.interrupted(c))
 	}
 	return r.rollBack(ctx, err)
 }

@@ -57,7 +57,7 @@ func (r *Registry) Status() Status {
 		s.Components = append(s.Components, ComponentStatus{
 			Name: n.name, Type: fmt.Sprintf("%T", n.comp), Ops: n.ops,
 			DependsOn: append([]string(nil), n.dependsOn...),
-			State:     n.state, Since: n.since, Up: n.up, Down: n.down,
+			State:     n.state, Since: r.wall(n.since), Up: r.stepOf(n, n.up), Down: r.stepOf(n, n.down),
 			Restarts: n.restarts, Err: n.err,
 		})
 	}
