@@ -20,7 +20,7 @@ type AcquireError struct {
 	Waiting int           // other callers in the queue
 	Dialing int           // connections being opened
 	Waited  time.Duration // how long this caller waited
-	Holders string        // who has held a connection for longest, in one line
+	Holders string        // who has held a connection for longest, in one line; empty if nobody does
 	Err     error         // why it gave up: wraps ErrAcquireTimeout, or the cause of the caller's context
 }
 
@@ -28,14 +28,14 @@ type AcquireError struct {
 func (e *AcquireError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "sqlpool: acquire from %q: %d of %d in use", e.Pool, e.InUse, e.Max)
-	if e.Dialing > 0 {
-		fmt.Fprintf(&b, ", %d being opened", e.Dialing)
-	}
-	if e.Waiting > 0 {
-		fmt.Fprintf(&b, ", %d more waiting", e.Waiting)
-	}
 	if e.Holders != "" {
 		fmt.Fprintf(&b, ", %s", e.Holders)
+	}
+	if e.Dialing > 0 {
+		fmt.Fprintf(&b, "; %d being opened", e.Dialing)
+	}
+	if e.Waiting > 0 {
+		fmt.Fprintf(&b, "; %d more waiting", e.Waiting)
 	}
 	fmt.Fprintf(&b, "; gave up after %s: %v", e.Waited.Round(time.Millisecond), e.Err)
 	return b.String()
@@ -62,7 +62,9 @@ func gaveUp(ctx context.Context, limit time.Duration) error {
 		return &timeoutError{fmt.Sprintf("AcquireTimeout of %s is over", limit)}
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return &timeoutError{ctx.Err().Error()}
-	default:
+	case errors.Is(context.Cause(ctx), context.Canceled):
 		return context.Cause(ctx)
+	default:
+		return fmt.Errorf("%w: %w", ctx.Err(), context.Cause(ctx))
 	}
 }

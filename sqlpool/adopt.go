@@ -97,6 +97,8 @@ func (a *adopted) stats(out *poolkeeper.Stats) {
 	}
 }
 
+func (a *adopted) dialing() int { return 0 }
+
 // settle has nothing to wait on but the count.
 func (a *adopted) settle(ctx context.Context) error {
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {

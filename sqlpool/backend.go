@@ -19,6 +19,12 @@ func (b *driverBackend) check(ctx context.Context) error { return b.probe.check(
 
 func (b *driverBackend) stats(out *poolkeeper.Stats) { b.store.stats(out) }
 
+func (b *driverBackend) dialing() int {
+	b.store.mu.Lock()
+	defer b.store.mu.Unlock()
+	return b.store.dialing
+}
+
 func (b *driverBackend) settle(ctx context.Context) error { return b.store.core.gate.Wait(ctx) }
 
 func (b *driverBackend) dialCheck(ctx context.Context) (*native, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,6 +46,8 @@ type backend interface {
 	check(ctx context.Context) error
 	// stats fills in the gauges, and what only the backend counts.
 	stats(s *poolkeeper.Stats)
+	// dialing is how many connections are being opened now.
+	dialing() int
 	// settle waits until no caller holds a connection or waits for one. The gate is closed before.
 	settle(ctx context.Context) error
 	// close closes the handle, the idle connections and the check's own, and waits until they are closed or ctx
@@ -135,9 +138,10 @@ func (c *core) acquireFailed(ctx context.Context, since time.Time) *AcquireError
 	}
 	var s poolkeeper.Stats
 	c.back.stats(&s)
+	_, oldest, _ := strings.Cut(c.held.Describe(now), " held, ")
 	return &AcquireError{
-		Pool: c.poolName(), Max: s.Max, InUse: s.InUse, Waiting: s.Waiting, Waited: now.Sub(since),
-		Holders: c.held.Describe(now), Err: err,
+		Pool: c.poolName(), Max: s.Max, InUse: s.InUse, Waiting: s.Waiting, Dialing: c.back.dialing(),
+		Waited: now.Sub(since), Holders: oldest, Err: err,
 	}
 }
 

@@ -64,7 +64,7 @@ type pgBackend struct {
 	permits  int // given out: holding a connection, acquiring one, or waiting for one to be closed
 	holding  int // of permits, with a connection
 	open     int // connections that are established and not being closed
-	dialing  int
+	dials    int // being opened
 	peak     int
 	paused   int // sweeps that have taken out what is idle for a moment
 	waiting  queue
@@ -183,6 +183,12 @@ func (b *pgBackend) stats(out *poolkeeper.Stats) {
 	out.Max, out.Waiting = b.max, b.waiting.n
 	out.InUse, out.Idle = int(st.AcquiredConns()), int(st.IdleConns())
 	out.Open = out.InUse + out.Idle
+}
+
+func (b *pgBackend) dialing() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.dials
 }
 
 // settle waits until pgxpool agrees that nothing is acquired: all-idle acquisitions pass the gate by, and hijacked

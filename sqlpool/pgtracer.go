@@ -175,7 +175,7 @@ func (t *pgTracer) TraceQueryEnd(_ context.Context, _ *pgx.Conn, data pgx.TraceQ
 // TraceConnectStart begins a dial.
 func (t *pgTracer) TraceConnectStart(ctx context.Context, _ pgx.TraceConnectStartData) context.Context {
 	t.b.mu.Lock()
-	t.b.dialing++
+	t.b.dials++
 	t.b.mu.Unlock()
 	return context.WithValue(ctx, dialKey{}, &dialing{began: time.Now()})
 }
@@ -196,7 +196,7 @@ func (t *pgTracer) TraceConnectEnd(ctx context.Context, data pgx.TraceConnectEnd
 		b.record(data.Conn, d.sock)
 	}
 	b.mu.Lock()
-	b.dialing--
+	b.dials--
 	b.grantLocked()
 	b.mu.Unlock()
 }

@@ -5,8 +5,6 @@ import (
 	"database/sql/driver"
 	"log/slog"
 	"time"
-
-	"github.com/poolkeeper/poolkeeper"
 )
 
 const (
@@ -15,8 +13,8 @@ const (
 )
 
 // rescue fetches idle connections for the queue in which w stands. It is needed in two cases: a connection was checked
-// in just before w queued and has not reached database/sql's free list, or database/sql has seen two broken
-// connections in a row and insists on a new one while the pool is full. In the second case what is idle makes room.
+// in just before w queued and had not reached database/sql's free list when it was asked, or database/sql has seen two
+// broken connections in a row and insists on a new one while the pool is full.
 func (s *store) rescue(ctx context.Context, w *waiter) {
 	s.ownLimits()
 	for pause := rescueFrom; s.stranded(w); pause = min(2*pause, rescueTo) {
@@ -25,12 +23,8 @@ func (s *store) rescue(ctx context.Context, w *waiter) {
 				s.mu.Lock()
 				defer s.mu.Unlock()
 				s.coming--
-				if time.Since(s.bad) < time.Second {
-					c.reason = poolkeeper.EvictedDead
-				} else {
-					c.hand = true
-				}
-				return driver.ErrBadConn // database/sql closes it, which hands it over or makes room
+				c.hand = true
+				return driver.ErrBadConn // database/sql closes the wrapper, which hands the connection over
 			})
 			continue
 		}

@@ -41,7 +41,6 @@ type store struct {
 	all     map[*native]struct{}
 	stash   []*native // idle, the last opened last
 	waiting queue
-	bad     time.Time // when a connection was last found broken
 	closed  bool
 }
 
@@ -87,7 +86,7 @@ func (s *store) checkIn(c *conn, ok bool) bool {
 	}
 	switch {
 	case !ok:
-		c.reason, s.bad = poolkeeper.EvictedDead, now
+		c.reason = poolkeeper.EvictedDead
 	case s.closed:
 		c.reason = poolkeeper.EvictedClosed
 	case s.core.cfg.expired(c.n.born, c.n.draw):
@@ -122,7 +121,6 @@ func lostUnless(ok bool) error {
 
 // closeConn ends a wrapper: its connection is handed over or closed.
 func (s *store) closeConn(c *conn) error {
-	now := time.Now()
 	s.mu.Lock()
 	if c.state == stateClosed {
 		s.mu.Unlock()
@@ -139,7 +137,7 @@ func (s *store) closeConn(c *conn) error {
 	if reason == "" {
 		reason = poolkeeper.EvictedClosed
 		if was == stateInUse { // straight from use: the driver said ErrBadConn
-			reason, s.bad = poolkeeper.EvictedDead, now
+			reason = poolkeeper.EvictedDead
 		}
 	}
 	s.mu.Unlock()
@@ -281,11 +279,6 @@ func (s *store) fit(ctx context.Context, n *native) bool {
 
 // failed looks at the error of an operation: what says something about the server, or the way there, is passed on.
 func (s *store) failed(err error) {
-	if errors.Is(err, driver.ErrBadConn) {
-		s.mu.Lock()
-		s.bad = time.Now()
-		s.mu.Unlock()
-	}
 	if connectionLevel(err) {
 		s.core.observe(err)
 	}
