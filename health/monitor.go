@@ -48,11 +48,13 @@ type Monitor struct {
 	draining   bool
 	latched    int64 // clock at which startup was first true; never: not yet
 	holds      []*hold
-	checks     []*Registration // by name; replaced, never changed, because snapshots share it
-	heartbeats []*Heartbeat    // likewise
+	checks     []*Registration // by name
+	heartbeats []*Heartbeat    // by name; replaced, never changed, because snapshots share it
 	registered int             // checks ever registered: spreads phases
 	listeners  map[*mailbox]struct{}
 	groupTold  map[string]Status
+	dirty      bool  // something changed that is not published
+	publishAt  int64 // clock before which an ordinary change is not published
 	sched      scheduler
 }
 
@@ -117,11 +119,11 @@ func (m *Monitor) Register(c Check) (*Registration, error) {
 	r.phase = spread(m.registered, m.offset)
 	now := m.now()
 	r.verdict = &verdict{since: now}
-	m.checks = slices.Insert(slices.Clone(m.checks), at, r)
-	if m.phase == running {
+	m.checks = slices.Insert(m.checks, at, r)
+	if m.phase == running { // before Start pages say only that it has not started
 		m.planFirstLocked(r, now)
+		m.publishLocked(now)
 	}
-	m.publishLocked(now)
 	return r, nil
 }
 
@@ -141,7 +143,7 @@ func (m *Monitor) remove(r *Registration) *run {
 	if !r.removed {
 		r.removed = true
 		if at, found := slices.BinarySearchFunc(m.checks, r.check.Name, byName); found {
-			m.checks = slices.Delete(slices.Clone(m.checks), at, at+1)
+			m.checks = slices.Delete(m.checks, at, at+1)
 		}
 		m.sched.drop(r)
 		if r.run != nil {

@@ -11,6 +11,28 @@ import "time"
 
 // publishLocked makes the page that handlers read, and tells listeners what changed.
 func (m *Monitor) publishLocked(now int64) {
+	m.dirty, m.publishAt = false, now+int64(len(m.checks))*int64(publishPace)
+	s := newSnapshot(m.factsLocked(), now, m.page.Load())
+	m.latched = s.latched
+	m.sched.expiry = s.expiry
+	m.page.Store(s)
+	m.guard(s, now)
+	m.tellLocked(s)
+}
+
+// publishPace is the least time between two publications, for each check there is: a page costs as much as there are
+// checks, and when a thousand of them fail in the same second it need not be made a thousand times. What a caller asked
+// for (draining, a hold, a new check) is published at once.
+const publishPace = time.Microsecond
+
+// publishSoonLocked publishes what has changed if it is time, and leaves it to the scheduler's timer if not.
+func (m *Monitor) publishSoonLocked(now int64) {
+	if m.dirty && now >= m.publishAt {
+		m.publishLocked(now)
+	}
+}
+
+func (m *Monitor) factsLocked() facts {
 	f := facts{
 		wall: m.wall, phase: m.phase, draining: m.draining, latched: m.latched,
 		holds: m.holds, heartbeats: m.heartbeats, checks: make([]fact, len(m.checks)),
@@ -18,12 +40,7 @@ func (m *Monitor) publishLocked(now int64) {
 	for i, r := range m.checks {
 		f.checks[i] = fact{r, r.verdict}
 	}
-	s := newSnapshot(f, now, m.page.Load())
-	m.latched = s.latched
-	m.sched.expiry = s.expiry
-	m.page.Store(s)
-	m.guard(s, now)
-	m.tellLocked(s)
+	return f
 }
 
 // guard has expire called when s expires. Before Start nothing expires and there is no timer.

@@ -105,8 +105,7 @@ func (m *Monitor) Report() *Report {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := m.now()
-	prev := m.page.Load()
-	s := newSnapshot(prev.facts, now, prev)
+	s := newSnapshot(m.factsLocked(), now, m.page.Load())
 	r := &Report{At: m.wall(now), Started: s.phase == running, Draining: s.draining}
 	for _, h := range s.holds {
 		r.Holds = append(r.Holds, Hold{Reason: h.reason, Since: m.wall(h.since)})

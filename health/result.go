@@ -92,6 +92,12 @@ func (e *staleError) Error() string {
 }
 func (e *staleError) HealthFault() Fault { return FaultOf(KindStale) }
 
+// staleReason is reasonOf without a look at every byte: there can be as many as there are checks.
+func staleReason(last time.Time, maxAge time.Duration) reason {
+	err := &staleError{last: last, maxAge: maxAge}
+	return reason{err: err, text: err.Error(), fault: err.HealthFault()}
+}
+
 // PanicError is the result of a probe that panicked.
 type PanicError struct {
 	// Value is what it panicked with, as text, without secrets.

@@ -3,7 +3,6 @@ package health
 import (
 	"container/heap"
 	"context"
-	"math"
 	"math/rand/v2"
 	"time"
 )
@@ -100,9 +99,9 @@ func (m *Monitor) tick() {
 // settleLocked ends every change of the schedule: it starts what can start, publishes, and arms the timer.
 func (m *Monitor) settleLocked(now int64, changed bool) {
 	m.launchLocked(now)
-	if changed || now > m.sched.expiry || m.page.Load().groups[liveAt].status == StatusFail {
-		m.publishLocked(now)
-	}
+	// A silent heart may beat again without anybody saying so.
+	m.dirty = m.dirty || changed || now > m.sched.expiry || m.page.Load().groups[liveAt].status == StatusFail
+	m.publishSoonLocked(now)
 	m.armLocked(now)
 }
 
@@ -112,8 +111,11 @@ func (m *Monitor) armLocked(now int64) {
 	if len(m.sched.due) > 0 {
 		at = min(at, m.sched.due[0].next)
 	}
-	if m.sched.expiry < math.MaxInt64 {
+	if m.sched.expiry < never {
 		at = min(at, m.sched.expiry+1)
+	}
+	if m.dirty {
+		at = min(at, m.publishAt)
 	}
 	if at < m.sched.armed || m.sched.armed <= now {
 		m.sched.armed = at

@@ -104,7 +104,7 @@ func (c fact) at(now int64, wall func(int64) time.Time) seen {
 		out.verdict = &verdict{
 			status:    StatusFail,
 			since:     out.expires,
-			reason:    reasonOf(&staleError{last: wall(last), maxAge: maxAge}),
+			reason:    staleReason(wall(last), maxAge),
 			hungSince: c.verdict.hungSince,
 		}
 	}
