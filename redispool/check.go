@@ -1,0 +1,175 @@
+package redispool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/health"
+)
+
+// Check asks the server for a sign of life, on a connection of its own outside the pool: a pool whose callers hold
+// every connection is busy, not broken. It dials that connection at the first call and keeps it. On a Cluster it asks
+// every node known, at first the addresses configured; if some of them answer and say that all slots are served, what
+// others lack is a reservation (health.Degraded). It blocks on the network, bounded by ctx and by DialTimeout and
+// ReadTimeout. It may be called at any time; after Stop it returns poolkeeper.ErrClosed.
+func (p *Pool) Check(ctx context.Context) error {
+	ctx, cancel := p.whileAlive(ctx)
+	defer cancel()
+	ctx, cancel = context.WithTimeout(ctx, p.patience())
+	defer cancel()
+	if err := p.checker.check(ctx); err != nil {
+		return fmt.Errorf("redispool: check %q: %w", p.poolName(), asFault(err))
+	}
+	return nil
+}
+
+// checkPoolSize lets this many dials of checks fail before go-redis begins to answer from memory.
+const checkPoolSize = 16
+
+// checker has the connections that only checks use, one per node.
+type checker struct {
+	pool *Pool
+	turn chan struct{} // holds a token while a check is under way; guards the following
+	own  map[string]*redis.Client
+	done bool
+}
+
+func newChecker(p *Pool) *checker {
+	return &checker{pool: p, turn: make(chan struct{}, 1), own: map[string]*redis.Client{}}
+}
+
+func (k *checker) check(ctx context.Context) error {
+	select {
+	case k.turn <- struct{}{}:
+	case <-ctx.Done():
+		return fmt.Errorf("another check is still under way: %w", context.Cause(ctx))
+	}
+	defer func() { <-k.turn }()
+	if k.done {
+		return poolkeeper.ErrClosed
+	}
+	if k.pool.target.kind == kindCluster {
+		return k.checkCluster(ctx)
+	}
+	n := k.pool.allNodes()[0]
+	return k.client(n.client.Options(), n).Ping(ctx).Err()
+}
+
+// client returns the check's own client for a node that the pool reaches by o. It uses the same dialer, and so asks
+// the same sentinels, but has none of the user's hooks and no retries: the first failure is what a check is for.
+func (k *checker) client(o *redis.Options, n *node) *redis.Client {
+	if c := k.own[o.Addr]; c != nil {
+		return c
+	}
+	own := *o
+	own.PoolSize, own.MaxConcurrentDials = checkPoolSize, 0
+	own.MinIdleConns, own.PipelinePoolSize = 0, -1
+	own.MaxRetries = -1
+	own.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	c := redis.NewClient(&own)
+	c.AddHook(checkHook{n})
+	k.own[o.Addr] = c
+	return c
+}
+
+// checkCluster asks all nodes, one after the other, and one of those that answer for the state of the Cluster.
+func (k *checker) checkCluster(ctx context.Context) error {
+	nodes := k.pool.liveNodes(ctx)
+	if len(nodes) == 0 { // nothing has been used yet: go-redis makes a node of each address it is to ask
+		cluster, ok := k.pool.client.(*redis.ClusterClient)
+		if !ok {
+			return errors.New("redispool: not a Cluster")
+		}
+		err := cluster.ForEachShard(ctx, func(context.Context, *redis.Client) error { return nil })
+		if nodes = k.pool.liveNodes(ctx); len(nodes) == 0 {
+			return err
+		}
+	}
+	k.forgetGone(nodes)
+	slices.SortFunc(nodes, func(a, b *node) int { return strings.Compare(a.addr(), b.addr()) })
+	var missing []error
+	var state error
+	answered := 0
+	for _, n := range nodes {
+		c := k.client(n.client.Options(), n)
+		info, err := c.ClusterInfo(ctx).Result()
+		switch {
+		case err != nil:
+			missing = append(missing, fmt.Errorf("node %s: %w", n.addr(), err))
+		case !strings.Contains(info, "cluster_state:ok"):
+			answered++
+			state = fmt.Errorf("node %s: %w", n.addr(), errClusterState)
+		default:
+			answered++
+		}
+	}
+	switch {
+	case answered == 0:
+		return errors.Join(missing...)
+	case state != nil:
+		return errors.Join(append(missing, state)...)
+	default:
+		return health.Degraded(errors.Join(missing...))
+	}
+}
+
+// forgetGone closes the connections to nodes that the Cluster no longer has.
+func (k *checker) forgetGone(nodes []*node) {
+	for addr, c := range k.own {
+		if !slices.ContainsFunc(nodes, func(n *node) bool { return n.addr() == addr }) {
+			_ = c.Close()
+			delete(k.own, addr)
+		}
+	}
+}
+
+func (n *node) addr() string { return n.client.Options().Addr }
+
+// close waits for a check under way and hangs up, for good.
+func (k *checker) close(ctx context.Context) error {
+	select { // first without ctx: at rest it succeeds even when ctx has ended
+	case k.turn <- struct{}{}:
+	default:
+		select {
+		case k.turn <- struct{}{}:
+		case <-ctx.Done():
+			return fmt.Errorf("a check is still under way: %w", context.Cause(ctx))
+		}
+	}
+	defer func() { <-k.turn }()
+	k.done = true
+	var errs []error
+	for addr, c := range k.own {
+		errs = append(errs, c.Close())
+		delete(k.own, addr)
+	}
+	return errors.Join(errs...)
+}
+
+// checkHook keeps the books of a check's connections.
+type checkHook struct{ node *node }
+
+// DialHook books a connection as one for checks.
+func (h checkHook) DialHook(next redis.DialHook) redis.DialHook {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		why := forCheck
+		if dialPurpose() == forProbe {
+			why = forProbe
+		}
+		return h.node.dial(ctx, why, func(ctx context.Context) (net.Conn, error) { return next(ctx, network, addr) })
+	}
+}
+
+// ProcessHook does nothing.
+func (checkHook) ProcessHook(redis.ProcessHook) redis.ProcessHook { return nil }
+
+// ProcessPipelineHook does nothing.
+func (checkHook) ProcessPipelineHook(redis.ProcessPipelineHook) redis.ProcessPipelineHook { return nil }

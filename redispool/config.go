@@ -1,0 +1,308 @@
+package redispool
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Off turns off a limit that is on by default. It is accepted where a field's comment says so.
+const Off time.Duration = -1
+
+// NoJitter is a LifetimeJitter of practically nothing; 0 means the default.
+const NoJitter = 1e-12
+
+// StartPolicy says what Start does while the server cannot be reached.
+type StartPolicy int
+
+// Start policies.
+const (
+	// FailFast makes Start fail when the first attempt to reach the server fails. It is the default.
+	FailFast StartPolicy = iota
+	// WaitForServer makes Start try again, after 1 s and then doubling to 30 s with jitter, until its context ends.
+	WaitForServer
+	// StartDegraded makes Start succeed after one failed attempt. Check goes on failing until the server is there.
+	StartDegraded
+)
+
+// String returns the name of the constant.
+func (p StartPolicy) String() string {
+	switch p {
+	case FailFast:
+		return "FailFast"
+	case WaitForServer:
+		return "WaitForServer"
+	case StartDegraded:
+		return "StartDegraded"
+	default:
+		return fmt.Sprintf("StartPolicy(%d)", int(p))
+	}
+}
+
+// Stacks says whether the stacks of holders are kept.
+type Stacks int
+
+// Values of Stacks.
+const (
+	StacksDefault Stacks = iota // StacksOn
+	StacksOn
+	StacksOff
+)
+
+// Defaults of Config.
+const (
+	// DefaultMaxOpenPerCPU times GOMAXPROCS is the default of MaxOpen, as in go-redis. A service needs as many
+	// connections as commands are under way at once, which is their rate times their round trip (Little's law): at
+	// 10,000 a second and 1 ms, 10.
+	DefaultMaxOpenPerCPU  = 10
+	DefaultMaxIdleTime    = 5 * time.Minute
+	DefaultLifetimeJitter = 0.1
+	DefaultKeepAlive      = 2 * time.Minute
+	DefaultAcquireTimeout = 5 * time.Second
+	DefaultDialTimeout    = 5 * time.Second
+	DefaultReadTimeout    = 3 * time.Second
+	DefaultLeakThreshold  = 5 * time.Minute
+)
+
+// Config configures a pool. It is passed by value; the zero value of each field means its default. Off (a constant)
+// is accepted where a comment says so. On a Cluster, MaxOpen, MinIdle and all times are for each node.
+type Config struct {
+	// Name is the pool's name in logs, errors and metrics until SetName gives another; a Registry does.
+	// Default: "redis".
+	Name string
+
+	// URL says where the server is; it is never printed. Exactly one of URL and Options is required.
+	//
+	//	redis://user:password@host:6379/0      one node; rediss:// with TLS
+	//	unix://user:password@/path/to.sock?db=0
+	//	redis+sentinel://user:password@host:26379/0?master_name=m&addr=host2:26379&username=u&password=p
+	//	                                       Sentinel; user and password are the sentinels', the parameters the server's
+	//	redis+cluster://user:password@host:6379?addr=host2:6379
+	//	                                       Cluster, from any of its nodes
+	//
+	// redis:// with master_name is Sentinel too, and with addr a Cluster. Further parameters are go-redis' own
+	// (client_name, max_retries, protocol, skip_verify …); those that size the pool or set a time stand in for
+	// fields of Config that are zero.
+	URL string
+
+	// Options says the same in go-redis' words, for what a URL cannot say. Its kind of client (one node, Sentinel,
+	// Cluster) is chosen as redis.NewUniversalClient does. It is copied. Fields that size the pool or set a time stand
+	// in for fields of Config that are zero; fields that the pool cannot honour are faults.
+	Options *redis.UniversalOptions
+
+	// MaxOpen is the most connections open at once, in use and idle. Each subscription has one more of its own, and
+	// so has the health check. Default: DefaultMaxOpenPerCPU × GOMAXPROCS. Bounds: not negative, not above 65,535.
+	MaxOpen int
+
+	// MinIdle is how many idle connections are kept ready beside those in use, within MaxOpen. Default: 0, none.
+	// Bounds: 0 to MaxOpen.
+	MinIdle int
+
+	// MaxIdleTime is how long the pool may hold more connections than its traffic needs before the surplus is closed.
+	// Default: DefaultMaxIdleTime, below the 350 s after which AWS' network load balancers forget a connection.
+	// Off: never.
+	MaxIdleTime time.Duration
+
+	// MaxLifetime is how long a connection may live; one in use is closed at its next turn. Default: no limit, for
+	// Redis gains nothing by it; set it where a proxy or load balancer in between wants connections spread anew.
+	MaxLifetime time.Duration
+
+	// LifetimeJitter is the part of MaxLifetime, from 0 to 1, by which lifetimes differ at random, so that connections
+	// opened together do not expire together: each lives between MaxLifetime × (1 − LifetimeJitter) and MaxLifetime.
+	// Default: DefaultLifetimeJitter; NoJitter for none.
+	LifetimeJitter float64
+
+	// KeepAlive is the silence after which an idle connection is pinged, so that neither server nor network forget
+	// it. Default: DefaultKeepAlive. Off: never.
+	KeepAlive time.Duration
+
+	// EvictionInterval is how often demand is sampled and idle connections are looked through. Default: a tenth of
+	// MaxIdleTime, at least 10 ms and at most 30 s.
+	EvictionInterval time.Duration
+
+	// AcquireTimeout is the most a caller waits for a connection, however long its own context lasts; the error then
+	// says who holds the others (see AcquireError). It is shared out among go-redis' attempts (max_retries), which
+	// queue anew each time. Default: DefaultAcquireTimeout. Off: the caller's context alone decides.
+	AcquireTimeout time.Duration
+
+	// DialTimeout bounds opening one connection. Default: DefaultDialTimeout. It cannot be turned off.
+	DialTimeout time.Duration
+
+	// ReadTimeout bounds waiting for one reply, within what the caller's context allows; a blocking command (BLPOP)
+	// has its own timeout added. Default: DefaultReadTimeout. Off: the caller's context alone decides.
+	ReadTimeout time.Duration
+
+	// WriteTimeout bounds sending one command, within what the caller's context allows. Default: ReadTimeout.
+	// Off: the caller's context alone decides.
+	WriteTimeout time.Duration
+
+	// LeakThreshold is how long a connection may be held (Conn, Watch) or a subscription be open before its holder is
+	// reported, once, with where it was taken. Default: DefaultLeakThreshold. Off: never.
+	LeakThreshold time.Duration
+
+	// LeakStacks says whether the caller's stack is kept for each connection held. Plain commands hold none and cost
+	// nothing either way. Without it holders are listed with kind and age only. Default: StacksOn.
+	LeakStacks Stacks
+
+	// Start says what Start does while the server cannot be reached. Default: FailFast.
+	Start StartPolicy
+
+	// TLS is used for every connection, the sentinels' included, in place of what URL or Options say about TLS. An
+	// empty ServerName is taken from the address. Default: nil, what they say. It is cloned.
+	TLS *tls.Config
+
+	// Credentials is asked for user and password as each connection is opened, in place of what URL or Options say.
+	// An empty user is Redis' default user. It must be safe for concurrent use. Default: nil.
+	Credentials func(ctx context.Context) (user, password string, err error)
+
+	// Replicas is how many processes run with this configuration at once. Limits multiplies by it. Default: 1.
+	// Bounds: not negative.
+	Replicas int
+
+	// Logger gets leaks, what Stop had to force, and the state of the server at Start. Default: slog.Default().
+	Logger *slog.Logger
+}
+
+// maxMaxOpen is far beyond what any server grants; it catches a typing error.
+const maxMaxOpen = 65_535
+
+// Validate returns every fault of c, joined, or nil. It changes nothing and dials nothing. New calls it.
+func (c Config) Validate() error {
+	_, _, err := c.resolve()
+	return err
+}
+
+// resolve returns c with its defaults, and where and how to connect.
+func (c Config) resolve() (Config, target, error) {
+	t, urlErr := c.target()
+	if urlErr == nil {
+		c = t.fill(c)
+	}
+	errs := []error{urlErr, c.faults()}
+	if urlErr == nil {
+		errs = append(errs, t.faults(), t.conflicts(c))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return Config{}, target{}, err
+	}
+	return c.withDefaults(), t, nil
+}
+
+func (c Config) target() (target, error) {
+	switch {
+	case c.URL != "" && c.Options != nil:
+		return target{}, errors.New("redispool: URL and Options are both set; give one of them")
+	case c.URL != "":
+		return parseURL(c.URL)
+	case c.Options != nil:
+		return targetOf(*c.Options), nil
+	default:
+		return target{}, errors.New("redispool: neither URL nor Options is set")
+	}
+}
+
+// faults are those of the fields alone.
+func (c Config) faults() error {
+	var errs []error
+	fault := func(format string, args ...any) { errs = append(errs, fmt.Errorf("redispool: "+format, args...)) }
+
+	limit := c.MaxOpen
+	if limit == 0 {
+		limit = defaultMaxOpen()
+	}
+	if c.MaxOpen < 0 || c.MaxOpen > maxMaxOpen {
+		fault("MaxOpen is %d; it must be 0 (the default) to %d", c.MaxOpen, maxMaxOpen)
+	} else if c.MinIdle < 0 || c.MinIdle > limit {
+		fault("MinIdle is %d; it must be 0 to MaxOpen, %d", c.MinIdle, limit)
+	}
+	if c.Replicas < 0 {
+		fault("Replicas is %d; it must not be negative", c.Replicas)
+	}
+	if !(c.LifetimeJitter >= 0 && c.LifetimeJitter <= 1) { // written so that NaN is refused too
+		fault("LifetimeJitter is %v; it must be 0 to 1", c.LifetimeJitter)
+	}
+	errs = append(errs, c.timeFaults()...)
+	if c.EvictionInterval < 0 {
+		fault("EvictionInterval is %s; it must not be negative", c.EvictionInterval)
+	}
+	if c.DialTimeout < 0 {
+		fault("DialTimeout is %s; it must not be negative, and cannot be off", c.DialTimeout)
+	}
+	if c.Start < FailFast || c.Start > StartDegraded {
+		fault("Start is %s; it must be FailFast, WaitForServer or StartDegraded", c.Start)
+	}
+	if c.LeakStacks < StacksDefault || c.LeakStacks > StacksOff {
+		fault("LeakStacks is %d; it must be StacksDefault, StacksOn or StacksOff", c.LeakStacks)
+	}
+	return errors.Join(errs...)
+}
+
+// timeFaults are those of the times that may be Off.
+func (c Config) timeFaults() []error {
+	var errs []error
+	for _, d := range []struct {
+		name  string
+		value time.Duration
+	}{
+		{"MaxIdleTime", c.MaxIdleTime},
+		{"MaxLifetime", c.MaxLifetime},
+		{"KeepAlive", c.KeepAlive},
+		{"AcquireTimeout", c.AcquireTimeout},
+		{"ReadTimeout", c.ReadTimeout},
+		{"WriteTimeout", c.WriteTimeout},
+		{"LeakThreshold", c.LeakThreshold},
+	} {
+		if d.value < 0 && d.value != Off {
+			errs = append(errs, fmt.Errorf("redispool: %s is %s; it must be positive, 0 (the default) or Off", d.name, d.value))
+		}
+	}
+	return errs
+}
+
+func defaultMaxOpen() int { return DefaultMaxOpenPerCPU * runtime.GOMAXPROCS(0) }
+
+// withDefaults returns c with every zero field that has a default filled in, and Off turned into the zero that the
+// rest of the package understands as off.
+func (c Config) withDefaults() Config {
+	if c.Name == "" {
+		c.Name = "redis"
+	}
+	if c.MaxOpen == 0 {
+		c.MaxOpen = defaultMaxOpen()
+	}
+	c.MaxIdleTime = timeOr(c.MaxIdleTime, DefaultMaxIdleTime)
+	c.MaxLifetime = timeOr(c.MaxLifetime, 0)
+	c.KeepAlive = timeOr(c.KeepAlive, DefaultKeepAlive)
+	c.AcquireTimeout = timeOr(c.AcquireTimeout, DefaultAcquireTimeout)
+	c.DialTimeout = timeOr(c.DialTimeout, DefaultDialTimeout)
+	c.ReadTimeout = timeOr(c.ReadTimeout, DefaultReadTimeout)
+	c.WriteTimeout = timeOr(c.WriteTimeout, c.ReadTimeout)
+	c.LeakThreshold = timeOr(c.LeakThreshold, DefaultLeakThreshold)
+	if c.LifetimeJitter == 0 {
+		c.LifetimeJitter = DefaultLifetimeJitter
+	}
+	if c.LeakStacks == StacksDefault {
+		c.LeakStacks = StacksOn
+	}
+	c.Replicas = max(c.Replicas, 1)
+	if c.TLS != nil {
+		c.TLS = c.TLS.Clone()
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return c
+}
+
+func timeOr(d, otherwise time.Duration) time.Duration {
+	if d == 0 {
+		return otherwise
+	}
+	return max(d, 0) // Off is negative
+}

@@ -1,0 +1,150 @@
+package redispool
+
+import (
+	"errors"
+	"math/rand/v2"
+	"net"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/holders"
+)
+
+// purpose is what a connection was dialled for.
+type purpose int
+
+const (
+	forPool         purpose = iota // go-redis' pool
+	forSubscription                // a PubSub's own
+	forCheck                       // the health check's own
+	forProbe                       // go-redis asks whether dialling works again, and hangs up at once
+)
+
+// reason is why a connection was closed, or is to be.
+type reason uint32
+
+const (
+	stays reason = iota // it is not to be closed
+	idle
+	lifetime
+	dead
+	failover
+	reload
+	closed
+	reasons // how many there are
+)
+
+// String returns the key of [poolkeeper.Stats.Evicted].
+func (r reason) String() string {
+	switch r {
+	case idle:
+		return poolkeeper.EvictedIdle
+	case lifetime:
+		return poolkeeper.EvictedLifetime
+	case failover:
+		return poolkeeper.EvictedFailover
+	case reload:
+		return poolkeeper.EvictedReload
+	case closed:
+		return poolkeeper.EvictedClosed
+	case stays, dead, reasons:
+	}
+	return poolkeeper.EvictedDead
+}
+
+// errCondemned makes go-redis drop an idle connection instead of handing it out. No caller sees it.
+var errCondemned = errors.New("redispool: connection is to be closed")
+
+// conn is a connection as go-redis sees it: the native one, TLS included, with what the pool must know about it.
+//
+// Before go-redis hands out an idle connection it clears the deadlines and then asks for the raw connection, to look
+// for a sign of death. That is the one moment at which a connection can be taken away from it without a caller
+// noticing: a condemned one refuses the second question.
+type conn struct {
+	net.Conn // outermost: *tls.Conn where there is TLS
+
+	node     *node
+	purpose  purpose
+	socket   syscall.Conn // of the transport below any TLS; nil if unknown
+	secure   bool         // what comes out of socket is not what go-redis would read
+	born     time.Time
+	draw     float64 // see eviction.Sweep.Expiry
+	used     atomic.Int64
+	sentence atomic.Uint32 // a reason; stays until condemned
+	checkout atomic.Bool   // the deadlines were cleared, and the raw connection is asked for next
+	gone     atomic.Bool
+	holder   *holders.Entry // of a subscription
+}
+
+func newConn(n *node, native net.Conn, p purpose) *conn {
+	c := &conn{Conn: native, node: n, purpose: p, born: time.Now(), draw: rand.Float64()}
+	c.used.Store(c.born.UnixNano())
+	transport := native
+	if t, ok := native.(interface{ NetConn() net.Conn }); ok { // *tls.Conn
+		transport, c.secure = t.NetConn(), true
+	}
+	c.socket, _ = transport.(syscall.Conn)
+	return c
+}
+
+// Write notes when the connection was used last.
+func (c *conn) Write(b []byte) (int, error) {
+	c.used.Store(time.Now().UnixNano())
+	return c.Conn.Write(b)
+}
+
+// SetDeadline is called by go-redis only to clear the deadlines at checkout.
+func (c *conn) SetDeadline(t time.Time) error {
+	c.checkout.Store(t.IsZero())
+	return c.Conn.SetDeadline(t)
+}
+
+// SyscallConn refuses a condemned connection at checkout. Otherwise it lets go-redis look at the socket as it would
+// look at the native connection: at checkout never below TLS, where it would take a session ticket for a sign of
+// trouble; at other times, looking for pushed data, below TLS too.
+func (c *conn) SyscallConn() (syscall.RawConn, error) {
+	atCheckout := c.checkout.Swap(false)
+	if atCheckout && reason(c.sentence.Load()) != stays {
+		return nil, errCondemned
+	}
+	if c.socket == nil || atCheckout && c.secure {
+		return blindConn{}, nil
+	}
+	return c.socket.SyscallConn()
+}
+
+// NetConn returns the native connection.
+func (c *conn) NetConn() net.Conn { return c.Conn }
+
+// Close closes the connection and takes it off the books, the first time.
+func (c *conn) Close() error {
+	if c.gone.CompareAndSwap(false, true) {
+		c.node.forget(c)
+	}
+	return c.Conn.Close()
+}
+
+// cut closes the socket under whoever uses it, without a TLS farewell, which could block.
+func (c *conn) cut() {
+	if t, ok := c.Conn.(interface{ NetConn() net.Conn }); ok {
+		_ = t.NetConn().Close()
+	}
+	_ = c.Close()
+}
+
+// condemn has the connection closed at its next checkout. The first reason counts. It reports whether this was it.
+func (c *conn) condemn(r reason) bool {
+	return c.sentence.CompareAndSwap(uint32(stays), uint32(r))
+}
+
+// silentSince is when the connection was used last.
+func (c *conn) silentSince() time.Time { return time.Unix(0, c.used.Load()) }
+
+// blindConn is a raw connection that shows nothing.
+type blindConn struct{}
+
+func (blindConn) Control(func(fd uintptr)) error    { return nil }
+func (blindConn) Read(func(fd uintptr) bool) error  { return nil }
+func (blindConn) Write(func(fd uintptr) bool) error { return nil }

@@ -1,0 +1,312 @@
+package redispool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/holders"
+)
+
+const (
+	// cutGrace is how long after its deadline a Stop waits for what it has cut off to notice.
+	cutGrace = 100 * time.Millisecond
+	// glance is how often a drain looks whether Conns were closed: go-redis does not say.
+	glance = 5 * time.Millisecond
+)
+
+var (
+	errStopping = errors.New("redispool: stopping")
+	errAborted  = errors.New("redispool: aborted")
+)
+
+// HeldError is returned by Stop and Abort when connections were still in use at the end and had to be cut.
+type HeldError struct {
+	Pool     string              // name of the pool
+	Commands int                 // commands and pipelines that were under way
+	Holders  []poolkeeper.Holder // who held a connection (Conn, Watch), the oldest first
+	Cut      int                 // connections whose sockets were closed, idle ones included
+	Err      error               // what ended the wait, and what else went wrong
+
+	now time.Time
+}
+
+// Error names up to five holders with kind, age and place.
+func (e *HeldError) Error() string {
+	const named = 5
+	var b strings.Builder
+	fmt.Fprintf(&b, "redispool: stop %q: %d commands were cut off", e.Pool, e.Commands)
+	if n := len(e.Holders); n > 0 {
+		fmt.Fprintf(&b, " and %d connections still held: ", n)
+		for i, h := range e.Holders[:min(n, named)] {
+			if i > 0 {
+				b.WriteString("; ")
+			}
+			fmt.Fprintf(&b, "%s for %s by %s", h.Kind, e.now.Sub(h.Since).Round(time.Millisecond), holders.Site(h.Stack))
+		}
+		if n > named {
+			fmt.Fprintf(&b, "; and %d more", n-named)
+		}
+	}
+	fmt.Fprintf(&b, ": %v", e.Err)
+	return b.String()
+}
+
+// Unwrap returns Err.
+func (e *HeldError) Unwrap() error { return e.Err }
+
+// Drain refuses new work with poolkeeper.ErrDraining from now on and waits until the work in flight has finished, or
+// ctx ends: commands, pipelines, and the commands inside every Watch and Conn begun before (INV-8). Subscriptions go
+// on until Stop. Its error says how much is left and who holds it. It may be called more than once.
+func (p *Pool) Drain(ctx context.Context) error {
+	p.closeGate(phaseDraining)
+	if err := p.settle(ctx); err != nil {
+		return fmt.Errorf("redispool: drain %q: %s: %w", p.poolName(), p.inFlight(), err)
+	}
+	return nil
+}
+
+// Stop drains, then closes the client and waits until no socket and no dial is left, and go-redis' own goroutines
+// have nothing more to do (INV-9). At the end of ctx it cuts off what is left and returns a HeldError that names it;
+// what was cut off gets errors. The first call does it; others wait for the first. All return the same error, or their
+// own context's. It may be called without Start.
+func (p *Pool) Stop(ctx context.Context) error {
+	stopCtx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	p.mu.Lock()
+	if done := p.stopDone; done != nil {
+		p.mu.Unlock()
+		return p.awaitStop(ctx, done)
+	}
+	p.stopDone, p.cancelStop = make(chan struct{}), cancel
+	cancelStart, startDone := p.cancelStart, p.startDone
+	p.mu.Unlock()
+
+	p.closeGate(phaseDraining)
+	if cancelStart != nil {
+		cancelStart(errStopping)
+	}
+	err := p.shut(stopCtx, startDone)
+
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.phase, p.stopErr, p.cancelStop = phaseStopped, err, nil
+	close(p.stopDone)
+	return err
+}
+
+// Abort closes everything at once and waits for nobody; a Stop under way then ends too. It returns the HeldError of
+// what was cut off, or nil. It may be called at any time, more than once, and without Start.
+func (p *Pool) Abort() error {
+	ctx, cancel := context.WithCancelCause(context.Background()) //nolint:forbidigo // Abort has no caller's context
+	cancel(errAborted)
+	p.mu.Lock()
+	hurry, done := p.cancelStop, p.stopDone
+	p.mu.Unlock()
+	if hurry == nil {
+		return p.Stop(ctx)
+	}
+	hurry(errAborted) // the Stop under way goes on as if its deadline had come
+	<-done
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.stopErr
+}
+
+func (p *Pool) awaitStop(ctx context.Context, done <-chan struct{}) error {
+	select {
+	case <-done:
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.stopErr
+	case <-ctx.Done():
+		return fmt.Errorf("redispool: stop %q: another Stop is still under way: %w", p.poolName(), context.Cause(ctx))
+	}
+}
+
+// closeGate refuses new work, if it was not refused before.
+func (p *Pool) closeGate(at phase) {
+	p.mu.Lock()
+	p.phase = max(p.phase, at)
+	p.mu.Unlock()
+	p.setRefusal()
+	p.gate.Close()
+}
+
+// settle waits until nothing is under way. The gate is closed before, and with it the source of a Cluster's nodes'
+// work, but for what callers do with a node's client directly.
+func (p *Pool) settle(ctx context.Context) error {
+	t := time.NewTicker(glance)
+	defer t.Stop()
+	var soon <-chan struct{} // says that nothing is left, without waiting for the ticker
+	if p.target.kind != kindCluster {
+		soon = p.gate.Empty()
+	}
+	for p.working(ctx) > 0 {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-soon:
+			return nil
+		case <-t.C:
+		}
+	}
+	return nil
+}
+
+// working is how much is under way: commands, and sessions that hold a connection.
+func (p *Pool) working(ctx context.Context) int {
+	total := p.gate.InFlight()
+	for _, n := range p.allNodes() {
+		n.pruneAll(ctx)
+		if !n.isDoor {
+			total += n.gate.InFlight()
+		}
+	}
+	return total
+}
+
+// inFlight describes what settle waits for.
+func (p *Pool) inFlight() string {
+	held := 0
+	for _, h := range p.held.List() {
+		if h.Kind != poolkeeper.KindPubSub {
+			held++
+		}
+	}
+	commands := p.commands(held)
+	if held == 0 {
+		return fmt.Sprintf("%d commands in flight", commands)
+	}
+	return fmt.Sprintf("%d commands in flight, %s", commands, p.held.Describe(time.Now()))
+}
+
+// commands is how many commands of the client itself are under way, beside the sessions that hold a connection.
+func (p *Pool) commands(held int) int {
+	total := p.gate.InFlight()
+	for _, n := range p.allNodes() {
+		if !n.isDoor { // a Cluster's command is counted at the door; only its nodes' sessions are not
+			total = max(total, n.gate.InFlight())
+		}
+	}
+	return max(total-held, 0)
+}
+
+// shut ends the pool's own work, waits for callers, closes, and at the end of ctx cuts off who is left.
+func (p *Pool) shut(ctx context.Context, startDone <-chan struct{}) error {
+	var errs []error
+	if startDone != nil {
+		select {
+		case <-startDone:
+		case <-ctx.Done():
+			errs = append(errs, errors.New("a Start is still under way"))
+		}
+	}
+	if p.watch != nil {
+		p.watch.Stop()
+	}
+	for _, n := range p.allNodes() {
+		errs = append(errs, n.evictor.Stop(ctx))
+	}
+	settled := p.settle(ctx)
+	if settled == nil {
+		err := p.close(ctx)
+		if err == nil {
+			return p.stopFailed(errs...)
+		}
+		errs = append(errs, err)
+	}
+	return p.cutOff(ctx, settled, errs)
+}
+
+// close closes the client and waits until it has come to rest, or ctx ends.
+func (p *Pool) close(ctx context.Context) error {
+	p.closeGate(phaseStopping)
+	p.dialing.Close()
+	p.endLife()
+	select {
+	case <-p.closeClient(ctx):
+		if p.closeErr != nil {
+			return p.closeErr
+		}
+	case <-ctx.Done():
+		return fmt.Errorf("closing the client: %w", context.Cause(ctx))
+	}
+	if err := p.dialing.Wait(ctx); err != nil {
+		return fmt.Errorf("dials: %w", err)
+	}
+	return p.awaitSockets(ctx)
+}
+
+// closeClient begins to close the clients, once, and returns a channel that is closed when they are. closeErr is set
+// then.
+func (p *Pool) closeClient(ctx context.Context) <-chan struct{} {
+	p.closeOnce.Do(func() {
+		p.clientClosed = make(chan struct{})
+		// Owner: Stop. It ends when go-redis has closed its sockets, which a TLS farewell to a dead peer can delay;
+		// cutting the sockets ends that. Stop waits for it, within its context.
+		go func() {
+			p.closeErr = errors.Join(p.checker.close(context.WithoutCancel(ctx)), p.client.Close())
+			close(p.clientClosed)
+		}()
+	})
+	return p.clientClosed
+}
+
+// awaitSockets waits until all connections are closed: go-redis closes one that was in use when it comes back.
+func (p *Pool) awaitSockets(ctx context.Context) error {
+	t := time.NewTicker(glance)
+	defer t.Stop()
+	for {
+		left := 0
+		for _, n := range p.allNodes() {
+			left += n.connsOpen()
+		}
+		if left == 0 {
+			return nil
+		}
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return fmt.Errorf("%d connections open: %w", left, context.Cause(ctx))
+		}
+	}
+}
+
+// cutOff closes all sockets under whoever uses them.
+func (p *Pool) cutOff(ctx context.Context, settled error, errs []error) error {
+	e := &HeldError{Pool: p.poolName(), now: time.Now()}
+	for _, h := range p.held.List() {
+		if h.Kind != poolkeeper.KindPubSub {
+			e.Holders = append(e.Holders, h)
+		}
+	}
+	e.Commands = p.commands(len(e.Holders))
+	p.closeGate(phaseStopping)
+	p.dialing.Close()
+	p.endLife()
+	for _, n := range p.allNodes() {
+		e.Cut += n.cut()
+	}
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), cutGrace)
+	defer cancel()
+	err := p.close(grace)
+	if settled == nil && err == nil {
+		return nil // it took a cut to close, and nobody lost anything by it
+	}
+	if settled == nil {
+		return p.stopFailed(append(errs, err)...)
+	}
+	e.Err = errors.Join(append(errs, context.Cause(ctx))...)
+	return e
+}
+
+func (p *Pool) stopFailed(errs ...error) error {
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("redispool: stop %q: %w", p.poolName(), err)
+	}
+	return nil
+}

@@ -1,0 +1,137 @@
+package redispool
+
+import (
+	"context"
+	"errors"
+	"net"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// hook is the pool's place in the chain of one native client. It stays the innermost one, so that what the pool does
+// for itself does not run through hooks of the user's, tracing for example: Start adds a second one after those that
+// were added meanwhile, and the first then lets everything pass.
+type hook struct{ node *node }
+
+// addHook makes h the client's innermost hook.
+func (n *node) addHook() {
+	h := &hook{n}
+	n.active.Store(h)
+	n.client.AddHook(h)
+}
+
+func (h *hook) retired() bool { return h.node.active.Load() != h }
+
+// DialHook keeps the books of connections.
+func (h *hook) DialHook(next redis.DialHook) redis.DialHook {
+	if h.retired() {
+		return nil
+	}
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		return h.node.dial(ctx, dialPurpose(), func(ctx context.Context) (net.Conn, error) { return next(ctx, network, addr) })
+	}
+}
+
+// ProcessHook counts single commands.
+func (h *hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	if h.retired() {
+		return nil
+	}
+	n := h.node
+	if !perCommand() {
+		switch c := n.beginChain(next); c.kind {
+		case chainHandshake, chainOwn:
+			return nil
+		case chainConn, chainWatch:
+			return func(ctx context.Context, cmd redis.Cmder) error { return c.session.process(ctx, cmd, next) }
+		case chainRoot:
+		}
+	}
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if !n.enter() {
+			return n.pool.refusal()
+		}
+		defer n.gate.Leave()
+		n.evictor.Wake()
+		err := next(ctx, cmd)
+		if err == nil && !n.troubled.Load() {
+			return nil
+		}
+		return n.outcome(err)
+	}
+}
+
+// ProcessPipelineHook counts pipelines. go-redis calls it twice per chain: for pipelines, and for MULTI … EXEC.
+func (h *hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	if h.retired() {
+		return nil
+	}
+	n := h.node
+	if !perCommand() {
+		switch c, tx := n.pipelineChain(); c.kind {
+		case chainHandshake, chainOwn:
+			return nil
+		case chainConn, chainWatch:
+			return func(ctx context.Context, cmds []redis.Cmder) error { return c.session.pipeline(ctx, cmds, tx, next) }
+		case chainRoot:
+		}
+	}
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if !n.enter() {
+			return failAll(cmds, n.pool.refusal())
+		}
+		defer n.gate.Leave()
+		n.evictor.Wake()
+		err := next(ctx, cmds)
+		if err == nil && !n.troubled.Load() {
+			return nil
+		}
+		return n.pipelineOutcome(cmds, err)
+	}
+}
+
+// failAll gives err to every command of a pipeline that was never sent, and returns it.
+func failAll(cmds []redis.Cmder, err error) error {
+	for _, cmd := range cmds {
+		cmd.SetErr(err)
+	}
+	return err
+}
+
+// pipelineOutcome is outcome for a pipeline: commands that failed for the same reason get the same explanation.
+func (n *node) pipelineOutcome(cmds []redis.Cmder, err error) error {
+	out := n.outcome(err)
+	if _, explained := errors.AsType[*AcquireError](out); explained {
+		return failAll(cmds, out) // no connection: none of them was sent
+	}
+	return out
+}
+
+// door is the pool's place in the chain of a ClusterClient, whose commands each go through the chain of some node
+// after it. It refuses what begins after the pool has begun to drain, and leaves the rest to the nodes' hooks.
+type door struct{ pool *Pool }
+
+// DialHook does nothing: a ClusterClient dials through its nodes.
+func (door) DialHook(redis.DialHook) redis.DialHook { return nil }
+
+// ProcessHook lets a command in.
+func (d door) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if !d.pool.gate.Enter() {
+			return d.pool.refusal()
+		}
+		defer d.pool.gate.Leave()
+		return next(ctx, cmd)
+	}
+}
+
+// ProcessPipelineHook lets a pipeline in.
+func (d door) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if !d.pool.gate.Enter() {
+			return failAll(cmds, d.pool.refusal())
+		}
+		defer d.pool.gate.Leave()
+		return next(ctx, cmds)
+	}
+}

@@ -1,0 +1,69 @@
+package redispool
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/poolkeeper/poolkeeper"
+)
+
+// ObserveWith has live traffic tell o what it sees: failures of connections as they happen, and the first success
+// after one. It may be called again; nil turns it off. The Registry calls it.
+func (p *Pool) ObserveWith(o poolkeeper.Observer) {
+	if o == nil {
+		p.observer.Store(nil)
+		return
+	}
+	p.observer.Store(&o)
+}
+
+func (p *Pool) observe(err error) {
+	if o := p.observer.Load(); o != nil {
+		(*o).Observe(err)
+	}
+}
+
+// outcome takes note of how a command ended, and returns the error that its caller gets.
+func (n *node) outcome(err error) error {
+	if err == nil || isAnswer(err) {
+		if n.troubled.Load() && n.troubled.CompareAndSwap(true, false) {
+			n.pool.observe(nil)
+		}
+		return err
+	}
+	if isConnFailure(err) {
+		n.troubled.Store(true)
+		n.pool.observe(err)
+		return err
+	}
+	return n.explain(err)
+}
+
+// isAnswer reports whether the error is what the server said: there is one, and it can be reached.
+func isAnswer(err error) bool {
+	if err == redis.Nil { //nolint:errorlint // the frequent case, which go-redis returns bare
+		return true
+	}
+	_, ok := errors.AsType[redis.Error](err)
+	return ok
+}
+
+// isConnFailure reports whether err says something about the server or the way there, and not about the pool or the
+// caller: the caller's own context ending while he waits for a connection does not.
+func isConnFailure(err error) bool {
+	if errors.Is(err, redis.ErrPoolTimeout) || errors.Is(err, redis.ErrClosed) || errors.Is(err, context.Canceled) {
+		return false
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) {
+		return true
+	}
+	if err == context.DeadlineExceeded { //nolint:errorlint // bare: while waiting; on the wire it is a net.Error
+		return false
+	}
+	_, ok := errors.AsType[net.Error](err)
+	return ok
+}

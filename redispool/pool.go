@@ -1,0 +1,212 @@
+package redispool
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/holders"
+	"github.com/poolkeeper/poolkeeper/internal/inflight"
+)
+
+// Pool is a go-redis client whose connections are looked after. All methods are safe for concurrent use.
+type Pool struct {
+	cfg    Config // with defaults
+	target target
+	client redis.UniversalClient
+	log    *slog.Logger
+
+	gate    *inflight.Gate  // commands under way; refuses new ones while draining
+	dialing *inflight.Gate  // dials under way; refuses new ones while stopping
+	life    context.Context //nolint:containedctx // ends when the pool is closed, and dials with it
+	endLife context.CancelFunc
+	held    *holders.Table // who holds a connection
+	watch   *holders.Watch // reports leaks; nil: off
+	checker *checker
+	met     metrics
+
+	observer atomic.Pointer[poolkeeper.Observer]
+	refused  atomic.Pointer[error] // what new work is told while draining and after
+
+	closeOnce    sync.Once
+	clientClosed chan struct{} // made by closeOnce, closed when closeErr is set
+	closeErr     error
+
+	mu          sync.Mutex // guards the following
+	name        string
+	phase       phase
+	nodes       []*node                 // in order of appearance
+	cancelStart context.CancelCauseFunc // of the Start under way
+	startDone   chan struct{}           // closed when the Start under way has returned; nil: none has begun
+	cancelStop  context.CancelCauseFunc // of the Stop under way
+	stopDone    chan struct{}           // closed when stopErr is set; nil: no Stop has begun
+	stopErr     error
+}
+
+// phase is where a pool is in its life. It only grows, but for a Start that failed.
+//
+//	new ──Start──▶ starting ──▶ running ──Drain──▶ draining ──Stop──▶ stopping ──▶ stopped
+//	  └──────────────────────── Stop, Abort: from anywhere ──────────────▲
+type phase int
+
+const (
+	phaseNew phase = iota
+	phaseStarting
+	phaseRunning
+	phaseDraining
+	phaseStopping
+	phaseStopped
+)
+
+// New returns a pool that is not started. It reports every fault of cfg at once and dials nothing. The client may be
+// used before Start, and then dials as it is used. A pool that is given up without Start needs a Stop or Abort too:
+// go-redis starts goroutines of its own.
+func New(cfg Config) (*Pool, error) {
+	cfg, t, err := cfg.resolve()
+	if err != nil {
+		return nil, err
+	}
+	life, endLife := context.WithCancel(context.Background()) //nolint:forbidigo // the pool's life is nobody's call
+	p := &Pool{
+		cfg: cfg, target: t, log: cfg.Logger, name: cfg.Name,
+		gate: inflight.New(), dialing: inflight.New(), life: life, endLife: endLife,
+		held: holders.NewTable(cfg.LeakStacks == StacksOn),
+	}
+	p.checker = newChecker(p)
+	if cfg.LeakThreshold > 0 {
+		p.watch = holders.NewWatch(p.held, cfg.LeakThreshold, p.reportLeaks)
+	}
+	p.setRefusal()
+	opts := t.universal(cfg)
+	switch t.kind {
+	case kindCluster:
+		p.client = p.newCluster(opts.Cluster())
+	case kindSentinel:
+		p.client = p.adoptClient(redis.NewFailoverClient(opts.Failover()))
+	case kindNode:
+		p.client = p.adoptClient(redis.NewClient(opts.Simple()))
+	}
+	return p, nil
+}
+
+func (p *Pool) adoptClient(c *redis.Client) *redis.Client {
+	p.nodes = append(p.nodes, newNode(p, c, p.gate))
+	return c
+}
+
+func (p *Pool) newCluster(o *redis.ClusterOptions) *redis.ClusterClient {
+	c := redis.NewClusterClient(o)
+	c.AddHook(door{p})
+	c.OnNewNode(func(client *redis.Client) { p.nodeCame(newNode(p, client, inflight.New())) })
+	return c
+}
+
+// nodeCame is called by go-redis, under its own lock, when a Cluster's node is first used.
+func (p *Pool) nodeCame(n *node) {
+	p.mu.Lock()
+	p.nodes = append(p.nodes, n)
+	running := p.phase == phaseRunning
+	p.mu.Unlock()
+	if running {
+		p.startNode(p.life, n)
+	}
+}
+
+// liveNodes returns the nodes, without those of a Cluster whose clients go-redis has closed because the Cluster does
+// without them; these it drops.
+func (p *Pool) liveNodes(ctx context.Context) []*node {
+	all := p.allNodes()
+	if p.target.kind != kindCluster {
+		return all
+	}
+	var live, gone []*node
+	for _, n := range all {
+		if n.clientClosed(ctx) {
+			gone = append(gone, n)
+		} else {
+			live = append(live, n)
+		}
+	}
+	if len(gone) == 0 {
+		return all
+	}
+	p.mu.Lock()
+	p.nodes = slices.DeleteFunc(p.nodes, func(n *node) bool { return slices.Contains(gone, n) })
+	p.mu.Unlock()
+	for _, n := range gone {
+		if err := n.evictor.Stop(ctx); err != nil {
+			p.log.LogAttrs(ctx, slog.LevelWarn, "redispool: a node is gone, but its sweep still runs",
+				slog.String("pool", p.poolName()), slog.String("node", n.addr()), slog.Any("error", err))
+		}
+	}
+	return live
+}
+
+func (p *Pool) allNodes() []*node {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return append([]*node(nil), p.nodes...)
+}
+
+// Client returns the native client: a *redis.Client for one node or Sentinel, a *redis.ClusterClient for a Cluster.
+// It is the same one for the life of the pool, and closed by Stop; do not close it. Hooks may be added to it; those
+// added before Start do not see what the pool does for itself.
+func (p *Pool) Client() redis.UniversalClient { return p.client }
+
+// SetName gives the pool its name in errors, logs and metrics. An empty name is ignored. Registry.Add calls it.
+func (p *Pool) SetName(name string) {
+	if name == "" {
+		return
+	}
+	p.mu.Lock()
+	p.name = name
+	p.mu.Unlock()
+	p.setRefusal()
+}
+
+func (p *Pool) poolName() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.name
+}
+
+// refusal is the error for work that begins after the pool has begun to drain. It is made beforehand: whoever is
+// refused may ask again at once and often.
+func (p *Pool) refusal() error { return *p.refused.Load() }
+
+// setRefusal makes the refusal fit name and phase.
+func (p *Pool) setRefusal() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	err := fmt.Errorf("redispool: %q: %w", p.name, poolkeeper.ErrDraining)
+	if p.phase >= phaseStopping {
+		err = fmt.Errorf("redispool: %q: %w: %w", p.name, poolkeeper.ErrClosed, redis.ErrClosed)
+	}
+	p.refused.Store(&err)
+}
+
+// whileAlive returns a context that ends with ctx and with the pool's life.
+func (p *Pool) whileAlive(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(p.life, cancel)
+	return ctx, func() {
+		stop()
+		cancel()
+	}
+}
+
+// patience bounds one exchange of the pool's own with the server, dial included (INV-10).
+func (p *Pool) patience() time.Duration {
+	d := p.cfg.DialTimeout + DefaultReadTimeout
+	if p.cfg.ReadTimeout > 0 {
+		d = p.cfg.DialTimeout + p.cfg.ReadTimeout
+	}
+	return d
+}

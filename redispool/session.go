@@ -1,0 +1,196 @@
+package redispool
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/holders"
+)
+
+// session is a connection lent to one caller: a Conn, or the Tx of a Watch. It holds a connection from its first
+// command on. go-redis says nothing when a session ends, so:
+//
+//   - a Watch holds from WATCH until EXEC or UNWATCH, one of which go-redis always sends; commands outside of that
+//     count one by one, as the client's own do;
+//   - a Conn holds from its first command until, asked by probe, it turns out to be closed.
+type session struct {
+	node    *node
+	kind    chainKind
+	refused bool // it was begun after the pool had begun to drain
+	base    redis.ProcessHook
+
+	mu    sync.Mutex // guards the following; held over a probe, which does no I/O
+	busy  int        // commands under way
+	holds bool       // counted by node.gate, listed in entry
+	entry holders.Entry
+}
+
+func newSession(n *node, kind chainKind, base redis.ProcessHook) *session {
+	return &session{node: n, kind: kind, refused: n.pool.gate.Closed(), base: base}
+}
+
+// enter begins a command. Work that is part of a session is never refused, unless the whole session is.
+func (s *session) enter(ctx context.Context) error {
+	if s.refused {
+		return s.node.pool.refusal()
+	}
+	if s.begin() {
+		s.node.remember(ctx, s)
+	}
+	s.node.evictor.Wake()
+	return nil
+}
+
+// begin counts a command. It reports true for the first one of a Conn.
+func (s *session) begin() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.busy++
+	switch {
+	case s.holds:
+	case s.kind == chainConn:
+		s.holdLocked(poolkeeper.KindConn)
+		return true
+	default:
+		s.node.gate.Join()
+	}
+	return false
+}
+
+// leave ends a command that enter began. armed says that a watch is in force now; disarmed that it is not.
+func (s *session) leave(armed, disarmed bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.busy--
+	switch {
+	case s.kind == chainConn:
+	case s.holds && disarmed:
+		s.releaseLocked()
+	case s.holds:
+	case armed:
+		s.holdLocked(poolkeeper.KindWatch)
+		s.node.gate.Leave() // what enter has joined; holdLocked has joined for the whole watch
+	default:
+		s.node.gate.Leave()
+	}
+}
+
+func (s *session) holdLocked(kind string) {
+	s.holds = true
+	s.node.gate.Join()
+	s.node.pool.held.Hold(&s.entry, kind, 3) // past holdLocked, enter or leave, and the hook
+}
+
+func (s *session) releaseLocked() {
+	s.holds = false
+	s.node.pool.held.Release(&s.entry)
+	s.node.gate.Leave()
+}
+
+// process is the session's part in a command.
+func (s *session) process(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
+	if err := s.enter(ctx); err != nil {
+		return err
+	}
+	armed, disarmed := false, false
+	defer func() { s.leave(armed, disarmed) }()
+	err := next(ctx, cmd)
+	if s.kind == chainWatch {
+		switch cmd.Name() {
+		case "watch":
+			armed = err == nil
+		case "unwatch":
+			disarmed = true
+		}
+	}
+	return s.node.outcome(err)
+}
+
+// pipeline is the session's part in a pipeline; tx says that it is a MULTI … EXEC.
+func (s *session) pipeline(ctx context.Context, cmds []redis.Cmder, tx bool, next redis.ProcessPipelineHook) error {
+	if err := s.enter(ctx); err != nil {
+		return failAll(cmds, err)
+	}
+	disarmed := false
+	defer func() { s.leave(false, disarmed) }()
+	err := next(ctx, cmds)
+	// The server forgets what was watched at EXEC, whether it commits or aborts. After any other error go-redis sends
+	// UNWATCH.
+	disarmed = tx && (err == nil || errors.Is(err, redis.TxFailedErr) || redis.IsExecAbortError(err))
+	return s.node.pipelineOutcome(cmds, err)
+}
+
+// ended asks a Conn whether it has been closed, and if so takes it off the books. It costs about a microsecond and
+// sends nothing.
+func (s *session) ended(ctx context.Context) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.busy > 0 {
+		return false
+	}
+	if !s.holds {
+		return true
+	}
+	if grip(ctx, s.base) {
+		return false
+	}
+	s.releaseLocked()
+	return true
+}
+
+// probe is an argument that cannot be sent. go-redis takes a connection for the command, fails to write it, and puts
+// the connection back untouched: an answer of the server to a command is no reason to drop a connection, and probe's
+// error looks like one. So a command with probe in it takes a connection out of the pool, or finds out whether a
+// session has one, without a byte on the wire.
+type probe struct{}
+
+// errProbe is the error of a probe that has got a connection.
+type errProbe struct{} //nolint:errname // it never reaches a caller
+
+func (errProbe) Error() string { return "redispool: probe" }
+
+// RedisError makes go-redis take it for an answer of the server.
+func (errProbe) RedisError() {}
+
+// MarshalBinary implements encoding.BinaryMarshaler.
+func (probe) MarshalBinary() ([]byte, error) { return nil, errProbe{} }
+
+// seize takes a connection for the chain that ends in base, or makes sure that it has one, without sending anything.
+func seize(ctx context.Context, base redis.ProcessHook) error {
+	err := base(ctx, redis.NewCmd(ctx, "ping", probe{}))
+	if _, ok := errors.AsType[errProbe](err); ok {
+		return nil
+	}
+	if err == nil {
+		return errors.New("redispool: a command that cannot be sent was answered")
+	}
+	return err
+}
+
+// grip reports whether the session that ends in base has a connection. It asks under a context that has ended, so that
+// a session that has none does not take one. Of ctx it uses only the values.
+func grip(ctx context.Context, base redis.ProcessHook) bool {
+	// Not errors.Is: a session whose connection has broken says why, and keeps it until it is closed.
+	err := seize(withEnd(ctx), base)
+	return err != redis.ErrClosed && err != context.Canceled //nolint:errorlint // see above
+}
+
+// ended is a context that has ended, with the values of another.
+type ended struct{ context.Context } //nolint:containedctx // a context is what it makes
+
+var endedDone = func() <-chan struct{} { //nolint:gochecknoglobals // a constant
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
+
+func withEnd(ctx context.Context) context.Context { return ended{ctx} }
+
+func (ended) Deadline() (time.Time, bool) { return time.Time{}, false }
+func (ended) Done() <-chan struct{}       { return endedDone }
+func (ended) Err() error                  { return context.Canceled }

@@ -1,0 +1,42 @@
+package redispool
+
+import (
+	"log/slog"
+	"strings"
+	"time"
+)
+
+// Settings returns what is in effect, defaults filled in: addresses and limits, but no user and no password (INV-12).
+func (p *Pool) Settings() []slog.Attr {
+	c, o := p.cfg, p.target.opts
+	return []slog.Attr{
+		slog.String("kind", p.target.kind.String()),
+		slog.String("addresses", strings.Join(o.Addrs, ",")),
+		slog.String("master", o.MasterName),
+		slog.Int("database", o.DB),
+		slog.Int("max_open", c.MaxOpen),
+		slog.Int("min_idle", c.MinIdle),
+		durationAttr("max_idle_time", c.MaxIdleTime),
+		durationAttr("max_lifetime", c.MaxLifetime),
+		slog.Float64("lifetime_jitter", c.LifetimeJitter),
+		durationAttr("keep_alive", c.KeepAlive),
+		durationAttr("acquire_timeout", c.AcquireTimeout),
+		durationAttr("dial_timeout", c.DialTimeout),
+		durationAttr("read_timeout", c.ReadTimeout),
+		durationAttr("write_timeout", c.WriteTimeout),
+		slog.Int("max_attempts", p.target.attempts()),
+		durationAttr("leak_threshold", c.LeakThreshold),
+		slog.Bool("leak_stacks", c.LeakStacks == StacksOn),
+		slog.String("start", c.Start.String()),
+		slog.Bool("tls", c.TLS != nil || o.TLSConfig != nil),
+		slog.Bool("credentials_given", c.Credentials != nil),
+		slog.Int("replicas", c.Replicas),
+	}
+}
+
+func durationAttr(key string, d time.Duration) slog.Attr {
+	if d == 0 {
+		return slog.String(key, "off")
+	}
+	return slog.Duration(key, d)
+}

@@ -1,0 +1,44 @@
+package redispool
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/histogram"
+)
+
+// metrics are what the pool counts itself; go-redis counts the rest.
+type metrics struct {
+	dials, dialErrors, leaks atomic.Uint64
+
+	evicted [reasons]atomic.Uint64
+	dial    histogram.Recorder
+}
+
+// Stats returns the pool's numbers, on a Cluster those of all nodes together (Max is their sum too). Subscriptions and
+// the health check's connection are not among Open and InUse, which MaxOpen bounds; they are in Dials. Wait and Use
+// are not measured: a clock for each command would cost more than it tells. It takes go-redis' short locks and does
+// no I/O.
+func (p *Pool) Stats() poolkeeper.Stats {
+	s := poolkeeper.Stats{
+		Dials: p.met.dials.Load(), DialErrors: p.met.dialErrors.Load(), Leaks: p.met.leaks.Load(),
+		Dial:    p.met.dial.Snapshot(),
+		Evicted: make(map[string]uint64, int(reasons)-1),
+	}
+	for r := stays + 1; r < reasons; r++ {
+		s.Evicted[r.String()] = p.met.evicted[r].Load()
+	}
+	for _, n := range p.allNodes() {
+		native := n.client.PoolStats()
+		s.Max += p.cfg.MaxOpen
+		s.Open += int(native.TotalConns)
+		s.Idle += int(native.IdleConns)
+		s.Waiting += int(native.PendingRequests)
+		s.WaitCount += uint64(native.WaitCount)
+		s.WaitDuration += time.Duration(native.WaitDurationNs)
+		s.AcquireTimeouts += uint64(native.Timeouts)
+	}
+	s.InUse = s.Open - s.Idle
+	return s
+}

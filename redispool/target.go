@@ -1,0 +1,198 @@
+package redispool
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// clientKind is which of go-redis' clients a pool stands on.
+type clientKind int
+
+const (
+	kindNode clientKind = iota
+	kindSentinel
+	kindCluster
+)
+
+// String returns "node", "sentinel" or "cluster".
+func (k clientKind) String() string {
+	switch k {
+	case kindSentinel:
+		return "sentinel"
+	case kindCluster:
+		return "cluster"
+	case kindNode:
+	}
+	return "node"
+}
+
+// noWaitLimit is PoolTimeout where AcquireTimeout is off: go-redis knows no "for ever" there.
+const noWaitLimit = 100 * 365 * 24 * time.Hour
+
+// target is where and how to connect, in go-redis' words, whichever way the user has said it.
+type target struct {
+	kind clientKind
+	opts redis.UniversalOptions
+}
+
+// targetOf chooses the kind of client as redis.NewUniversalClient does.
+func targetOf(o redis.UniversalOptions) target {
+	o.Addrs = append([]string(nil), o.Addrs...)
+	t := target{opts: o}
+	switch {
+	case o.MasterName != "":
+		t.kind = kindSentinel
+	case len(o.Addrs) > 1 || o.IsClusterMode:
+		t.kind = kindCluster
+	}
+	return t
+}
+
+// fill lets what the URL or Options say stand in for fields of c that are zero.
+func (t target) fill(c Config) Config {
+	o := t.opts
+	count := func(field *int, theirs int) {
+		if *field == 0 {
+			*field = theirs
+		}
+	}
+	duration := func(field *time.Duration, theirs time.Duration) {
+		switch {
+		case *field != 0:
+		case theirs < 0:
+			*field = Off // go-redis' -1
+		default:
+			*field = theirs
+		}
+	}
+	count(&c.MaxOpen, o.PoolSize)
+	count(&c.MinIdle, o.MinIdleConns)
+	duration(&c.MaxIdleTime, o.ConnMaxIdleTime)
+	duration(&c.MaxLifetime, o.ConnMaxLifetime)
+	duration(&c.AcquireTimeout, o.PoolTimeout)
+	duration(&c.DialTimeout, o.DialTimeout)
+	duration(&c.ReadTimeout, o.ReadTimeout)
+	duration(&c.WriteTimeout, o.WriteTimeout)
+	if c.LifetimeJitter == 0 && o.ConnMaxLifetimeJitter > 0 && o.ConnMaxLifetime > 0 {
+		c.LifetimeJitter = min(float64(o.ConnMaxLifetimeJitter)/float64(o.ConnMaxLifetime), 1)
+	}
+	return c
+}
+
+// faults are what the pool cannot honour, and what go-redis would ignore without a word.
+func (t target) faults() error {
+	o := t.opts
+	var errs []error
+	fault := func(is bool, text string) {
+		if is {
+			errs = append(errs, errors.New("redispool: "+text))
+		}
+	}
+	fault(o.MaxIdleConns != 0, "MaxIdleConns (max_idle_conns) is set; idle connections are bounded by demand, see MaxIdleTime")
+	fault(o.MaxActiveConns != 0, "MaxActiveConns (max_active_conns) is set; MaxOpen is the limit")
+	fault(o.PipelinePoolSize > 0 || o.PipelineReadBufferSize > 0 || o.PipelineWriteBufferSize > 0,
+		"go-redis' pool for pipelines is configured (PipelinePoolSize, Pipeline…BufferSize); it has no eviction, so pipelines run on the one pool")
+	fault(o.ClientSideCache != nil || o.ClientSideCacheConfig != nil, "client-side caching is configured; it is not supported on a managed pool")
+	fault(o.ReadTimeout < -1 || o.WriteTimeout < -1, "ReadTimeout or WriteTimeout is below -1; a connection without deadlines cannot be bounded")
+	fault(o.MinRetryBackoff < -1 || o.MaxRetryBackoff < -1, "a retry backoff is below -1")
+	fault(o.MaxRetries < -1, "MaxRetries is below -1")
+	fault(o.DB < 0, "the number of the database is negative")
+	fault(t.kind == kindCluster && o.DB != 0, "a database is chosen, but a Cluster has only database 0")
+	fault(t.kind == kindSentinel && (o.RouteByLatency || o.RouteRandomly || o.IsClusterMode),
+		"Sentinel with RouteByLatency, RouteRandomly or IsClusterMode: go-redis does not close that client's connections to the sentinels")
+	fault(t.kind != kindNode && len(o.Addrs) == 0, fmt.Sprintf("no address of a %s is given", t.kind))
+	return errors.Join(errs...)
+}
+
+// conflicts are contradictions between c and what URL or Options say.
+func (t target) conflicts(c Config) error {
+	o := t.opts
+	var errs []error
+	if c.TLS != nil && o.Dialer != nil {
+		errs = append(errs, errors.New("redispool: TLS is set, but Options.Dialer makes the connections; let it speak TLS"))
+	}
+	if c.TLS != nil && t.kind == kindNode && len(o.Addrs) > 0 && len(o.Addrs[0]) > 0 && o.Addrs[0][0] == '/' {
+		errs = append(errs, errors.New("redispool: TLS is set, but the server is a local socket"))
+	}
+	if c.Credentials != nil && o.StreamingCredentialsProvider != nil {
+		errs = append(errs, errors.New("redispool: Credentials and Options.StreamingCredentialsProvider are both set"))
+	}
+	return errors.Join(errs...)
+}
+
+// attempts is how often go-redis asks its pool for a connection for one command before it gives up.
+func (t target) attempts() int {
+	retries := func(n, otherwise int) int {
+		switch n {
+		case 0:
+			return otherwise
+		case -1:
+			return 0
+		default:
+			return n
+		}
+	}
+	if t.kind == kindCluster {
+		return (retries(t.opts.MaxRedirects, 3) + 1) * (retries(t.opts.MaxRetries, 0) + 1)
+	}
+	return retries(t.opts.MaxRetries, 3) + 1
+}
+
+// universal returns go-redis' options for the pool that c (with its defaults) describes. What go-redis would do by
+// itself about idle and old connections is off: it closes a stale connection only when a caller has already asked for
+// one, and replaces it by a dial. The pool hands out the connection that was idle for longest (FIFO), so that all of
+// them stay in use and a sweep gets at the coldest.
+func (t target) universal(c Config) redis.UniversalOptions {
+	o := t.opts
+	o.PoolFIFO = true
+	o.PoolSize = c.MaxOpen
+	o.MinIdleConns, o.MaxIdleConns, o.MaxActiveConns = 0, 0, 0
+	o.ConnMaxIdleTime, o.ConnMaxLifetime, o.ConnMaxLifetimeJitter = -1, 0, 0
+	o.PipelinePoolSize, o.PipelineReadBufferSize, o.PipelineWriteBufferSize = -1, 0, 0
+	o.ContextTimeoutEnabled = true
+	o.PoolTimeout = noWaitLimit
+	if c.AcquireTimeout > 0 {
+		o.PoolTimeout = max(c.AcquireTimeout/time.Duration(t.attempts()), time.Nanosecond)
+	}
+	o.DialTimeout = c.DialTimeout
+	o.DialerRetries = 1 // the command is tried again as a whole; a retry here could not be ended by Stop
+	o.ReadTimeout, o.WriteTimeout = orUnlimited(c.ReadTimeout), orUnlimited(c.WriteTimeout)
+	if c.TLS != nil {
+		o.TLSConfig = c.TLS
+	}
+	if c.Credentials != nil {
+		o.CredentialsProviderContext, o.CredentialsProvider = c.Credentials, nil
+		o.Username, o.Password = "", ""
+	}
+	if o.Dialer == nil {
+		o.Dialer = dialer(o.DialTimeout, o.TLSConfig)
+	}
+	return o
+}
+
+func orUnlimited(d time.Duration) time.Duration {
+	if d == 0 {
+		return -1
+	}
+	return d
+}
+
+// dialer is go-redis' default one, except that it obeys its context during a TLS handshake too.
+func dialer(timeout time.Duration, config *tls.Config) func(context.Context, string, string) (net.Conn, error) {
+	plain := &net.Dialer{
+		Timeout: timeout,
+		KeepAliveConfig: net.KeepAliveConfig{
+			Enable: true, Idle: 30 * time.Second, Interval: 5 * time.Second, Count: 3,
+		},
+	}
+	if config == nil {
+		return plain.DialContext
+	}
+	return (&tls.Dialer{NetDialer: plain, Config: config}).DialContext
+}
