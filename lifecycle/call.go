@@ -67,10 +67,21 @@ const (
 	LabelRegistry  = "poolkeeper.registry" // a different value for each registry of the process
 )
 
-// labeled makes the labels of the component's goroutines.
+// labelsOf returns the pprof labels of ctx as arguments of pprof.Labels.
+func labelsOf(ctx context.Context) []string {
+	var labels []string
+	pprof.ForLabels(ctx, func(key, value string) bool {
+		labels = append(labels, key, value)
+		return true
+	})
+	return labels
+}
+
+// labeled makes the labels of the component's goroutines: ours, and those of the context of Start.
 func (r *Registry) labeled(n *node) context.Context {
+	labels := append(r.labels[:len(r.labels):len(r.labels)], LabelComponent, n.name, LabelRegistry, r.id)
 	//nolint:forbidigo // not a root of anything: it only carries labels
-	return pprof.WithLabels(context.Background(), pprof.Labels(LabelComponent, n.name, LabelRegistry, r.id))
+	return pprof.WithLabels(context.Background(), pprof.Labels(labels...))
 }
 
 // callPhase runs the phase of *at and records how it ended, whichever way it ends. Then *at is what to go on with on

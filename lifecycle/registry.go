@@ -46,6 +46,7 @@ type Registry struct {
 	started *Report         // how Start went; nil before its end
 	ended   *Report         // how the shutdown went; nil before its end
 	base    context.Context //nolint:containedctx // the values of Start's context, for what nobody asked for: restarts
+	labels  []string        // pprof labels of Start's context
 	hurry   error           // why the shutdown is to be cut short; nil if it is not
 	graves  *deathWatch
 	mender  *mender

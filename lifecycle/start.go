@@ -65,7 +65,7 @@ func (r *Registry) enterStart(ctx context.Context) error {
 	switch r.phase {
 	case phaseNew:
 		r.phase, r.since = phaseStarting, time.Now()
-		r.base = context.WithoutCancel(ctx)
+		r.base, r.labels = context.WithoutCancel(ctx), labelsOf(ctx)
 		return nil
 	case phaseStarting, phaseUp:
 		return ErrStarted
