@@ -2,6 +2,43 @@ package health
 
 import "time"
 
+// The pure functions, for tests that compare them with naive twins.
+var (
+	ParseQuery = parseQuery
+	Redact     = redact
+	Backoff    = backoff
+	Shorten    = shorten
+	Spread     = spread
+	SlotAfter  = slotAfter
+	SlotStart  = slotStart
+)
+
+// MaxCauses is maxCauses.
+const MaxCauses = maxCauses
+
+// Outcome is what one run said.
+type Outcome = outcome
+
+// Outcomes.
+const (
+	Passed   = passed
+	Warned   = degraded
+	Failed   = failed
+	MaxQuery = maxQuery
+)
+
+// After runs the state machine over results.
+func After(results []Outcome, failureThreshold, successThreshold int) (status Status, undecided bool) {
+	var s streak
+	for _, o := range results {
+		s = s.next(o, failureThreshold, successThreshold)
+	}
+	return s.status, s.undecided()
+}
+
+// Negotiate returns the content type chosen for an Accept header.
+func Negotiate(accept ...string) string { return negotiate(accept).contentType() }
+
 // KillScheduler makes the scheduler die: nothing is run any more, and it does not beat. What else the monitor does goes
 // on.
 func KillScheduler(m *Monitor) {
@@ -13,4 +50,17 @@ func KillScheduler(m *Monitor) {
 		r.index = -1
 	}
 	m.sched.due = nil
+}
+
+// Seize takes the lock of the monitor, as a scheduler that is stuck would.
+func Seize(m *Monitor) (release func()) {
+	m.mu.Lock()
+	return m.mu.Unlock
+}
+
+// TrafficStandIns is how many runs in a row traffic stood in for.
+func (r *Registration) TrafficStandIns() int {
+	r.m.mu.Lock()
+	defer r.m.mu.Unlock()
+	return r.standIns
 }

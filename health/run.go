@@ -18,10 +18,13 @@ type run struct {
 // probe runs r's probe once and hands in what came of it, however it ends.
 func (m *Monitor) probe(ctx context.Context, r *Registration, rn *run) {
 	defer rn.cancel()
-	res := resultOf(errGoexit) // unless the probe returns
-	defer func() {             //nolint:contextcheck // the runs that finish starts are not part of this one
+	var res result
+	returned := false
+	defer func() { //nolint:contextcheck // the runs that finish starts are not part of this one
 		if v := recover(); v != nil {
 			res = resultOf(newPanicError(v, debug.Stack()))
+		} else if !returned {
+			res = resultOf(errGoexit)
 		}
 		m.finish(r, rn, res)
 	}()
@@ -31,6 +34,7 @@ func (m *Monitor) probe(ctx context.Context, r *Registration, rn *run) {
 	}
 	// Error texts are made here, not under the monitor's lock: an Error method is somebody's code and may hang or panic.
 	res = resultOf(err)
+	returned = true
 }
 
 // finish takes the result of a run, unless it comes too late to count.
@@ -76,8 +80,9 @@ func (m *Monitor) unhangLocked(r *Registration, now int64) (changed bool) {
 
 // recordLocked takes one result that was true at clock at, and reports whether the verdict changed.
 func (m *Monitor) recordLocked(r *Registration, res result, at, now int64) (changed bool) {
+	wasStale := r.verdict.status.OK() && now > r.lastResult.Load()+int64(r.check.MaxAge)
 	r.state = r.state.next(res.outcome, r.check.FailureThreshold, r.check.SuccessThreshold)
-	r.lastResult.Store(at)
+	r.lastResult.Store(max(at, r.lastResult.Load()))
 	r.failing.Store(r.state.status == StatusFail)
 	if res.outcome == failed && r.state.status == StatusFail {
 		r.backoff++
@@ -93,7 +98,7 @@ func (m *Monitor) recordLocked(r *Registration, res result, at, now int64) (chan
 	}
 	v.hungSince = res.hungSince
 	if v.same(r.verdict) {
-		return false
+		return wasStale // the page shows another verdict
 	}
 	r.verdict = &v
 	return true

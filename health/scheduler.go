@@ -15,7 +15,7 @@ const (
 	// schedulerHeart is the name of its heartbeat.
 	schedulerHeart = "health scheduler"
 	// firstPace is the time between two first runs, so that a thousand checks do not all begin in one instant.
-	firstPace = int64(100 * time.Microsecond)
+	firstPace = int64(200 * time.Microsecond)
 	// maxStandIns is how many runs in a row live traffic may stand in for.
 	maxStandIns = 4
 )
@@ -246,6 +246,9 @@ func (m *Monitor) planFirstLocked(r *Registration, now int64) {
 func (m *Monitor) planLocked(r *Registration, now int64) {
 	c := &r.check
 	soonest := max(now, r.started+int64(c.RetryInterval))
+	if r.run != nil { // it has not come back: time to see whether it does; unhangLocked brings the next run forward
+		soonest = now + int64(c.RetryInterval)
+	}
 	var at int64
 	switch {
 	case r.state.undecided():
