@@ -1,0 +1,66 @@
+// Command quickstart is a URL shortener on Redis and SQL whose pools are kept by poolkeeper.
+//
+// Without any setting it brings its own servers: miniredis over TCP and an SQLite file, behind the same code paths that
+// real servers use. REDIS_URL, DATABASE_URL (PostgreSQL) and MYSQL_URL put real ones in their place; with both SQL
+// servers set, links are kept in PostgreSQL and visits in MySQL.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/lifecycle"
+)
+
+func main() {
+	err := run(context.Background(), os.Args[1:], os.Stdout) //nolint:forbidigo // nobody calls main with a context
+	if errors.Is(err, flag.ErrHelp) {
+		return
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "quickstart:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string, out io.Writer) error {
+	flags := flag.NewFlagSet("quickstart", flag.ContinueOnError)
+	addr := flags.String("addr", "127.0.0.1:8080", "`address` of the service")
+	probeAddr := flags.String("probe-addr", "127.0.0.1:8081", "`address` of the probes")
+	drainDelay := flags.Duration("drain-delay", time.Second, "how long to go on serving after readiness is withdrawn")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	reg := lifecycle.New(lifecycle.Config{ShutdownTimeout: 25 * time.Second, DrainDelay: *drainDelay, Logger: log})
+	b, err := open(reg, serversFromEnv(), log)
+	if err != nil {
+		// What was opened until then is closed again.
+		return errors.Join(err, reg.Shutdown(ctx))
+	}
+
+	service := newShortener(b.cache.Client(), linkStore{b.links}, visitStore{b.visits}, log)
+	api := lifecycle.HTTPServer(&http.Server{Addr: *addr, Handler: service.routes(), ReadHeaderTimeout: 5 * time.Second})
+	probes := lifecycle.HTTPServer(&http.Server{
+		Addr: *probeAddr, ReadHeaderTimeout: 5 * time.Second,
+		// Everybody may read the details here; a real service would look at the request.
+		Handler: health.Handler(reg.Health(), health.WithDetails(func(*http.Request) bool { return true })),
+	})
+	reg.Add("schema", lifecycle.Hooks{OnStart: service.migrate}, lifecycle.DependsOn(b.sqlNames...))
+	reg.Add("recorder", lifecycle.Worker(service.record), lifecycle.DependsOn("schema"))
+	reg.Add("api", api, lifecycle.DependsOn("cache", "recorder"))
+	reg.Add("probes", probes, lifecycle.Ops())
+
+	n := narrator{out: out, opened: b.opened, api: api.Addr, probes: probes.Addr}
+	defer reg.Subscribe(n.tell)()
+	return reg.Run(ctx)
+}
