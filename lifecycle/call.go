@@ -229,21 +229,25 @@ func (c *call) outcomeLocked(now instant) (Outcome, error) {
 	}
 	switch {
 	case c.givenUp:
-		return OutcomeAbandoned, join(append(c.errs, failure(timeoutError{sentinel})))
+		return OutcomeAbandoned, failure(c.withErrs(timeoutError{sentinel}))
 	case c.runsOn:
 		return OutcomeAbandoned, failure(join(unwrapAll(c.errs)))
 	case c.aborting:
-		err := fmt.Errorf("%w and was aborted", timeoutError{sentinel})
-		if len(c.errs) > 0 {
-			err = fmt.Errorf("%w: %w", err, join(unwrapAll(c.errs)))
-		}
-		return OutcomeAborted, failure(err)
+		return OutcomeAborted, failure(c.withErrs(fmt.Errorf("%w and was aborted", timeoutError{sentinel})))
 	case len(c.errs) > 0:
 		return OutcomeFailed, join(c.errs)
 	case c.forced:
 		return OutcomeAborted, nil
 	}
 	return OutcomeOK, nil
+}
+
+// withErrs adds to err what the phases returned.
+func (c *call) withErrs(err error) error {
+	if len(c.errs) == 0 {
+		return err
+	}
+	return fmt.Errorf("%w: %w", err, join(unwrapAll(c.errs)))
 }
 
 // panicStack is the stack of a panic, from the frame that panicked outwards to where we called the component.

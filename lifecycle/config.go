@@ -47,12 +47,13 @@ type Config struct {
 	// Health sets up the registry's monitor, the defaults of its checks among it.
 	Health health.Config
 
-	// StartTimeout bounds Start in all; the context given to Start can shorten it. Zero: 1 min. Rolling back after a
-	// failure has ShutdownTimeout on top.
+	// StartTimeout bounds Start in all, together with the deadline of the context given to Start: the earlier counts.
+	// Zero: that deadline alone; 1 min if there is none. Rolling back after a failure has ShutdownTimeout on top.
 	StartTimeout time.Duration
 
-	// ShutdownTimeout bounds a shutdown in all, DrainDelay included; the context given to Shutdown can shorten it.
-	// Zero: 25 s, which fits into Kubernetes' default grace period of 30 s.
+	// ShutdownTimeout bounds a shutdown in all, DrainDelay included, together with the deadline of the context given to
+	// Shutdown: the earlier counts. Zero: that deadline alone; if there is none, as in Run, 25 s, which fits into
+	// Kubernetes' default grace period of 30 s.
 	ShutdownTimeout time.Duration
 
 	// DrainDelay is for how long a shutdown goes on serving after readiness has become false, so that load balancers
@@ -101,12 +102,7 @@ func (c Config) withDefaults() Config {
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
-	if c.StartTimeout <= 0 {
-		c.StartTimeout = DefaultStartTimeout
-	}
-	if c.ShutdownTimeout <= 0 {
-		c.ShutdownTimeout = DefaultShutdownTimeout
-	}
+	c.StartTimeout, c.ShutdownTimeout = max(c.StartTimeout, 0), max(c.ShutdownTimeout, 0)
 	if c.Signals == nil {
 		c.Signals = []os.Signal{os.Interrupt, syscall.SIGTERM}
 	}

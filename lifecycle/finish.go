@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"cmp"
 	"context"
 	"errors"
 )
@@ -44,7 +45,7 @@ func (r *Registry) startedLocked(c *call, p *pass, now instant) {
 	} else {
 		r.becomeLocked(n, StateFailed, now)
 	}
-	if err != nil && (!p.over || !errors.Is(err, context.Canceled)) {
+	if err != nil && (p.up && !p.over || !isCancellation(err)) {
 		p.errs = append(p.errs, err)
 	}
 	switch {
@@ -55,6 +56,14 @@ func (r *Registry) startedLocked(c *call, p *pass, now instant) {
 	default:
 		p.settleLocked(n, now)
 	}
+}
+
+// errRolledBack is the cause with which the contexts of what is starting end when something else has failed to.
+var errRolledBack = errors.New("lifecycle: start is being rolled back")
+
+// isCancellation reports whether a start failed only because it was told to.
+func isCancellation(err error) bool {
+	return errors.Is(err, context.Canceled) || errors.Is(err, errRolledBack) || errors.Is(err, ErrShutdown)
 }
 
 // stoppedLocked takes the result of a Stop or Abort.
@@ -97,7 +106,7 @@ func (r *Registry) lateLocked(c *call, now instant) {
 	}
 	limit := n.stopTimeout
 	if limit <= 0 {
-		limit = r.cfg.ShutdownTimeout
+		limit = cmp.Or(r.cfg.ShutdownTimeout, DefaultShutdownTimeout)
 	}
 	stop := &call{n: n, todo: doStop, parts: 1, began: now, givenUp: true}
 	if len(c.errs) > 0 {

@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -162,7 +163,7 @@ func (m *mender) takeDown(ctx context.Context) {
 		r.mu.Unlock()
 		return
 	}
-	m.passLocked(ctx, false, r.cfg.ShutdownTimeout, members)
+	m.passLocked(ctx, false, cmp.Or(r.cfg.ShutdownTimeout, DefaultShutdownTimeout), members)
 	var after func()
 	for _, n := range members {
 		if n.state == StateAbandoned && !m.halted {
@@ -200,8 +201,8 @@ func (m *mender) bringUp(ctx context.Context) {
 		delete(m.down, n)
 		n.restarts++
 	}
-	p := m.passLocked(ctx, true, r.cfg.StartTimeout, members)
-	p.cancel(context.Canceled)
+	p := m.passLocked(ctx, true, cmp.Or(r.cfg.StartTimeout, DefaultStartTimeout), members)
+	p.cancel(errRolledBack) // or of no account
 	m.retryLocked(members)
 	r.mu.Unlock()
 }

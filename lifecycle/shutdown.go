@@ -27,7 +27,7 @@ type closing struct {
 }
 
 // Shutdown takes everything down and returns when all of it is down or given up, by the deadline of ctx or after
-// Config.ShutdownTimeout, whichever comes first (INV-2):
+// Config.ShutdownTimeout, whichever comes first, or after 25 s if there is neither (INV-2):
 //
 //  1. Readiness becomes false, for good (INV-3).
 //  2. For DrainDelay, at most half the time, everything goes on serving, so that load balancers can take notice. It is
@@ -101,7 +101,7 @@ func (r *Registry) enterClosingLocked(cause error, fatal bool) (c *closing, firs
 // close does the shutdown.
 func (r *Registry) close(ctx context.Context, c *closing) {
 	began := time.Now()
-	end := earliest(ctx, r.cfg.ShutdownTimeout)
+	end := deadline(ctx, r.cfg.ShutdownTimeout, DefaultShutdownTimeout)
 	r.monitor.SetDraining()
 	delay := r.drainDelay(c, end.Sub(began))
 	r.emit(&ShuttingDown{Info: Info{Time: began, Err: c.cause}, Budget: end.Sub(began), Delay: delay})

@@ -20,7 +20,7 @@ func (r *Registry) Start(ctx context.Context) error {
 	if err := r.enterStart(ctx); err != nil {
 		return err
 	}
-	end := earliest(ctx, r.cfg.StartTimeout)
+	end := deadline(ctx, r.cfg.StartTimeout, DefaultStartTimeout)
 	if err := r.prepare(ctx); err != nil {
 		return r.rollBack(ctx, err)
 	}
@@ -34,6 +34,7 @@ func (r *Registry) Start(ctx context.Context) error {
 	r.boot = p
 	r.unlock()
 	p.drive()
+	p.cancel(errRolledBack) // or of no account
 
 	r.mu.Lock()
 	took := r.now().since(p.began)
@@ -46,7 +47,6 @@ func (r *Registry) Start(ctx context.Context) error {
 	r.mu.Unlock()
 	switch {
 	case phase == phaseUp:
-		p.cancel(nil)
 		r.unhold()
 		r.emit(&AllUp{Info: Info{Time: time.Now(), Elapsed: took}, Critical: r.started.Critical})
 		r.mender.wake()
@@ -129,13 +129,19 @@ func leaves(err error) map[error]bool {
 	return out
 }
 
-// earliest is the deadline of ctx, or limit from now if that is earlier.
-func earliest(ctx context.Context, limit time.Duration) time.Time {
-	end := time.Now().Add(limit)
-	if d, ok := ctx.Deadline(); ok && d.Before(end) {
+// deadline is that of ctx, or limit from now if that is earlier. Without either it is otherwise from now.
+func deadline(ctx context.Context, limit, otherwise time.Duration) time.Time {
+	d, ok := ctx.Deadline()
+	if ok && limit <= 0 {
 		return d
 	}
-	return end
+	if limit <= 0 {
+		limit = otherwise
+	}
+	if end := time.Now().Add(limit); !ok || end.Before(d) {
+		return end
+	}
+	return d
 }
 
 // interruptedError says that Start ended because its context did: somebody changed their mind.
