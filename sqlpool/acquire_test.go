@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -147,13 +148,13 @@ func TestBurstOpensNoMoreConnectionsThanItNeeds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
 		var dialing, most atomic.Int64
-		s.dial = func(ctx context.Context) error {
+		s.dial.set(func(ctx context.Context) error {
 			n := dialing.Add(1)
 			for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
 			}
 			defer dialing.Add(-1)
 			return sleepFor(ctx, "50ms")
-		}
+		})
 		p := fakePool(t, s, sqlpool.Config{MaxOpen: 50, MaxDials: 4})
 		defer stop(t, p)
 		most.Store(0)
@@ -180,7 +181,7 @@ func TestDialGoesOnWhenItsCallerGivesUp(t *testing.T) {
 		s := newFakeServer()
 		p := fakePool(t, s, sqlpool.Config{})
 		defer stop(t, p)
-		s.dial = func(ctx context.Context) error { return sleepFor(ctx, "100ms") }
+		s.dial.set(func(ctx context.Context) error { return sleepFor(ctx, "100ms") })
 		for range 3 { // none of them waits long enough for a dial
 			ctx, cancel := context.WithTimeout(t.Context(), 40*time.Millisecond)
 			_, _ = p.DB().ExecContext(ctx, "x")
@@ -200,12 +201,12 @@ func TestHungDialWedgesNobody(t *testing.T) {
 		p := fakePool(t, s, sqlpool.Config{MaxOpen: 2, MaxDials: 1, DialTimeout: 2 * time.Second, AcquireTimeout: 10 * time.Second})
 		var first atomic.Bool
 		release := make(chan struct{})
-		s.dial = func(context.Context) error { // a driver that ignores its context
+		s.dial.set(func(context.Context) error { // a driver that ignores its context
 			if first.CompareAndSwap(false, true) {
 				<-release
 			}
 			return nil
-		}
+		})
 		start := time.Now()
 		_, err := p.DB().ExecContext(t.Context(), "x")
 		if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > 3*time.Second {
@@ -232,10 +233,10 @@ func TestDialErrorReachesTheCallerWhoHasWaitedLongest(t *testing.T) {
 		p := fakePool(t, s, sqlpool.Config{Name: "orders", MaxDials: 1})
 		defer stop(t, p)
 		refused := errors.New("connection refused")
-		s.dial = func(ctx context.Context) error {
+		s.dial.set(func(ctx context.Context) error {
 			_ = sleepFor(ctx, "10ms")
 			return refused
-		}
+		})
 		var wg sync.WaitGroup
 		start := time.Now()
 		for range 5 {
@@ -261,7 +262,7 @@ func TestPanicOfDriverWhileDialingIsTheCallersError(t *testing.T) {
 		s := newFakeServer()
 		p := fakePool(t, s, sqlpool.Config{})
 		defer stop(t, p)
-		s.dial = func(context.Context) error { panic("no route to host") }
+		s.dial.set(func(context.Context) error { panic("no route to host") })
 		if _, err := p.DB().ExecContext(t.Context(), "x"); err == nil || !strings.Contains(err.Error(), "no route to host") {
 			t.Errorf("error is %v", err)
 		}
@@ -315,6 +316,62 @@ func TestNobodyWaitsBesideAnIdleConnection(t *testing.T) {
 		t.Errorf("%d dials, want 2 and the check's", got)
 	}
 	stop(t, p)
+}
+
+// The same, step by step: a caller finds database/sql's free list empty and queues while another one's connection has
+// been checked in but has not reached the list. database/sql's own mutex is held still meanwhile by closing a statement.
+func TestConnectionOnItsWayToTheFreeListIsFetched(t *testing.T) {
+	s := newFakeServer()
+	p := fakePool(t, s, sqlpool.Config{MaxOpen: 2, AcquireTimeout: 30 * time.Second})
+	st, err := p.DB().PrepareContext(t.Context(), "stmt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lost := hold(t, p) // the only connection: the statement is on it
+	if err := st.Close(); err != nil {
+		t.Fatal(err)
+	}
+	returned := hold(t, p)
+	dialled := s.Dialed()
+
+	inStmtClose, leaveStmtClose, leaveClose := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	s.during.set(func(method string) {
+		if method == "Stmt.Close" {
+			close(inStmtClose)
+			<-leaveStmtClose
+		}
+	})
+	s.closing.set(func() { <-leaveClose }) // the lost connection keeps its place
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = lost.Raw(func(any) error { return driver.ErrBadConn }) })
+	<-inStmtClose
+	wg.Go(func() {
+		var id int
+		if err := p.DB().QueryRowContext(t.Context(), "select").Scan(&id); err != nil {
+			t.Error(err)
+		}
+	})
+	awaitMutexes(1)
+	wg.Go(func() { _ = returned.Close() })
+	awaitMutexes(2)
+	close(leaveStmtClose)
+	for p.Stats().Use.Count < 4 { // statement, two holds and the query: the query has got the returned connection
+		runtime.Gosched()
+	}
+	if got := s.Dialed(); got != dialled {
+		t.Errorf("%d connections were dialled beside an idle one", got-dialled)
+	}
+	close(leaveClose)
+	wg.Wait()
+	stop(t, p)
+}
+
+// awaitMutexes waits until n goroutines wait for a mutex.
+func awaitMutexes(n int) {
+	buf := make([]byte, 1<<20)
+	for strings.Count(string(buf[:runtime.Stack(buf, true)]), "[sync.Mutex.Lock") < n {
+		runtime.Gosched()
+	}
 }
 
 // A connection that is granted at the moment its caller gives up belongs to the next in line.

@@ -28,7 +28,9 @@ func (b *driverBackend) dialing() int {
 func (b *driverBackend) settle(ctx context.Context) error { return b.store.core.gate.Wait(ctx) }
 
 func (b *driverBackend) dialCheck(ctx context.Context) (*native, error) {
-	return b.store.connectWithin(ctx)
+	ctx, cancel := context.WithTimeout(ctx, b.store.core.cfg.DialTimeout)
+	defer cancel()
+	return b.store.reach(ctx)
 }
 
 // ask is one check of a connection that is the check's own.
@@ -42,7 +44,9 @@ func (b *driverBackend) ask(ctx context.Context, n *native) error {
 	return nil
 }
 
-func (b *driverBackend) hangUpCheck(_ context.Context, n *native) { _ = b.store.hangUp(n) }
+func (b *driverBackend) hangUpCheck(ctx context.Context, n *native) {
+	_ = b.store.hangUp(n, ctx.Done()) // how it went is of no use
+}
 
 // run executes a query of the pool's own, for its success alone.
 func (n *native) run(ctx context.Context, query string) error {
@@ -66,11 +70,8 @@ func (n *native) run(ctx context.Context, query string) error {
 
 // close closes the *sql.DB, which closes the idle connections and shuts the store, and waits for what that set off.
 func (b *driverBackend) close(ctx context.Context) error {
-	return errors.Join(b.closing.do(ctx, func() error {
-		err := b.store.db.Close()
-		b.store.dials.Wait()
-		return err
-	}), b.probe.close(ctx))
+	err := b.closing.do(ctx, b.store.db.Close)
+	return errors.Join(err, b.store.left.wait(ctx), b.probe.close(ctx))
 }
 
 // reach says whether sockets can be cut, for Settings.

@@ -75,10 +75,10 @@ func script(t *testing.T, s *fakeServer, db *sql.DB) []string {
 	ctx := context.WithValue(t.Context(), ctxKey{}, "the caller's")
 	var out []string
 	note := func(what string, args ...any) { out = append(out, what+": "+fmt.Sprint(args...)) }
-	s.dial = func(ctx context.Context) error {
+	s.dial.set(func(ctx context.Context) error {
 		note("dial", ctx.Value(ctxKey{}))
 		return nil
-	}
+	})
 
 	note("ping", db.PingContext(ctx))
 	exec := func(query string, args ...any) {
@@ -168,11 +168,11 @@ func transactions(ctx context.Context, t *testing.T, s *fakeServer, db *sql.DB, 
 func cancelled(ctx context.Context, s *fakeServer, db *sql.DB, note func(string, ...any)) {
 	for _, what := range []string{"prepare", "begin"} {
 		ending, cancel := context.WithCancel(ctx)
-		s.during = func(method string) {
+		s.during.set(func(method string) {
 			if strings.EqualFold(method, what) || strings.EqualFold(method, what+"Context") || strings.EqualFold(method, what+"Tx") {
 				cancel()
 			}
-		}
+		})
 		var err error
 		if what == "prepare" {
 			_, err = db.ExecContext(ending, "skip while ending")
@@ -182,7 +182,7 @@ func cancelled(ctx context.Context, s *fakeServer, db *sql.DB, note func(string,
 				time.Sleep(100 * time.Microsecond) //nolint:forbidigo // database/sql rolls back in a goroutine of its own
 			}
 		}
-		s.during = nil
+		s.during.set(nil)
 		cancel()
 		note("cancelled in "+what, err)
 	}

@@ -37,7 +37,7 @@ func (s *store) dialLocked() {
 	for s.dialing < s.waiting.n-s.coming && s.dialing < s.core.cfg.MaxDials && s.open+s.dialing < s.max {
 		s.dialing++
 		// Owner: the store. It ends with DialTimeout at the latest, and when the store closes; close waits for it.
-		s.dials.Go(s.waiting.first.dial)
+		s.left.run(s.waiting.first.dial)
 	}
 }
 
@@ -53,6 +53,9 @@ func (s *store) dial(ctx context.Context) {
 
 // dialled books the outcome of a dial.
 func (s *store) dialled(n *native, err error) {
+	if err == nil {
+		s.left.begin() // discard ends it
+	}
 	s.mu.Lock()
 	s.dialing--
 	switch {
@@ -75,10 +78,23 @@ func (s *store) dialled(n *native, err error) {
 	s.core.evictor.Wake()
 }
 
-// connect opens a connection, counts it and times it. A driver that ignores its context is left behind when it ends;
-// a connection it may come up with later is closed.
+// connect opens a connection for the pool, counts it and times it.
 func (s *store) connect(ctx context.Context) (*native, error) {
 	start := time.Now()
+	n, err := s.reach(ctx)
+	s.core.met.dial.Record(time.Since(start))
+	if err != nil {
+		s.core.met.dialErrors.Add(1)
+		s.core.observe(err)
+		return nil, err
+	}
+	s.core.met.dials.Add(1)
+	return n, nil
+}
+
+// reach opens a connection. A driver that ignores its context is left behind when it ends;
+// a connection it may come up with later is closed.
+func (s *store) reach(ctx context.Context) (*native, error) {
 	d := new(dialing)
 	type result struct {
 		conn driver.Conn
@@ -87,7 +103,7 @@ func (s *store) connect(ctx context.Context) (*native, error) {
 	ready, left := make(chan result), make(chan struct{})
 	// Owner: the store. It ends when the driver returns, which is not in our hands; close waits for it up to its
 	// own deadline.
-	s.dials.Go(func() {
+	s.left.run(func() {
 		conn, err := connectRecovered(context.WithValue(ctx, dialKey{}, d), s.connector)
 		select {
 		case ready <- result{conn, err}:
@@ -111,15 +127,9 @@ func (s *store) connect(ctx context.Context) (*native, error) {
 			r.err = context.Cause(ctx)
 		}
 	}
-	took := time.Since(start)
-	s.core.met.dial.Record(took)
 	if r.err != nil {
-		s.core.met.dialErrors.Add(1)
-		err := fmt.Errorf("sqlpool: open a connection of %q: %w", s.core.poolName(), asFault(r.err))
-		s.core.observe(err)
-		return nil, err
+		return nil, fmt.Errorf("sqlpool: open a connection of %q: %w", s.core.poolName(), asFault(r.err))
 	}
-	s.core.met.dials.Add(1)
 	now := time.Now()
 	n := &native{
 		capabilities: capabilitiesOf(r.conn), conn: r.conn, sock: d.sock,
@@ -146,23 +156,24 @@ func connectRecovered(ctx context.Context, connector driver.Connector) (c driver
 	return c, err
 }
 
-// hangUp closes n, waiting for the driver no longer than hangUpLimit.
-func (s *store) hangUp(n *native) error {
+// hangUp closes n, waiting for the driver no longer than hangUpLimit, nor than giveUp, which may be nil.
+func (s *store) hangUp(n *native, giveUp <-chan struct{}) error {
 	done := make(chan error, 1)
 	// Owner: the store. It ends when the driver's Close returns, at the latest when its socket is closed where that
 	// can be reached; close waits for it up to its own deadline.
-	s.dials.Go(func() { done <- n.conn.Close() })
+	s.left.run(func() { done <- n.conn.Close() })
 	t := time.NewTimer(hangUpLimit)
 	defer t.Stop()
 	select {
 	case err := <-done:
 		return err
 	case <-t.C:
-		if n.sock != nil {
-			_ = n.sock.Close()
-		}
-		return fmt.Errorf("sqlpool: the driver takes more than %s to close a connection of %q", hangUpLimit, s.core.poolName())
+	case <-giveUp:
 	}
+	if n.sock != nil {
+		_ = n.sock.Close()
+	}
+	return fmt.Errorf("sqlpool: the driver takes too long to close a connection of %q", s.core.poolName())
 }
 
 // socketOf finds the socket of a connection that was not dialled through the pool's own dial function.

@@ -223,7 +223,7 @@ func (k *closer) do(ctx context.Context, f func() error) error {
 	case <-k.done:
 		return k.err
 	case <-ctx.Done():
-		return fmt.Errorf("connections are still being closed: %w", context.Cause(ctx))
+		return fmt.Errorf("idle connections are still being closed: %w", context.Cause(ctx))
 	}
 }
 

@@ -23,11 +23,11 @@ import (
 //	"fail …"     an error
 //	anything     works; a query returns one row, the connection's number
 type fakeServer struct {
-	features feature                     // optional interfaces of its connections
-	dial     func(context.Context) error // runs in Connect; nil: works at once
-	ping     func(context.Context) error // runs in Ping; nil: works at once
-	closing  func()                      // runs in Close of a connection
-	during   func(method string)         // runs in Prepare and Begin of a connection, of whatever kind
+	features feature                           // optional interfaces of its connections
+	dial     hook[func(context.Context) error] // runs in Connect; none: works at once
+	ping     hook[func(context.Context) error] // runs in Ping; none: works at once
+	closing  hook[func()]                      // runs in Close of a connection
+	during   hook[func(method string)]         // runs in Prepare, Begin and Stmt.Close, of whatever kind
 
 	mu     sync.Mutex // guards the following
 	trace  []string
@@ -35,6 +35,24 @@ type fakeServer struct {
 	dialed int
 	bad    int // how many "bad" queries still break
 	badGot int
+}
+
+// hook is a function that a test can change while the pool works.
+type hook[F any] struct {
+	mu sync.Mutex
+	f  F
+}
+
+func (h *hook[F]) set(f F) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.f = f
+}
+
+func (h *hook[F]) get() F {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.f
 }
 
 func newFakeServer() *fakeServer {
@@ -48,8 +66,8 @@ func (s *fakeServer) note(format string, args ...any) {
 }
 
 func (s *fakeServer) runDuring(method string) {
-	if s.during != nil {
-		s.during(method)
+	if f := s.during.get(); f != nil {
+		f(method)
 	}
 }
 
@@ -85,8 +103,8 @@ func (s *fakeServer) breakAll() {
 
 // Connect and Driver make it a driver.Connector.
 func (s *fakeServer) Connect(ctx context.Context) (driver.Conn, error) {
-	if s.dial != nil {
-		if err := s.dial(ctx); err != nil {
+	if f := s.dial.get(); f != nil {
+		if err := f(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -191,8 +209,8 @@ func (c *fakeConn) prepared(query string) driver.Stmt {
 
 func (c *fakeConn) Close() error {
 	c.s.note("Close")
-	if c.s.closing != nil {
-		c.s.closing()
+	if f := c.s.closing.get(); f != nil {
+		f()
 	}
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
@@ -217,8 +235,8 @@ func (c *fakeConn) BeginTx(_ context.Context, o driver.TxOptions) (driver.Tx, er
 
 func (c *fakeConn) Ping(ctx context.Context) error {
 	c.s.note("Ping")
-	if c.s.ping != nil {
-		if err := c.s.ping(ctx); err != nil {
+	if f := c.s.ping.get(); f != nil {
+		if err := f(ctx); err != nil {
 			return err
 		}
 	}
@@ -310,7 +328,12 @@ type fakeStmt struct {
 	query string
 }
 
-func (s *fakeStmt) Close() error  { s.c.s.note("Stmt.Close %s", s.query); return nil }
+func (s *fakeStmt) Close() error {
+	s.c.s.note("Stmt.Close %s", s.query)
+	s.c.s.runDuring("Stmt.Close")
+	return nil
+}
+
 func (s *fakeStmt) NumInput() int { return -1 }
 
 func (s *fakeStmt) Exec(args []driver.Value) (driver.Result, error) {

@@ -127,7 +127,7 @@ func parseMySQL(text string) (*mysql.Config, error) {
 		return nil, errors.New("sqlpool: URL is empty; it must be a mysql:// URL or a DSN of go-sql-driver/mysql")
 	}
 	scheme, _, isURL := strings.Cut(text, "://")
-	if !isURL || strings.ContainsAny(scheme, "@/(") {
+	if !isURL || strings.ContainsAny(scheme, ":@/(") {
 		c, err := mysql.ParseDSN(text)
 		if err != nil {
 			return nil, fmt.Errorf("sqlpool: URL is not a DSN of go-sql-driver/mysql: %w", err)

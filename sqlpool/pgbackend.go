@@ -50,7 +50,7 @@ type pgBackend struct {
 	probe       *checkConn[*pgx.Conn]
 	life        context.Context //nolint:containedctx // ends at close; bounds cancel requests
 	end         context.CancelFunc
-	closes      sync.WaitGroup // goroutines of permitAfterClose and noticeClosed
+	closes      tasks // goroutines that wait for a connection to be closed, or end the pool's own work
 	closing     closer
 
 	userPrepare      func(context.Context, *pgx.Conn) (bool, error)
@@ -92,7 +92,11 @@ func (b *pgBackend) configureDial(native *pgxpool.Config) {
 			ctx, cancel = context.WithTimeout(ctx, cancelLimit)
 			defer cancel()
 			defer context.AfterFunc(b.life, cancel)() //nolint:contextcheck // two lives bound it
-			return dial(ctx, network, addr)
+			sock, err := dial(ctx, network, addr)
+			if err == nil {
+				err = sock.SetDeadline(time.Now().Add(cancelLimit))
+			}
+			return sock, err
 		}
 		sock, err := dial(ctx, network, addr)
 		if err == nil {
@@ -167,10 +171,10 @@ func (b *pgBackend) ask(ctx context.Context, c *pgx.Conn) error {
 
 // hangUpPG closes a connection and waits, for hangUpLimit, until nothing of it is left.
 func hangUpPG(ctx context.Context, c *pgx.Conn) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), hangUpLimit)
+	ctx, cancel := context.WithTimeout(ctx, hangUpLimit)
 	defer cancel()
-	_ = c.Close(ctx)
-	select { // pgconn cleans up in the background after a query that its caller has given up
+	_ = c.Close(ctx) // closes the socket even if ctx has ended
+	select {         // pgconn cleans up in the background after a query that its caller has given up
 	case <-c.PgConn().CleanupDone():
 	case <-ctx.Done():
 	}
@@ -215,11 +219,8 @@ func (b *pgBackend) settle(ctx context.Context) error {
 func (b *pgBackend) close(ctx context.Context) error {
 	b.end()
 	b.refuseWaiting()
-	return errors.Join(b.closing.do(ctx, func() error {
-		b.pool.Close()
-		b.closes.Wait()
-		return nil
-	}), b.probe.close(ctx))
+	err := b.closing.do(ctx, func() error { b.pool.Close(); return nil })
+	return errors.Join(err, b.closes.wait(ctx), b.probe.close(ctx))
 }
 
 // noticeClosed ends the pool's own work after somebody else has closed the *pgxpool.Pool. pgxpool does not tell; it
@@ -229,7 +230,7 @@ func (b *pgBackend) noticeClosed(ctx context.Context) {
 		return
 	}
 	// Owner: the backend. It is bounded by hangUpLimit; close waits for it.
-	b.closes.Go(func() {
+	b.closes.run(func() {
 		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), hangUpLimit)
 		defer cancel()
 		_ = b.core.handleClosed(bounded) // Stop reports what is left

@@ -250,7 +250,7 @@ func (b *pgBackend) beforeClose(c *pgx.Conn) {
 	if owes {
 		done := c.PgConn().CleanupDone()
 		// Owner: the backend. pgxpool closes the connection within 15 s whatever the server does; close waits for it.
-		b.closes.Go(func() {
+		b.closes.run(func() {
 			<-done
 			b.givePermit()
 		})

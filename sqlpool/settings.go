@@ -19,6 +19,7 @@ func (c *core) effective(cuts bool) []slog.Attr {
 		durationAttr("max_lifetime", cfg.MaxLifetime),
 		slog.Float64("lifetime_jitter", cfg.LifetimeJitter),
 		durationAttr("keep_alive", cfg.KeepAlive),
+		durationAttr("eviction_interval", cfg.EvictionInterval),
 		durationAttr("acquire_timeout", cfg.AcquireTimeout),
 		durationAttr("dial_timeout", cfg.DialTimeout),
 		slog.Int("max_dials", cfg.MaxDials),

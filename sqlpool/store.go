@@ -25,7 +25,7 @@ type store struct {
 	db        *sql.DB          // set before the store is used
 	life      context.Context  //nolint:containedctx // ends when the store closes; bounds dials
 	end       context.CancelFunc
-	dials     sync.WaitGroup // goroutines of dial and hangUp
+	left      tasks // connections, and goroutines that open or close one
 
 	// mu guards the following, the state of every conn and the times of every native. No I/O, no callback and no
 	// call of database/sql under it. open = in use + idle + swept + stashed + being handed over.
@@ -175,12 +175,13 @@ func (s *store) deliverLocked(n *native) {
 
 // discard closes n and frees its place.
 func (s *store) discard(n *native, reason string) error {
-	err := s.hangUp(n)
+	err := s.hangUp(n, nil)
 	s.mu.Lock()
 	delete(s.all, n)
 	s.open--
 	s.dialLocked()
 	s.mu.Unlock()
+	s.left.end()
 	s.core.met.evicted(reason)
 	s.core.evictor.Wake()
 	return err

@@ -1,0 +1,292 @@
+package sqlpool_test
+
+import (
+	"context"
+	"math"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/poolkeeper/poolkeeper/sqlpool"
+)
+
+// burst makes n callers use a connection at once.
+func burst(t *testing.T, p *sqlpool.Pool, n int) {
+	t.Helper()
+	var wg sync.WaitGroup
+	for range n {
+		wg.Go(func() {
+			if _, err := p.DB().ExecContext(t.Context(), "sleep 1s"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// INV-7, and the scenario of a burst: the surplus goes within MaxIdleTime and one interval, down to what light traffic needs and
+// MinIdle, without a failed query and without a dial.
+func TestSurplusIsClosedAndNothingElse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeServer()
+		p := fakePool(t, s, sqlpool.Config{
+			MaxOpen: 50, MinIdle: 3, MaxDials: 50, MaxIdleTime: time.Minute, EvictionInterval: time.Second,
+			MaxLifetime: sqlpool.Off, KeepAlive: sqlpool.Off, AcquireTimeout: sqlpool.Off,
+		})
+		defer stop(t, p)
+		burst(t, p, 40)
+		dials := p.Stats().Dials
+		for range 70 { // light traffic: two at a time
+			var wg sync.WaitGroup
+			for range 2 {
+				wg.Go(func() {
+					if _, err := p.DB().ExecContext(t.Context(), "sleep 500ms"); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			wg.Wait()
+			time.Sleep(500 * time.Millisecond)
+		}
+		st := p.Stats()
+		if st.Open != 5 {
+			t.Errorf("open %d, want 2 that the traffic needs and MinIdle, 5", st.Open)
+		}
+		if st.Dials != dials {
+			t.Errorf("%d dials while the surplus was closed", st.Dials-dials)
+		}
+		if st.Evicted["idle"] != dials-5 {
+			t.Errorf("evicted %v of %d", st.Evicted, dials)
+		}
+		time.Sleep(2 * time.Minute)
+		if got := p.Stats().Open; got != 3 {
+			t.Errorf("in silence %d are open, want MinIdle, 3", got)
+		}
+	})
+}
+
+func TestColdestConnectionsGoFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeServer()
+		p := fakePool(t, s, sqlpool.Config{MaxOpen: 10, MinIdle: 1, MaxDials: 10, MaxIdleTime: 20 * time.Second, KeepAlive: sqlpool.Off})
+		defer stop(t, p)
+		burst(t, p, 5)
+		var hot int
+		for range 60 { // database/sql gives out the one used last
+			if err := p.DB().QueryRowContext(t.Context(), "select").Scan(&hot); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+		}
+		if got := p.Stats().Open; got != 2 {
+			t.Fatalf("open %d, want 2", got)
+		}
+		var still int
+		if err := p.DB().QueryRowContext(t.Context(), "select").Scan(&still); err != nil {
+			t.Fatal(err)
+		}
+		if still != hot {
+			t.Errorf("the hottest connection, %d, is gone; %d answers", hot, still)
+		}
+	})
+}
+
+func TestMinIdleIsFilledOneByOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeServer()
+		var dialing, most atomic.Int64
+		s.dial.set(func(ctx context.Context) error {
+			most.Store(max(most.Load(), dialing.Add(1)))
+			defer dialing.Add(-1)
+			return sleepFor(ctx, "100ms")
+		})
+		p := fakePool(t, s, sqlpool.Config{MaxOpen: 10, MinIdle: 5})
+		defer stop(t, p)
+		time.Sleep(time.Second)
+		if st := p.Stats(); st.Idle != 5 || most.Load() != 1 {
+			t.Errorf("idle %d with %d dials at once; want MinIdle, 5, one by one", st.Idle, most.Load())
+		}
+		a, b := hold(t, p), hold(t, p)
+		time.Sleep(time.Minute)
+		if st := p.Stats(); st.Idle != 5 || st.InUse != 2 {
+			t.Errorf("with 2 in use: idle %d, in use %d; want 5 idle beside them", st.Idle, st.InUse)
+		}
+		_, _ = a.Close(), b.Close()
+	})
+}
+
+func TestIdleConnectionIsReadyWithoutADial(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeServer()
+		p := fakePool(t, s, sqlpool.Config{MinIdle: 1})
+		defer stop(t, p)
+		synctest.Wait()
+		s.dial.set(func(ctx context.Context) error { return sleepFor(ctx, "1s") })
+		start := time.Now()
+		if _, err := p.DB().ExecContext(t.Context(), "x"); err != nil || time.Since(start) != 0 {
+			t.Errorf("took %v (%v), although a connection was kept ready", time.Since(start), err)
+		}
+		if got := p.Stats().WaitCount; got != 0 {
+			t.Errorf("WaitCount = %d for a caller who did not wait", got)
+		}
+	})
+}
+
+func TestLifetimesEndSpreadOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n = 200
+		s := newFakeServer()
+		p := fakePool(t, s, sqlpool.Config{
+			MaxOpen: n, MaxDials: n, MaxIdleTime: sqlpool.Off, KeepAlive: sqlpool.Off, EvictionInterval: 100 * time.Millisecond,
+			MaxLifetime: 10 * time.Minute, LifetimeJitter: 0.1, AcquireTimeout: sqlpool.Off,
+		})
+		defer stop(t, p)
+		burst(t, p, n)
+		born, before := time.Now(), uint64(0)
+		var first, last, most time.Duration
+		for time.Since(born) < 11*time.Minute {
+			time.Sleep(time.Second)
+			ended := p.Stats().Evicted["lifetime"]
+			if ended > before {
+				if first == 0 {
+					first = time.Since(born)
+				}
+				last = time.Since(born)
+				most = max(most, time.Duration(ended-before))
+			}
+			before = ended
+		}
+		if before != n || first < 9*time.Minute || last > 10*time.Minute+2*time.Second {
+			t.Errorf("%d ended, from %v to %v; want all %d between 9 and 10 minutes", before, first, last, n)
+		}
+		if most > n/10 {
+			t.Errorf("%d connections ended within one second, want at most a tenth of %d", most, n)
+		}
+	})
+}
+
+func TestLifetimeShorterThanASecondIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeServer()
+		p := fakePool(t, s, sqlpool.Config{MaxLifetime: 300 * time.Millisecond, LifetimeJitter: sqlpool.NoJitter, EvictionInterval: time.Hour})
+		defer stop(t, p)
+		var a, b, c int
+		scan := func(into *int) {
+			if err := p.DB().QueryRowContext(t.Context(), "select").Scan(into); err != nil {
+				t.Fatal(err)
+			}
+		}
+		scan(&a)
+		time.Sleep(299 * time.Millisecond)
+		scan(&b)
+		time.Sleep(time.Millisecond)
+		scan(&c) // no sweep has passed: the checkout sees it
+		if a != b || b == c {
+			t.Errorf("connections %d, %d, %d; want a new one after 300 ms", a, b, c)
+		}
+	})
+}
+
+func TestConnectionPastItsLifetimeIsClosedWhenReturned(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeServer()
+		p := fakePool(t, s, sqlpool.Config{MaxLifetime: time.Minute, LifetimeJitter: sqlpool.NoJitter})
+		defer stop(t, p)
+		c := hold(t, p)
+		time.Sleep(2 * time.Minute)
+		if _, err := c.ExecContext(t.Context(), "x"); err != nil {
+			t.Errorf("a connection in use must not be touched: %v", err)
+		}
+		_ = c.Close()
+		if st := p.Stats(); st.Open != 0 || st.Evicted["lifetime"] != 1 {
+			t.Errorf("open %d, evicted %v", st.Open, st.Evicted)
+		}
+	})
+}
+
+func TestSilentConnectionsArePingedAndDeadOnesReplaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeServer()
+		var pings atomic.Int64
+		p := fakePool(t, s, sqlpool.Config{
+			MaxOpen: 10, MinIdle: 6, KeepAlive: 10 * time.Second, MaxLifetime: sqlpool.Off, EvictionInterval: time.Second,
+		})
+		defer stop(t, p)
+		s.ping.set(func(context.Context) error { pings.Add(1); return nil })
+		synctest.Wait()
+		time.Sleep(35 * time.Second)
+		if got := pings.Load(); got < 3*6 || got > 4*6 {
+			t.Errorf("%d pings of 6 connections in 35 s, want each every 10 s", got)
+		}
+		s.breakAll()
+		time.Sleep(15 * time.Second)
+		if st := p.Stats(); st.Evicted["dead"] != 6 || st.Idle != 6 {
+			t.Errorf("evicted %v, idle %d; want 6 dead and 6 new", st.Evicted, st.Idle)
+		}
+	})
+}
+
+// A ping that hangs neither holds up a caller nor stays for ever.
+func TestHungPingStarvesNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeServer()
+		p := fakePool(t, s, sqlpool.Config{MaxOpen: 6, MinIdle: 6, KeepAlive: 10 * time.Second, EvictionInterval: time.Second})
+		defer stop(t, p)
+		synctest.Wait()
+		s.ping.set(func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })
+		time.Sleep(11 * time.Second) // the sweep hangs in its pings now
+		start := time.Now()
+		if _, err := p.DB().ExecContext(t.Context(), "x"); err != nil || time.Since(start) != 0 {
+			t.Errorf("a caller beside hung pings took %v: %v", time.Since(start), err)
+		}
+		s.ping.set(nil)
+		time.Sleep(30 * time.Second)
+		if st := p.Stats(); st.Evicted["dead"] == 0 || st.Idle != 6 {
+			t.Errorf("evicted %v, idle %d", st.Evicted, st.Idle)
+		}
+	})
+}
+
+// Sweeps under load: no failed operation, no extra dial.
+func TestSweepsUnderLoadDisturbNobody(t *testing.T) {
+	s := newFakeServer()
+	p := fakePool(t, s, sqlpool.Config{
+		MaxOpen: 8, MinIdle: 2, MaxDials: 8, MaxIdleTime: 10 * time.Minute, KeepAlive: 5 * time.Millisecond, EvictionInterval: 10 * time.Millisecond,
+		AcquireTimeout: 30 * time.Second,
+	})
+	defer stop(t, p)
+	var wg sync.WaitGroup
+	for range 12 {
+		wg.Go(func() {
+			for range 1500 {
+				if _, err := p.DB().ExecContext(t.Context(), "sleep 100us"); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if st := p.Stats(); st.Dials > 8 || st.Open != int(st.Dials) {
+		t.Errorf("%d dials, open %d; want at most MaxOpen, 8, and all still open", st.Dials, st.Open)
+	}
+}
+
+func TestIdlePoolCostsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeServer()
+		p := fakePool(t, s, sqlpool.Config{MinIdle: 1, MaxLifetime: sqlpool.Off, KeepAlive: sqlpool.Off})
+		defer stop(t, p)
+		if _, err := p.DB().ExecContext(t.Context(), "x"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		s.takeTrace()
+		time.Sleep(math.MaxInt32 * time.Millisecond)
+		if calls := s.takeTrace(); len(calls) != 0 {
+			t.Errorf("in 24 days of silence the driver was called: %v", calls)
+		}
+	})
+}
