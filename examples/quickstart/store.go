@@ -37,6 +37,7 @@ func (d dialect) rebind(query string) string {
 // database is one SQL server: a plain *sql.DB, which is what sqlpool hands out.
 type database struct {
 	*sql.DB
+
 	dialect dialect
 }
 
