@@ -94,7 +94,7 @@ func (b blame) String() string {
 	root := b.root.item()
 	var s strings.Builder
 	if b.victim != b.root {
-		s.WriteString(b.victim.name() + " is down because ")
+		s.WriteString(b.victim.name() + " is down because of ")
 	}
 	s.WriteString(root.name + ": " + root.text)
 	if k := root.fault.Kind; k != KindNone && k != KindUnknown {

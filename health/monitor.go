@@ -71,7 +71,7 @@ const (
 func New(cfg Config) *Monitor {
 	m := &Monitor{
 		fault:     cfg.Validate(),
-		epoch:     time.Now(),
+		epoch:     time.Now().Add(-1), // so that no clock is 0, which means none
 		offset:    rand.Float64(),
 		latched:   never,
 		listeners: make(map[*mailbox]struct{}),
@@ -85,7 +85,7 @@ func New(cfg Config) *Monitor {
 	defer m.mu.Unlock()
 	m.sched.init(m)
 	m.heartbeats = []*Heartbeat{m.sched.heart}
-	m.publishLocked(0)
+	m.publishLocked(m.now())
 	if cfg.OnTransition != nil { // after the first page, which is no change
 		m.listeners[newCallbackBox(cfg.OnTransition)] = struct{}{}
 	}
