@@ -77,6 +77,13 @@ func labelsOf(ctx context.Context) []string {
 	return labels
 }
 
+// unlabel takes the labels of a component off the calling goroutine: one of the registry's own, that may have been
+// started from one of a component's.
+func unlabel() {
+	//nolint:forbidigo // no labels
+	pprof.SetGoroutineLabels(context.Background())
+}
+
 // labeled makes the labels of the component's goroutines: ours, and those of the context of Start.
 func (r *Registry) labeled(n *node) context.Context {
 	labels := append(r.labels[:len(r.labels):len(r.labels)], LabelComponent, n.name, LabelRegistry, r.id)
@@ -123,6 +130,9 @@ func (r *Registry) callAbort(c *call, a Aborter) {
 func (c *call) callComponent(r *Registry) error {
 	switch c.phase { // only changed on this goroutine
 	case PhaseStart:
+		if c.parent.Err() != nil { // it was given up while c was in the queue
+			return context.Cause(c.parent)
+		}
 		return c.n.comp.Start(&c.callContext)
 	case PhaseHealth:
 		if d, ok := c.n.comp.(Dier); ok {
@@ -192,11 +202,11 @@ func (r *Registry) leave(c *call, err error) *call {
 	if c.phase == PhaseDrain {
 		c.n.down.drain = took
 	}
+	if c.phase == PhaseStart && (err != nil || c.givenUp || !c.pass.up) {
+		c.todo = 0 // it is not up, or not for long: its health is of no interest
+	}
 	switch {
 	case err != nil:
-		if c.phase == PhaseStart {
-			c.todo = 0 // what did not start has no health
-		}
 		if runsOn {
 			c.runsOn, c.stack = true, stack
 		}
@@ -209,7 +219,7 @@ func (r *Registry) leave(c *call, err error) *call {
 		return c
 	}
 	watch := r.throughLocked(c, now)
-	next := r.queue.pop()
+	next := r.nextLocked(now)
 	r.unlock()
 	c.end()
 	if watch {

@@ -80,6 +80,7 @@ func (d *deathWatch) stop() {
 const reserved = 2 // cases before those of the members: quit and poke
 
 func (d *deathWatch) run(w *watcher) {
+	unlabel()
 	receive := func(ch any) reflect.SelectCase {
 		return reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(ch)}
 	}

@@ -86,6 +86,7 @@ func (f *feed) publish(e Event) {
 
 // deliver empties the queue. Owner: the feed; it ends when the queue is empty; flush waits for it.
 func (f *feed) deliver() {
+	unlabel()
 	whole := false
 	defer func() {
 		if !whole { // a subscriber called runtime.Goexit

@@ -42,8 +42,8 @@ const (
 	gracePart  = 8
 
 	// leastLimit and leastPart give the least a component gets on the way down: a twentieth of all there is, at most
-	// 100 ms.
-	leastLimit = 100 * time.Millisecond
+	// 250 ms, which is more than a container without CPU time left usually has to wait for more.
+	leastLimit = 250 * time.Millisecond
 	leastPart  = 20
 
 	// cutGrace is the time for aborting everything after a shutdown was cut short.
@@ -69,9 +69,10 @@ func (r *Registry) newPassLocked(ctx context.Context, up bool, end time.Time, me
 	if !up && p.ctx.Err() != nil {
 		p.cutLocked(p.began, context.Cause(p.ctx))
 	}
+	now := r.now() // counting took its time
 	for _, n := range members {
 		if n.blockers == 0 && !n.begun {
-			p.beginLocked(n, nil, p.began)
+			p.beginLocked(n, nil, now)
 		}
 	}
 	return p
@@ -113,7 +114,11 @@ func (p *pass) beginLocked(n, last *node, now instant) {
 // beginDownLocked stops n, or does what else is right for the state it is in.
 func (p *pass) beginDownLocked(n *node, now instant) {
 	n.down = step{began: now}
-	if now >= p.end && !p.cut {
+	switch {
+	case p.cut:
+	case p.ctx.Err() != nil: // the driver is about to find out
+		p.cutLocked(now, context.Cause(p.ctx))
+	case now >= p.end:
 		p.cutLocked(now, context.DeadlineExceeded)
 	}
 	switch n.state {
@@ -275,6 +280,7 @@ func (p *pass) cutLocked(now instant, cause error) {
 	}
 	p.cut = true
 	p.end = now.after(cutGrace)
+	p.least = cutGrace / leastPart
 	p.cancel(cause)
 	if up := p.upLocked(); len(up) > 0 {
 		p.errs = append(p.errs, fmt.Errorf("%w: %w; still up: %s", ErrAborted, cause, listed(up)))

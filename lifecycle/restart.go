@@ -94,7 +94,9 @@ func (m *mender) haltLocked() {
 	m.halted = true
 	if m.pass != nil {
 		m.pass.over, m.pass.taken = true, true
-		m.pass.cancel(ErrShutdown)
+		if m.pass.up { // what is stopping may go on: the shutdown would do the same
+			m.pass.cancel(ErrShutdown)
+		}
 		m.pass.poke()
 	}
 	m.nudged()
@@ -111,6 +113,7 @@ func (m *mender) stop() {
 // run takes down what has to be down and brings up what may be up, until all is up.
 func (m *mender) run(ctx context.Context) {
 	r := m.r
+	unlabel()
 	unhold := r.monitor.Hold("restarting") // INV-3
 	defer unhold()
 	defer close(m.idle)

@@ -1,6 +1,9 @@
 package lifecycle
 
-import "runtime/pprof"
+import (
+	"runtime/pprof"
+	"time"
+)
 
 // callQueue is the calls that may begin, in order.
 type callQueue struct{ first, last *call }
@@ -44,6 +47,18 @@ func (r *Registry) unlock() {
 	}
 }
 
+// nextLocked takes the next call from the queue. If it had to wait for a goroutine, that is not taken from its time.
+func (r *Registry) nextLocked(now instant) *call {
+	const noticeable = instant(time.Millisecond)
+	c := r.queue.pop()
+	if c != nil && c.pass != nil && now-c.began > noticeable {
+		c.began, c.entered = now, now
+		c.pass.adoptLocked(c, now)
+		c.deadline = r.wall(c.warn)
+	}
+	return c
+}
+
 // callComponents goes through the phases of c, and then of what else is queued. Owner: the registry; it ends when the
 // queue is empty and its component's functions have returned, whose contexts end; the pass waits for it until it gives
 // the component up. If a component calls runtime.Goexit, the rest is done on another goroutine.
@@ -56,7 +71,7 @@ func (r *Registry) callComponents(c *call) {
 	if c == nil {
 		r.mu.Lock()
 		r.hired = false
-		c = r.queue.pop()
+		c = r.nextLocked(r.now())
 		r.unlock()
 	}
 	for labeled := (*call)(nil); c != nil; {
