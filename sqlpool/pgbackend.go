@@ -71,7 +71,8 @@ type pgBackend struct {
 	all      map[*pgRecord]struct{}
 	events   uint64 // acquisitions and releases so far, for reconcile
 	hijacked int
-	checked  time.Time // last reconcile
+	later    *time.Timer // of the next reconcile while somebody waits
+	closed   bool
 }
 
 func newPGBackend(c *core) *pgBackend {
@@ -240,6 +241,10 @@ func (b *pgBackend) noticeClosed(ctx context.Context) {
 
 func (b *pgBackend) refuseWaiting() {
 	b.mu.Lock()
+	b.closed = true
+	if b.later != nil {
+		b.later.Stop()
+	}
 	var refused []*waiter
 	for w := b.waiting.pop(); w != nil; w = b.waiting.pop() {
 		refused = append(refused, w)

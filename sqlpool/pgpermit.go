@@ -63,9 +63,8 @@ func (b *pgBackend) awaitPermit(ctx context.Context, start time.Time) error {
 	b.mu.Lock()
 	w := b.waiting.push(nil)
 	b.grantLocked()
+	b.reconcileLaterLocked()
 	b.mu.Unlock()
-	stop := b.reconcileWhileWaiting()
-	defer stop()
 	if g, ok := b.core.waitFor(ctx, w, start); ok {
 		return g.err
 	}
@@ -81,22 +80,24 @@ func (b *pgBackend) awaitPermit(ctx context.Context, start time.Time) error {
 	return failure
 }
 
-// reconcileWhileWaiting looks for hijacked connections as long as somebody waits: nothing else would.
-func (b *pgBackend) reconcileWhileWaiting() (stop func() bool) {
-	var t *time.Timer
-	t = time.AfterFunc(reconcileEvery, func() {
-		b.mu.Lock()
-		due := time.Since(b.checked) >= reconcileEvery
-		waiting := b.waiting.n > 0
-		b.mu.Unlock()
-		if due {
+// reconcileLaterLocked has hijacked connections looked for as long as somebody waits: nothing else would.
+func (b *pgBackend) reconcileLaterLocked() {
+	if b.waiting.n == 0 || b.closed {
+		return
+	}
+	if b.later == nil {
+		// Owner: the backend. It ends when nobody waits; close stops it.
+		b.later = time.AfterFunc(reconcileEvery, func() {
 			b.reconcile()
-		}
-		if waiting {
-			t.Reset(reconcileEvery)
-		}
-	})
-	return t.Stop
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			b.later.Reset(reconcileEvery)
+			if b.waiting.n == 0 || b.closed {
+				b.later.Stop()
+				b.later = nil
+			}
+		})
+	}
 }
 
 // reconcile compares the books with pgxpool's. A connection that was hijacked left without a word: its permit is given
@@ -104,7 +105,6 @@ func (b *pgBackend) reconcileWhileWaiting() (stop func() bool) {
 func (b *pgBackend) reconcile() {
 	b.mu.Lock()
 	events, holding := b.events, b.holding
-	b.checked = time.Now()
 	b.mu.Unlock()
 	acquired := int(b.pool.Stat().AcquiredConns())
 	b.mu.Lock()

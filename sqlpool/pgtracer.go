@@ -2,6 +2,7 @@ package sqlpool
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -166,8 +167,12 @@ func (t *pgTracer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.Trace
 }
 
 // TraceQueryEnd passes on what says something about the server.
-func (t *pgTracer) TraceQueryEnd(_ context.Context, _ *pgx.Conn, data pgx.TraceQueryEndData) {
-	if data.Err != nil && connectionLevel(data.Err) {
+func (t *pgTracer) TraceQueryEnd(_ context.Context, c *pgx.Conn, data pgx.TraceQueryEndData) {
+	if data.Err == nil {
+		return
+	}
+	lost := c.IsClosed() && !errors.Is(data.Err, context.Canceled) // pgx closes it when a caller gives up
+	if lost || connectionLevel(data.Err) {
 		t.b.core.observe(data.Err)
 	}
 }
