@@ -5,7 +5,9 @@ SHELL       := bash
 .DEFAULT_GOAL := help
 
 # Modules with code. Tools are pinned in tools/, outside the library's module graph.
-MODULES := . examples
+MODULES := . examples lifecycle/grpcserver
+# Modules outside the workspace: the peers must not take part in version selection.
+APART := bench
 
 # The race detector needs cgo, and so a C compiler; without one the tests run without it.
 CC_FOUND := $(shell command -v "$$(go env CC | cut -d' ' -f1)" 2>/dev/null)
@@ -17,7 +19,7 @@ BENCHTIME ?= 1s
 
 TOOLS := bin/golangci-lint bin/gofumpt bin/gotestsum
 
-.PHONY: help test check fmt fmt-check lint vet tidy tidy-check race bench bench-smoke examples fuzz-smoke cover run clean
+.PHONY: help test check fmt fmt-check lint vet tidy tidy-check race bench bench-peers test-peers bench-smoke examples fuzz-smoke cover run clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,7 +33,7 @@ test: bin/gotestsum ## All tests; those that need a real server are skipped, and
 		(cd $$m && "$(CURDIR)/bin/gotestsum" --format pkgname --hide-summary=output -- $(RACE) ./...); \
 	done
 
-check: fmt-check vet tidy-check lint race bench-smoke examples fuzz-smoke ## Everything CI runs
+check: fmt-check vet tidy-check lint race test-peers bench-smoke examples fuzz-smoke ## Everything CI runs
 
 fmt: bin/gofumpt bin/golangci-lint ## Format the code
 	bin/gofumpt -extra -l -w .
@@ -41,19 +43,20 @@ fmt-check: bin/gofumpt ## Fail if a file is not formatted
 	@out=$$(bin/gofumpt -extra -l .); if [ -n "$$out" ]; then echo "not formatted (make fmt):"; echo "$$out"; exit 1; fi
 
 lint: bin/golangci-lint ## The linters, in every module
-	@for m in $(MODULES); do \
+	@for m in $(MODULES) $(APART); do \
 		echo "lint $$m"; \
 		(cd $$m && GOWORK=off "$(CURDIR)/bin/golangci-lint" run --config "$(CURDIR)/.golangci.yml" ./...); \
 	done
 
 vet: ## go vet, in every module
 	@for m in $(MODULES); do (cd $$m && go vet ./...); done
+	@for m in $(APART); do (cd $$m && GOWORK=off go vet ./...); done
 
 tidy: ## go mod tidy, in every module
-	@for m in $(MODULES) tools; do (cd $$m && GOWORK=off go mod tidy); done
+	@for m in $(MODULES) $(APART) tools; do (cd $$m && GOWORK=off go mod tidy); done
 
 tidy-check: ## Fail if go.mod or go.sum of a module is not tidy
-	@for m in $(MODULES) tools; do echo "tidy $$m"; (cd $$m && GOWORK=off go mod tidy -diff); done
+	@for m in $(MODULES) $(APART) tools; do echo "tidy $$m"; (cd $$m && GOWORK=off go mod tidy -diff); done
 
 race: bin/gotestsum ## All tests under the race detector; a missing server or C compiler is a failure
 	@test -n "$(RACE)" || { echo "make race: the race detector needs a C compiler"; exit 1; }
@@ -64,6 +67,12 @@ race: bin/gotestsum ## All tests under the race detector; a missing server or C 
 
 bench: ## All benchmarks (BENCHTIME=1s)
 	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
+
+bench-peers: ## The tables of docs/benchmarks.md: the library beside its peers
+	cd bench && GOWORK=off go run ./registry
+
+test-peers: ## The trials, with the peers: they fail where docs/benchmarks.md says so
+	cd bench && GOWORK=off go test -count=1 ./...
 
 bench-smoke: ## Compile every benchmark and run it once
 	@for m in $(MODULES); do (cd $$m && go test -run '^$$' -bench . -benchtime 1x ./... >/dev/null); done; echo "benchmarks: each ran once"

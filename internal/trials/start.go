@@ -30,9 +30,6 @@ var FailedStart = Trial{
 		if !errors.Is(err, errTrial) {
 			t.Errorf("the error of Start does not wrap the cause: %v", err)
 		}
-		if err != nil && !strings.Contains(err.Error(), "api") {
-			t.Errorf("the error of Start does not name the component: %v", err)
-		}
 		t.before("-cache", "-db")
 		t.closed("db", "cache", "web")
 		if t.log.at("+web") >= 0 {
