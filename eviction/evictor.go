@@ -14,22 +14,23 @@ import (
 var ErrStopped = errors.New("eviction: stopped")
 
 // Evictor closes what a [Pool] does not need and keeps its MinIdle open. It has no goroutine: a timer wakes it at its
-// next deadline, and where there is none it sleeps until [Evictor.Wake]. All methods are safe for concurrent use.
+// next deadline, and where there is none, or only that of a connection's age, it sleeps until [Evictor.Wake]. All methods are safe for concurrent use.
 type Evictor struct {
 	pool   Pool
 	faults error // of the policy given to New; reported by Start
 
-	asleep atomic.Bool   // no timer is armed, and Wake is to arm one
+	asleep atomic.Bool   // demand is not being sampled, and Wake is to see that it is
 	turn   chan struct{} // holds a token while a round is under way, and for good once Stop has got it
 	ended  chan struct{} // closed when Stop has got the turn
 
-	mu      sync.Mutex // guards the following; never held over a call of pool
-	planner *planner   // set by Start
-	policy  Policy
-	timer   *time.Timer        // set by Start
-	base    context.Context    //nolint:containedctx // the values of Start's context, for rounds that the timer begins
-	cancel  context.CancelFunc // of the round under way
-	stopped bool
+	mu       sync.Mutex // guards the following; never held over a call of pool
+	planner  *planner   // set by Start
+	policy   Policy
+	timer    *time.Timer        // set by Start
+	deadline time.Time          // for which timer is set; zero: it is not set, or to run at once
+	base     context.Context    //nolint:containedctx // the values of Start's context, for rounds that the timer begins
+	cancel   context.CancelFunc // of the round under way
+	stopped  bool
 }
 
 // New returns a stopped evictor. It does not touch the pool.
@@ -91,8 +92,9 @@ func (e *Evictor) Stop(ctx context.Context) error {
 }
 
 // Wake tells the evictor that its pool is being used again. While the evictor is awake it costs one atomic load, so
-// that a pool may call it for every acquisition. A pool must call it after it has opened a connection (and Open counts
-// it) or found one dead, or else an evictor that has gone to sleep does not learn of it. It does not block.
+// that a pool may call it for every acquisition, after Peak counts it, which keeps MinIdle idle beside what is in use.
+// A pool must call it after it has opened a connection (and Open counts it) or found one dead, or else an evictor that
+// has gone to sleep does not learn of it. It does not block.
 func (e *Evictor) Wake() {
 	if !e.asleep.Load() {
 		return
@@ -102,7 +104,11 @@ func (e *Evictor) Wake() {
 	if e.stopped || !e.asleep.CompareAndSwap(true, false) {
 		return
 	}
-	e.timer.Reset(e.planner.policy.Interval)
+	soon := time.Now().Add(e.planner.policy.Interval)
+	if e.deadline.IsZero() || e.deadline.After(soon) {
+		e.deadline = soon
+		e.timer.Reset(e.planner.policy.Interval)
+	}
 }
 
 // SetPolicy changes the policy from the next round on, and brings that round forward. It returns the faults of policy,
@@ -119,6 +125,7 @@ func (e *Evictor) SetPolicy(policy Policy) error {
 	}
 	e.planner.setPolicy(policy, time.Now())
 	e.asleep.Store(false)
+	e.deadline = time.Time{}
 	e.timer.Reset(0)
 	return nil
 }
@@ -149,7 +156,7 @@ func (e *Evictor) tick() {
 	select {
 	case e.turn <- struct{}{}:
 	default:
-		e.rearm()
+		e.postpone()
 		return
 	}
 	defer func() { <-e.turn }()
@@ -160,6 +167,16 @@ func (e *Evictor) tick() {
 	}
 	_, _ = e.round(ctx) // the pool reports its own errors; here they have only set the next deadline
 	e.rearm()
+}
+
+// postpone sets the timer one interval ahead.
+func (e *Evictor) postpone() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.stopped {
+		e.deadline = time.Now().Add(e.planner.policy.Interval)
+		e.timer.Reset(e.planner.policy.Interval)
+	}
 }
 
 // begin makes cancel what Stop calls. It reports false if the evictor is not running: the turn may have been waited
@@ -195,28 +212,33 @@ func (e *Evictor) round(ctx context.Context) (Swept, error) {
 	return swept, errors.Join(sweepErr, fillErr)
 }
 
-// rearm sets the timer for the next deadline, or goes to sleep.
+// rearm sets the timer for the next deadline, and goes to sleep if that does not depend on demand.
 func (e *Evictor) rearm() {
-	if e.rearmOrSleep(false) {
+	if e.setTimer(e.pool.Open(), 0) {
 		return
 	}
-	// A connection that was opened just now is either counted by this second look at Open, or its Wake sees asleep.
-	e.rearmOrSleep(true)
+	// Whatever has begun since the round looked is either seen by this second look, or its Wake sees asleep.
+	e.setTimer(e.pool.Open(), e.pool.Peak())
 }
 
-// rearmOrSleep reports false if it went to sleep. With onlyIfAsleep it does nothing once somebody else has woken e.
-func (e *Evictor) rearmOrSleep(onlyIfAsleep bool) bool {
-	open := e.pool.Open()
+// setTimer reports false if the evictor is asleep now.
+func (e *Evictor) setTimer(open, peak int) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.stopped || onlyIfAsleep && !e.asleep.Load() {
+	if e.stopped {
 		return true
 	}
 	now := time.Now()
-	at, ok := e.planner.next(now, open)
-	if ok {
+	if peak > 0 {
+		e.planner.demand.add(now, peak)
+	}
+	at, attentive := e.planner.next(now, open)
+	e.deadline = at
+	if at.IsZero() {
+		e.timer.Stop()
+	} else {
 		e.timer.Reset(at.Sub(now))
 	}
-	e.asleep.Store(!ok)
-	return ok
+	e.asleep.Store(!attentive)
+	return attentive
 }

@@ -143,6 +143,33 @@ func TestPoolAtRestCostsNothing(t *testing.T) {
 	})
 }
 
+// A deadline of a connection's own, far ahead, must not keep the evictor from seeing that demand is back.
+func TestUseWakesAnEvictorThatWaitsForAFarDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &simPool{limit: 100}
+		e := start(t, p, eviction.Policy{
+			MinIdle: 2, MaxIdleTime: time.Minute, Interval: time.Second, KeepAlive: time.Hour, MaxLifetime: 10 * time.Hour,
+		})
+		time.Sleep(90 * time.Minute) // past one KeepAlive
+		if !e.Asleep() {
+			t.Fatal("not asleep")
+		}
+		before := p.record().sweeps
+		if before == 0 {
+			t.Fatal("the deadline of KeepAlive has passed without a sweep")
+		}
+		p.use(50, time.Second)
+		time.Sleep(61 * time.Second)
+		if p.Open() != 2 {
+			t.Fatalf("%d open a minute after a burst, want 2", p.Open())
+		}
+		time.Sleep(2 * time.Hour)
+		if sweeps := p.record().sweeps - before; sweeps < 2 || sweeps > 6 {
+			t.Fatalf("%d sweeps in two quiet hours with KeepAlive 1 h", sweeps)
+		}
+	})
+}
+
 func TestEvictorWithNothingToDoNeverTouchesThePool(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &simPool{limit: 10}
@@ -202,14 +229,11 @@ func TestFillBacksOffWhileTheServerIsDown(t *testing.T) {
 func TestLifetimeAndKeepAliveComeDueWithoutTraffic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &simPool{limit: 10}
-		e := start(t, p, eviction.Policy{MinIdle: 4, MaxLifetime: time.Hour, KeepAlive: 10 * time.Minute, Interval: time.Second})
+		start(t, p, eviction.Policy{MinIdle: 4, MaxLifetime: time.Hour, KeepAlive: 10 * time.Minute, Interval: time.Second})
 		time.Sleep(time.Minute)
 		p.mu.Lock()
 		p.idle[0].dead = true
 		p.mu.Unlock()
-		if e.Asleep() {
-			t.Fatal("asleep with a deadline ahead")
-		}
 		time.Sleep(11 * time.Minute)
 		if p.record().closed.Dead != 1 || p.Idle() != 4 {
 			t.Fatalf("dead %d, idle %d: want the dead one closed after its silence and replaced", p.record().closed.Dead, p.Idle())
@@ -426,6 +450,60 @@ func TestConnectionOpenedWhileFallingAsleepIsNotForgotten(t *testing.T) {
 		synctest.Wait()
 		if e.Asleep() {
 			t.Fatal("asleep with three connections open")
+		}
+		if err := e.Stop(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestUseBegunWhileFallingAsleepIsNotForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &racingPool{}
+		r.open.Store(2)
+		e := eviction.New(r, eviction.Policy{MinIdle: 2, MaxIdleTime: time.Minute})
+		r.late = func() { // both idle ones are taken, for good
+			r.mu.Lock()
+			r.inUse, r.peak = 2, 2
+			r.mu.Unlock()
+			e.Wake()
+		}
+		if err := e.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if e.Asleep() {
+			t.Fatal("asleep, with nothing idle and MinIdle 2")
+		}
+		if err := e.Stop(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestTickDuringARoundOfACallersComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &hangingPool{entered: make(chan struct{}, 10), release: make(chan struct{}, 10)}
+		e := eviction.New(h, eviction.Policy{MaxIdleTime: time.Minute, Interval: time.Second})
+		if err := e.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(59500 * time.Millisecond)
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			time.Sleep(time.Second)
+			if _, err := e.Round(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+		time.Sleep(5 * time.Second) // ticks come and find the round under way
+		for range cap(h.release) {
+			h.release <- struct{}{}
+		}
+		wg.Wait()
+		time.Sleep(3 * time.Second)
+		if len(h.entered) < 2 {
+			t.Fatalf("%d sweeps; the timer has not come back", len(h.entered))
 		}
 		if err := e.Stop(t.Context()); err != nil {
 			t.Fatal(err)

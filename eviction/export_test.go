@@ -20,10 +20,12 @@ func (p Planner) Plan(now time.Time, open, peak int) Plan {
 	return Plan{Sweep: out.sweep, Order: out.order, Fill: out.fill}
 }
 
-func (p Planner) SetPolicy(policy Policy, now time.Time)         { p.c.setPolicy(policy, now) }
-func (p Planner) Swept(decided time.Time, s Swept)               { p.c.swept(decided, s) }
-func (p Planner) Filled(now time.Time, failed bool)              { p.c.filled(now, failed, 1) }
-func (p Planner) Next(now time.Time, open int) (time.Time, bool) { return p.c.next(now, open) }
+func (p Planner) SetPolicy(policy Policy, now time.Time) { p.c.setPolicy(policy, now) }
+func (p Planner) Swept(decided time.Time, s Swept)       { p.c.swept(decided, s) }
+func (p Planner) Filled(now time.Time, failed bool)      { p.c.filled(now, failed, 1) }
+func (p Planner) Next(now time.Time, open int) (at time.Time, attentive bool) {
+	return p.c.next(now, open)
+}
 
 // Asleep reports whether the evictor waits for Wake.
 func (e *Evictor) Asleep() bool { return e.asleep.Load() }

@@ -109,17 +109,18 @@ func (c *planner) filled(now time.Time, failed bool, draw float64) {
 	c.fillFrom = now.Add(delay*3/4 + time.Duration(draw*float64(delay)/4))
 }
 
-// next returns when the next round is due, with open connections at now, and false if only new use of the pool can
-// give the evictor anything to do.
-func (c *planner) next(now time.Time, open int) (time.Time, bool) {
+// next returns when the next round is due, with open connections at now. The zero time means that only new use of the
+// pool can give the evictor anything to do. attentive says that the round is to sample demand, so that new use need
+// not bring it forward.
+func (c *planner) next(now time.Time, open int) (at time.Time, attentive bool) {
 	p := c.policy
 	tick := now.Add(p.Interval) // no round comes sooner
 	due := make([]time.Time, 0, 3)
-	if p.MaxIdleTime > 0 && open > p.MinIdle { // demand is to be sampled
-		due = append(due, tick)
+	if p.MaxIdleTime > 0 && open > p.MinIdle {
+		due, attentive = append(due, tick), true
 	}
 	if p.MinIdle > 0 && (c.demand.max() > 0 || open < p.MinIdle) { // idle ones may be missing
-		due = append(due, later(tick, c.fillFrom))
+		due, attentive = append(due, later(tick, c.fillFrom)), true
 	}
 	if open > 0 && !c.sweepDue.IsZero() {
 		due = append(due, later(tick, c.sweepDue))
@@ -127,7 +128,7 @@ func (c *planner) next(now time.Time, open int) (time.Time, bool) {
 	if len(due) == 0 {
 		return time.Time{}, false
 	}
-	return slices.MinFunc(due, time.Time.Compare), true
+	return slices.MinFunc(due, time.Time.Compare), attentive
 }
 
 func later(a, b time.Time) time.Time {

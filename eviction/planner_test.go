@@ -91,10 +91,10 @@ func (n *naivePlanner) filled(now time.Time, failed bool) {
 }
 
 // next: the earliest of the reasons to wake up, none of them sooner than one interval from now.
-func (n *naivePlanner) next(now time.Time, open int) (time.Time, bool) {
+func (n *naivePlanner) next(now time.Time, open int) (at time.Time, attentive bool) {
 	var reasons []time.Time
 	if n.policy.MaxIdleTime > 0 && open > n.policy.MinIdle {
-		reasons = append(reasons, now)
+		reasons, attentive = append(reasons, now), true
 	}
 	memory := n.policy.MaxIdleTime
 	if memory == 0 {
@@ -106,7 +106,7 @@ func (n *naivePlanner) next(now time.Time, open int) (time.Time, bool) {
 		used = used || (s.peak > 0 && last.Sub(s.at) < memory)
 	}
 	if n.policy.MinIdle > 0 && (used || open < n.policy.MinIdle) {
-		reasons = append(reasons, n.noFill)
+		reasons, attentive = append(reasons, n.noFill), true
 	}
 	if open > 0 {
 		reasons = append(reasons, n.due...)
@@ -114,11 +114,11 @@ func (n *naivePlanner) next(now time.Time, open int) (time.Time, bool) {
 	if len(reasons) == 0 {
 		return time.Time{}, false
 	}
-	at := slices.MinFunc(reasons, time.Time.Compare)
+	at = slices.MinFunc(reasons, time.Time.Compare)
 	if soonest := now.Add(n.policy.Interval); at.Before(soonest) {
 		at = soonest
 	}
-	return at, true
+	return at, attentive
 }
 
 // history is one run of both planners over the same events.

@@ -70,12 +70,16 @@ type conn struct {
 	socket   syscall.Conn // of the transport below any TLS; nil if unknown
 	secure   bool         // what comes out of socket is not what go-redis would read
 	born     time.Time
-	draw     float64 // see eviction.Sweep.Expiry
-	used     atomic.Int64
+	draw     float64       // see eviction.Sweep.Expiry
+	used     atomic.Int64  // Unix nanoseconds; up to WriteTimeout too early where the caller's own deadline was closer
 	sentence atomic.Uint32 // a reason; stays until condemned
-	checkout atomic.Bool   // the deadlines were cleared, and the raw connection is asked for next
 	gone     atomic.Bool
-	holder   *holders.Entry // of a subscription
+
+	// checkout says that the deadlines were cleared, and the raw connection is asked for next. It belongs to whoever has
+	// the connection from go-redis.
+	checkout bool
+
+	holder *holders.Entry // of a subscription
 }
 
 func newConn(n *node, native net.Conn, p purpose) *conn {
@@ -89,15 +93,20 @@ func newConn(n *node, native net.Conn, p purpose) *conn {
 	return c
 }
 
-// Write notes when the connection was used last.
-func (c *conn) Write(b []byte) (int, error) {
-	c.used.Store(time.Now().UnixNano())
-	return c.Conn.Write(b)
+// SetWriteDeadline notes when the connection was used last. go-redis sets it before each command, from a clock it has
+// just read; reading the clock again would be the dearest thing that the pool adds to a command.
+func (c *conn) SetWriteDeadline(t time.Time) error {
+	if limit := c.node.pool.cfg.WriteTimeout; limit > 0 {
+		c.used.Store(t.UnixNano() - int64(limit))
+	} else {
+		c.used.Store(time.Now().UnixNano())
+	}
+	return c.Conn.SetWriteDeadline(t)
 }
 
 // SetDeadline is called by go-redis only to clear the deadlines at checkout.
 func (c *conn) SetDeadline(t time.Time) error {
-	c.checkout.Store(t.IsZero())
+	c.checkout = t.IsZero()
 	return c.Conn.SetDeadline(t)
 }
 
@@ -105,7 +114,8 @@ func (c *conn) SetDeadline(t time.Time) error {
 // look at the native connection: at checkout never below TLS, where it would take a session ticket for a sign of
 // trouble; at other times, looking for pushed data, below TLS too.
 func (c *conn) SyscallConn() (syscall.RawConn, error) {
-	atCheckout := c.checkout.Swap(false)
+	atCheckout := c.checkout
+	c.checkout = false
 	if atCheckout && reason(c.sentence.Load()) != stays {
 		return nil, errCondemned
 	}

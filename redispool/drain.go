@@ -159,9 +159,12 @@ func (p *Pool) settle(ctx context.Context) error {
 
 // working is how much is under way: commands, and sessions that hold a connection.
 func (p *Pool) working(ctx context.Context) int {
-	total := p.gate.InFlight()
-	for _, n := range p.allNodes() {
+	nodes := p.allNodes()
+	for _, n := range nodes {
 		n.pruneAll(ctx)
+	}
+	total := p.gate.InFlight()
+	for _, n := range nodes {
 		if !n.isDoor {
 			total += n.gate.InFlight()
 		}
@@ -198,12 +201,8 @@ func (p *Pool) commands(held int) int {
 // shut ends the pool's own work, waits for callers, closes, and at the end of ctx cuts off who is left.
 func (p *Pool) shut(ctx context.Context, startDone <-chan struct{}) error {
 	var errs []error
-	if startDone != nil {
-		select {
-		case <-startDone:
-		case <-ctx.Done():
-			errs = append(errs, errors.New("a Start is still under way"))
-		}
+	if !closedBy(ctx, startDone) {
+		errs = append(errs, errors.New("a Start is still under way"))
 	}
 	if p.watch != nil {
 		p.watch.Stop()
@@ -222,18 +221,34 @@ func (p *Pool) shut(ctx context.Context, startDone <-chan struct{}) error {
 	return p.cutOff(ctx, settled, errs)
 }
 
+// closedBy waits for done, if there is one, or the end of ctx, and reports whether done was closed, which counts first.
+func closedBy(ctx context.Context, done <-chan struct{}) bool {
+	if done == nil {
+		return true
+	}
+	select {
+	case <-done:
+		return true
+	default:
+	}
+	select {
+	case <-done:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
 // close closes the client and waits until it has come to rest, or ctx ends.
 func (p *Pool) close(ctx context.Context) error {
 	p.closeGate(phaseStopping)
 	p.dialing.Close()
 	p.endLife()
-	select {
-	case <-p.closeClient(ctx):
-		if p.closeErr != nil {
-			return p.closeErr
-		}
-	case <-ctx.Done():
+	if !closedBy(ctx, p.closeClient(ctx)) {
 		return fmt.Errorf("closing the client: %w", context.Cause(ctx))
+	}
+	if p.closeErr != nil {
+		return p.closeErr
 	}
 	if err := p.dialing.Wait(ctx); err != nil {
 		return fmt.Errorf("dials: %w", err)

@@ -1,11 +1,227 @@
 package redispool_test
 
 import (
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
 	"testing"
+	"time"
 
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
+	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/testserver"
+	"github.com/poolkeeper/poolkeeper/lifecycle"
+	"github.com/poolkeeper/poolkeeper/redispool"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(testserver.Main(m)) }
+func TestMain(m *testing.M) {
+	redis.SetLogger(quiet{})
+	goleak.VerifyTestMain(testserver.Main(m))
+}
+
+// A typo in a signature would lose a feature without a word.
+var (
+	_ lifecycle.Component    = (*redispool.Pool)(nil)
+	_ lifecycle.Drainer      = (*redispool.Pool)(nil)
+	_ lifecycle.Aborter      = (*redispool.Pool)(nil)
+	_ lifecycle.Checker      = (*redispool.Pool)(nil)
+	_ lifecycle.Stater       = (*redispool.Pool)(nil)
+	_ lifecycle.HolderLister = (*redispool.Pool)(nil)
+	_ lifecycle.Observed     = (*redispool.Pool)(nil)
+	_ lifecycle.Settled      = (*redispool.Pool)(nil)
+	_ lifecycle.Named        = (*redispool.Pool)(nil)
+
+	_ interface{ HealthFault() health.Fault } = (*redispool.AcquireError)(nil)
+)
+
+// quiet silences go-redis' own log, which is one for the whole process.
+type quiet struct{}
+
+func (quiet) Printf(context.Context, string, ...any) {}
+
+// patience bounds polls for conditions on real servers.
+const patience = 20 * time.Second
+
+// eventually polls cond.
+func eventually(t testing.TB, what string, cond func() bool) {
+	t.Helper()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); !cond(); <-tick.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %s: %s", patience, what)
+		}
+	}
+}
+
+// within is the test's context, ended after the test's patience so that a hang is a failure with a name.
+func within(t testing.TB, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func silent() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+
+// newPool makes a pool that the test stops at its end.
+func newPool(t testing.TB, cfg redispool.Config) *redispool.Pool {
+	t.Helper()
+	if cfg.Logger == nil {
+		cfg.Logger = silent()
+	}
+	p, err := redispool.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := p.Abort(); err != nil {
+			t.Logf("abort at the end of the test: %v", err)
+		}
+	})
+	return p
+}
+
+func started(t testing.TB, cfg redispool.Config) *redispool.Pool {
+	t.Helper()
+	p := newPool(t, cfg)
+	if err := p.Start(within(t, patience)); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// single returns the native client of a pool that is no Cluster.
+func single(t testing.TB, p *redispool.Pool) *redis.Client {
+	t.Helper()
+	c, ok := p.Client().(*redis.Client)
+	if !ok {
+		t.Fatalf("Client is a %T", p.Client())
+	}
+	return c
+}
+
+// admin is a raw client for looking at the server.
+func admin(t testing.TB, addr string) *redis.Client {
+	t.Helper()
+	c := redis.NewClient(&redis.Options{Addr: addr, PoolSize: 1, ClientName: "admin", DisableIdentity: true, Protocol: 2})
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return c
+}
+
+// clients counts the server's connections by name, seen by the server; the one that asks is not counted.
+func clients(t testing.TB, a *redis.Client) map[string]int {
+	t.Helper()
+	list, err := a.ClientList(within(t, patience)).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	counts := map[string]int{}
+	for line := range strings.Lines(list) {
+		for field := range strings.FieldsSeq(line) {
+			if name, ok := strings.CutPrefix(field, "name="); ok && name != "admin" {
+				counts[name]++
+			}
+		}
+	}
+	return counts
+}
+
+// together has n commands wait on the server at the same time, so that the pool opens n connections.
+func together(t testing.TB, look *redis.Client, c redis.UniversalClient, n int) {
+	t.Helper()
+	ctx := within(t, patience)
+	var wg sync.WaitGroup
+	for range n {
+		wg.Go(func() {
+			if err := c.BLPop(ctx, 0, "queue").Err(); err != nil {
+				t.Errorf("BLPOP: %v", err)
+			}
+		})
+	}
+	eventually(t, strconv.Itoa(n)+" commands wait", func() bool { return blocked(t, look) == n })
+	items := make([]any, n)
+	for i := range items {
+		items[i] = i
+	}
+	if err := look.RPush(ctx, "queue", items...).Err(); err != nil {
+		t.Fatal(err)
+	}
+	wg.Wait()
+}
+
+// blocked is how many clients wait in a blocking command, seen by the server.
+func blocked(t testing.TB, look *redis.Client) int {
+	t.Helper()
+	info, err := look.Info(within(t, patience), "clients").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(info) {
+		if v, ok := strings.CutPrefix(strings.TrimSpace(line), "blocked_clients:"); ok {
+			n, err := strconv.Atoi(v)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+	}
+	t.Fatalf("no blocked_clients in %q", info)
+	return 0
+}
+
+// mini starts a miniredis, as users' tests do.
+func mini(t testing.TB) *miniredis.Miniredis {
+	t.Helper()
+	return miniredis.RunT(t)
+}
+
+// freeAddr is an address at which nobody listens.
+func freeAddr(t testing.TB) string {
+	t.Helper()
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return l.Addr().String()
+}
+
+// seen is an Observer that remembers.
+type seen struct {
+	mu        sync.Mutex // guards the following
+	errs      []error
+	successes int
+}
+
+func (s *seen) Observe(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil {
+		s.successes++
+	} else {
+		s.errs = append(s.errs, err)
+	}
+}
+
+func (s *seen) counts() (failures, successes int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.errs), s.successes
+}
+
+var _ poolkeeper.Observer = (*seen)(nil)
