@@ -451,9 +451,9 @@ func TestWorkerThatPanicsOrExitsHasDied(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			reg := lifecycle.New(quiet())
 			reg.Go("worker", fn)
-			_ = reg.Start(t.Context())
+			started := reg.Start(t.Context()) // it may die before that has returned
 			<-reg.Done()
-			err := reg.Shutdown(t.Context())
+			err := errors.Join(started, reg.Shutdown(t.Context()))
 			if name == "exit" {
 				wantErr(t, err, lifecycle.ErrGoexit)
 				return

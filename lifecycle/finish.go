@@ -45,9 +45,7 @@ func (r *Registry) startedLocked(c *call, p *pass, now instant) {
 	} else {
 		r.becomeLocked(n, StateFailed, now)
 	}
-	if err != nil && (p.up && !p.over || !isCancellation(err)) {
-		p.errs = append(p.errs, err)
-	}
+	p.noteStartLocked(c, err)
 	switch {
 	case !p.up:
 		p.beginDownLocked(n, now)
@@ -58,13 +56,21 @@ func (r *Registry) startedLocked(c *call, p *pass, now instant) {
 	}
 }
 
+// noteStartLocked keeps the error of a start, unless it failed only because it was told to.
+func (p *pass) noteStartLocked(c *call, err error) {
+	// A deadline does not count: what misses it is to blame.
+	told := errors.Is(c.parent.Err(), context.Canceled)
+	cause := context.Cause(c.parent)
+	if told && p.up && !p.over {
+		p.failLocked(&interruptedError{cause}) // the driver is about to find out
+	}
+	if err != nil && !(told && (errors.Is(err, context.Canceled) || errors.Is(err, cause))) {
+		p.errs = append(p.errs, err)
+	}
+}
+
 // errRolledBack is the cause with which the contexts of what is starting end when something else has failed to.
 var errRolledBack = errors.New("lifecycle: start is being rolled back")
-
-// isCancellation reports whether a start failed only because it was told to.
-func isCancellation(err error) bool {
-	return errors.Is(err, context.Canceled) || errors.Is(err, errRolledBack) || errors.Is(err, ErrShutdown)
-}
 
 // stoppedLocked takes the result of a Stop or Abort.
 func (r *Registry) stoppedLocked(c *call, p *pass, now instant) {

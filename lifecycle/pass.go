@@ -66,7 +66,11 @@ func (r *Registry) newPassLocked(ctx context.Context, up bool, end time.Time, me
 			}
 		}
 	}
-	if !up && p.ctx.Err() != nil {
+	switch {
+	case up:
+	case r.hurry != nil:
+		p.cutLocked(p.began, r.hurry)
+	case p.ctx.Err() != nil:
 		p.cutLocked(p.began, context.Cause(p.ctx))
 	}
 	now := r.now() // counting took its time

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
 
@@ -84,23 +83,5 @@ func TestFailedStartRollsBackAndWrapsTheCause(t *testing.T) { // INV-13
 	}
 	if got := j.all(); !slices.Equal(got, []string{"+db", "+cache", "-cache", "-db"}) {
 		t.Fatalf("order %v", got)
-	}
-}
-
-func TestRunReturnsNilWhenItsContextEnds(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	reg := lifecycle.New(quiet())
-	reg.Go("loop", func(ctx context.Context) error {
-		cancel()
-		<-ctx.Done()
-		return ctx.Err()
-	})
-	if err := reg.Run(ctx); err != nil {
-		t.Fatal(err)
-	}
-	select {
-	case <-reg.Done():
-	case <-time.After(time.Second):
-		t.Fatal("Done is not closed")
 	}
 }

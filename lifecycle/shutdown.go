@@ -16,7 +16,6 @@ type closing struct {
 
 	// Guarded by Registry.mu.
 	pass   *pass   // nil until components begin to stop
-	forced error   // why it was cut short
 	deaths []error // of components that died before their turn came
 
 	// Set before done is closed.
@@ -85,7 +84,6 @@ func (r *Registry) enterClosingLocked(cause error, fatal bool) (c *closing, firs
 	}
 	r.closing = c
 	if r.hurry != nil {
-		c.forced = r.hurry
 		close(c.force)
 	}
 	r.phase, r.since = phaseClosing, time.Now()
@@ -110,9 +108,6 @@ func (r *Registry) close(ctx context.Context, c *closing) {
 	r.mu.Lock()
 	p := r.newPassLocked(ctx, false, end, r.nodes)
 	c.pass = p
-	if c.forced != nil {
-		p.cutLocked(r.now(), c.forced)
-	}
 	r.unlock()
 	p.drive()
 	p.cancel(nil)
@@ -178,19 +173,20 @@ func (r *Registry) stopMonitor(ctx context.Context, until time.Time) []error {
 // cutShort makes a shutdown abort everything that is left, or the one to come do so at once.
 func (r *Registry) cutShort(cause error) {
 	r.mu.Lock()
-	r.hurry = cause
-	c := r.closing
-	if c == nil || c.forced != nil {
-		r.mu.Unlock()
+	defer r.mu.Unlock()
+	if r.hurry != nil {
 		return
 	}
-	c.forced = cause
+	r.hurry = cause
+	c := r.closing
+	if c == nil {
+		return
+	}
 	close(c.force)
 	if p := c.pass; p != nil && p.left > 0 {
 		p.cutLocked(r.now(), cause)
 		p.poke()
 	}
-	r.mu.Unlock()
 }
 
 // stillUp names the components that are neither down nor were never up.

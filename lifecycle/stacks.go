@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -42,6 +43,13 @@ func (r *Registry) look() map[string]string {
 	return out
 }
 
+// isLooking recognises the goroutine that is asking.
+func isLooking(g goroutines.Group) bool {
+	return slices.ContainsFunc(g.Frames, func(f goroutines.Frame) bool {
+		return strings.HasSuffix(f.Function, "internal/goroutines.Profile")
+	})
+}
+
 // describe prints goroutines, that of the call first: it is the one that does not return.
 func describe(groups []goroutines.Group) string {
 	var calls, others []string
@@ -50,7 +58,7 @@ func describe(groups []goroutines.Group) string {
 		all := len(g.Frames)
 		g.Frames = untilOurs(g.Frames)
 		inside := len(g.Frames) < all
-		if len(g.Frames) == 0 { // on its way in or out
+		if len(g.Frames) == 0 || isLooking(g) { // on its way in or out
 			continue
 		}
 		text := goroutines.Print(g.Frames)

@@ -98,7 +98,7 @@ func (w *worker) Stop(ctx context.Context) error {
 	select {
 	case <-run.over:
 	case <-ctx.Done():
-		return fmt.Errorf("worker %w: %s after it was cancelled: %w", ErrStopTimeout,
+		return fmt.Errorf("%w: worker runs on %s after it was cancelled: %w", ErrStopTimeout,
 			round(time.Since(began)), context.Cause(ctx))
 	}
 	if errors.Is(run.err, context.Canceled) {

@@ -1,0 +1,215 @@
+//go:build unix
+
+package lifecycle_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/poolkeeper/poolkeeper/lifecycle"
+)
+
+// patience is how long real-time tests wait for what should be there at once.
+const patience = 30 * time.Second
+
+func signalled() lifecycle.Config {
+	cfg := quiet()
+	cfg.Signals = []os.Signal{syscall.SIGUSR1}
+	return cfg
+}
+
+func raise(t *testing.T, s syscall.Signal) {
+	t.Helper()
+	if err := syscall.Kill(os.Getpid(), s); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// eventually waits for a condition.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(patience)
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("%s: not within %v", what, patience)
+		}
+	}
+}
+
+func runInBackground(t *testing.T, reg *lifecycle.Registry) <-chan error {
+	t.Helper()
+	done := make(chan error, 1)
+	go func() { done <- reg.Run(t.Context()) }()
+	return done
+}
+
+func result(t *testing.T, done <-chan error) error {
+	t.Helper()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(patience):
+		t.Fatal("Run did not return")
+		return nil
+	}
+}
+
+func TestFirstSignalEndsRunCleanlyAndSignalsAreGivenBack(t *testing.T) {
+	reg := lifecycle.New(signalled())
+	seen := record(reg)
+	f := &fake{}
+	reg.Add("a", f)
+	done := runInBackground(t, reg)
+	eventually(t, "up", func() bool { return reg.Status().Phase == "up" })
+	raise(t, syscall.SIGUSR1)
+	if err := result(t, done); err != nil {
+		t.Fatalf("Run = %v, want nil", err)
+	}
+	if f.Calls(lifecycle.PhaseStop) != 1 {
+		t.Error("not stopped")
+	}
+	if e := eventOf[*lifecycle.SignalReceived](t, seen, ""); e.Signal != syscall.SIGUSR1 || e.Second {
+		t.Errorf("event %v, second %v", e.Signal, e.Second)
+	}
+	// With nobody listening the default action of SIGUSR1 would end the test: so listen, and see that it comes to us.
+	ch := make(chan os.Signal, 1)
+	signal.Notify(ch, syscall.SIGUSR1)
+	defer signal.Stop(ch)
+	raise(t, syscall.SIGUSR1)
+	<-ch
+}
+
+func TestSecondSignalAbortsAndListsWhatIsStillUp(t *testing.T) {
+	reg := lifecycle.New(signalled())
+	seen := record(reg)
+	hung, pool := &fake{OnStop: hangs()}, &fake{}
+	defer hung.Release()
+	reg.Add("pool", pool.As(aborts))
+	reg.Add("hung", hung, lifecycle.DependsOn("pool"))
+	done := runInBackground(t, reg)
+	eventually(t, "up", func() bool { return reg.Status().Phase == "up" })
+	raise(t, syscall.SIGUSR1)
+	eventually(t, "stopping", func() bool { return hung.Calls(lifecycle.PhaseStop) == 1 })
+	began := time.Now()
+	raise(t, syscall.SIGUSR1)
+	err := result(t, done)
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("took %v after the second signal", took)
+	}
+	wantErr(t, err, lifecycle.ErrAborted)
+	if s, ok := errors.AsType[*lifecycle.SignalError](err); !ok || s.Signal != syscall.SIGUSR1 {
+		t.Errorf("no SignalError in %v", err)
+	}
+	wantText(t, err.Error(), `still up: "pool", "hung"`, `stop of "hung" failed`)
+	if pool.Calls(lifecycle.PhaseAbort) != 1 {
+		t.Error("pool was not aborted")
+	}
+	var second *lifecycle.SignalReceived
+	for _, e := range seen.all() {
+		if s, ok := e.(*lifecycle.SignalReceived); ok && s.Second {
+			second = s
+		}
+	}
+	if second == nil || strings.Join(second.StillUp, " ") != "pool hung" {
+		t.Errorf("event %+v", second)
+	}
+}
+
+func TestSignalDuringStartRollsBackCleanly(t *testing.T) { // INV-13
+	reg := lifecycle.New(signalled())
+	db, slow := &fake{}, &fake{OnStart: script{Delay: time.Hour}}
+	reg.Add("db", db)
+	reg.Add("slow", slow, lifecycle.DependsOn("db"))
+	done := runInBackground(t, reg)
+	eventually(t, "starting", func() bool { return slow.Calls(lifecycle.PhaseStart) == 1 })
+	raise(t, syscall.SIGUSR1)
+	if err := result(t, done); err != nil {
+		t.Errorf("Run = %v, want nil: it was asked to stop, and everything is down", err)
+	}
+	if db.Calls(lifecycle.PhaseStop) != 1 {
+		t.Error("db was not stopped")
+	}
+}
+
+func TestTwoSignalsDuringTheDrainDelaySkipIt(t *testing.T) {
+	cfg := signalled()
+	cfg.DrainDelay, cfg.ShutdownTimeout = time.Hour, 2*time.Hour
+	reg := lifecycle.New(cfg)
+	f := &fake{}
+	reg.Add("pool", f.As(aborts|drains))
+	done := runInBackground(t, reg)
+	eventually(t, "up", func() bool { return reg.Status().Phase == "up" })
+	raise(t, syscall.SIGUSR1)
+	eventually(t, "draining", func() bool { return reg.Status().Phase == "closing" })
+	raise(t, syscall.SIGUSR1)
+	wantErr(t, result(t, done), lifecycle.ErrAborted)
+	if f.Calls(lifecycle.PhaseAbort) != 1 || f.Calls(lifecycle.PhaseDrain) != 0 {
+		t.Error("want Abort alone")
+	}
+}
+
+// TestThirdSignalEndsTheProcess runs itself in a process of its own, because that is what ends.
+func TestThirdSignalEndsTheProcess(t *testing.T) {
+	if os.Getenv("LIFECYCLE_TEST_CHILD") == "1" {
+		reg := lifecycle.New(lifecycle.Config{Logger: quiet().Logger, ShutdownTimeout: time.Hour})
+		reg.Add("hung", lifecycle.Hooks{OnStop: func(context.Context) error {
+			os.Stdout.WriteString("stopping\n")
+			select {}
+		}})
+		reg.Subscribe(func(e lifecycle.Event) {
+			switch e := e.(type) {
+			case *lifecycle.AllUp:
+				os.Stdout.WriteString("up\n")
+			case *lifecycle.SignalReceived:
+				if e.Second {
+					os.Stdout.WriteString("second\n")
+					select {} // keeps Run from returning for a moment
+				}
+			}
+		})
+		_ = reg.Run(context.Background())
+		select {}
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^TestThirdSignalEndsTheProcess$")
+	cmd.Env = append(os.Environ(), "LIFECYCLE_TEST_CHILD=1")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	kill := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+	defer kill.Stop()
+	buf := make([]byte, 256)
+	said := ""
+	for _, word := range []string{"up", "stopping", "second"} {
+		for !strings.Contains(said, word) {
+			n, err := out.Read(buf)
+			if err != nil {
+				t.Fatalf("after %q: %v", said, err)
+			}
+			said += string(buf[:n])
+		}
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+	}
+	err = cmd.Wait()
+	exit, ok := errors.AsType[*exec.ExitError](err)
+	if !ok {
+		t.Fatalf("the process ended with %v", err)
+	}
+	if ws, ok := exit.Sys().(syscall.WaitStatus); !ok || ws.Signal() != syscall.SIGTERM {
+		t.Errorf("the process ended by %v, want SIGTERM's default action", exit)
+	}
+}
