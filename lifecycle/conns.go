@@ -15,26 +15,27 @@ var errStreamDrained = fmt.Errorf("lifecycle: server is shutting down: %w", pool
 // connSet is the open connections of a server. http.Server forgets a connection that is hijacked; this does not.
 type connSet struct {
 	mu    sync.Mutex // guards the following
-	open  map[*connMark]net.Conn
+	open  map[*membership]net.Conn
 	empty chan struct{} // closed when open becomes empty; nil while nobody waits
-	cut   bool          // closeAll was called: what comes is closed at once
 }
 
-// connMark is a connection's place in the set.
-type connMark struct{ _ byte }
-
-func (s *connSet) add(c net.Conn) *connMark {
-	m := new(connMark)
+func (s *connSet) add(c net.Conn) *membership {
+	m := &membership{s}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.open == nil {
-		s.open = make(map[*connMark]net.Conn)
+		s.open = make(map[*membership]net.Conn)
 	}
 	s.open[m] = c
 	return m
 }
 
-func (s *connSet) remove(m *connMark) {
+// membership is a connection's place in a set.
+type membership struct{ set *connSet }
+
+// end takes the connection out of the set, and returns err.
+func (m *membership) end(err error) error {
+	s := m.set
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.open, m)
@@ -42,6 +43,7 @@ func (s *connSet) remove(m *connMark) {
 		close(s.empty)
 		s.empty = nil
 	}
+	return err
 }
 
 func (s *connSet) len() int {
@@ -66,7 +68,7 @@ func (s *connSet) wait(ctx context.Context) error {
 	case <-empty:
 		return nil
 	case <-ctx.Done():
-		return ctx.Err()
+		return context.Cause(ctx)
 	}
 }
 
@@ -97,47 +99,38 @@ func (l *trackedListener) Accept() (net.Conn, error) {
 		return nil, err
 	}
 	m := l.conns.add(c)
-	closing := closeOnce{set: l.conns, mark: m}
 	switch c := c.(type) {
 	case *net.TCPConn:
-		return &trackedTCP{c, closing}, nil
+		return &trackedTCP{c, m}, nil
 	case *net.UnixConn:
-		return &trackedUnix{c, closing}, nil
+		return &trackedUnix{c, m}, nil
 	}
-	return &trackedConn{c, closing}, nil
-}
-
-// closeOnce takes a connection out of its set.
-type closeOnce struct {
-	set  *connSet
-	mark *connMark
+	return &trackedConn{c, m}, nil
 }
 
 type (
 	trackedConn struct {
 		net.Conn
-		closeOnce
+
+		in *membership
 	}
 	trackedTCP struct {
 		*net.TCPConn
-		closeOnce
+
+		in *membership
 	}
 	trackedUnix struct {
 		*net.UnixConn
-		closeOnce
+
+		in *membership
 	}
 )
 
 // Close closes the connection and takes it out of the set.
-func (c *trackedConn) Close() error { return c.after(c.Conn.Close()) }
+func (c *trackedConn) Close() error { return c.in.end(c.Conn.Close()) }
 
 // Close closes the connection and takes it out of the set.
-func (c *trackedTCP) Close() error { return c.after(c.TCPConn.Close()) }
+func (c *trackedTCP) Close() error { return c.in.end(c.TCPConn.Close()) }
 
 // Close closes the connection and takes it out of the set.
-func (c *trackedUnix) Close() error { return c.after(c.UnixConn.Close()) }
-
-func (c *closeOnce) after(err error) error {
-	c.set.remove(c.mark)
-	return err
-}
+func (c *trackedUnix) Close() error { return c.in.end(c.UnixConn.Close()) }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"time"
 
 	"github.com/poolkeeper/poolkeeper/internal/inflight"
 )
@@ -35,7 +36,8 @@ type Server struct {
 	mu      sync.Mutex // guards the following
 	addr    net.Addr
 	started bool
-	stopped bool
+	drained bool // Drain was called
+	stopped bool // Stop or Abort was called
 }
 
 // ServerOption changes how a [Server] listens.
@@ -113,7 +115,7 @@ func (s *Server) Start(ctx context.Context) error {
 	return nil
 }
 
-var errServerUsed = errors.New("lifecycle: an http.Server cannot be started twice")
+var errServerUsed = errors.New("lifecycle: an http.Server cannot be started twice, nor after it was stopped")
 
 func (s *Server) enterStart() error {
 	s.mu.Lock()
@@ -205,47 +207,60 @@ func (s *Server) Done() <-chan error { return s.died }
 // Drain refuses new connections and waits for what is under way.
 func (s *Server) Drain(ctx context.Context) error {
 	s.drain()
-	if !s.isStarted() {
+	s.mu.Lock()
+	s.drained = true
+	started := s.started
+	s.mu.Unlock()
+	if !started {
 		return nil
 	}
-	if err := s.http.Shutdown(ctx); err != nil {
-		return s.unfinished(err)
+	err := s.http.Shutdown(ctx)
+	if err == nil { // what is open now is hijacked: Shutdown has closed all others
+		err = s.conns.wait(ctx)
 	}
-	// What is open now is hijacked: Shutdown has closed all others.
-	if err := s.conns.wait(ctx); err != nil {
-		return s.unfinished(err)
+	if err == nil {
+		s.handlers.Close()
+		select {
+		case <-s.handlers.Empty():
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		}
 	}
-	s.handlers.Close()
-	if err := s.handlers.Wait(ctx); err != nil {
-		return s.unfinished(err)
+	if err != nil {
+		return fmt.Errorf("requests in flight: %d, connections open: %d: %w", s.handlers.InFlight(), s.conns.len(), err)
 	}
 	return nil
 }
 
-func (s *Server) isStarted() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.started
-}
-
-func (s *Server) unfinished(err error) error {
-	return fmt.Errorf("%d requests in flight, %d connections open: %w", s.handlers.InFlight(), s.conns.len(), err)
-}
-
-// Stop drains, if that was not done, and cuts what is left when ctx ends.
+// Stop drains, if that was not done, and cuts what is left when ctx ends. Its error wraps ErrStopTimeout if handlers
+// are still running after that.
 func (s *Server) Stop(ctx context.Context) error {
-	err := s.Drain(ctx)
-	if err != nil {
-		err = errors.Join(err, s.Abort())
-	}
-	if s.isStarted() {
-		<-s.served // the listener is closed
-	}
 	s.mu.Lock()
+	drained, started := s.drained, s.started
 	s.stopped = true
 	s.mu.Unlock()
+	var err error
+	if !drained {
+		err = s.Drain(ctx)
+	}
+	if !started {
+		return err
+	}
+	err = errors.Join(err, s.Abort())
+	<-s.served // the listener is closed
+	timer := time.NewTimer(lastWords)
+	defer timer.Stop()
+	select {
+	case <-s.handlers.Empty():
+	case <-timer.C:
+		err = errors.Join(err, fmt.Errorf("%w: requests still running after they were cut off: %d",
+			ErrStopTimeout, s.handlers.InFlight()))
+	}
 	return err
 }
+
+// lastWords is how long a handler has to return after its connection was cut.
+const lastWords = 25 * time.Millisecond
 
 // Abort closes the listener and all connections, hijacked ones included. Handlers see their contexts end; it does not
 // wait for them.
