@@ -228,6 +228,23 @@ func TestSilentConnectionsArePingedAndDeadOnesReplaced(t *testing.T) {
 	})
 }
 
+// A connection that was opened ahead of need may have died before its first use.
+func TestConnectionThatDiedBeforeItsFirstUseIsNotHandedOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeServer()
+		p := fakePool(t, s, sqlpool.Config{MaxOpen: 3, MinIdle: 3, KeepAlive: sqlpool.Off})
+		defer stop(t, p)
+		synctest.Wait()
+		s.breakAll()
+		if _, err := p.DB().ExecContext(t.Context(), "x"); err != nil {
+			t.Error(err)
+		}
+		if got := p.Stats().Evicted["dead"]; got != 3 {
+			t.Errorf("%d dead were found, want 3", got)
+		}
+	})
+}
+
 // A ping that hangs neither holds up a caller nor stays for ever.
 func TestHungPingStarvesNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -31,8 +31,8 @@ type native struct {
 	capabilities
 	times // used and seen are guarded by the store's mutex, the rest does not change
 
-	conn   driver.Conn
-	sock   net.Conn // nil where it is out of reach
-	entry  holders.Entry
-	reused bool // a caller has had it before: its session is to be reset; guarded by the store's mutex
+	conn  driver.Conn
+	sock  net.Conn // nil where it is out of reach
+	entry holders.Entry
+	aged  bool // it has been used, or idle: it is to be reset, which is when drivers look whether it still lives; guarded by the store's mutex
 }

@@ -86,6 +86,20 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
+// hangs waits until one and the same query has been under way for a while.
+func hangs(t *testing.T, p interface{ Stats() poolkeeper.Stats }) {
+	t.Helper()
+	var uses uint64
+	since := time.Now()
+	eventually(t, "a query hangs", func() bool {
+		st := p.Stats()
+		if st.InUse != 1 || st.Use.Count != uses {
+			uses, since = st.Use.Count, time.Now()
+		}
+		return time.Since(since) > 100*time.Millisecond
+	})
+}
+
 func within(t *testing.T, d time.Duration) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), d)
@@ -503,10 +517,13 @@ func TestPostgresStopAndCheckAreBoundedWhileTheServerIsFrozen(t *testing.T) {
 	defer srv.Thaw(t)
 	got := make(chan error, 1)
 	go func() {
-		_, err := p.Pool().Exec(t.Context(), "select 1")
+		var err error
+		for err == nil { // the signal may take a moment
+			_, err = p.Pool().Exec(t.Context(), "select 1")
+		}
 		got <- err
 	}()
-	eventually(t, "the query is under way", func() bool { return p.Stats().InUse == 1 })
+	hangs(t, p)
 	if err := p.Check(within(t, 200*time.Millisecond)); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Check: %v", err)
 	}

@@ -82,7 +82,7 @@ func (s *store) checkIn(c *conn, ok bool) bool {
 	s.mu.Lock()
 	was := s.leaveLocked(c)
 	if was == stateInUse {
-		c.n.used, c.n.seen, c.n.reused = now, now, true
+		c.n.used, c.n.seen, c.n.aged = now, now, true
 	}
 	switch {
 	case !ok:
@@ -170,6 +170,7 @@ func (s *store) deliverLocked(n *native) {
 		w.ready <- grant{n: n}
 		return
 	}
+	n.aged = true
 	s.stash = append(s.stash, n)
 }
 
@@ -258,17 +259,17 @@ func (s *store) putBack(n *native) {
 	s.mu.Unlock()
 }
 
-// fit makes a connection that others have used ready for the caller, as database/sql does at checkout. It reports
+// fit makes a connection that is not new ready for the caller, as database/sql does at checkout. It reports
 // false if the connection turned out to be useless and is gone.
 func (s *store) fit(ctx context.Context, n *native) bool {
 	s.mu.Lock()
-	reused, expired := n.reused, s.core.cfg.expired(n.born, n.draw)
+	aged, expired := n.aged, s.core.cfg.expired(n.born, n.draw)
 	s.mu.Unlock()
 	reason := poolkeeper.EvictedDead
 	switch {
 	case expired:
 		reason = poolkeeper.EvictedLifetime
-	case !reused || n.resetter == nil || !errors.Is(n.resetter.ResetSession(ctx), driver.ErrBadConn):
+	case !aged || n.resetter == nil || !errors.Is(n.resetter.ResetSession(ctx), driver.ErrBadConn):
 		return true
 	}
 	s.mu.Lock()
