@@ -106,9 +106,9 @@ func (n *node) beginChain(next redis.ProcessHook) chain {
 	c := chain{kind: chainKindOf(), calls: 2}
 	switch c.kind {
 	case chainConn, chainWatch:
-		c.session = newSession(n, c.kind, next)
+		c.session = newSession(n, c.kind)
 	case chainOwn:
-		n.lent = next
+		n.borrowed = next
 	case chainRoot:
 		n.root.Store(&next)
 	case chainHandshake:

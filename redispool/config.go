@@ -93,7 +93,8 @@ type Config struct {
 
 	// Options says the same in go-redis' words, for what a URL cannot say. Its kind of client (one node, Sentinel,
 	// Cluster) is chosen as redis.NewUniversalClient does. It is copied. Fields that size the pool or set a time stand
-	// in for fields of Config that are zero; fields that the pool cannot honour are faults.
+	// in for fields of Config that are zero; fields that the pool cannot honour are faults. Maintenance notifications are
+	// off unless MaintNotificationsConfig asks for them.
 	Options *redis.UniversalOptions
 
 	// MaxOpen is the most connections open at once, in use and idle. Each subscription has one more of its own, and

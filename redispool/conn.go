@@ -74,6 +74,7 @@ type conn struct {
 	used     atomic.Int64  // Unix nanoseconds; up to WriteTimeout too early where the caller's own deadline was closer
 	sentence atomic.Uint32 // a reason; stays until condemned
 	gone     atomic.Bool
+	lentTo   atomic.Pointer[session] // the Conn that has it, or had it when it was last heard of
 
 	// checkout says that the deadlines were cleared, and the raw connection is asked for next. It belongs to whoever has
 	// the connection from go-redis.
@@ -101,6 +102,11 @@ func (c *conn) SetWriteDeadline(t time.Time) error {
 	} else {
 		c.used.Store(time.Now().UnixNano())
 	}
+	if c.node.seeking.Load() > 0 {
+		if s := c.node.unseek(); s != nil {
+			s.takes(c)
+		}
+	}
 	return c.Conn.SetWriteDeadline(t)
 }
 
@@ -116,8 +122,14 @@ func (c *conn) SetDeadline(t time.Time) error {
 func (c *conn) SyscallConn() (syscall.RawConn, error) {
 	atCheckout := c.checkout
 	c.checkout = false
-	if atCheckout && reason(c.sentence.Load()) != stays {
-		return nil, errCondemned
+	if atCheckout {
+		if s := c.lentTo.Load(); s != nil {
+			c.lentTo.Store(nil)
+			s.lost(c)
+		}
+		if reason(c.sentence.Load()) != stays {
+			return nil, errCondemned
+		}
 	}
 	if c.socket == nil || atCheckout && c.secure {
 		return blindConn{}, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"time"
 
@@ -161,7 +162,7 @@ func (p *Pool) settle(ctx context.Context) error {
 func (p *Pool) working(ctx context.Context) int {
 	nodes := p.allNodes()
 	for _, n := range nodes {
-		n.pruneAll(ctx)
+		n.rotate(ctx)
 	}
 	total := p.gate.InFlight()
 	for _, n := range nodes {
@@ -207,11 +208,9 @@ func (p *Pool) shut(ctx context.Context, startDone <-chan struct{}) error {
 	if p.watch != nil {
 		p.watch.Stop()
 	}
-	for _, n := range p.allNodes() {
-		errs = append(errs, n.evictor.Stop(ctx))
-	}
+	hurried := p.stopEvictors(ctx)
 	settled := p.settle(ctx)
-	if settled == nil {
+	if hurried == nil && settled == nil {
 		err := p.close(ctx)
 		if err == nil {
 			return p.stopFailed(errs...)
@@ -264,7 +263,10 @@ func (p *Pool) closeClient(ctx context.Context) <-chan struct{} {
 		// Owner: Stop. It ends when go-redis has closed its sockets, which a TLS farewell to a dead peer can delay;
 		// cutting the sockets ends that. Stop waits for it, within its context.
 		go func() {
-			p.closeErr = errors.Join(p.checker.close(context.WithoutCancel(ctx)), p.client.Close())
+			err := errors.Join(p.checker.close(context.WithoutCancel(ctx)), p.client.Close())
+			if !errors.Is(err, net.ErrClosed) { // somebody was quicker: we, cutting, or the server
+				p.closeErr = err
+			}
 			close(p.clientClosed)
 		}()
 	})
@@ -308,15 +310,24 @@ func (p *Pool) cutOff(ctx context.Context, settled error, errs []error) error {
 	}
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), cutGrace)
 	defer cancel()
-	err := p.close(grace)
-	if settled == nil && err == nil {
+	err := errors.Join(p.stopEvictors(grace), p.close(grace))
+	switch {
+	case settled != nil:
+		e.Err = errors.Join(append(errs, context.Cause(ctx))...)
+		return e
+	case err != nil:
+		return p.stopFailed(append(errs, err)...)
+	default:
 		return nil // it took a cut to close, and nobody lost anything by it
 	}
-	if settled == nil {
-		return p.stopFailed(append(errs, err)...)
+}
+
+func (p *Pool) stopEvictors(ctx context.Context) error {
+	var errs []error
+	for _, n := range p.allNodes() {
+		errs = append(errs, n.evictor.Stop(ctx))
 	}
-	e.Err = errors.Join(append(errs, context.Cause(ctx))...)
-	return e
+	return errors.Join(errs...)
 }
 
 func (p *Pool) stopFailed(errs ...error) error {

@@ -29,12 +29,16 @@ func (n *node) Open() int { return int(n.open.Load()) }
 
 // Peak implements eviction.Pool.
 func (n *node) Peak() int {
-	n.pruneAll(n.pool.life)
+	n.rotate(n.pool.life)
 	return n.gate.Peak()
 }
 
 // Sweep implements eviction.Pool. It has one connection out of the pool at a time.
 func (n *node) Sweep(ctx context.Context, s eviction.Sweep) (eviction.Swept, error) {
+	if err := n.takeUpkeep(ctx); err != nil {
+		return eviction.Swept{}, err
+	}
+	defer func() { <-n.upkeep }()
 	var out eviction.Swept
 	err := n.closeSurplus(ctx, s, &out)
 	if err == nil && s.MaxLifetime > 0 {
@@ -164,6 +168,10 @@ func (n *node) Fill(ctx context.Context, want int) (int, error) {
 	if !n.isDoor && !n.used.Load() {
 		return 0, nil // a Cluster's replica, for example, that nobody reads from
 	}
+	if err := n.takeUpkeep(ctx); err != nil {
+		return 0, err
+	}
+	defer func() { <-n.upkeep }()
 	for opened := 0; ; opened++ {
 		s := n.client.PoolStats()
 		free := int(s.IdleConns)
@@ -210,6 +218,16 @@ func (n *node) addOne(ctx context.Context, free int) error {
 	}
 }
 
+// takeUpkeep waits for the turn to borrow, which a rotation may have for a moment.
+func (n *node) takeUpkeep(ctx context.Context) error {
+	select {
+	case n.upkeep <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
 // idle is how many connections nobody holds.
 func (n *node) idle() int { return int(n.client.PoolStats().IdleConns) }
 
@@ -221,7 +239,7 @@ type loan struct {
 }
 
 // borrow returns a loan that has no connection yet. With discard the connection is closed at the end, and else put
-// back. Only the evictor's round borrows, and so one goroutine at a time.
+// back. It needs the turn of upkeep.
 func (n *node) borrow(discard bool) loan {
 	var c *redis.Conn
 	if discard {
@@ -229,7 +247,7 @@ func (n *node) borrow(discard bool) loan {
 	} else {
 		c = n.client.Conn()
 	}
-	return loan{conn: c, base: n.lent, wait: n.pool.patience()}
+	return loan{conn: c, base: n.borrowed, wait: n.pool.patience()}
 }
 
 // seize takes a connection for the loan. If none is idle go-redis dials one.

@@ -13,7 +13,7 @@ import (
 // Watch from WATCH to EXEC or UNWATCH, each subscription. Plain commands and pipelines are not listed. It does no I/O.
 func (p *Pool) Holders() []poolkeeper.Holder {
 	for _, n := range p.allNodes() {
-		n.pruneAll(p.life)
+		n.rotate(p.life)
 	}
 	return p.held.List()
 }

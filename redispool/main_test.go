@@ -51,82 +51,82 @@ func (quiet) Printf(context.Context, string, ...any) {}
 const patience = 20 * time.Second
 
 // eventually polls cond.
-func eventually(t testing.TB, what string, cond func() bool) {
-	t.Helper()
+func eventually(tb testing.TB, what string, cond func() bool) {
+	tb.Helper()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for deadline := time.Now().Add(patience); !cond(); <-tick.C {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within %s: %s", patience, what)
+			tb.Fatalf("not within %s: %s", patience, what)
 		}
 	}
 }
 
 // within is the test's context, ended after the test's patience so that a hang is a failure with a name.
-func within(t testing.TB, d time.Duration) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), d)
-	t.Cleanup(cancel)
+func within(tb testing.TB, d time.Duration) context.Context {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(tb.Context()), d)
+	tb.Cleanup(cancel)
 	return ctx
 }
 
 func silent() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
 
 // newPool makes a pool that the test stops at its end.
-func newPool(t testing.TB, cfg redispool.Config) *redispool.Pool {
-	t.Helper()
+func newPool(tb testing.TB, cfg redispool.Config) *redispool.Pool {
+	tb.Helper()
 	if cfg.Logger == nil {
 		cfg.Logger = silent()
 	}
 	p, err := redispool.New(cfg)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := p.Abort(); err != nil {
-			t.Logf("abort at the end of the test: %v", err)
+			tb.Logf("abort at the end of the test: %v", err)
 		}
 	})
 	return p
 }
 
-func started(t testing.TB, cfg redispool.Config) *redispool.Pool {
-	t.Helper()
-	p := newPool(t, cfg)
-	if err := p.Start(within(t, patience)); err != nil {
-		t.Fatal(err)
+func started(tb testing.TB, cfg redispool.Config) *redispool.Pool {
+	tb.Helper()
+	p := newPool(tb, cfg)
+	if err := p.Start(within(tb, patience)); err != nil {
+		tb.Fatal(err)
 	}
 	return p
 }
 
 // single returns the native client of a pool that is no Cluster.
-func single(t testing.TB, p *redispool.Pool) *redis.Client {
-	t.Helper()
+func single(tb testing.TB, p *redispool.Pool) *redis.Client {
+	tb.Helper()
 	c, ok := p.Client().(*redis.Client)
 	if !ok {
-		t.Fatalf("Client is a %T", p.Client())
+		tb.Fatalf("Client is a %T", p.Client())
 	}
 	return c
 }
 
 // admin is a raw client for looking at the server.
-func admin(t testing.TB, addr string) *redis.Client {
-	t.Helper()
+func admin(tb testing.TB, addr string) *redis.Client {
+	tb.Helper()
 	c := redis.NewClient(&redis.Options{Addr: addr, PoolSize: 1, ClientName: "admin", DisableIdentity: true, Protocol: 2})
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := c.Close(); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
 	return c
 }
 
 // clients counts the server's connections by name, seen by the server; the one that asks is not counted.
-func clients(t testing.TB, a *redis.Client) map[string]int {
-	t.Helper()
-	list, err := a.ClientList(within(t, patience)).Result()
+func clients(tb testing.TB, a *redis.Client) map[string]int {
+	tb.Helper()
+	list, err := a.ClientList(within(tb, patience)).Result()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	counts := map[string]int{}
 	for line := range strings.Lines(list) {
@@ -140,63 +140,63 @@ func clients(t testing.TB, a *redis.Client) map[string]int {
 }
 
 // together has n commands wait on the server at the same time, so that the pool opens n connections.
-func together(t testing.TB, look *redis.Client, c redis.UniversalClient, n int) {
-	t.Helper()
-	ctx := within(t, patience)
+func together(tb testing.TB, look *redis.Client, c redis.UniversalClient, n int) {
+	tb.Helper()
+	ctx := within(tb, patience)
 	var wg sync.WaitGroup
 	for range n {
 		wg.Go(func() {
 			if err := c.BLPop(ctx, 0, "queue").Err(); err != nil {
-				t.Errorf("BLPOP: %v", err)
+				tb.Errorf("BLPOP: %v", err)
 			}
 		})
 	}
-	eventually(t, strconv.Itoa(n)+" commands wait", func() bool { return blocked(t, look) == n })
+	eventually(tb, strconv.Itoa(n)+" commands wait", func() bool { return blocked(tb, look) == n })
 	items := make([]any, n)
 	for i := range items {
 		items[i] = i
 	}
 	if err := look.RPush(ctx, "queue", items...).Err(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	wg.Wait()
 }
 
 // blocked is how many clients wait in a blocking command, seen by the server.
-func blocked(t testing.TB, look *redis.Client) int {
-	t.Helper()
-	info, err := look.Info(within(t, patience), "clients").Result()
+func blocked(tb testing.TB, look *redis.Client) int {
+	tb.Helper()
+	info, err := look.Info(within(tb, patience), "clients").Result()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	for line := range strings.Lines(info) {
 		if v, ok := strings.CutPrefix(strings.TrimSpace(line), "blocked_clients:"); ok {
 			n, err := strconv.Atoi(v)
 			if err != nil {
-				t.Fatal(err)
+				tb.Fatal(err)
 			}
 			return n
 		}
 	}
-	t.Fatalf("no blocked_clients in %q", info)
+	tb.Fatalf("no blocked_clients in %q", info)
 	return 0
 }
 
 // mini starts a miniredis, as users' tests do.
-func mini(t testing.TB) *miniredis.Miniredis {
-	t.Helper()
-	return miniredis.RunT(t)
+func mini(tb testing.TB) *miniredis.Miniredis {
+	tb.Helper()
+	return miniredis.RunT(tb)
 }
 
 // freeAddr is an address at which nobody listens.
-func freeAddr(t testing.TB) string {
-	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+func freeAddr(tb testing.TB) string {
+	tb.Helper()
+	l, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := l.Close(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return l.Addr().String()
 }
@@ -225,3 +225,25 @@ func (s *seen) counts() (failures, successes int) {
 }
 
 var _ poolkeeper.Observer = (*seen)(nil)
+
+type ctx = context.Context
+
+// log is a logger's output.
+type log struct {
+	mu  sync.Mutex // guards the following
+	out strings.Builder
+}
+
+func (l *log) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.out.Write(b)
+}
+
+func (l *log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.out.String()
+}
+
+func (l *log) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }

@@ -38,20 +38,24 @@ type node struct {
 	credit      atomic.Int64  // connections that a sweep is just closing as idle
 	dialEntered chan struct{} // gets a token when a dial for the pool begins
 
-	lent redis.ProcessHook // of the last chain the node borrowed; only its evictor's round borrows
+	upkeep   chan struct{}     // holds a token while the pool borrows from itself; guards borrowed
+	borrowed redis.ProcessHook // the end of the chain of the last loan
 
-	mu       sync.Mutex // guards the following
-	conns    map[*conn]struct{}
-	chains   map[uint64]chain // being built, by goroutine
-	sessions []*session       // Conns that hold a connection, some of them closed by now; in no order
-	cursor   int              // where the next look for closed ones begins
+	lent    atomic.Int64 // Conns that hold a connection, some of them closed by now
+	seeking atomic.Int64 // how many seekers there are
+
+	mu      sync.Mutex // guards the following
+	conns   map[*conn]struct{}
+	chains  map[uint64]chain    // being built, by goroutine
+	seekers map[uint64]*session // Conns in their first command, by goroutine
 }
 
 func newNode(p *Pool, client *redis.Client, gate *inflight.Gate) *node {
 	n := &node{
 		pool: p, client: client, gate: gate, isDoor: gate == p.gate,
 		dialEntered: make(chan struct{}, 1),
-		conns:       map[*conn]struct{}{}, chains: map[uint64]chain{},
+		upkeep:      make(chan struct{}, 1),
+		conns:       map[*conn]struct{}{}, chains: map[uint64]chain{}, seekers: map[uint64]*session{},
 	}
 	n.evictor = eviction.New(n, p.policy())
 	n.addHook()
@@ -164,6 +168,9 @@ func (n *node) forget(c *conn) {
 	if c.holder != nil {
 		n.pool.held.Release(c.holder)
 	}
+	if s := c.lentTo.Swap(nil); s != nil {
+		s.lost(c)
+	}
 	if c.purpose != forPool {
 		return
 	}
@@ -224,7 +231,7 @@ func (n *node) cut() int {
 // clientClosed reports whether go-redis has closed the client. It asks without I/O.
 func (n *node) clientClosed(ctx context.Context) bool {
 	root := n.root.Load()
-	return root != nil && seize(withEnd(ctx), *root) == redis.ErrClosed //nolint:errorlint // as grip
+	return root != nil && errors.Is(seize(withEnd(ctx), *root), redis.ErrClosed)
 }
 
 func (n *node) connsOpen() int {
@@ -233,50 +240,51 @@ func (n *node) connsOpen() int {
 	return len(n.conns)
 }
 
-// remember lists a Conn that has taken a connection, and takes the occasion to look for others that were closed, so
-// that the list stays within a small factor of those that are open.
-func (n *node) remember(ctx context.Context, s *session) {
-	const looks = 2
+// seek has the connection that this goroutine writes to next known as the session's.
+func (n *node) seek(s *session) {
+	id := goroutineID()
 	n.mu.Lock()
-	var old []*session
-	for range min(looks, len(n.sessions)) {
-		n.cursor++
-		old = append(old, n.sessions[n.cursor%len(n.sessions)])
-	}
-	n.sessions = append(n.sessions, s)
+	n.seekers[id] = s
 	n.mu.Unlock()
-	n.prune(ctx, old)
+	n.seeking.Add(1)
 }
 
-// pruneAll looks at all Conns.
-func (n *node) pruneAll(ctx context.Context) {
-	n.mu.Lock()
-	all := append([]*session(nil), n.sessions...)
-	n.mu.Unlock()
-	n.prune(ctx, all)
-}
-
-// prune drops those of the sessions that were closed.
-func (n *node) prune(ctx context.Context, candidates []*session) {
-	over := make(map[*session]bool, len(candidates))
-	for _, s := range candidates {
-		if s.ended(ctx) {
-			over[s] = true
-		}
-	}
-	if len(over) == 0 {
-		return
-	}
+// unseek ends a seek of this goroutine that has found nothing.
+func (n *node) unseek() *session {
+	id := goroutineID()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	kept := n.sessions[:0]
-	for _, s := range n.sessions {
-		if !over[s] {
-			kept = append(kept, s)
+	s := n.seekers[id]
+	if s != nil {
+		delete(n.seekers, id)
+		n.seeking.Add(-1)
+	}
+	return s
+}
+
+// rotate has every idle connection handed out once, to the pool itself, without a byte on the wire. Conns that were
+// closed are known as such afterwards. It does nothing while a sweep is under way. It takes microseconds, and so does not
+// mind if ctx has ended.
+func (n *node) rotate(ctx context.Context) {
+	if n.lent.Load() == 0 {
+		return
+	}
+	select {
+	case n.upkeep <- struct{}{}:
+	default:
+		return
+	}
+	defer func() { <-n.upkeep }()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cutGrace)
+	defer cancel()
+	for left := n.idle(); left > 0 && n.lent.Load() > 0 && n.idle() > 0; left-- {
+		one := n.borrow(false)
+		err := one.seize(ctx)
+		one.Close()
+		if err != nil {
+			return
 		}
 	}
-	clear(n.sessions[len(kept):])
-	n.sessions = kept
 }
 
 var errNotConnected = errors.New("redispool: not connected")

@@ -17,49 +17,46 @@ import (
 //
 //   - a Watch holds from WATCH until EXEC or UNWATCH, one of which go-redis always sends; commands outside of that
 //     count one by one, as the client's own do;
-//   - a Conn holds from its first command until, asked by probe, it turns out to be closed.
+//   - a Conn holds from its first command until its connection is closed, or is handed out to somebody else. In a
+//     FIFO pool that happens soon, and node.rotate makes it happen at once.
 type session struct {
 	node    *node
 	kind    chainKind
 	refused bool // it was begun after the pool had begun to drain
-	base    redis.ProcessHook
 
-	mu    sync.Mutex // guards the following; held over a probe, which does no I/O
+	mu    sync.Mutex // guards the following
 	busy  int        // commands under way
 	holds bool       // counted by node.gate, listed in entry
+	conn  *conn      // of a Conn that holds; nil until it is known which
 	entry holders.Entry
 }
 
-func newSession(n *node, kind chainKind, base redis.ProcessHook) *session {
-	return &session{node: n, kind: kind, refused: n.pool.gate.Closed(), base: base}
+func newSession(n *node, kind chainKind) *session {
+	return &session{node: n, kind: kind, refused: n.pool.gate.Closed()}
 }
 
 // enter begins a command. Work that is part of a session is never refused, unless the whole session is.
-func (s *session) enter(ctx context.Context) error {
+func (s *session) enter() error {
 	if s.refused {
 		return s.node.pool.refusal()
 	}
-	if s.begin() {
-		s.node.remember(ctx, s)
-	}
-	s.node.evictor.Wake()
-	return nil
-}
-
-// begin counts a command. It reports true for the first one of a Conn.
-func (s *session) begin() bool {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.busy++
 	switch {
 	case s.holds:
 	case s.kind == chainConn:
 		s.holdLocked(poolkeeper.KindConn)
-		return true
+		s.node.lent.Add(1)
 	default:
 		s.node.gate.Join()
 	}
-	return false
+	seeks := s.kind == chainConn && s.conn == nil
+	s.mu.Unlock()
+	if seeks {
+		s.node.seek(s)
+	}
+	s.node.evictor.Wake()
+	return nil
 }
 
 // leave ends a command that enter began. armed says that a watch is in force now; disarmed that it is not.
@@ -69,6 +66,10 @@ func (s *session) leave(armed, disarmed bool) {
 	s.busy--
 	switch {
 	case s.kind == chainConn:
+		if s.conn == nil && s.busy == 0 && s.holds { // it has got none
+			s.releaseLocked()
+			s.node.unseek()
+		}
 	case s.holds && disarmed:
 		s.releaseLocked()
 	case s.holds:
@@ -80,21 +81,43 @@ func (s *session) leave(armed, disarmed bool) {
 	}
 }
 
+// takes notes which connection a Conn has got.
+func (s *session) takes(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.holds {
+		s.conn = c
+		c.lentTo.Store(s)
+	}
+}
+
+// lost notes that c is no longer a Conn's: the Conn was closed.
+func (s *session) lost(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.holds && s.conn == c {
+		s.releaseLocked()
+	}
+}
+
 func (s *session) holdLocked(kind string) {
 	s.holds = true
 	s.node.gate.Join()
-	s.node.pool.held.Hold(&s.entry, kind, 3) // past holdLocked, enter or leave, and the hook
+	s.node.pool.held.Hold(&s.entry, kind, 0)
 }
 
 func (s *session) releaseLocked() {
-	s.holds = false
+	s.holds, s.conn = false, nil
 	s.node.pool.held.Release(&s.entry)
 	s.node.gate.Leave()
+	if s.kind == chainConn {
+		s.node.lent.Add(-1)
+	}
 }
 
 // process is the session's part in a command.
 func (s *session) process(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
-	if err := s.enter(ctx); err != nil {
+	if err := s.enter(); err != nil {
 		return err
 	}
 	armed, disarmed := false, false
@@ -113,7 +136,7 @@ func (s *session) process(ctx context.Context, cmd redis.Cmder, next redis.Proce
 
 // pipeline is the session's part in a pipeline; tx says that it is a MULTI … EXEC.
 func (s *session) pipeline(ctx context.Context, cmds []redis.Cmder, tx bool, next redis.ProcessPipelineHook) error {
-	if err := s.enter(ctx); err != nil {
+	if err := s.enter(); err != nil {
 		return failAll(cmds, err)
 	}
 	disarmed := false
@@ -125,28 +148,9 @@ func (s *session) pipeline(ctx context.Context, cmds []redis.Cmder, tx bool, nex
 	return s.node.pipelineOutcome(cmds, err)
 }
 
-// ended asks a Conn whether it has been closed, and if so takes it off the books. It costs about a microsecond and
-// sends nothing.
-func (s *session) ended(ctx context.Context) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.busy > 0 {
-		return false
-	}
-	if !s.holds {
-		return true
-	}
-	if grip(ctx, s.base) {
-		return false
-	}
-	s.releaseLocked()
-	return true
-}
-
 // probe is an argument that cannot be sent. go-redis takes a connection for the command, fails to write it, and puts
 // the connection back untouched: an answer of the server to a command is no reason to drop a connection, and probe's
-// error looks like one. So a command with probe in it takes a connection out of the pool, or finds out whether a
-// session has one, without a byte on the wire.
+// error looks like one. So a command with probe in it takes a connection out of the pool without a byte on the wire.
 type probe struct{}
 
 // errProbe is the error of a probe that has got a connection.
@@ -170,14 +174,6 @@ func seize(ctx context.Context, base redis.ProcessHook) error {
 		return errors.New("redispool: a command that cannot be sent was answered")
 	}
 	return err
-}
-
-// grip reports whether the session that ends in base has a connection. It asks under a context that has ended, so that
-// a session that has none does not take one. Of ctx it uses only the values.
-func grip(ctx context.Context, base redis.ProcessHook) bool {
-	// Not errors.Is: a session whose connection has broken says why, and keeps it until it is closed.
-	err := seize(withEnd(ctx), base)
-	return err != redis.ErrClosed && err != context.Canceled //nolint:errorlint // see above
 }
 
 // ended is a context that has ended, with the values of another.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
 // clientKind is which of go-redis' clients a pool stands on.
@@ -156,6 +157,11 @@ func (t target) universal(c Config) redis.UniversalOptions {
 	o.ConnMaxIdleTime, o.ConnMaxLifetime, o.ConnMaxLifetimeJitter = -1, 0, 0
 	o.PipelinePoolSize, o.PipelineReadBufferSize, o.PipelineWriteBufferSize = -1, 0, 0
 	o.ContextTimeoutEnabled = true
+	if o.MaintNotificationsConfig == nil {
+		// go-redis' default is to find out whether the server sends them, which costs each client a goroutine and a round
+		// trip, and races between the first connections of a Client and its Conns.
+		o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	}
 	o.PoolTimeout = noWaitLimit
 	if c.AcquireTimeout > 0 {
 		o.PoolTimeout = max(c.AcquireTimeout/time.Duration(t.attempts()), time.Nanosecond)
