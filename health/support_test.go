@@ -136,11 +136,26 @@ func bubble(t *testing.T, f func(t *testing.T)) {
 	synctest.Test(t, f)
 }
 
-// settle lets everything happen that is due now: the first runs of up to ten checks, and the publication of their
+// settle lets everything happen that is due now: the first runs of up to fifty checks, and the publication of their
 // verdicts.
 func settle() {
-	time.Sleep(time.Millisecond)
+	time.Sleep(10 * time.Millisecond)
 	synctest.Wait()
 }
 
 func errorAs[E error](err error) (E, bool) { return errors.AsType[E](err) }
+
+// eventually polls a condition that real time has to bring about.
+func eventually(tb testing.TB, what string, holds func() bool) {
+	tb.Helper()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	late := time.After(30 * time.Second)
+	for !holds() {
+		select {
+		case <-tick.C:
+		case <-late:
+			tb.Fatalf("not %s after 30 s", what)
+		}
+	}
+}
