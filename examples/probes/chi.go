@@ -1,0 +1,20 @@
+package main
+
+import (
+	"net/http"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/poolkeeper/poolkeeper/health"
+)
+
+// withChi mounts the handlers one by one. chi sets the request's path values, so that {check} names a single check.
+func withChi(m *health.Monitor) http.Handler {
+	r := chi.NewRouter()
+	show := health.WithDetails(details)
+	r.Handle("/livez", health.LiveHandler(m, show))
+	r.Handle("/readyz", health.ReadyHandler(m, show))
+	r.Handle("/readyz/{check}", health.ReadyHandler(m, show))
+	r.Handle("/startupz", health.StartupHandler(m, show))
+	return r
+}
