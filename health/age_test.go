@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/poolkeeper/poolkeeper/health"
@@ -11,7 +12,7 @@ import (
 
 // INV-5.
 func TestVerdictExpiresWhenTheSchedulerIsDead(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := health.New(health.Config{Interval: 10 * time.Second, Timeout: time.Second, Jitter: health.NoJitter})
 		ok := func(context.Context) error { return nil }
 		register(t, m, health.Check{Name: "db", Probe: ok, MaxAge: 20 * time.Second})
@@ -67,7 +68,7 @@ func TestPagesAreServedAndAgeWhileTheLockIsHeld(t *testing.T) {
 
 // A check that could not run in time, because every place was taken, is stale; as soon as it has run it is not.
 func TestStaleVerdictRecoversWithTheNextResult(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := health.New(health.Config{MaxConcurrent: 1, Interval: time.Second, Timeout: 10 * time.Second})
 		var slow, db script
 		register(t, m, health.Check{Name: "db", Probe: db.probe, Timeout: 10 * time.Millisecond, MaxAge: 2 * time.Second})
@@ -88,7 +89,7 @@ func TestStaleVerdictRecoversWithTheNextResult(t *testing.T) {
 
 // The page says since when, not for how long: it stays the same while nothing changes, whatever runs meanwhile.
 func TestPageIsTheSameWhileNothingChanges(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := outage(t)
 		h := health.Handler(m, health.WithDetails(everybody))
 		time.Sleep(10 * time.Second)

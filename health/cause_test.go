@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
@@ -17,9 +18,9 @@ import (
 func failing(t *testing.T, checks map[string][]string) *health.Monitor {
 	t.Helper()
 	m := health.New(health.Config{})
-	for name, on := range checks {
+	for marked, on := range checks {
 		var probe script
-		name, bad := strings.CutSuffix(name, "!")
+		name, bad := strings.CutSuffix(marked, "!")
 		if bad {
 			probe.say(fmt.Errorf("%s is broken", name))
 		}
@@ -36,7 +37,7 @@ func causes(m *health.Monitor, name string) []string {
 }
 
 func TestFailureIsPutDownToTheRootCause(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := failing(t, map[string][]string{
 			"disk": nil, "network!": nil, "postgres!": {"disk", "network"}, "redis!": nil, "unrelated!": {"disk", "nobody"},
 			"repository!": {"postgres"}, "cache": {"redis"}, "orders API!": {"repository", "cache", "redis"},
@@ -57,7 +58,7 @@ func TestFailureIsPutDownToTheRootCause(t *testing.T) {
 }
 
 func TestCyclesAndSelfReferencesAreCut(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := failing(t, map[string][]string{"self!": {"self"}, "a!": {"b"}, "b!": {"c"}, "c!": {"a"}, "outside!": {"a"}})
 		if got := causes(m, "self"); got != nil {
 			t.Errorf("self is put down to %q", got)
@@ -129,7 +130,7 @@ func TestCausesAgreeWithNaiveTwin(t *testing.T) {
 
 // Of what keeps a group from passing the gravest is said first.
 func TestReasonNamesTheGravestCheck(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := health.New(health.Config{Interval: time.Second})
 		start(t, m)
 		reason := func(want string) {

@@ -3,6 +3,7 @@ package health_test
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -88,14 +89,17 @@ func TestRealNetworkErrorsAreClassified(t *testing.T) {
 	secure.Config.ErrorLog = nil
 	t.Cleanup(secure.Close)
 	strange := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}} // does not know the server's certificate
-	wrongName := secure.Client()
-	wrongName.Transport = &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{
-		RootCAs: secure.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs, ServerName: "elsewhere.example", //nolint:forcetypeassert // httptest's own
+	roots := x509.NewCertPool()
+	roots.AddCert(secure.Certificate())
+	wrongName := &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "elsewhere.example"},
 	}}
 	plain := accepting(t, func(c net.Conn) { _, _ = io.WriteString(c, "-ERR not TLS\r\n") })
 	hangsUp := accepting(t, func(net.Conn) {})
 	resets := accepting(t, func(c net.Conn) {
-		_ = c.(*net.TCPConn).SetLinger(0) //nolint:forcetypeassert // it is TCP
+		if tcp, ok := c.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0)
+		}
 	})
 	read := func(address string, deadline time.Time) error {
 		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", address)

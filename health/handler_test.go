@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/poolkeeper/poolkeeper/health"
@@ -44,7 +45,7 @@ func (refusedError) HealthFault() health.Fault {
 }
 
 func TestStatusCodesOfEveryPath(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := outage(t)
 		h := health.Handler(m)
 		for path, want := range map[string]int{
@@ -89,7 +90,7 @@ func TestStatusCodesOfEveryPath(t *testing.T) {
 
 // INV-12, and: nobody who is not admitted sees more than a status, whatever is asked and however.
 func TestNothingButTheStatusWithoutPermission(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := outage(t)
 		hidden := map[string]http.Handler{
 			"without WithDetails": health.Handler(m),
@@ -115,7 +116,7 @@ func TestNothingButTheStatusWithoutPermission(t *testing.T) {
 }
 
 func TestDetailsAreShownToWhomIsAdmitted(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := outage(t)
 		asked := 0
 		h := health.Handler(m, health.WithDetails(func(r *http.Request) bool {
@@ -165,7 +166,7 @@ func TestDetailsAreShownToWhomIsAdmitted(t *testing.T) {
 
 // An exclusion that does nothing is a mistake in a manifest: whoever makes it is told, as Kubernetes does.
 func TestUnknownExclusionIsAWarning(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := outage(t)
 		w := get(health.Handler(m), "/startupz?exclude=nob%0Aody")
 		if w.Code != 200 || w.Body.String() != "ok\n"+`warning: cannot exclude "nob\nody": no such check`+"\n" {
@@ -180,7 +181,7 @@ func TestUnknownExclusionIsAWarning(t *testing.T) {
 }
 
 func TestJSONPage(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := outage(t)
 		h := health.Handler(m, health.WithDetails(everybody))
 		for _, accept := range []string{"application/json", "application/health+json"} {
@@ -220,7 +221,7 @@ func TestJSONPage(t *testing.T) {
 }
 
 func TestHeldAndDrainingAreSaidOnThePage(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := health.New(health.Config{})
 		h := health.Handler(m, health.WithDetails(everybody))
 		want := func(path, want string) {
@@ -246,7 +247,7 @@ func TestHeldAndDrainingAreSaidOnThePage(t *testing.T) {
 }
 
 func TestHandlersMountOnAnyRouter(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := outage(t)
 		mux := http.NewServeMux()
 		mux.Handle("GET /alive", health.LiveHandler(m))
@@ -289,7 +290,7 @@ func TestProbeAllocatesNothing(t *testing.T) {
 
 // INV-4: a page is made from verdicts; nothing is run because somebody asks, with whatever parameters.
 func TestAskingRunsNothing(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := health.New(health.Config{Interval: time.Hour})
 		var db script
 		register(t, m, health.Check{Name: "db", Probe: db.probe})

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/poolkeeper/poolkeeper/health"
@@ -12,7 +13,7 @@ import (
 
 // INV-11.
 func TestLivenessIsHeartbeatsOnly(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := health.New(health.Config{})
 		var db script
 		db.say(errDown)
@@ -67,7 +68,7 @@ func TestLivenessIsHeartbeatsOnly(t *testing.T) {
 }
 
 func TestListenersAreToldOfSilentAndOfReturningHearts(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := health.New(health.Config{})
 		loop, err := m.Heartbeat("loop", 10*time.Second)
 		if err != nil {
@@ -90,7 +91,7 @@ func TestListenersAreToldOfSilentAndOfReturningHearts(t *testing.T) {
 }
 
 func TestHeartbeatThatStoppedIsNotMissed(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := health.New(health.Config{})
 		start(t, m)
 		loop, err := m.Heartbeat("loop", time.Second)

@@ -14,7 +14,7 @@ import (
 )
 
 func TestReadyFollowsTheCheck(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := health.New(health.Config{})
 		var db script
 		register(t, m, health.Check{Name: "db", Probe: db.probe})
@@ -32,7 +32,7 @@ func TestReadyFollowsTheCheck(t *testing.T) {
 }
 
 func TestReadyWithoutChecksOnceStarted(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := health.New(health.Config{})
 		wantReady(t, m, false, "before Start")
 		start(t, m)
@@ -44,7 +44,7 @@ func TestReadyWithoutChecksOnceStarted(t *testing.T) {
 
 // A critical check counts as failed until its first result, a degrading one as degraded.
 func TestUnknownIsNotReady(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := health.New(health.Config{})
 		var slow script
 		register(t, m, health.Check{Name: "later", Probe: slow.probe, InitialDelay: time.Minute})
@@ -64,7 +64,7 @@ func TestUnknownIsNotReady(t *testing.T) {
 
 // INV-3.
 func TestDrainingIsNotReadyAtOnceAndForEver(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := health.New(health.Config{})
 		var db script
 		register(t, m, health.Check{Name: "db", Probe: db.probe, Interval: time.Second})
@@ -123,7 +123,7 @@ func TestNothingIsReadyAfterDrainingUnderConcurrency(t *testing.T) {
 }
 
 func TestHoldsKeepReadinessBackUntilTheLastIsReleased(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := health.New(health.Config{})
 		first := m.Hold("starting")
 		start(t, m)
@@ -141,7 +141,7 @@ func TestHoldsKeepReadinessBackUntilTheLastIsReleased(t *testing.T) {
 }
 
 func TestStartupStaysTrueOnceItWas(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := health.New(health.Config{})
 		h := health.Handler(m)
 		want := func(code int, when string) {
@@ -245,7 +245,7 @@ func TestStartReturnsEveryFaultOfTheConfiguration(t *testing.T) {
 }
 
 func TestStartAndStopInEveryOrder(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := health.New(health.Config{})
 		gone, cancel := context.WithCancel(t.Context())
 		cancel()
@@ -272,7 +272,7 @@ func TestStartAndStopInEveryOrder(t *testing.T) {
 
 // The context of Start bounds Start, not the checks: a caller may cancel it.
 func TestChecksOutliveTheContextOfStart(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := health.New(health.Config{})
 		type key struct{}
 		var saw any
@@ -298,7 +298,7 @@ func TestChecksOutliveTheContextOfStart(t *testing.T) {
 
 // INV-6. The first Stop names the probe that hangs, and a later one sees it gone.
 func TestStopReturnsByItsContextAndNamesTheHungProbe(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := health.New(health.Config{})
 		release := make(chan struct{})
 		register(t, m, health.Check{Name: "stuck", Probe: hangUntil(release)})
@@ -326,7 +326,7 @@ func TestStopReturnsByItsContextAndNamesTheHungProbe(t *testing.T) {
 }
 
 func TestRemovedCheckIsForgottenAtOnceAndItsNameIsFree(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := health.New(health.Config{})
 		var bad script
 		bad.say(errDown)
@@ -358,7 +358,7 @@ func TestRemovedCheckIsForgottenAtOnceAndItsNameIsFree(t *testing.T) {
 
 // INV-6: go-sundheit deadlocks on the second.
 func TestRemoveTwiceWithHungProbeReturnsByItsContext(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := health.New(health.Config{MaxConcurrent: 1})
 		release := make(chan struct{})
 		stuck := register(t, m, health.Check{Name: "stuck", Probe: hangUntil(release)})
@@ -431,7 +431,7 @@ func TestEverythingAtOnceIsRaceFree(t *testing.T) {
 		}
 	})
 	go func() { // ends when the test's context does, or the monitor is stopped
-		for range changes { //nolint:revive // only drained
+		for range changes {
 		}
 	}()
 	wg.Wait()

@@ -3,6 +3,7 @@ package health_test
 import (
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/poolkeeper/poolkeeper"
@@ -13,7 +14,7 @@ var _ poolkeeper.Observer = (*health.Registration)(nil)
 
 // What traffic sees brings the next run forward, once per RetryInterval, and flips nothing by itself.
 func TestErrorOfTrafficBringsTheRunForward(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := health.New(health.Config{Jitter: health.NoJitter})
 		var db script
 		r := register(t, m, health.Check{Name: "db", Probe: db.probe, Interval: time.Hour})
@@ -53,7 +54,7 @@ func TestErrorOfTrafficBringsTheRunForward(t *testing.T) {
 }
 
 func TestSuccessOfTrafficBringsTheRunOfAFailedCheckForward(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := health.New(health.Config{Interval: time.Hour, Jitter: health.NoJitter})
 		var db script
 		db.say(errDown)
@@ -77,7 +78,7 @@ func TestSuccessOfTrafficBringsTheRunOfAFailedCheckForward(t *testing.T) {
 
 // An error that arrives while a run is under way may be younger than what the run sees: it is asked again.
 func TestErrorDuringARunIsNotLost(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := health.New(health.Config{Interval: time.Hour})
 		release := make(chan struct{})
 		var db script
@@ -96,7 +97,7 @@ func TestErrorDuringARunIsNotLost(t *testing.T) {
 }
 
 func TestTrafficStandsInForRunsButNotForAll(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := health.New(health.Config{Interval: 10 * time.Second, Jitter: health.NoJitter})
 		var counts, ignores script
 		busy := register(t, m, health.Check{Name: "counts", Probe: counts.probe, TrafficCounts: true})
@@ -132,7 +133,7 @@ func TestTrafficStandsInForRunsButNotForAll(t *testing.T) {
 
 // A stand-in is only as young as the traffic can have been: a MaxAge that leaves no room for it allows none.
 func TestTrafficDoesNotStandInWhereTheVerdictWouldExpire(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := health.New(health.Config{Interval: 10 * time.Second, Timeout: time.Second, Jitter: health.NoJitter})
 		var db script
 		r := register(t, m, health.Check{Name: "db", Probe: db.probe, TrafficCounts: true, MaxAge: 12 * time.Second})

@@ -6,6 +6,7 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
@@ -64,7 +65,7 @@ type pool struct{ stats poolkeeper.Stats }
 func (p *pool) Stats() poolkeeper.Stats { return p.stats }
 
 func TestMeterDegradesWhereALimitIsPassed(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		p := &pool{poolkeeper.Stats{Max: 10}}
 		latency := time.Millisecond
 		meter, err := health.NewQualityMeter(func(context.Context) error {
@@ -125,7 +126,7 @@ func TestMeterDegradesWhereALimitIsPassed(t *testing.T) {
 }
 
 func TestMeterAveragesAndForgets(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		latency := 100 * time.Millisecond
 		var fail error
 		meter, err := health.NewQualityMeter(func(context.Context) error {

@@ -19,7 +19,7 @@ func roughly(d, want time.Duration) bool {
 }
 
 func TestFailingCheckIsDecidedAtRetryIntervalThenBacksOff(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := health.New(health.Config{Interval: time.Minute, Jitter: health.NoJitter})
 		var db script
 		register(t, m, health.Check{Name: "db", Probe: db.probe, RetryInterval: 3 * time.Second, SuccessThreshold: 2})
@@ -32,10 +32,10 @@ func TestFailingCheckIsDecidedAtRetryIntervalThenBacksOff(t *testing.T) {
 		begin := time.Now()
 		at := func(i int) time.Duration { return db.since(begin)[i] - db.since(begin)[1] }
 		time.Sleep(100 * time.Second)
-		want := []time.Duration{0, 3, 6, 7, 9, 13, 21, 37, 67, 97} // two retries, then 1, 2, 4, 8, 16, 30, 30 s
+		want := []int{0, 3, 6, 7, 9, 13, 21, 37, 67, 97} // two retries, then 1, 2, 4, 8, 16, 30, 30 s
 		for i, w := range want {
-			if got := at(i + 1); !roughly(got, w*time.Second) {
-				t.Errorf("run %d is %v after the first failure, want %v s", i+1, got, int64(w))
+			if got := at(i + 1); !roughly(got, time.Duration(w)*time.Second) {
+				t.Errorf("run %d is %v after the first failure, want %d s", i+1, got, w)
 			}
 		}
 		wantReady(t, m, false, "down")
@@ -54,7 +54,7 @@ func TestFailingCheckIsDecidedAtRetryIntervalThenBacksOff(t *testing.T) {
 // A frozen server (SIGSTOP) answers nothing: not ready within Timeout × FailureThreshold of the first run that meets
 // it, and the probe answers all the while.
 func TestFrozenDependencyIsNotReadyWithinTimeoutTimesThreshold(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := health.New(health.Config{})
 		var db script
 		register(t, m, health.Check{Name: "db", Probe: db.probe, Timeout: 2 * time.Second, FailureThreshold: 3})
@@ -79,7 +79,7 @@ func TestFrozenDependencyIsNotReadyWithinTimeoutTimesThreshold(t *testing.T) {
 // INV-6: at most one goroutine, shown with the time since which it runs; its result comes too late to count; then the
 // check lives on.
 func TestHungProbeCostsOneGoroutineAndIsShown(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := health.New(health.Config{Interval: time.Second, Timeout: 100 * time.Millisecond, RetryInterval: 100 * time.Millisecond})
 		var db, other script
 		register(t, m, health.Check{Name: "db", Probe: db.probe})
@@ -125,7 +125,7 @@ func TestHungProbeCostsOneGoroutineAndIsShown(t *testing.T) {
 
 // INV-6.
 func TestPanicAndGoexitFailOneCheckOnly(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := health.New(health.Config{Interval: time.Second})
 		var other script
 		register(t, m, health.Check{Name: "other", Probe: other.probe})
@@ -167,7 +167,7 @@ func (panickyError) Error() string { panic("no text") }
 // A check that is registered late, or whose probe takes long, holds up nobody: places are bounded, and what timed out
 // last queues apart.
 func TestConcurrencyIsBoundedAndHungChecksQueueApart(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		const most = 4
 		m := health.New(health.Config{MaxConcurrent: most, Interval: time.Second, Timeout: 500 * time.Millisecond})
 		var running, peak atomic.Int64
@@ -218,7 +218,7 @@ func goroutines() int {
 }
 
 func TestTenThousandIdleChecksHaveNoGoroutine(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := health.New(health.Config{Interval: time.Hour})
 		for i := range 10_000 {
 			register(t, m, health.Check{Name: fmt.Sprintf("check-%05d", i), Probe: func(context.Context) error { return nil }})
@@ -234,7 +234,7 @@ func TestTenThousandIdleChecksHaveNoGoroutine(t *testing.T) {
 }
 
 func TestFirstRunsAreThrottledAndLaterOnesKeepTheirPlace(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		const n, interval = 1000, 100 * time.Millisecond
 		m := health.New(health.Config{Interval: interval, Timeout: interval})
 		checks := make([]script, n)
@@ -263,7 +263,7 @@ func TestFirstRunsAreThrottledAndLaterOnesKeepTheirPlace(t *testing.T) {
 }
 
 func TestRunsKeepTheirIntervalOnAverageAndJitterMovesThem(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := health.New(health.Config{})
 		var db script
 		register(t, m, health.Check{Name: "db", Probe: db.probe, Interval: 10 * time.Second, Jitter: 0.2})
@@ -289,7 +289,7 @@ func TestRunsKeepTheirIntervalOnAverageAndJitterMovesThem(t *testing.T) {
 }
 
 func TestProbeContextEndsAtTheTimeout(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := health.New(health.Config{})
 		left := make(chan time.Duration, 1)
 		register(t, m, health.Check{Name: "db", Timeout: 7 * time.Second, Probe: func(ctx context.Context) error {
@@ -306,7 +306,7 @@ func TestProbeContextEndsAtTheTimeout(t *testing.T) {
 
 // A probe that returns nil after its timeout has failed all the same.
 func TestLateSuccessIsATimeout(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := health.New(health.Config{})
 		register(t, m, health.Check{Name: "slow", Timeout: time.Second, Probe: func(context.Context) error {
 			time.Sleep(1500 * time.Millisecond)
@@ -322,7 +322,7 @@ func TestLateSuccessIsATimeout(t *testing.T) {
 }
 
 func TestDegradedProbeWarnsAndStaysReady(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := health.New(health.Config{Interval: time.Second})
 		var db script
 		register(t, m, health.Check{Name: "db", Probe: db.probe})

@@ -130,12 +130,6 @@ func wantReady(tb testing.TB, m *health.Monitor, ready bool, when string) {
 	}
 }
 
-// bubble runs f where time is fake and ends when everybody waits.
-func bubble(t *testing.T, f func(t *testing.T)) {
-	t.Helper()
-	synctest.Test(t, f)
-}
-
 // settle lets everything happen that is due now: the first runs of up to fifty checks, and the publication of their
 // verdicts.
 func settle() {

@@ -44,7 +44,7 @@ func want(t *testing.T, got []string, want string) {
 }
 
 func TestWatchTellsChangesOfChecksAndGroups(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := health.New(health.Config{Interval: time.Second})
 		var db script
 		register(t, m, health.Check{Name: "db", Probe: db.probe, FailureThreshold: 1})
@@ -76,7 +76,7 @@ func TestWatchTellsChangesOfChecksAndGroups(t *testing.T) {
 // A reader that takes nothing blocks nobody; what it finds later is one change per check or group, and none where things
 // ended as they began.
 func TestSlowReaderGetsMergedChanges(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := health.New(health.Config{Interval: time.Second, FailureThreshold: 1})
 		var up, down, flips script
 		register(t, m, health.Check{Name: "down", Probe: down.probe})
@@ -103,7 +103,7 @@ func TestSlowReaderGetsMergedChanges(t *testing.T) {
 }
 
 func TestWatchChannelIsClosedByStop(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		m := health.New(health.Config{})
 		start(t, m)
 		read, unread := m.Watch(t.Context()), m.Watch(t.Context())
@@ -121,7 +121,7 @@ func TestWatchChannelIsClosedByStop(t *testing.T) {
 
 // OnTransition is called without a lock, one call at a time and in order; it may call anything but Stop.
 func TestOnTransitionMayCallBackAndMayBlock(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		var m *health.Monitor
 		var told []string
 		block := make(chan struct{})
@@ -171,7 +171,7 @@ func TestOnTransitionMayCallBackAndMayBlock(t *testing.T) {
 
 // controller-runtime#1188: a log line names the check, and why.
 func TestTransitionLogsWithNamesAndWithoutSecrets(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		var buf bytes.Buffer
 		log := slog.New(slog.NewTextHandler(&buf, nil))
 		m := health.New(health.Config{OnTransition: func(c health.Transition) { log.Info("health", "change", c) }})
