@@ -69,7 +69,7 @@ bench: ## All benchmarks (BENCHTIME=1s)
 	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
 
 bench-peers: ## The tables of docs/benchmarks.md: the library beside its peers
-	cd bench && GOWORK=off go run ./registry
+	cd bench && GOWORK=off go run ./registry && GOWORK=off go run ./probes
 
 test-peers: ## The trials, with the peers: they fail where docs/benchmarks.md says so
 	cd bench && GOWORK=off go test -count=1 ./...
