@@ -84,8 +84,8 @@ func TestAcquireTimeoutSaysWhoHoldsTheConnections(t *testing.T) {
 		p := fakePool(t, newFakeServer(), sqlpool.Config{Name: "orders", MaxOpen: 1, AcquireTimeout: 3 * time.Second})
 		defer stop(t, p)
 		rows, err := p.DB().QueryContext(t.Context(), "select")
-		if err != nil {
-			t.Fatal(err)
+		if err != nil || rows.Err() != nil {
+			t.Fatal(err, rows.Err())
 		}
 		defer func() { _ = rows.Close() }()
 		time.Sleep(41 * time.Second)
@@ -328,9 +328,7 @@ func TestConnectionOnItsWayToTheFreeListIsFetched(t *testing.T) {
 		t.Fatal(err)
 	}
 	lost := hold(t, p) // the only connection: the statement is on it
-	if err := st.Close(); err != nil {
-		t.Fatal(err)
-	}
+	shutAll(t, st)
 	returned := hold(t, p)
 	dialled := s.Dialed()
 
@@ -468,7 +466,7 @@ func TestNativeReturnsWhatItDoesNotKnow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := sqlpool.Native(c); got != driver.Conn(c) {
+	if got := sqlpool.Native(c); got != c {
 		t.Errorf("Native of a bare connection is %T", got)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -131,9 +132,11 @@ func prepared(ctx context.Context, db *sql.DB, note func(string, ...any)) {
 		note("stmt exec", err)
 		var id int
 		note("stmt query", st.QueryRowContext(ctx, []int{4}).Scan(&id), id)
-		note("stmt close", st.Close())
+		note("stmt close", closeErr(st))
 	}
 }
+
+func closeErr(c io.Closer) error { return c.Close() }
 
 func transactions(ctx context.Context, t *testing.T, s *fakeServer, db *sql.DB, note func(string, ...any)) {
 	t.Helper()
@@ -159,7 +162,7 @@ func transactions(ctx context.Context, t *testing.T, s *fakeServer, db *sql.DB, 
 	}
 	cancel()
 	for db.Stats().InUse > 0 {
-		time.Sleep(100 * time.Microsecond) //nolint:forbidigo // database/sql rolls back in a goroutine of its own
+		time.Sleep(100 * time.Microsecond) // database/sql rolls back in a goroutine of its own
 	}
 	note("open after rollback by context", db.Stats().OpenConnections, s.Open())
 }
@@ -179,7 +182,7 @@ func cancelled(ctx context.Context, s *fakeServer, db *sql.DB, note func(string,
 		} else {
 			_, err = db.BeginTx(ending, nil)
 			for db.Stats().InUse > 0 {
-				time.Sleep(100 * time.Microsecond) //nolint:forbidigo // database/sql rolls back in a goroutine of its own
+				time.Sleep(100 * time.Microsecond) // database/sql rolls back in a goroutine of its own
 			}
 		}
 		s.during.set(nil)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql/driver"
 	"errors"
+	"time"
 )
 
 // conn is what database/sql holds in place of the driver's connection. It sees each checkout (Connect or
@@ -45,7 +46,8 @@ func (c *conn) ResetSession(ctx context.Context) error {
 	if _, ok := ctx.(*sweepContext); ok {
 		return c.s.checkOutForSweep(c)
 	}
-	if !c.s.checkOut(c) {
+	now := time.Now()
+	if !c.s.checkOut(c, now) {
 		return driver.ErrBadConn
 	}
 	if c.n.resetter != nil {
@@ -56,7 +58,7 @@ func (c *conn) ResetSession(ctx context.Context) error {
 			return err
 		}
 	}
-	c.s.core.acquired(&c.n.entry, 0)
+	c.s.core.acquired(&c.n.entry, 0, now)
 	return nil
 }
 

@@ -29,13 +29,13 @@ func (w watching) Connect(ctx context.Context) (driver.Conn, error) {
 	}
 	start := time.Now()
 	n, err := s.acquire(ctx, start)
-	waited := time.Since(start)
+	now := time.Now()
 	if err != nil {
 		s.core.gate.Leave()
 		return nil, err
 	}
 	s.core.evictor.Wake()
-	s.core.acquired(&n.entry, waited)
+	s.core.acquired(&n.entry, now.Sub(start), now)
 	return s.wrap(n), nil
 }
 

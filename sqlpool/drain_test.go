@@ -53,8 +53,8 @@ func TestDrainFinishesWorkInFlightAndRefusesNewWorkAtOnce(t *testing.T) {
 		c := hold(t, p)
 		var wg sync.WaitGroup
 		wg.Go(func() {
-			if _, err := p.DB().ExecContext(ctx, "queued before the drain"); err != nil {
-				t.Errorf("a caller who was in the queue: %v", err)
+			if _, qerr := p.DB().ExecContext(ctx, "queued before the drain"); qerr != nil {
+				t.Errorf("a caller who was in the queue: %v", qerr)
 			}
 		})
 		synctest.Wait()
@@ -84,9 +84,10 @@ func TestDrainFinishesWorkInFlightAndRefusesNewWorkAtOnce(t *testing.T) {
 		}
 		for rows.Next() {
 		}
-		if err := errors.Join(rows.Err(), rows.Close(), c.Close()); err != nil {
+		if err := rows.Err(); err != nil {
 			t.Error(err)
 		}
+		shutAll(t, rows, c)
 		wg.Wait()
 		if err := <-drained; err != nil {
 			t.Errorf("Drain: %v", err)
@@ -117,7 +118,12 @@ func TestDrainRefusesWorkThatWouldFindAnIdleConnection(t *testing.T) {
 
 func expired(t *testing.T) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
+	return over(t.Context())
+}
+
+// over returns a context that has ended.
+func over(ctx context.Context) context.Context {
+	ctx, cancel := context.WithCancel(ctx)
 	cancel()
 	return ctx
 }
@@ -205,16 +211,16 @@ func TestAbortWaitsForNobodyAndEndsAStopUnderWay(t *testing.T) {
 }
 
 func TestStopAndAbortAreLegalWithoutStart(t *testing.T) {
-	for name, end := range map[string]func(*testing.T, *sqlpool.Pool) error{
-		"Stop":         func(t *testing.T, p *sqlpool.Pool) error { return p.Stop(t.Context()) },
-		"Stop at once": func(t *testing.T, p *sqlpool.Pool) error { return p.Stop(expired(t)) },
-		"Abort":        func(_ *testing.T, p *sqlpool.Pool) error { return p.Abort() },
-		"Drain, Stop": func(t *testing.T, p *sqlpool.Pool) error {
-			return errors.Join(p.Drain(t.Context()), p.Stop(t.Context()))
+	for name, end := range map[string]func(context.Context, *sqlpool.Pool) error{
+		"Stop":         func(ctx context.Context, p *sqlpool.Pool) error { return p.Stop(ctx) },
+		"Stop at once": func(ctx context.Context, p *sqlpool.Pool) error { return p.Stop(over(ctx)) },
+		"Abort":        func(_ context.Context, p *sqlpool.Pool) error { return p.Abort() }, //nolint:contextcheck // Abort has none
+		"Drain, Stop": func(ctx context.Context, p *sqlpool.Pool) error {
+			return errors.Join(p.Drain(ctx), p.Stop(ctx))
 		},
-		"Abort, Stop": func(t *testing.T, p *sqlpool.Pool) error { return errors.Join(p.Abort(), p.Stop(t.Context())) },
-		"Stop and Stop": func(t *testing.T, p *sqlpool.Pool) error {
-			return errors.Join(p.Stop(t.Context()), p.Stop(t.Context()))
+		"Abort, Stop": func(ctx context.Context, p *sqlpool.Pool) error { return errors.Join(p.Abort(), p.Stop(ctx)) }, //nolint:contextcheck // Abort has none
+		"Stop and Stop": func(ctx context.Context, p *sqlpool.Pool) error {
+			return errors.Join(p.Stop(ctx), p.Stop(ctx))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -223,7 +229,7 @@ func TestStopAndAbortAreLegalWithoutStart(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if err := end(t, p); err != nil {
+				if err := end(t.Context(), p); err != nil {
 					t.Error(err)
 				}
 			})
@@ -442,16 +448,16 @@ func TestHoldersAreListedByWhatTheyHold(t *testing.T) {
 		t.Fatal(err)
 	}
 	rows, err := p.DB().QueryContext(ctx, "select")
-	if err != nil {
-		t.Fatal(err)
+	if err != nil || rows.Err() != nil {
+		t.Fatal(err, rows.Err())
 	}
 	st, err := p.DB().PrepareContext(ctx, "stmt")
 	if err != nil {
 		t.Fatal(err)
 	}
 	stRows, err := st.QueryContext(ctx)
-	if err != nil {
-		t.Fatal(err)
+	if err != nil || stRows.Err() != nil {
+		t.Fatal(err, stRows.Err())
 	}
 	c := hold(t, p)
 
@@ -466,7 +472,8 @@ func TestHoldersAreListedByWhatTheyHold(t *testing.T) {
 	if strings.Join(kinds, " ") != strings.Join(want, " ") {
 		t.Errorf("kinds are %v, want %v", kinds, want)
 	}
-	if err := errors.Join(tx.Rollback(), rows.Close(), stRows.Close(), st.Close(), c.Close()); err != nil {
+	shutAll(t, rows, stRows, st, c)
+	if err := tx.Rollback(); err != nil {
 		t.Error(err)
 	}
 	if n := len(p.Holders()); n != 0 {

@@ -24,13 +24,13 @@ func (c Config) policy() eviction.Policy {
 }
 
 // lifetime is how long a connection with this draw may live: eviction's rule, for connections that are in use.
-func (c Config) lifetime(draw float64) time.Duration {
+func (c *Config) lifetime(draw float64) time.Duration {
 	return c.MaxLifetime - time.Duration(float64(c.MaxLifetime)*c.LifetimeJitter*draw)
 }
 
-// expired reports whether a connection has reached its lifetime.
-func (c Config) expired(born time.Time, draw float64) bool {
-	return c.MaxLifetime > 0 && time.Since(born) >= c.lifetime(draw)
+// expired reports whether a connection has reached its lifetime at now.
+func (t *times) expired(c *Config, now time.Time) bool {
+	return c.MaxLifetime > 0 && now.Sub(t.born) >= c.lifetime(t.draw)
 }
 
 // times are what eviction wants to know of a connection.

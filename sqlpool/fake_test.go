@@ -387,3 +387,13 @@ func fakePool(t *testing.T, s *fakeServer, cfg sqlpool.Config) *sqlpool.Pool {
 	}
 	return p
 }
+
+// shutAll closes what a test has opened.
+func shutAll(t *testing.T, closers ...io.Closer) {
+	t.Helper()
+	for _, c := range closers {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}

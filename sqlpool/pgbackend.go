@@ -32,6 +32,7 @@ type pgRecord struct {
 
 	sock  net.Conn // below TLS
 	entry holders.Entry
+	at    time.Time // of the acquisition under way; zero: it has taken time. Owned by the acquirer
 
 	// guarded by the backend's mutex
 	reason string // why it is being closed

@@ -125,7 +125,11 @@ func (t *pgTracer) TraceAcquireEnd(ctx context.Context, pool *pgxpool.Pool, data
 	b.events++
 	b.mu.Unlock()
 	b.core.evictor.Wake()
-	b.core.acquired(&r.entry, waited)
+	now := r.at
+	if now.IsZero() {
+		now = time.Now()
+	}
+	b.core.acquired(&r.entry, waited, now)
 }
 
 // TraceRelease books a connection as returned. A connection that pgxpool is about to close keeps its place until it
@@ -136,16 +140,16 @@ func (t *pgTracer) TraceRelease(_ *pgxpool.Pool, data pgxpool.TraceReleaseData) 
 	if r == nil {
 		return
 	}
-	d, held := b.core.held.Release(&r.entry)
+	now := time.Now()
+	d, held := b.core.held.ReleaseAt(&r.entry, now)
 	if !held {
 		return // acquired with all that was idle
 	}
 	b.core.met.use.Record(d)
 	lost := conn.IsClosed()
 	doomed := lost || conn.PgConn().IsBusy() || conn.PgConn().TxStatus() != 'I'
-	now := time.Now()
 	b.mu.Lock()
-	r.used, r.seen = now, now
+	r.used, r.seen, r.at = now, now, time.Time{}
 	b.holding--
 	b.events++
 	if doomed {
@@ -271,7 +275,11 @@ func (b *pgBackend) prepareConn(ctx context.Context, c *pgx.Conn) (bool, error) 
 		return true, errNotNeeded
 	}
 	r := record(c.PgConn())
-	if b.core.cfg.expired(r.born, r.draw) {
+	now := r.at
+	if now.IsZero() {
+		now = time.Now()
+	}
+	if r.expired(&b.core.cfg, now) {
 		b.mu.Lock()
 		r.reason = poolkeeper.EvictedLifetime
 		b.mu.Unlock()
@@ -285,13 +293,18 @@ func (b *pgBackend) prepareConn(ctx context.Context, c *pgx.Conn) (bool, error) 
 
 // shouldPing knows better than pgxpool how long a connection has been silent: a sweep makes it look fresh there.
 func (b *pgBackend) shouldPing(ctx context.Context, p pgxpool.ShouldPingParams) bool {
-	if r := record(p.Conn.PgConn()); r != nil {
-		b.mu.Lock()
-		p.IdleDuration = time.Since(r.seen)
-		b.mu.Unlock()
-	}
+	r := record(p.Conn.PgConn())
+	now := time.Now()
+	b.mu.Lock()
+	p.IdleDuration = now.Sub(r.seen)
+	b.mu.Unlock()
+	ping := p.IdleDuration > time.Second
 	if b.userShouldPing != nil {
-		return b.userShouldPing(ctx, p)
+		ping = b.userShouldPing(ctx, p)
 	}
-	return p.IdleDuration > time.Second
+	r.at = now
+	if ping {
+		r.at = time.Time{}
+	}
+	return ping
 }

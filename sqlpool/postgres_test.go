@@ -161,18 +161,18 @@ func TestPostgresCallersAtTheLimitAreServedInOrderAndToldWhyNot(t *testing.T) {
 		!strings.Contains(err.Error(), `"orders": 1 of 1 in use, oldest tx for`) || !strings.Contains(err.Error(), "postgres_test.go:") {
 		t.Errorf("error is %v", err)
 	}
-	if _, err := p.DB().ExecContext(t.Context(), "select 1"); !errors.As(err, &explained) {
+	if _, err = p.DB().ExecContext(t.Context(), "select 1"); !errors.As(err, &explained) {
 		t.Errorf("through *sql.DB the error is %v", err)
 	}
 	gone, leave := context.WithCancel(t.Context())
 	leave()
-	if _, err := p.Pool().Exec(gone, "select 1"); !errors.Is(err, context.Canceled) {
+	if _, err = p.Pool().Exec(gone, "select 1"); !errors.Is(err, context.Canceled) {
 		t.Errorf("a caller who has gone gets %v", err)
 	}
 	if st := p.Stats(); st.AcquireTimeouts != 2 {
 		t.Errorf("AcquireTimeouts = %d, want 2", st.AcquireTimeouts)
 	}
-	if err := tx.Rollback(t.Context()); err != nil {
+	if err = tx.Rollback(t.Context()); err != nil {
 		t.Error(err)
 	}
 

@@ -52,14 +52,14 @@ func newStore(c *core, connector driver.Connector) *store {
 
 // checkOut books an idle connection as in use. It reports false if the connection must not be used: draining, or
 // past its lifetime.
-func (s *store) checkOut(c *conn) bool {
+func (s *store) checkOut(c *conn, now time.Time) bool {
 	admitted := s.core.gate.Enter()
 	s.mu.Lock()
 	s.idle--
 	switch {
 	case !admitted:
 		c.state, c.reason = stateLeaving, poolkeeper.EvictedClosed
-	case s.core.cfg.expired(c.n.born, c.n.draw):
+	case c.n.expired(&s.core.cfg, now):
 		c.state, c.reason = stateLeaving, poolkeeper.EvictedLifetime
 	default:
 		c.state = stateInUse
@@ -89,7 +89,7 @@ func (s *store) checkIn(c *conn, ok bool) bool {
 		c.reason = poolkeeper.EvictedDead
 	case s.closed:
 		c.reason = poolkeeper.EvictedClosed
-	case s.core.cfg.expired(c.n.born, c.n.draw):
+	case c.n.expired(&s.core.cfg, now):
 		c.reason = poolkeeper.EvictedLifetime
 	case s.open > s.max:
 		c.reason = poolkeeper.EvictedReload
@@ -102,7 +102,7 @@ func (s *store) checkIn(c *conn, ok bool) bool {
 	kept := c.state == stateIdle
 	s.mu.Unlock()
 	if was == stateInUse {
-		s.core.released(&c.n.entry)
+		s.core.released(&c.n.entry, now)
 		s.core.observe(lostUnless(ok))
 	}
 	return kept
@@ -142,7 +142,7 @@ func (s *store) closeConn(c *conn) error {
 	}
 	s.mu.Unlock()
 	if was == stateInUse {
-		s.core.released(&c.n.entry)
+		s.core.released(&c.n.entry, time.Now())
 	}
 	return s.discard(c.n, reason)
 }
@@ -263,7 +263,7 @@ func (s *store) putBack(n *native) {
 // false if the connection turned out to be useless and is gone.
 func (s *store) fit(ctx context.Context, n *native) bool {
 	s.mu.Lock()
-	aged, expired := n.aged, s.core.cfg.expired(n.born, n.draw)
+	aged, expired := n.aged, n.expired(&s.core.cfg, time.Now())
 	s.mu.Unlock()
 	reason := poolkeeper.EvictedDead
 	switch {

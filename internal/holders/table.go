@@ -45,13 +45,15 @@ func NewTable(stacks bool) *Table { return &Table{stacks: stacks} }
 // Hold records that the caller's caller now holds e. A kind of "conn" is refined, where the stack is known, by the
 // library's function that took it: a query's rows, a transaction. skip counts further stack frames to leave out. Holding an entry
 // that is held starts its hold anew.
-func (t *Table) Hold(e *Entry, kind string, skip int) {
+func (t *Table) Hold(e *Entry, kind string, skip int) { t.HoldAt(e, kind, skip+1, time.Now()) }
+
+// HoldAt is Hold for a caller who knows the time: reading the clock is a good part of what a hold costs.
+func (t *Table) HoldAt(e *Entry, kind string, skip int, now time.Time) {
 	var pcs [maxFrames]uintptr
 	frames := 0
 	if t.stacks {
 		frames = runtime.Callers(2+skip, pcs[:])
 	}
-	now := time.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if e.held {
@@ -71,8 +73,10 @@ func (t *Table) Hold(e *Entry, kind string, skip int) {
 }
 
 // Release ends a hold and returns how long it lasted. It reports false if e was not held: releasing is idempotent.
-func (t *Table) Release(e *Entry) (time.Duration, bool) {
-	now := time.Now()
+func (t *Table) Release(e *Entry) (time.Duration, bool) { return t.ReleaseAt(e, time.Now()) }
+
+// ReleaseAt is Release for a caller who knows the time.
+func (t *Table) ReleaseAt(e *Entry, now time.Time) (time.Duration, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !e.held {

@@ -1,0 +1,218 @@
+package sqlpool_test
+
+import (
+	"context"
+	"database/sql"
+	"math"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/poolkeeper/poolkeeper/internal/testserver"
+	"github.com/poolkeeper/poolkeeper/sqlpool"
+)
+
+// The benchmarks run the raw library and the managed pool in turns, in one process, against one server: on a machine
+// with other work the ratio of neighbours is worth more than two absolute times. One iteration is one pair of batches;
+// "ratio" is the median of managed ÷ raw, and "ratio95" the upper bound of its 95 % confidence interval. For figures that are
+// worth something: -bench Paired -benchtime 40x.
+func paired(b *testing.B, callers int, raw, managed func() error) {
+	b.Helper()
+	const batch = 300 // operations
+	run := func(f func() error) time.Duration {
+		var wg sync.WaitGroup
+		begun := time.Now()
+		for range callers {
+			wg.Go(func() {
+				for range batch / callers {
+					if err := f(); err != nil {
+						b.Error(err)
+						return
+					}
+				}
+			})
+		}
+		wg.Wait()
+		return time.Since(begun)
+	}
+	run(raw)
+	run(managed)
+	var ratios []float64
+	for i := 0; b.Loop(); i++ {
+		var r, m time.Duration
+		if i%2 == 0 {
+			r, m = run(raw), run(managed)
+		} else {
+			m, r = run(managed), run(raw)
+		}
+		ratios = append(ratios, m.Seconds()/r.Seconds())
+	}
+	slices.Sort(ratios)
+	n := float64(len(ratios))
+	upper := int(math.Ceil(n/2 + 1.96*math.Sqrt(n)/2)) // the binomial bound of a median
+	b.ReportMetric(ratios[len(ratios)/2], "ratio")
+	b.ReportMetric(ratios[min(upper, len(ratios)-1)], "ratio95")
+	b.ReportMetric(0, "ns/op") // of a pair of batches: it says nothing
+}
+
+func variants(b *testing.B, raw func() error, managed func(sqlpool.Stacks) func() error) {
+	b.Helper()
+	for _, x := range []struct {
+		name   string
+		stacks sqlpool.Stacks
+	}{{"stacks", sqlpool.StacksOn}, {"no-stacks", sqlpool.StacksOff}} {
+		op := managed(x.stacks)
+		b.Run(x.name+"/serial", func(b *testing.B) { paired(b, 1, raw, op) })
+		b.Run(x.name+"/parallel16", func(b *testing.B) { paired(b, 15, raw, op) })
+	}
+}
+
+func stopLater(b *testing.B, p interface{ Stop(context.Context) error }) {
+	b.Helper()
+	b.Cleanup(func() { _ = p.Stop(context.Background()) })
+}
+
+func BenchmarkPairedPostgres(b *testing.B) {
+	srv := testserver.SharedPostgres(b)
+	config, err := pgxpool.ParseConfig(srv.URL())
+	if err != nil {
+		b.Fatal(err)
+	}
+	config.MaxConns = 16
+	bare, err := pgxpool.NewWithConfig(b.Context(), config)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(bare.Close)
+	managed := func(s sqlpool.Stacks) *pgxpool.Pool {
+		p, err := sqlpool.NewPostgres(sqlpool.Config{URL: srv.URL(), LeakStacks: s, MaxOpen: 16, MaxDials: 16})
+		if err != nil {
+			b.Fatal(err)
+		}
+		stopLater(b, p)
+		return p.Pool()
+	}
+	ctx := context.Background()
+	for name, op := range map[string]func(*pgxpool.Pool) error{
+		"select1": func(p *pgxpool.Pool) error {
+			var n int
+			return p.QueryRow(ctx, "select 1").Scan(&n)
+		},
+		"acquire": func(p *pgxpool.Pool) error {
+			c, err := p.Acquire(ctx)
+			if err == nil {
+				c.Release()
+			}
+			return err
+		},
+		"rows100": func(p *pgxpool.Pool) error {
+			rows, err := p.Query(ctx, "select generate_series(1, 100)")
+			if err != nil {
+				return err
+			}
+			for rows.Next() {
+			}
+			return rows.Err()
+		},
+		"tx": func(p *pgxpool.Pool) error {
+			tx, err := p.Begin(ctx)
+			if err != nil {
+				return err
+			}
+			if _, err := tx.Exec(ctx, "select 1"); err != nil {
+				return err
+			}
+			return tx.Commit(ctx)
+		},
+	} {
+		b.Run(name, func(b *testing.B) {
+			variants(b, func() error { return op(bare) }, func(s sqlpool.Stacks) func() error {
+				p := managed(s)
+				return func() error { return op(p) }
+			})
+		})
+	}
+}
+
+func BenchmarkPairedMariaDB(b *testing.B) {
+	srv := testserver.SharedMariaDB(b)
+	bare, err := sql.Open("mysql", srv.DSN())
+	if err != nil {
+		b.Fatal(err)
+	}
+	bare.SetMaxOpenConns(16)
+	bare.SetMaxIdleConns(16)
+	b.Cleanup(func() { _ = bare.Close() })
+	pairedDB(b, bare, func(s sqlpool.Stacks) *sql.DB {
+		p, err := sqlpool.NewMySQL(sqlpool.Config{URL: srv.URL(), LeakStacks: s, MaxOpen: 16, MaxDials: 16})
+		if err != nil {
+			b.Fatal(err)
+		}
+		stopLater(b, p)
+		return p.DB()
+	}, "select seq from seq_1_to_100")
+}
+
+// Without a server: what the pool adds to database/sql itself. The ratio is large because database/sql does little.
+func BenchmarkPairedFake(b *testing.B) {
+	bare := sql.OpenDB(newFakeServer())
+	bare.SetMaxOpenConns(16)
+	bare.SetMaxIdleConns(16)
+	b.Cleanup(func() { _ = bare.Close() })
+	pairedDB(b, bare, func(s sqlpool.Stacks) *sql.DB {
+		p, err := sqlpool.NewDB(newFakeServer(), sqlpool.Config{LeakStacks: s, MaxOpen: 16, MaxDials: 16})
+		if err != nil {
+			b.Fatal(err)
+		}
+		stopLater(b, p)
+		return p.DB()
+	}, "select")
+}
+
+func pairedDB(b *testing.B, bare *sql.DB, managed func(sqlpool.Stacks) *sql.DB, rows100 string) {
+	b.Helper()
+	ctx := context.Background()
+	for name, op := range map[string]func(*sql.DB) error{
+		"select1": func(db *sql.DB) error {
+			var n int
+			return db.QueryRowContext(ctx, "select 1").Scan(&n)
+		},
+		"acquire": func(db *sql.DB) error {
+			c, err := db.Conn(ctx)
+			if err == nil {
+				err = c.Close()
+			}
+			return err
+		},
+		"rows100": func(db *sql.DB) error {
+			rows, err := db.QueryContext(ctx, rows100)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = rows.Close() }()
+			for rows.Next() {
+			}
+			return rows.Err()
+		},
+		"tx": func(db *sql.DB) error {
+			tx, err := db.BeginTx(ctx, nil)
+			if err != nil {
+				return err
+			}
+			if _, err := tx.ExecContext(ctx, "do 1"); err != nil {
+				return err
+			}
+			return tx.Commit()
+		},
+	} {
+		b.Run(name, func(b *testing.B) {
+			variants(b, func() error { return op(bare) }, func(s sqlpool.Stacks) func() error {
+				db := managed(s)
+				return func() error { return op(db) }
+			})
+		})
+	}
+}

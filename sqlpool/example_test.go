@@ -1,0 +1,144 @@
+package sqlpool_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log"
+	"time"
+
+	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/sqlpool"
+)
+
+// connector stands for any driver's: sqlite's, go-mssqldb's, pgx/stdlib's.
+func connector() *fakeServer { return newFakeServer() }
+
+func ExampleNewDB() {
+	ctx := context.Background()
+	orders, err := sqlpool.NewDB(connector(), sqlpool.Config{Name: "orders", MaxOpen: 20, MinIdle: 2})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err = orders.Start(ctx); err != nil {
+		log.Fatal(err)
+	}
+	var id int
+	err = orders.DB().QueryRowContext(ctx, "select …").Scan(&id)
+	fmt.Println(err, orders.Stats().Max)
+
+	stop, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	fmt.Println(orders.Stop(stop))
+	// Output:
+	// <nil> 20
+	// <nil>
+}
+
+func ExampleNewMySQL() {
+	orders, err := sqlpool.NewMySQL(sqlpool.Config{
+		URL:     "mysql://shop:p%40ss@db.internal/orders?parseTime=true", // or the driver's own "shop:p@ss@tcp(db.internal:3306)/orders"
+		MaxOpen: 20,
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer func() { _ = orders.Stop(context.Background()) }()
+	// orders.Start(ctx), or a lifecycle.Registry's, comes before the first query.
+	fmt.Println(orders.Stats().Dials)
+	// Output: 0
+}
+
+func ExampleAdopt() {
+	db := sql.OpenDB(connector()) // opened by somebody else
+	legacy, err := sqlpool.Adopt(db, sqlpool.Config{Name: "legacy"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(legacy.Check(context.Background()))
+	fmt.Println(legacy.Stop(context.Background()))
+
+	// What a handle gives no means to is refused, and not ignored.
+	_, err = sqlpool.Adopt(db, sqlpool.Config{MinIdle: 2})
+	fmt.Println(err)
+	// Output:
+	// <nil>
+	// <nil>
+	// sqlpool: MinIdle is set, but an adopted *sql.DB gives no means to it; use NewDB or NewMySQL
+}
+
+func ExamplePool_Drain() {
+	ctx := context.Background()
+	orders, err := sqlpool.NewDB(connector(), sqlpool.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	tx, err := orders.DB().BeginTx(ctx, nil) // in flight
+	if err != nil {
+		log.Fatal(err)
+	}
+	drained := make(chan error)
+	go func() { drained <- orders.Drain(ctx) }()
+	for {
+		if _, err = orders.DB().ExecContext(ctx, "insert …"); err != nil {
+			break // the drain has begun
+		}
+	}
+	fmt.Println("new work is refused:", errors.Is(err, poolkeeper.ErrDraining))
+	_, err = tx.ExecContext(ctx, "update …")
+	fmt.Println("the transaction goes on:", err, tx.Commit())
+	fmt.Println("drained:", <-drained, orders.Stop(ctx))
+	// Output:
+	// new work is refused: true
+	// the transaction goes on: <nil> <nil>
+	// drained: <nil> <nil>
+}
+
+func ExampleAcquireError() {
+	ctx := context.Background()
+	orders, err := sqlpool.NewDB(connector(), sqlpool.Config{MaxOpen: 1, AcquireTimeout: 10 * time.Millisecond})
+	if err != nil {
+		log.Fatal(err)
+	}
+	held, err := orders.DB().Conn(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	_, err = orders.DB().ExecContext(ctx, "insert …")
+	if e, ok := errors.AsType[*sqlpool.AcquireError](err); ok {
+		fmt.Printf("%d of %d in use; %.11s…\n", e.InUse, e.Max, e.Holders)
+	}
+	fmt.Println(errors.Is(err, context.DeadlineExceeded), held.Close(), orders.Stop(ctx))
+	// Output:
+	// 1 of 1 in use; oldest conn…
+	// true <nil> <nil>
+}
+
+func ExampleNative() {
+	orders, err := sqlpool.NewDB(connector(), sqlpool.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	c, err := orders.DB().Conn(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	err = c.Raw(func(driverConn any) error {
+		_, isPinger := sqlpool.Native(driverConn).(interface{ Ping(context.Context) error })
+		fmt.Println("the driver's own connection can ping:", isPinger)
+		return nil
+	})
+	fmt.Println(err, c.Close(), orders.Stop(context.Background()))
+	// Output:
+	// the driver's own connection can ping: true
+	// <nil> <nil> <nil>
+}
+
+func ExampleConfig_Validate() {
+	err := sqlpool.Config{MaxOpen: 5, MinIdle: 10, KeepAlive: -time.Second}.Validate()
+	fmt.Println(err)
+	// Output:
+	// sqlpool: MinIdle is 10; it must be 0 to MaxOpen, 5
+	// sqlpool: KeepAlive is -1s; it must be positive, 0 (the default) or Off
+}
