@@ -61,7 +61,8 @@ func run(ctx context.Context) error {
 				return
 			}
 			_, _ = fmt.Fprintln(w, n)
-		})}
+		},
+	)}
 	probes := &http.Server{Addr: ":8081", ReadHeaderTimeout: 5 * time.Second, Handler: health.Handler(reg.Health())}
 
 	reg.Add("cache", cache, lifecycle.HealthCheck(check()))
