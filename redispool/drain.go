@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/holders"
 )
@@ -118,14 +120,12 @@ func (p *Pool) Abort() error {
 }
 
 func (p *Pool) awaitStop(ctx context.Context, done <-chan struct{}) error {
-	select {
-	case <-done:
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		return p.stopErr
-	case <-ctx.Done():
+	if !closedBy(ctx, done) {
 		return fmt.Errorf("redispool: stop %q: another Stop is still under way: %w", p.poolName(), context.Cause(ctx))
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.stopErr
 }
 
 // closeGate refuses new work, if it was not refused before.
@@ -264,7 +264,8 @@ func (p *Pool) closeClient(ctx context.Context) <-chan struct{} {
 		// cutting the sockets ends that. Stop waits for it, within its context.
 		go func() {
 			err := errors.Join(p.checker.close(context.WithoutCancel(ctx)), p.client.Close())
-			if !errors.Is(err, net.ErrClosed) { // somebody was quicker: we, cutting, or the server
+			// Somebody may have been quicker: we, cutting, the server, or go-redis with a node that has left.
+			if !errors.Is(err, net.ErrClosed) && !errors.Is(err, redis.ErrClosed) {
 				p.closeErr = err
 			}
 			close(p.clientClosed)
@@ -316,7 +317,7 @@ func (p *Pool) cutOff(ctx context.Context, settled error, errs []error) error {
 		e.Err = errors.Join(append(errs, context.Cause(ctx))...)
 		return e
 	case err != nil:
-		return p.stopFailed(append(errs, err)...)
+		return p.stopFailed(err)
 	default:
 		return nil // it took a cut to close, and nobody lost anything by it
 	}

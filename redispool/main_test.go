@@ -226,8 +226,6 @@ func (s *seen) counts() (failures, successes int) {
 
 var _ poolkeeper.Observer = (*seen)(nil)
 
-type ctx = context.Context
-
 // log is a logger's output.
 type log struct {
 	mu  sync.Mutex // guards the following

@@ -1,0 +1,270 @@
+package redispool_test
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/testserver"
+	"github.com/poolkeeper/poolkeeper/redispool"
+)
+
+// cluster is a real one.
+type cluster struct {
+	nodes []*testserver.Server
+	looks []*redis.Client // one raw client per node
+}
+
+// newCluster starts primaries that share the slots. Nodes beyond them are their replicas, in turn.
+func newCluster(t *testing.T, primaries, replicas int) *cluster {
+	t.Helper()
+	k := &cluster{}
+	buses := make([]string, primaries+replicas)
+	for i := range primaries + replicas {
+		_, buses[i], _ = net.SplitHostPort(freeAddr(t))
+		s := testserver.Redis(t, "--cluster-enabled", "yes", "--cluster-port", buses[i], "--cluster-node-timeout", "1000",
+			"--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1")
+		k.nodes = append(k.nodes, s)
+		k.looks = append(k.looks, admin(t, s.Addr()))
+	}
+	ctx := within(t, patience)
+	do := func(i int, args ...any) {
+		t.Helper()
+		if err := k.looks[i].Do(ctx, args...).Err(); err != nil {
+			t.Fatalf("node %d: %v: %v", i, args, err)
+		}
+	}
+	const slots = 16384
+	for i := range primaries {
+		do(i, "cluster", "addslotsrange", i*slots/primaries, (i+1)*slots/primaries-1)
+	}
+	for i := range k.nodes {
+		if i > 0 {
+			do(i, "cluster", "meet", "127.0.0.1", k.nodes[0].Port(), buses[0])
+		}
+	}
+	for i := primaries; i < len(k.nodes); i++ {
+		id, err := k.looks[i%primaries].Do(ctx, "cluster", "myid").Text()
+		if err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "a replica knows its primary", func() bool {
+			return k.looks[i].Do(ctx, "cluster", "replicate", id).Err() == nil
+		})
+	}
+	eventually(t, "the cluster is up", func() bool {
+		for _, c := range k.looks {
+			info, err := c.ClusterInfo(ctx).Result()
+			if err != nil || !strings.Contains(info, "cluster_state:ok") ||
+				!strings.Contains(info, "cluster_known_nodes:"+strconv.Itoa(len(k.nodes))) {
+				return false
+			}
+			slots, err := c.ClusterSlots(ctx).Result()
+			if err != nil || len(slots) != primaries || len(slots[0].Nodes) != 1+replicas/primaries {
+				return false
+			}
+		}
+		return true
+	})
+	return k
+}
+
+func (k *cluster) options(name string) *redis.UniversalOptions {
+	return &redis.UniversalOptions{Addrs: []string{k.nodes[0].Addr()}, IsClusterMode: true, ClientName: name}
+}
+
+// seen counts connections by name over all nodes that run.
+func (k *cluster) seen(t *testing.T, name string) int {
+	t.Helper()
+	n := 0
+	for i, s := range k.nodes {
+		if s.Running() {
+			n += clients(t, k.looks[i])[name]
+		}
+	}
+	return n
+}
+
+func TestClusterIsEvictedPerNodeAndDrained(t *testing.T) { // INV-7, INV-8, INV-9
+	k := newCluster(t, 3, 0)
+	p := started(t, redispool.Config{
+		Options: k.options("managed"), MaxOpen: 40, MinIdle: 1,
+		MaxIdleTime: 500 * time.Millisecond, EvictionInterval: 20 * time.Millisecond,
+	})
+	c := p.Client()
+	if _, ok := c.(*redis.ClusterClient); !ok {
+		t.Fatalf("Client is a %T", c)
+	}
+	if s := p.Stats(); s.Max != 3*40 {
+		t.Errorf("Max is %d, want 40 for each of 3 nodes", s.Max)
+	}
+	// 10 at once on each node.
+	var wg sync.WaitGroup
+	keys := []string{"{a}q", "{b}q", "{c}q"} // slots 15495, 3300, 7365: one on each
+	for _, key := range keys {
+		for range 10 {
+			wg.Go(func() {
+				if err := c.BLPop(within(t, patience), 0, key).Err(); err != nil {
+					t.Errorf("BLPOP: %v", err)
+				}
+			})
+		}
+	}
+	for i := range k.nodes {
+		eventually(t, "10 wait on each node", func() bool { return blocked(t, k.looks[i]) == 10 })
+	}
+	if s := p.Stats(); s.InUse != 30 {
+		t.Errorf("%d in use, want 30", s.InUse)
+	}
+	for _, key := range keys {
+		if err := c.RPush(t.Context(), key, make([]any, 10)...).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wg.Wait()
+	// Light traffic on one node only; each keeps its own MinIdle.
+	dials := p.Stats().Dials
+	begun := time.Now()
+	eventually(t, "each node is down to what it needs", func() bool {
+		if err := c.Incr(t.Context(), "{a}n").Err(); err != nil {
+			t.Errorf("INCR: %v", err)
+		}
+		return p.Stats().Open <= 4
+	})
+	if took := time.Since(begun); took < 400*time.Millisecond {
+		t.Errorf("down after %s, before MaxIdleTime", took)
+	}
+	if d := p.Stats().Dials - dials; d > 0 {
+		t.Errorf("%d dials since the burst", d)
+	}
+	if n := k.seen(t, "managed"); n > 4+3 {
+		t.Errorf("the servers see %d connections, want 4 and a check's per node", n)
+	}
+
+	// A pipeline over all nodes, a transaction, a watch.
+	_, err := c.Pipelined(t.Context(), func(pipe redis.Pipeliner) error {
+		for i := range 30 {
+			pipe.Set(t.Context(), fmt.Sprintf("k%d", i), i, 0)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	watched := make(chan struct{})
+	goOn := make(chan struct{})
+	result := make(chan error, 1)
+	go func() {
+		result <- c.Watch(within(t, patience), func(tx *redis.Tx) error {
+			close(watched)
+			<-goOn
+			_, err := tx.TxPipelined(t.Context(), func(pipe redis.Pipeliner) error { return pipe.Incr(t.Context(), "{b}n").Err() })
+			return err
+		}, "{b}n")
+	}()
+	<-watched
+	wantHolders(t, p, "watch")
+	drained := make(chan error, 1)
+	go func() { drained <- p.Drain(within(t, patience)) }()
+	drainBegun(t, p)
+	pipe := c.Pipeline()
+	get := pipe.Get(t.Context(), "k1")
+	if _, err := pipe.Exec(t.Context()); !errors.Is(err, poolkeeper.ErrDraining) || !errors.Is(get.Err(), poolkeeper.ErrDraining) {
+		t.Errorf("pipeline while draining: %v, %v", err, get.Err())
+	}
+	if err := c.Watch(t.Context(), func(*redis.Tx) error { return nil }, "x"); !errors.Is(err, poolkeeper.ErrDraining) {
+		t.Errorf("watch while draining: %v", err)
+	}
+	select {
+	case err := <-drained:
+		t.Fatalf("drained with a watch open: %v", err)
+	default:
+	}
+	close(goOn)
+	if err := <-result; err != nil {
+		t.Errorf("a watch begun before the drain: %v", err)
+	}
+	if err := <-drained; err != nil {
+		t.Error(err)
+	}
+	if err := p.Stop(within(t, patience)); err != nil {
+		t.Error(err)
+	}
+	if n := k.seen(t, "managed"); n != 0 {
+		t.Errorf("the servers still see %d connections", n)
+	}
+}
+
+func TestClusterCheck(t *testing.T) {
+	k := newCluster(t, 3, 0)
+	p := started(t, redispool.Config{Options: k.options("managed")})
+	if err := p.Check(within(t, patience)); err != nil {
+		t.Fatal(err)
+	}
+	k.nodes[2].Kill(t)
+	eventually(t, "a third of the slots is missed", func() bool {
+		return health.Classify(p.Check(within(t, 2*time.Second))).Kind == health.KindClusterDown
+	})
+	for _, n := range k.nodes[:2] {
+		n.Kill(t)
+	}
+	eventually(t, "nobody answers", func() bool {
+		return health.Classify(p.Check(within(t, 2*time.Second))).Kind == health.KindRefused
+	})
+	for _, n := range k.nodes {
+		n.Restart(t)
+	}
+	eventually(t, "all is well again", func() bool { return p.Check(within(t, 2*time.Second)) == nil })
+}
+
+func TestClusterWithoutAReplicaIsDegraded(t *testing.T) {
+	k := newCluster(t, 1, 1)
+	p := started(t, redispool.Config{Options: k.options("managed")})
+	k.nodes[1].Kill(t)
+	err := p.Check(within(t, patience))
+	if err == nil || !strings.Contains(err.Error(), "node "+k.nodes[1].Addr()) {
+		t.Errorf("Check = %v; want it to name the node", err)
+	}
+	m := health.New(health.Config{})
+	if _, rerr := m.Register(health.Check{Name: "cache", Probe: p.Check}); rerr != nil {
+		t.Fatal(rerr)
+	}
+	if serr := m.Start(t.Context()); serr != nil {
+		t.Fatal(serr)
+	}
+	eventually(t, "a monitor takes it as a reservation", func() bool {
+		r := m.Report()
+		return len(r.Checks) == 1 && r.Checks[0].Status == health.StatusWarn
+	})
+	if serr := m.Stop(within(t, patience)); serr != nil {
+		t.Error(serr)
+	}
+	if err := p.Client().Set(t.Context(), "a", 1, 0).Err(); err != nil {
+		t.Errorf("the primary serves still: %v", err)
+	}
+
+	// go-redis closes the client of a node that has left, a minute later. Then it is nobody's business.
+	c, ok := p.Client().(*redis.ClusterClient)
+	if !ok {
+		t.Fatal("no ClusterClient")
+	}
+	before := p.Stats().Max
+	if err := c.ForEachSlave(t.Context(), func(_ ctx, n *redis.Client) error { return n.Close() }); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Check(within(t, patience)); err != nil {
+		t.Errorf("Check = %v with the node forgotten", err)
+	}
+	if after := p.Stats().Max; after != before/2 {
+		t.Errorf("Max is %d, want half of %d", after, before)
+	}
+}

@@ -1,0 +1,71 @@
+package redispool_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+)
+
+// newFakeServer returns the client's end of a connection to a server that knows PING, GET and the handshake, in memory,
+// so that it works in a synctest bubble.
+func newFakeServer() net.Conn {
+	client, server := net.Pipe()
+	// It ends when the client's end is closed.
+	go func() {
+		defer func() { _ = server.Close() }()
+		in := bufio.NewReader(server)
+		for {
+			args, err := readCommand(in)
+			if err != nil {
+				return
+			}
+			reply := "+OK\r\n"
+			switch strings.ToLower(args[0]) {
+			case "hello":
+				reply = "-ERR unknown command\r\n"
+			case "ping":
+				reply = "+PONG\r\n"
+			case "get":
+				reply = "$5\r\nvalue\r\n"
+			}
+			if _, err := io.WriteString(server, reply); err != nil {
+				return
+			}
+		}
+	}()
+	return client
+}
+
+func readCommand(in *bufio.Reader) ([]string, error) {
+	n, err := readNumber(in, '*')
+	if err != nil {
+		return nil, err
+	}
+	args := make([]string, n)
+	for i := range args {
+		size, err := readNumber(in, '$')
+		if err != nil {
+			return nil, err
+		}
+		b := make([]byte, size+2)
+		if _, err := io.ReadFull(in, b); err != nil {
+			return nil, err
+		}
+		args[i] = string(b[:size])
+	}
+	return args, nil
+}
+
+func readNumber(in *bufio.Reader, kind byte) (int, error) {
+	line, err := in.ReadString('\n')
+	if err != nil {
+		return 0, err
+	}
+	if line[0] != kind {
+		return 0, fmt.Errorf("%q where %q was expected", line, kind)
+	}
+	return strconv.Atoi(strings.TrimSpace(line[1:]))
+}
