@@ -3,6 +3,7 @@ package health_test
 import (
 	"context"
 	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -66,6 +67,48 @@ func TestPagesAreServedAndAgeWhileTheLockIsHeld(t *testing.T) {
 	}
 }
 
+// INV-5: a group that fails anyway does not keep its other verdicts young.
+func TestVerdictsExpireInAFailingGroupToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := health.New(health.Config{Interval: time.Second})
+		register(t, m, health.Check{Name: "bad", Probe: func(context.Context) error { return errDown }})
+		register(t, m, health.Check{Name: "good", Probe: func(context.Context) error { return nil }, MaxAge: 5 * time.Second})
+		start(t, m)
+		settle()
+		h := health.Handler(m, health.WithDetails(everybody))
+		if w := get(h, "/readyz/good"); w.Code != http.StatusOK {
+			t.Errorf("/readyz/good: %d", w.Code)
+		}
+		health.KillScheduler(m)
+		time.Sleep(6 * time.Second)
+		if w := get(h, "/readyz/good"); w.Code != http.StatusServiceUnavailable {
+			t.Errorf("/readyz/good: %d", w.Code)
+		}
+		if body := get(h, "/readyz").Body.String(); !strings.Contains(body, "[-] good fail since ") {
+			t.Errorf("%s", body)
+		}
+	})
+}
+
+// INV-5: after Stop nothing is run any more, and what was known grows old.
+func TestVerdictsExpireAfterStop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := health.New(health.Config{})
+		register(t, m, health.Check{Name: "good", Probe: func(context.Context) error { return nil }})
+		start(t, m)
+		settle()
+		stop(t, m)
+		h := health.Handler(m)
+		if w := get(h, "/readyz/good"); w.Code != http.StatusOK {
+			t.Errorf("at once: %d", w.Code)
+		}
+		time.Sleep(time.Hour)
+		if w := get(h, "/readyz/good"); w.Code != http.StatusServiceUnavailable {
+			t.Errorf("an hour later: %d", w.Code)
+		}
+	})
+}
+
 // A check that could not run in time, because every place was taken, is stale; as soon as it has run it is not.
 func TestStaleVerdictRecoversWithTheNextResult(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -84,6 +127,9 @@ func TestStaleVerdictRecoversWithTheNextResult(t *testing.T) {
 		wantReady(t, m, false, "no result for longer than MaxAge")
 		time.Sleep(1100 * time.Millisecond)
 		wantReady(t, m, true, "a new result")
+		if c, _ := m.Report().Check("db"); time.Since(c.Since) > 2*time.Second {
+			t.Errorf("pass since %v, but it was stale in between", c.Since)
+		}
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -85,10 +86,46 @@ func startedMonitor(tb testing.TB, n int) *health.Monitor {
 	return m
 }
 
-func BenchmarkHandler(b *testing.B) {
-	limit := &limitHandler{typ: []string{"text/plain; charset=utf-8"}, no: []string{"no-store"}}
+// newLimit returns the limit handler with the page of a healthy monitor.
+func newLimit() *limitHandler {
+	h := &limitHandler{typ: []string{"text/plain; charset=utf-8"}, no: []string{"no-store"}}
 	ok := []byte("ok\n")
-	limit.page.Store(&ok)
+	h.page.Store(&ok)
+	return h
+}
+
+// BenchmarkHandlerOverLimit takes turns between the limit and ours, and compares the best turns of each: what else the
+// machine does then falls on both.
+func BenchmarkHandlerOverLimit(b *testing.B) {
+	const turn = 2000
+	limit := newLimit()
+	for _, n := range []int{1, 10, 100, 1000} {
+		m := startedMonitor(b, n)
+		ours := health.Handler(m)
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			w := &nullWriter{header: http.Header{}}
+			r := bareRequest("/readyz")
+			take := func(h http.Handler) time.Duration {
+				begin := time.Now()
+				for range turn {
+					h.ServeHTTP(w, r)
+				}
+				return time.Since(begin)
+			}
+			best, bestLimit := time.Hour, time.Hour
+			for b.Loop() {
+				bestLimit = min(bestLimit, take(limit))
+				best = min(best, take(ours))
+			}
+			b.ReportMetric(float64(best)/turn, "ns/probe")
+			b.ReportMetric(float64(best)/float64(bestLimit), "x-limit")
+			b.ReportMetric(0, "ns/op") // of a turn of each: says nothing
+		})
+	}
+}
+
+func BenchmarkHandler(b *testing.B) {
+	limit := newLimit()
 	b.Run("limit", func(b *testing.B) { benchmarkHandler(b, limit, bareRequest("/readyz")) })
 	for _, n := range []int{1, 10, 100, 1000} {
 		m := startedMonitor(b, n)
@@ -110,5 +147,61 @@ func BenchmarkHandler(b *testing.B) {
 		} {
 			b.Run(fmt.Sprintf("%s/%d", c.name, n), func(b *testing.B) { benchmarkHandler(b, c.h, c.r) })
 		}
+	}
+}
+
+// BenchmarkPublish is what a change costs: a page made anew. Draining, holds, and verdicts that change do it; results
+// that confirm a verdict do not.
+func BenchmarkPublish(b *testing.B) {
+	for _, n := range []int{1, 10, 100, 1000} {
+		m := startedMonitor(b, n)
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				m.Hold("benchmark")() // two publications
+			}
+		})
+	}
+}
+
+// BenchmarkVerbosePage is what a detailed page costs whoever asks for it first after a change.
+func BenchmarkVerbosePage(b *testing.B) {
+	for _, n := range []int{10, 1000} {
+		m := startedMonitor(b, n)
+		h := health.Handler(m, health.WithDetails(func(*http.Request) bool { return true }))
+		r := bareRequest("/readyz?verbose&exclude=check-0000") // with an exclusion it is never kept
+		b.Run(fmt.Sprint(n), func(b *testing.B) { benchmarkHandler(b, h, r) })
+	}
+}
+
+// BenchmarkIdleChecks states what 10,000 checks cost while nothing happens: goroutines and bytes for each of them.
+func BenchmarkIdleChecks(b *testing.B) {
+	const n = 10_000
+	for b.Loop() {
+		b.StopTimer()
+		heap := func() uint64 {
+			runtime.GC()
+			var s runtime.MemStats
+			runtime.ReadMemStats(&s)
+			return s.HeapAlloc
+		}
+		before, goroutines := heap(), runtime.NumGoroutine()
+		b.StartTimer()
+		m := health.New(health.Config{Interval: time.Hour})
+		probe := func(context.Context) error { return nil }
+		for i := range n {
+			if _, err := m.Register(health.Check{Name: fmt.Sprintf("check-%05d", i), Probe: probe}); err != nil {
+				b.Fatal(err)
+			}
+		}
+		if err := m.Start(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+		eventually(b, "ready", func() bool { return m.Report().Ready() })
+		b.StopTimer()
+		b.ReportMetric(float64(heap()-before)/n, "B/check")
+		b.ReportMetric(float64(runtime.NumGoroutine()-goroutines), "goroutines")
+		stop(b, m)
+		b.StartTimer()
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -175,8 +176,8 @@ func (c Check) minAge() time.Duration {
 
 // withDefaults returns a copy in which every zero field has its default, taken from the monitor's.
 func (c Check) withDefaults(d Config) Check {
-	c.Groups = append([]string(nil), c.Groups...)
-	c.DependsOn = append([]string(nil), c.DependsOn...)
+	c.Groups = slices.Compact(slices.Sorted(slices.Values(c.Groups))) // twice is once
+	c.DependsOn = slices.Clone(c.DependsOn)
 	if len(c.Groups) == 0 {
 		c.Groups = []string{GroupReady}
 	}

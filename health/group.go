@@ -9,40 +9,32 @@ import (
 
 // groupPage is the verdict on one group, with its pages. It is immutable but for pages kept after their first use.
 type groupPage struct {
-	name       string
-	snap       *snapshot
-	status     Status // never unknown
-	since      int64  // clock at which status was reached
-	validUntil int64  // clock after which status may be better than what is known
-	members    []*seen
-	detailed   [formats]atomic.Pointer[[]byte]
+	name     string
+	snap     *snapshot
+	status   Status  // never unknown
+	since    int64   // clock at which status was reached
+	members  []*seen // by name
+	detailed [formats]atomic.Pointer[[]byte]
 }
 
-// judge works out status and validUntil. skip, if not nil, leaves members out.
-func (g *groupPage) judge(skip func(name string) bool) (Status, int64) {
+// judge works out the status. skip, if not nil, leaves members out.
+func (g *groupPage) judge(skip func(name string) bool) Status {
 	s := g.snap
 	switch {
 	case g.name == GroupLive:
 		return g.judgeLive(skip)
 	case g.name == GroupStartup && s.latched != never:
-		return StatusPass, never
+		return StatusPass
 	case s.phase != running || s.draining || len(s.holds) > 0:
-		return StatusFail, never
+		return StatusFail
 	}
-	status, until := StatusPass, int64(never)
+	status := StatusPass
 	for _, c := range g.members {
-		if skip != nil && skip(c.name()) {
-			continue
-		}
-		status = max(status, c.burden())
-		if c.verdict.status.OK() {
-			until = min(until, c.expires)
+		if skip == nil || !skip(c.name()) {
+			status = max(status, c.burden())
 		}
 	}
-	if status == StatusFail {
-		until = never // time makes it no worse
-	}
-	return status, until
+	return status
 }
 
 // burden is the status a group cannot be better than because of c.
@@ -58,32 +50,20 @@ func (c *seen) burden() Status {
 
 // judgeLive wants every heartbeat young enough. Before Start nobody is expected to beat, and while the service drains
 // its loops end one by one: then silence means nothing, and a restart would lose the work in flight.
-func (g *groupPage) judgeLive(skip func(name string) bool) (Status, int64) {
-	status, until := StatusPass, int64(never)
+func (g *groupPage) judgeLive(skip func(name string) bool) Status {
 	if !g.snap.beating() {
-		return status, until
+		return StatusPass
 	}
 	for _, h := range g.snap.heartbeats {
-		if skip != nil && skip(h.name) {
-			continue
-		}
-		if e := h.expires(); e < g.snap.now {
-			status = StatusFail
-		} else {
-			until = min(until, e)
+		if h.expires() < g.snap.now && (skip == nil || !skip(h.name)) {
+			return StatusFail
 		}
 	}
-	return status, until
+	return StatusPass
 }
 
 // beating is whether heartbeats count.
 func (f *facts) beating() bool { return f.phase == running && !f.draining }
-
-// without is the status with some members left out.
-func (g *groupPage) without(skip func(name string) bool) Status {
-	status, _ := g.judge(skip)
-	return status
-}
 
 // obstacle is why the group fails whatever its checks say. Empty: it does not.
 func (g *groupPage) obstacle() string {

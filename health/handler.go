@@ -12,7 +12,8 @@ type HandlerOption func(*handler)
 // WithDetails shows names, reasons and error texts to requests for which allow returns true. Without it, and to
 // everybody else, no path and no format tells more than the status. allow may be called concurrently, should be quick,
 // and is called only when there is something to show: the status is not pass, or ?verbose asks for it. Error texts are
-// shown without what looks like a credential, to whomever.
+// shown without what looks like a credential, to whomever. A detailed page is rendered at its first request after a
+// change and then kept.
 func WithDetails(allow func(*http.Request) bool) HandlerOption {
 	return func(h *handler) { h.allow = allow }
 }
@@ -141,8 +142,7 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	name, check, ok := h.target(r)
-	s := h.m.fresh()
-	g := s.group(name)
+	g := h.m.fresh(name)
 	if !ok || g == nil {
 		h.write(w, r, http.StatusNotFound, plain, []byte("not found\n"))
 		return

@@ -246,6 +246,23 @@ func TestHeldAndDrainingAreSaidOnThePage(t *testing.T) {
 	})
 }
 
+// A status is a word in JSON, whoever prints it.
+func TestStatusPrintsItsName(t *testing.T) {
+	for s, want := range map[health.Status]string{
+		health.StatusUnknown: `"unknown"`, health.StatusPass: `"pass"`, health.StatusWarn: `"warn"`, health.StatusFail: `"fail"`,
+	} {
+		if got, err := json.Marshal(s); err != nil || string(got) != want {
+			t.Errorf("%s %v", got, err)
+		}
+	}
+	if _, ok := health.New(health.Config{}).Report().Check("nobody"); ok {
+		t.Error("a check that is not there is found")
+	}
+	if _, ok := health.New(health.Config{}).Report().Group("nobody"); ok {
+		t.Error("a group that is not there is found")
+	}
+}
+
 func TestHandlersMountOnAnyRouter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := outage(t)

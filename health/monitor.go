@@ -36,8 +36,8 @@ type Monitor struct {
 	epoch  time.Time // clock zero: all int64 times are nanoseconds since
 	offset float64   // random, so that replicas of a service do not probe in step
 
-	// page is what handlers read. It is stored under mu; a handler that finds it expired may replace it by one made
-	// from the same verdicts and a newer clock.
+	// page is what handlers read. It is stored under mu; when it has expired it may be replaced without, by one made from
+	// the same facts and a newer clock: see publish.go.
 	page   atomic.Pointer[snapshot]
 	expiry *time.Timer // calls expire when page does; set once, by Start
 
@@ -261,11 +261,11 @@ type hold struct {
 }
 
 // Hold keeps readiness false until release is called, and startup as well unless it has been true before. Holds add
-// up; reason is shown in detailed pages. release may be called more than once.
+// up; reason is shown, as one line, in detailed pages. release may be called more than once.
 func (m *Monitor) Hold(reason string) (release func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	h := &hold{reason: reason, since: m.now()}
+	h := &hold{reason: redact(reason), since: m.now()}
 	m.holds = append(slices.Clip(m.holds), h)
 	m.publishLocked(h.since)
 	return func() { m.release(h) }

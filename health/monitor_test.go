@@ -125,11 +125,11 @@ func TestNothingIsReadyAfterDrainingUnderConcurrency(t *testing.T) {
 func TestHoldsKeepReadinessBackUntilTheLastIsReleased(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := health.New(health.Config{})
-		first := m.Hold("starting")
+		first := m.Hold("starting\n with password=hunter2")
 		start(t, m)
 		second := m.Hold("restart of worker")
 		wantReady(t, m, false, "two holds")
-		if r := m.Report(); len(r.Holds) != 2 || r.Holds[0].Reason != "starting" || r.Holds[1].Reason != "restart of worker" {
+		if r := m.Report(); len(r.Holds) != 2 || r.Holds[0].Reason != "starting with password=***" || r.Holds[1].Reason != "restart of worker" {
 			t.Errorf("holds %+v", r.Holds)
 		}
 		first()
@@ -155,6 +155,9 @@ func TestStartupStaysTrueOnceItWas(t *testing.T) {
 		register(t, m, health.Check{Name: "warm", Probe: warm.probe, Groups: []string{health.GroupStartup}})
 		release := m.Hold("starting")
 		want(503, "before Start")
+		if m.Report().Startup() {
+			t.Error("the report says started up before Start")
+		}
 		start(t, m)
 		settle()
 		want(503, "held and failing")
@@ -163,6 +166,9 @@ func TestStartupStaysTrueOnceItWas(t *testing.T) {
 		warm.say(nil)
 		time.Sleep(5 * time.Second)
 		want(200, "started")
+		if !m.Report().Startup() {
+			t.Error("the report says not started up")
+		}
 		warm.say(errDown)
 		time.Sleep(time.Minute)
 		want(200, "a check of the group fails later")

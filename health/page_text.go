@@ -45,6 +45,20 @@ func (v *view) text() []byte {
 	return []byte(b.String())
 }
 
+// sign is how a line begins, so that an eye and grep find it.
+func (s Status) sign() string {
+	switch s {
+	case StatusPass:
+		return "[+]"
+	case StatusWarn:
+		return "[!]"
+	case StatusFail:
+		return "[-]"
+	case StatusUnknown:
+	}
+	return "[?]"
+}
+
 func (v *view) textHead(b *strings.Builder) {
 	if v.only != "" {
 		return
@@ -63,10 +77,9 @@ func (v *view) textHead(b *strings.Builder) {
 }
 
 func (v *view) textItem(b *strings.Builder, it item) {
-	sign := map[Status]string{StatusPass: "[+]", StatusWarn: "[!]", StatusFail: "[-]", StatusUnknown: "[?]"}[it.status]
-	fmt.Fprintf(b, "%s %s %s", sign, it.name, it.status)
+	b.WriteString(it.status.sign() + " " + it.name + " " + it.status.String())
 	if it.since != 0 {
-		fmt.Fprintf(b, " since %s", stamp(v.group.snap.wall(it.since)))
+		b.WriteString(" since " + stamp(v.group.snap.wall(it.since)))
 	}
 	if it.impact == Degrading {
 		b.WriteString(", degrading")

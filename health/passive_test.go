@@ -53,6 +53,24 @@ func TestErrorOfTrafficBringsTheRunForward(t *testing.T) {
 	})
 }
 
+// Errors of traffic are no news to a check that fails: they do not undo its back-off.
+func TestErrorsOfTrafficDoNotHurryAFailedCheck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := health.New(health.Config{Interval: time.Minute, Jitter: health.NoJitter})
+		var db script
+		db.say(errDown)
+		r := register(t, m, health.Check{Name: "db", Probe: db.probe})
+		start(t, m)
+		for range 600 {
+			r.Observe(errDown)
+			time.Sleep(100 * time.Millisecond)
+		}
+		if n := db.runs(); n != 6 { // at 0, 1, 3, 7, 15 and 31 s
+			t.Errorf("%d runs in a minute of errors", n)
+		}
+	})
+}
+
 func TestSuccessOfTrafficBringsTheRunOfAFailedCheckForward(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := health.New(health.Config{Interval: time.Hour, Jitter: health.NoJitter})

@@ -43,9 +43,9 @@ func (m *Monitor) factsLocked() facts {
 	return f
 }
 
-// guard has expire called when s expires. Before Start nothing expires and there is no timer.
+// guard has expire called when s expires. Before Start and after Stop no group can pass, so there is nothing to guard.
 func (m *Monitor) guard(s *snapshot, now int64) {
-	if m.expiry != nil && s.expiry != never {
+	if s.phase == running && s.expiry != never {
 		m.expiry.Reset(time.Duration(max(0, s.expiry+1-now)))
 	}
 }
@@ -75,14 +75,20 @@ func (m *Monitor) renew(s *snapshot, now int64) *snapshot {
 	return renewed
 }
 
-// fresh is the page, compared with the clock. A heart that was silent may have begun to beat again, and nobody says
-// so: then liveness is judged at every request.
-func (m *Monitor) fresh() *snapshot {
-	s := m.page.Load()
-	if now := m.now(); now > s.expiry || s.groups[liveAt].status == StatusFail {
-		return newSnapshot(s.facts, now, s)
+// fresh is the page of a group, compared with the clock; nil if there is no such group.
+func (m *Monitor) fresh(group string) *groupPage {
+	s, now := m.page.Load(), m.now()
+	if now > s.expiry {
+		s = m.renew(s, now)
 	}
-	return s
+	if live := s.groups[liveAt]; group == GroupLive && live.status == StatusFail {
+		// A heart that was silent may have begun to beat again, and nobody says so: judge at every request, but
+		// without the checks, which are none of liveness' business.
+		f := s.facts
+		f.checks = nil
+		s = newSnapshot(f, now, s)
+	}
+	return s.group(group)
 }
 
 // tellLocked offers to every listener what changed since they were last told.

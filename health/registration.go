@@ -17,7 +17,7 @@ type Registration struct {
 	// Read and written by live traffic and by handlers, without a lock.
 	traffic    atomic.Bool  // a success was observed since the last run
 	hastened   atomic.Bool  // a run was asked for and has not begun
-	failing    atomic.Bool  // the status is fail: a success of live traffic is news
+	failing    atomic.Bool  // the status is fail: a success is news and an error is not
 	lastResult atomic.Int64 // clock of the last result; noResult before the first
 
 	// Guarded by m.mu.
@@ -44,16 +44,14 @@ const noResult = math.MinInt64
 func (r *Registration) Name() string { return r.check.Name }
 
 // Observe tells the check what live traffic saw; it makes a Registration a poolkeeper.Observer. It never changes the
-// verdict by itself. An error brings the next run forward, at most once per RetryInterval; so does a success while
-// the check is failing. nil costs a few nanoseconds and allocates nothing, so it may be called for every command.
+// verdict by itself. What is news brings the next run forward, at most once per RetryInterval: an error while the check does
+// not fail, a success while it does. nil costs a few nanoseconds and allocates nothing, so it may be called for every command.
 func (r *Registration) Observe(err error) {
-	if err == nil {
-		if !r.traffic.Load() {
-			r.traffic.Store(true)
-		}
-		if !r.failing.Load() {
-			return
-		}
+	if err == nil && !r.traffic.Load() {
+		r.traffic.Store(true)
+	}
+	if news := (err == nil) == r.failing.Load(); !news {
+		return
 	}
 	if !r.hastened.Load() && r.hastened.CompareAndSwap(false, true) {
 		r.m.hasten(r)

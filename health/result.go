@@ -12,6 +12,7 @@ type result struct {
 	reason
 
 	outcome   outcome
+	late      bool  // the run took too long
 	hungSince int64 // clock of the start of the run that hangs; 0: none
 }
 
@@ -37,6 +38,31 @@ func resultOf(err error) result {
 func reasonOf(err error) reason {
 	text := redact(err.Error())
 	return reason{err: &shownError{text: text, err: err}, text: text, fault: Classify(err)}
+}
+
+// ownFault is an error of this package: its text holds no secret and needs no look at every byte, of which there could
+// be as many as there are checks.
+type ownFault interface {
+	error
+	HealthFault() Fault
+}
+
+func ownReason(err ownFault) reason {
+	return reason{err: err, text: err.Error(), fault: err.HealthFault()}
+}
+
+// timedOut is the result of a run that took too long, whatever it returned in the end.
+func timedOut(after time.Duration, err error) result {
+	e := &timeoutError{after: after, err: err}
+	if err == nil {
+		return result{outcome: failed, late: true, reason: ownReason(e)}
+	}
+	return result{outcome: failed, late: true, reason: reasonOf(e)}
+}
+
+// hung is the result of a run that could not begin because the one before it never ended.
+func hung(started int64, since time.Time) result {
+	return result{outcome: failed, late: true, hungSince: started, reason: ownReason(&hungError{since: since})}
 }
 
 // shownError prints an error without its secrets.
@@ -91,12 +117,6 @@ func (e *staleError) Error() string {
 	return fmt.Sprintf("no result since %s, longer than %v", stamp(e.last), e.maxAge)
 }
 func (e *staleError) HealthFault() Fault { return FaultOf(KindStale) }
-
-// staleReason is reasonOf without a look at every byte: there can be as many as there are checks.
-func staleReason(last time.Time, maxAge time.Duration) reason {
-	err := &staleError{last: last, maxAge: maxAge}
-	return reason{err: err, text: err.Error(), fault: err.HealthFault()}
-}
 
 // PanicError is the result of a probe that panicked.
 type PanicError struct {

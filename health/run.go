@@ -29,11 +29,12 @@ func (m *Monitor) probe(ctx context.Context, r *Registration, rn *run) {
 		m.finish(r, rn, res)
 	}()
 	err := r.check.Probe(ctx)
-	if m.now()-rn.started >= int64(r.check.Timeout) {
-		err = &timeoutError{after: r.check.Timeout, err: err}
-	}
 	// Error texts are made here, not under the monitor's lock: an Error method is somebody's code and may hang or panic.
-	res = resultOf(err)
+	if m.now()-rn.started >= int64(r.check.Timeout) {
+		res = timedOut(r.check.Timeout, err)
+	} else {
+		res = resultOf(err)
+	}
 	returned = true
 }
 
@@ -59,7 +60,7 @@ func (m *Monitor) finish(r *Registration, rn *run, res result) {
 	case rn.overdue:
 		changed = m.unhangLocked(r, now)
 	default:
-		r.slow = res.fault.Kind == KindTimeout
+		r.slow = res.late
 		changed = m.recordLocked(r, res, now, now)
 		m.planLocked(r, now)
 	}
@@ -90,7 +91,7 @@ func (m *Monitor) recordLocked(r *Registration, res result, at, now int64) (chan
 		r.backoff = 0
 	}
 	v := *r.verdict
-	if r.state.status != v.status {
+	if r.state.status != v.status || wasStale {
 		v.status, v.since = r.state.status, now
 	}
 	if r.state.status == statusOf(res.outcome) { // else the result did not decide, and the old reason stands
@@ -98,7 +99,7 @@ func (m *Monitor) recordLocked(r *Registration, res result, at, now int64) (chan
 	}
 	v.hungSince = res.hungSince
 	if v.same(r.verdict) {
-		return wasStale // the page shows another verdict
+		return false
 	}
 	r.verdict = &v
 	return true

@@ -111,11 +111,11 @@ func (m *Monitor) armLocked(now int64) {
 	if len(m.sched.due) > 0 {
 		at = min(at, m.sched.due[0].next)
 	}
-	if m.sched.expiry < never {
-		at = min(at, m.sched.expiry+1)
-	}
-	if m.dirty {
+	switch {
+	case m.dirty:
 		at = min(at, m.publishAt)
+	case m.sched.expiry != never:
+		at = min(at, m.sched.expiry+1)
 	}
 	if at < m.sched.armed || m.sched.armed <= now {
 		m.sched.armed = at
@@ -129,12 +129,10 @@ func (m *Monitor) attendLocked(r *Registration, now int64) (changed bool) {
 	case r.run != nil && !r.run.overdue:
 		m.giveUpLocked(r)
 		r.slow = true
-		changed = m.recordLocked(r, resultOf(&timeoutError{after: r.check.Timeout}), now, now)
+		changed = m.recordLocked(r, timedOut(r.check.Timeout, nil), now, now)
 		m.planLocked(r, now)
 	case r.run != nil:
-		res := resultOf(&hungError{since: m.wall(r.run.started)})
-		res.hungSince = r.run.started
-		changed = m.recordLocked(r, res, now, now)
+		changed = m.recordLocked(r, hung(r.run.started, m.wall(r.run.started)), now, now)
 		m.planLocked(r, now)
 	case m.standInLocked(r, now):
 		changed = m.recordLocked(r, resultOf(nil), r.trafficFrom, now)
@@ -216,7 +214,7 @@ func (m *Monitor) scheduleLocked(r *Registration, at int64) {
 	}
 }
 
-// dropLocked forgets r.
+// drop forgets r.
 func (s *scheduler) drop(r *Registration) {
 	if r.index >= 0 {
 		heap.Remove(&s.due, r.index)

@@ -321,6 +321,45 @@ func TestLateSuccessIsATimeout(t *testing.T) {
 	})
 }
 
+// A check that is removed while it waits for a place never runs.
+func TestRemovedWhileItWaitsForAPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := health.New(health.Config{MaxConcurrent: 1})
+		release := make(chan struct{})
+		register(t, m, health.Check{Name: "a", Probe: hangUntil(release)})
+		start(t, m)
+		settle()
+		var waits [3]script
+		var regs [3]*health.Registration
+		for i := range waits {
+			regs[i] = register(t, m, health.Check{Name: fmt.Sprintf("b%d", i), Probe: waits[i].probe})
+		}
+		settle()
+		if err := regs[1].Remove(t.Context()); err != nil {
+			t.Error(err)
+		}
+		close(release)
+		time.Sleep(time.Second)
+		if waits[0].runs() != 1 || waits[1].runs() != 0 || waits[2].runs() != 1 {
+			t.Errorf("runs: %d, %d, %d", waits[0].runs(), waits[1].runs(), waits[2].runs())
+		}
+	})
+}
+
+// A reservation that comes after the timeout is a timeout.
+func TestLateReservationIsATimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := health.New(health.Config{})
+		register(t, m, health.Check{Name: "db", Timeout: time.Second, Probe: func(ctx context.Context) error {
+			<-ctx.Done()
+			return health.Degraded(fmt.Errorf("replica is lagging: %w", ctx.Err()))
+		}})
+		start(t, m)
+		time.Sleep(time.Minute)
+		wantReady(t, m, false, "always late")
+	})
+}
+
 func TestDegradedProbeWarnsAndStaysReady(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := health.New(health.Config{Interval: time.Second})

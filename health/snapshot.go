@@ -42,7 +42,6 @@ const never = math.MaxInt64
 type seen struct {
 	reg     *Registration
 	verdict *verdict // the fact's, or one that says stale
-	expires int64    // clock after which the verdict is stale
 	causes  []string // failed checks it depends on that have no failed dependency themselves
 }
 
@@ -64,17 +63,10 @@ func everyGroup() []string {
 // newSnapshot evaluates f at clock now. prev, nil at first, lends the times since which groups have their status.
 func newSnapshot(f facts, now int64, prev *snapshot) *snapshot {
 	s := &snapshot{facts: f, now: now, seen: make([]seen, len(f.checks)), expiry: never}
-	anyFailed := false
-	for i, c := range f.checks {
-		s.seen[i] = c.at(now, f.wall)
-		anyFailed = anyFailed || s.seen[i].verdict.status == StatusFail
-	}
-	if anyFailed {
-		findCauses(s)
-	}
+	s.see()
 	s.makeGroups()
 	for _, g := range s.groups {
-		g.status, g.validUntil = g.judge(nil)
+		g.status = g.judge(nil)
 		g.since = now
 		if prev != nil {
 			if p := prev.group(g.name); p != nil && p.status == g.status {
@@ -84,31 +76,51 @@ func newSnapshot(f facts, now int64, prev *snapshot) *snapshot {
 	}
 	if f.latched == never && s.groups[startupAt].status.OK() {
 		s.latched = now
-		s.groups[startupAt].status, s.groups[startupAt].validUntil = StatusPass, never
-	}
-	for _, g := range s.groups {
-		s.expiry = min(s.expiry, g.validUntil)
+		s.groups[startupAt].status = StatusPass
 	}
 	return s
 }
 
-// at is the check as it stands at clock now: past the age of its last result it is no longer healthy.
-func (c fact) at(now int64, wall func(int64) time.Time) seen {
-	last, maxAge := c.reg.lastResult.Load(), c.reg.check.MaxAge
-	out := seen{reg: c.reg, verdict: c.verdict, expires: never}
-	if !c.verdict.status.OK() {
-		return out
+// see compares every verdict and every heartbeat with the clock, and finds out what failed because of what.
+func (s *snapshot) see() {
+	anyFailed := false
+	for i, c := range s.checks {
+		s.seen[i] = seen{reg: c.reg, verdict: c.verdict}
+		if c.verdict.status.OK() {
+			s.age(&s.seen[i])
+		}
+		anyFailed = anyFailed || s.seen[i].verdict.status == StatusFail
 	}
-	out.expires = last + int64(maxAge)
-	if now > out.expires {
-		out.verdict = &verdict{
+	if anyFailed {
+		findCauses(s)
+	}
+	if s.beating() {
+		for _, h := range s.heartbeats {
+			s.expireBy(h.expires())
+		}
+	}
+}
+
+// expireBy lowers the expiry of s to clock at, unless that has passed: what is stale cannot get staler.
+func (s *snapshot) expireBy(at int64) {
+	if at >= s.now {
+		s.expiry = min(s.expiry, at)
+	}
+}
+
+// age makes the verdict on a healthy check stale if its last result is too old.
+func (s *snapshot) age(c *seen) {
+	last, maxAge := c.reg.lastResult.Load(), c.reg.check.MaxAge
+	expires := last + int64(maxAge)
+	s.expireBy(expires)
+	if s.now > expires {
+		c.verdict = &verdict{
 			status:    StatusFail,
-			since:     out.expires,
-			reason:    staleReason(wall(last), maxAge),
+			since:     expires,
+			reason:    ownReason(&staleError{last: s.wall(last), maxAge: maxAge}),
 			hungSince: c.verdict.hungSince,
 		}
 	}
-	return out
 }
 
 func (s *snapshot) makeGroups() {

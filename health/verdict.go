@@ -11,5 +11,5 @@ type verdict struct {
 
 // same is whether a page would show the same. The error may be another one with the same text.
 func (v *verdict) same(w *verdict) bool {
-	return v.status == w.status && v.text == w.text && v.fault == w.fault && v.hungSince == w.hungSince
+	return v.status == w.status && v.since == w.since && v.text == w.text && v.fault == w.fault && v.hungSince == w.hungSince
 }

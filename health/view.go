@@ -35,7 +35,7 @@ func (v *view) resolve() bool {
 			v.warnings = append(v.warnings, fmt.Sprintf("cannot exclude %q: no such check", cut(name, maxNameLen)))
 		}
 	}
-	v.status = v.group.without(v.excluded)
+	v.status = v.group.judge(v.excluded)
 	return true
 }
 
