@@ -17,8 +17,8 @@ type deathWatch struct {
 	quit     chan struct{} // closed by stop
 }
 
-// diersPerWatcher bounds what a watcher has to look at when one of its components ends.
-const diersPerWatcher = 256
+// diersPerWatcher bounds what a watcher has to look at when one of its components ends or a new one comes.
+const diersPerWatcher = 64
 
 // watcher is a goroutine that waits for several channels. Owner: the deathWatch; it ends when quit is closed; stop
 // waits for it.
@@ -88,30 +88,48 @@ func (d *deathWatch) run(w *watcher) {
 	var members []dier
 	for {
 		chosen, value, _ := reflect.Select(cases)
-		switch chosen {
-		case 0:
+		if chosen == 0 {
 			return
-		case 1:
-			d.mu.Lock()
-			coming := w.coming
-			w.coming = nil
-			d.mu.Unlock()
-			for _, m := range coming {
-				members = append(members, m)
-				cases = append(cases, receive(m.done))
+		}
+		gone := make(map[int]error) // members by index
+		if chosen >= reserved {
+			gone[chosen-reserved], _ = value.Interface().(error) //nolint:errcheck // nil, or a closed channel: completed
+		}
+		for i, m := range members { // what dies together is seen together
+			if _, seen := gone[i]; seen {
+				continue
 			}
-		default:
-			i, last := chosen-reserved, len(members)-1
-			gone := members[i]
-			members[i], cases[chosen] = members[last], cases[last+reserved]
-			members, cases = members[:last], cases[:last+reserved]
-			d.mu.Lock()
-			w.members--
-			d.mu.Unlock()
-			err, _ := value.Interface().(error) //nolint:errcheck // nil, or a closed channel: it has completed
-			d.r.died(gone.n, gone.epoch, err)
+			select {
+			case err := <-m.done:
+				gone[i] = err
+			default:
+			}
+		}
+		for i, err := range gone {
+			d.r.died(members[i].n, members[i].epoch, err)
+		}
+		members = d.update(w, members, gone)
+		cases = cases[:reserved]
+		for _, m := range members {
+			cases = append(cases, receive(m.done))
 		}
 	}
+}
+
+// update returns the members without those that are gone, and with the newcomers.
+func (d *deathWatch) update(w *watcher, members []dier, gone map[int]error) []dier {
+	kept := make([]dier, 0, len(members))
+	for i, m := range members {
+		if _, ok := gone[i]; !ok {
+			kept = append(kept, m)
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	w.members -= len(gone)
+	kept = append(kept, w.coming...)
+	w.coming = nil
+	return kept
 }
 
 // died takes note that a component has ended by itself, unless that is no news: it is being stopped, or was restarted.

@@ -190,6 +190,7 @@ func (p *pass) outOfTimeLocked(now instant) {
 
 // heldLocked settles a component whose turn never came.
 func (p *pass) heldLocked(n *node, now instant) {
+	n.begun = true
 	if n.comp != nil && n.state != StateStopped {
 		err := &ComponentError{Name: n.name, Phase: PhaseStop, Err: ErrHeld}
 		if by := p.hungAbove(n); len(by) > 0 {

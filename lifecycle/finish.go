@@ -17,7 +17,7 @@ func (r *Registry) throughLocked(c *call, now instant) (watch bool) {
 		r.lateLocked(c, now)
 		return false
 	}
-	p := c.pass
+	p := c.n.pass // not always that of c: another may have taken over, in which n has not had its turn yet
 	if c.n.state == StateStarting {
 		r.startedLocked(c, p, now)
 		watch = c.done != nil
@@ -47,6 +47,7 @@ func (r *Registry) startedLocked(c *call, p *pass, now instant) {
 	}
 	p.noteStartLocked(c, err)
 	switch {
+	case !n.begun:
 	case !p.up:
 		p.beginDownLocked(n, now)
 	case err != nil:

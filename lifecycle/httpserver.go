@@ -38,6 +38,8 @@ type Server struct {
 	started bool
 	drained bool // Drain was called
 	stopped bool // Stop or Abort was called
+	aborted bool
+	left    string // what was under way when it was aborted
 }
 
 // ServerOption changes how a [Server] listens.
@@ -209,9 +211,9 @@ func (s *Server) Drain(ctx context.Context) error {
 	s.drain()
 	s.mu.Lock()
 	s.drained = true
-	started := s.started
+	started, aborted := s.started, s.aborted
 	s.mu.Unlock()
-	if !started {
+	if !started || aborted {
 		return nil
 	}
 	err := s.http.Shutdown(ctx)
@@ -226,10 +228,20 @@ func (s *Server) Drain(ctx context.Context) error {
 			err = context.Cause(ctx)
 		}
 	}
-	if err != nil {
-		return fmt.Errorf("requests in flight: %d, connections open: %d: %w", s.handlers.InFlight(), s.conns.len(), err)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.aborted: // meanwhile, which may be why there is nothing left
+		return fmt.Errorf("cut off with %s", s.left)
+	case err != nil:
+		return fmt.Errorf("%s: %w", s.underWay(), err)
 	}
 	return nil
+}
+
+// underWay says what is not finished.
+func (s *Server) underWay() string {
+	return fmt.Sprintf("requests in flight: %d, connections open: %d", s.handlers.InFlight(), s.conns.len())
 }
 
 // Stop drains, if that was not done, and cuts what is left when ctx ends. Its error wraps ErrStopTimeout if handlers
@@ -268,6 +280,9 @@ func (s *Server) Abort() error {
 	s.drain()
 	s.mu.Lock()
 	s.stopped = true
+	if !s.aborted {
+		s.aborted, s.left = true, s.underWay()
+	}
 	s.mu.Unlock()
 	s.handlers.Close()
 	err := s.http.Close()

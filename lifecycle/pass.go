@@ -249,9 +249,10 @@ func (p *pass) sliceLocked(n *node, now instant) time.Duration {
 	return left
 }
 
-// settleLocked ends n's part in p, and begins what has waited for it.
+// settleLocked ends n's part in p, and begins what has waited for it. It is too early for a node that p has taken over
+// and that has not had its turn.
 func (p *pass) settleLocked(n *node, now instant) {
-	if n.settled {
+	if n.settled || !n.begun {
 		return
 	}
 	n.settled = true
