@@ -64,9 +64,8 @@ func TestPipelineThatGetsNoConnectionTellsEachCommand(t *testing.T) {
 	pipe := p.Client().Pipeline()
 	a, b := pipe.Get(t.Context(), "a"), pipe.Get(t.Context(), "b")
 	_, err := pipe.Exec(t.Context())
-	var acquire *redispool.AcquireError
 	for _, e := range []error{err, a.Err(), b.Err()} {
-		if !errors.As(e, &acquire) {
+		if _, ok := errors.AsType[*redispool.AcquireError](e); !ok {
 			t.Errorf("%v, want an AcquireError", e)
 		}
 	}

@@ -1,6 +1,7 @@
 package redispool_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -68,7 +69,7 @@ func newCluster(t *testing.T, primaries, replicas int) *cluster {
 				!strings.Contains(info, "cluster_known_nodes:"+strconv.Itoa(len(k.nodes))) {
 				return false
 			}
-			slots, err := c.ClusterSlots(ctx).Result()
+			slots, err := c.ClusterSlots(ctx).Result() //nolint:staticcheck // what go-redis itself asks for
 			if err != nil || len(slots) != primaries || len(slots[0].Nodes) != 1+replicas/primaries {
 				return false
 			}
@@ -122,9 +123,7 @@ func TestClusterIsEvictedPerNodeAndDrained(t *testing.T) { // INV-7, INV-8, INV-
 	for i := range k.nodes {
 		eventually(t, "10 wait on each node", func() bool { return blocked(t, k.looks[i]) == 10 })
 	}
-	if s := p.Stats(); s.InUse != 30 {
-		t.Errorf("%d in use, want 30", s.InUse)
-	}
+	eventually(t, "30 are in use", func() bool { return p.Stats().InUse == 30 })
 	for _, key := range keys {
 		if err := c.RPush(t.Context(), key, make([]any, 10)...).Err(); err != nil {
 			t.Fatal(err)
@@ -258,7 +257,7 @@ func TestClusterWithoutAReplicaIsDegraded(t *testing.T) {
 		t.Fatal("no ClusterClient")
 	}
 	before := p.Stats().Max
-	if err := c.ForEachSlave(t.Context(), func(_ ctx, n *redis.Client) error { return n.Close() }); err != nil {
+	if err := c.ForEachSlave(t.Context(), func(_ context.Context, n *redis.Client) error { return n.Close() }); err != nil {
 		t.Fatal(err)
 	}
 	if err := p.Check(within(t, patience)); err != nil {

@@ -1,6 +1,7 @@
 package redispool_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -347,14 +348,14 @@ type watcher struct{ saw func(name string) }
 func (watcher) DialHook(next redis.DialHook) redis.DialHook { return next }
 
 func (w watcher) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx ctx, cmd redis.Cmder) error {
+	return func(ctx context.Context, cmd redis.Cmder) error {
 		w.saw(cmd.Name())
 		return next(ctx, cmd)
 	}
 }
 
 func (w watcher) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return func(ctx ctx, cmds []redis.Cmder) error {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
 		w.saw("pipeline")
 		return next(ctx, cmds)
 	}
