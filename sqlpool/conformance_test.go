@@ -93,6 +93,8 @@ func script(t *testing.T, s *fakeServer, db *sql.DB) []string {
 	exec("unknown", struct{ A int }{}) // no driver takes it
 	exec("skip to statement", 7)
 	exec("skip convert", 7, []int{3})
+	exec("skip check", 7, "seven", []int{3})
+	exec("skip check convert", 7, "seven", []int{3})
 	exec("skip old", 7)
 	exec("skip old named", sql.Named("n", 1))
 	exec("fail")
@@ -122,7 +124,7 @@ func script(t *testing.T, s *fakeServer, db *sql.DB) []string {
 }
 
 func prepared(ctx context.Context, db *sql.DB, note func(string, ...any)) {
-	for _, q := range []string{"stmt", "stmt convert", "stmt old"} {
+	for _, q := range []string{"stmt", "stmt convert", "stmt check", "stmt check convert", "stmt old", "stmt fail"} {
 		st, err := db.PrepareContext(ctx, q)
 		if err != nil {
 			note("prepare", err)
@@ -130,6 +132,8 @@ func prepared(ctx context.Context, db *sql.DB, note func(string, ...any)) {
 		}
 		_, err = st.ExecContext(ctx, 1, "two")
 		note("stmt exec", err)
+		_, err = st.ExecContext(ctx, sql.Named("n", 1))
+		note("stmt exec named", err)
 		var id int
 		note("stmt query", st.QueryRowContext(ctx, []int{4}).Scan(&id), id)
 		note("stmt close", closeErr(st))

@@ -77,17 +77,19 @@ func (c *conn) Ping(ctx context.Context) error {
 		return nil
 	}
 	err := c.n.pinger.Ping(ctx)
-	c.after(err)
+	c.after(ctx, err)
 	return err
 }
 
 func (c *conn) Prepare(query string) (driver.Stmt, error) { return c.n.conn.Prepare(query) }
 
-// PrepareContext returns the driver's own statement.
 func (c *conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
-	stmt, err := c.n.prepare(ctx, c.n.conn, query)
-	c.after(err)
-	return stmt, err
+	native, err := c.n.prepare(ctx, c.n.conn, query)
+	c.after(ctx, err)
+	if err != nil {
+		return nil, err
+	}
+	return c.wrapStmt(native), nil
 }
 
 // Begin is never called by database/sql, because there is BeginTx.
@@ -100,7 +102,7 @@ func (c *conn) Begin() (driver.Tx, error) {
 // the driver lacks either, it must be closed instead, as it would be without the wrapper.
 func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
 	tx, err := c.n.begin(ctx, c.n.conn, opts)
-	c.after(err)
+	c.after(ctx, err)
 	if err == nil && (c.n.resetter == nil || c.n.validator == nil) {
 		return &discardingTx{Tx: tx, ctx: ctx, conn: c}, nil
 	}
@@ -111,18 +113,18 @@ func (c *conn) CheckNamedValue(v *driver.NamedValue) error { return c.n.check(v)
 
 func (c *conn) query(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
 	rows, err := c.n.query(ctx, query, args)
-	c.after(err)
+	c.after(ctx, err)
 	return rows, err
 }
 
 func (c *conn) exec(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
 	res, err := c.n.exec(ctx, query, args)
-	c.after(err)
+	c.after(ctx, err)
 	return res, err
 }
 
-// after looks at how an operation ended.
-func (c *conn) after(err error) {
+// after looks at how an operation under ctx ended.
+func (c *conn) after(_ context.Context, err error) {
 	if err != nil && err != driver.ErrSkip { //nolint:errorlint // ErrSkip is compared, never wrapped
 		c.s.failed(err)
 	}

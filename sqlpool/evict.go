@@ -23,22 +23,18 @@ func (c Config) policy() eviction.Policy {
 	}
 }
 
-// lifetime is how long a connection with this draw may live: eviction's rule, for connections that are in use.
-func (c *Config) lifetime(draw float64) time.Duration {
-	return c.MaxLifetime - time.Duration(float64(c.MaxLifetime)*c.LifetimeJitter*draw)
-}
-
-// expired reports whether a connection has reached its lifetime at now.
-func (t *times) expired(c *Config, now time.Time) bool {
-	return c.MaxLifetime > 0 && now.Sub(t.born) >= c.lifetime(t.draw)
-}
-
 // times are what eviction wants to know of a connection.
 type times struct {
 	born time.Time // when it was opened
 	draw float64   // of its lifetime's jitter
 	used time.Time // when a caller returned it last; when it was opened, if none has
 	seen time.Time // when it last gave a sign of life
+}
+
+// expired reports whether a connection has reached its lifetime at now: eviction's rule, for connections in use.
+func (t *times) expired(c *Config, now time.Time) bool {
+	spread := time.Duration(float64(c.MaxLifetime) * c.LifetimeJitter * t.draw)
+	return c.MaxLifetime > 0 && now.Sub(t.born) >= c.MaxLifetime-spread
 }
 
 // candidate is an idle connection that a sweep has taken out of its pool.

@@ -198,6 +198,10 @@ func (c *fakeConn) PrepareContext(_ context.Context, query string) (driver.Stmt,
 func (c *fakeConn) prepared(query string) driver.Stmt {
 	st := &fakeStmt{c: c, query: query}
 	switch {
+	case strings.Contains(query, "check convert"):
+		return checkingConvertingStmt{convertingStmt{st}}
+	case strings.Contains(query, "check"):
+		return checkingStmt{st}
 	case strings.Contains(query, "convert"):
 		return convertingStmt{st}
 	case strings.Contains(query, "old"):
@@ -360,6 +364,23 @@ func (s *fakeStmt) QueryContext(ctx context.Context, args []driver.NamedValue) (
 type convertingStmt struct{ *fakeStmt }
 
 func (s convertingStmt) ColumnConverter(int) driver.ValueConverter { return doubling{} }
+
+// checkingStmt has a NamedValueChecker of its own, which replaces the connection's.
+type checkingStmt struct{ *fakeStmt }
+
+func (s checkingStmt) CheckNamedValue(v *driver.NamedValue) error {
+	if text, ok := v.Value.(string); ok {
+		v.Value = "checked " + text
+		return nil
+	}
+	return driver.ErrSkip
+}
+
+type checkingConvertingStmt struct{ convertingStmt }
+
+func (s checkingConvertingStmt) CheckNamedValue(v *driver.NamedValue) error {
+	return checkingStmt(s.convertingStmt).CheckNamedValue(v)
+}
 
 type doubling struct{}
 
