@@ -115,11 +115,11 @@ func TestStaleVerdictRecoversWithTheNextResult(t *testing.T) {
 		m := health.New(health.Config{MaxConcurrent: 1, Interval: time.Second, Timeout: 10 * time.Second})
 		var slow, db script
 		register(t, m, health.Check{Name: "db", Probe: db.probe, Timeout: 10 * time.Millisecond, MaxAge: 2 * time.Second})
-		register(t, m, health.Check{Name: "slow", Probe: slow.probe, Impact: health.Degrading, Interval: time.Hour})
+		register(t, m, health.Check{Name: "slow", Probe: slow.probe, Impact: health.Degrading, Interval: rarely})
 		start(t, m)
 		settle()
 		wantReady(t, m, true, "both work")
-		register(t, m, health.Check{Name: "block", Impact: health.Degrading, Interval: time.Hour, Probe: func(context.Context) error {
+		register(t, m, health.Check{Name: "block", Impact: health.Degrading, Interval: rarely, Probe: func(context.Context) error {
 			time.Sleep(8 * time.Second)
 			return nil
 		}})

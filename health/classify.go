@@ -39,10 +39,7 @@ func kindOf(err error) Kind {
 	if k := syscallKind(err); k != KindNone {
 		return k
 	}
-	if dns, ok := errors.AsType[*net.DNSError](err); ok {
-		if dns.IsTimeout && errors.Is(err, context.DeadlineExceeded) {
-			return KindTimeout
-		}
+	if has[*net.DNSError](err) { // also when it is the resolver that does not answer in time
 		return KindDNS
 	}
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) {

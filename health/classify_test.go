@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -86,7 +87,7 @@ func accepting(t *testing.T, serve func(net.Conn)) string {
 // Errors of real sockets, not made-up ones.
 func TestRealNetworkErrorsAreClassified(t *testing.T) {
 	secure := httptest.NewTLSServer(http.NotFoundHandler())
-	secure.Config.ErrorLog = nil
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0) // handshakes fail on purpose
 	t.Cleanup(secure.Close)
 	strange := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}} // does not know the server's certificate
 	roots := x509.NewCertPool()
@@ -157,7 +158,8 @@ func TestKnownErrorsAreClassified(t *testing.T) {
 		{nil, health.KindNone},
 		{errors.New("anything"), health.KindUnknown},
 		{&net.DNSError{Err: "no such host", Name: "db", IsNotFound: true}, health.KindDNS},
-		{&net.DNSError{Err: "i/o timeout", Name: "db", IsTimeout: true}, health.KindDNS},
+		{&net.DNSError{Err: "i/o timeout", Name: "db", IsTimeout: true, UnwrapErr: context.DeadlineExceeded}, health.KindDNS},
+		{slowError{}, health.KindTimeout},
 		{&net.OpError{Op: "dial", Err: &net.DNSError{Err: "server misbehaving", Name: "db"}}, health.KindDNS},
 		{&url.Error{Op: "Get", URL: "https://x", Err: context.DeadlineExceeded}, health.KindTimeout},
 		{context.Canceled, health.KindCanceled},
@@ -187,6 +189,30 @@ func TestKnownErrorsAreClassified(t *testing.T) {
 	}
 	if got := health.Classify(fmt.Errorf("x: %w", refusedError{})); got.Advice != "is the server up?" {
 		t.Errorf("the error's own advice is lost: %+v", got)
+	}
+}
+
+// slowError is a net.Error of somebody else's.
+type slowError struct{}
+
+func (slowError) Error() string   { return "too slow" }
+func (slowError) Timeout() bool   { return true }
+func (slowError) Temporary() bool { return false }
+
+// A run that took too long is a timeout, whatever its probe made of the end of its context; what it said is kept.
+func TestTimeoutKeepsWhatTheProbeSaid(t *testing.T) {
+	text, err := health.TimedOut(2*time.Second, refusedError{})
+	if text != "no answer within 2s: dial postgres://***@10.0.0.7:5432: connection refused" {
+		t.Errorf("%q", text)
+	}
+	if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, refusedError{}) || health.Classify(err).Kind != health.KindTimeout {
+		t.Errorf("%v", err)
+	}
+	if text, _ := health.TimedOut(time.Second, context.DeadlineExceeded); text != "no answer within 1s" {
+		t.Errorf("%q", text)
+	}
+	if text, err := health.TimedOut(time.Second, nil); text != "no answer within 1s" || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%q", text)
 	}
 }
 

@@ -36,6 +36,12 @@ func After(results []Outcome, failureThreshold, successThreshold int) (status St
 	return s.status, s.undecided()
 }
 
+// TimedOut is the reason of a run that took too long.
+func TimedOut(after time.Duration, err error) (string, error) {
+	r := timedOut(after, err)
+	return r.text, r.err
+}
+
 // Negotiate returns the content type chosen for an Accept header.
 func Negotiate(accept ...string) string { return negotiate(accept).contentType() }
 

@@ -2,6 +2,7 @@ package health_test
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/poolkeeper/poolkeeper/health"
@@ -41,6 +42,8 @@ func TestAcceptIsNegotiated(t *testing.T) {
 		{text, []string{"*/*;q=nonsense, application/json;q=0.9"}},
 		{json, []string{"application/json;q=1.000, text/plain;q=0.999"}},
 		{text, []string{";;;,,,q=,/,*"}},
+		{text, []string{strings.Repeat("a/b,", 256) + "application/json"}}, // more than is looked at
+		{text, []string{"application/json;q=2, text/plain;q=0.0001, */*;q=0.x"}},
 		{text, []string{"application/jsonx, xapplication/json, */json"}},
 	} {
 		if got := health.Negotiate(c.accept...); got != c.want {

@@ -55,7 +55,7 @@ func TestStatusCodesOfEveryPath(t *testing.T) {
 			"/startupz/disk": 200, "/startupz/postgres": 404,
 			"/livez/health%20scheduler": 200, "/livez/postgres": 404,
 			"/groupz/billing": 503, "/groupz/billing/postgres": 503, "/groupz/billing/disk": 404, "/groupz/ready": 503,
-			"/groupz/nobody": 404, "/groupz/": 404, "/groupz": 404, "/": 404, "/healthz": 404, "/readyzz": 404,
+			"/groupz/nobody": 404, "/groupz/": 404, "/groupz": 404, "/": 404, "*": 404, "/healthz": 404, "/readyzz": 404,
 			// A query says what to leave out.
 			"/readyz?exclude=postgres":                          503,
 			"/readyz?exclude=postgres&exclude=orders+API":       200,
@@ -171,6 +171,10 @@ func TestUnknownExclusionIsAWarning(t *testing.T) {
 		w := get(health.Handler(m), "/startupz?exclude=nob%0Aody")
 		if w.Code != 200 || w.Body.String() != "ok\n"+`warning: cannot exclude "nob\nody": no such check`+"\n" {
 			t.Errorf("text: %d %q", w.Code, w.Body.String())
+		}
+		w = get(health.Handler(m), "/startupz?exclude="+strings.Repeat("n", 3000))
+		if w.Code != 200 || w.Body.Len() > 300 {
+			t.Errorf("a long name: %d, %d bytes", w.Code, w.Body.Len())
 		}
 		w = get(health.Handler(m), "/startupz?exclude=<b>", "Accept", "application/json")
 		if w.Code != 200 || w.Body.String() != `{"status":"pass","notes":["cannot exclude \"<b>\": no such check"]}`+"\n" ||
@@ -308,7 +312,7 @@ func TestProbeAllocatesNothing(t *testing.T) {
 // INV-4: a page is made from verdicts; nothing is run because somebody asks, with whatever parameters.
 func TestAskingRunsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := health.New(health.Config{Interval: time.Hour})
+		m := health.New(health.Config{Interval: rarely})
 		var db script
 		register(t, m, health.Check{Name: "db", Probe: db.probe})
 		start(t, m)

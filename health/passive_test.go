@@ -17,7 +17,7 @@ func TestErrorOfTrafficBringsTheRunForward(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := health.New(health.Config{Jitter: health.NoJitter})
 		var db script
-		r := register(t, m, health.Check{Name: "db", Probe: db.probe, Interval: time.Hour})
+		r := register(t, m, health.Check{Name: "db", Probe: db.probe, Interval: rarely})
 		r.Observe(errDown) // before Start: nothing to bring forward
 		start(t, m)
 		settle()
@@ -73,7 +73,7 @@ func TestErrorsOfTrafficDoNotHurryAFailedCheck(t *testing.T) {
 
 func TestSuccessOfTrafficBringsTheRunOfAFailedCheckForward(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := health.New(health.Config{Interval: time.Hour, Jitter: health.NoJitter})
+		m := health.New(health.Config{Interval: rarely, Jitter: health.NoJitter})
 		var db script
 		db.say(errDown)
 		r := register(t, m, health.Check{Name: "db", Probe: db.probe})
@@ -97,7 +97,7 @@ func TestSuccessOfTrafficBringsTheRunOfAFailedCheckForward(t *testing.T) {
 // An error that arrives while a run is under way may be younger than what the run sees: it is asked again.
 func TestErrorDuringARunIsNotLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := health.New(health.Config{Interval: time.Hour})
+		m := health.New(health.Config{Interval: rarely})
 		release := make(chan struct{})
 		var db script
 		db.do(hangUntil(release))

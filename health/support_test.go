@@ -16,6 +16,9 @@ import (
 
 var errDown = errors.New("down on purpose")
 
+// rarely is an interval that no test meets by chance: a run may come at any time in its interval.
+const rarely = 10_000 * time.Hour
+
 // script is a probe that does what it was last told to do, and remembers when it was run.
 type script struct {
 	mode atomic.Pointer[func(context.Context) error]
