@@ -137,9 +137,6 @@ func (c *conn) SyscallConn() (syscall.RawConn, error) {
 	return c.socket.SyscallConn()
 }
 
-// NetConn returns the native connection.
-func (c *conn) NetConn() net.Conn { return c.Conn }
-
 // Close closes the connection and takes it off the books, the first time.
 func (c *conn) Close() error {
 	if c.gone.CompareAndSwap(false, true) {

@@ -1,2 +1,62 @@
-// Package redispool looks after the connections of a go-redis client.
+// Package redispool looks after the connections of a go-redis client: it opens and closes them in order, gives back
+// those that traffic does not need, checks the server, and knows who holds what. The client stays the native one, and
+// is used as ever.
+//
+//	cache, err := redispool.New(redispool.Config{URL: os.Getenv("REDIS_URL"), MaxOpen: 20, MinIdle: 2})
+//	if err != nil {
+//		return err // every fault of the configuration at once; nothing was dialled
+//	}
+//	if err := cache.Start(ctx); err != nil {
+//		return err
+//	}
+//	defer cache.Stop(ctx) // what is in flight finishes; nothing is left behind
+//	cache.Client().Get(ctx, "key")
+//
+// A [Pool] is a component of a lifecycle.Registry, which does the starting, checking and stopping.
+//
+//	                        your code
+//	                           │ Client(): *redis.Client or *redis.ClusterClient
+//	┌──────────────────────────▼───────────────────────────┐
+//	│ go-redis   your hooks ─▶ our hook ─▶ its pool (FIFO) │
+//	└──────────────────────────┬──────────────────┬────────┘
+//	  counts what is in flight, │                 │ every connection is a conn of ours:
+//	  refuses while draining,   │                 │ its age, its last use, whether it is
+//	  explains failures         │                 │ to be closed at its next checkout
+//	                            ▼                 ▼
+//	            gate, holders ─▶ node ◀───────── books
+//	                            ▲ ▲
+//	    eviction.Evictor ───────┘ └─────── checker: one connection of its own, outside the pool
+//	    borrows what is idle for longest,
+//	    to close it, to ping it, or to fill up
+//
+// What it does, on a single node, behind Sentinel and on a Cluster (per node):
+//
+//   - Idle eviction by demand (package eviction). go-redis closes a stale connection only when a caller has asked for
+//     one already, so after a burst all of them stay. Here the surplus goes within MaxIdleTime plus an interval, the
+//     coldest first, without a dial or a failed command.
+//   - Drain and Stop. Commands, pipelines, and the commands inside an open Watch or Conn finish; new ones get
+//     poolkeeper.ErrDraining at once. go-redis' Close fails what is in flight.
+//   - Waiting that explains itself: a pool timeout says size, in use, waiting, and who has held a connection for
+//     longest, with the line where it was taken ([AcquireError]).
+//   - Leaks of Conn and Watch, reported once, with a stack.
+//   - A health check that a busy pool does not fail, and traffic that brings it forward when a connection fails.
+//
+// # What differs from go-redis on its own
+//
+// The pool is FIFO, so that every connection stays in use. Pipelines run on the one pool: the second one that go-redis
+// keeps for them since 9.23 has no eviction, and is off. A context bounds every read. A failed dial is tried again
+// with its command and not by itself. Maintenance notifications are off unless asked for.
+//
+// # What cannot be known
+//
+// go-redis says nothing when a Conn is closed: it is known when its connection is handed out again, which
+// [Pool.Holders], [Pool.Drain] and each sweep bring about. A Watch counts as held from WATCH to EXEC or UNWATCH, so a
+// function that goes on for long after EXEC is not seen. A command that blocks on the server (BLPOP) is counted, but
+// not listed. Hooks added to the client after Start see the PINGs of the upkeep.
+//
+// # What it refuses to do
+//
+// It wraps no command and returns no type of its own for results. It does not manage a redis.Ring: give each shard a
+// Pool. It does not support client-side caching, Sentinel with routing to replicas (go-redis leaks that client's
+// connections), or a pool without deadlines; New says so instead of ignoring it.
 package redispool
