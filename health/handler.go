@@ -58,10 +58,17 @@ type handler struct {
 	at    int    // position of that group among those every monitor has; customAt: it is another one
 	allow func(*http.Request) bool
 
+	brief [StatusFail + 1][formats]prepared // what everybody may see
+
 	// Header values, shared by all responses so that none is allocated: nobody writes into them.
 	noStore, noSniff, methods []string
-	types                     [formats][]string
-	brief                     [StatusFail + 1][formats][]byte // what everybody may see
+}
+
+// prepared is a response that is ready to be sent.
+type prepared struct {
+	contentType []string
+	body        []byte
+	code        int
 }
 
 func newHandler(m *Monitor, group string, opts []HandlerOption) *handler {
@@ -73,9 +80,12 @@ func newHandler(m *Monitor, group string, opts []HandlerOption) *handler {
 		h.at = at
 	}
 	for f := range formats {
-		h.types[f] = []string{f.contentType()}
+		contentType := []string{f.contentType()}
 		for s := range StatusFail + 1 {
-			h.brief[s][f] = briefPage(s, f)
+			h.brief[s][f] = prepared{contentType, briefPage(s, f), http.StatusOK}
+			if !s.OK() {
+				h.brief[s][f].code = http.StatusServiceUnavailable
+			}
 		}
 	}
 	for _, o := range opts {
@@ -95,13 +105,14 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if accept := r.Header["Accept"]; len(accept) > 0 && (len(accept) > 1 || accept[0] != "*/*") {
 		f = negotiate(accept)
 	}
+	p := &h.brief[g.status][f]
 	header := w.Header()
-	header["Content-Type"] = h.types[f]
+	header["Content-Type"] = p.contentType
 	header["Cache-Control"] = h.noStore
-	if g.status == StatusFail {
-		w.WriteHeader(http.StatusServiceUnavailable)
+	if p.code != http.StatusOK {
+		w.WriteHeader(p.code)
 	}
-	_, _ = w.Write(h.brief[g.status][f]) // the client went away: nobody to tell
+	_, _ = w.Write(p.body) // the client went away: nobody to tell
 }
 
 // fixed returns the page of one of the groups every monitor has, if that is what r asks for, and nil if not.
@@ -155,19 +166,16 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	f := negotiate(r.Header["Accept"])
 	v.detailed = (v.verbose || v.status != StatusPass) && h.allow != nil && h.allow(r)
-	code := http.StatusOK
-	if !v.status.OK() {
-		code = http.StatusServiceUnavailable
+	p := &h.brief[v.status][f]
+	body := p.body
+	if v.detailed || len(v.warnings) > 0 {
+		body = v.page(f)
 	}
-	if !v.detailed && len(v.warnings) == 0 {
-		h.write(w, r, code, f, h.brief[v.status][f])
-		return
-	}
-	h.write(w, r, code, f, v.page(f))
+	h.write(w, r, p.code, f, body)
 }
 
 func (h *handler) write(w http.ResponseWriter, r *http.Request, code int, f format, body []byte) {
-	w.Header()["Content-Type"] = h.types[f]
+	w.Header()["Content-Type"] = h.brief[StatusPass][f].contentType
 	w.WriteHeader(code)
 	if r.Method != http.MethodHead {
 		_, _ = w.Write(body)
