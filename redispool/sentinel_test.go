@@ -1,0 +1,150 @@
+package redispool_test
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/poolkeeper/poolkeeper/internal/testserver"
+	"github.com/poolkeeper/poolkeeper/redispool"
+)
+
+// sentinels is a real set: a primary, a replica, and three sentinels that watch them as "shop".
+type sentinels struct {
+	primary, replica *testserver.Server
+	addrs            []string // of the sentinels
+}
+
+func newSentinels(t *testing.T) *sentinels {
+	t.Helper()
+	s := &sentinels{primary: testserver.Redis(t)}
+	args := []string{
+		"--replicaof", "127.0.0.1 " + s.primary.Port(), "--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1",
+	}
+	s.replica = testserver.Redis(t, args...)
+	for range 3 {
+		s.addrs = append(s.addrs, startSentinel(t, s.primary.Port()))
+	}
+	for _, addr := range s.addrs {
+		look := admin(t, addr)
+		eventually(t, "each sentinel knows all", func() bool {
+			state, err := look.Do(within(t, patience), "sentinel", "master", "shop").Text()
+			if err == nil {
+				return state != ""
+			}
+			m, err := look.Do(within(t, patience), "sentinel", "master", "shop").StringSlice()
+			return err == nil && field(m, "num-slaves") == "1" && field(m, "num-other-sentinels") == "2"
+		})
+	}
+	return s
+}
+
+func field(pairs []string, name string) string {
+	for i := 0; i+1 < len(pairs); i += 2 {
+		if pairs[i] == name {
+			return pairs[i+1]
+		}
+	}
+	return ""
+}
+
+// startSentinel runs one from a file of its own, which a sentinel insists on, for as long as the test runs.
+func startSentinel(t *testing.T, primaryPort string) string {
+	t.Helper()
+	addr := freeAddr(t)
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	path := filepath.Join(dir, "sentinel.conf")
+	text := fmt.Sprintf("port %s\nbind 127.0.0.1\ndir %s\nsentinel monitor shop 127.0.0.1 %s 2\n"+
+		"sentinel down-after-milliseconds shop 500\nsentinel failover-timeout shop 3000\n", port, dir, primaryPort)
+	if err = os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	binary, err := exec.LookPath("redis-server")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(binary, path, "--sentinel") //nolint:noctx // killed at the end of the test
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	look := admin(t, addr)
+	eventually(t, "the sentinel answers", func() bool { return look.Ping(t.Context()).Err() == nil })
+	return addr
+}
+
+func (s *sentinels) url(parameters string) string {
+	return "redis+sentinel://" + s.addrs[0] + "/0?master_name=shop&addr=" + s.addrs[1] + "&addr=" + s.addrs[2] + parameters
+}
+
+func TestSentinelPoolIsEvictedCheckedAndStopped(t *testing.T) {
+	s := newSentinels(t)
+	look := admin(t, s.primary.Addr())
+	p := started(t, redispool.Config{
+		URL: s.url("&client_name=managed"), MaxOpen: 30, MinIdle: 2,
+		MaxIdleTime: 300 * time.Millisecond, EvictionInterval: 20 * time.Millisecond,
+	})
+	if _, ok := p.Client().(*redis.Client); !ok {
+		t.Fatalf("Client is a %T", p.Client())
+	}
+	together(t, look, p.Client(), 20)
+	if err := p.Check(within(t, patience)); err != nil {
+		t.Error(err)
+	}
+	eventually(t, "the surplus is gone", func() bool { return p.Stats().Open == 2 })
+	if n := clients(t, look)["managed"]; n != 3 {
+		t.Errorf("the primary sees %d connections, want 2 and the check's", n)
+	}
+	if err := p.Stop(within(t, patience)); err != nil {
+		t.Error(err)
+	}
+	for _, addr := range append([]string{s.primary.Addr(), s.replica.Addr()}, s.addrs...) {
+		l := admin(t, addr)
+		eventually(t, "no connection is left at "+addr, func() bool { return clients(t, l)["managed"] == 0 })
+	}
+}
+
+func TestSentinelFailoverIsFollowed(t *testing.T) {
+	s := newSentinels(t)
+	p := started(t, redispool.Config{URL: s.url(""), MaxOpen: 10, MinIdle: 2})
+	if err := p.Client().Set(t.Context(), "a", "1", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	replica := admin(t, s.replica.Addr())
+	eventually(t, "the replica has the key", func() bool { return replica.Get(t.Context(), "a").Val() == "1" })
+	s.primary.Kill(t)
+	eventually(t, "writes go to the new primary", func() bool {
+		return p.Client().Set(within(t, time.Second), "a", "2", 0).Err() == nil
+	})
+	if got := replica.Get(t.Context(), "a").Val(); got != "2" {
+		t.Errorf("the new primary has %q", got)
+	}
+	eventually(t, "the check follows", func() bool { return p.Check(within(t, time.Second)) == nil })
+	for _, a := range p.Settings() {
+		if a.Key == "addresses" && !strings.Contains(a.Value.String(), s.addrs[0]) {
+			t.Errorf("addresses: %v", a.Value)
+		}
+	}
+}
+
+func TestNoSentinelReachable(t *testing.T) {
+	p := newPool(t, redispool.Config{URL: "redis+sentinel://" + freeAddr(t) + "?master_name=shop"})
+	err := p.Start(within(t, patience))
+	if err == nil || !strings.Contains(err.Error(), "sentinels") {
+		t.Errorf("Start = %v", err)
+	}
+}
