@@ -30,7 +30,7 @@ run: ## The quickstart: a small service on embedded servers
 test: bin/gotestsum ## All tests; those that need a real server are skipped, and counted, where it is missing
 	@for m in $(MODULES); do \
 		echo "== module $$m"; \
-		(cd $$m && "$(CURDIR)/bin/gotestsum" --format pkgname --hide-summary=output -- $(RACE) ./...); \
+		(cd $$m && "$(CURDIR)/bin/gotestsum" --format pkgname -- $(RACE) ./...); \
 	done
 
 check: fmt-check vet tidy-check lint race test-peers bench-smoke examples fuzz-smoke ## Everything CI runs
@@ -62,7 +62,7 @@ race: bin/gotestsum ## All tests under the race detector; a missing server or C 
 	@test -n "$(RACE)" || { echo "make race: the race detector needs a C compiler"; exit 1; }
 	@for m in $(MODULES); do \
 		echo "== module $$m"; \
-		(cd $$m && POOLKEEPER_REQUIRE_SERVERS=1 "$(CURDIR)/bin/gotestsum" --format pkgname --hide-summary=output -- -race -count=1 ./...); \
+		(cd $$m && POOLKEEPER_REQUIRE_SERVERS=1 "$(CURDIR)/bin/gotestsum" --format pkgname -- -race -count=1 ./...); \
 	done
 
 bench: ## All benchmarks (BENCHTIME=1s)
