@@ -22,12 +22,13 @@ func TestEverySettingIsDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	for heading, config := range map[string]any{
-		"lifecycle.Config": lifecycle.Config{},
-		"health.Config":    health.Config{},
-		"health.Check":     health.Check{},
-		"eviction.Policy":  eviction.Policy{},
-		"redispool.Config": redispool.Config{},
-		"sqlpool.Config":   sqlpool.Config{},
+		"lifecycle.Config":     lifecycle.Config{},
+		"health.Config":        health.Config{},
+		"health.Check":         health.Check{},
+		"health.QualityPolicy": health.QualityPolicy{},
+		"eviction.Policy":      eviction.Policy{},
+		"redispool.Config":     redispool.Config{},
+		"sqlpool.Config":       sqlpool.Config{},
 	} {
 		rows := settingRows(string(doc), heading)
 		if len(rows) == 0 {

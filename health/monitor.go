@@ -32,9 +32,10 @@ var (
 // Checks and heartbeats can be added and removed at any time before Stop.
 type Monitor struct {
 	cfg    Config
-	fault  error     // of cfg; returned by Start
-	epoch  time.Time // clock zero: all int64 times are nanoseconds since
-	offset float64   // random, so that replicas of a service do not probe in step
+	fault  error         // of cfg; returned by Start
+	epoch  time.Time     // clock zero: all int64 times are nanoseconds since
+	offset float64       // random, so that replicas of a service do not probe in step
+	drain  chan struct{} // closed once draining is set
 
 	// page is what handlers read. It is stored under mu; when it has expired it may be replaced without, by one made from
 	// the same facts and a newer clock: see publish.go.
@@ -73,6 +74,7 @@ func New(cfg Config) *Monitor {
 		fault:     cfg.Validate(),
 		epoch:     time.Now().Add(-1), // so that no clock is 0, which means none
 		offset:    rand.Float64(),
+		drain:     make(chan struct{}),
 		latched:   never,
 		listeners: make(map[*mailbox]struct{}),
 		groupTold: make(map[string]Status),
@@ -251,8 +253,13 @@ func (m *Monitor) SetDraining() {
 	if !m.draining {
 		m.draining = true
 		m.publishLocked(m.now())
+		close(m.drain)
 	}
 }
+
+// Draining returns a channel that is closed by the first SetDraining, after readiness has become false: for what serves
+// verdicts over long-lived streams and must end them.
+func (m *Monitor) Draining() <-chan struct{} { return m.drain }
 
 // hold is one caller of Hold that has not released.
 type hold struct {

@@ -442,3 +442,18 @@ func TestEverythingAtOnceIsRaceFree(t *testing.T) {
 	}()
 	wg.Wait()
 }
+
+func TestDrainingIsToldOnceReadinessIsFalse(t *testing.T) {
+	m := health.New(health.Config{})
+	select {
+	case <-m.Draining():
+		t.Fatal("draining before SetDraining")
+	default:
+	}
+	m.SetDraining()
+	m.SetDraining()
+	<-m.Draining()
+	if m.Report().Ready() {
+		t.Fatal("ready while draining")
+	}
+}

@@ -29,7 +29,7 @@ func config() lifecycle.Config {
 
 // check is for both pools: a dead server is noticed after 3 failures, the first within 5 s and the others 1 s apart.
 func check() health.Check {
-	return health.Check{Interval: 5 * time.Second, Timeout: time.Second, Groups: []string{health.GroupReady, health.GroupStartup}}
+	return health.Check{Interval: 5 * time.Second, Timeout: time.Second}
 }
 
 func main() {

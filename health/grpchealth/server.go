@@ -84,18 +84,26 @@ func (s *Server) Watch(req *healthpb.HealthCheckRequest, stream grpc.ServerStrea
 		if report.Draining {
 			return status.Error(codes.Unavailable, "draining")
 		}
-		select {
-		case <-s.monitor.Draining():
-		case _, open := <-changes:
-			if !open && ctx.Err() == nil {
-				return status.Error(codes.Unavailable, "health checks have stopped")
-			}
-		case <-ctx.Done():
-		}
-		if err := ctx.Err(); err != nil {
-			return status.FromContextError(err).Err()
+		if err := s.await(ctx, changes); err != nil {
+			return err
 		}
 	}
+}
+
+// await returns when there may be something new, or the error that ends a stream.
+func (s *Server) await(ctx context.Context, changes <-chan health.Transition) error {
+	select {
+	case <-s.monitor.Draining():
+	case _, open := <-changes:
+		if !open && ctx.Err() == nil {
+			return status.Error(codes.Unavailable, "health checks have stopped")
+		}
+	case <-ctx.Done():
+	}
+	if err := ctx.Err(); err != nil {
+		return status.FromContextError(err).Err()
+	}
+	return nil
 }
 
 // verdict is what report says of a service, and whether it is known.

@@ -69,7 +69,9 @@ func newFixture(t *testing.T) *fixture {
 	t.Cleanup(func() {
 		_ = conn.Close()
 		f.server.Stop()
-		<-served
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
 		if err := f.monitor.Stop(context.WithoutCancel(t.Context())); err != nil {
 			t.Error(err)
 		}
