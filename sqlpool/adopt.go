@@ -25,7 +25,8 @@ func Adopt(db *sql.DB, cfg Config) (*Pool, error) {
 		"URL": cfg.URL != "", "MinIdle": cfg.MinIdle != 0, "LifetimeJitter": cfg.LifetimeJitter != 0,
 		"KeepAlive": cfg.KeepAlive != 0, "EvictionInterval": cfg.EvictionInterval != 0,
 		"AcquireTimeout": cfg.AcquireTimeout != 0, "DialTimeout": cfg.DialTimeout != 0, "MaxDials": cfg.MaxDials != 0,
-		"LeakThreshold": cfg.LeakThreshold != 0, "LeakStacks": cfg.LeakStacks != 0, "TLS": cfg.TLS != nil,
+		"SuspectPing": cfg.SuspectPing != 0, "RecycleReadOnly": cfg.RecycleReadOnly != 0, "Peek": cfg.Peek != 0,
+		"CloseGrace": cfg.CloseGrace != 0, "LeakThreshold": cfg.LeakThreshold != 0, "LeakStacks": cfg.LeakStacks != 0, "TLS": cfg.TLS != nil,
 		"Credentials": cfg.Credentials != nil, "ConfigurePostgres": cfg.ConfigurePostgres != nil,
 		"ConfigureMySQL": cfg.ConfigureMySQL != nil,
 	}))
@@ -117,5 +118,8 @@ func (a *adopted) settle(ctx context.Context) error {
 }
 
 func (a *adopted) close(ctx context.Context) error { return a.closing.do(ctx, a.db.Close) }
+
+// flush has nothing to do: nothing is known to be stale.
+func (a *adopted) flush() {}
 
 func (a *adopted) cut(bool) (cut, left int) { return 0, a.db.Stats().InUse }

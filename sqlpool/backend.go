@@ -25,6 +25,8 @@ func (b *driverBackend) dialing() int {
 	return b.store.dialing
 }
 
+func (b *driverBackend) flush() { b.store.flush() }
+
 func (b *driverBackend) settle(ctx context.Context) error { return b.store.core.gate.Wait(ctx) }
 
 func (b *driverBackend) dialCheck(ctx context.Context) (*native, error) {

@@ -56,6 +56,8 @@ const (
 	DefaultDialTimeout    = 5 * time.Second
 	DefaultLeakThreshold  = 5 * time.Minute
 	DefaultMaxDials       = 4
+	DefaultSuspectPing    = 250 * time.Millisecond
+	DefaultCloseGrace     = 250 * time.Millisecond
 )
 
 // Config configures a pool. It is passed by value; the zero value of each field means its default. Off (a constant)
@@ -126,6 +128,28 @@ type Config struct {
 	// acquisition. Without it holders are listed with kind and age only. Default: StacksOn. Adopt refuses it.
 	LeakStacks Stacks
 
+	// SuspectPing is how long a connection that has come under suspicion may take to answer a ping before its next use.
+	// When a connection dies in use, every one that has been silent since before is suspect; when one of them does
+	// not answer, all of them are closed, so that callers do not each wait for a network that is gone. Default:
+	// DefaultSuspectPing. Off: no suspicion. Adopt refuses it.
+	SuspectPing time.Duration
+
+	// RecycleReadOnly says whether a write that the server refuses as read-only makes the pool throw away every
+	// connection dialled so far, at most once a second: after a failover behind the same name the old ones lead to
+	// the wrong server for ever. Default: Enabled. Adopt refuses it.
+	RecycleReadOnly Switch
+
+	// Peek says whether a connection that was silent for a millisecond or more is looked at, without any traffic,
+	// before it is used: one that the server has closed is replaced, and costs no query. Default: Enabled.
+	// NewPostgres only; the MySQL driver does so by itself.
+	Peek Switch
+
+	// CloseGrace is how long a connection whose query was given up may take to be closed. pgx asks the server to
+	// cancel the query and waits for it, and the connection counts against MaxOpen until then: up to 15 s if the
+	// server does not answer. Past CloseGrace the server may still be running the query. Default: DefaultCloseGrace.
+	// Off: as long as pgx takes. NewPostgres only.
+	CloseGrace time.Duration
+
 	// Start says what Start does while the server cannot be reached. Default: FailFast.
 	Start StartPolicy
 
@@ -155,6 +179,16 @@ type Config struct {
 	// Logger gets leaks, failed dials in the background, and what Stop had to force. Default: slog.Default().
 	Logger *slog.Logger
 }
+
+// Switch turns something on or off.
+type Switch int
+
+// Values of Switch.
+const (
+	Default Switch = iota // as the field's comment says
+	Enabled
+	Disabled
+)
 
 // Stacks says whether the stacks of holders are kept.
 type Stacks int
@@ -204,6 +238,8 @@ func (c Config) validateTimes() error {
 		{"KeepAlive", c.KeepAlive, true},
 		{"AcquireTimeout", c.AcquireTimeout, true},
 		{"LeakThreshold", c.LeakThreshold, true},
+		{"SuspectPing", c.SuspectPing, true},
+		{"CloseGrace", c.CloseGrace, true},
 		{"EvictionInterval", c.EvictionInterval, false},
 		{"DialTimeout", c.DialTimeout, false},
 	} {
@@ -225,6 +261,14 @@ func (c Config) validateChoices() error {
 	}
 	if c.LeakStacks < StacksDefault || c.LeakStacks > StacksOff {
 		errs = append(errs, fmt.Errorf("sqlpool: LeakStacks is %d; it must be StacksDefault, StacksOn or StacksOff", c.LeakStacks))
+	}
+	for _, s := range []struct {
+		name  string
+		value Switch
+	}{{"RecycleReadOnly", c.RecycleReadOnly}, {"Peek", c.Peek}} {
+		if s.value < Default || s.value > Disabled {
+			errs = append(errs, fmt.Errorf("sqlpool: %s is %d; it must be Default, Enabled or Disabled", s.name, s.value))
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -249,6 +293,14 @@ func (c Config) withDefaults(kind string) Config {
 	c.AcquireTimeout = timeOr(c.AcquireTimeout, DefaultAcquireTimeout)
 	c.DialTimeout = timeOr(c.DialTimeout, DefaultDialTimeout)
 	c.LeakThreshold = timeOr(c.LeakThreshold, DefaultLeakThreshold)
+	c.SuspectPing = timeOr(c.SuspectPing, DefaultSuspectPing)
+	c.CloseGrace = timeOr(c.CloseGrace, DefaultCloseGrace)
+	if c.RecycleReadOnly == Default {
+		c.RecycleReadOnly = Enabled
+	}
+	if c.Peek == Default {
+		c.Peek = Enabled
+	}
 	if c.LifetimeJitter == 0 {
 		c.LifetimeJitter = DefaultLifetimeJitter
 	}

@@ -3,7 +3,6 @@ package sqlpool
 import (
 	"context"
 	"database/sql/driver"
-	"errors"
 	"time"
 )
 
@@ -20,7 +19,12 @@ type conn struct {
 	s *store
 	n *native
 
-	dead bool // the driver gave it up, or must not get it back; owned by whoever holds the connection
+	// Owned by whoever holds the connection.
+	dead     bool            // it must not be used again
+	given    bool            // that is so for a reason of its own, and says nothing about the server
+	last     context.Context //nolint:containedctx // of the last operation, to tell who ended it
+	lastErr  error           // of the last operation that failed
+	readOnly bool            // its transaction was asked to be read-only
 
 	// guarded by s.mu
 	state  connState
@@ -50,13 +54,9 @@ func (c *conn) ResetSession(ctx context.Context) error {
 	if !c.s.checkOut(c, now) {
 		return driver.ErrBadConn
 	}
-	if c.n.resetter != nil {
-		if err := c.n.resetter.ResetSession(ctx); err != nil {
-			if errors.Is(err, driver.ErrBadConn) {
-				c.dead = true
-			}
-			return err
-		}
+	if !c.s.resets(ctx, c.n) || !c.s.proves(ctx, c.n) {
+		c.dead, c.given = true, true // found out before it was used
+		return driver.ErrBadConn
 	}
 	c.s.core.acquired(&c.n.entry, 0, now)
 	return nil
@@ -103,6 +103,7 @@ func (c *conn) Begin() (driver.Tx, error) {
 func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
 	tx, err := c.n.begin(ctx, c.n.conn, opts)
 	c.after(ctx, err)
+	c.readOnly = opts.ReadOnly
 	if err == nil && (c.n.resetter == nil || c.n.validator == nil) {
 		return &discardingTx{Tx: tx, ctx: ctx, conn: c}, nil
 	}
@@ -124,10 +125,20 @@ func (c *conn) exec(ctx context.Context, query string, args []driver.NamedValue)
 }
 
 // after looks at how an operation under ctx ended.
-func (c *conn) after(_ context.Context, err error) {
+func (c *conn) after(ctx context.Context, err error) {
+	c.last = ctx
 	if err != nil && err != driver.ErrSkip { //nolint:errorlint // ErrSkip is compared, never wrapped
-		c.s.failed(err)
+		c.lastErr = err
+		c.s.failed(c, err)
 	}
+}
+
+// cause is why a connection died in use, as far as it was seen: rows end without a word, but under their context.
+func (c *conn) cause() error {
+	if c.lastErr == nil && c.last != nil {
+		return c.last.Err()
+	}
+	return c.lastErr
 }
 
 // discardingTx condemns its connection when its context rolls it back.
@@ -140,7 +151,7 @@ type discardingTx struct {
 
 func (t *discardingTx) Rollback() error {
 	if t.ctx.Err() != nil {
-		t.conn.dead = true
+		t.conn.dead, t.conn.given = true, true
 	}
 	return t.Tx.Rollback()
 }

@@ -27,6 +27,7 @@ type core struct {
 	watch   *holders.Watch    // reports leaks; nil: off
 	evictor *eviction.Evictor // nil for an adopted handle
 	met     metrics
+	rec     recovery
 
 	observer atomic.Pointer[poolkeeper.Observer]
 
@@ -53,6 +54,8 @@ type backend interface {
 	// close closes the handle, the idle connections and the check's own, and waits until they are closed or ctx
 	// ends. It may be called more than once.
 	close(ctx context.Context) error
+	// flush closes the idle connections that are stale, in the background.
+	flush()
 	// cut closes the sockets of the connections that callers hold, or of all, at once, and says how many it could not
 	// reach.
 	cut(idleToo bool) (cut, left int)

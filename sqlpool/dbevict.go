@@ -68,7 +68,7 @@ func (s *store) connectWithin(ctx context.Context) (*native, error) {
 // filled books the outcome of a dial that nobody waited for: its failure is nobody's.
 func (s *store) filled(n *native, err error) {
 	if err == nil {
-		s.dialled(n, nil)
+		s.dialled(new(dialing), n, nil)
 		return
 	}
 	s.undial()
@@ -102,7 +102,7 @@ func (s *store) Sweep(ctx context.Context, order eviction.Sweep) (eviction.Swept
 	var out eviction.Swept
 	for {
 		idle := s.takeIdle(ctx)
-		drop, ask, rest := choose(idle, order, &out)
+		drop, ask, rest := choose(s.core, idle, order, &out)
 		for _, x := range rest { // the coldest first, so that the order stays
 			s.giveBack(x.conn)
 		}
@@ -223,6 +223,7 @@ func (s *store) alive(ctx context.Context, x taken) bool {
 		err = x.n.pinger.Ping(ping)
 	}
 	if err != nil && ctx.Err() == nil {
+		s.core.diedInUse(err, time.Now()) // the others are suspect, as if it had been in use
 		return false
 	}
 	s.mu.Lock()
@@ -241,4 +242,15 @@ func (s *store) nextDue(o eviction.Sweep) time.Time {
 		next.add(n.times, n.pinger == nil)
 	}
 	return next.at
+}
+
+// flush sweeps only for what is stale. One at a time is enough: a later one finds what an earlier one has missed.
+func (s *store) flush() {
+	if !s.flushing.CompareAndSwap(false, true) {
+		return
+	}
+	s.left.run(func() {
+		s.flushing.Store(false)
+		_, _ = s.Sweep(s.life, eviction.Sweep{Now: time.Now(), Batch: 1}) // it reports what it closes in Stats
+	})
 }

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5/stdlib"
@@ -19,13 +20,25 @@ import (
 // (INV-10). The close goes on in the background, and its socket is closed if it can be reached.
 const hangUpLimit = time.Second
 
+// slowDial is the time after which a dial counts as slow: it no longer holds up others, and makes room for them. While
+// an address does not answer, some attempt is young at any time, and so the first to find it back.
+const slowDial = 500 * time.Millisecond
+
 // dialKey is how the driver's dial function finds the dial it belongs to.
 type dialKey struct{}
 
 // dialing is one connection being opened.
 type dialing struct {
-	began time.Time
-	sock  net.Conn // below TLS
+	began      time.Time
+	generation uint64
+	sock       net.Conn // below TLS
+	cancel     context.CancelFunc
+	done       func() // stops what watches it
+
+	// guarded by the mutex of the store or backend
+	slow     bool
+	gone     bool // on pgxpool: the caller for whom it was begun has given up
+	replaced bool // it was cancelled to make room for a younger one
 }
 
 // dialLocked begins dials for callers in the queue, within MaxOpen and MaxDials. What is about to be given back
@@ -34,7 +47,11 @@ func (s *store) dialLocked() {
 	if s.closed {
 		return
 	}
-	for s.dialing < s.waiting.n-s.coming && s.dialing < s.core.cfg.MaxDials && s.open+s.dialing < s.max {
+	for s.dialing-len(s.slow) < min(s.waiting.n-s.coming, s.core.cfg.MaxDials) {
+		if s.open+s.dialing >= s.max {
+			s.makeRoomLocked()
+			return // dialled comes back when there is room
+		}
 		s.dialing++
 		// Owner: the store. It ends with DialTimeout at the latest, and when the store closes; close waits for it.
 		s.left.run(s.waiting.first.dial)
@@ -47,18 +64,45 @@ func (s *store) dial(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.core.cfg.DialTimeout)
 	defer cancel()
 	defer context.AfterFunc(s.life, cancel)() //nolint:contextcheck // two lives bound it
+	d := &dialing{cancel: cancel}
+	t := time.AfterFunc(slowDial, func() { s.tooSlow(d) })
+	defer t.Stop()
 	n, err := s.connect(ctx)
-	s.dialled(n, err)
+	s.dialled(d, n, err)
+}
+
+// tooSlow lets others dial beside d.
+func (s *store) tooSlow(d *dialing) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d.slow = true
+	s.slow = append(s.slow, d)
+	s.dialLocked()
+}
+
+// makeRoomLocked gives up the slowest dial, if there is one, for the sake of a younger one.
+func (s *store) makeRoomLocked() {
+	for _, d := range s.slow {
+		if d.replaced {
+			return // it is on its way out
+		}
+	}
+	if len(s.slow) > 0 {
+		s.slow[0].replaced = true
+		s.slow[0].cancel()
+	}
 }
 
 // dialled books the outcome of a dial.
-func (s *store) dialled(n *native, err error) {
+func (s *store) dialled(d *dialing, n *native, err error) {
 	if err == nil {
 		s.left.begin() // discard ends it
 	}
 	s.mu.Lock()
 	s.dialing--
+	s.slow = slices.DeleteFunc(s.slow, func(x *dialing) bool { return x == d })
 	switch {
+	case err != nil && d.replaced:
 	case err != nil:
 		if w := s.waiting.pop(); w != nil {
 			w.ready <- grant{err: err}
@@ -80,7 +124,7 @@ func (s *store) dialled(n *native, err error) {
 
 // connect opens a connection for the pool, counts it and times it.
 func (s *store) connect(ctx context.Context) (*native, error) {
-	start := time.Now()
+	start, generation := time.Now(), s.core.rec.generation.Load()
 	n, err := s.reach(ctx)
 	s.core.met.dial.Record(time.Since(start))
 	if err != nil {
@@ -89,6 +133,7 @@ func (s *store) connect(ctx context.Context) (*native, error) {
 		return nil, err
 	}
 	s.core.met.dials.Add(1)
+	n.generation = generation // as of when it began: it may lead to where the old ones lead
 	return n, nil
 }
 

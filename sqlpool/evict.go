@@ -27,6 +27,9 @@ func (c Config) policy() eviction.Policy {
 type times struct {
 	born time.Time // when it was opened
 	draw float64   // of its lifetime's jitter
+
+	generation uint64 // of the pool when its dial began
+
 	used time.Time // when a caller returned it last; when it was opened, if none has
 	seen time.Time // when it last gave a sign of life
 }
@@ -48,16 +51,20 @@ type candidate[T any] struct {
 
 // choose decides, the coldest first, which of the idle connections are to be closed, which are to be pinged now, and
 // which go back at once. It counts the first in out.
-func choose[T any](idle []candidate[T], o eviction.Sweep, out *eviction.Swept) (drop, ask, rest []candidate[T]) {
+func choose[T any](c *core, idle []candidate[T], o eviction.Sweep, out *eviction.Swept) (drop, ask, rest []candidate[T]) {
 	slices.SortStableFunc(idle, func(a, b candidate[T]) int { return a.used.Compare(b.used) })
 	var live []candidate[T]
 	for _, x := range idle {
-		if !o.Expired(x.born, x.draw) {
+		x.reason = c.stale(&x.times, o.Now)
+		switch x.reason {
+		case "":
 			live = append(live, x)
 			continue
+		case poolkeeper.EvictedLifetime:
+			out.Lifetime++
+		default:
+			out.Dead++
 		}
-		out.Lifetime++
-		x.reason = poolkeeper.EvictedLifetime
 		drop = append(drop, x)
 	}
 	surplus := min(o.Surplus-len(drop), len(live)-o.MinIdle)

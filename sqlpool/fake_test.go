@@ -8,8 +8,11 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/go-sql-driver/mysql"
 
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 )
@@ -29,12 +32,17 @@ type fakeServer struct {
 	closing  hook[func()]                      // runs in Close of a connection
 	during   hook[func(method string)]         // runs in Prepare, Begin and Stmt.Close, of whatever kind
 
+	dieWhenGivenUp bool                             // a connection is closed when its caller gives a query up
+	writeError     atomic.Pointer[mysql.MySQLError] // what demoted connections refuse writes with
+
 	mu     sync.Mutex // guards the following
 	trace  []string
 	open   map[int]*fakeConn
 	dialed int
 	bad    int // how many "bad" queries still break
 	badGot int
+
+	demoted int // connections dialled up to this number refuse writes
 }
 
 // hook is a function that a test can change while the pool works.
@@ -56,7 +64,9 @@ func (h *hook[F]) get() F {
 }
 
 func newFakeServer() *fakeServer {
-	return &fakeServer{features: allFeatures, open: make(map[int]*fakeConn), bad: 1}
+	s := &fakeServer{features: allFeatures, open: make(map[int]*fakeConn), bad: 1}
+	s.writeError.Store(&mysql.MySQLError{Number: 1290, Message: "The server is running with the --read-only option"})
+	return s
 }
 
 func (s *fakeServer) note(format string, args ...any) {
@@ -77,6 +87,22 @@ func (s *fakeServer) takeTrace() []string {
 	out := s.trace
 	s.trace = nil
 	return out
+}
+
+// blackhole makes every open connection silent from now on.
+func (s *fakeServer) blackhole() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.open {
+		c.silent = true
+	}
+}
+
+// demote makes the connections dialled up to number n refuse writes.
+func (s *fakeServer) demote(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.demoted = n
 }
 
 // Open and Dialed count connections, those of checks included.
@@ -130,6 +156,7 @@ type fakeConn struct {
 	mu     sync.Mutex // guards the following; more than a driver needs, because tests look in
 	inUse  bool
 	broken bool // guarded by s.mu
+	silent bool // guarded by s.mu
 }
 
 var errFake = errors.New("fake: told to fail")
@@ -149,7 +176,7 @@ func (c *fakeConn) run(ctx context.Context, query string) error {
 		c.inUse = false
 	}()
 	c.s.mu.Lock()
-	broken := c.broken
+	broken, silent, demoted := c.broken, c.silent, c.id <= c.s.demoted
 	breaks := query == "bad" && c.s.badGot < c.s.bad
 	if breaks {
 		c.s.badGot++
@@ -158,13 +185,31 @@ func (c *fakeConn) run(ctx context.Context, query string) error {
 	if breaks || broken {
 		return driver.ErrBadConn
 	}
+	if silent {
+		<-ctx.Done()
+		c.die()
+		return ctx.Err()
+	}
+	if query == "write" && demoted {
+		return c.s.writeError.Load()
+	}
 	if d, ok := strings.CutPrefix(query, "sleep "); ok {
-		return sleepFor(ctx, d)
+		err := sleepFor(ctx, d)
+		if err != nil && c.s.dieWhenGivenUp {
+			c.die()
+		}
+		return err
 	}
 	if strings.HasPrefix(query, "fail") {
 		return errFake
 	}
 	return nil
+}
+
+func (c *fakeConn) die() {
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	c.broken = true
 }
 
 func sleepFor(ctx context.Context, text string) error {

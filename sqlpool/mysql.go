@@ -17,8 +17,9 @@ import (
 // NewMySQL returns a pool of connections to MySQL or MariaDB at Config.URL. It does no I/O; as sql.OpenDB does, it
 // starts one goroutine that Stop or Abort ends. Every fault of cfg is reported at once.
 func NewMySQL(cfg Config) (*Pool, error) {
-	err := errors.Join(cfg.Validate(), refuse("it is not for NewMySQL",
-		map[string]bool{"ConfigurePostgres": cfg.ConfigurePostgres != nil}))
+	err := errors.Join(cfg.Validate(), refuse("only NewPostgres has it", map[string]bool{
+		"ConfigurePostgres": cfg.ConfigurePostgres != nil, "Peek": cfg.Peek != 0, "CloseGrace": cfg.CloseGrace != 0,
+	}))
 	native, parseErr := mysqlConfig(cfg)
 	if err = errors.Join(err, parseErr); err != nil {
 		return nil, err

@@ -9,6 +9,7 @@ import (
 	"net"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -22,7 +23,7 @@ import (
 // customKey is where a connection's record lies in its PgConn().CustomData().
 const customKey = "poolkeeper.sqlpool"
 
-// cancelLimit bounds the dial by which pgconn asks the server to cancel a query that its caller has given up.
+// cancelLimit bounds how pgconn asks the server to cancel a query that its caller has given up, if CloseGrace is off.
 const cancelLimit = time.Second
 
 // pgRecord is what the pool knows of one connection. The connection refers to it, and not the other way round: of a
@@ -32,7 +33,10 @@ type pgRecord struct {
 
 	sock  net.Conn // below TLS
 	entry holders.Entry
-	at    time.Time // of the acquisition under way; zero: it has taken time. Owned by the acquirer
+
+	// Owned by whoever acquires or holds the connection.
+	at      time.Time // of the acquisition under way; zero: it has taken time
+	lastErr error     // of the last query that failed
 
 	// guarded by the backend's mutex
 	reason string // why it is being closed
@@ -53,6 +57,7 @@ type pgBackend struct {
 	end         context.CancelFunc
 	closes      tasks // goroutines that wait for a connection to be closed, or end the pool's own work
 	closing     closer
+	flushing    atomic.Bool
 
 	userPrepare      func(context.Context, *pgx.Conn) (bool, error)
 	userShouldPing   func(context.Context, pgxpool.ShouldPingParams) bool
@@ -66,6 +71,7 @@ type pgBackend struct {
 	holding  int // of permits, with a connection
 	open     int // connections that are established and not being closed
 	dials    int // being opened
+	slow     int // of those, the ones that take long
 	peak     int
 	paused   int // sweeps that have taken out what is idle for a moment
 	waiting  queue
@@ -90,13 +96,17 @@ func (b *pgBackend) configureDial(native *pgxpool.Config) {
 	conn.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		d, ours := ctx.Value(dialKey{}).(*dialing)
 		if !ours { // a request to cancel a query, on behalf of nobody
+			limit := cancelLimit
+			if b.core.cfg.CloseGrace > 0 {
+				limit = b.core.cfg.CloseGrace
+			}
 			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeout(ctx, cancelLimit)
+			ctx, cancel = context.WithTimeout(ctx, limit)
 			defer cancel()
 			defer context.AfterFunc(b.life, cancel)() //nolint:contextcheck // two lives bound it
 			sock, err := dial(ctx, network, addr)
 			if err == nil {
-				err = sock.SetDeadline(time.Now().Add(cancelLimit))
+				err = sock.SetDeadline(time.Now().Add(limit))
 			}
 			return sock, err
 		}

@@ -139,7 +139,7 @@ func (b *pgBackend) Sweep(ctx context.Context, order eviction.Sweep) (eviction.S
 	var out eviction.Swept
 	for {
 		resume := b.pause()
-		drop, ask, rest := choose(b.takeIdle(ctx), order, &out)
+		drop, ask, rest := choose(b.core, b.takeIdle(ctx), order, &out)
 		for _, x := range rest { // the coldest first: pgxpool gives out the one released last
 			x.conn.Release()
 		}
@@ -185,7 +185,10 @@ func (b *pgBackend) drop(ctx context.Context, c *pgxpool.Conn, reason string) {
 func (b *pgBackend) alive(ctx context.Context, c *pgxpool.Conn) bool {
 	ping, cancel := context.WithTimeout(ctx, min(pingLimit, b.core.cfg.DialTimeout))
 	defer cancel()
-	if c.Ping(ping) != nil {
+	if err := c.Ping(ping); err != nil {
+		if ctx.Err() == nil {
+			b.core.diedInUse(err, time.Now()) // the others are suspect, as if it had been in use
+		}
 		return false // if ctx has ended, pgx has closed the connection too
 	}
 	b.mu.Lock()
@@ -202,4 +205,15 @@ func (b *pgBackend) nextDue(o eviction.Sweep) time.Time {
 		next.add(r.times, false)
 	}
 	return next.at
+}
+
+// flush sweeps only for what is stale. One at a time is enough: a later one finds what an earlier one has missed.
+func (b *pgBackend) flush() {
+	if !b.flushing.CompareAndSwap(false, true) {
+		return
+	}
+	b.closes.run(func() {
+		b.flushing.Store(false)
+		_, _ = b.Sweep(b.life, eviction.Sweep{Now: time.Now(), Batch: 1}) // it reports what it closes in Stats
+	})
 }

@@ -39,7 +39,7 @@ func (b *pgBackend) tryPermit() permit {
 func (b *pgBackend) mayLocked() bool {
 	most := b.core.cfg.MaxDials
 	return b.paused == 0 && b.permits < b.max &&
-		(b.permits < b.open || b.permits-b.open < most && b.dials < most)
+		(b.permits < b.open || b.permits-b.open-b.slow < most && b.dials-b.slow < most)
 }
 
 func (b *pgBackend) grantLocked() {

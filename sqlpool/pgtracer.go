@@ -20,6 +20,8 @@ type pgTracer struct {
 	user pgxpool.AcquireTracer
 }
 
+type waitKey struct{}
+
 // refusedContext makes pgxpool's Acquire fail with err at once.
 type refusedContext struct {
 	context.Context //nolint:containedctx // it is a context
@@ -44,6 +46,14 @@ type waitingContext struct {
 
 	once sync.Once
 	err  error
+}
+
+// Value lets a dial find the caller for whom it was begun.
+func (c *waitingContext) Value(key any) any {
+	if _, ok := key.(waitKey); ok {
+		return c
+	}
+	return c.Context.Value(key)
 }
 
 // Err explains an end of the wait.
@@ -148,8 +158,12 @@ func (t *pgTracer) TraceRelease(_ *pgxpool.Pool, data pgxpool.TraceReleaseData) 
 	b.core.met.use.Record(d)
 	lost := conn.IsClosed()
 	doomed := lost || conn.PgConn().IsBusy() || conn.PgConn().TxStatus() != 'I'
+	lastErr := r.lastErr
 	b.mu.Lock()
-	r.used, r.seen, r.at = now, now, time.Time{}
+	if !lost {
+		r.used, r.seen = now, now
+	}
+	r.at, r.lastErr = time.Time{}, nil
 	b.holding--
 	b.events++
 	if doomed {
@@ -160,7 +174,9 @@ func (t *pgTracer) TraceRelease(_ *pgxpool.Pool, data pgxpool.TraceReleaseData) 
 	}
 	b.mu.Unlock()
 	b.core.gate.Leave()
-	if !lost {
+	if lost {
+		b.core.diedInUse(lastErr, now)
+	} else {
 		b.core.observe(nil)
 	}
 }
@@ -175,18 +191,58 @@ func (t *pgTracer) TraceQueryEnd(_ context.Context, c *pgx.Conn, data pgx.TraceQ
 	if data.Err == nil {
 		return
 	}
+	b, r := t.b, record(c.PgConn())
+	if r != nil {
+		r.lastErr = data.Err
+	}
 	lost := c.IsClosed() && !errors.Is(data.Err, context.Canceled) // pgx closes it when a caller gives up
 	if lost || connectionLevel(data.Err) {
-		t.b.core.observe(data.Err)
+		b.core.observe(data.Err)
 	}
+	if r != nil && refusesWrites(data.Err, askedForReadOnly(c)) {
+		b.core.refusedWrite(r.generation, data.Err)
+	}
+}
+
+// askedForReadOnly says whether a write can only have been refused because of the session's own wish. Since PostgreSQL
+// 14 the server keeps its clients informed of both ways in which it can be read-only by itself.
+func askedForReadOnly(c *pgx.Conn) bool {
+	pg := c.PgConn()
+	return pg.ParameterStatus("in_hot_standby") == "off" && pg.ParameterStatus("default_transaction_read_only") == "off"
 }
 
 // TraceConnectStart begins a dial.
 func (t *pgTracer) TraceConnectStart(ctx context.Context, _ pgx.TraceConnectStartData) context.Context {
-	t.b.mu.Lock()
-	t.b.dials++
-	t.b.mu.Unlock()
-	return context.WithValue(ctx, dialKey{}, &dialing{began: time.Now()})
+	b := t.b
+	d := &dialing{began: time.Now(), generation: b.core.rec.generation.Load()}
+	w, _ := ctx.Value(waitKey{}).(*waitingContext)
+	ctx, d.cancel = context.WithCancel(ctx)
+	b.mu.Lock()
+	b.dials++
+	b.mu.Unlock()
+	t1 := time.AfterFunc(slowDial, func() { b.tooSlow(d, true, false) })
+	d.done = func() { t1.Stop() }
+	if w != nil && w.b == b {
+		forget := context.AfterFunc(w.Context, func() { b.tooSlow(d, false, true) })
+		d.done = func() { t1.Stop(); forget() }
+	}
+	return context.WithValue(ctx, dialKey{}, d)
+}
+
+// tooSlow notes that a dial is slow, or that its caller has gone. A dial goes on when its caller gives up, or else no
+// connection would ever be opened under short deadlines; but not both.
+func (b *pgBackend) tooSlow(d *dialing, slow, gone bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if slow && !d.slow {
+		d.slow = true
+		b.slow++
+		b.grantLocked()
+	}
+	d.gone = d.gone || gone
+	if d.slow && d.gone {
+		d.cancel()
+	}
 }
 
 // TraceConnectEnd ends it.
@@ -196,115 +252,22 @@ func (t *pgTracer) TraceConnectEnd(ctx context.Context, data pgx.TraceConnectEnd
 	if !ok {
 		return
 	}
+	d.done()
+	d.cancel()
 	b.core.met.dial.Record(time.Since(d.began))
 	if data.Err != nil {
 		b.core.met.dialErrors.Add(1)
 		b.core.observe(data.Err)
 	} else {
 		b.core.met.dials.Add(1)
-		b.record(data.Conn, d.sock)
+		b.record(data.Conn, d.sock).generation = d.generation
 	}
 	b.mu.Lock()
 	b.dials--
+	if d.slow {
+		b.slow--
+	}
+	d.slow = true // from now on it is not counted
 	b.grantLocked()
 	b.mu.Unlock()
-}
-
-// afterConnect takes a new connection into the books.
-func (b *pgBackend) afterConnect(ctx context.Context, c *pgx.Conn) error {
-	if b.userAfterConnect != nil {
-		if err := b.userAfterConnect(ctx, c); err != nil {
-			return err
-		}
-	}
-	r := record(c.PgConn())
-	if r == nil { // the user's BeforeConnect has replaced the tracer
-		r = b.record(c, c.PgConn().Conn())
-	}
-	now := time.Now()
-	b.mu.Lock()
-	r.born, r.used, r.seen = now, now, now
-	b.all[r] = struct{}{}
-	b.open++
-	b.grantLocked()
-	b.mu.Unlock()
-	b.core.evictor.Wake()
-	return nil
-}
-
-// beforeClose takes a connection out of the books.
-func (b *pgBackend) beforeClose(c *pgx.Conn) {
-	if b.userBeforeClose != nil {
-		b.userBeforeClose(c)
-	}
-	r := record(c.PgConn())
-	if r == nil {
-		return
-	}
-	stopping := b.core.inPhase(phaseStopping) || b.core.inPhase(phaseStopped)
-	b.mu.Lock()
-	reason, owes := r.reason, r.owes
-	r.owes = false
-	delete(b.all, r)
-	b.open--
-	b.mu.Unlock()
-	if reason == "" {
-		reason = poolkeeper.EvictedDead // a failed ping, or Reset
-		if stopping {
-			reason = poolkeeper.EvictedClosed
-		}
-	}
-	b.core.met.evicted(reason)
-	b.core.evictor.Wake()
-	if owes {
-		done := c.PgConn().CleanupDone()
-		// Owner: the backend. pgxpool closes the connection within 15 s whatever the server does; close waits for it.
-		b.closes.run(func() {
-			<-done
-			b.givePermit()
-		})
-	}
-}
-
-// prepareConn looks at a connection before a caller gets it.
-func (b *pgBackend) prepareConn(ctx context.Context, c *pgx.Conn) (bool, error) {
-	switch ctx.(type) {
-	case *sweepContext:
-		return true, nil
-	case *fillContext:
-		return true, errNotNeeded
-	}
-	r := record(c.PgConn())
-	now := r.at
-	if now.IsZero() {
-		now = time.Now()
-	}
-	if r.expired(&b.core.cfg, now) {
-		b.mu.Lock()
-		r.reason = poolkeeper.EvictedLifetime
-		b.mu.Unlock()
-		return false, nil
-	}
-	if b.userPrepare != nil {
-		return b.userPrepare(ctx, c)
-	}
-	return true, nil
-}
-
-// shouldPing knows better than pgxpool how long a connection has been silent: a sweep makes it look fresh there.
-func (b *pgBackend) shouldPing(ctx context.Context, p pgxpool.ShouldPingParams) bool {
-	r := record(p.Conn.PgConn())
-	now := time.Now()
-	b.mu.Lock()
-	p.IdleDuration = now.Sub(r.seen)
-	b.mu.Unlock()
-	ping := p.IdleDuration > time.Second
-	if b.userShouldPing != nil {
-		ping = b.userShouldPing(ctx, p)
-	}
-	r.at = now
-	if ping {
-		r.at = time.Time{}
-	}
-	return ping
 }

@@ -29,7 +29,7 @@ func NewDB(connector driver.Connector, cfg Config) (*Pool, error) {
 	err := errors.Join(cfg.Validate(), refuse("NewDB is given the driver", map[string]bool{
 		"URL": cfg.URL != "", "TLS": cfg.TLS != nil, "Credentials": cfg.Credentials != nil,
 		"ConfigurePostgres": cfg.ConfigurePostgres != nil, "ConfigureMySQL": cfg.ConfigureMySQL != nil,
-	}))
+	}), refuse("only NewPostgres has it", map[string]bool{"Peek": cfg.Peek != 0, "CloseGrace": cfg.CloseGrace != 0}))
 	if connector == nil {
 		err = errors.Join(err, errors.New("sqlpool: NewDB wants a driver.Connector, and got nil"))
 	}

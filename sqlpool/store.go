@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/poolkeeper/poolkeeper"
@@ -26,13 +27,15 @@ type store struct {
 	life      context.Context  //nolint:containedctx // ends when the store closes; bounds dials
 	end       context.CancelFunc
 	left      tasks // connections, and goroutines that open or close one
+	flushing  atomic.Bool
 
 	// mu guards the following, the state of every conn and the times of every native. No I/O, no callback and no
 	// call of database/sql under it. open = in use + idle + swept + stashed + being handed over.
 	mu      sync.Mutex
 	max     int
 	open    int
-	dialing int // being opened; open + dialing ≤ max
+	dialing int        // being opened; open + dialing ≤ max
+	slow    []*dialing // of those, the ones that take long, the oldest first
 	inUse   int
 	idle    int // checked in to database/sql
 	swept   int // taken out by the evictor
@@ -56,11 +59,11 @@ func (s *store) checkOut(c *conn, now time.Time) bool {
 	admitted := s.core.gate.Enter()
 	s.mu.Lock()
 	s.idle--
-	switch {
+	switch reason := s.core.stale(&c.n.times, now); {
 	case !admitted:
 		c.state, c.reason = stateLeaving, poolkeeper.EvictedClosed
-	case c.n.expired(&s.core.cfg, now):
-		c.state, c.reason = stateLeaving, poolkeeper.EvictedLifetime
+	case reason != "":
+		c.state, c.reason = stateLeaving, reason
 	default:
 		c.state = stateInUse
 		s.inUse++
@@ -81,16 +84,16 @@ func (s *store) checkIn(c *conn, ok bool) bool {
 	now := time.Now()
 	s.mu.Lock()
 	was := s.leaveLocked(c)
-	if was == stateInUse {
+	if was == stateInUse && ok {
 		c.n.used, c.n.seen, c.n.aged = now, now, true
 	}
-	switch {
+	switch reason := s.core.stale(&c.n.times, now); {
 	case !ok:
 		c.reason = poolkeeper.EvictedDead
 	case s.closed:
 		c.reason = poolkeeper.EvictedClosed
-	case c.n.expired(&s.core.cfg, now):
-		c.reason = poolkeeper.EvictedLifetime
+	case reason != "":
+		c.reason = reason
 	case s.open > s.max:
 		c.reason = poolkeeper.EvictedReload
 	case s.waiting.n > 0:
@@ -103,7 +106,7 @@ func (s *store) checkIn(c *conn, ok bool) bool {
 	s.mu.Unlock()
 	if was == stateInUse {
 		s.core.released(&c.n.entry, now)
-		s.core.observe(lostUnless(ok))
+		s.returned(c, ok, now)
 	}
 	return kept
 }
@@ -112,11 +115,16 @@ func (s *store) checkIn(c *conn, ok bool) bool {
 // and rows do not pass through here.
 var errLost = errors.New("sqlpool: a connection was lost in use")
 
-func lostUnless(ok bool) error {
-	if ok {
-		return nil
+// returned draws conclusions from how a connection came back.
+func (s *store) returned(c *conn, ok bool, now time.Time) {
+	switch {
+	case ok:
+		s.core.observe(nil)
+	case !c.given:
+		s.core.diedInUse(c.cause(), now)
+		s.core.observe(errLost)
 	}
-	return errLost
+	c.last, c.lastErr, c.readOnly = nil, nil, false
 }
 
 // closeConn ends a wrapper: its connection is handed over or closed.
@@ -142,7 +150,9 @@ func (s *store) closeConn(c *conn) error {
 	}
 	s.mu.Unlock()
 	if was == stateInUse {
-		s.core.released(&c.n.entry, time.Now())
+		now := time.Now()
+		s.core.released(&c.n.entry, now)
+		s.returned(c, false, now)
 	}
 	return s.discard(c.n, reason)
 }
@@ -263,14 +273,14 @@ func (s *store) putBack(n *native) {
 // false if the connection turned out to be useless and is gone.
 func (s *store) fit(ctx context.Context, n *native) bool {
 	s.mu.Lock()
-	aged, expired := n.aged, n.expired(&s.core.cfg, time.Now())
+	aged := n.aged
 	s.mu.Unlock()
-	reason := poolkeeper.EvictedDead
-	switch {
-	case expired:
-		reason = poolkeeper.EvictedLifetime
-	case !aged || n.resetter == nil || !errors.Is(n.resetter.ResetSession(ctx), driver.ErrBadConn):
-		return true
+	reason := s.core.stale(&n.times, time.Now())
+	if reason == "" {
+		if !aged || s.resets(ctx, n) && s.proves(ctx, n) {
+			return true
+		}
+		reason = poolkeeper.EvictedDead
 	}
 	s.mu.Lock()
 	s.inUse--
@@ -279,10 +289,36 @@ func (s *store) fit(ctx context.Context, n *native) bool {
 	return false
 }
 
+func (s *store) resets(ctx context.Context, n *native) bool {
+	return n.resetter == nil || !errors.Is(n.resetter.ResetSession(ctx), driver.ErrBadConn)
+}
+
+// proves pings a connection if it is suspect, and reports false if it is not to be used.
+func (s *store) proves(ctx context.Context, n *native) bool {
+	if n.pinger == nil || !s.core.suspect(&n.times) {
+		return true
+	}
+	ping, cancel := context.WithTimeout(ctx, s.core.cfg.SuspectPing)
+	defer cancel()
+	if n.pinger.Ping(ping) == nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		n.seen = time.Now()
+		return true
+	}
+	if ctx.Err() == nil { // else it is the caller who had no time
+		s.core.pingedInVain()
+	}
+	return false
+}
+
 // failed looks at the error of an operation: what says something about the server, or the way there, is passed on.
-func (s *store) failed(err error) {
+func (s *store) failed(c *conn, err error) {
 	if connectionLevel(err) {
 		s.core.observe(err)
+	}
+	if refusesWrites(err, c.readOnly) {
+		s.core.refusedWrite(c.n.generation, err)
 	}
 }
 

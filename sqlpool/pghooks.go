@@ -1,0 +1,160 @@
+package sqlpool
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/poolkeeper/poolkeeper"
+)
+
+// peekAfter is the silence after which a connection is looked at before it is used: under load nothing is gained.
+const peekAfter = time.Millisecond
+
+// afterConnect takes a new connection into the books.
+func (b *pgBackend) afterConnect(ctx context.Context, c *pgx.Conn) error {
+	if b.userAfterConnect != nil {
+		if err := b.userAfterConnect(ctx, c); err != nil {
+			return err
+		}
+	}
+	r := record(c.PgConn())
+	if r == nil { // the user's BeforeConnect has replaced the tracer
+		r = b.record(c, c.PgConn().Conn())
+	}
+	now := time.Now()
+	b.mu.Lock()
+	r.born, r.used, r.seen = now, now, now
+	b.all[r] = struct{}{}
+	b.open++
+	b.grantLocked()
+	b.mu.Unlock()
+	b.core.evictor.Wake()
+	return nil
+}
+
+// beforeClose takes a connection out of the books.
+func (b *pgBackend) beforeClose(c *pgx.Conn) {
+	if b.userBeforeClose != nil {
+		b.userBeforeClose(c)
+	}
+	r := record(c.PgConn())
+	if r == nil {
+		return
+	}
+	stopping := b.core.inPhase(phaseStopping) || b.core.inPhase(phaseStopped)
+	b.mu.Lock()
+	reason, owes := r.reason, r.owes
+	r.owes = false
+	delete(b.all, r)
+	b.open--
+	b.mu.Unlock()
+	if reason == "" {
+		reason = poolkeeper.EvictedDead // a failed ping, or Reset
+		if stopping {
+			reason = poolkeeper.EvictedClosed
+		}
+	}
+	b.core.met.evicted(reason)
+	b.core.evictor.Wake()
+	if owes || c.IsClosed() {
+		done := c.PgConn().CleanupDone()
+		// Owner: the backend. It ends within CloseGrace, or without one when pgx has closed the connection, within
+		// 15 s whatever the server does; close waits for it.
+		b.closes.run(func() {
+			b.endCleanup(r, done)
+			if owes {
+				b.givePermit()
+			}
+		})
+	}
+}
+
+// endCleanup waits until pgx has cleaned up behind a query that was given up, up to CloseGrace: then the socket is
+// closed under it.
+func (b *pgBackend) endCleanup(r *pgRecord, done <-chan struct{}) {
+	if grace := b.core.cfg.CloseGrace; grace > 0 {
+		t := time.NewTimer(grace)
+		defer t.Stop()
+		select {
+		case <-done:
+			return
+		case <-t.C:
+			_ = r.sock.Close()
+		}
+	}
+	<-done
+}
+
+// prepareConn looks at a connection before a caller gets it.
+func (b *pgBackend) prepareConn(ctx context.Context, c *pgx.Conn) (bool, error) {
+	switch ctx.(type) {
+	case *sweepContext:
+		return true, nil
+	case *fillContext:
+		return true, errNotNeeded
+	}
+	r := record(c.PgConn())
+	now := r.at
+	if now.IsZero() {
+		now = time.Now()
+	}
+	reason := b.core.stale(&r.times, now)
+	if reason == "" && !b.proves(ctx, c, r, now) {
+		reason = poolkeeper.EvictedDead
+	}
+	if reason != "" {
+		b.mu.Lock()
+		r.reason = reason
+		b.mu.Unlock()
+		return false, nil
+	}
+	if b.userPrepare != nil {
+		return b.userPrepare(ctx, c)
+	}
+	return true, nil
+}
+
+// shouldPing knows better than pgxpool how long a connection has been silent: a sweep makes it look fresh there.
+func (b *pgBackend) shouldPing(ctx context.Context, p pgxpool.ShouldPingParams) bool {
+	r := record(p.Conn.PgConn())
+	now := time.Now()
+	b.mu.Lock()
+	p.IdleDuration = now.Sub(r.seen)
+	b.mu.Unlock()
+	ping := p.IdleDuration > time.Second && !b.core.suspect(&r.times) // prepareConn pings those, with less patience
+	if b.userShouldPing != nil {
+		ping = b.userShouldPing(ctx, p)
+	}
+	r.at = now
+	if ping {
+		r.at = time.Time{}
+	}
+	return ping
+}
+
+// proves looks at a connection that was silent, and pings it if it is suspect. It reports false if the connection is
+// not to be used.
+func (b *pgBackend) proves(ctx context.Context, c *pgx.Conn, r *pgRecord, now time.Time) bool {
+	cfg := &b.core.cfg
+	if cfg.Peek == Enabled && now.Sub(r.seen) >= peekAfter && hungUp(r.sock) {
+		return false
+	}
+	if !b.core.suspect(&r.times) {
+		return true
+	}
+	ping, cancel := context.WithTimeout(ctx, cfg.SuspectPing)
+	defer cancel()
+	if c.Ping(ping) == nil {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		r.seen = time.Now()
+		return true
+	}
+	if ctx.Err() == nil { // else it is the caller who had no time
+		b.core.pingedInVain()
+	}
+	return false
+}

@@ -1,0 +1,129 @@
+package sqlpool
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/poolkeeper/poolkeeper"
+)
+
+const (
+	recycleFirst = time.Second      // least time between two generations that are thrown away for being read-only
+	recycleLast  = 30 * time.Second // where doubling ends, as long as new connections are read-only too
+)
+
+// recovery is what a pool has learnt from connections that failed, for the sake of those that have not been tried yet.
+//
+//	a connection dies in use ──▶ suspicion: every connection silent since before is pinged before its next use
+//	such a ping fails        ──▶ condemned: all of them are closed, so that callers do not each find out for themselves
+//	a write is refused as    ──▶ recycled: the server was demoted, and the whole generation goes, so that the name is
+//	read-only                    resolved anew
+//
+// The data path reads atomics only.
+type recovery struct {
+	generation atomic.Uint64 // of connections dialled from now on
+	suspected  atomic.Int64  // Unix nanoseconds; connections silent since before are suspect; 0: none
+	condemned  atomic.Int64  // the same, of those that must not be used
+
+	mu     sync.Mutex // guards the following
+	reason string     // why the last generation was thrown away
+	next   time.Time  // no sooner is another thrown away for being read-only
+	pause  time.Duration
+}
+
+// stale says why a connection must not be used any more, or "".
+func (c *core) stale(t *times, now time.Time) string {
+	switch {
+	case t.expired(&c.cfg, now):
+		return poolkeeper.EvictedLifetime
+	case t.generation < c.rec.generation.Load():
+		return c.recycleReason()
+	case t.seen.UnixNano() < c.rec.condemned.Load():
+		return poolkeeper.EvictedDead
+	default:
+		return ""
+	}
+}
+
+func (c *core) recycleReason() string {
+	c.rec.mu.Lock()
+	defer c.rec.mu.Unlock()
+	return c.rec.reason
+}
+
+// suspect says whether a connection is to be pinged before it is used.
+func (c *core) suspect(t *times) bool {
+	return c.cfg.SuspectPing > 0 && t.seen.UnixNano() < c.rec.suspected.Load()
+}
+
+// diedInUse raises suspicion against every connection that has been silent until now. cause is the last error seen of
+// the connection; a caller who went away by himself says nothing about the server.
+func (c *core) diedInUse(cause error, now time.Time) {
+	if !errors.Is(cause, context.Canceled) {
+		c.rec.suspected.Store(now.UnixNano())
+	}
+}
+
+// pingedInVain condemns every connection that has been silent since before the suspicion: nothing is learnt by having each
+// caller find out for himself.
+func (c *core) pingedInVain() {
+	c.rec.condemned.Store(c.rec.suspected.Load())
+	c.back.flush()
+}
+
+// recycle throws away every connection dialled so far: idle ones now, those in use when they come back.
+func (c *core) recycle(reason string) {
+	c.rec.mu.Lock()
+	c.rec.reason = reason
+	c.rec.mu.Unlock()
+	c.rec.generation.Add(1)
+	c.back.flush()
+}
+
+// refusedWrite recycles because a write was refused on a connection of the given generation. At most once a second,
+// and less often as long as it does not help.
+func (c *core) refusedWrite(generation uint64, err error) {
+	if c.cfg.RecycleReadOnly == Disabled || generation < c.rec.generation.Load() {
+		return
+	}
+	now := time.Now()
+	c.rec.mu.Lock()
+	if now.Before(c.rec.next) {
+		c.rec.mu.Unlock()
+		return
+	}
+	if now.Sub(c.rec.next) > recycleLast {
+		c.rec.pause = 0 // the last time was another incident
+	}
+	c.rec.pause = min(max(2*c.rec.pause, recycleFirst), recycleLast)
+	c.rec.next = now.Add(c.rec.pause)
+	c.rec.mu.Unlock()
+	c.log.Warn("sqlpool: the server refuses writes; connecting anew", slog.String("pool", c.poolName()), slog.Any("error", err))
+	c.recycle(poolkeeper.EvictedFailover)
+}
+
+// refusesWrites recognizes the errors with which a server that has been demoted, or set read-only, refuses a write.
+// asked says that the caller's own transaction is read-only, which is no news about the server.
+func refusesWrites(err error, asked bool) bool {
+	if e, ok := errors.AsType[*mysql.MySQLError](err); ok {
+		switch e.Number {
+		case 1836:
+			return true
+		case 1290: // "running with the --read-only option", and other options that are not meant here
+			return strings.Contains(strings.ToLower(e.Message), "read")
+		case 1792:
+			return !asked
+		}
+		return false
+	}
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && e.Code == "25006" && !asked
+}

@@ -1,0 +1,215 @@
+package sqlpool_test
+
+import (
+	"context"
+	"database/sql"
+	"log/slog"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+
+	"github.com/poolkeeper/poolkeeper/sqlpool"
+)
+
+// idle opens n connections of the pool and returns them all.
+func idle(t *testing.T, p *sqlpool.Pool, n int) {
+	t.Helper()
+	var held []*sql.Conn
+	for range n {
+		held = append(held, hold(t, p))
+	}
+	for _, c := range held {
+		_ = c.Close()
+	}
+}
+
+// A network that swallows everything without a word: the first query finds out, one more ping confirms, and then every other idle
+// connection is closed, so that each caller loses at most one query and none of them waits long.
+func TestSilentNetworkCostsOneQueryAndNotOnePerConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeServer()
+		s.features &^= featResetter // nothing but traffic finds out
+		p := fakePool(t, s, sqlpool.Config{MaxOpen: 20, KeepAlive: sqlpool.Off, MaxDials: 20})
+		defer stop(t, p)
+		idle(t, p, 20)
+		s.blackhole()
+		query := func() (time.Duration, error) {
+			ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+			defer cancel()
+			begun := time.Now()
+			_, err := p.DB().ExecContext(ctx, "x")
+			return time.Since(begun), err
+		}
+		if _, err := query(); err == nil {
+			t.Fatal("the network is not black")
+		}
+		took, err := query()
+		if err != nil || took > 300*time.Millisecond {
+			t.Errorf("the second query: %v after %v, want one short ping and a new connection", err, took)
+		}
+		synctest.Wait()
+		if st := p.Stats(); st.Open != 1 || st.Evicted["dead"] != 20 {
+			t.Errorf("open %d, evicted %v; want all 20 old ones gone", st.Open, st.Evicted)
+		}
+		if took, err := query(); err != nil || took != 0 {
+			t.Errorf("the third query: %v after %v", err, took)
+		}
+	})
+}
+
+// The ablation: without suspicion every old connection costs a query.
+func TestWithoutSuspicionEachConnectionCostsAQuery(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeServer()
+		s.features &^= featResetter
+		p := fakePool(t, s, sqlpool.Config{MaxOpen: 5, SuspectPing: sqlpool.Off, KeepAlive: sqlpool.Off, MaxDials: 5})
+		defer stop(t, p)
+		idle(t, p, 5)
+		s.blackhole()
+		failed := 0
+		for range 10 {
+			ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+			if _, err := p.DB().ExecContext(ctx, "x"); err != nil {
+				failed++
+			}
+			cancel()
+		}
+		if failed != 5 {
+			t.Errorf("%d queries failed, want one for each of 5 connections", failed)
+		}
+	})
+}
+
+func TestSuspicionThatProvesWrongCostsOnePingPerConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeServer()
+		var pings atomic.Int64
+		p := fakePool(t, s, sqlpool.Config{MaxOpen: 3, KeepAlive: sqlpool.Off})
+		defer stop(t, p)
+		idle(t, p, 3)
+		s.ping.set(func(context.Context) error { pings.Add(1); return nil })
+		time.Sleep(time.Second)
+		s.bad = 1
+		_, _ = p.DB().ExecContext(t.Context(), "bad") // one connection breaks, the others are well
+		for range 10 {
+			idle(t, p, 2)
+		}
+		if got := pings.Load(); got != 2 {
+			t.Errorf("%d pings, want one of each connection that was silent before", got)
+		}
+		if got := p.Stats().Evicted["dead"]; got != 1 {
+			t.Errorf("%d were closed as dead, want the one that broke", got)
+		}
+	})
+}
+
+// A caller who goes away says nothing about the server, although drivers close the connection then.
+func TestCallerWhoGoesAwayRaisesNoSuspicion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeServer()
+		s.dieWhenGivenUp = true
+		var pings atomic.Int64
+		p := fakePool(t, s, sqlpool.Config{MaxOpen: 3, KeepAlive: sqlpool.Off})
+		defer stop(t, p)
+		idle(t, p, 3)
+		s.ping.set(func(context.Context) error { pings.Add(1); return nil })
+		time.Sleep(time.Second)
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, cancel)
+		if _, err := p.DB().ExecContext(ctx, "sleep 1h"); err == nil {
+			t.Fatal("it was not given up")
+		}
+		idle(t, p, 2)
+		if got := pings.Load(); got != 0 || p.Stats().Evicted["dead"] != 1 {
+			t.Errorf("%d pings, evicted %v; want none and the one that was given up", got, p.Stats().Evicted)
+		}
+	})
+}
+
+// A failover behind the same name: the old connections lead to a server that has become read-only, new ones to the new
+// primary.
+func TestReadOnlyErrorThrowsTheGenerationAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeServer()
+		p := fakePool(t, s, sqlpool.Config{MaxOpen: 8, KeepAlive: sqlpool.Off, MaxDials: 8, Logger: slog.New(slog.DiscardHandler)})
+		defer stop(t, p)
+		idle(t, p, 8)
+		busy := hold(t, p)
+		s.demote(s.Dialed())
+		if _, err := p.DB().ExecContext(t.Context(), "write"); err == nil {
+			t.Fatal("the server is not read-only")
+		}
+		if _, err := p.DB().ExecContext(t.Context(), "write"); err != nil {
+			t.Errorf("the next write: %v", err)
+		}
+		synctest.Wait()
+		if _, err := busy.ExecContext(t.Context(), "read"); err != nil {
+			t.Errorf("a connection in use must not be touched: %v", err)
+		}
+		_ = busy.Close()
+		if st := p.Stats(); st.Open != 1 || st.Evicted["failover"] != 8 {
+			t.Errorf("open %d, evicted %v", st.Open, st.Evicted)
+		}
+	})
+}
+
+func TestServerThatStaysReadOnlyIsNotStormed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeServer()
+		p := fakePool(t, s, sqlpool.Config{MaxOpen: 2, KeepAlive: sqlpool.Off, Logger: slog.New(slog.DiscardHandler)})
+		defer stop(t, p)
+		s.demote(1 << 30) // for good
+		begun, dialled := time.Now(), s.Dialed()
+		for time.Since(begun) < 5*time.Minute {
+			_, _ = p.DB().ExecContext(t.Context(), "write")
+			time.Sleep(10 * time.Millisecond)
+		}
+		if got := s.Dialed() - dialled; got > 20 {
+			t.Errorf("%d dials in 5 minutes of a read-only server", got)
+		}
+		if got := p.Stats().Evicted["failover"]; got < 10 {
+			t.Errorf("%d connections were thrown away; it must go on trying", got)
+		}
+	})
+}
+
+func TestReadOnlyErrorsThatAreTheCallersOwnAreLeftAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeServer()
+		p := fakePool(t, s, sqlpool.Config{MaxOpen: 2, KeepAlive: sqlpool.Off})
+		defer stop(t, p)
+		idle(t, p, 2)
+		s.writeError.Store(&mysql.MySQLError{Number: 1792, Message: "Cannot execute statement in a READ ONLY transaction"})
+		s.demote(s.Dialed())
+		tx, err := p.DB().BeginTx(t.Context(), &sql.TxOptions{ReadOnly: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = tx.ExecContext(t.Context(), "write")
+		_ = tx.Rollback()
+		s.writeError.Store(&mysql.MySQLError{Number: 1290, Message: "… running with the --secure-file-priv option …"})
+		_, _ = p.DB().ExecContext(t.Context(), "write")
+		synctest.Wait()
+		if st := p.Stats(); st.Open != 2 || st.Evicted["failover"] != 0 {
+			t.Errorf("open %d, evicted %v", st.Open, st.Evicted)
+		}
+	})
+}
+
+func TestRecyclingCanBeDisabled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeServer()
+		p := fakePool(t, s, sqlpool.Config{MaxOpen: 2, RecycleReadOnly: sqlpool.Disabled})
+		defer stop(t, p)
+		idle(t, p, 2)
+		s.demote(s.Dialed())
+		for range 5 {
+			if _, err := p.DB().ExecContext(t.Context(), "write"); err == nil {
+				t.Fatal("the server is not read-only")
+			}
+		}
+	})
+}
