@@ -120,6 +120,9 @@ func (p *pass) beginDownLocked(n *node, now instant) {
 	n.down = step{began: now}
 	switch {
 	case p.cut:
+	case now >= p.end && p.r.cfg.OnHang == Hold:
+		n.begun = false // the driver is about to find out that its turn comes too late
+		return
 	case p.ctx.Err() != nil: // the driver is about to find out
 		p.cutLocked(now, context.Cause(p.ctx))
 	case now >= p.end:
@@ -233,14 +236,14 @@ func (p *pass) watchLocked(c *call, at instant) {
 // sliceLocked is the time n gets from now on. Going up it is all there is, unless n has its own limit. Going down it is
 // a share of what is left: with L components in the longest chain from n down to one without dependencies, itself
 // included, one L-th. So a component that hangs does not eat the time of those below it, and time that is not used
-// passes on. A share below least is raised to it: in a chain of thousands, a share would be shorter than a pause of the
-// garbage collector.
+// passes on. A share below least is raised to it, but to no more than half of what is left: in a chain of thousands, a
+// share would be shorter than a pause of the garbage collector.
 func (p *pass) sliceLocked(n *node, now instant) time.Duration {
 	left := max(p.end.since(now), 0)
 	limit := n.startTimeout
 	if !p.up {
 		share := left / time.Duration(max(p.r.chains[n.id], 1))
-		left = min(left, max(share, p.least))
+		left = max(share, min(left/2, p.least))
 		limit = n.stopTimeout
 	}
 	if limit > 0 {
