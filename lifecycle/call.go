@@ -79,23 +79,19 @@ func labelsOf(ctx context.Context) []string {
 
 // unlabel takes the labels of a component off the calling goroutine: one of the registry's own, that may have been
 // started from one of a component's.
-func unlabel() {
-	//nolint:forbidigo // no labels
-	pprof.SetGoroutineLabels(context.Background())
-}
+func (r *Registry) unlabel() { pprof.SetGoroutineLabels(r.root) }
 
 // labeled makes the labels of the component's goroutines: ours, and those of the context of Start.
 func (r *Registry) labeled(n *node) context.Context {
-	labels := append(r.labels[:len(r.labels):len(r.labels)], LabelComponent, n.name, LabelRegistry, r.id)
-	//nolint:forbidigo // not a root of anything: it only carries labels
-	return pprof.WithLabels(context.Background(), pprof.Labels(labels...))
+	labels := append(slices.Clip(r.labels), LabelComponent, n.name, LabelRegistry, r.id)
+	return pprof.WithLabels(r.root, pprof.Labels(labels...))
 }
 
 // callPhase runs the phase of *at and records how it ended, whichever way it ends. Then *at is what to go on with on
 // this goroutine, nil if there is nothing.
 func (r *Registry) callPhase(at **call) {
 	c := *at
-	err := error(ErrGoexit) // stays if it neither returns nor panics
+	err := ErrGoexit // stays if it neither returns nor panics
 	defer func() {
 		if v := recover(); v != nil {
 			err = &PanicError{Value: v, Stack: panicStack()}
@@ -109,7 +105,7 @@ func (r *Registry) callPhase(at **call) {
 // are those of callComponents.
 func (r *Registry) callAbort(c *call, a Aborter) {
 	began := r.now()
-	err := error(ErrGoexit)
+	err := ErrGoexit
 	defer func() {
 		if v := recover(); v != nil {
 			err = &PanicError{Value: v, Stack: panicStack()}
@@ -140,16 +136,16 @@ func (c *call) callComponent(r *Registry) error {
 		}
 		return r.watchHealth(c.n)
 	case PhaseDrain:
-		unwatch(c.watched)
+		r.unwatch(c.watched)
 		if d, ok := c.n.comp.(Drainer); ok {
 			return d.Drain(&c.callContext)
 		}
 		return nil
 	case PhaseStop:
-		unwatch(c.watched)
+		r.unwatch(c.watched)
 		return c.n.comp.Stop(&c.callContext)
 	case PhaseAbort:
-		unwatch(c.watched)
+		r.unwatch(c.watched)
 		if a, ok := c.n.comp.(Aborter); ok {
 			return a.Abort()
 		}

@@ -80,7 +80,7 @@ func (s *connSet) closeAll() {
 	}
 	s.mu.Unlock()
 	for _, c := range conns {
-		_ = c.Close() //nolint:errcheck // the other side may have been faster
+		_ = c.Close()
 	}
 }
 

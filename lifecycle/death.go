@@ -80,7 +80,7 @@ func (d *deathWatch) stop() {
 const reserved = 2 // cases before those of the members: quit and poke
 
 func (d *deathWatch) run(w *watcher) {
-	unlabel()
+	d.r.unlabel()
 	receive := func(ch any) reflect.SelectCase {
 		return reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(ch)}
 	}
@@ -91,20 +91,11 @@ func (d *deathWatch) run(w *watcher) {
 		if chosen == 0 {
 			return
 		}
-		gone := make(map[int]error) // members by index
+		gone := map[int]error{} // members by index
 		if chosen >= reserved {
-			gone[chosen-reserved], _ = value.Interface().(error) //nolint:errcheck // nil, or a closed channel: completed
+			gone[chosen-reserved], _ = reflect.TypeAssert[error](value) // nil for a closed channel: it has completed
 		}
-		for i, m := range members { // what dies together is seen together
-			if _, seen := gone[i]; seen {
-				continue
-			}
-			select {
-			case err := <-m.done:
-				gone[i] = err
-			default:
-			}
-		}
+		alsoGone(members, gone)
 		for i, err := range gone {
 			d.r.died(members[i].n, members[i].epoch, err)
 		}
@@ -112,6 +103,20 @@ func (d *deathWatch) run(w *watcher) {
 		cases = cases[:reserved]
 		for _, m := range members {
 			cases = append(cases, receive(m.done))
+		}
+	}
+}
+
+// alsoGone adds the members that are gone now as well: what dies together is seen together.
+func alsoGone(members []dier, gone map[int]error) {
+	for i, m := range members {
+		if _, seen := gone[i]; seen {
+			continue
+		}
+		select {
+		case err := <-m.done:
+			gone[i] = err
+		default:
 		}
 	}
 }

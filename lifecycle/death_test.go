@@ -223,12 +223,12 @@ func TestRestartsBackOffAndStartAfreshAfterAHealthySpell(t *testing.T) {
 				delays = append(delays, r.Delay)
 			}
 		}
-		wants := []time.Duration{1, 2, 4, 8, 16, 30, 30, 30, 1, 2}
+		wants := []int{1, 2, 4, 8, 16, 30, 30, 30, 1, 2}
 		if len(delays) < len(wants) {
 			t.Fatalf("only %d restarts", len(delays))
 		}
-		for i, want := range wants {
-			want *= time.Second
+		for i, seconds := range wants {
+			want := time.Duration(seconds) * time.Second
 			if delays[i] < want/2 || delays[i] > want {
 				t.Errorf("delay %d is %v, want %v to %v", i+1, delays[i], want/2, want)
 			}

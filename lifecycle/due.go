@@ -13,11 +13,11 @@ type dueEntry struct {
 func (e dueEntry) old() bool { return e.c.parts == 0 || e.c.at != e.at }
 
 // next returns the time of the first entry.
-func (q dueQueue) next() (instant, bool) {
-	if len(q) == 0 {
+func (q *dueQueue) next() (instant, bool) {
+	if len(*q) == 0 {
 		return 0, false
 	}
-	return q[0].at, true
+	return (*q)[0].at, true
 }
 
 func (q *dueQueue) push(c *call) {
@@ -28,7 +28,7 @@ func (q *dueQueue) push(c *call) {
 	h = append(h, dueEntry{c.at, c})
 	for i := len(h) - 1; i > 0; {
 		parent := (i - 1) / 2
-		if !(h[i].at < h[parent].at) {
+		if h[i].at >= h[parent].at {
 			break
 		}
 		h[i], h[parent] = h[parent], h[i]
@@ -51,7 +51,7 @@ func (q *dueQueue) pop() dueEntry {
 		if child+1 < last && h[child+1].at < h[child].at {
 			child++
 		}
-		if !(h[child].at < h[i].at) {
+		if h[child].at >= h[i].at {
 			break
 		}
 		h[i], h[child] = h[child], h[i]

@@ -91,7 +91,7 @@ func (e *PanicError) Error() string {
 
 // Unwrap returns the value if it is an error.
 func (e *PanicError) Unwrap() error {
-	err, _ := e.Value.(error) //nolint:errcheck // not an error: nil is right
+	err, _ := e.Value.(error)
 	return err
 }
 
@@ -99,7 +99,7 @@ func (e *PanicError) Unwrap() error {
 type CycleError struct{ Path []string }
 
 func (e *CycleError) Error() string {
-	return "lifecycle: dependency cycle: " + quoteJoin(append(e.Path[:len(e.Path):len(e.Path)], e.Path[0]), " → ")
+	return "lifecycle: dependency cycle: " + quoteJoin(append(slices.Clip(e.Path), e.Path[0]), " → ")
 }
 
 // MissingDependencyError is a fault of the graph: a component depends on one that was never added.

@@ -48,21 +48,25 @@ type (
 	// Stopped says that a component is down. Err is nil if it stopped cleanly. Elapsed includes Drain.
 	Stopped struct {
 		Info
+
 		Outcome Outcome
 	}
 	// Aborting says that the time of a component is nearly over and its Abort is called.
 	Aborting struct {
 		Info
+
 		Stack string // what it was doing
 	}
 	// Abandoned says that a component was given up. It may still run.
 	Abandoned struct {
 		Info
+
 		Stack string // what it was doing
 	}
 	// Holding says that the time of a component is over, and that what it depends on is held open for it.
 	Holding struct {
 		Info
+
 		Stack string // what it was doing
 	}
 	// Held says that a component was not stopped, and is still up after the shutdown.
@@ -72,6 +76,7 @@ type (
 	// Died says that a component ended by itself with an error. Elapsed is how long it was up.
 	Died struct {
 		Info
+
 		Policy DeathPolicy
 	}
 	// Completed says that a component ended by itself, as it should.
@@ -79,6 +84,7 @@ type (
 	// Restarting says that a component that died will be started again after Delay, with what depends on it.
 	Restarting struct {
 		Info
+
 		Attempt int // 1 for the first in a row
 		Delay   time.Duration
 		With    []string // its dependents, direct or not
@@ -88,22 +94,26 @@ type (
 	// AllUp says that every component is up: the registry is ready as far as its checks are. After a restart, too.
 	AllUp struct {
 		Info
+
 		Critical []string // the components the time was made of
 	}
 	// ShuttingDown says that a shutdown begins. Err is why, nil if Shutdown was simply called.
 	ShuttingDown struct {
 		Info
+
 		Budget time.Duration // all the time there is
 		Delay  time.Duration // the part of it in which everything goes on serving
 	}
 	// AllDown says that a shutdown has ended. Err is nil if everything is down.
 	AllDown struct {
 		Info
+
 		Report *Report
 	}
 	// SignalReceived says that Run received a signal.
 	SignalReceived struct {
 		Info
+
 		Signal  os.Signal
 		Second  bool     // the shutdown that the first one asked for is cut short
 		StillUp []string // with Second: what is not down yet

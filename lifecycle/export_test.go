@@ -4,4 +4,4 @@ package lifecycle
 func (s State) CanBecome(next State) bool { return s.canBecome(next) }
 
 // States is the number of states.
-const States = State(stateCount)
+const States = stateCount

@@ -3,6 +3,7 @@ package lifecycle
 import (
 	"context"
 	"log/slog"
+	"runtime/pprof"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -13,6 +14,7 @@ import (
 // there is something to deliver, and none of the registry's own ever waits for a subscriber: one that hangs delays
 // nobody's shutdown.
 type feed struct {
+	ctx    context.Context //nolint:containedctx // a logger wants one; events are nobody's request
 	logger *slog.Logger
 
 	heard atomic.Bool // there are subscribers; written under mu
@@ -25,8 +27,6 @@ type feed struct {
 }
 
 type subscriber struct{ call func(Event) }
-
-func newFeed(logger *slog.Logger) *feed { return &feed{logger: logger} }
 
 // Subscribe calls fn for every event from now on, in order and never concurrently, until cancel is called; a call under
 // way may still end after that. fn runs on a goroutine of the registry, holding nothing: it may call Status and other
@@ -55,8 +55,7 @@ func (f *feed) wants(level slog.Level) bool {
 }
 
 func (f *feed) logs(level slog.Level) bool {
-	//nolint:forbidigo // a logger wants a context; events are nobody's request
-	return f.logger.Enabled(context.Background(), level)
+	return f.logger.Enabled(f.ctx, level)
 }
 
 // emit publishes an event of the registry.
@@ -86,7 +85,7 @@ func (f *feed) publish(e Event) {
 
 // deliver empties the queue. Owner: the feed; it ends when the queue is empty; flush waits for it.
 func (f *feed) deliver() {
-	unlabel()
+	pprof.SetGoroutineLabels(f.ctx) // not those of the component whose goroutine has published first
 	whole := false
 	defer func() {
 		if !whole { // a subscriber called runtime.Goexit
@@ -120,7 +119,7 @@ func (f *feed) tell(s *subscriber, e Event) {
 	defer func() {
 		if v := recover(); v != nil {
 			err := &PanicError{Value: v, Stack: panicStack()}
-			f.logger.Error("subscriber panicked", slog.Any("error", err)) //nolint:sloglint,noctx // no request
+			f.logger.LogAttrs(f.ctx, levelError, "subscriber panicked", slog.Any("error", err))
 		}
 	}()
 	s.call(e)
@@ -146,8 +145,7 @@ func (f *feed) log(e Event) {
 	if i.Err != nil {
 		attrs = append(attrs, slog.Any("error", i.Err))
 	}
-	//nolint:forbidigo // a logger wants a context; events are nobody's request
-	f.logger.LogAttrs(context.Background(), level, e.String(), attrs...)
+	f.logger.LogAttrs(f.ctx, level, e.String(), attrs...)
 }
 
 const (

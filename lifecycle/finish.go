@@ -65,7 +65,8 @@ func (p *pass) noteStartLocked(c *call, err error) {
 	if told && p.up && !p.over {
 		p.failLocked(&interruptedError{cause}) // the driver is about to find out
 	}
-	if err != nil && !(told && (errors.Is(err, context.Canceled) || errors.Is(err, cause))) {
+	obeyed := told && (errors.Is(err, context.Canceled) || errors.Is(err, cause))
+	if err != nil && !obeyed {
 		p.errs = append(p.errs, err)
 	}
 }

@@ -21,15 +21,32 @@ const maxSuggestions = 100
 // planLocked resolves names, and returns every fault of the graph and the options. With a fault there is no order: the
 // graph returned then has no edges.
 func (r *Registry) planLocked() (plan, []error) {
-	var faults []error
-	deps := make([][]int32, len(r.nodes), len(r.nodes)+1)
+	deps, faults := r.resolveLocked()
+	for _, n := range r.nodes {
+		faults = append(faults, n.optionFaults()...)
+	}
+	g := dag.New(deps)
+	for _, cycle := range g.Cycles() {
+		faults = append(faults, &CycleError{Path: r.namesLocked(cycle)})
+	}
+	faults = append(faults, r.restartFaultsLocked(g)...)
+	if len(faults)+len(r.faults) > 0 {
+		g = dag.New(make([][]int32, len(r.nodes)))
+		return plan{g, g.Chains(one), r.nodes}, faults
+	}
+	return r.withBarrierLocked(g, deps), nil
+}
+
+// resolveLocked turns the names of dependencies into the indices of their nodes.
+func (r *Registry) resolveLocked() (deps [][]int32, faults []error) {
 	edges := 0
 	for _, n := range r.nodes {
 		edges += len(n.dependsOn)
 	}
+	deps = make([][]int32, 0, len(r.nodes)+1)
 	all := make([]int32, 0, edges) // one array for all lists
 	suggestions := 0
-	for i, n := range r.nodes {
+	for _, n := range r.nodes {
 		from := len(all)
 		for _, name := range n.dependsOn {
 			d := r.byName[name]
@@ -48,19 +65,9 @@ func (r *Registry) planLocked() (plan, []error) {
 			}
 			all = append(all, d.id)
 		}
-		deps[i] = all[from:len(all):len(all)]
-		faults = append(faults, n.optionFaults()...)
+		deps = append(deps, slices.Clip(all[from:]))
 	}
-	g := dag.New(deps)
-	for _, cycle := range g.Cycles() {
-		faults = append(faults, &CycleError{Path: r.namesLocked(cycle)})
-	}
-	faults = append(faults, r.restartFaultsLocked(g)...)
-	if len(faults)+len(r.faults) > 0 {
-		g = dag.New(make([][]int32, len(r.nodes)))
-		return plan{g, g.Chains(one), r.nodes}, faults
-	}
-	return r.withBarrierLocked(g, deps), nil
+	return deps, faults
 }
 
 func one(int32) int32 { return 1 }
@@ -93,14 +100,13 @@ func (r *Registry) withBarrierLocked(g *dag.Graph, deps [][]int32) plan {
 	return plan{g, chains, append(slices.Clip(r.nodes), barrier)}
 }
 
-// freezeLocked fixes the set of components and their order, and returns all faults.
-func (r *Registry) freezeLocked() []error {
+// freezeLocked fixes the set of components and their order.
+func (r *Registry) freezeLocked() {
 	if r.graph == nil {
 		p, faults := r.planLocked()
 		r.faults = append(r.faults, faults...)
 		r.graph, r.chains, r.nodes = p.graph, p.chains, p.nodes
 	}
-	return r.faults
 }
 
 func (n *node) optionFaults() []error {

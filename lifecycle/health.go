@@ -3,6 +3,7 @@ package lifecycle
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
@@ -98,7 +99,7 @@ func (r *Registry) watchHealth(n *node) error {
 	causes := r.causes(n)
 	var own observers
 	for _, c := range checks {
-		c.DependsOn = append(c.DependsOn[:len(c.DependsOn):len(c.DependsOn)], causes...)
+		c.DependsOn = append(slices.Clip(c.DependsOn), causes...)
 		reg, err := r.monitor.Register(c)
 		if err != nil {
 			return err // those registered so far go with the component
@@ -120,15 +121,14 @@ func (r *Registry) watchHealth(n *node) error {
 
 // unwatch takes the checks of a component out. A probe that is running is cancelled and not waited for: one that
 // hangs must not keep its component from stopping. The monitor waits for it in the end.
-func unwatch(checks []*health.Registration) {
+func (r *Registry) unwatch(checks []*health.Registration) {
 	if len(checks) == 0 {
 		return
 	}
-	//nolint:forbidigo // a context that is done from the beginning: nothing is waited for
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
+	ctx, cancel := context.WithCancel(r.root)
+	cancel() // nothing is waited for
 	for _, c := range checks {
-		_ = c.Remove(ctx) //nolint:errcheck // it says that a probe is still running
+		_ = c.Remove(ctx)
 	}
 }
 

@@ -109,7 +109,7 @@ func (s *Server) Start(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stopped { // Abort came in between
-		_ = l.Close() //nolint:errcheck // nobody was served
+		_ = l.Close()
 		return http.ErrServerClosed
 	}
 	s.addr, s.started = l.Addr(), true
@@ -198,7 +198,7 @@ func (s *Server) serve(l net.Listener, secure bool) {
 		err = s.http.Serve(l)
 	}
 	if !errors.Is(err, http.ErrServerClosed) {
-		_ = l.Close() //nolint:errcheck // it has failed already
+		_ = l.Close()
 		s.died <- err
 	}
 }
@@ -313,6 +313,7 @@ func Stream(h http.Handler) http.Handler {
 		}
 		ctx, cancel := context.WithCancelCause(r.Context())
 		defer cancel(nil)
+		//nolint:contextcheck // draining is another context on purpose: the server's, not the request's
 		defer context.AfterFunc(s.draining, func() { cancel(errStreamDrained) })()
 		h.ServeHTTP(w, r.WithContext(ctx))
 	})

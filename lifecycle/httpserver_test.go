@@ -40,7 +40,7 @@ func get(ctx context.Context, c *http.Client, url string) (int, string, error) {
 	if err != nil {
 		return 0, "", err
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	body, err := io.ReadAll(resp.Body)
 	return resp.StatusCode, string(body), err
 }
@@ -59,7 +59,7 @@ func serve(t *testing.T, srv *http.Server, opts ...lifecycle.ServerOption) (*lif
 	return reg, s
 }
 
-func hello(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello") }
+func hello(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") }
 
 func TestStartReturnsWhenTheServerListens(t *testing.T) {
 	_, s := serve(t, &http.Server{Handler: http.HandlerFunc(hello)})
@@ -67,7 +67,7 @@ func TestStartReturnsWhenTheServerListens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn.Close()
+	_ = conn.Close()
 	code, body, err := get(t.Context(), client(t), "http://"+s.Addr().String())
 	if err != nil || code != http.StatusOK || body != "hello" {
 		t.Errorf("%d %q %v", code, body, err)
@@ -79,7 +79,7 @@ func TestWhatKeepsAServerFromListeningIsAnErrorOfStart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer taken.Close()
+	defer func() { _ = taken.Close() }()
 	for name, c := range map[string]struct {
 		srv  *http.Server
 		opts []lifecycle.ServerOption
@@ -129,7 +129,7 @@ func certificate(t *testing.T) (cert tls.Certificate, certFile, keyFile string) 
 
 func TestServerSpeaksTLSAndHTTP2(t *testing.T) {
 	cert, certFile, keyFile := certificate(t)
-	proto := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.Proto) })
+	proto := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.Proto) })
 	for name, start := range map[string]func() (*lifecycle.Registry, *lifecycle.Server){
 		"TLSConfig": func() (*lifecycle.Registry, *lifecycle.Server) {
 			return serve(t, &http.Server{Handler: proto, TLSConfig: &tls.Config{Certificates: []tls.Certificate{cert}}})
@@ -179,7 +179,7 @@ func TestRequestsInFlightFinishAndNewConnectionsAreRefused(t *testing.T) { // IN
 		if r.Context().Err() != nil {
 			t.Error("the context of an ordinary request has ended")
 		}
-		io.WriteString(w, "done")
+		_, _ = io.WriteString(w, "done")
 	})})
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -196,7 +196,7 @@ func TestRequestsInFlightFinishAndNewConnectionsAreRefused(t *testing.T) { // IN
 	eventually(t, "refused", func() bool {
 		conn, err := net.Dial("tcp", s.Addr().String())
 		if err == nil {
-			conn.Close()
+			_ = conn.Close()
 		}
 		return err != nil
 	})
@@ -211,19 +211,21 @@ func TestStreamsEndAtDrainAndOrdinaryRequestsRunOn(t *testing.T) {
 	streaming, entered, release := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	mux := http.NewServeMux()
 	mux.Handle("/events", lifecycle.Stream(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprintln(w, "first")
-		w.(http.Flusher).Flush()
+		_, _ = fmt.Fprintln(w, "first")
+		if err := http.NewResponseController(w).Flush(); err != nil {
+			t.Error(err)
+		}
 		close(streaming)
 		<-r.Context().Done()
 		if cause := context.Cause(r.Context()); !errors.Is(cause, poolkeeper.ErrDraining) {
 			t.Errorf("cause %v, want ErrDraining", cause)
 		}
-		fmt.Fprintln(w, "bye")
+		_, _ = fmt.Fprintln(w, "bye")
 	})))
 	mux.HandleFunc("/slow", func(w http.ResponseWriter, _ *http.Request) {
 		close(entered)
 		<-release
-		io.WriteString(w, "done")
+		_, _ = io.WriteString(w, "done")
 	})
 	reg, s := serve(t, &http.Server{Handler: mux})
 	base := "http://" + s.Addr().String()
@@ -279,7 +281,7 @@ func TestStreamRefusesNewRequestsWhileDrainingAndIsTransparentElsewhere(t *testi
 	eventually(t, "draining", func() bool {
 		conn, err := net.Dial("tcp", s.Addr().String())
 		if err == nil {
-			conn.Close()
+			_ = conn.Close()
 		}
 		return err != nil
 	})
@@ -288,23 +290,23 @@ func TestStreamRefusesNewRequestsWhileDrainingAndIsTransparentElsewhere(t *testi
 }
 
 // hijack serves one hijacked connection that echoes lines, and returns the client's end.
-func hijack(t *testing.T) (*lifecycle.Registry, *lifecycle.Server, net.Conn, *bufio.Reader) {
+func hijack(t *testing.T) (*lifecycle.Registry, net.Conn, *bufio.Reader) {
 	t.Helper()
 	reg, s := serve(t, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		conn, rw, err := w.(http.Hijacker).Hijack()
+		conn, rw, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			t.Error(err)
 			return
 		}
 		go func() { // the handler returns, the connection lives on
-			defer conn.Close()
+			defer func() { _ = conn.Close() }()
 			for {
 				line, err := rw.ReadString('\n')
 				if err != nil {
 					return
 				}
-				rw.WriteString(line)
-				rw.Flush()
+				_, _ = rw.WriteString(line)
+				_ = rw.Flush()
 			}
 		}()
 	})})
@@ -312,23 +314,23 @@ func hijack(t *testing.T) (*lifecycle.Registry, *lifecycle.Server, net.Conn, *bu
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { conn.Close() })
-	fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	t.Cleanup(func() { _ = conn.Close() })
+	_, _ = fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 	r := bufio.NewReader(conn)
 	echo(t, conn, r)
-	return reg, s, conn, r
+	return reg, conn, r
 }
 
 func echo(t *testing.T, conn net.Conn, r *bufio.Reader) {
 	t.Helper()
-	fmt.Fprintln(conn, "ping")
+	_, _ = fmt.Fprintln(conn, "ping")
 	if line, err := r.ReadString('\n'); err != nil || line != "ping\n" {
 		t.Fatalf("echo: %q %v", line, err)
 	}
 }
 
 func TestHijackedConnectionsAreWaitedFor(t *testing.T) {
-	reg, _, conn, r := hijack(t)
+	reg, conn, r := hijack(t)
 	done := make(chan error, 1)
 	go func() { done <- reg.Shutdown(context.Background()) }()
 	eventually(t, "draining", func() bool { return stateOf(t, reg, "api") == lifecycle.StateDraining })
@@ -340,14 +342,14 @@ func TestHijackedConnectionsAreWaitedFor(t *testing.T) {
 		t.Fatalf("Shutdown returned with a hijacked connection open: %v", err)
 	default:
 	}
-	conn.Close()
+	_ = conn.Close()
 	if err := result(t, done); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestHijackedConnectionsAreCutAtTheDeadlineOnly(t *testing.T) { // INV-2
-	reg, _, conn, r := hijack(t)
+	reg, conn, r := hijack(t)
 	err := reg.Shutdown(timeout(t, time.Second))
 	ce := componentError(t, err, "api")
 	wantErr(t, ce, context.DeadlineExceeded)
@@ -355,7 +357,7 @@ func TestHijackedConnectionsAreCutAtTheDeadlineOnly(t *testing.T) { // INV-2
 	if _, err := r.ReadString('\n'); err == nil {
 		t.Error("the connection is open")
 	}
-	conn.Close()
+	_ = conn.Close()
 }
 
 func TestHandlerThatIgnoresEverythingIsNamed(t *testing.T) { // INV-2
@@ -392,7 +394,7 @@ func TestServerDiesWhenItsListenerFails(t *testing.T) {
 			return inner, err
 		},
 	))
-	inner.Close()
+	_ = inner.Close()
 	<-reg.Done()
 	ce := componentError(t, reg.Shutdown(t.Context()), "api")
 	if ce.Phase != lifecycle.PhaseRun {
@@ -406,7 +408,7 @@ func TestServerKeepsWhatTheUserHasSet(t *testing.T) {
 	var states sync.Map
 	_, s := serve(t, &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			fmt.Fprint(w, r.Context().Value(key{}))
+			_, _ = fmt.Fprint(w, r.Context().Value(key{}))
 		}),
 		BaseContext: func(l net.Listener) context.Context {
 			return context.WithValue(context.Background(), key{}, l.Addr().Network())
@@ -464,7 +466,7 @@ func TestServerStoppedAloneDrainsForItself(t *testing.T) {
 		t.Fatal(err)
 	}
 	var wg sync.WaitGroup
-	wg.Go(func() { get(t.Context(), client(t), "http://"+s.Addr().String()) })
+	wg.Go(func() { _, _, _ = get(t.Context(), client(t), "http://"+s.Addr().String()) })
 	<-entered
 	wantErr(t, s.Stop(timeout(t, 50*time.Millisecond)), context.DeadlineExceeded)
 	wg.Wait()

@@ -89,8 +89,8 @@ func drawPlan(t *rapid.T) modelPlan {
 		p.budget = time.Duration(rapid.IntRange(0, 20).Draw(t, "budget")) * time.Second
 		p.start = time.Duration(rapid.IntRange(1, 20).Draw(t, "start budget")) * time.Second
 		p.shutdown = time.Duration(rapid.IntRange(-1, 60).Draw(t, "shutdown")) * 250 * time.Millisecond
-		p.cancelAt = max(0, time.Duration(rapid.IntRange(-40, 20).Draw(t, "cancel"))) * 333 * time.Millisecond
-		p.deathAt = max(0, time.Duration(rapid.IntRange(-20, 20).Draw(t, "death"))) * 777 * time.Millisecond
+		p.cancelAt = 333 * time.Millisecond * time.Duration(max(0, rapid.IntRange(-40, 20).Draw(t, "cancel")))
+		p.deathAt = 777 * time.Millisecond * time.Duration(max(0, rapid.IntRange(-20, 20).Draw(t, "death")))
 		p.onDeath = lifecycle.DeathPolicy(rapid.IntRange(0, 2).Draw(t, "policy"))
 		if p.nodes[0].ops && p.onDeath == lifecycle.DeathRestart {
 			p.onDeath = lifecycle.DeathIgnore
@@ -148,14 +148,14 @@ type watchedDrainer struct{ watchedComponent }
 
 func (w watchedDrainer) Drain(ctx context.Context) error {
 	w.m.beforeStop(w.i, "drain")
-	return w.Component.(lifecycle.Drainer).Drain(ctx)
+	return w.Component.(lifecycle.Drainer).Drain(ctx) //nolint:errcheck,forcetypeassert // it has the power
 }
 
 type watchedAborter struct{ watchedComponent }
 
 func (w watchedAborter) Abort() error {
 	w.m.beforeStop(w.i, "abort")
-	return w.Component.(lifecycle.Aborter).Abort()
+	return w.Component.(lifecycle.Aborter).Abort() //nolint:errcheck,forcetypeassert // it has the power
 }
 
 type watchedBoth struct {
@@ -210,9 +210,7 @@ func (m *modelRun) beforeStop(i int, phase string) {
 		if !slices.Contains(node.deps, i) && (!m.plan.nodes[i].ops || node.ops) {
 			continue
 		}
-		switch s := status.Components[d].State; s {
-		case lifecycle.StateStopped, lifecycle.StateAbandoned:
-		default:
+		if s := status.Components[d].State; s != lifecycle.StateStopped && s != lifecycle.StateAbandoned {
 			m.violate("INV-1: %s of n%d while n%d, which needs it, is %s", phase, i, d, s)
 		}
 	}
@@ -333,13 +331,12 @@ func (m *modelRun) afterStartReturned(err error, took time.Duration) {
 		m.violate("Start took %v, want at most %v", took, limit)
 	}
 	for i := range m.plan.nodes {
-		switch s := m.state(i); s {
-		case lifecycle.StateStopped, lifecycle.StateAbandoned:
-			if s == lifecycle.StateAbandoned && !namedIn(err, modelName(i)) {
-				m.violate("INV-13: n%d is abandoned, and not named by Start: %v", i, err)
-			}
-		default:
+		s := m.state(i)
+		if s != lifecycle.StateStopped && s != lifecycle.StateAbandoned {
 			m.violate("INV-13: Start has failed, and n%d is %s: %v", i, s, err)
+		}
+		if s == lifecycle.StateAbandoned && !namedIn(err, modelName(i)) {
+			m.violate("INV-13: n%d is abandoned, and not named by Start: %v", i, err)
 		}
 	}
 }
@@ -358,14 +355,12 @@ func (m *modelRun) judge(startErr error, errs []error) {
 		}
 	}
 	for i := range m.plan.nodes {
-		switch s := m.state(i); s {
-		case lifecycle.StateStopped:
-		case lifecycle.StateAbandoned:
-			if !namedIn(final, modelName(i)) {
-				m.violate("INV-2: n%d is abandoned, and not named: %v", i, final)
-			}
-		default:
+		s := m.state(i)
+		if s != lifecycle.StateStopped && s != lifecycle.StateAbandoned {
 			m.violate("INV-2: n%d is %s in the end: %v", i, s, final)
+		}
+		if s == lifecycle.StateAbandoned && !namedIn(final, modelName(i)) {
+			m.violate("INV-2: n%d is abandoned, and not named: %v", i, final)
 		}
 	}
 	tame := !slices.ContainsFunc(m.plan.nodes, func(n modelNode) bool { return !n.tame || n.startLimit > 0 })

@@ -31,7 +31,7 @@ type oddOption struct{ option, reason string }
 func DependsOn(names ...string) Option {
 	return func(s *settings) {
 		if s.dependsOn == nil {
-			s.dependsOn = names[:len(names):len(names)]
+			s.dependsOn = slices.Clip(names)
 			return
 		}
 		s.dependsOn = append(slices.Clip(s.dependsOn), names...)

@@ -71,7 +71,7 @@ func (r *Registry) newPassLocked(ctx context.Context, up bool, end time.Time, me
 	case r.hurry != nil:
 		p.cutLocked(p.began, r.hurry)
 	case p.ctx.Err() != nil:
-		p.cutLocked(p.began, context.Cause(p.ctx))
+		p.cutLocked(p.began, context.Cause(p.ctx)) //nolint:contextcheck // p.ctx is made from ctx
 	}
 	now := r.now() // counting took its time
 	for _, n := range members {

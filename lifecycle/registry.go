@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -27,8 +28,9 @@ type Registry struct {
 	cfg     Config // with defaults; never changes
 	monitor *health.Monitor
 	feed    *feed
-	birth   time.Time // when New was called; never changes
-	id      string    // tells our goroutines from those of other registries
+	root    context.Context //nolint:containedctx // carries nothing and never ends: for what nobody has asked for
+	birth   time.Time       // when New was called; never changes
+	id      string          // tells our goroutines from those of other registries
 
 	// mu guards everything below, every node below its own mark, every pass and every call. Nothing slow is done
 	// under it: components, callbacks and the monitor are called without it.
@@ -75,6 +77,7 @@ const (
 // node is a component in its registry.
 type node struct {
 	settings
+
 	id     int32
 	name   string
 	comp   Component       // nil: a barrier, which nothing is to be done for
@@ -110,7 +113,9 @@ func New(cfg Config) *Registry {
 	r.id = fmt.Sprintf("%p", r)
 	r.monitor = health.New(cfg.Health)
 	r.unhold = r.monitor.Hold("starting")
-	r.feed = newFeed(r.cfg.Logger)
+	//nolint:forbidigo // see root
+	r.root = context.Background()
+	r.feed = &feed{ctx: r.root, logger: r.cfg.Logger}
 	r.graves = newDeathWatch(r)
 	r.mender = newMender(r)
 	return r
@@ -215,7 +220,7 @@ func (r *Registry) Validate() error {
 		return errors.Join(r.faults...)
 	}
 	_, faults := r.planLocked()
-	return errors.Join(append(r.faults[:len(r.faults):len(r.faults)], faults...)...)
+	return errors.Join(append(slices.Clip(r.faults), faults...)...)
 }
 
 // Health returns the registry's monitor. It is there from New on, so that handlers can be made before Start; it is
@@ -229,7 +234,7 @@ func (r *Registry) Done() <-chan struct{} { return r.done }
 // [HolderLister], [Settled].
 func (r *Registry) Components() iter.Seq2[string, Component] {
 	r.mu.Lock()
-	nodes := r.nodes[:len(r.nodes):len(r.nodes)]
+	nodes := slices.Clip(r.nodes)
 	r.mu.Unlock()
 	return func(yield func(string, Component) bool) {
 		for _, n := range nodes {

@@ -8,6 +8,7 @@ import (
 // Outcome says how a component came up or went down.
 type Outcome uint8
 
+// The outcomes.
 const (
 	OutcomeNone      Outcome = iota // not yet, or its turn never came
 	OutcomeOK                       // in time and without an error

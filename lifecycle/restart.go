@@ -113,7 +113,7 @@ func (m *mender) stop() {
 // run takes down what has to be down and brings up what may be up, until all is up.
 func (m *mender) run(ctx context.Context) {
 	r := m.r
-	unlabel()
+	r.unlabel()
 	unhold := r.monitor.Hold("restarting") // INV-3
 	defer unhold()
 	defer close(m.idle)
@@ -170,7 +170,7 @@ func (m *mender) takeDown(ctx context.Context) {
 	var after func()
 	for _, n := range members {
 		if n.state == StateAbandoned && !m.halted {
-			after = r.failLocked(&ComponentError{
+			after = r.failLocked(&ComponentError{ //nolint:contextcheck // the shutdown has one of its own
 				Name: n.name, Phase: PhaseRestart, Err: fmt.Errorf("it hangs, so it cannot be started again: %w", n.err),
 			})
 		}

@@ -25,9 +25,11 @@ func signalled() lifecycle.Config {
 	return cfg
 }
 
-func raise(t *testing.T, s syscall.Signal) {
+func say(line string) { _, _ = os.Stdout.WriteString(line) }
+
+func raise(t *testing.T) {
 	t.Helper()
-	if err := syscall.Kill(os.Getpid(), s); err != nil {
+	if err := syscall.Kill(os.Getpid(), syscall.SIGUSR1); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -72,7 +74,7 @@ func TestFirstSignalEndsRunCleanlyAndSignalsAreGivenBack(t *testing.T) {
 	reg.Add("a", f)
 	done := runInBackground(t, reg)
 	eventually(t, "up", func() bool { return reg.Status().Phase == "up" })
-	raise(t, syscall.SIGUSR1)
+	raise(t)
 	if err := result(t, done); err != nil {
 		t.Fatalf("Run = %v, want nil", err)
 	}
@@ -86,7 +88,7 @@ func TestFirstSignalEndsRunCleanlyAndSignalsAreGivenBack(t *testing.T) {
 	ch := make(chan os.Signal, 1)
 	signal.Notify(ch, syscall.SIGUSR1)
 	defer signal.Stop(ch)
-	raise(t, syscall.SIGUSR1)
+	raise(t)
 	<-ch
 }
 
@@ -99,10 +101,10 @@ func TestSecondSignalAbortsAndListsWhatIsStillUp(t *testing.T) {
 	reg.Add("hung", hung, lifecycle.DependsOn("pool"))
 	done := runInBackground(t, reg)
 	eventually(t, "up", func() bool { return reg.Status().Phase == "up" })
-	raise(t, syscall.SIGUSR1)
+	raise(t)
 	eventually(t, "stopping", func() bool { return hung.Calls(lifecycle.PhaseStop) == 1 })
 	began := time.Now()
-	raise(t, syscall.SIGUSR1)
+	raise(t)
 	err := result(t, done)
 	if took := time.Since(began); took > 10*time.Second {
 		t.Errorf("took %v after the second signal", took)
@@ -133,7 +135,7 @@ func TestSignalDuringStartRollsBackCleanly(t *testing.T) { // INV-13
 	reg.Add("slow", slow, lifecycle.DependsOn("db"))
 	done := runInBackground(t, reg)
 	eventually(t, "starting", func() bool { return slow.Calls(lifecycle.PhaseStart) == 1 })
-	raise(t, syscall.SIGUSR1)
+	raise(t)
 	if err := result(t, done); err != nil {
 		t.Errorf("Run = %v, want nil: it was asked to stop, and everything is down", err)
 	}
@@ -150,9 +152,9 @@ func TestTwoSignalsDuringTheDrainDelaySkipIt(t *testing.T) {
 	reg.Add("pool", f.As(aborts|drains))
 	done := runInBackground(t, reg)
 	eventually(t, "up", func() bool { return reg.Status().Phase == "up" })
-	raise(t, syscall.SIGUSR1)
+	raise(t)
 	eventually(t, "draining", func() bool { return reg.Status().Phase == "closing" })
-	raise(t, syscall.SIGUSR1)
+	raise(t)
 	wantErr(t, result(t, done), lifecycle.ErrAborted)
 	if f.Calls(lifecycle.PhaseAbort) != 1 || f.Calls(lifecycle.PhaseDrain) != 0 {
 		t.Error("want Abort alone")
@@ -164,16 +166,16 @@ func TestThirdSignalEndsTheProcess(t *testing.T) {
 	if os.Getenv("LIFECYCLE_TEST_CHILD") == "1" {
 		reg := lifecycle.New(lifecycle.Config{Logger: quiet().Logger, ShutdownTimeout: time.Hour})
 		reg.Add("hung", lifecycle.Hooks{OnStop: func(context.Context) error {
-			os.Stdout.WriteString("stopping\n")
+			say("stopping\n")
 			select {}
 		}})
 		reg.Subscribe(func(e lifecycle.Event) {
 			switch e := e.(type) {
 			case *lifecycle.AllUp:
-				os.Stdout.WriteString("up\n")
+				say("up\n")
 			case *lifecycle.SignalReceived:
 				if e.Second {
-					os.Stdout.WriteString("second\n")
+					say("second\n")
 					select {} // keeps Run from returning for a moment
 				}
 			}
@@ -187,7 +189,7 @@ func TestThirdSignalEndsTheProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Start(); err != nil {
+	if err = cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	kill := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
@@ -196,9 +198,9 @@ func TestThirdSignalEndsTheProcess(t *testing.T) {
 	said := ""
 	for _, word := range []string{"up", "stopping", "second"} {
 		for !strings.Contains(said, word) {
-			n, err := out.Read(buf)
-			if err != nil {
-				t.Fatalf("after %q: %v", said, err)
+			n, readErr := out.Read(buf)
+			if readErr != nil {
+				t.Fatalf("after %q: %v", said, readErr)
 			}
 			said += string(buf[:n])
 		}

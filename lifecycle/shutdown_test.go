@@ -289,7 +289,7 @@ func TestShutdownWithAnEndedContextAbortsAtOnce(t *testing.T) { // INV-2
 			t.Errorf("took %v", took)
 		}
 		wantErr(t, err, lifecycle.ErrAborted, context.Canceled)
-		componentError(t, err, "hung")
+		wantErr(t, componentError(t, err, "hung"), lifecycle.ErrStopTimeout)
 		if pool.Calls(lifecycle.PhaseAbort) != 1 || pool.Calls(lifecycle.PhaseStop) != 0 {
 			t.Errorf("pool: %d aborts, %d stops, state %s: %v", pool.Calls(lifecycle.PhaseAbort), pool.Calls(lifecycle.PhaseStop), stateOf(t, reg, "pool"), err)
 		}

@@ -43,10 +43,10 @@ func (r *Registry) Start(ctx context.Context) error {
 	if r.phase == phaseStarting && err == nil {
 		r.phase, r.since = phaseUp, time.Now()
 	}
-	phase, c := r.phase, r.closing
+	up, c := r.phase == phaseUp, r.closing
 	r.mu.Unlock()
 	switch {
-	case phase == phaseUp:
+	case up:
 		r.unhold()
 		r.emit(&AllUp{Info: Info{Time: time.Now(), Elapsed: took}, Critical: r.started.Critical})
 		r.mender.wake()
@@ -119,7 +119,7 @@ func (r *Registry) rollBack(ctx context.Context, cause error) error {
 // leaves are the errors that errors.Join has put together in err.
 func leaves(err error) map[error]bool {
 	out := map[error]bool{}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // only what Join made is taken apart
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, e := range joined.Unwrap() {
 			out[e] = true
 		}

@@ -73,7 +73,7 @@ func TestRegistryStartTimeoutBoundsAll(t *testing.T) {
 		}
 		began := time.Now()
 		err := reg.Start(t.Context())
-		componentError(t, err, "n2")
+		wantErr(t, componentError(t, err, "n2"), context.DeadlineExceeded)
 		wantErr(t, err, context.DeadlineExceeded)
 		if took := time.Since(began); took > 8*time.Second {
 			t.Errorf("took %v, want at most 8s", took)
@@ -311,7 +311,7 @@ func TestContextOfStartCarriesValuesLabelsAndEndsWithTheCall(t *testing.T) {
 	var leaked context.Context
 	reg := lifecycle.New(quiet())
 	reg.Add("a", lifecycle.Hooks{OnStart: func(ctx context.Context) error {
-		leaked = ctx
+		leaked = ctx //nolint:fatcontext // to see that it has ended
 		if ctx.Value(key{}) != "v" {
 			t.Error("the value of Start's context is missing")
 		}

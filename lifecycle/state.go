@@ -11,6 +11,9 @@ package lifecycle
 // Every state in which something can hang, or whose turn may never come, leads to Abandoned as well.
 type State uint8
 
+// stateCount is the number of states.
+const stateCount = int(StateAbandoned) + 1
+
 // The states of a component.
 const (
 	StateAdded     State = iota // never started
@@ -23,7 +26,6 @@ const (
 	StateStopped                // Stop or Abort has returned
 	StateFailed                 // Start returned an error
 	StateAbandoned              // given up: something of it may still run, or it was never asked to stop
-	stateCount     = iota
 )
 
 // legal[s] has the bit of every state that may follow s. It is the only place that knows; a transition that is not
@@ -53,7 +55,7 @@ func bits(states ...State) uint16 {
 
 // canBecome reports whether next may follow s.
 func (s State) canBecome(next State) bool {
-	return s < stateCount && next < stateCount && legal[s]&(1<<next) != 0
+	return int(s) < stateCount && int(next) < stateCount && legal[s]&(1<<next) != 0
 }
 
 // String returns the state in lower case.

@@ -27,11 +27,11 @@ var transitions = map[string][]string{
 }
 
 func TestEveryPairOfStatesIsLegalOrNotAsTheTableSays(t *testing.T) {
-	if len(transitions) != int(lifecycle.States) {
+	if len(transitions) != lifecycle.States {
 		t.Fatalf("%d states in the table, %d in the package", len(transitions), lifecycle.States)
 	}
-	for from := range lifecycle.States + 1 { // one more: unknown states can become nothing
-		for to := range lifecycle.States + 1 {
+	for from := range lifecycle.State(lifecycle.States + 1) { // one more: unknown states can become nothing
+		for to := range lifecycle.State(lifecycle.States + 1) {
 			want := slices.Contains(transitions[from.String()], to.String())
 			if got := from.CanBecome(to); got != want {
 				t.Errorf("%s to %s: %v, want %v", from, to, got, want)

@@ -61,7 +61,7 @@ func (w *worker) Start(ctx context.Context) error {
 
 // work is the worker's goroutine. Owner: the worker; its context stops it; Stop waits for it.
 func (run *workerRun) work(ctx context.Context, fn func(context.Context) error) {
-	err := error(ErrGoexit) // stays if fn neither returns nor panics
+	err := ErrGoexit // stays if fn neither returns nor panics
 	defer func() {
 		if v := recover(); v != nil {
 			err = &PanicError{Value: v, Stack: goroutines.Print(goroutines.Callers(1))}

@@ -72,7 +72,7 @@ var StartHangs = Trial{
 }
 
 // await waits for a result for at most n units.
-func (t *trial) await(done <-chan error, n int) (error, bool) { //nolint:revive,staticcheck // the error is the value
+func (t *trial) await(done <-chan error, n int) (error, bool) {
 	timer := time.NewTimer(time.Duration(n) * t.unit)
 	defer timer.Stop()
 	select {
@@ -112,7 +112,7 @@ var StopDuringStart = Trial{
 		ctx, cancel := t.within(6)
 		defer cancel()
 		var both sync.WaitGroup
-		both.Go(func() { _ = t.start(ctx, s) }) //nolint:errcheck // it may say that it was interrupted, or not
+		both.Go(func() { _ = t.start(ctx, s) })
 		<-starting
 		both.Go(func() {
 			if err := t.stop(ctx, s); err != nil {

@@ -33,7 +33,7 @@ type Script struct {
 	Err error
 }
 
-// Forever, as [Script.Fail], is more often than any test calls.
+// Forever is, as [Script.Fail], more often than any test calls.
 const Forever = 1 << 30
 
 // Fake is a component that does as it is told, and keeps a journal. The zero Fake works. Its scripts must not be changed
@@ -54,6 +54,7 @@ type Fake struct {
 // Powers are what a [Fake] can do besides starting and stopping.
 type Powers uint8
 
+// The powers.
 const (
 	Drains Powers = 1 << iota // it is a lifecycle.Drainer
 	Aborts                    // it is a lifecycle.Aborter; Abort, unless told to fail, releases what hangs

@@ -18,8 +18,8 @@ const (
 
 // checkLeaks complains about goroutines of the test that are there besides the test's own. Goroutines that are about to
 // end get a moment.
-func checkLeaks(ctx context.Context, t testing.TB) {
-	t.Helper()
+func checkLeaks(ctx context.Context, tb testing.TB) {
+	tb.Helper()
 	id, _ := pprof.Label(ctx, labelTest)
 	deadline := time.Now().Add(leakPatience)
 	for {
@@ -28,7 +28,7 @@ func checkLeaks(ctx context.Context, t testing.TB) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Errorf("lifecycletest: goroutines left behind:\n\n%s", strings.Join(left, "\n\n"))
+			tb.Errorf("lifecycletest: goroutines left behind:\n\n%s", strings.Join(left, "\n\n"))
 			return
 		}
 		<-time.After(leakPoll)

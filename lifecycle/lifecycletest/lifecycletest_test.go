@@ -68,6 +68,7 @@ func judge(test func(testing.TB)) string {
 func TestACleanServicePassesAndIsStoppedAtTheEnd(t *testing.T) {
 	var j lifecycletest.Journal
 	failures := judge(func(tb testing.TB) {
+		tb.Helper()
 		reg := lifecycletest.New(tb, lifecycle.Config{})
 		reg.Add("api", (&lifecycletest.Fake{Journal: &j}).As(lifecycletest.Drains), lifecycle.DependsOn("db"))
 		reg.Add("db", &lifecycletest.Fake{Journal: &j})
@@ -92,16 +93,19 @@ func TestWhatGoesWrongFailsTheTest(t *testing.T) {
 		want []string
 	}{
 		"failed start": {func(tb testing.TB) {
+			tb.Helper()
 			reg := lifecycletest.New(tb, lifecycle.Config{})
 			reg.Add("db", &lifecycletest.Fake{OnStart: lifecycletest.Script{Fail: 1}})
 			lifecycletest.Start(tb, reg)
 		}, []string{`start of "db" failed`, lifecycletest.ErrFake.Error()}},
 		"failed stop": {func(tb testing.TB) {
+			tb.Helper()
 			reg := lifecycletest.New(tb, lifecycle.Config{})
 			reg.Add("db", &lifecycletest.Fake{OnStop: lifecycletest.Script{Panic: "ouch"}})
 			lifecycletest.Start(tb, reg)
 		}, []string{`stop of "db" failed`, "panic: ouch", "fake.go"}},
 		"abandoned component": {func(tb testing.TB) {
+			tb.Helper()
 			f := &lifecycletest.Fake{OnStop: lifecycletest.Script{Hang: true, Stubborn: true}}
 			tb.Cleanup(f.Release)
 			reg := lifecycletest.New(tb, lifecycle.Config{ShutdownTimeout: time.Second})
@@ -109,6 +113,7 @@ func TestWhatGoesWrongFailsTheTest(t *testing.T) {
 			lifecycletest.Start(tb, reg)
 		}, []string{`"db" was abandoned`, "goroutines left behind", "(*Fake).wait"}},
 		"wrong order": {func(tb testing.TB) {
+			tb.Helper()
 			reg := lifecycletest.New(tb, lifecycle.Config{})
 			reg.Add("api", &lifecycletest.Fake{})
 			reg.Add("db", &lifecycletest.Fake{})
@@ -117,6 +122,7 @@ func TestWhatGoesWrongFailsTheTest(t *testing.T) {
 			lifecycletest.Order(tb, reg, "db", "nobody")
 		}, []string{`"api" does not depend on "db"`, `no component "nobody"`}},
 		"never started, not stopped": {func(tb testing.TB) {
+			tb.Helper()
 			reg := lifecycletest.New(tb, lifecycle.Config{})
 			reg.Add("db", &lifecycletest.Fake{OnStop: lifecycletest.Script{Fail: 1}})
 		}, []string{`stop of "db" failed`}},
@@ -135,6 +141,7 @@ func TestWhatGoesWrongFailsTheTest(t *testing.T) {
 }
 
 func TestLeakedGoroutinesFailTheTestWhereverTheyCameFrom(t *testing.T) {
+	t.Parallel()
 	for name, leak := range map[string]func(reg *lifecycle.Registry, hang func()){
 		"constructor": func(_ *lifecycle.Registry, hang func()) { go hang() },
 		"component": func(reg *lifecycle.Registry, hang func()) {
@@ -149,6 +156,7 @@ func TestLeakedGoroutinesFailTheTestWhereverTheyCameFrom(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				release := make(chan struct{})
 				failures := judge(func(tb testing.TB) {
+					tb.Helper()
 					reg := lifecycletest.New(tb, lifecycle.Config{})
 					leak(reg, func() { <-release })
 					lifecycletest.Start(tb, reg)
@@ -164,6 +172,7 @@ func TestLeakedGoroutinesFailTheTestWhereverTheyCameFrom(t *testing.T) {
 
 func TestATestThatShutsDownItselfHasSeenTheError(t *testing.T) {
 	failures := judge(func(tb testing.TB) {
+		tb.Helper()
 		reg := lifecycletest.New(tb, lifecycle.Config{})
 		reg.Add("db", &lifecycletest.Fake{OnStop: lifecycletest.Script{Fail: lifecycletest.Forever}})
 		lifecycletest.Start(tb, reg)

@@ -11,8 +11,8 @@ import (
 // Order fails the test unless each of the named components depends on the one before it, directly or not: only then
 // are they started in this order and stopped in reverse whatever the machine does. It may be called before and after
 // Start.
-func Order(t testing.TB, reg *lifecycle.Registry, names ...string) {
-	t.Helper()
+func Order(tb testing.TB, reg *lifecycle.Registry, names ...string) {
+	tb.Helper()
 	status := reg.Status()
 	deps := make(map[string][]string)
 	ops := make(map[string]bool)
@@ -22,7 +22,7 @@ func Order(t testing.TB, reg *lifecycle.Registry, names ...string) {
 	}
 	for i, name := range names {
 		if _, ok := status.Component(name); !ok {
-			t.Errorf("lifecycletest: order: there is no component %q", name)
+			tb.Errorf("lifecycletest: order: there is no component %q", name)
 			return
 		}
 		if i == 0 {
@@ -30,7 +30,7 @@ func Order(t testing.TB, reg *lifecycle.Registry, names ...string) {
 		}
 		before := names[i-1]
 		if !reaches(deps, name, before) && (!ops[before] || ops[name]) {
-			t.Errorf("lifecycletest: order: %q does not depend on %q, so it may start before it and outlive it", name, before)
+			tb.Errorf("lifecycletest: order: %q does not depend on %q, so it may start before it and outlive it", name, before)
 		}
 	}
 }
@@ -66,8 +66,9 @@ type inspector struct {
 	dependents map[string][]string
 }
 
-func newInspector(t testing.TB, reg *lifecycle.Registry) *inspector {
-	return &inspector{t: t, reg: reg, up: make(map[string]bool)}
+func newInspector(tb testing.TB, reg *lifecycle.Registry) *inspector {
+	tb.Helper()
+	return &inspector{t: tb, reg: reg, up: make(map[string]bool)}
 }
 
 // see checks one event. Events come in the order of what they tell.
