@@ -21,52 +21,79 @@ import (
 // Fields of cfg that ask for any of these are faults, all reported at once. MaxOpen, MaxIdleTime and MaxLifetime are
 // set on the handle where they are not zero.
 func Adopt(db *sql.DB, cfg Config) (*Pool, error) {
-	err := errors.Join(cfg.Validate(), refuse("an adopted *sql.DB gives no means to it; use NewDB or NewMySQL", map[string]bool{
-		"URL": cfg.URL != "", "MinIdle": cfg.MinIdle != 0, "LifetimeJitter": cfg.LifetimeJitter != 0,
-		"KeepAlive": cfg.KeepAlive != 0, "EvictionInterval": cfg.EvictionInterval != 0,
-		"AcquireTimeout": cfg.AcquireTimeout != 0, "DialTimeout": cfg.DialTimeout != 0, "MaxDials": cfg.MaxDials != 0,
-		"SuspectPing": cfg.SuspectPing != 0, "RecycleReadOnly": cfg.RecycleReadOnly != 0, "Peek": cfg.Peek != 0,
-		"CloseGrace": cfg.CloseGrace != 0, "LeakThreshold": cfg.LeakThreshold != 0, "LeakStacks": cfg.LeakStacks != 0, "TLS": cfg.TLS != nil,
-		"Credentials": cfg.Credentials != nil, "ConfigurePostgres": cfg.ConfigurePostgres != nil,
-		"ConfigureMySQL": cfg.ConfigureMySQL != nil,
-	}))
 	if db == nil {
-		err = errors.Join(err, errors.New("sqlpool: Adopt wants a *sql.DB, and got nil"))
+		return nil, errors.Join(cfg.Validate(), errors.New("sqlpool: Adopt wants a *sql.DB, and got nil"))
 	}
+	a := &adopted{db: db}
+	_, given, err := a.aim(cfg)
 	if err != nil {
 		return nil, err
 	}
-	if cfg.MaxOpen > 0 {
-		db.SetMaxOpenConns(cfg.MaxOpen)
-		db.SetMaxIdleConns(cfg.MaxOpen) // the default of 2 churns
-	}
-	if cfg.MaxIdleTime != 0 {
-		db.SetConnMaxIdleTime(cfg.MaxIdleTime)
-	}
-	if cfg.MaxLifetime != 0 {
-		db.SetConnMaxLifetime(cfg.MaxLifetime)
-	}
-	given := cfg
-	cfg = cfg.withDefaults("db")
-	cfg.LeakThreshold = 0
-	c := newCore(cfg, "db")
-	c.back = &adopted{db: db, query: cfg.CheckQuery}
+	c := newCore(given, "db")
+	c.back = a
+	a.core = c
+	a.set(cfg)
 	return &Pool{c: c, db: db, settings: func() []slog.Attr {
+		now := c.cfg()
 		return []slog.Attr{
 			slog.String("kind", "adopted"),
 			slog.Int("max_open", db.Stats().MaxOpenConnections),
-			durationAttr("max_idle_time", max(given.MaxIdleTime, 0)),
-			durationAttr("max_lifetime", max(given.MaxLifetime, 0)),
-			slog.String("start", given.Start.String()),
+			durationAttr("max_idle_time", now.MaxIdleTime),
+			durationAttr("max_lifetime", now.MaxLifetime),
+			slog.String("start", now.Start.String()),
 			slog.Bool("cuts_sockets", false),
 		}
 	}}, nil
 }
 
+// aim refuses what a foreign handle gives no means to. In what it returns, 0 is what the handle has by itself.
+func (a *adopted) aim(cfg Config) (target, Config, error) {
+	err := errors.Join(cfg.Validate(), refuse("an adopted *sql.DB gives no means to it; use NewDB or NewMySQL", map[string]bool{
+		"URL": cfg.URL != "", "MinIdle": cfg.MinIdle != 0, "LifetimeJitter": cfg.LifetimeJitter != 0,
+		"KeepAlive": cfg.KeepAlive != 0, "EvictionInterval": cfg.EvictionInterval != 0,
+		"AcquireTimeout": cfg.AcquireTimeout != 0, "DialTimeout": cfg.DialTimeout != 0, "MaxDials": cfg.MaxDials != 0,
+		"SuspectPing": cfg.SuspectPing != 0, "RecycleReadOnly": cfg.RecycleReadOnly != 0,
+		"LeakThreshold": cfg.LeakThreshold != 0, "LeakStacks": cfg.LeakStacks != 0, "TLS": cfg.TLS != nil,
+		"Credentials": cfg.Credentials != nil, "ConfigureMySQL": cfg.ConfigureMySQL != nil,
+	}), refusePostgres(cfg))
+	given := cfg
+	cfg = cfg.withDefaults("db")
+	cfg.MaxOpen, cfg.LeakThreshold = given.MaxOpen, 0
+	cfg.MaxIdleTime, cfg.MaxLifetime = max(given.MaxIdleTime, 0), max(given.MaxLifetime, 0)
+	return given, cfg, err
+}
+
+// set gives the handle what cfg names.
+func (a *adopted) set(cfg Config) {
+	if cfg.MaxOpen > 0 {
+		a.db.SetMaxOpenConns(cfg.MaxOpen)
+		a.db.SetMaxIdleConns(cfg.MaxOpen) // the default of 2 churns
+	}
+	if cfg.MaxIdleTime != 0 {
+		a.db.SetConnMaxIdleTime(cfg.MaxIdleTime)
+	}
+	if cfg.MaxLifetime != 0 {
+		a.db.SetConnMaxLifetime(cfg.MaxLifetime)
+	}
+}
+
+func (a *adopted) try(context.Context, target, *Config) error { return nil }
+
+func (a *adopted) current() target {
+	now := *a.core.cfg()
+	return now
+}
+
+func (a *adopted) use(_ context.Context, aim target, _ *Config, _ bool) {
+	if given, ok := aim.(Config); ok {
+		a.set(given)
+	}
+}
+
 // adopted works on a *sql.DB from outside.
 type adopted struct {
 	db      *sql.DB
-	query   string
+	core    *core
 	closing closer
 }
 
@@ -74,10 +101,11 @@ type adopted struct {
 // reservation about the pool, and not the server's fault.
 func (a *adopted) check(ctx context.Context) error {
 	var err error
-	if a.query == "" {
+	query := a.core.cfg().CheckQuery
+	if query == "" {
 		err = a.db.PingContext(ctx)
 	} else {
-		_, err = a.db.ExecContext(ctx, a.query)
+		_, err = a.db.ExecContext(ctx, query)
 	}
 	if s := a.db.Stats(); err != nil && ctx.Err() != nil && s.MaxOpenConnections > 0 && s.InUse >= s.MaxOpenConnections {
 		return health.Degraded(fmt.Errorf("all %d connections are in use, and an adopted pool has none to check with: %w", s.InUse, err))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql/driver"
 	"errors"
+	"fmt"
 
 	"github.com/poolkeeper/poolkeeper"
 )
@@ -13,6 +14,7 @@ type driverBackend struct {
 	store   *store
 	probe   *checkConn[*native]
 	closing closer
+	aimAt   func(Config) (driver.Connector, Config, error)
 }
 
 func (b *driverBackend) check(ctx context.Context) error { return b.probe.check(ctx) }
@@ -25,20 +27,49 @@ func (b *driverBackend) dialing() int {
 	return b.store.dialing
 }
 
+func (b *driverBackend) aim(cfg Config) (target, Config, error) { return b.aimAt(cfg) }
+
+func (b *driverBackend) current() target { return b.store.aim() }
+
+func (b *driverBackend) try(ctx context.Context, aim target, cfg *Config) error {
+	connector, ok := aim.(driver.Connector)
+	if !ok {
+		return fmt.Errorf("sqlpool: not a driver.Connector: %T", aim)
+	}
+	n, err := b.store.reach(ctx, connector)
+	if err != nil {
+		return err
+	}
+	defer b.hangUpCheck(ctx, n)
+	return askBy(ctx, n, cfg.CheckQuery)
+}
+
+func (b *driverBackend) use(ctx context.Context, aim target, cfg *Config, elsewhere bool) {
+	connector, _ := aim.(driver.Connector)
+	b.store.use(connector, cfg.MaxOpen)
+	if elsewhere {
+		b.probe.forget(ctx)
+	}
+}
+
 func (b *driverBackend) flush() { b.store.flush() }
 
 func (b *driverBackend) settle(ctx context.Context) error { return b.store.core.gate.Wait(ctx) }
 
 func (b *driverBackend) dialCheck(ctx context.Context) (*native, error) {
-	ctx, cancel := context.WithTimeout(ctx, b.store.core.cfg.DialTimeout)
+	ctx, cancel := context.WithTimeout(ctx, b.store.core.cfg().DialTimeout)
 	defer cancel()
-	return b.store.reach(ctx)
+	return b.store.reach(ctx, b.store.aim())
 }
 
 // ask is one check of a connection that is the check's own.
 func (b *driverBackend) ask(ctx context.Context, n *native) error {
-	if q := b.store.core.cfg.CheckQuery; q != "" {
-		return n.run(ctx, q)
+	return askBy(ctx, n, b.store.core.cfg().CheckQuery)
+}
+
+func askBy(ctx context.Context, n *native, query string) error {
+	if query != "" {
+		return n.run(ctx, query)
 	}
 	if n.pinger != nil {
 		return n.pinger.Ping(ctx)

@@ -67,6 +67,19 @@ func (k *checkConn[T]) check(ctx context.Context) error {
 	return nil
 }
 
+// forget hangs up a connection that is kept: the next check dials anew.
+func (k *checkConn[T]) forget(ctx context.Context) {
+	select {
+	case k.turn <- struct{}{}:
+	case <-ctx.Done():
+		return // the check under way is of the old kind, and the next finds out
+	}
+	defer func() { <-k.turn }()
+	if k.conn != nil {
+		k.drop(ctx)
+	}
+}
+
 func (k *checkConn[T]) drop(ctx context.Context) {
 	conn := *k.conn
 	k.conn = nil

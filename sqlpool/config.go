@@ -78,6 +78,10 @@ type Config struct {
 	// Default: DefaultMaxOpen. Adopt: 0 leaves the handle's own limit. Bounds: not negative, not above 65,535.
 	MaxOpen int
 
+	// MaxOpenCeiling is how far Reload may raise MaxOpen later: pgxpool reserves its places when it is made. Default:
+	// MaxOpen. Bounds: MaxOpen to 65,535. NewPostgres only; elsewhere any MaxOpen can be reloaded.
+	MaxOpenCeiling int
+
 	// MinIdle is how many idle connections are kept ready beside those in use, within MaxOpen. Default: 0, none.
 	// Bounds: 0 to MaxOpen. Adopt refuses it.
 	MinIdle int
@@ -158,7 +162,8 @@ type Config struct {
 	TLS *tls.Config
 
 	// Credentials is asked for user and password before each connection is opened, under DialTimeout, in place of
-	// what URL says. An empty user keeps that of URL. It must be safe for concurrent use. Default: nil.
+	// what URL says. An empty user keeps that of URL. It must be safe for concurrent use. Connections that are open
+	// already stay, also when the answer changes (tokens do at every call): see Recycle. Default: nil.
 	// NewPostgres and NewMySQL only.
 	Credentials func(ctx context.Context) (user, password string, err error)
 
@@ -216,6 +221,9 @@ func (c Config) validateSizes() error {
 	}
 	if limit := max(c.maxOpenOrDefault(), 0); c.MinIdle < 0 || c.MinIdle > limit {
 		errs = append(errs, fmt.Errorf("sqlpool: MinIdle is %d; it must be 0 to MaxOpen, %d", c.MinIdle, limit))
+	}
+	if limit := c.maxOpenOrDefault(); c.MaxOpenCeiling != 0 && (c.MaxOpenCeiling < limit || c.MaxOpenCeiling > maxMaxOpen) {
+		errs = append(errs, fmt.Errorf("sqlpool: MaxOpenCeiling is %d; it must be 0 (MaxOpen) or from MaxOpen, %d, to %d", c.MaxOpenCeiling, limit, maxMaxOpen))
 	}
 	if c.MaxDials < 0 {
 		errs = append(errs, fmt.Errorf("sqlpool: MaxDials is %d; it must not be negative", c.MaxDials))

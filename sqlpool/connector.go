@@ -16,7 +16,7 @@ var errNothingIdle = errors.New("sqlpool: nothing is idle")
 type watching struct{ s *store }
 
 // Driver returns the driver's own.
-func (w watching) Driver() driver.Driver { return w.s.connector.Driver() }
+func (w watching) Driver() driver.Driver { return w.s.aim().Driver() }
 
 // Connect is a checkout for which database/sql has nothing idle. It queues behind those who asked before.
 func (w watching) Connect(ctx context.Context) (driver.Conn, error) {
@@ -43,7 +43,7 @@ func (w watching) Connect(ctx context.Context) (driver.Conn, error) {
 func (w watching) Close() error {
 	err := w.s.shut()
 	errs := []error{err, w.s.handleClosed()}
-	if c, ok := w.s.connector.(io.Closer); ok {
+	if c, ok := w.s.aim().(io.Closer); ok {
 		errs = append(errs, c.Close())
 	}
 	return errors.Join(errs...)

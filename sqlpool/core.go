@@ -3,7 +3,6 @@ package sqlpool
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,21 +17,21 @@ import (
 // core is what the pools of this package have in common: their life, their counts, and who holds what. The rest, how
 // connections are had and closed, is a backend's.
 type core struct {
-	cfg     Config // with defaults
-	kind    string // "postgres", "mysql", "db"
+	conf    atomic.Pointer[Config] // with defaults; what it points to never changes
+	kind    string                 // "postgres", "mysql", "db"
 	back    backend
-	log     *slog.Logger
 	gate    *inflight.Gate    // what callers have begun: waiting for a connection, or holding one
 	held    *holders.Table    // who holds a connection; empty for an adopted handle
-	watch   *holders.Watch    // reports leaks; nil: off
 	evictor *eviction.Evictor // nil for an adopted handle
 	met     metrics
 	rec     recovery
 
-	observer atomic.Pointer[poolkeeper.Observer]
+	observer  atomic.Pointer[poolkeeper.Observer]
+	reloading chan struct{} // holds a token while a Reload is under way
 
 	mu          sync.Mutex // guards the following
 	name        string
+	watch       *holders.Watch // reports leaks; nil: off
 	phase       phase
 	cancelStart context.CancelCauseFunc // of the Start under way
 	startDone   chan struct{}           // closed when the Start under way has returned; nil: none has begun
@@ -54,6 +53,15 @@ type backend interface {
 	// close closes the handle, the idle connections and the check's own, and waits until they are closed or ctx
 	// ends. It may be called more than once.
 	close(ctx context.Context) error
+	// aim returns how connections are to be opened under cfg, and cfg with its defaults and what URL adds. It
+	// reports every fault of cfg and does no I/O.
+	aim(cfg Config) (target, Config, error)
+	// try opens a connection by aim, checks it and closes it.
+	try(ctx context.Context, aim target, cfg *Config) error
+	// current returns the aim in use, and use sets another, with the sizes of cfg. elsewhere says that the aim has
+	// changed.
+	current() target
+	use(ctx context.Context, aim target, cfg *Config, elsewhere bool)
 	// flush closes the idle connections that are stale, in the background.
 	flush()
 	// cut closes the sockets of the connections that callers hold, or of all, at once, and says how many it could not
@@ -78,15 +86,19 @@ const (
 
 func newCore(cfg Config, kind string) *core {
 	c := &core{
-		cfg: cfg, kind: kind, name: cfg.Name, log: cfg.Logger,
+		kind: kind, name: cfg.Name, reloading: make(chan struct{}, 1),
 		gate: inflight.New(),
 		held: holders.NewTable(cfg.LeakStacks == StacksOn),
 	}
+	c.conf.Store(&cfg)
 	if cfg.LeakThreshold > 0 {
 		c.watch = holders.NewWatch(c.held, cfg.LeakThreshold, c.reportLeaks)
 	}
 	return c
 }
+
+// cfg returns the configuration in effect.
+func (c *core) cfg() *Config { return c.conf.Load() }
 
 func (c *core) poolName() string {
 	c.mu.Lock()
@@ -136,7 +148,7 @@ func (c *core) released(e *holders.Entry, now time.Time) {
 // acquireFailed explains why a caller that waited since then did not get a connection.
 func (c *core) acquireFailed(ctx context.Context, since time.Time) *AcquireError {
 	now := time.Now()
-	err := gaveUp(ctx, c.cfg.AcquireTimeout)
+	err := gaveUp(ctx, c.cfg().AcquireTimeout)
 	if isTimeout(err) {
 		c.met.acquireTimeouts.Add(1)
 	}

@@ -60,7 +60,7 @@ func (s *store) undial() {
 }
 
 func (s *store) connectWithin(ctx context.Context) (*native, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.core.cfg.DialTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.core.cfg().DialTimeout)
 	defer cancel()
 	return s.connect(ctx)
 }
@@ -214,7 +214,7 @@ func (s *store) drop(x taken, reason string) {
 
 // alive pings a connection that is out of the pool.
 func (s *store) alive(ctx context.Context, x taken) bool {
-	ping, cancel := context.WithTimeout(ctx, min(pingLimit, s.core.cfg.DialTimeout))
+	ping, cancel := context.WithTimeout(ctx, min(pingLimit, s.core.cfg().DialTimeout))
 	defer cancel()
 	var err error
 	if x.lease != nil {
@@ -251,6 +251,9 @@ func (s *store) flush() {
 	}
 	s.left.run(func() {
 		s.flushing.Store(false)
-		_, _ = s.Sweep(s.life, eviction.Sweep{Now: time.Now(), Batch: 1}) // it reports what it closes in Stats
+		s.mu.Lock()
+		surplus := max(s.open-s.max, 0) // the limit was lowered
+		s.mu.Unlock()
+		_, _ = s.Sweep(s.life, eviction.Sweep{Now: time.Now(), Batch: 1, Surplus: surplus}) // Stats tells what it closes
 	})
 }

@@ -47,7 +47,7 @@ func (s *store) dialLocked() {
 	if s.closed {
 		return
 	}
-	for s.dialing-len(s.slow) < min(s.waiting.n-s.coming, s.core.cfg.MaxDials) {
+	for s.dialing-len(s.slow) < min(s.waiting.n-s.coming, s.core.cfg().MaxDials) {
 		if s.open+s.dialing >= s.max {
 			s.makeRoomLocked()
 			return // dialled comes back when there is room
@@ -61,7 +61,7 @@ func (s *store) dialLocked() {
 // dial opens one connection for whoever is first in the queue by then. It does not end with the caller for whom it
 // was begun: under short deadlines no connection would ever be opened.
 func (s *store) dial(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.core.cfg.DialTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.core.cfg().DialTimeout)
 	defer cancel()
 	defer context.AfterFunc(s.life, cancel)() //nolint:contextcheck // two lives bound it
 	d := &dialing{cancel: cancel}
@@ -125,7 +125,7 @@ func (s *store) dialled(d *dialing, n *native, err error) {
 // connect opens a connection for the pool, counts it and times it.
 func (s *store) connect(ctx context.Context) (*native, error) {
 	start, generation := time.Now(), s.core.rec.generation.Load()
-	n, err := s.reach(ctx)
+	n, err := s.reach(ctx, s.aim())
 	s.core.met.dial.Record(time.Since(start))
 	if err != nil {
 		s.core.met.dialErrors.Add(1)
@@ -139,7 +139,7 @@ func (s *store) connect(ctx context.Context) (*native, error) {
 
 // reach opens a connection. A driver that ignores its context is left behind when it ends;
 // a connection it may come up with later is closed.
-func (s *store) reach(ctx context.Context) (*native, error) {
+func (s *store) reach(ctx context.Context, connector driver.Connector) (*native, error) {
 	d := new(dialing)
 	type result struct {
 		conn driver.Conn
@@ -149,7 +149,7 @@ func (s *store) reach(ctx context.Context) (*native, error) {
 	// Owner: the store. It ends when the driver returns, which is not in our hands; close waits for it up to its
 	// own deadline.
 	s.left.run(func() {
-		conn, err := connectRecovered(context.WithValue(ctx, dialKey{}, d), s.connector)
+		conn, err := connectRecovered(context.WithValue(ctx, dialKey{}, d), connector)
 		select {
 		case ready <- result{conn, err}:
 		case <-left:

@@ -146,9 +146,7 @@ func (c *core) shut(ctx context.Context, startDone <-chan struct{}) error {
 			errs = append(errs, errors.New("a Start is still under way"))
 		}
 	}
-	if c.watch != nil {
-		c.watch.Stop()
-	}
+	c.stopWatch()
 	if c.evictor != nil {
 		errs = append(errs, c.evictor.Stop(ctx))
 	}
@@ -182,6 +180,15 @@ func (c *core) shut(ctx context.Context, startDone <-chan struct{}) error {
 		return fmt.Errorf("sqlpool: stop %q: %w", name, errors.Join(errs...))
 	default:
 		return nil // it took a cut to close, and nobody lost anything by it
+	}
+}
+
+func (c *core) stopWatch() {
+	c.mu.Lock()
+	w := c.watch
+	c.mu.Unlock()
+	if w != nil {
+		w.Stop() // waits for a report under way
 	}
 }
 
@@ -238,9 +245,7 @@ func (c *core) handleClosed(ctx context.Context) error {
 	if cancelStart != nil {
 		cancelStart(errStopping)
 	}
-	if c.watch != nil {
-		c.watch.Stop()
-	}
+	c.stopWatch()
 	if c.evictor != nil {
 		return c.evictor.Stop(ctx)
 	}

@@ -14,9 +14,9 @@ func (c *core) reportLeaks(late []poolkeeper.Holder) {
 	now := time.Now()
 	for _, h := range late {
 		c.met.leaks.Add(1)
-		c.log.LogAttrs(context.Background(), slog.LevelWarn, "sqlpool: a connection is held for too long; is a Close missing?", //nolint:forbidigo // a timer's goroutine has no caller
+		c.cfg().Logger.LogAttrs(context.Background(), slog.LevelWarn, "sqlpool: a connection is held for too long; is a Close missing?", //nolint:forbidigo // a timer's goroutine has no caller
 			slog.String("pool", c.poolName()), slog.String("kind", h.Kind),
-			slog.Duration("held", now.Sub(h.Since).Round(time.Millisecond)), slog.Duration("threshold", c.cfg.LeakThreshold),
+			slog.Duration("held", now.Sub(h.Since).Round(time.Millisecond)), slog.Duration("threshold", c.cfg().LeakThreshold),
 			slog.String("by", holders.Site(h.Stack)), slog.String("stack", h.Stack))
 	}
 }

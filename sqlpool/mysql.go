@@ -16,25 +16,24 @@ import (
 
 // NewMySQL returns a pool of connections to MySQL or MariaDB at Config.URL. It does no I/O; as sql.OpenDB does, it
 // starts one goroutine that Stop or Abort ends. Every fault of cfg is reported at once.
-func NewMySQL(cfg Config) (*Pool, error) {
-	err := errors.Join(cfg.Validate(), refuse("only NewPostgres has it", map[string]bool{
-		"ConfigurePostgres": cfg.ConfigurePostgres != nil, "Peek": cfg.Peek != 0, "CloseGrace": cfg.CloseGrace != 0,
-	}))
+func NewMySQL(cfg Config) (*Pool, error) { return newPool("mysql", cfg, aimMySQL) }
+
+func aimMySQL(cfg Config) (driver.Connector, Config, error) {
 	native, parseErr := mysqlConfig(cfg)
-	if err = errors.Join(err, parseErr); err != nil {
-		return nil, err
+	if err := errors.Join(cfg.Validate(), refusePostgres(cfg), parseErr); err != nil {
+		return nil, Config{}, err
 	}
 	if cfg.DialTimeout == 0 {
 		cfg.DialTimeout = native.Timeout // timeout of URL
 	}
 	connector, err := mysql.NewConnector(native)
 	if err != nil {
-		return nil, fmt.Errorf("sqlpool: the driver refuses the configuration: %w", err)
+		return nil, Config{}, fmt.Errorf("sqlpool: the driver refuses the configuration: %w", err)
 	}
 	if cfg.Credentials != nil {
 		connector = &freshCredentials{native: native, plain: connector, ask: cfg.Credentials}
 	}
-	return newPool(connector, cfg.withDefaults("mysql"), "mysql"), nil
+	return connector, cfg.withDefaults("mysql"), nil
 }
 
 // freshCredentials asks for user and password before each dial. The driver's own hook before a dial stays the user's.

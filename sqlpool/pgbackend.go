@@ -2,7 +2,6 @@ package sqlpool
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -49,21 +48,15 @@ type pgRecord struct {
 //	Acquire ─ TraceAcquireStart ─▶ permit ─▶ pgxpool ─ prepareConn ─ TraceAcquireEnd ─▶ in use ─ TraceRelease ─▶ idle
 //	              └ ErrDraining, AcquireError                                              Hijack: see reconcile
 type pgBackend struct {
-	core        *core
-	pool        *pgxpool.Pool // set before the backend is used
-	checkConfig *pgx.ConnConfig
-	probe       *checkConn[*pgx.Conn]
-	life        context.Context //nolint:containedctx // ends at close; bounds cancel requests
-	end         context.CancelFunc
-	closes      tasks // goroutines that wait for a connection to be closed, or end the pool's own work
-	closing     closer
-	flushing    atomic.Bool
-
-	userPrepare      func(context.Context, *pgx.Conn) (bool, error)
-	userShouldPing   func(context.Context, pgxpool.ShouldPingParams) bool
-	userAfterConnect func(context.Context, *pgx.Conn) error
-	userBeforeClose  func(*pgx.Conn)
-	userBeforeConn   func(context.Context, *pgx.ConnConfig) error
+	core     *core
+	pool     *pgxpool.Pool // set before the backend is used
+	aimed    atomic.Pointer[pgTarget]
+	probe    *checkConn[*pgx.Conn]
+	life     context.Context //nolint:containedctx // ends at close; bounds cancel requests
+	end      context.CancelFunc
+	closes   tasks // goroutines that wait for a connection to be closed, or end the pool's own work
+	closing  closer
+	flushing atomic.Bool
 
 	mu       sync.Mutex // guards the following and the times of every record; no I/O and no call of pgxpool under it
 	max      int
@@ -82,100 +75,38 @@ type pgBackend struct {
 	closed   bool
 }
 
-func newPGBackend(c *core) *pgBackend {
-	b := &pgBackend{core: c, max: c.cfg.MaxOpen, all: make(map[*pgRecord]struct{})}
+func newPGBackend() *pgBackend {
+	b := &pgBackend{all: make(map[*pgRecord]struct{})}
 	b.life, b.end = context.WithCancel(context.Background()) //nolint:forbidigo // the backend's own life, ended by close
 	b.probe = newCheckConn(b.dialCheck, b.ask, hangUpPG)
 	return b
-}
-
-// configureDial wraps what happens before and around a dial.
-func (b *pgBackend) configureDial(native *pgxpool.Config) {
-	conn := native.ConnConfig
-	dial := conn.DialFunc
-	conn.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		d, ours := ctx.Value(dialKey{}).(*dialing)
-		if !ours { // a request to cancel a query, on behalf of nobody
-			limit := cancelLimit
-			if b.core.cfg.CloseGrace > 0 {
-				limit = b.core.cfg.CloseGrace
-			}
-			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeout(ctx, limit)
-			defer cancel()
-			defer context.AfterFunc(b.life, cancel)() //nolint:contextcheck // two lives bound it
-			sock, err := dial(ctx, network, addr)
-			if err == nil {
-				err = sock.SetDeadline(time.Now().Add(limit))
-			}
-			return sock, err
-		}
-		sock, err := dial(ctx, network, addr)
-		if err == nil {
-			d.sock = sock
-		}
-		return sock, err
-	}
-	b.userBeforeConn, native.BeforeConnect = native.BeforeConnect, b.beforeConnect
-}
-
-// beforeConnect is where every dial of pgxpool begins. It asks for credentials.
-func (b *pgBackend) beforeConnect(ctx context.Context, c *pgx.ConnConfig) error {
-	if f, ok := ctx.Value(fillKey{}).(*fillContext); ok {
-		f.begin()
-	}
-	if b.core.cfg.Credentials != nil {
-		user, password, err := b.credentials(ctx)
-		if err != nil {
-			return fmt.Errorf("sqlpool: Credentials: %w", err)
-		}
-		if user != "" {
-			c.User = user
-		}
-		c.Password = password
-	}
-	if b.userBeforeConn != nil {
-		return b.userBeforeConn(ctx, c)
-	}
-	return nil
-}
-
-func (b *pgBackend) credentials(ctx context.Context) (user, password string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, b.core.cfg.DialTimeout)
-	defer cancel()
-	return b.core.cfg.Credentials(ctx)
-}
-
-// tlsFor puts t into the configuration of every host.
-func tlsFor(c *pgx.ConnConfig, t *tls.Config) {
-	with := func(host string) *tls.Config {
-		own := t.Clone()
-		if own.ServerName == "" && !own.InsecureSkipVerify {
-			own.ServerName = host
-		}
-		return own
-	}
-	c.TLSConfig = with(c.Host)
-	for _, f := range c.Fallbacks {
-		f.TLSConfig = with(f.Host)
-	}
 }
 
 // check dials and pings outside the pool.
 func (b *pgBackend) check(ctx context.Context) error { return b.probe.check(ctx) }
 
 func (b *pgBackend) dialCheck(ctx context.Context) (*pgx.Conn, error) {
-	cfg := b.checkConfig.Copy()
-	ctx = context.WithValue(ctx, dialKey{}, new(dialing))
-	if err := b.beforeConnect(ctx, cfg); err != nil {
+	return b.dialOutside(ctx, b.aimed.Load(), b.core.cfg())
+}
+
+// dialOutside opens a connection that is none of the pool's.
+func (b *pgBackend) dialOutside(ctx context.Context, aim *pgTarget, cfg *Config) (*pgx.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, cfg.DialTimeout)
+	defer cancel()
+	conn := aim.check.Copy()
+	if err := aim.personalize(ctx, conn, cfg); err != nil {
 		return nil, err
 	}
-	return pgx.ConnectConfig(ctx, cfg)
+	return pgx.ConnectConfig(context.WithValue(ctx, dialKey{}, new(dialing)), conn)
 }
 
 func (b *pgBackend) ask(ctx context.Context, c *pgx.Conn) error {
-	if q := b.core.cfg.CheckQuery; q != "" {
-		_, err := c.Exec(ctx, q)
+	return askPG(ctx, c, b.core.cfg().CheckQuery)
+}
+
+func askPG(ctx context.Context, c *pgx.Conn, query string) error {
+	if query != "" {
+		_, err := c.Exec(ctx, query)
 		return err
 	}
 	return c.Ping(ctx)

@@ -81,7 +81,7 @@ func (b *pgBackend) Fill(ctx context.Context, n int) (int, error) {
 // openIdle makes pgxpool open a connection for nobody. It opens one only if an acquisition finds nothing idle, so what
 // is idle is taken out until the dial has begun. Callers queue for that moment.
 func (b *pgBackend) openIdle(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, b.core.cfg.DialTimeout)
+	ctx, cancel := context.WithTimeout(ctx, b.core.cfg().DialTimeout)
 	defer cancel()
 	fc := &fillContext{Context: ctx, began: make(chan struct{})}
 	resume := b.pause()
@@ -183,7 +183,7 @@ func (b *pgBackend) drop(ctx context.Context, c *pgxpool.Conn, reason string) {
 }
 
 func (b *pgBackend) alive(ctx context.Context, c *pgxpool.Conn) bool {
-	ping, cancel := context.WithTimeout(ctx, min(pingLimit, b.core.cfg.DialTimeout))
+	ping, cancel := context.WithTimeout(ctx, min(pingLimit, b.core.cfg().DialTimeout))
 	defer cancel()
 	if err := c.Ping(ping); err != nil {
 		if ctx.Err() == nil {
@@ -214,6 +214,9 @@ func (b *pgBackend) flush() {
 	}
 	b.closes.run(func() {
 		b.flushing.Store(false)
-		_, _ = b.Sweep(b.life, eviction.Sweep{Now: time.Now(), Batch: 1}) // it reports what it closes in Stats
+		b.mu.Lock()
+		surplus := max(b.open-b.max, 0) // the limit was lowered
+		b.mu.Unlock()
+		_, _ = b.Sweep(b.life, eviction.Sweep{Now: time.Now(), Batch: 1, Surplus: surplus}) // Stats tells what it closes
 	})
 }

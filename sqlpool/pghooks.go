@@ -13,10 +13,21 @@ import (
 // peekAfter is the silence after which a connection is looked at before it is used: under load nothing is gained.
 const peekAfter = time.Millisecond
 
+// beforeConnect is where every dial of pgxpool begins. What pgxpool was made with may be outdated by a Reload.
+func (b *pgBackend) beforeConnect(ctx context.Context, conn *pgx.ConnConfig) error {
+	if f, ok := ctx.Value(fillKey{}).(*fillContext); ok {
+		f.begin()
+	}
+	cfg, aim := b.core.cfg(), b.aimed.Load()
+	*conn = *aim.conn.Copy()
+	conn.ConnectTimeout = cfg.DialTimeout
+	return aim.personalize(ctx, conn, cfg)
+}
+
 // afterConnect takes a new connection into the books.
 func (b *pgBackend) afterConnect(ctx context.Context, c *pgx.Conn) error {
-	if b.userAfterConnect != nil {
-		if err := b.userAfterConnect(ctx, c); err != nil {
+	if user := b.aimed.Load().native.AfterConnect; user != nil {
+		if err := user(ctx, c); err != nil {
 			return err
 		}
 	}
@@ -37,8 +48,8 @@ func (b *pgBackend) afterConnect(ctx context.Context, c *pgx.Conn) error {
 
 // beforeClose takes a connection out of the books.
 func (b *pgBackend) beforeClose(c *pgx.Conn) {
-	if b.userBeforeClose != nil {
-		b.userBeforeClose(c)
+	if user := b.aimed.Load().native.BeforeClose; user != nil {
+		user(c)
 	}
 	r := record(c.PgConn())
 	if r == nil {
@@ -75,7 +86,7 @@ func (b *pgBackend) beforeClose(c *pgx.Conn) {
 // endCleanup waits until pgx has cleaned up behind a query that was given up, up to CloseGrace: then the socket is
 // closed under it.
 func (b *pgBackend) endCleanup(r *pgRecord, done <-chan struct{}) {
-	if grace := b.core.cfg.CloseGrace; grace > 0 {
+	if grace := b.core.cfg().CloseGrace; grace > 0 {
 		t := time.NewTimer(grace)
 		defer t.Stop()
 		select {
@@ -111,8 +122,8 @@ func (b *pgBackend) prepareConn(ctx context.Context, c *pgx.Conn) (bool, error) 
 		b.mu.Unlock()
 		return false, nil
 	}
-	if b.userPrepare != nil {
-		return b.userPrepare(ctx, c)
+	if user := b.aimed.Load().prepare; user != nil {
+		return user(ctx, c)
 	}
 	return true, nil
 }
@@ -125,8 +136,8 @@ func (b *pgBackend) shouldPing(ctx context.Context, p pgxpool.ShouldPingParams) 
 	p.IdleDuration = now.Sub(r.seen)
 	b.mu.Unlock()
 	ping := p.IdleDuration > time.Second && !b.core.suspect(&r.times) // prepareConn pings those, with less patience
-	if b.userShouldPing != nil {
-		ping = b.userShouldPing(ctx, p)
+	if user := b.aimed.Load().native.ShouldPing; user != nil {
+		ping = user(ctx, p)
 	}
 	r.at = now
 	if ping {
@@ -138,7 +149,7 @@ func (b *pgBackend) shouldPing(ctx context.Context, p pgxpool.ShouldPingParams) 
 // proves looks at a connection that was silent, and pings it if it is suspect. It reports false if the connection is
 // not to be used.
 func (b *pgBackend) proves(ctx context.Context, c *pgx.Conn, r *pgRecord, now time.Time) bool {
-	cfg := &b.core.cfg
+	cfg := b.core.cfg()
 	if cfg.Peek == Enabled && now.Sub(r.seen) >= peekAfter && hungUp(r.sock) {
 		return false
 	}

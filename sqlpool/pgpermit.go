@@ -37,7 +37,7 @@ func (b *pgBackend) tryPermit() permit {
 // mayLocked says whether one more caller may go on to pgxpool: within MaxOpen, and as far as what is idle and MaxDials
 // reach. So a burst waits for the first connection that is ready, new or returned, and opens no more than it needs.
 func (b *pgBackend) mayLocked() bool {
-	most := b.core.cfg.MaxDials
+	most := b.core.cfg().MaxDials
 	return b.paused == 0 && b.permits < b.max &&
 		(b.permits < b.open || b.permits-b.open-b.slow < most && b.dials-b.slow < most)
 }

@@ -90,7 +90,7 @@ func (t *pgTracer) TraceAcquireStart(ctx context.Context, pool *pgxpool.Pool, da
 		}
 	}
 	w := &waitingContext{b: b, user: ctx, start: start}
-	if limit := b.core.cfg.AcquireTimeout; limit > 0 {
+	if limit := b.core.cfg().AcquireTimeout; limit > 0 {
 		w.Context, w.cancel = context.WithTimeout(ctx, limit-time.Since(start))
 	} else {
 		w.Context, w.cancel = context.WithCancel(ctx)
@@ -172,8 +172,12 @@ func (t *pgTracer) TraceRelease(_ *pgxpool.Pool, data pgxpool.TraceReleaseData) 
 		b.permits--
 		b.grantLocked()
 	}
+	tooMany := b.open > b.max // the limit was lowered
 	b.mu.Unlock()
 	b.core.gate.Leave()
+	if tooMany {
+		b.flush()
+	}
 	if lost {
 		b.core.diedInUse(lastErr, now)
 	} else {

@@ -26,30 +26,42 @@ type Pool struct {
 // The driver's optional interfaces work through the pool as they do without it. Code that reaches for the driver's own
 // connection through sql.Conn.Raw wants [Native].
 func NewDB(connector driver.Connector, cfg Config) (*Pool, error) {
-	err := errors.Join(cfg.Validate(), refuse("NewDB is given the driver", map[string]bool{
-		"URL": cfg.URL != "", "TLS": cfg.TLS != nil, "Credentials": cfg.Credentials != nil,
-		"ConfigurePostgres": cfg.ConfigurePostgres != nil, "ConfigureMySQL": cfg.ConfigureMySQL != nil,
-	}), refuse("only NewPostgres has it", map[string]bool{"Peek": cfg.Peek != 0, "CloseGrace": cfg.CloseGrace != 0}))
 	if connector == nil {
-		err = errors.Join(err, errors.New("sqlpool: NewDB wants a driver.Connector, and got nil"))
+		return nil, errors.Join(cfg.Validate(), errors.New("sqlpool: NewDB wants a driver.Connector, and got nil"))
 	}
+	aim := func(cfg Config) (driver.Connector, Config, error) {
+		err := errors.Join(cfg.Validate(), refuse("NewDB is given the driver", map[string]bool{
+			"URL": cfg.URL != "", "TLS": cfg.TLS != nil, "Credentials": cfg.Credentials != nil,
+			"ConfigureMySQL": cfg.ConfigureMySQL != nil,
+		}), refusePostgres(cfg))
+		return connector, cfg.withDefaults("db"), err
+	}
+	return newPool("db", cfg, aim)
+}
+
+// refusePostgres refuses what only NewPostgres has.
+func refusePostgres(cfg Config) error {
+	return refuse("only NewPostgres has it", map[string]bool{
+		"ConfigurePostgres": cfg.ConfigurePostgres != nil, "Peek": cfg.Peek != 0, "CloseGrace": cfg.CloseGrace != 0,
+		"MaxOpenCeiling": cfg.MaxOpenCeiling != 0,
+	})
+}
+
+// newPool makes a pool of connections that are opened as aim says.
+func newPool(kind string, cfg Config, aim func(Config) (driver.Connector, Config, error)) (*Pool, error) {
+	connector, cfg, err := aim(cfg)
 	if err != nil {
 		return nil, err
 	}
-	return newPool(connector, cfg.withDefaults("db"), "db"), nil
-}
-
-// newPool makes a pool of connections that are all opened by connector. cfg has its defaults.
-func newPool(connector driver.Connector, cfg Config, kind string) *Pool {
 	c := newCore(cfg, kind)
 	s := newStore(c, connector)
 	s.db = sql.OpenDB(watching{s})
 	s.db.SetMaxIdleConns(math.MaxInt32) // the store has the limits
-	b := &driverBackend{store: s}
+	b := &driverBackend{store: s, aimAt: aim}
 	b.probe = newCheckConn(b.dialCheck, b.ask, b.hangUpCheck)
 	c.back = b
 	c.evictor = eviction.New(s, cfg.policy())
-	return &Pool{c: c, db: s.db, settings: func() []slog.Attr { return c.effective(b.reach()) }}
+	return &Pool{c: c, db: s.db, settings: func() []slog.Attr { return c.effective(b.reach()) }}, nil
 }
 
 // DB returns the handle. It is the same one from the pool's first day to its last, works before Start, and refuses
@@ -73,6 +85,17 @@ func (p *Pool) Stop(ctx context.Context) error { return p.c.stop(ctx) }
 
 // Abort is a Stop that waits for nobody. A Stop under way ends too.
 func (p *Pool) Abort() error { return p.c.abort() }
+
+// Reload replaces the configuration while the pool works. It checks all of cfg first, and says what is wrong with it
+// or cannot change; if URL, TLS, Credentials or a Configure function differ, it opens and checks a connection by the new ones. Only then
+// does it change anything: sizes and times hold at once, connections that were opened by what is old are replaced as
+// they become idle, and no query fails by it. If a check fails afterwards, the old configuration is put back. It blocks
+// until then, at most until ctx ends. An empty Name keeps the old one.
+func (p *Pool) Reload(ctx context.Context, cfg Config) error { return p.c.reload(ctx, cfg) }
+
+// Recycle throws away every connection opened so far: idle ones now, those in use as they are returned. Call it when the
+// server behind the name has changed, or a password has. It does not block.
+func (p *Pool) Recycle() { p.c.recycle(poolkeeper.EvictedReload) }
 
 // Check asks the server for a sign of life, on a connection of its own that is dialled at the first call: a pool whose
 // callers hold every connection is busy, not broken. It blocks at most until ctx ends. Errors answer health.Classify.

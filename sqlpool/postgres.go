@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/multitracer"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 
@@ -33,32 +32,42 @@ type Postgres struct {
 // NewPostgres returns a pool of connections to PostgreSQL at Config.URL. It does no I/O; as pgxpool.NewWithConfig does,
 // it starts one goroutine that Stop or Abort ends. Every fault of cfg is reported at once.
 func NewPostgres(cfg Config) (*Postgres, error) {
-	err := errors.Join(cfg.Validate(), refuse("it is not for NewPostgres",
-		map[string]bool{"ConfigureMySQL": cfg.ConfigureMySQL != nil}))
-	native, parseErr := parsePostgres(&cfg)
-	if err = errors.Join(err, parseErr); err != nil {
+	b := newPGBackend()
+	aim, cfg, err := b.aimPostgres(cfg)
+	if err != nil {
 		return nil, err
 	}
-	if err = cfg.Validate(); err != nil { // again, with what URL has added
-		return nil, err
-	}
-	if cfg.ConfigurePostgres != nil {
-		if err = cfg.ConfigurePostgres(native); err != nil {
-			return nil, fmt.Errorf("sqlpool: ConfigurePostgres: %w", err)
-		}
-	}
-	cfg = cfg.withDefaults("postgres")
-	c := newCore(cfg, "postgres")
-	b := newPGBackend(c)
-	c.back = b
-	b.configure(native)
+	b.core = newCore(cfg, "postgres")
+	b.core.back = b
+	b.aimed.Store(aim)
+	b.max = cfg.MaxOpen
 	// No context of a caller: the pool's goroutine lives until Close.
-	b.pool, err = pgxpool.NewWithConfig(context.Background(), native) //nolint:forbidigo // see above
+	b.pool, err = pgxpool.NewWithConfig(context.Background(), b.managed(aim.native, cfg)) //nolint:forbidigo // see above
 	if err != nil {
 		return nil, fmt.Errorf("sqlpool: pgxpool refuses the configuration: %w", err)
 	}
-	c.evictor = eviction.New(b, cfg.policy())
-	return &Postgres{c: c, back: b}, nil
+	b.core.evictor = eviction.New(b, cfg.policy())
+	return &Postgres{c: b.core, back: b}, nil
+}
+
+// aimPostgres turns cfg into pgx's own configuration, and fills in what URL adds.
+func (b *pgBackend) aimPostgres(cfg Config) (*pgTarget, Config, error) {
+	err := errors.Join(cfg.Validate(), refuse("only NewMySQL has it", map[string]bool{"ConfigureMySQL": cfg.ConfigureMySQL != nil}))
+	native, parseErr := parsePostgres(&cfg)
+	if err = errors.Join(err, parseErr); err != nil {
+		return nil, Config{}, err
+	}
+	if err = cfg.Validate(); err != nil { // again, with what URL has added
+		return nil, Config{}, err
+	}
+	if cfg.ConfigurePostgres != nil {
+		if err = cfg.ConfigurePostgres(native); err != nil {
+			return nil, Config{}, fmt.Errorf("sqlpool: ConfigurePostgres: %w", err)
+		}
+	}
+	cfg = cfg.withDefaults("postgres")
+	cfg.MaxOpenCeiling = max(cfg.MaxOpenCeiling, cfg.MaxOpen)
+	return b.targetOf(native, cfg), cfg, nil
 }
 
 // parsePostgres parses cfg.URL and moves the pool_ parameters in it to the fields of cfg that are zero.
@@ -132,47 +141,22 @@ func (p *params) span(field *time.Duration, key string) {
 	*field = d
 }
 
-// configure puts the pool's hooks into pgxpool's configuration, around those it has, and takes the sizes and times
-// into its own hands.
-func (b *pgBackend) configure(native *pgxpool.Config) {
-	cfg := b.core.cfg
-	conn := native.ConnConfig
-	conn.ConnectTimeout = cfg.DialTimeout
-	if cfg.TLS != nil {
-		tlsFor(conn, cfg.TLS)
-	}
-	b.configureDial(native)
-
-	b.checkConfig = conn.Copy() // with the user's tracer alone
-	conn.Tracer = b.tracer(conn.Tracer)
-	b.userPrepare, b.userShouldPing = native.PrepareConn, native.ShouldPing
-	if before := native.BeforeAcquire; b.userPrepare == nil && before != nil { //nolint:staticcheck // users have it
-		b.userPrepare = func(ctx context.Context, c *pgx.Conn) (bool, error) { return before(ctx, c), nil }
-	}
-	native.BeforeAcquire = nil //nolint:staticcheck // taken over
+// managed returns native with the pool's hooks, and with sizes and times taken into the pool's own hands.
+func (b *pgBackend) managed(native *pgxpool.Config, cfg Config) *pgxpool.Config {
+	native = native.Copy()
+	native.ConnConfig = b.aimed.Load().conn.Copy()
+	native.BeforeAcquire = nil //nolint:staticcheck // taken over as PrepareConn
+	native.BeforeConnect, native.AfterConnect, native.BeforeClose = b.beforeConnect, b.afterConnect, b.beforeClose
 	native.PrepareConn, native.ShouldPing = b.prepareConn, b.shouldPing
-	b.userAfterConnect, native.AfterConnect = native.AfterConnect, b.afterConnect
-	b.userBeforeClose, native.BeforeClose = native.BeforeClose, b.beforeClose
 	if native.PingTimeout == 0 {
 		native.PingTimeout = min(pingLimit, cfg.DialTimeout)
 	}
-	native.MaxConns = int32(cfg.MaxOpen) //nolint:gosec // at most maxMaxOpen
+	native.MaxConns = int32(cfg.MaxOpenCeiling) //nolint:gosec // at most maxMaxOpen
 	native.MinConns, native.MinIdleConns = 0, 0
 	native.MaxConnLifetime, native.MaxConnLifetimeJitter = 0, 0
 	native.MaxConnIdleTime = math.MaxInt64
 	native.HealthCheckPeriod = math.MaxInt64 // the evictor's work
-}
-
-// tracer composes the pool's own tracer with the user's.
-func (b *pgBackend) tracer(user pgx.QueryTracer) pgx.QueryTracer {
-	own := &pgTracer{b: b}
-	if user == nil {
-		return own
-	}
-	own.user, _ = user.(pgxpool.AcquireTracer)
-	both := multitracer.New(user, own)
-	both.PoolAcquireTracers = []pgxpool.AcquireTracer{own}
-	return both
+	return native
 }
 
 // Pool returns the native handle. It is the same one from the pool's first day to its last, works before Start, and
@@ -228,6 +212,17 @@ func (p *Postgres) Abort() error {
 	p.closeDB()
 	return err
 }
+
+// Reload replaces the configuration while the pool works. It checks all of cfg first, and says what is wrong with it
+// or cannot change; if URL, TLS, Credentials or a Configure function differ, it opens and checks a connection by the new ones. Only then
+// does it change anything: sizes and times hold at once, connections that were opened by what is old are replaced as
+// they become idle, and no query fails by it. If a check fails afterwards, the old configuration is put back. It blocks
+// until then, at most until ctx ends. An empty Name keeps the old one. MaxOpen may grow up to MaxOpenCeiling.
+func (p *Postgres) Reload(ctx context.Context, cfg Config) error { return p.c.reload(ctx, cfg) }
+
+// Recycle throws away every connection opened so far: idle ones now, those in use as they are returned. Call it when the
+// server behind the name has changed, or a password has. It does not block.
+func (p *Postgres) Recycle() { p.c.recycle(poolkeeper.EvictedReload) }
 
 // Check asks the server for a sign of life, on a connection of its own that is dialled at the first call: a pool whose
 // callers hold every connection is busy, not broken. It blocks at most until ctx ends. Errors answer health.Classify.

@@ -18,7 +18,6 @@ type proxy struct {
 	silent  bool // new connections are accepted and then nothing comes
 	conns   map[net.Conn]bool
 	swallow chan struct{} // closed: what established connections send is lost from now on
-	open    int
 }
 
 func newProxy(tb testing.TB, target string) *proxy {

@@ -71,7 +71,7 @@ func (q *queue) remove(w *waiter) bool {
 // at start.
 func (c *core) waitFor(ctx context.Context, w *waiter, start time.Time) (grant, bool) {
 	var late <-chan time.Time
-	if limit := c.cfg.AcquireTimeout; limit > 0 {
+	if limit := c.cfg().AcquireTimeout; limit > 0 {
 		t := time.NewTimer(limit - time.Since(start))
 		defer t.Stop()
 		late = t.C

@@ -42,7 +42,7 @@ type recovery struct {
 // stale says why a connection must not be used any more, or "".
 func (c *core) stale(t *times, now time.Time) string {
 	switch {
-	case t.expired(&c.cfg, now):
+	case t.expired(c.cfg(), now):
 		return poolkeeper.EvictedLifetime
 	case t.generation < c.rec.generation.Load():
 		return c.recycleReason()
@@ -61,7 +61,7 @@ func (c *core) recycleReason() string {
 
 // suspect says whether a connection is to be pinged before it is used.
 func (c *core) suspect(t *times) bool {
-	return c.cfg.SuspectPing > 0 && t.seen.UnixNano() < c.rec.suspected.Load()
+	return c.cfg().SuspectPing > 0 && t.seen.UnixNano() < c.rec.suspected.Load()
 }
 
 // diedInUse raises suspicion against every connection that has been silent until now. cause is the last error seen of
@@ -91,7 +91,7 @@ func (c *core) recycle(reason string) {
 // refusedWrite recycles because a write was refused on a connection of the given generation. At most once a second,
 // and less often as long as it does not help.
 func (c *core) refusedWrite(generation uint64, err error) {
-	if c.cfg.RecycleReadOnly == Disabled || generation < c.rec.generation.Load() {
+	if c.cfg().RecycleReadOnly == Disabled || generation < c.rec.generation.Load() {
 		return
 	}
 	now := time.Now()
@@ -106,7 +106,7 @@ func (c *core) refusedWrite(generation uint64, err error) {
 	c.rec.pause = min(max(2*c.rec.pause, recycleFirst), recycleLast)
 	c.rec.next = now.Add(c.rec.pause)
 	c.rec.mu.Unlock()
-	c.log.Warn("sqlpool: the server refuses writes; connecting anew", slog.String("pool", c.poolName()), slog.Any("error", err))
+	c.cfg().Logger.Warn("sqlpool: the server refuses writes; connecting anew", slog.String("pool", c.poolName()), slog.Any("error", err))
 	c.recycle(poolkeeper.EvictedFailover)
 }
 

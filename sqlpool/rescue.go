@@ -50,7 +50,7 @@ func (s *store) stranded(w *waiter) bool {
 func (s *store) ownLimits() {
 	if n := s.db.Stats().MaxOpenConnections; n > 0 {
 		s.db.SetMaxOpenConns(0)
-		s.core.log.Warn("sqlpool: SetMaxOpenConns on a managed *sql.DB has been undone; use Config.MaxOpen",
-			slog.String("pool", s.core.poolName()), slog.Int("value", n), slog.Int("max_open", s.core.cfg.MaxOpen))
+		s.core.cfg().Logger.Warn("sqlpool: SetMaxOpenConns on a managed *sql.DB has been undone; use Config.MaxOpen",
+			slog.String("pool", s.core.poolName()), slog.Int("value", n), slog.Int("max_open", s.core.cfg().MaxOpen))
 	}
 }

@@ -10,10 +10,11 @@ import (
 
 // effective lists what is in effect. It names no server and no user: those are part of URL, and URL is not printed.
 func (c *core) effective(cuts bool) []slog.Attr {
-	cfg := c.cfg
+	cfg := c.cfg()
 	return []slog.Attr{
 		slog.String("kind", c.kind),
 		slog.Int("max_open", cfg.MaxOpen),
+		slog.Int("max_open_ceiling", cfg.MaxOpenCeiling),
 		slog.Int("min_idle", cfg.MinIdle),
 		durationAttr("max_idle_time", cfg.MaxIdleTime),
 		durationAttr("max_lifetime", cfg.MaxLifetime),

@@ -30,9 +30,6 @@ func (c *core) start(ctx context.Context) error {
 	if err == nil && c.evictor != nil {
 		err = c.evictor.Start(ctx)
 	}
-	if err == nil && c.watch != nil {
-		c.watch.Start()
-	}
 	return c.endStart(err)
 }
 
@@ -65,6 +62,9 @@ func (c *core) endStart(err error) error {
 	}
 	if c.phase == phaseStarting {
 		c.phase = phaseRunning
+		if c.watch != nil {
+			c.watch.Start()
+		}
 	}
 	return nil
 }
@@ -78,15 +78,15 @@ func (c *core) reach(ctx context.Context) error {
 			return nil
 		case ctx.Err() != nil:
 			return fmt.Errorf("%w (last of %d attempts: %w)", context.Cause(ctx), attempt, err)
-		case c.cfg.Start == StartDegraded:
-			c.log.LogAttrs(ctx, slog.LevelWarn, "sqlpool: starting without the server",
+		case c.cfg().Start == StartDegraded:
+			c.cfg().Logger.LogAttrs(ctx, slog.LevelWarn, "sqlpool: starting without the server",
 				slog.String("pool", c.poolName()), slog.Any("error", err))
 			return nil
-		case c.cfg.Start == FailFast:
+		case c.cfg().Start == FailFast:
 			return err
 		}
 		delay := retryDelay(attempt, rand.Float64())
-		c.log.LogAttrs(ctx, slog.LevelWarn, "sqlpool: waiting for the server", slog.String("pool", c.poolName()),
+		c.cfg().Logger.LogAttrs(ctx, slog.LevelWarn, "sqlpool: waiting for the server", slog.String("pool", c.poolName()),
 			slog.Int("attempt", attempt), slog.Duration("retry_in", delay), slog.Any("error", err))
 		t := time.NewTimer(delay)
 		select {
@@ -100,9 +100,9 @@ func (c *core) reach(ctx context.Context) error {
 
 // attempt is one check, bounded by DialTimeout (INV-10).
 func (c *core) attempt(ctx context.Context) error {
-	if c.cfg.DialTimeout > 0 {
+	if c.cfg().DialTimeout > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, c.cfg.DialTimeout)
+		ctx, cancel = context.WithTimeout(ctx, c.cfg().DialTimeout)
 		defer cancel()
 	}
 	return c.back.check(ctx)

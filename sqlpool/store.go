@@ -21,17 +21,18 @@ import (
 //	                                              └─ queue ◀─┬─ dial
 //	                                                         └─ checkIn of another caller: handed over
 type store struct {
-	core      *core
-	connector driver.Connector // the driver's, or what stands for it
-	db        *sql.DB          // set before the store is used
-	life      context.Context  //nolint:containedctx // ends when the store closes; bounds dials
-	end       context.CancelFunc
-	left      tasks // connections, and goroutines that open or close one
-	flushing  atomic.Bool
+	core     *core
+	db       *sql.DB         // set before the store is used
+	life     context.Context //nolint:containedctx // ends when the store closes; bounds dials
+	end      context.CancelFunc
+	left     tasks // connections, and goroutines that open or close one
+	flushing atomic.Bool
 
 	// mu guards the following, the state of every conn and the times of every native. No I/O, no callback and no
 	// call of database/sql under it. open = in use + idle + swept + stashed + being handed over.
-	mu      sync.Mutex
+	mu        sync.Mutex
+	connector driver.Connector // the driver's, or what stands for it
+
 	max     int
 	open    int
 	dialing int        // being opened; open + dialing ≤ max
@@ -48,9 +49,23 @@ type store struct {
 }
 
 func newStore(c *core, connector driver.Connector) *store {
-	s := &store{core: c, connector: connector, max: c.cfg.MaxOpen, all: make(map[*native]struct{})}
+	s := &store{core: c, connector: connector, max: c.cfg().MaxOpen, all: make(map[*native]struct{})}
 	s.life, s.end = context.WithCancel(context.Background()) //nolint:forbidigo // the store's own life, ended by shut
 	return s
+}
+
+func (s *store) aim() driver.Connector {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.connector
+}
+
+// use makes new connections be opened by connector, and at most limit of them be open.
+func (s *store) use(connector driver.Connector, limit int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.connector, s.max = connector, limit
+	s.dialLocked()
 }
 
 // checkOut books an idle connection as in use. It reports false if the connection must not be used: draining, or
@@ -64,6 +79,8 @@ func (s *store) checkOut(c *conn, now time.Time) bool {
 		c.state, c.reason = stateLeaving, poolkeeper.EvictedClosed
 	case reason != "":
 		c.state, c.reason = stateLeaving, reason
+	case s.inUse >= s.max: // the limit was lowered
+		c.state, c.reason = stateLeaving, poolkeeper.EvictedReload
 	default:
 		c.state = stateInUse
 		s.inUse++
@@ -298,7 +315,7 @@ func (s *store) proves(ctx context.Context, n *native) bool {
 	if n.pinger == nil || !s.core.suspect(&n.times) {
 		return true
 	}
-	ping, cancel := context.WithTimeout(ctx, s.core.cfg.SuspectPing)
+	ping, cancel := context.WithTimeout(ctx, s.core.cfg().SuspectPing)
 	defer cancel()
 	if n.pinger.Ping(ping) == nil {
 		s.mu.Lock()

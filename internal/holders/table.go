@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/poolkeeper/poolkeeper"
@@ -32,7 +33,7 @@ type Entry struct {
 
 // Table lists the held entries of one pool. All methods are safe for concurrent use.
 type Table struct {
-	stacks bool
+	stacks atomic.Bool
 
 	mu           sync.Mutex // guards the following and every Entry linked in
 	oldest, last *Entry
@@ -40,7 +41,14 @@ type Table struct {
 }
 
 // NewTable returns an empty table; stacks says whether Hold walks the stack.
-func NewTable(stacks bool) *Table { return &Table{stacks: stacks} }
+func NewTable(stacks bool) *Table {
+	t := new(Table)
+	t.SetStacks(stacks)
+	return t
+}
+
+// SetStacks says whether Hold walks the stack from now on.
+func (t *Table) SetStacks(stacks bool) { t.stacks.Store(stacks) }
 
 // Hold records that the caller's caller now holds e. A kind of "conn" is refined, where the stack is known, by the
 // library's function that took it: a query's rows, a transaction. skip counts further stack frames to leave out. Holding an entry
@@ -51,7 +59,7 @@ func (t *Table) Hold(e *Entry, kind string, skip int) { t.HoldAt(e, kind, skip+1
 func (t *Table) HoldAt(e *Entry, kind string, skip int, now time.Time) {
 	var pcs [maxFrames]uintptr
 	frames := 0
-	if t.stacks {
+	if t.stacks.Load() {
 		frames = runtime.Callers(2+skip, pcs[:])
 	}
 	t.mu.Lock()

@@ -1,0 +1,141 @@
+package sqlpool
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/multitracer"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// pgTarget says how connections to PostgreSQL are opened, and which hooks of the user's they pass. It never changes.
+type pgTarget struct {
+	native *pgxpool.Config // as the user has it
+	conn   *pgx.ConnConfig // of pgxpool's connections: with the pool's tracer beside the user's
+	check  *pgx.ConnConfig // of the checks': with the user's alone
+
+	prepare func(context.Context, *pgx.Conn) (bool, error)
+}
+
+func (b *pgBackend) targetOf(native *pgxpool.Config, cfg Config) *pgTarget {
+	t := &pgTarget{native: native, prepare: native.PrepareConn}
+	if before := native.BeforeAcquire; t.prepare == nil && before != nil { //nolint:staticcheck // users have it
+		t.prepare = func(ctx context.Context, c *pgx.Conn) (bool, error) { return before(ctx, c), nil }
+	}
+	t.check = native.ConnConfig.Copy()
+	if cfg.TLS != nil {
+		tlsFor(t.check, cfg.TLS)
+	}
+	t.check.ConnectTimeout = cfg.DialTimeout
+	t.check.DialFunc = b.recordingDial(t.check.DialFunc)
+	t.conn = t.check.Copy()
+	t.conn.Tracer = b.tracer(t.conn.Tracer)
+	return t
+}
+
+// recordingDial makes sockets known, so that Stop can cut them, and bounds the dials by which pgconn asks the server to
+// cancel a query that its caller has given up.
+func (b *pgBackend) recordingDial(dial func(ctx context.Context, network, addr string) (net.Conn, error)) func(context.Context, string, string) (net.Conn, error) {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if d, ours := ctx.Value(dialKey{}).(*dialing); ours {
+			sock, err := dial(ctx, network, addr)
+			if err == nil {
+				d.sock = sock
+			}
+			return sock, err
+		}
+		limit := cancelLimit
+		if grace := b.core.cfg().CloseGrace; grace > 0 {
+			limit = grace
+		}
+		ctx, cancel := context.WithTimeout(ctx, limit)
+		defer cancel()
+		defer context.AfterFunc(b.life, cancel)() //nolint:contextcheck // two lives bound it
+		sock, err := dial(ctx, network, addr)
+		if err == nil {
+			err = sock.SetDeadline(time.Now().Add(limit))
+		}
+		return sock, err
+	}
+}
+
+// tracer composes the pool's own tracer with the user's.
+func (b *pgBackend) tracer(user pgx.QueryTracer) pgx.QueryTracer {
+	own := &pgTracer{b: b}
+	if user == nil {
+		return own
+	}
+	own.user, _ = user.(pgxpool.AcquireTracer)
+	both := multitracer.New(user, own)
+	both.PoolAcquireTracers = []pgxpool.AcquireTracer{own}
+	return both
+}
+
+// personalize puts the credentials of the moment into conn, and lets the user's own hook have the last word.
+func (t *pgTarget) personalize(ctx context.Context, conn *pgx.ConnConfig, cfg *Config) error {
+	if cfg.Credentials != nil {
+		ask, cancel := context.WithTimeout(ctx, cfg.DialTimeout)
+		defer cancel()
+		user, password, err := cfg.Credentials(ask)
+		if err != nil {
+			return fmt.Errorf("sqlpool: Credentials: %w", err)
+		}
+		if user != "" {
+			conn.User = user
+		}
+		conn.Password = password
+	}
+	if t.native.BeforeConnect != nil {
+		return t.native.BeforeConnect(ctx, conn)
+	}
+	return nil
+}
+
+// tlsFor puts t into the configuration of every host.
+func tlsFor(c *pgx.ConnConfig, t *tls.Config) {
+	with := func(host string) *tls.Config {
+		own := t.Clone()
+		if own.ServerName == "" && !own.InsecureSkipVerify {
+			own.ServerName = host
+		}
+		return own
+	}
+	c.TLSConfig = with(c.Host)
+	for _, f := range c.Fallbacks {
+		f.TLSConfig = with(f.Host)
+	}
+}
+
+func (b *pgBackend) aim(cfg Config) (target, Config, error) { return b.aimPostgres(cfg) }
+
+func (b *pgBackend) current() target { return b.aimed.Load() }
+
+func (b *pgBackend) try(ctx context.Context, aim target, cfg *Config) error {
+	t, ok := aim.(*pgTarget)
+	if !ok {
+		return fmt.Errorf("sqlpool: not a target of pgx: %T", aim)
+	}
+	c, err := b.dialOutside(ctx, t, cfg)
+	if err != nil {
+		return err
+	}
+	defer hangUpPG(ctx, c)
+	return askPG(ctx, c, cfg.CheckQuery)
+}
+
+func (b *pgBackend) use(ctx context.Context, aim target, cfg *Config, elsewhere bool) {
+	if t, ok := aim.(*pgTarget); ok {
+		b.aimed.Store(t)
+	}
+	b.mu.Lock()
+	b.max = cfg.MaxOpen
+	b.grantLocked()
+	b.mu.Unlock()
+	if elsewhere {
+		b.probe.forget(ctx)
+	}
+}

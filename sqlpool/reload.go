@@ -1,0 +1,189 @@
+package sqlpool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"time"
+
+	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/holders"
+)
+
+// Change is one difference between the configuration in effect and another.
+type Change struct {
+	Field    string // of Config
+	From, To string // "…" where the value is, or may hold, a secret or cannot be printed
+}
+
+// target says how connections are opened: what URL, TLS, Credentials and the Configure functions come down to. Each
+// backend has its own.
+type target any
+
+// plan says what a reload with next would change, and refuses what cannot change while the pool lives. next has its
+// defaults.
+func (c *core) plan(next *Config) ([]Change, error) {
+	out := changes(c.cfg(), next)
+	var errs []error
+	for _, ch := range out {
+		switch ch.Field {
+		case "Name", "Start":
+			errs = append(errs, fmt.Errorf("sqlpool: %s cannot change while the pool lives (%s, wanted %s)", ch.Field, ch.From, ch.To))
+		case "MaxOpenCeiling":
+			errs = append(errs, fmt.Errorf("sqlpool: MaxOpenCeiling is fixed when the pool is made (%s, wanted %s)", ch.From, ch.To))
+		}
+	}
+	if ceiling := c.cfg().MaxOpenCeiling; ceiling > 0 && next.MaxOpen > ceiling {
+		errs = append(errs, fmt.Errorf("sqlpool: MaxOpen %d is above MaxOpenCeiling, %d: pgxpool cannot grow beyond it", next.MaxOpen, ceiling))
+	}
+	return out, errors.Join(errs...)
+}
+
+// leads says whether a change is about where and as whom connections are opened, so that those open already are of
+// another kind.
+func (ch Change) leads() bool {
+	switch ch.Field {
+	case "URL", "TLS", "Credentials", "ConfigurePostgres", "ConfigureMySQL":
+		return true
+	default:
+		return false
+	}
+}
+
+// changes compares field by field. Functions and pointers differ if they are not the same ones.
+func changes(from, to *Config) []Change {
+	var out []Change
+	a, b := reflect.ValueOf(from).Elem(), reflect.ValueOf(to).Elem()
+	for i := range a.NumField() {
+		x, y := a.Field(i), b.Field(i)
+		f := Change{Field: a.Type().Field(i).Name, From: "…", To: "…"}
+		if k := x.Kind(); k == reflect.Func || k == reflect.Pointer {
+			if x.Pointer() != y.Pointer() {
+				out = append(out, f)
+			}
+			continue
+		}
+		if x.Interface() == y.Interface() {
+			continue
+		}
+		if f.Field != "URL" {
+			f.From, f.To = fmt.Sprint(x.Interface()), fmt.Sprint(y.Interface())
+		}
+		out = append(out, f)
+	}
+	return out
+}
+
+// reload replaces the configuration. Nothing is touched before all of it has been accepted and, if it leads elsewhere,
+// a connection has been opened and checked by it; if a check fails afterwards, the old one is put back.
+func (c *core) reload(ctx context.Context, wanted Config) error {
+	select {
+	case c.reloading <- struct{}{}:
+	case <-ctx.Done():
+		return fmt.Errorf("sqlpool: reload %q: another is under way: %w", c.poolName(), context.Cause(ctx))
+	}
+	defer func() { <-c.reloading }()
+	name := c.poolName()
+	if err := c.reloadable(); err != nil {
+		return fmt.Errorf("sqlpool: reload %q: %w", name, err)
+	}
+	if wanted.Name == "" {
+		wanted.Name = c.cfg().Name
+	}
+	aim, next, err := c.back.aim(wanted)
+	if err != nil {
+		return fmt.Errorf("sqlpool: reload %q: nothing was changed: %w", name, err)
+	}
+	list, err := c.plan(&next)
+	if err != nil {
+		return fmt.Errorf("sqlpool: reload %q: nothing was changed: %w", name, err)
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	elsewhere := false
+	for _, ch := range list {
+		elsewhere = elsewhere || ch.leads()
+	}
+	if elsewhere {
+		if err := c.tryTarget(ctx, aim, &next); err != nil {
+			return fmt.Errorf("sqlpool: reload %q: nothing was changed: %w", name, asFault(err))
+		}
+	}
+	return c.switchTo(ctx, aim, &next, list, elsewhere)
+}
+
+func (c *core) reloadable() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.phase >= phaseStopping:
+		return poolkeeper.ErrClosed
+	case c.phase == phaseDraining:
+		return poolkeeper.ErrDraining
+	default:
+		return nil
+	}
+}
+
+func (c *core) tryTarget(ctx context.Context, aim target, cfg *Config) error {
+	ctx, cancel := context.WithTimeout(ctx, cfg.DialTimeout)
+	defer cancel()
+	return c.back.try(ctx, aim, cfg)
+}
+
+func (c *core) switchTo(ctx context.Context, aim target, next *Config, list []Change, elsewhere bool) error {
+	oldAim, old := c.back.current(), c.cfg()
+	c.put(ctx, aim, next, elsewhere)
+	attrs := []any{slog.String("pool", c.poolName())}
+	for _, ch := range list {
+		attrs = append(attrs, slog.String(ch.Field, ch.From+" → "+ch.To))
+	}
+	if !elsewhere {
+		next.Logger.InfoContext(ctx, "sqlpool: reloaded", attrs...)
+		return nil
+	}
+	check, cancel := context.WithTimeout(ctx, next.DialTimeout)
+	defer cancel()
+	if err := c.back.check(check); err != nil {
+		c.put(ctx, oldAim, old, true)
+		return fmt.Errorf("sqlpool: reload %q: the check failed, and the old configuration is back: %w", c.poolName(), asFault(err))
+	}
+	next.Logger.InfoContext(ctx, "sqlpool: reloaded", attrs...)
+	return nil
+}
+
+// put makes a configuration the one in effect.
+func (c *core) put(ctx context.Context, aim target, cfg *Config, elsewhere bool) {
+	c.conf.Store(cfg)
+	c.held.SetStacks(cfg.LeakStacks == StacksOn)
+	c.watchFor(cfg.LeakThreshold)
+	c.back.use(ctx, aim, cfg, elsewhere)
+	if c.evictor != nil {
+		_ = c.evictor.SetPolicy(cfg.policy()) // Validate has accepted every part of it
+	}
+	if elsewhere {
+		c.recycle(poolkeeper.EvictedReload)
+	} else {
+		c.back.flush() // what is too many, or too old now
+	}
+}
+
+// watchFor replaces the watch for leaks.
+func (c *core) watchFor(limit time.Duration) {
+	c.mu.Lock()
+	old := c.watch
+	c.watch = nil
+	if limit > 0 {
+		c.watch = holders.NewWatch(c.held, limit, c.reportLeaks)
+		if c.phase == phaseRunning {
+			c.watch.Start()
+		}
+	}
+	c.mu.Unlock()
+	if old != nil {
+		old.Stop()
+	}
+}
