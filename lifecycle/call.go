@@ -22,8 +22,7 @@ import (
 type call struct {
 	callContext
 
-	n     *node
-	epoch int // of n's start; immutable
+	n *node
 
 	// Written by the call's goroutine, read when it is through.
 	done <-chan error // of a Dier that has come up
@@ -144,14 +143,12 @@ func (c *call) callComponent(r *Registry) error {
 	case PhaseStop:
 		r.unwatch(c.watched)
 		return c.n.comp.Stop(&c.callContext)
-	case PhaseAbort:
-		r.unwatch(c.watched)
-		if a, ok := c.n.comp.(Aborter); ok {
-			return a.Abort()
-		}
-		return nil
 	}
-	return fmt.Errorf("unknown phase %q", c.phase)
+	r.unwatch(c.watched) // PhaseAbort
+	if a, ok := c.n.comp.(Aborter); ok {
+		return a.Abort()
+	}
+	return nil
 }
 
 // enterLocked begins the next phase, and reports whether there is one.
@@ -217,9 +214,9 @@ func (r *Registry) leave(c *call, err error) *call {
 	watch := r.throughLocked(c, now)
 	next := r.nextLocked(now)
 	r.unlock()
-	c.end()
+	c.end(now >= c.warn)
 	if watch {
-		r.graves.watch(dier{c.n, c.epoch, c.done})
+		r.graves.watch(dier{c.n, c.done})
 	}
 	return next
 }

@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 )
@@ -19,7 +20,7 @@ type callContext struct {
 	mu     sync.Mutex // guards the following
 	inner  context.Context
 	cancel context.CancelFunc
-	over   bool // end was called
+	ended  error // why it has ended, when that was seen without an inner context
 }
 
 var _ context.Context = (*callContext)(nil)
@@ -33,19 +34,22 @@ func (c *callContext) Done() <-chan struct{} { return c.real().Done() }
 
 func (c *callContext) Err() error {
 	c.mu.Lock()
-	inner, over := c.inner, c.over
-	c.mu.Unlock()
-	switch {
-	case inner != nil:
-		return inner.Err()
-	case over:
-		return context.Canceled
-	case c.parent.Err() != nil:
-		return c.parent.Err()
-	case !time.Now().Before(c.deadline):
-		return context.DeadlineExceeded
+	defer c.mu.Unlock()
+	if c.inner != nil {
+		return c.inner.Err()
 	}
-	return nil
+	return c.seenLocked(!time.Now().Before(c.deadline))
+}
+
+// seenLocked returns why the context has ended, and remembers it: a context ends once.
+func (c *callContext) seenLocked(late bool) error {
+	if c.ended == nil {
+		c.ended = c.parent.Err()
+	}
+	if c.ended == nil && late {
+		c.ended = context.DeadlineExceeded
+	}
+	return c.ended
 }
 
 func (c *callContext) Value(key any) any {
@@ -65,20 +69,27 @@ func (c *callContext) Value(key any) any {
 func (c *callContext) real() context.Context {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.inner == nil {
+	switch {
+	case c.inner != nil:
+	case c.ended == nil:
 		c.inner, c.cancel = context.WithDeadline(c.parent, c.deadline)
-		if c.over {
-			c.cancel()
-		}
+	case errors.Is(c.ended, context.DeadlineExceeded):
+		c.inner, c.cancel = context.WithDeadline(context.WithoutCancel(c.parent), time.Time{})
+	default:
+		inner, cancel := context.WithCancelCause(context.WithoutCancel(c.parent))
+		cancel(context.Cause(c.parent))
+		c.inner, c.cancel = inner, func() { cancel(nil) }
 	}
 	return c.inner
 }
 
-// end cancels the context: the call is over.
-func (c *callContext) end() {
+// end cancels the context: the call is over. late says whether its deadline has passed.
+func (c *callContext) end(late bool) {
 	c.mu.Lock()
 	cancel := c.cancel
-	c.over = true
+	if cancel == nil && c.seenLocked(late) == nil {
+		c.ended = context.Canceled
+	}
 	c.mu.Unlock()
 	if cancel != nil {
 		cancel()

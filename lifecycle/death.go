@@ -12,6 +12,7 @@ type deathWatch struct {
 
 	mu       sync.Mutex // guards the following
 	watchers []*watcher
+	place    map[*node]*watcher
 	stopped  bool
 	running  sync.WaitGroup
 	quit     chan struct{} // closed by stop
@@ -23,20 +24,19 @@ const diersPerWatcher = 64
 // watcher is a goroutine that waits for several channels. Owner: the deathWatch; it ends when quit is closed; stop
 // waits for it.
 type watcher struct {
-	poke    chan struct{} // 1 buffered: there are newcomers
-	members int           // guarded by deathWatch.mu
-	coming  []dier        // guarded by deathWatch.mu
+	poke   chan struct{}          // 1 buffered: there are newcomers
+	places int                    // components that have, or had, their place here; guarded by deathWatch.mu
+	coming map[*node]<-chan error // newcomers; guarded by deathWatch.mu
 }
 
 // dier is one component between its start and its death.
 type dier struct {
-	n     *node
-	epoch int
-	done  <-chan error
+	n    *node
+	done <-chan error
 }
 
 func newDeathWatch(r *Registry) *deathWatch {
-	return &deathWatch{r: r, quit: make(chan struct{})}
+	return &deathWatch{r: r, quit: make(chan struct{}), place: make(map[*node]*watcher)}
 }
 
 // watch begins to wait for the death of a component that has come up.
@@ -46,24 +46,28 @@ func (d *deathWatch) watch(m dier) {
 	if d.stopped {
 		return
 	}
-	var w *watcher
-	for _, each := range d.watchers {
-		if each.members < diersPerWatcher {
-			w = each
-			break
-		}
-	}
+	w := d.place[m.n] // a component that was restarted has its place
 	if w == nil {
-		w = &watcher{poke: make(chan struct{}, 1)}
-		d.watchers = append(d.watchers, w)
-		d.running.Go(func() { d.run(w) })
+		w = d.newPlaceLocked()
+		d.place[m.n] = w
 	}
-	w.members++
-	w.coming = append(w.coming, m)
+	w.coming[m.n] = m.done
 	select {
 	case w.poke <- struct{}{}:
 	default:
 	}
+}
+
+// newPlaceLocked returns a watcher that can take one more.
+func (d *deathWatch) newPlaceLocked() *watcher {
+	if last := len(d.watchers) - 1; last >= 0 && d.watchers[last].places < diersPerWatcher {
+		d.watchers[last].places++
+		return d.watchers[last]
+	}
+	w := &watcher{poke: make(chan struct{}, 1), places: 1, coming: make(map[*node]<-chan error)}
+	d.watchers = append(d.watchers, w)
+	d.running.Go(func() { d.run(w) })
+	return w
 }
 
 // stop ends all watchers and waits for them.
@@ -97,7 +101,7 @@ func (d *deathWatch) run(w *watcher) {
 		}
 		alsoGone(members, gone)
 		for i, err := range gone {
-			d.r.died(members[i].n, members[i].epoch, err)
+			d.r.died(members[i], err)
 		}
 		members = d.update(w, members, gone)
 		cases = cases[:reserved]
@@ -121,27 +125,31 @@ func alsoGone(members []dier, gone map[int]error) {
 	}
 }
 
-// update returns the members without those that are gone, and with the newcomers.
+// update returns the members without those that are gone, and with the newcomers. A newcomer that was there before
+// takes its own place.
 func (d *deathWatch) update(w *watcher, members []dier, gone map[int]error) []dier {
-	kept := make([]dier, 0, len(members))
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	kept := make([]dier, 0, len(members)+len(w.coming))
 	for i, m := range members {
-		if _, ok := gone[i]; !ok {
+		_, left := gone[i]
+		_, back := w.coming[m.n]
+		if !left && !back {
 			kept = append(kept, m)
 		}
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	w.members -= len(gone)
-	kept = append(kept, w.coming...)
-	w.coming = nil
+	for n, done := range w.coming {
+		kept = append(kept, dier{n, done})
+	}
+	clear(w.coming)
 	return kept
 }
 
 // died takes note that a component has ended by itself, unless that is no news: it is being stopped, or was restarted.
-func (r *Registry) died(n *node, epoch int, err error) {
-	now := r.now()
+func (r *Registry) died(m dier, err error) {
+	now, n := r.now(), m.n
 	r.mu.Lock()
-	if n.epoch != epoch {
+	if n.done != m.done {
 		r.mu.Unlock()
 		return
 	}

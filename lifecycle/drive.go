@@ -158,31 +158,15 @@ func (p *pass) abandonLocked(c *call, now instant, err error) {
 	}, n, c.phase)
 }
 
-// outOfTimeLocked ends a pass whose time is over.
+// outOfTimeLocked ends a pass that holds things open: what has not had its turn by now never will. Under Abandon every
+// component has its turn, however short, because those above it are given up in time.
 func (p *pass) outOfTimeLocked(now instant) {
-	if p.left == 0 || now < p.end {
-		return
-	}
-	r := p.r
-	switch {
-	case p.up:
-		if !p.over {
-			p.failLocked(fmt.Errorf("lifecycle: start: %w", timeoutError{ErrStartTimeout}))
-		}
-		return
-	case !p.cut && !p.over && r.cfg.OnHang != Hold:
-		p.cutLocked(now, context.DeadlineExceeded)
+	if p.up || p.r.cfg.OnHang != Hold || p.left == 0 || now < p.end {
 		return
 	}
 	p.over = true
-	for _, n := range r.nodes {
-		switch {
-		case n.pass != p || n.settled:
-		case n.begun && n.comp != nil && n.call.pass == p:
-			if n.call.parts > 0 { // else it is just finishing
-				p.giveUpLocked(n.call, now)
-			}
-		default:
+	for _, n := range p.r.nodes {
+		if n.pass == p && !n.begun {
 			p.heldLocked(n, now)
 		}
 	}
@@ -192,7 +176,7 @@ func (p *pass) outOfTimeLocked(now instant) {
 func (p *pass) heldLocked(n *node, now instant) {
 	n.begun = true
 	if n.comp != nil && n.state != StateStopped {
-		err := &ComponentError{Name: n.name, Phase: PhaseStop, Err: ErrHeld}
+		err := &ComponentError{Name: n.name, Phase: PhaseStop, Err: fmt.Errorf("%w: no time was left", ErrHeld)}
 		if by := p.hungAbove(n); len(by) > 0 {
 			err.Err = fmt.Errorf("%w: held open for %s, which hangs", ErrHeld, quoteJoin(by, ", "))
 		}

@@ -38,7 +38,11 @@ type (
 	// Started says that a component is up.
 	Started struct{ Info }
 	// Failed says that a component did not come up; Phase and Err say why.
-	Failed struct{ Info }
+	Failed struct {
+		Info
+
+		Cancelled bool // because something else has failed, or a shutdown has begun
+	}
 	// Draining says that a component's Drain is called.
 	Draining struct{ Info }
 	// Drained says that a component's Drain has returned nil.
@@ -129,7 +133,6 @@ const (
 
 func (*Starting) level() slog.Level     { return levelDebug }
 func (*Started) level() slog.Level      { return levelInfo }
-func (*Failed) level() slog.Level       { return levelError }
 func (*Draining) level() slog.Level     { return levelDebug }
 func (*Drained) level() slog.Level      { return levelDebug }
 func (*Stopping) level() slog.Level     { return levelDebug }
@@ -144,6 +147,13 @@ func (*Restarting) level() slog.Level   { return levelWarn }
 func (*Refused) level() slog.Level      { return levelError }
 func (*AllUp) level() slog.Level        { return levelInfo }
 func (*ShuttingDown) level() slog.Level { return levelInfo }
+
+func (e *Failed) level() slog.Level {
+	if e.Cancelled {
+		return levelDebug
+	}
+	return levelError
+}
 
 func (e *Stopped) level() slog.Level { return errorOr(e.Err, levelInfo) }
 func (e *AllDown) level() slog.Level { return errorOr(e.Err, levelInfo) }

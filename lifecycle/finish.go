@@ -21,6 +21,7 @@ func (r *Registry) throughLocked(c *call, now instant) (watch bool) {
 	if c.n.state == StateStarting {
 		r.startedLocked(c, p, now)
 		watch = c.done != nil
+		c.n.done = c.done
 	} else {
 		r.stoppedLocked(c, p, now)
 	}
@@ -37,7 +38,14 @@ func (r *Registry) startedLocked(c *call, p *pass, now instant) {
 	n.up.took, n.up.outcome, n.up.err = now.since(c.began), outcome, err
 	if err != nil {
 		n.err = err
-		r.emitLocked(levelError, func(i Info) Event { i.Elapsed, i.Err = n.up.took, err; return &Failed{i} }, n, c.phase)
+		level := levelError
+		if obeyed(c, err) {
+			level = levelDebug
+		}
+		r.emitLocked(level, func(i Info) Event {
+			i.Elapsed, i.Err = n.up.took, err
+			return &Failed{Info: i, Cancelled: level == levelDebug}
+		}, n, c.phase)
 	}
 	if err == nil || c.phase == PhaseHealth {
 		r.becomeLocked(n, StateUp, now)
@@ -59,16 +67,20 @@ func (r *Registry) startedLocked(c *call, p *pass, now instant) {
 
 // noteStartLocked keeps the error of a start, unless it failed only because it was told to.
 func (p *pass) noteStartLocked(c *call, err error) {
-	// A deadline does not count: what misses it is to blame.
-	told := errors.Is(c.parent.Err(), context.Canceled)
-	cause := context.Cause(c.parent)
-	if told && p.up && !p.over {
-		p.failLocked(&interruptedError{cause}) // the driver is about to find out
+	if p.up && !p.over && told(c) {
+		p.failLocked(&interruptedError{context.Cause(c.parent)}) // the driver is about to find out
 	}
-	obeyed := told && (errors.Is(err, context.Canceled) || errors.Is(err, cause))
-	if err != nil && !obeyed {
+	if err != nil && !obeyed(c, err) {
 		p.errs = append(p.errs, err)
 	}
+}
+
+// told reports whether a start was told to give up. A deadline does not count: what misses it is to blame.
+func told(c *call) bool { return errors.Is(c.parent.Err(), context.Canceled) }
+
+// obeyed reports whether a start failed only because it was told to.
+func obeyed(c *call, err error) bool {
+	return told(c) && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(c.parent)))
 }
 
 // errRolledBack is the cause with which the contexts of what is starting end when something else has failed to.

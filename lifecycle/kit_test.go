@@ -27,6 +27,9 @@ const (
 // hangs ignores its context until the fake is released or aborted.
 func hangs() script { return script{Hang: true, Stubborn: true} }
 
+// errFake is what a fake fails with.
+var errFake = lifecycletest.ErrFake
+
 // recorder collects the events of a registry.
 type recorder struct {
 	mu     sync.Mutex

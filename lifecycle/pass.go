@@ -104,14 +104,12 @@ func (p *pass) beginLocked(n, last *node, now instant) {
 	switch {
 	case n.comp == nil:
 		p.settleLocked(n, now)
-	case !p.up:
-		p.beginDownLocked(n, now)
-	case p.r.becomeLocked(n, StateStarting, now):
-		n.epoch++
+	case p.up:
+		p.r.becomeLocked(n, StateStarting, now)
 		n.up = step{began: now}
 		p.callLocked(n, upwards(n), now)
 	default:
-		p.settleLocked(n, now)
+		p.beginDownLocked(n, now)
 	}
 }
 
@@ -200,7 +198,7 @@ func (p *pass) callLocked(n *node, what todo, now instant) *call {
 	if n.labels == nil {
 		n.labels = p.r.labeled(n)
 	}
-	c.n, c.epoch, c.todo, c.parts, c.began = n, n.epoch, what, 1, now
+	c.n, c.todo, c.parts, c.began = n, what, 1, now
 	c.parent, c.labels = p.ctx, n.labels
 	n.call = c
 	p.adoptLocked(c, now)

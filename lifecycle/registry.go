@@ -86,13 +86,13 @@ type node struct {
 	// Guarded by Registry.mu.
 	state    State
 	since    instant
-	pass     *pass // the pass that works on it, or did last
-	blockers int32 // neighbours that must settle before its turn in pass
-	begun    bool  // its turn in pass has come
-	settled  bool  // its part in pass is over
-	call     *call // the call under way or the last one, nil before the first
-	last     *node // the neighbour that settled last and so let it begin: the critical path
-	epoch    int   // counts starts: what belongs to an older one is late
+	pass     *pass        // the pass that works on it, or did last
+	blockers int32        // neighbours that must settle before its turn in pass
+	begun    bool         // its turn in pass has come
+	settled  bool         // its part in pass is over
+	call     *call        // the call under way or the last one, nil before the first
+	last     *node        // the neighbour that settled last and so let it begin: the critical path
+	done     <-chan error // of a Dier, since it is up: what another channel says is late
 	restarts int
 	attempt  int   // restarts in a row without a healthy spell
 	err      error // the last failure

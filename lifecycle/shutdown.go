@@ -112,11 +112,7 @@ func (r *Registry) close(ctx context.Context, c *closing) {
 	p.drive()
 	p.cancel(nil)
 
-	until := time.Now().Add(cutGrace)
-	if end.After(until) {
-		until = end
-	}
-	errs := r.stopMonitor(ctx, until)
+	errs := r.stopMonitor(ctx, end)
 	r.graves.stop()
 	r.mender.stop()
 
@@ -160,9 +156,13 @@ func (r *Registry) waitDelay(ctx context.Context, c *closing, delay time.Duratio
 	}
 }
 
-// stopMonitor stops the checks. One that hangs is waited for until the end.
-func (r *Registry) stopMonitor(ctx context.Context, until time.Time) []error {
-	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), until)
+// hungProbe is how long a probe is waited for that does not heed its context: what it probes is down already.
+const hungProbe = time.Second
+
+// stopMonitor stops the checks. One that hangs is waited for until the end, but not for long.
+func (r *Registry) stopMonitor(ctx context.Context, end time.Time) []error {
+	patience := min(max(time.Until(end), cutGrace), hungProbe)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
 	if err := r.monitor.Stop(ctx); err != nil {
 		return []error{err}
