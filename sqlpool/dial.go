@@ -107,10 +107,14 @@ func (s *store) dialled(d *dialing, n *native, err error) {
 		if w := s.waiting.pop(); w != nil {
 			w.ready <- grant{err: err}
 		}
-	case s.closed:
+	case s.closed, s.open >= s.max: // meanwhile the pool was closed, or its limit lowered
+		reason := poolkeeper.EvictedReload
+		if s.closed {
+			reason = poolkeeper.EvictedClosed
+		}
 		s.open++
 		s.mu.Unlock()
-		_ = s.discard(n, poolkeeper.EvictedClosed)
+		_ = s.discard(n, reason)
 		return
 	default:
 		s.open++

@@ -181,6 +181,7 @@ func TestRecycleReplacesConnectionsWithoutAFailedQuery(t *testing.T) {
 			}
 		})
 	}
+	eventually(t, "there is something to replace", func() bool { return p.Stats().Open == 4 })
 	for range 20 {
 		before := p.Stats().Evicted["reload"]
 		p.Recycle()

@@ -5,15 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
-	"time"
 
 	"github.com/poolkeeper/poolkeeper"
-)
-
-const (
-	firstRetry = time.Second      // after the first failed attempt of WaitForServer
-	lastRetry  = 30 * time.Second // where doubling ends
+	"github.com/poolkeeper/poolkeeper/internal/retry"
 )
 
 var errStarted = errors.New("sqlpool: already started")
@@ -69,33 +63,22 @@ func (c *core) endStart(err error) error {
 	return nil
 }
 
-// reach makes attempts to reach the server.
+// reach makes attempts to reach the server, as many as the policy says.
 func (c *core) reach(ctx context.Context) error {
-	for attempt := 1; ; attempt++ {
-		err := c.attempt(ctx)
-		switch {
-		case err == nil:
-			return nil
-		case ctx.Err() != nil:
-			return fmt.Errorf("%w (last of %d attempts: %w)", context.Cause(ctx), attempt, err)
-		case c.cfg().Start == StartDegraded:
+	return retry.Until(ctx, c.attempt, func(f retry.Failure) (again bool, err error) {
+		switch c.cfg().Start {
+		case FailFast:
+			return false, f.Err
+		case StartDegraded:
 			c.cfg().Logger.LogAttrs(ctx, slog.LevelWarn, "sqlpool: starting without the server",
-				slog.String("pool", c.poolName()), slog.Any("error", err))
-			return nil
-		case c.cfg().Start == FailFast:
-			return err
+				slog.String("pool", c.poolName()), slog.Any("error", f.Err))
+			return false, nil
+		case WaitForServer:
 		}
-		delay := retryDelay(attempt, rand.Float64())
 		c.cfg().Logger.LogAttrs(ctx, slog.LevelWarn, "sqlpool: waiting for the server", slog.String("pool", c.poolName()),
-			slog.Int("attempt", attempt), slog.Duration("retry_in", delay), slog.Any("error", err))
-		t := time.NewTimer(delay)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
-			return fmt.Errorf("%w (last of %d attempts: %w)", context.Cause(ctx), attempt, err)
-		}
-	}
+			slog.Int("attempt", f.Attempt), slog.Duration("retry_in", f.Next), slog.Any("error", f.Err))
+		return true, nil
+	})
 }
 
 // attempt is one check, bounded by DialTimeout (INV-10).
@@ -106,14 +89,4 @@ func (c *core) attempt(ctx context.Context) error {
 		defer cancel()
 	}
 	return c.back.check(ctx)
-}
-
-// retryDelay is how long to wait after a failed attempt, counted from 1: doubling, and up to a quarter less by draw,
-// a random number in [0, 1), so that replicas that started together do not knock together.
-func retryDelay(attempt int, draw float64) time.Duration {
-	d := lastRetry
-	if attempt <= 5 { // 1 s << 5 is past lastRetry
-		d = min(firstRetry<<(attempt-1), lastRetry)
-	}
-	return d - time.Duration(draw*float64(d)/4)
 }
