@@ -5,16 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
-	"time"
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/eviction"
-)
-
-const (
-	firstRetry = time.Second      // after the first failed attempt of WaitForServer
-	lastRetry  = 30 * time.Second // where doubling ends
+	"github.com/poolkeeper/poolkeeper/internal/retry"
 )
 
 var errStarted = errors.New("redispool: already started")
@@ -85,33 +79,22 @@ func (p *Pool) endStart(err error) error {
 	return nil
 }
 
-// reach makes attempts to reach the server.
+// reach makes attempts to reach the server, as many as the policy says.
 func (p *Pool) reach(ctx context.Context) error {
-	for attempt := 1; ; attempt++ {
-		err := p.attempt(ctx)
-		switch {
-		case err == nil:
-			return nil
-		case ctx.Err() != nil:
-			return fmt.Errorf("%w (last of %d attempts: %w)", context.Cause(ctx), attempt, err)
-		case p.cfg.Start == StartDegraded:
+	return retry.Until(ctx, p.attempt, func(f retry.Failure) (again bool, err error) {
+		switch p.cfg.Start {
+		case FailFast:
+			return false, f.Err
+		case StartDegraded:
 			p.log.LogAttrs(ctx, slog.LevelWarn, "redispool: starting without the server",
-				slog.String("pool", p.poolName()), slog.Any("error", err))
-			return nil
-		case p.cfg.Start == FailFast:
-			return err
+				slog.String("pool", p.poolName()), slog.Any("error", f.Err))
+			return false, nil
+		case WaitForServer:
 		}
-		delay := retryDelay(attempt, rand.Float64())
 		p.log.LogAttrs(ctx, slog.LevelWarn, "redispool: waiting for the server", slog.String("pool", p.poolName()),
-			slog.Int("attempt", attempt), slog.Duration("retry_in", delay), slog.Any("error", err))
-		t := time.NewTimer(delay)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
-			return fmt.Errorf("%w (last of %d attempts: %w)", context.Cause(ctx), attempt, err)
-		}
-	}
+			slog.Int("attempt", f.Attempt), slog.Duration("retry_in", f.Next), slog.Any("error", f.Err))
+		return true, nil
+	})
 }
 
 // attempt is one check (INV-10).
@@ -119,14 +102,4 @@ func (p *Pool) attempt(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, p.patience())
 	defer cancel()
 	return asFault(p.checker.check(ctx))
-}
-
-// retryDelay is how long to wait after a failed attempt, counted from 1: doubling, and up to a quarter less by draw,
-// a random number in [0, 1), so that replicas that started together do not knock together.
-func retryDelay(attempt int, draw float64) time.Duration {
-	d := lastRetry
-	if attempt <= 5 { // 1 s << 5 is past lastRetry
-		d = min(firstRetry<<(attempt-1), lastRetry)
-	}
-	return d - time.Duration(draw*float64(d)/4)
 }
