@@ -147,6 +147,10 @@ func (a *adopted) settle(ctx context.Context) error {
 
 func (a *adopted) close(ctx context.Context) error { return a.closing.do(ctx, a.db.Close) }
 
+func (a *adopted) pause() bool                   { return false }
+func (a *adopted) resume()                       {}
+func (a *adopted) emptied(context.Context) error { return nil }
+
 // flush has nothing to do: nothing is known to be stale.
 func (a *adopted) flush() {}
 

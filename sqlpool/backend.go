@@ -52,6 +52,12 @@ func (b *driverBackend) use(ctx context.Context, aim target, cfg *Config, elsewh
 	}
 }
 
+func (b *driverBackend) pause() bool { return b.store.setPaused(true) }
+
+func (b *driverBackend) resume() { b.store.setPaused(false) }
+
+func (b *driverBackend) emptied(ctx context.Context) error { return emptied(ctx, b.store.core) }
+
 func (b *driverBackend) flush() { b.store.flush() }
 
 func (b *driverBackend) settle(ctx context.Context) error { return b.store.core.gate.Wait(ctx) }

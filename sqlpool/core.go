@@ -27,6 +27,7 @@ type core struct {
 	rec     recovery
 
 	observer  atomic.Pointer[poolkeeper.Observer]
+	paused    atomic.Bool
 	reloading chan struct{} // holds a token while a Reload is under way
 
 	mu          sync.Mutex // guards the following
@@ -62,6 +63,11 @@ type backend interface {
 	// changed.
 	current() target
 	use(ctx context.Context, aim target, cfg *Config, elsewhere bool)
+	// pause makes new callers queue, and reports false if they do already; resume lets them go on. emptied waits
+	// until nothing is in use, and then until everything is closed.
+	pause() bool
+	resume()
+	emptied(ctx context.Context) error
 	// flush closes the idle connections that are stale, in the background.
 	flush()
 	// cut closes the sockets of the connections that callers hold, or of all, at once, and says how many it could not
@@ -149,6 +155,9 @@ func (c *core) released(e *holders.Entry, now time.Time) {
 func (c *core) acquireFailed(ctx context.Context, since time.Time) *AcquireError {
 	now := time.Now()
 	err := gaveUp(ctx, c.cfg().AcquireTimeout)
+	if c.paused.Load() {
+		err = fmt.Errorf("%w: %w", ErrPaused, err)
+	}
 	if isTimeout(err) {
 		c.met.acquireTimeouts.Add(1)
 	}

@@ -33,7 +33,7 @@ func (s *store) Fill(ctx context.Context, n int) (int, error) {
 	defer context.AfterFunc(s.life, cancel)() //nolint:contextcheck // two lives bound it
 	for opened := 0; ; opened++ {
 		s.mu.Lock()
-		enough := s.closed || s.idle+s.swept+len(s.stash) >= n || s.open+s.dialing >= s.max
+		enough := s.closed || s.paused || s.idle+s.swept+len(s.stash) >= n || s.open+s.dialing >= s.max
 		if !enough {
 			s.dialing++
 		}

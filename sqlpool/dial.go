@@ -44,7 +44,7 @@ type dialing struct {
 // dialLocked begins dials for callers in the queue, within MaxOpen and MaxDials. What is about to be given back
 // counts against the demand.
 func (s *store) dialLocked() {
-	if s.closed {
+	if s.closed || s.paused {
 		return
 	}
 	for s.dialing-len(s.slow) < min(s.waiting.n-s.coming, s.core.cfg().MaxDials) {

@@ -74,6 +74,7 @@ func (c *core) drain(ctx context.Context) error {
 	name := c.name
 	c.mu.Unlock()
 	c.gate.Close()
+	c.resume() // callers who had asked before are served
 	if err := c.back.settle(ctx); err != nil {
 		return fmt.Errorf("sqlpool: drain %q: %s: %w", name, c.held.Describe(time.Now()), err)
 	}
@@ -96,6 +97,7 @@ func (c *core) stop(ctx context.Context) error {
 	c.mu.Unlock()
 
 	c.gate.Close()
+	c.resume()
 	if cancelStart != nil {
 		cancelStart(errStopping)
 	}

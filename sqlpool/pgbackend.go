@@ -72,6 +72,7 @@ type pgBackend struct {
 	events   uint64 // acquisitions and releases so far, for reconcile
 	hijacked int
 	later    *time.Timer // of the next reconcile while somebody waits
+	held     bool        // paused by Pause
 	closed   bool
 }
 

@@ -57,7 +57,7 @@ func (b *pgBackend) Fill(ctx context.Context, n int) (int, error) {
 	const looks = 3 // at connections that others return meanwhile
 	for opened, found := 0, 0; ; {
 		b.mu.Lock()
-		enough := b.open-b.permits >= n || max(b.open, b.permits)+b.dials >= b.max
+		enough := b.held || b.open-b.permits >= n || max(b.open, b.permits)+b.dials >= b.max
 		b.mu.Unlock()
 		if enough || ctx.Err() != nil {
 			return opened, ctx.Err()
@@ -84,7 +84,7 @@ func (b *pgBackend) openIdle(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, b.core.cfg().DialTimeout)
 	defer cancel()
 	fc := &fillContext{Context: ctx, began: make(chan struct{})}
-	resume := b.pause()
+	resume := b.standStill()
 	idle := b.pool.AcquireAllIdle(&sweepContext{ctx}) //nolint:contextcheck // it is ctx, marked
 	type result struct {
 		conn *pgxpool.Conn
@@ -119,8 +119,8 @@ func releaseAll(conns []*pgxpool.Conn) {
 	}
 }
 
-// pause makes new callers queue until the returned function is called.
-func (b *pgBackend) pause() (resume func()) {
+// standStill makes new callers queue for a moment, until the returned function is called.
+func (b *pgBackend) standStill() (goOn func()) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.paused++
@@ -138,7 +138,7 @@ func (b *pgBackend) Sweep(ctx context.Context, order eviction.Sweep) (eviction.S
 	b.reconcile()
 	var out eviction.Swept
 	for {
-		resume := b.pause()
+		resume := b.standStill()
 		drop, ask, rest := choose(b.core, b.takeIdle(ctx), order, &out)
 		for _, x := range rest { // the coldest first: pgxpool gives out the one released last
 			x.conn.Release()

@@ -38,7 +38,7 @@ func (b *pgBackend) tryPermit() permit {
 // reach. So a burst waits for the first connection that is ready, new or returned, and opens no more than it needs.
 func (b *pgBackend) mayLocked() bool {
 	most := b.core.cfg().MaxDials
-	return b.paused == 0 && b.permits < b.max &&
+	return b.paused == 0 && !b.held && b.permits < b.max &&
 		(b.permits < b.open || b.permits-b.open-b.slow < most && b.dials-b.slow < most)
 }
 

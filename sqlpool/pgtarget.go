@@ -110,6 +110,24 @@ func tlsFor(c *pgx.ConnConfig, t *tls.Config) {
 	}
 }
 
+func (b *pgBackend) pause() bool { return b.setHeld(true) }
+
+func (b *pgBackend) resume() { b.setHeld(false) }
+
+func (b *pgBackend) emptied(ctx context.Context) error { return emptied(ctx, b.core) }
+
+// setHeld makes callers queue, or lets them go on. It reports false if they do already.
+func (b *pgBackend) setHeld(held bool) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.held == held {
+		return false
+	}
+	b.held = held
+	b.grantLocked()
+	return true
+}
+
 func (b *pgBackend) aim(cfg Config) (target, Config, error) { return b.aimPostgres(cfg) }
 
 func (b *pgBackend) current() target { return b.aimed.Load() }

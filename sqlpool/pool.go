@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math"
 
@@ -96,6 +97,22 @@ func (p *Pool) Reload(ctx context.Context, cfg Config) error { return p.c.reload
 // Recycle throws away every connection opened so far: idle ones now, those in use as they are returned. Call it when the
 // server behind the name has changed, or a password has. It does not block.
 func (p *Pool) Recycle() { p.c.recycle(poolkeeper.EvictedReload) }
+
+// Pause makes callers wait instead of failing, for a failover that is planned: from now on whoever asks for a
+// connection queues, within AcquireTimeout. It blocks until what is in use has come back and every connection is
+// closed, so that Resume connects anew; if ctx ends before, callers go on as if nothing had been, and the error says who holds a
+// connection. Code that asks for a second connection while it has one is held up until ctx ends. Pausing a paused
+// pool does nothing. Drain and Stop end a pause.
+// An adopted pool cannot hold up callers, and returns errors.ErrUnsupported.
+func (p *Pool) Pause(ctx context.Context) error {
+	if _, ok := p.c.back.(*adopted); ok {
+		return fmt.Errorf("sqlpool: pause %q: the handle was adopted: %w", p.c.poolName(), errors.ErrUnsupported)
+	}
+	return p.c.pauseFor(ctx)
+}
+
+// Resume lets the callers go on that Pause has held up, first in, first out. It does not block.
+func (p *Pool) Resume() { p.c.resume() }
 
 // Check asks the server for a sign of life, on a connection of its own that is dialled at the first call: a pool whose
 // callers hold every connection is busy, not broken. It blocks at most until ctx ends. Errors answer health.Classify.

@@ -224,6 +224,16 @@ func (p *Postgres) Reload(ctx context.Context, cfg Config) error { return p.c.re
 // server behind the name has changed, or a password has. It does not block.
 func (p *Postgres) Recycle() { p.c.recycle(poolkeeper.EvictedReload) }
 
+// Pause makes callers wait instead of failing, for a failover that is planned: from now on whoever asks for a
+// connection queues, within AcquireTimeout. It blocks until what is in use has come back and every connection is
+// closed, so that Resume connects anew; if ctx ends before, callers go on as if nothing had been, and the error says who holds a
+// connection. Code that asks for a second connection while it has one is held up until ctx ends. Pausing a paused
+// pool does nothing. Drain and Stop end a pause.
+func (p *Postgres) Pause(ctx context.Context) error { return p.c.pauseFor(ctx) }
+
+// Resume lets the callers go on that Pause has held up, first in, first out. It does not block.
+func (p *Postgres) Resume() { p.c.resume() }
+
 // Check asks the server for a sign of life, on a connection of its own that is dialled at the first call: a pool whose
 // callers hold every connection is busy, not broken. It blocks at most until ctx ends. Errors answer health.Classify.
 func (p *Postgres) Check(ctx context.Context) error { return p.c.check(ctx) }

@@ -45,6 +45,7 @@ type store struct {
 	all     map[*native]struct{}
 	stash   []*native // idle, the last opened last
 	waiting queue
+	paused  bool // nobody gets a connection
 	closed  bool
 }
 
@@ -68,6 +69,23 @@ func (s *store) use(connector driver.Connector, limit int) {
 	s.dialLocked()
 }
 
+// setPaused makes callers queue, or lets them go on. It reports false if they do already.
+func (s *store) setPaused(paused bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.paused == paused {
+		return false
+	}
+	s.paused = paused
+	stash := s.stash
+	s.stash = nil
+	for _, n := range stash { // empty, unless a dial has ended meanwhile
+		s.deliverLocked(n)
+	}
+	s.dialLocked()
+	return true
+}
+
 // checkOut books an idle connection as in use. It reports false if the connection must not be used: draining, or
 // past its lifetime.
 func (s *store) checkOut(c *conn, now time.Time) bool {
@@ -79,7 +97,7 @@ func (s *store) checkOut(c *conn, now time.Time) bool {
 		c.state, c.reason = stateLeaving, poolkeeper.EvictedClosed
 	case reason != "":
 		c.state, c.reason = stateLeaving, reason
-	case s.inUse >= s.max: // the limit was lowered
+	case s.inUse >= s.max, s.paused: // the limit was lowered; Connect will queue
 		c.state, c.reason = stateLeaving, poolkeeper.EvictedReload
 	default:
 		c.state = stateInUse
@@ -111,7 +129,7 @@ func (s *store) checkIn(c *conn, ok bool) bool {
 		c.reason = poolkeeper.EvictedClosed
 	case reason != "":
 		c.reason = reason
-	case s.open > s.max:
+	case s.open > s.max, s.paused:
 		c.reason = poolkeeper.EvictedReload
 	case s.waiting.n > 0:
 		c.hand = true
@@ -192,10 +210,12 @@ func (s *store) leaveLocked(c *conn) connState {
 
 // deliverLocked gives n to the first in the queue, or keeps it for the next caller.
 func (s *store) deliverLocked(n *native) {
-	if w := s.waiting.pop(); w != nil {
-		s.inUse++
-		w.ready <- grant{n: n}
-		return
+	if !s.paused {
+		if w := s.waiting.pop(); w != nil {
+			s.inUse++
+			w.ready <- grant{n: n}
+			return
+		}
 	}
 	n.aged = true
 	s.stash = append(s.stash, n)
@@ -223,7 +243,7 @@ func (s *store) take(ctx context.Context) (n *native, w *waiter, beside bool, er
 	if s.closed {
 		return nil, nil, false, s.core.refusal()
 	}
-	for s.waiting.n == 0 && len(s.stash) > 0 {
+	if s.waiting.n == 0 && len(s.stash) > 0 && !s.paused {
 		n := s.stash[len(s.stash)-1]
 		s.stash = s.stash[:len(s.stash)-1]
 		s.inUse++
@@ -233,7 +253,7 @@ func (s *store) take(ctx context.Context) (n *native, w *waiter, beside bool, er
 	w = s.waiting.push(func() { s.dial(ctx) })
 	s.raiseLocked()
 	s.dialLocked()
-	return nil, w, s.idle > 0 && s.dialing == 0, nil
+	return nil, w, s.idle > 0 && s.dialing == 0 && !s.paused, nil
 }
 
 // acquire returns a connection for a caller that asked at start.

@@ -1,0 +1,66 @@
+package sqlpool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/poolkeeper/poolkeeper"
+)
+
+// ErrPaused is wrapped by the [AcquireError] of a caller that gave up while the pool was paused.
+var ErrPaused = errors.New("sqlpool: paused")
+
+// pauseFor makes callers wait, until what is in use has come back and every connection is closed.
+func (c *core) pauseFor(ctx context.Context) error {
+	select {
+	case c.reloading <- struct{}{}:
+	case <-ctx.Done():
+		return fmt.Errorf("sqlpool: pause %q: another pause or reload is under way: %w", c.poolName(), context.Cause(ctx))
+	}
+	defer func() { <-c.reloading }()
+	if err := c.reloadable(); err != nil {
+		return fmt.Errorf("sqlpool: pause %q: %w", c.poolName(), err)
+	}
+	if !c.back.pause() {
+		return nil // it is paused already
+	}
+	c.paused.Store(true)
+	if err := c.back.emptied(ctx); err != nil {
+		who := c.held.Describe(time.Now())
+		c.resume()
+		return fmt.Errorf("sqlpool: pause %q: %s; callers go on: %w", c.poolName(), who, err)
+	}
+	return nil
+}
+
+// resume lets callers go on.
+func (c *core) resume() {
+	if c.paused.CompareAndSwap(true, false) {
+		c.back.resume()
+	}
+}
+
+// emptied waits until nothing is in use, then throws away what is idle and waits until nothing is open.
+func emptied(ctx context.Context, c *core) error {
+	recycled := false
+	for pause := time.Millisecond; ; pause = min(2*pause, 20*time.Millisecond) {
+		var s poolkeeper.Stats
+		c.back.stats(&s)
+		if s.InUse == 0 && !recycled {
+			recycled = true
+			c.recycle(poolkeeper.EvictedReload)
+		}
+		if s.InUse == 0 && s.Open == 0 {
+			return nil
+		}
+		t := time.NewTimer(pause)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return context.Cause(ctx)
+		}
+	}
+}

@@ -1,0 +1,166 @@
+package sqlpool_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/poolkeeper/poolkeeper/sqlpool"
+)
+
+func TestPauseHoldsCallersUpAndResumeServesThemInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeServer()
+		p := fakePool(t, s, sqlpool.Config{MaxOpen: 3, MinIdle: 1, AcquireTimeout: time.Minute})
+		idle(t, p, 3)
+		c := hold(t, p)
+		time.AfterFunc(2*time.Second, func() { _ = c.Close() })
+		begun := time.Now()
+		if err := p.Pause(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := time.Since(begun); got < 2*time.Second {
+			t.Errorf("Pause returned after %v, while a connection was in use", got)
+		}
+		if st := p.Stats(); st.Open != 0 || s.Open() != 1 {
+			t.Errorf("open %d, at the server %d; want only the check's", st.Open, s.Open())
+		}
+		if err := p.Check(t.Context()); err != nil {
+			t.Errorf("Check while paused: %v", err)
+		}
+		if err := p.Pause(t.Context()); err != nil {
+			t.Errorf("a second Pause: %v", err)
+		}
+		var order []int
+		var mu sync.Mutex
+		var wg sync.WaitGroup
+		for i := range 6 {
+			wg.Go(func() {
+				if _, err := p.DB().ExecContext(t.Context(), "sleep 1s"); err != nil {
+					t.Error(err)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				order = append(order, i)
+			})
+			time.Sleep(time.Second)
+		}
+		time.Sleep(20 * time.Second) // sweeps and fills go by
+		if len(order) != 0 || s.Open() != 1 {
+			t.Errorf("%d were served, %d connections opened while paused", len(order), s.Open()-1)
+		}
+		p.Resume()
+		p.Resume()
+		wg.Wait()
+		for i, n := range order {
+			if i > 0 && n < order[i-1]-2 { // three at a time
+				t.Errorf("served in the order %v", order)
+			}
+		}
+		stop(t, p)
+	})
+}
+
+func TestCallerWhoGivesUpWhilePausedIsToldSo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := fakePool(t, newFakeServer(), sqlpool.Config{AcquireTimeout: 3 * time.Second})
+		if err := p.Pause(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		_, err := p.DB().ExecContext(t.Context(), "x")
+		if !errors.Is(err, sqlpool.ErrPaused) || !errors.Is(err, sqlpool.ErrAcquireTimeout) {
+			t.Errorf("error is %v", err)
+		}
+		stop(t, p)
+	})
+}
+
+func TestPauseThatTakesTooLongLetsCallersGoOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := fakePool(t, newFakeServer(), sqlpool.Config{})
+		c := hold(t, p)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		err := p.Pause(ctx)
+		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "sqlpool_test.hold") {
+			t.Errorf("Pause: %v, want who holds a connection", err)
+		}
+		if _, err := p.DB().ExecContext(t.Context(), "x"); err != nil {
+			t.Errorf("after a pause that failed: %v", err)
+		}
+		_ = c.Close()
+		stop(t, p)
+	})
+}
+
+func TestDrainServesCallersWhomAPauseHasHeldUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := fakePool(t, newFakeServer(), sqlpool.Config{})
+		if err := p.Pause(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		got := make(chan error, 1)
+		go func() {
+			_, err := p.DB().ExecContext(t.Context(), "x")
+			got <- err
+		}()
+		synctest.Wait()
+		stop(t, p)
+		if err := <-got; err != nil {
+			t.Error(err)
+		}
+		if err := p.Pause(t.Context()); err == nil {
+			t.Error("a stopped pool can be paused")
+		}
+	})
+}
+
+func TestAdoptedPoolSaysThatItCannotPause(t *testing.T) {
+	db, _ := adoptable(t)
+	p, err := sqlpool.Adopt(db, sqlpool.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop(t, p)
+	if err := p.Pause(t.Context()); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("Pause: %v", err)
+	}
+	p.Resume()
+}
+
+func TestPostgresPauseAndResumeUnderLoad(t *testing.T) {
+	p, onServer := startPG(t, sqlpool.Config{MaxOpen: 4, MinIdle: 2, AcquireTimeout: 30 * time.Second})
+	end := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-end:
+					return
+				default:
+				}
+				if _, err := p.Pool().Exec(t.Context(), "select 1"); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for range 5 {
+		if err := p.Pause(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the server has the check's connection only", func() bool { return onServer() == 1 })
+		uses := p.Stats().Use.Count
+		p.Resume()
+		eventually(t, "callers go on", func() bool { return p.Stats().Use.Count > uses+20 })
+	}
+	close(end)
+	wg.Wait()
+	stop(t, p)
+}
