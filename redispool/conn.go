@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net"
+	"os"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -71,7 +72,9 @@ type conn struct {
 	secure   bool         // what comes out of socket is not what go-redis would read
 	born     time.Time
 	draw     float64       // see eviction.Sweep.Expiry
-	used     atomic.Int64  // Unix nanoseconds; up to WriteTimeout too early where the caller's own deadline was closer
+	used     atomic.Int64  // Unix nanoseconds of the last command; up to WriteTimeout too early where the caller's own deadline was closer
+	heard    atomic.Int64  // used of the last command that was answered; 0 before the first
+	patient  atomic.Bool   // the command under way may take long: it blocks on the server
 	sentence atomic.Uint32 // a reason; stays until condemned
 	gone     atomic.Bool
 	lentTo   atomic.Pointer[session] // the Conn that has it, or had it when it was last heard of
@@ -108,6 +111,33 @@ func (c *conn) SetWriteDeadline(t time.Time) error {
 		}
 	}
 	return c.Conn.SetWriteDeadline(t)
+}
+
+// SetReadDeadline tells an ordinary command from one that blocks on the server, which go-redis gives more time.
+func (c *conn) SetReadDeadline(t time.Time) error {
+	limit := c.node.pool.cfg.ReadTimeout
+	patient := limit == 0 || t.IsZero() || t.UnixNano() > c.used.Load()+int64(limit+time.Second)
+	if patient != c.patient.Load() {
+		c.patient.Store(patient)
+	}
+	return c.Conn.SetReadDeadline(t)
+}
+
+// Read notes that the server has answered, what it has to say about itself, and that it does not.
+func (c *conn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if c.purpose != forPool {
+		return n, err
+	}
+	if n > 0 {
+		c.heard.Store(c.used.Load())
+		if b[0] == '-' {
+			c.node.heardError(c, b[:n])
+		}
+	} else if err != nil && errors.Is(err, os.ErrDeadlineExceeded) {
+		c.node.heardNothing(c)
+	}
+	return n, err
 }
 
 // SetDeadline is called by go-redis only to clear the deadlines at checkout.

@@ -18,7 +18,7 @@ const (
 	// cutGrace is how long after its deadline a Stop waits for what it has cut off to notice.
 	cutGrace = 100 * time.Millisecond
 	// glance is how often a drain looks whether Conns were closed: go-redis does not say.
-	glance = 5 * time.Millisecond
+	glance = 10 * time.Millisecond
 )
 
 var (

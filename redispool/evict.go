@@ -47,7 +47,7 @@ func (n *node) Sweep(ctx context.Context, s eviction.Sweep) (eviction.Swept, err
 	if err == nil && s.KeepAlive > 0 {
 		err = n.pingSilent(ctx, s, &out)
 	}
-	for _, c := range n.list(forPool) {
+	for _, c := range n.list() {
 		if s.MaxLifetime > 0 {
 			out.Next = sooner(out.Next, s.Expiry(c.born, c.draw))
 		}
@@ -88,7 +88,7 @@ func (n *node) closeSurplus(ctx context.Context, s eviction.Sweep, out *eviction
 // closeExpired has go-redis drop connections past their lifetime, a few at a time.
 func (n *node) closeExpired(ctx context.Context, s eviction.Sweep, out *eviction.Swept) error {
 	var expired []*conn
-	for _, c := range n.list(forPool) {
+	for _, c := range n.list() {
 		if s.Expired(c.born, c.draw) && reason(c.sentence.Load()) == stays {
 			expired = append(expired, c)
 		}
@@ -135,7 +135,7 @@ func (n *node) passCondemned(ctx context.Context, condemned []*conn) error {
 // pingSilent asks those that were silent for KeepAlive whether they live. go-redis closes one that does not answer.
 func (n *node) pingSilent(ctx context.Context, s eviction.Sweep, out *eviction.Swept) error {
 	silent := 0
-	for _, c := range n.list(forPool) {
+	for _, c := range n.list() {
 		if s.Now.Sub(c.silentSince()) >= s.KeepAlive {
 			silent++
 		}

@@ -3,17 +3,13 @@ package redispool
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/eviction"
-	"github.com/poolkeeper/poolkeeper/internal/holders"
 	"github.com/poolkeeper/poolkeeper/internal/inflight"
 )
 
@@ -26,17 +22,21 @@ type node struct {
 	isDoor  bool           // gate is the pool's own, and refuses when it is closed
 	evictor *eviction.Evictor
 
-	active   atomic.Pointer[hook]  // the one of our hooks that acts
-	troubled atomic.Bool           // the last outcome known was a failure of the connection
-	lastDial atomic.Pointer[error] // why the last dial failed; nil: it did not
-	open     atomic.Int64          // connections of the pool
-	used     atomic.Bool           // a Cluster's node: it has had a command
+	active   atomic.Pointer[hook]   // the one of our hooks that acts
+	troubled atomic.Bool            // the last outcome known was a failure of the connection
+	outage   atomic.Pointer[outage] // nil: nobody waits for a server that refuses
+	lastDial atomic.Pointer[error]  // why the last dial failed; nil: it did not
+	open     atomic.Int64           // connections of the pool
+	used     atomic.Bool            // a Cluster's node: it has had a command
 
 	root      atomic.Pointer[redis.ProcessHook] // the end of the client's own chain
 	startOnce sync.Once
 
 	credit      atomic.Int64  // connections that a sweep is just closing as idle
 	dialEntered chan struct{} // gets a token when a dial for the pool begins
+
+	inspecting atomic.Bool  // an inspection is under way
+	inspected  atomic.Int64 // Unix nanoseconds of the end of the last
 
 	upkeep   chan struct{}     // holds a token while the pool borrows from itself; guards borrowed
 	borrowed redis.ProcessHook // the end of the chain of the last loan
@@ -47,15 +47,17 @@ type node struct {
 	mu      sync.Mutex // guards the following
 	conns   map[*conn]struct{}
 	chains  map[uint64]chain    // being built, by goroutine
+	flushed time.Time           // when the last generation was condemned
+	pause   time.Duration       // before the next may be
 	seekers map[uint64]*session // Conns in their first command, by goroutine
 }
 
 func newNode(p *Pool, client *redis.Client, gate *inflight.Gate) *node {
 	n := &node{
 		pool: p, client: client, gate: gate, isDoor: gate == p.gate,
-		dialEntered: make(chan struct{}, 1),
-		upkeep:      make(chan struct{}, 1),
-		conns:       map[*conn]struct{}{}, chains: map[uint64]chain{}, seekers: map[uint64]*session{},
+		dialEntered: make(chan struct{}, 1), pause: flushPause,
+		upkeep: make(chan struct{}, 1),
+		conns:  map[*conn]struct{}{}, chains: map[uint64]chain{}, seekers: map[uint64]*session{},
 	}
 	n.evictor = eviction.New(n, p.policy())
 	n.addHook()
@@ -72,92 +74,6 @@ func (n *node) enter() bool {
 	}
 	n.gate.Join()
 	return true
-}
-
-// dial opens a connection by next and keeps it on the books. It ends when ctx ends or the pool stops (INV-10).
-func (n *node) dial(ctx context.Context, p purpose, next func(context.Context) (net.Conn, error)) (net.Conn, error) {
-	if !n.pool.dialing.Enter() {
-		if p == forProbe {
-			return unconnected{}, nil // ends go-redis' loop; an error would have it sleep and ask again
-		}
-		return nil, n.pool.refusal()
-	}
-	defer n.pool.dialing.Leave()
-	if p == forProbe {
-		return n.awaitServer(next) //nolint:contextcheck // go-redis' own context would end before the server is back
-	}
-	ctx, cancel := n.pool.whileAlive(ctx)
-	defer cancel()
-	if p == forPool {
-		select {
-		case n.dialEntered <- struct{}{}:
-		default:
-		}
-	}
-
-	start := time.Now()
-	native, err := next(ctx)
-	if err != nil {
-		n.pool.met.dialErrors.Add(1)
-		n.lastDial.Store(&err)
-		return nil, err
-	}
-	n.lastDial.Store(nil)
-	n.pool.met.dials.Add(1)
-	n.pool.met.dial.Record(time.Since(start))
-	return n.adopt(native, p)
-}
-
-// awaitServer answers go-redis when it asks whether dialling works again, which it does after as many failures as the
-// pool is large, refusing all further dials meanwhile. Left alone it asks once a second; this way it learns within
-// some 100 ms. The dialling goroutine is go-redis' and ends with the pool's life, for which Stop waits.
-func (n *node) awaitServer(next func(context.Context) (net.Conn, error)) (net.Conn, error) {
-	const (
-		shortest = 20 * time.Millisecond
-		longest  = 100 * time.Millisecond
-		patience = time.Minute // then go-redis may look whether its client was closed without us
-	)
-	begun := time.Now()
-	for delay := shortest; ; delay = min(2*delay, longest) {
-		ctx, cancel := context.WithTimeout(n.pool.life, n.pool.cfg.DialTimeout)
-		native, err := next(ctx)
-		cancel()
-		switch {
-		case err == nil:
-			return native, nil
-		case n.pool.life.Err() != nil:
-			return unconnected{}, nil //nolint:nilerr // an error would have go-redis sleep and ask again
-		case time.Since(begun) > patience:
-			return nil, err
-		}
-		pause := time.NewTimer(delay - time.Duration(rand.Float64()*float64(delay)/4))
-		select {
-		case <-pause.C:
-		case <-n.pool.life.Done():
-			pause.Stop()
-		}
-	}
-}
-
-// adopt puts a connection just dialled on the books. If the pool has stopped meanwhile, it closes it.
-func (n *node) adopt(native net.Conn, p purpose) (net.Conn, error) {
-	c := newConn(n, native, p)
-	if p == forSubscription {
-		c.holder = new(holders.Entry)
-		n.pool.held.Hold(c.holder, poolkeeper.KindPubSub, 0)
-	}
-	n.mu.Lock()
-	n.conns[c] = struct{}{}
-	n.mu.Unlock()
-	if p == forPool {
-		n.open.Add(1)
-		n.evictor.Wake()
-	}
-	if n.pool.life.Err() != nil {
-		_ = c.Close()
-		return nil, n.pool.refusal()
-	}
-	return c, nil
 }
 
 // forget takes a connection that is being closed off the books.
@@ -201,13 +117,13 @@ func (n *node) spendCredit() bool {
 	}
 }
 
-// list returns the connections with the purpose that are open now.
-func (n *node) list(p purpose) []*conn {
+// list returns the connections of go-redis' pool that are open now.
+func (n *node) list() []*conn {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	out := make([]*conn, 0, len(n.conns))
 	for c := range n.conns {
-		if c.purpose == p {
+		if c.purpose == forPool {
 			out = append(out, c)
 		}
 	}
@@ -263,15 +179,17 @@ func (n *node) unseek() *session {
 }
 
 // rotate has every idle connection handed out once, to the pool itself, without a byte on the wire. Conns that were
-// closed are known as such afterwards. It does nothing while a sweep is under way. It takes microseconds, and so does not
-// mind if ctx has ended.
+// closed are known as such afterwards. It takes microseconds, and so does not mind if ctx has ended. It waits only for a
+// moment for a sweep under way.
 func (n *node) rotate(ctx context.Context) {
 	if n.lent.Load() == 0 {
 		return
 	}
+	moment := time.NewTimer(glance)
+	defer moment.Stop()
 	select {
 	case n.upkeep <- struct{}{}:
-	default:
+	case <-moment.C:
 		return
 	}
 	defer func() { <-n.upkeep }()
@@ -286,17 +204,3 @@ func (n *node) rotate(ctx context.Context) {
 		}
 	}
 }
-
-var errNotConnected = errors.New("redispool: not connected")
-
-// unconnected is a connection to nowhere, for go-redis to close.
-type unconnected struct{}
-
-func (unconnected) Read([]byte) (int, error)         { return 0, errNotConnected }
-func (unconnected) Write([]byte) (int, error)        { return 0, errNotConnected }
-func (unconnected) Close() error                     { return nil }
-func (unconnected) LocalAddr() net.Addr              { return &net.TCPAddr{} }
-func (unconnected) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
-func (unconnected) SetDeadline(time.Time) error      { return nil }
-func (unconnected) SetReadDeadline(time.Time) error  { return nil }
-func (unconnected) SetWriteDeadline(time.Time) error { return nil }

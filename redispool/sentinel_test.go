@@ -74,7 +74,7 @@ func startSentinel(t *testing.T, primaryPort string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(binary, path, "--sentinel") //nolint:noctx // killed at the end of the test
+	cmd := exec.Command(binary, path, "--sentinel") // killed at the end of the test
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

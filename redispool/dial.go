@@ -1,0 +1,180 @@
+package redispool
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net"
+	"time"
+
+	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/holders"
+)
+
+const (
+	// refusedPatience is how long a dial for the pool waits for a server that refuses.
+	refusedPatience = 2 * time.Second
+	// shortestPause and longestPause are between two attempts.
+	shortestPause = 10 * time.Millisecond
+	longestPause  = 100 * time.Millisecond
+)
+
+// dial opens a connection by next and keeps it on the books. It ends when ctx ends or the pool stops (INV-10).
+func (n *node) dial(ctx context.Context, p purpose, next dialFunc) (net.Conn, error) {
+	if !n.pool.dialing.Enter() {
+		if p == forProbe {
+			return unconnected{}, nil // ends go-redis' loop; an error would have it sleep and ask again
+		}
+		return nil, n.pool.refusal()
+	}
+	defer n.pool.dialing.Leave()
+	if p == forProbe {
+		return n.awaitServer(next) //nolint:contextcheck // go-redis' own context would end before the server is back
+	}
+	ctx, cancel := n.pool.whileAlive(ctx)
+	defer cancel()
+	if p == forPool {
+		select {
+		case n.dialEntered <- struct{}{}:
+		default:
+		}
+	}
+
+	start := time.Now()
+	native, err := n.connect(ctx, p, next)
+	if err != nil {
+		return nil, err
+	}
+	n.pool.met.dials.Add(1)
+	n.pool.met.dial.Record(time.Since(start))
+	return n.adopt(native, p)
+}
+
+// connect dials, and for the pool waits for a while for a server that refuses: callers are held, within their own
+// contexts, instead of failing one after the other as fast as they can try. One of them, the scout, asks the server
+// again and again; the others dial when it has got through, or has given up.
+func (n *node) connect(ctx context.Context, p purpose, next dialFunc) (net.Conn, error) {
+	native, err := n.tryOnce(ctx, next)
+	if p != forPool || !isRefused(err) {
+		return native, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, refusedPatience)
+	defer cancel()
+	for isRefused(err) && ctx.Err() == nil {
+		mine := &outage{over: make(chan struct{})}
+		if n.outage.CompareAndSwap(nil, mine) {
+			native, err = n.scout(ctx, next, err)
+			n.outage.Store(nil)
+			close(mine.over)
+			continue
+		}
+		if other := n.outage.Load(); other != nil {
+			select {
+			case <-other.over:
+			case <-ctx.Done():
+				return nil, err
+			}
+		}
+		native, err = n.tryOnce(ctx, next)
+	}
+	return native, err
+}
+
+// scout dials until the server no longer refuses, or ctx ends.
+func (n *node) scout(ctx context.Context, next dialFunc, err error) (net.Conn, error) {
+	for delay := shortestPause; ; delay = min(2*delay, longestPause) {
+		pause := time.NewTimer(delay - time.Duration(rand.Float64()*float64(delay)/4))
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return nil, err
+		}
+		var native net.Conn
+		if native, err = n.tryOnce(ctx, next); !isRefused(err) {
+			return native, err
+		}
+	}
+}
+
+// dialFunc is one attempt to open a connection.
+type dialFunc func(context.Context) (net.Conn, error)
+
+func isRefused(err error) bool { return err != nil && health.Classify(err).Kind == health.KindRefused }
+
+// outage is a time in which the server refuses, with a scout out. over is closed when the scout is back.
+type outage struct{ over chan struct{} }
+
+func (n *node) tryOnce(ctx context.Context, next dialFunc) (net.Conn, error) {
+	native, err := next(ctx)
+	if err != nil {
+		n.pool.met.dialErrors.Add(1)
+		n.lastDial.Store(&err)
+		return nil, err
+	}
+	n.lastDial.Store(nil)
+	return native, nil
+}
+
+// awaitServer answers go-redis when it asks whether dialling works again, which it does after as many failures as the
+// pool is large, refusing all further dials meanwhile. Left alone it asks once a second; this way it learns within
+// some 100 ms. The dialling goroutine is go-redis' and ends with the pool's life, for which Stop waits.
+func (n *node) awaitServer(next dialFunc) (net.Conn, error) {
+	const patience = time.Minute // then go-redis may look whether its client was closed without us
+	begun := time.Now()
+	for delay := shortestPause; ; delay = min(2*delay, longestPause) {
+		ctx, cancel := context.WithTimeout(n.pool.life, n.pool.cfg.DialTimeout)
+		native, err := next(ctx)
+		cancel()
+		switch {
+		case err == nil:
+			return native, nil
+		case n.pool.life.Err() != nil:
+			return unconnected{}, nil //nolint:nilerr // an error would have go-redis sleep and ask again
+		case time.Since(begun) > patience:
+			return nil, err
+		}
+		pause := time.NewTimer(delay - time.Duration(rand.Float64()*float64(delay)/4))
+		select {
+		case <-pause.C:
+		case <-n.pool.life.Done():
+			pause.Stop()
+		}
+	}
+}
+
+// adopt puts a connection just dialled on the books. If the pool has stopped meanwhile, it closes it.
+func (n *node) adopt(native net.Conn, p purpose) (net.Conn, error) {
+	c := newConn(n, native, p)
+	if p == forSubscription {
+		c.holder = new(holders.Entry)
+		n.pool.held.Hold(c.holder, poolkeeper.KindPubSub, 0)
+	}
+	n.mu.Lock()
+	n.conns[c] = struct{}{}
+	n.mu.Unlock()
+	if p == forPool {
+		n.open.Add(1)
+		n.evictor.Wake()
+	}
+	if n.pool.life.Err() != nil {
+		_ = c.Close()
+		return nil, n.pool.refusal()
+	}
+	return c, nil
+}
+
+var errNotConnected = errors.New("redispool: not connected")
+
+// unconnected is a connection to nowhere, for go-redis to close.
+type unconnected struct{}
+
+func (unconnected) Read([]byte) (int, error)         { return 0, errNotConnected }
+func (unconnected) Write([]byte) (int, error)        { return 0, errNotConnected }
+func (unconnected) Close() error                     { return nil }
+func (unconnected) LocalAddr() net.Addr              { return &net.TCPAddr{} }
+func (unconnected) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
+func (unconnected) SetDeadline(time.Time) error      { return nil }
+func (unconnected) SetReadDeadline(time.Time) error  { return nil }
+func (unconnected) SetWriteDeadline(time.Time) error { return nil }

@@ -1,0 +1,406 @@
+package redispool_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/poolkeeper/poolkeeper/internal/testserver"
+	"github.com/poolkeeper/poolkeeper/redispool"
+)
+
+// proxy stands for the network and the name service: it forwards to whatever the name stands for now, and can swallow
+// what old connections send, without a sign of it.
+type proxy struct {
+	addr     string
+	listener net.Listener
+
+	mu      sync.Mutex // guards the following
+	target  string
+	silent  bool // connections made now are never answered
+	conns   map[*forwarded]struct{}
+	done    bool
+	running sync.WaitGroup
+}
+
+type forwarded struct {
+	client, server net.Conn
+	dead           atomic.Bool // swallows
+}
+
+func newProxy(tb testing.TB, target string) *proxy {
+	tb.Helper()
+	l, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	p := &proxy{addr: l.Addr().String(), listener: l, target: target, conns: map[*forwarded]struct{}{}}
+	p.running.Go(p.accept)
+	tb.Cleanup(func() {
+		_ = l.Close()
+		p.mu.Lock()
+		p.done = true
+		for f := range p.conns {
+			f.close()
+		}
+		p.mu.Unlock()
+		p.running.Wait()
+	})
+	return p
+}
+
+func (f *forwarded) close() {
+	_ = f.client.Close()
+	if f.server != nil {
+		_ = f.server.Close()
+	}
+}
+
+func (p *proxy) accept() {
+	for {
+		client, err := p.listener.Accept()
+		if err != nil {
+			return
+		}
+		p.mu.Lock()
+		f := &forwarded{client: client}
+		f.dead.Store(p.silent)
+		target := p.target
+		p.mu.Unlock()
+		if f.server, err = net.DialTimeout("tcp", target, time.Second); err != nil {
+			_ = client.Close()
+			continue
+		}
+		p.mu.Lock()
+		if p.done {
+			f.close()
+		}
+		p.conns[f] = struct{}{}
+		p.mu.Unlock()
+		p.running.Go(func() { p.forward(f, f.client, f.server) })
+		p.running.Go(func() { p.forward(f, f.server, f.client) })
+	}
+}
+
+func (p *proxy) forward(f *forwarded, from, to net.Conn) {
+	buf := make([]byte, 16<<10)
+	for {
+		n, err := from.Read(buf)
+		if err != nil {
+			break
+		}
+		if f.dead.Load() {
+			continue
+		}
+		if _, err := to.Write(buf[:n]); err != nil {
+			break
+		}
+	}
+	p.mu.Lock()
+	delete(p.conns, f)
+	p.mu.Unlock()
+	if !f.dead.Load() || from == f.client {
+		f.close()
+	}
+}
+
+// blackHole lets the connections that there are lead nowhere; with silent so do those made from now on.
+func (p *proxy) blackHole(silent bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.silent = silent
+	for f := range p.conns {
+		f.dead.Store(true)
+	}
+}
+
+func (p *proxy) point(target string, silent bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.target, p.silent = target, silent
+}
+
+// outage is one fault under load.
+type outage struct {
+	failed, late int           // commands failed in all; of those begun after the server was back
+	first        time.Duration // from then to the first success
+}
+
+func (o outage) String() string {
+	return fmt.Sprintf("%d / %d / %s", o.failed, o.late, o.first.Round(time.Millisecond))
+}
+
+// endure has 8 workers write every 5 ms, each write under a context of 500 ms, while happens does its worst and returns
+// when the server is back. The load goes on for after.
+func endure(tb testing.TB, c redis.UniversalClient, after time.Duration, happens func()) outage {
+	tb.Helper()
+	const workers, pace, limit = 8, 5 * time.Millisecond, 500 * time.Millisecond
+	type result struct {
+		begun, ended time.Time
+		err          error
+	}
+	var mu sync.Mutex
+	var results []result
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for range workers {
+		wg.Go(func() {
+			tick := time.NewTicker(pace)
+			defer tick.Stop()
+			for {
+				select {
+				case <-stop:
+					return
+				case <-tick.C:
+				}
+				ctx, cancel := context.WithTimeout(tb.Context(), limit)
+				r := result{begun: time.Now()}
+				r.err = c.Set(ctx, "key", "value", 0).Err()
+				r.ended = time.Now()
+				cancel()
+				mu.Lock()
+				results = append(results, r)
+				mu.Unlock()
+			}
+		})
+	}
+	sleep(300 * time.Millisecond)
+	happens()
+	back := time.Now()
+	sleep(after)
+	close(stop)
+	wg.Wait()
+	var o outage
+	o.first = -1
+	for _, r := range results {
+		if r.err != nil {
+			o.failed++
+			if r.begun.After(back) {
+				o.late++
+			}
+		} else if r.begun.After(back) || r.ended.After(back) {
+			if d := r.ended.Sub(back); o.first < 0 || d < o.first {
+				o.first = d
+			}
+		}
+	}
+	return o
+}
+
+// sleep is for the length of outages, which nothing can be polled for.
+func sleep(d time.Duration) { <-time.After(d) }
+
+const callers = 8 // of endure
+
+func rawClient(tb testing.TB, o *redis.Options) *redis.Client {
+	tb.Helper()
+	o.ContextTimeoutEnabled = true
+	c := redis.NewClient(o)
+	tb.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			tb.Error(err)
+		}
+	})
+	return c
+}
+
+// Old connections lead nowhere from one moment to the next, without a sign: what a NAT gateway or a load balancer does
+// that forgets. On its own go-redis lets callers time out until every connection has been tried.
+func TestSilentLossIsPaidForOncePerCaller(t *testing.T) {
+	const conns = 40
+	srv := testserver.Redis(t)
+	look := admin(t, srv.Addr())
+	ways := map[string]*proxy{"raw": newProxy(t, srv.Addr()), "managed": newProxy(t, srv.Addr())}
+	p := started(t, redispool.Config{URL: "redis://" + ways["managed"].addr, MaxOpen: conns})
+	clients := map[string]redis.UniversalClient{
+		"raw":     rawClient(t, &redis.Options{Addr: ways["raw"].addr, PoolSize: conns}),
+		"managed": p.Client(),
+	}
+	results := map[string]outage{}
+	for name, c := range clients {
+		together(t, look, c, conns)
+		results[name] = endure(t, c, 2*time.Second, func() { ways[name].blackHole(false) })
+		t.Logf("%s: failed / begun later / first success: %s", name, results[name])
+	}
+	if got := results["managed"]; got.failed > 2*callers || got.first < 0 {
+		t.Errorf("managed: %s; want at most one failure per caller, or two on a slow machine", got)
+	}
+	if results["raw"].failed <= 2*callers {
+		t.Errorf("raw: %s; the comparison has lost its point", results["raw"])
+	}
+	if s := p.Stats(); s.Evicted["dead"] < conns-callers {
+		t.Errorf("%d of %d connections given up", s.Evicted["dead"], conns)
+	}
+}
+
+// The name stands for another server now, and old connections lead to what has become its replica.
+func TestDemotedServerIsLeftAtOnce(t *testing.T) {
+	const conns = 40
+	results := map[string]outage{}
+	for _, name := range []string{"raw", "managed", "managed without retries"} {
+		old, now := testserver.Redis(t), testserver.Redis(t)
+		way := newProxy(t, old.Addr())
+		retries := 0
+		if name == "managed without retries" {
+			retries = -1
+		}
+		var c redis.UniversalClient = rawClient(t, &redis.Options{Addr: way.addr, PoolSize: conns})
+		if name != "raw" {
+			c = started(t, redispool.Config{
+				Options: &redis.UniversalOptions{Addrs: []string{way.addr}, MaxRetries: retries}, MaxOpen: conns,
+			}).Client()
+		}
+		look := admin(t, old.Addr())
+		together(t, look, c, conns)
+		results[name] = endure(t, c, time.Second, func() {
+			way.point(now.Addr(), false)
+			if err := look.ReplicaOf(t.Context(), "127.0.0.1", now.Port()).Err(); err != nil {
+				t.Error(err)
+			}
+		})
+		t.Logf("%s: failed / begun later / first success: %s", name, results[name])
+	}
+	if got := results["managed"]; got.failed > 0 || got.first < 0 {
+		t.Errorf("managed: %s; want no failure", got)
+	}
+	if got := results["managed without retries"]; got.failed > 2*callers {
+		t.Errorf("managed without retries: %s; want at most one failure per caller, or two on a slow machine", got)
+	}
+	if results["raw"].failed == 0 {
+		t.Errorf("raw: %s; the comparison has lost its point", results["raw"])
+	}
+}
+
+// While the server refuses, callers are held within their own contexts, and are served as soon as it is back.
+func TestRestartIsOverWhenTheServerIsBack(t *testing.T) {
+	srv := testserver.Redis(t)
+	p := started(t, redispool.Config{URL: srv.URL(), MaxOpen: callers})
+	together(t, admin(t, srv.Addr()), p.Client(), callers)
+	got := endure(t, p.Client(), time.Second, func() {
+		srv.Kill(t)
+		sleep(1500 * time.Millisecond)
+		srv.Restart(t)
+	})
+	t.Logf("failed / begun later / first success: %s", got)
+	if got.failed > 90 || got.late > callers || got.first < 0 {
+		t.Errorf("%s; want at most 90 failures, %d of them of commands begun after the restart", got, callers)
+	}
+}
+
+// A server that is slow is not a dead network: nothing is cut, and no command is carried out twice.
+func TestSlowServerIsNotTakenForALostOne(t *testing.T) {
+	srv := testserver.Redis(t)
+	look := admin(t, srv.Addr())
+	p := started(t, redispool.Config{
+		Options: &redis.UniversalOptions{Addrs: []string{srv.Addr()}, MaxRetries: -1}, MaxOpen: 20, ReadTimeout: 10 * time.Second,
+	})
+	together(t, look, p.Client(), 20)
+	var wg sync.WaitGroup
+	dials := p.Stats().Dials
+	srv.Freeze(t)
+	for range 5 { // these wait for it
+		wg.Go(func() {
+			if err := p.Client().Incr(within(t, patience), "n").Err(); err != nil {
+				t.Errorf("a patient caller: %v", err)
+			}
+		})
+	}
+	impatient, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	for range 3 { // and these give up, which brings about the inspection
+		wg.Go(func() { _ = p.Client().Get(impatient, "n").Err() })
+	}
+	sleep(700 * time.Millisecond)
+	srv.Thaw(t)
+	wg.Wait()
+	eventually(t, "an inspection has been made", func() bool { return p.Stats().Dials > dials })
+	sleep(200 * time.Millisecond) // for what it would do
+	if n, err := look.Get(t.Context(), "n").Int(); n != 5 || err != nil {
+		t.Errorf("counted %d times, want 5 (%v)", n, err)
+	}
+	if s := p.Stats(); s.Evicted["dead"] > 4 {
+		t.Errorf("%d connections given up, for three callers who gave up", s.Evicted["dead"])
+	}
+}
+
+// tableEnv has the whole fault table measured, which takes some minutes.
+const tableEnv = "POOLKEEPER_FAULT_TABLE"
+
+// TestFaultTable prints, for each fault, commands failed / of those begun after the server was back / time from then to
+// the first success, raw beside managed.
+func TestFaultTable(t *testing.T) {
+	if os.Getenv(tableEnv) != "1" {
+		t.Skipf("measures for minutes; set %s=1", tableEnv)
+	}
+	//nolint:thelper // each is what happens in one subtest
+	faults := map[string]func(t *testing.T, srv *testserver.Server, px *proxy) func(){
+		"kill": func(t *testing.T, srv *testserver.Server, _ *proxy) func() {
+			return func() { srv.Kill(t); sleep(2 * time.Second); srv.Restart(t) }
+		},
+		"freeze": func(t *testing.T, srv *testserver.Server, _ *proxy) func() {
+			return func() { srv.Freeze(t); sleep(3 * time.Second); srv.Thaw(t) }
+		},
+		"client kill": func(t *testing.T, srv *testserver.Server, _ *proxy) func() {
+			return func() {
+				if err := admin(t, srv.Addr()).ClientKillByFilter(t.Context(), "TYPE", "normal", "SKIPME", "yes").Err(); err != nil {
+					t.Error(err)
+				}
+			}
+		},
+		"black hole": func(_ *testing.T, _ *testserver.Server, px *proxy) func() {
+			return func() { px.blackHole(false) }
+		},
+		"vanish": func(_ *testing.T, srv *testserver.Server, px *proxy) func() {
+			return func() { px.blackHole(true); sleep(2 * time.Second); px.point(srv.Addr(), false) }
+		},
+		"demote": func(t *testing.T, srv *testserver.Server, px *proxy) func() {
+			other := testserver.Redis(t)
+			return func() {
+				px.point(other.Addr(), false)
+				if err := admin(t, srv.Addr()).ReplicaOf(t.Context(), "127.0.0.1", other.Port()).Err(); err != nil {
+					t.Error(err)
+				}
+			}
+		},
+	}
+	for _, name := range []string{"kill", "freeze", "client kill", "black hole", "vanish", "demote"} {
+		for _, conns := range []int{8, 40} {
+			for _, kind := range []string{"raw", "raw, context honoured", "managed", "raw, no retries", "managed, no retries"} {
+				t.Run(fmt.Sprintf("%s/%d/%s", name, conns, kind), func(t *testing.T) {
+					srv := testserver.Redis(t)
+					px := newProxy(t, srv.Addr())
+					addr := px.addr
+					if name == "kill" {
+						addr = srv.Addr() // the proxy would accept what the server refuses
+					}
+					retries := 0
+					if strings.HasSuffix(kind, "no retries") {
+						retries = -1
+					}
+					var c redis.UniversalClient
+					if strings.HasPrefix(kind, "managed") {
+						c = started(t, redispool.Config{
+							Options: &redis.UniversalOptions{Addrs: []string{addr}, MaxRetries: retries}, MaxOpen: conns,
+						}).Client()
+					} else {
+						r := redis.NewClient(&redis.Options{
+							Addr: addr, PoolSize: conns, MaxRetries: retries, ContextTimeoutEnabled: kind != "raw",
+						})
+						t.Cleanup(func() { _ = r.Close() })
+						c = r
+					}
+					together(t, admin(t, srv.Addr()), c, conns)
+					t.Logf("%s", endure(t, c, 4*time.Second, faults[name](t, srv, px)))
+				})
+			}
+		}
+	}
+}
