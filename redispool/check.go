@@ -46,16 +46,35 @@ func newChecker(p *Pool) *checker {
 	return &checker{pool: p, turn: make(chan struct{}, 1), own: map[string]*redis.Client{}}
 }
 
-func (k *checker) check(ctx context.Context) error {
+// begin takes the turn. The caller owes an end.
+func (k *checker) begin(ctx context.Context) error {
 	select {
 	case k.turn <- struct{}{}:
 	case <-ctx.Done():
 		return fmt.Errorf("another check is still under way: %w", context.Cause(ctx))
 	}
-	defer func() { <-k.turn }()
 	if k.done {
+		k.end()
 		return poolkeeper.ErrClosed
 	}
+	return nil
+}
+
+func (k *checker) end() { <-k.turn }
+
+// use lends the check's own client for a node, until done is called.
+func (k *checker) use(ctx context.Context, n *node) (own *redis.Client, done func(), err error) {
+	if err := k.begin(ctx); err != nil {
+		return nil, nil, err
+	}
+	return k.client(n.client.Options(), n), k.end, nil
+}
+
+func (k *checker) check(ctx context.Context) error {
+	if err := k.begin(ctx); err != nil {
+		return err
+	}
+	defer k.end()
 	if k.pool.target.kind == kindCluster {
 		return k.checkCluster(ctx)
 	}

@@ -74,6 +74,7 @@ type conn struct {
 	draw     float64       // see eviction.Sweep.Expiry
 	used     atomic.Int64  // Unix nanoseconds of the last command; up to WriteTimeout too early where the caller's own deadline was closer
 	heard    atomic.Int64  // used of the last command that was answered; 0 before the first
+	id       atomic.Int64  // CLIENT ID; 0: unknown
 	patient  atomic.Bool   // the command under way may take long: it blocks on the server
 	sentence atomic.Uint32 // a reason; stays until condemned
 	gone     atomic.Bool
@@ -130,6 +131,9 @@ func (c *conn) Read(b []byte) (int, error) {
 		return n, err
 	}
 	if n > 0 {
+		if c.heard.Load() == 0 {
+			c.id.Store(idInHello(b[:n]))
+		}
 		c.heard.Store(c.used.Load())
 		if b[0] == '-' {
 			c.node.heardError(c, b[:n])

@@ -62,8 +62,8 @@ func (e *HeldError) Error() string {
 func (e *HeldError) Unwrap() error { return e.Err }
 
 // Drain refuses new work with poolkeeper.ErrDraining from now on and waits until the work in flight has finished, or
-// ctx ends: commands, pipelines, and the commands inside every Watch and Conn begun before (INV-8). Subscriptions go
-// on until Stop. Its error says how much is left and who holds it. It may be called more than once.
+// ctx ends: commands, pipelines, and the commands inside every Watch and Conn begun before (INV-8). Commands that block on
+// the server are ended there by CLIENT UNBLOCK, as if their timeout had come. Subscriptions go on until Stop. Its error says how much is left and who holds it. It may be called more than once.
 func (p *Pool) Drain(ctx context.Context) error {
 	p.closeGate(phaseDraining)
 	if err := p.settle(ctx); err != nil {
@@ -146,6 +146,20 @@ func (p *Pool) settle(ctx context.Context) error {
 	if p.target.kind != kindCluster {
 		soon = p.gate.Empty()
 	}
+	if p.working(ctx) == 0 {
+		return nil
+	}
+	asking, enough := context.WithCancel(ctx)
+	asked := make(chan struct{})
+	// Owner: this call, which ends it and waits for it.
+	go func() {
+		defer close(asked)
+		p.unblock(asking)
+	}()
+	defer func() {
+		enough()
+		<-asked
+	}()
 	for p.working(ctx) > 0 {
 		select {
 		case <-ctx.Done():

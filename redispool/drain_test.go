@@ -27,12 +27,15 @@ func refused(err error) bool {
 // drainBegun waits until new work is refused.
 func drainBegun(t *testing.T, p *redispool.Pool) {
 	t.Helper()
-	eventually(t, "new work is refused", func() bool { return refused(p.Client().Ping(t.Context()).Err()) })
+	eventually(t, "new work is refused", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond) // the server may be frozen
+		defer cancel()
+		return refused(p.Client().Ping(ctx).Err())
+	})
 }
 
 func TestDrainLetsWorkInFlightFinish(t *testing.T) { // INV-8
 	srv := testserver.Redis(t)
-	look := admin(t, srv.Addr())
 	// Each piece of work is begun, signals so, and goes on when the drain has begun.
 	type step struct{ begun, goOn chan struct{} }
 	pause := func(s step) {
@@ -45,13 +48,13 @@ func TestDrainLetsWorkInFlightFinish(t *testing.T) { // INV-8
 	}{
 		{"command", func(ctx context.Context, c *redis.Client, s step) error {
 			close(s.begun)
-			return c.BLPop(ctx, 0, "list").Err()
+			return c.Set(ctx, "a", 1, 0).Err()
 		}},
 		{"pipeline", func(ctx context.Context, c *redis.Client, s step) error {
 			close(s.begun)
 			_, err := c.Pipelined(ctx, func(p redis.Pipeliner) error {
 				p.Set(ctx, "a", 1, 0)
-				p.BLPop(ctx, 0, "list")
+				p.Incr(ctx, "a")
 				return nil
 			})
 			return err
@@ -87,10 +90,14 @@ func TestDrainLetsWorkInFlightFinish(t *testing.T) { // INV-8
 			s := step{make(chan struct{}), make(chan struct{})}
 			result := make(chan error, 1)
 			ctx := within(t, patience)
+			slow := test.name == "command" || test.name == "pipeline"
+			if slow {
+				srv.Freeze(t)
+			}
 			go func() { result <- test.work(ctx, single(t, p), s) }()
 			<-s.begun
-			if test.name == "command" || test.name == "pipeline" {
-				eventually(t, "it waits on the server", func() bool { return blocked(t, look) == 1 })
+			if slow {
+				eventually(t, "it waits for the server", func() bool { return p.Stats().InUse == 1 })
 			}
 			drained := make(chan error, 1)
 			go func() { drained <- p.Drain(ctx) }()
@@ -102,10 +109,8 @@ func TestDrainLetsWorkInFlightFinish(t *testing.T) { // INV-8
 			}
 			checkRefused(t, p)
 			close(s.goOn)
-			if test.name == "command" || test.name == "pipeline" {
-				if err := look.RPush(ctx, "list", "x").Err(); err != nil {
-					t.Fatal(err)
-				}
+			if slow {
+				srv.Thaw(t)
 			}
 			if err := <-result; err != nil {
 				t.Errorf("work begun before the drain: %v", err)
@@ -158,7 +163,7 @@ func TestDrainEndsAtItsDeadlineAndSaysWhoIsLeft(t *testing.T) {
 	wg.Go(func() { _ = p.Client().BLPop(within(t, patience), 0, "list").Err() })
 	eventually(t, "BLPOP waits", func() bool { return blocked(t, look) == 1 })
 	cause := errors.New("out of time")
-	ctx, cancel := context.WithTimeoutCause(t.Context(), 30*time.Millisecond, cause)
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 20*time.Millisecond, cause) // sooner than BLPOP is ended
 	defer cancel()
 	err := p.Drain(ctx)
 	for _, want := range []string{`drain "cache"`, "1 commands in flight", "1 held, oldest conn", "TestDrainEndsAtItsDeadline"} {
@@ -264,7 +269,7 @@ func TestStopCutsAtItsDeadlineAndNamesWhoHeld(t *testing.T) {
 	result := make(chan error, 1)
 	go func() { result <- p.Client().BLPop(within(t, patience), 0, "list").Err() }()
 	eventually(t, "BLPOP waits", func() bool { return blocked(t, look) == 1 })
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond) // sooner than the server is asked to end BLPOP
 	defer cancel()
 	err := p.Stop(ctx)
 	var held *redispool.HeldError
