@@ -22,34 +22,58 @@ import (
 type call struct {
 	callContext
 
-	n *node
-
-	// Written by the call's goroutine, read when it is through.
-	done <-chan error // of a Dier that has come up
-
 	// Guarded by Registry.mu.
-	pass     *pass // whom to tell; nil once it was given up
-	next     *call // in the queue
-	todo     todo
-	phase    string // the phase under way, or the last one
-	began    instant
-	entered  instant                // begin of phase
-	watched  []*health.Registration // checks to take out before the phase
-	warn     instant
-	until    instant
-	at       instant // when pass has to look at it next: warn or until
-	parts    int     // goroutines that are not through: the call's own, and that of Abort
-	lapsed   bool    // warn has passed
-	aborting bool    // Abort was called because warn has passed
-	givenUp  bool    // until has passed
-	held     bool    // until has passed, but the policy is to hold
-	runsOn   bool    // it returned, saying that something of it still runs
-	forced   bool    // it is aborted although it is up: there is no time to stop it
-	stack    string  // what it was doing when warn passed
-	errs     []error // *ComponentError each, in order
+	pass    *pass // whom to tell; nil once it was given up
+	next    *call // in the queue
+	odd     *oddities
+	began   instant
+	entered instant // begin of phase
+	warn    instant
+	until   instant
+	at      instant // when pass has to look at it next: warn or until
+	todo    todo    // the phases ahead
+	phase   todo    // the phase under way, or the last one; only the call's goroutine changes it
+
+	checked  bool  // it has checks, to be taken out; only the call's goroutine changes it
+	parts    uint8 // goroutines that are not through: the call's own, and that of Abort
+	lapsed   bool  // warn has passed
+	aborting bool  // Abort was called because warn has passed
+	givenUp  bool  // until has passed
+	held     bool  // until has passed, but the policy is to hold
+	runsOn   bool  // it returned, saying that something of it still runs
+	forced   bool  // it is aborted although it is up: there is no time to stop it
 }
 
-// todo is the set of phases ahead, done from the lowest bit.
+// oddities are what few calls have.
+type oddities struct {
+	done  <-chan error           // of a Dier; written by the call's goroutine before it is through
+	gone  []*health.Registration // checks to take out before it stops
+	stack string                 // what it was doing when warn passed
+	errs  []error                // *ComponentError each, in order
+}
+
+func (c *call) oddLocked() *oddities {
+	if c.odd == nil {
+		c.odd = &oddities{}
+	}
+	return c.odd
+}
+
+func (c *call) errsLocked() []error {
+	if c.odd == nil {
+		return nil
+	}
+	return c.odd.errs
+}
+
+func (c *call) stackLocked() string {
+	if c.odd == nil {
+		return ""
+	}
+	return c.odd.stack
+}
+
+// todo is a set of phases, done from the lowest bit, or one of them.
 type todo uint8
 
 const (
@@ -59,6 +83,26 @@ const (
 	doStop
 	doAbort
 )
+
+// String returns the name of a phase.
+func (t todo) String() string {
+	switch t {
+	case doStart:
+		return PhaseStart
+	case doHealth:
+		return PhaseHealth
+	case doDrain:
+		return PhaseDrain
+	case doStop:
+		return PhaseStop
+	case doAbort:
+		return PhaseAbort
+	}
+	return ""
+}
+
+// up reports whether a phase is one of the way up.
+func (t todo) up() bool { return t == doStart || t == doHealth }
 
 // Keys of the pprof labels on the goroutines of a component, those it starts included.
 const (
@@ -82,6 +126,9 @@ func (r *Registry) unlabel() { pprof.SetGoroutineLabels(r.root) }
 
 // labeled makes the labels of the component's goroutines: ours, and those of the context of Start.
 func (r *Registry) labeled(n *node) context.Context {
+	if len(r.labels) == 0 { // as good as always
+		return pprof.WithLabels(r.root, pprof.Labels(LabelComponent, n.name, LabelRegistry, r.id))
+	}
 	labels := append(slices.Clip(r.labels), LabelComponent, n.name, LabelRegistry, r.id)
 	return pprof.WithLabels(r.root, pprof.Labels(labels...))
 }
@@ -112,72 +159,73 @@ func (r *Registry) callAbort(c *call, a Aborter) {
 		now := r.now()
 		r.mu.Lock()
 		if err != nil {
-			c.errs = append(c.errs, &ComponentError{Name: c.n.name, Phase: PhaseAbort, Elapsed: now.since(began), Err: err})
+			odd := c.oddLocked()
+			odd.errs = append(odd.errs, &ComponentError{Name: c.n.name, Phase: PhaseAbort, Elapsed: now.since(began), Err: err})
 		}
 		r.throughLocked(c, now)
 		r.unlock()
 	}()
-	pprof.SetGoroutineLabels(c.labels)
+	pprof.SetGoroutineLabels(c.n.labels)
 	err = a.Abort()
 }
 
 // callComponent calls what the phase is about.
 func (c *call) callComponent(r *Registry) error {
-	switch c.phase { // only changed on this goroutine
-	case PhaseStart:
+	n := c.n
+	switch c.phase {
+	case doStart:
 		if c.parent.Err() != nil { // it was given up while c was in the queue
 			return context.Cause(c.parent)
 		}
-		return c.n.comp.Start(&c.callContext)
-	case PhaseHealth:
-		if d, ok := c.n.comp.(Dier); ok {
-			c.done = d.Done()
+		return n.comp.Start(&c.callContext)
+	case doHealth:
+		if d, ok := n.comp.(Dier); ok {
+			done := d.Done()
+			r.mu.Lock()
+			c.oddLocked().done = done
+			r.mu.Unlock()
 		}
-		return r.watchHealth(c.n)
-	case PhaseDrain:
-		r.unwatch(c.watched)
-		if d, ok := c.n.comp.(Drainer); ok {
-			return d.Drain(&c.callContext)
-		}
-		return nil
-	case PhaseStop:
-		r.unwatch(c.watched)
-		return c.n.comp.Stop(&c.callContext)
+		return r.watchHealth(n)
+	case doDrain, doStop, doAbort:
 	}
-	r.unwatch(c.watched) // PhaseAbort
-	if a, ok := c.n.comp.(Aborter); ok {
+	if c.checked {
+		r.mu.Lock()
+		gone := c.odd.gone
+		c.odd.gone = nil
+		r.mu.Unlock()
+		r.unwatch(gone)
+	}
+	if d, ok := n.comp.(Drainer); ok && c.phase == doDrain {
+		return d.Drain(&c.callContext)
+	}
+	if a, ok := n.comp.(Aborter); ok && c.phase == doAbort {
 		return a.Abort()
 	}
-	return nil
+	return n.comp.Stop(&c.callContext)
 }
 
 // enterLocked begins the next phase, and reports whether there is one.
 func (r *Registry) enterLocked(c *call, now instant) bool {
 	n := c.n
-	c.entered = now
-	switch next := c.todo & -c.todo; next {
-	case 0:
+	next := c.todo & -c.todo
+	if next == 0 {
 		return false
-	case doStart:
-		c.phase = PhaseStart
-		r.emitLocked(levelDebug, func(i Info) Event { return &Starting{i} }, n, PhaseStart)
-	case doHealth:
-		c.phase = PhaseHealth
-	case doDrain:
-		c.phase = PhaseDrain
-		r.becomeLocked(n, StateDraining, now)
-		r.emitLocked(levelDebug, func(i Info) Event { return &Draining{i} }, n, PhaseDrain)
-	case doStop, doAbort:
-		c.phase = PhaseStop
-		if next == doAbort {
-			c.phase = PhaseAbort
-		}
-		r.becomeLocked(n, StateStopping, now)
-		r.emitLocked(levelDebug, func(i Info) Event { return &Stopping{i} }, n, c.phase)
 	}
-	c.todo &= c.todo - 1
-	if c.phase != PhaseStart && c.phase != PhaseHealth {
-		c.watched, n.checks = n.checks, nil
+	c.todo &^= next
+	c.phase, c.entered = next, now
+	switch next {
+	case doStart:
+		r.emitLocked(levelDebug, func(i Info) Event { return &Starting{i} }, c)
+	case doHealth:
+	case doDrain:
+		r.becomeLocked(n, StateDraining, now)
+		r.emitLocked(levelDebug, func(i Info) Event { return &Draining{i} }, c)
+	case doStop, doAbort:
+		r.becomeLocked(n, StateStopping, now)
+		r.emitLocked(levelDebug, func(i Info) Event { return &Stopping{i} }, c)
+	}
+	if !next.up() && len(n.checks) > 0 {
+		c.oddLocked().gone, n.checks, c.checked = n.checks, nil, true
 	}
 	return true
 }
@@ -185,27 +233,28 @@ func (r *Registry) enterLocked(c *call, now instant) bool {
 // leave records how a phase ended, and returns what to go on with.
 func (r *Registry) leave(c *call, err error) *call {
 	stack := ""
-	runsOn := err != nil && (c.phase == PhaseStop || c.phase == PhaseDrain) && errors.Is(err, ErrStopTimeout)
+	runsOn := err != nil && (c.phase == doStop || c.phase == doDrain) && errors.Is(err, ErrStopTimeout)
 	if runsOn {
 		stack = r.stacks()[c.n.name]
 	}
 	now := r.now()
 	r.mu.Lock()
 	took := now.since(c.entered)
-	if c.phase == PhaseDrain {
+	if c.phase == doDrain {
 		c.n.down.drain = took
 	}
-	if c.phase == PhaseStart && (err != nil || c.givenUp || !c.pass.up) {
+	if c.phase == doStart && (err != nil || c.givenUp || !c.pass.up) {
 		c.todo = 0 // it is not up, or not for long: its health is of no interest
 	}
 	switch {
 	case err != nil:
+		odd := c.oddLocked()
 		if runsOn {
-			c.runsOn, c.stack = true, stack
+			c.runsOn, odd.stack = true, stack
 		}
-		c.errs = append(c.errs, &ComponentError{Name: c.n.name, Phase: c.phase, Elapsed: took, Err: err})
-	case c.phase == PhaseDrain:
-		r.emitLocked(levelDebug, func(i Info) Event { i.Elapsed = took; return &Drained{i} }, c.n, PhaseDrain)
+		odd.errs = append(odd.errs, &ComponentError{Name: c.n.name, Phase: c.phase.String(), Elapsed: took, Err: err})
+	case c.phase == doDrain:
+		r.emitLocked(levelDebug, func(i Info) Event { i.Elapsed = took; return &Drained{i} }, c)
 	}
 	if r.enterLocked(c, now) {
 		r.mu.Unlock()
@@ -214,9 +263,9 @@ func (r *Registry) leave(c *call, err error) *call {
 	watch := r.throughLocked(c, now)
 	next := r.nextLocked(now)
 	r.unlock()
-	c.end(now >= c.warn)
+	c.end(now)
 	if watch {
-		r.graves.watch(dier{c.n, c.done})
+		r.graves.watch(dier{c.n, c.odd.done})
 	}
 	return next
 }
@@ -224,21 +273,24 @@ func (r *Registry) leave(c *call, err error) *call {
 // outcomeLocked says how a call that is over, or given up, ended.
 func (c *call) outcomeLocked(now instant) (Outcome, error) {
 	sentinel := ErrStopTimeout
-	if c.phase == PhaseStart || c.phase == PhaseHealth {
+	if c.phase.up() {
 		sentinel = ErrStartTimeout
 	}
 	failure := func(err error) *ComponentError {
-		return &ComponentError{Name: c.n.name, Phase: c.phase, Elapsed: now.since(c.began), Stack: c.stack, Err: err}
+		return &ComponentError{
+			Name: c.n.name, Phase: c.phase.String(), Elapsed: now.since(c.began), Stack: c.stackLocked(), Err: err,
+		}
 	}
+	errs := c.errsLocked()
 	switch {
 	case c.givenUp:
-		return OutcomeAbandoned, failure(c.withErrs(timeoutError{sentinel}))
+		return OutcomeAbandoned, failure(withErrs(timeoutError{sentinel}, errs))
 	case c.runsOn:
-		return OutcomeAbandoned, failure(join(unwrapAll(c.errs)))
+		return OutcomeAbandoned, failure(join(unwrapAll(errs)))
 	case c.aborting:
-		return OutcomeAborted, failure(c.withErrs(fmt.Errorf("%w and was aborted", timeoutError{sentinel})))
-	case len(c.errs) > 0:
-		return OutcomeFailed, join(c.errs)
+		return OutcomeAborted, failure(withErrs(fmt.Errorf("%w and was aborted", timeoutError{sentinel}), errs))
+	case len(errs) > 0:
+		return OutcomeFailed, join(errs)
 	case c.forced:
 		return OutcomeAborted, nil
 	}
@@ -246,11 +298,11 @@ func (c *call) outcomeLocked(now instant) (Outcome, error) {
 }
 
 // withErrs adds to err what the phases returned.
-func (c *call) withErrs(err error) error {
-	if len(c.errs) == 0 {
+func withErrs(err error, errs []error) error {
+	if len(errs) == 0 {
 		return err
 	}
-	return fmt.Errorf("%w: %w", err, join(unwrapAll(c.errs)))
+	return fmt.Errorf("%w: %w", err, join(unwrapAll(errs)))
 }
 
 // panicStack is the stack of a panic, from the frame that panicked outwards to where we called the component.

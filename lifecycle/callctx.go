@@ -2,7 +2,6 @@ package lifecycle
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 )
@@ -13,85 +12,124 @@ import (
 //
 //nolint:containedctx // it is one
 type callContext struct {
-	parent   context.Context
-	labels   context.Context // pprof labels: so that goroutines the component labels keep ours
-	deadline time.Time       // immutable
+	r        *Registry
+	n        *node           // its labels are in the context, so that goroutines the component labels keep ours
+	parent   context.Context // ends with the pass
+	deadline instant         // does not change once the component is called
 
-	mu     sync.Mutex // guards the following
-	inner  context.Context
+	mu    sync.Mutex // guards the following
+	real  *realContext
+	ended endCause // what was seen without a real context
+}
+
+// realContext is a context of the standard library.
+//
+//nolint:containedctx // it is one
+type realContext struct {
+	ctx    context.Context
 	cancel context.CancelFunc
-	ended  error // why it has ended, when that was seen without an inner context
+}
+
+// endCause says why a context has ended: a context ends once.
+type endCause uint8
+
+const (
+	notEnded endCause = iota
+	endedCanceled
+	endedLate
+)
+
+func (e endCause) err() error {
+	switch e {
+	case endedCanceled:
+		return context.Canceled
+	case endedLate:
+		return context.DeadlineExceeded
+	case notEnded:
+	}
+	return nil
 }
 
 var _ context.Context = (*callContext)(nil)
 
-func (c *callContext) Deadline() (time.Time, bool) { return c.deadline, true }
-
 // String keeps fmt from looking into c, which is not free of races.
 func (c *callContext) String() string { return "lifecycle.callContext" }
 
-func (c *callContext) Done() <-chan struct{} { return c.real().Done() }
+func (c *callContext) Deadline() (time.Time, bool) { return c.r.wall(c.deadline), true }
+
+func (c *callContext) Done() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.real == nil {
+		c.real = c.realLocked()
+	}
+	return c.real.ctx.Done()
+}
 
 func (c *callContext) Err() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.inner != nil {
-		return c.inner.Err()
+	if c.real != nil {
+		return c.real.ctx.Err()
 	}
-	return c.seenLocked(!time.Now().Before(c.deadline))
-}
-
-// seenLocked returns why the context has ended, and remembers it: a context ends once.
-func (c *callContext) seenLocked(late bool) error {
-	if c.ended == nil {
-		c.ended = c.parent.Err()
-	}
-	if c.ended == nil && late {
-		c.ended = context.DeadlineExceeded
-	}
-	return c.ended
+	return c.lookLocked(c.r.now()).err()
 }
 
 func (c *callContext) Value(key any) any {
-	if v := c.labels.Value(key); v != nil {
+	if v := c.n.labels.Value(key); v != nil {
 		return v
 	}
 	c.mu.Lock()
-	inner := c.inner
+	real := c.real
 	c.mu.Unlock()
-	if inner != nil {
-		return inner.Value(key)
+	if real != nil {
+		return real.ctx.Value(key)
 	}
 	return c.parent.Value(key)
 }
 
-// real returns the context behind c, making it if need be.
-func (c *callContext) real() context.Context {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch {
-	case c.inner != nil:
-	case c.ended == nil:
-		c.inner, c.cancel = context.WithDeadline(c.parent, c.deadline)
-	case errors.Is(c.ended, context.DeadlineExceeded):
-		c.inner, c.cancel = context.WithDeadline(context.WithoutCancel(c.parent), time.Time{})
-	default:
-		inner, cancel := context.WithCancelCause(context.WithoutCancel(c.parent))
-		cancel(context.Cause(c.parent))
-		c.inner, c.cancel = inner, func() { cancel(nil) }
+// lookLocked returns why the context has ended, and remembers it.
+func (c *callContext) lookLocked(now instant) endCause {
+	if c.ended == notEnded {
+		switch c.parent.Err() {
+		case nil:
+			if now >= c.deadline {
+				c.ended = endedLate
+			}
+		case context.DeadlineExceeded: //nolint:errorlint // the standard library's own, as it is
+			c.ended = endedLate
+		default:
+			c.ended = endedCanceled
+		}
 	}
-	return c.inner
+	return c.ended
 }
 
-// end cancels the context: the call is over. late says whether its deadline has passed.
-func (c *callContext) end(late bool) {
+// realLocked makes the context behind c.
+func (c *callContext) realLocked() *realContext {
+	switch c.ended {
+	case notEnded:
+		ctx, cancel := context.WithDeadline(c.parent, c.r.wall(c.deadline))
+		return &realContext{ctx, cancel}
+	case endedLate:
+		ctx, cancel := context.WithDeadline(context.WithoutCancel(c.parent), c.r.birth)
+		return &realContext{ctx, cancel}
+	case endedCanceled:
+	}
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(c.parent))
+	cancel(context.Cause(c.parent))
+	return &realContext{ctx, func() { cancel(nil) }}
+}
+
+// end cancels the context: the call is over.
+func (c *callContext) end(now instant) {
 	c.mu.Lock()
-	cancel := c.cancel
-	if cancel == nil && c.seenLocked(late) == nil {
-		c.ended = context.Canceled
+	real := c.real
+	if real == nil && c.lookLocked(now) == notEnded {
+		c.ended = endedCanceled
 	}
 	c.mu.Unlock()
-	if cancel != nil {
-		cancel()
+	if real != nil {
+		real.cancel()
 	}
 }

@@ -156,7 +156,7 @@ func (r *Registry) died(m dier, err error) {
 	lived := now.since(n.since)
 	if err == nil {
 		if r.becomeLocked(n, StateCompleted, now) {
-			r.emitLocked(levelInfo, func(i Info) Event { i.Elapsed = lived; return &Completed{i} }, n, PhaseRun)
+			r.emitAboutLocked(levelInfo, func(i Info) Event { i.Elapsed = lived; return &Completed{i} }, n, PhaseRun)
 		}
 		r.mu.Unlock()
 		return
@@ -167,7 +167,7 @@ func (r *Registry) died(m dier, err error) {
 	}
 	death := &ComponentError{Name: n.name, Phase: PhaseRun, Elapsed: lived, Err: err}
 	n.err = death
-	r.emitLocked(levelError, func(i Info) Event {
+	r.emitAboutLocked(levelError, func(i Info) Event {
 		i.Elapsed, i.Err = lived, death
 		return &Died{Info: i, Policy: n.onDeath}
 	}, n, PhaseRun)

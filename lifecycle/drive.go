@@ -98,16 +98,16 @@ func (p *pass) lapse(late []*call) {
 			continue
 		}
 		c.lapsed = true
-		c.stack = stacks[c.n.name]
+		c.oddLocked().stack = stacks[c.n.name]
 		p.watchLocked(c, c.until)
-		if a, ok := c.n.comp.(Aborter); ok && !p.up && c.phase != PhaseAbort {
+		if a, ok := c.n.comp.(Aborter); ok && !p.up && c.phase != doAbort {
 			c.aborting = true
 			c.parts++
 			abort = append(abort, abortion{c, a})
 			p.r.emitLocked(levelWarn, func(i Info) Event {
 				i.Elapsed = now.since(c.began)
-				return &Aborting{Info: i, Stack: c.stack}
-			}, c.n, c.phase)
+				return &Aborting{Info: i, Stack: c.stackLocked()}
+			}, c)
 		}
 	}
 	p.r.mu.Unlock()
@@ -122,8 +122,8 @@ func (p *pass) holdLocked(c *call, now instant) {
 		c.held = true
 		p.r.emitLocked(levelError, func(i Info) Event {
 			i.Elapsed = now.since(c.began)
-			return &Holding{Info: i, Stack: c.stack}
-		}, c.n, c.phase)
+			return &Holding{Info: i, Stack: c.stackLocked()}
+		}, c)
 	}
 	p.watchLocked(c, p.end)
 }
@@ -154,8 +154,8 @@ func (p *pass) abandonLocked(c *call, now instant, err error) {
 	p.errs = append(p.errs, err)
 	p.r.emitLocked(levelError, func(i Info) Event {
 		i.Elapsed, i.Err = now.since(c.began), err
-		return &Abandoned{Info: i, Stack: c.stack}
-	}, n, c.phase)
+		return &Abandoned{Info: i, Stack: c.stackLocked()}
+	}, c)
 }
 
 // outOfTimeLocked ends a pass that holds things open: what has not had its turn by now never will. Under Abandon every
@@ -184,7 +184,7 @@ func (p *pass) heldLocked(n *node, now instant) {
 		n.err = err
 		n.down = step{outcome: OutcomeHeld, err: err}
 		p.errs = append(p.errs, err)
-		p.r.emitLocked(levelError, func(i Info) Event { i.Err = err; return &Held{i} }, n, PhaseStop)
+		p.r.emitAboutLocked(levelError, func(i Info) Event { i.Err = err; return &Held{i} }, n, PhaseStop)
 	}
 	p.settleLocked(n, now)
 }

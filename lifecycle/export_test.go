@@ -16,8 +16,9 @@ func (r *Registry) CutShort(cause error) { r.cutShort(cause) }
 
 // CallContext returns the context that a component is called with, and what ends it when the call is over.
 func CallContext(parent context.Context, deadline time.Time) (ctx context.Context, end func()) {
-	c := &callContext{parent: parent, labels: context.WithoutCancel(parent), deadline: deadline}
-	return c, func() { c.end(!time.Now().Before(deadline)) }
+	r := New(Config{})
+	c := &callContext{r: r, n: &node{labels: r.root}, parent: parent, deadline: r.at(deadline)}
+	return c, func() { c.end(r.now()) }
 }
 
 // Site names the place in a stack that a sentence is about.

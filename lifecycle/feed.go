@@ -67,7 +67,14 @@ func (r *Registry) emit(e Event) {
 
 // emitLocked publishes an event of a component, if anybody listens. It only puts it into the queue: Registry.mu may be
 // held, which keeps events in the order of what they tell.
-func (r *Registry) emitLocked(level slog.Level, make func(Info) Event, n *node, phase string) {
+func (r *Registry) emitLocked(level slog.Level, make func(Info) Event, c *call) {
+	if r.feed.wants(level) {
+		r.feed.publish(make(Info{Time: time.Now(), Name: c.n.name, Phase: c.phase.String()}))
+	}
+}
+
+// emitAboutLocked is emitLocked for a component that is not being called.
+func (r *Registry) emitAboutLocked(level slog.Level, make func(Info) Event, n *node, phase string) {
 	if r.feed.wants(level) {
 		r.feed.publish(make(Info{Time: time.Now(), Name: n.name, Phase: phase}))
 	}

@@ -20,8 +20,11 @@ func (r *Registry) throughLocked(c *call, now instant) (watch bool) {
 	p := c.n.pass // not always that of c: another may have taken over, in which n has not had its turn yet
 	if c.n.state == StateStarting {
 		r.startedLocked(c, p, now)
-		watch = c.done != nil
-		c.n.done = c.done
+		c.n.done = nil
+		if c.odd != nil {
+			c.n.done = c.odd.done
+		}
+		watch = c.n.done != nil
 	} else {
 		r.stoppedLocked(c, p, now)
 	}
@@ -45,11 +48,11 @@ func (r *Registry) startedLocked(c *call, p *pass, now instant) {
 		r.emitLocked(level, func(i Info) Event {
 			i.Elapsed, i.Err = n.up.took, err
 			return &Failed{Info: i, Cancelled: level == levelDebug}
-		}, n, c.phase)
+		}, c)
 	}
-	if err == nil || c.phase == PhaseHealth {
+	if err == nil || c.phase == doHealth {
 		r.becomeLocked(n, StateUp, now)
-		r.emitLocked(levelInfo, func(i Info) Event { i.Elapsed = n.up.took; return &Started{i} }, n, PhaseStart)
+		r.emitAboutLocked(levelInfo, func(i Info) Event { i.Elapsed = n.up.took; return &Started{i} }, n, PhaseStart)
 	} else {
 		r.becomeLocked(n, StateFailed, now)
 	}
@@ -110,7 +113,7 @@ func (r *Registry) stoppedLocked(c *call, p *pass, now instant) {
 	r.emitLocked(level, func(i Info) Event {
 		i.Elapsed, i.Err = n.down.took, err
 		return &Stopped{Info: i, Outcome: outcome}
-	}, n, c.phase)
+	}, c)
 	p.settleLocked(n, now)
 }
 
@@ -119,8 +122,8 @@ func (r *Registry) stoppedLocked(c *call, p *pass, now instant) {
 // warned of.
 func (r *Registry) lateLocked(c *call, now instant) {
 	n := c.n
-	r.emitLocked(levelWarn, func(i Info) Event { i.Elapsed = now.since(c.began); return &Late{i} }, n, c.phase)
-	if c.phase != PhaseStart && c.phase != PhaseHealth {
+	r.emitLocked(levelWarn, func(i Info) Event { i.Elapsed = now.since(c.began); return &Late{i} }, c)
+	if !c.phase.up() {
 		r.becomeLocked(n, StateStopped, now)
 		return
 	}
@@ -128,11 +131,11 @@ func (r *Registry) lateLocked(c *call, now instant) {
 	if limit <= 0 {
 		limit = cmp.Or(r.cfg.ShutdownTimeout, DefaultShutdownTimeout)
 	}
-	stop := &call{n: n, todo: doStop, parts: 1, began: now, givenUp: true}
-	if len(c.errs) > 0 {
+	stop := &call{todo: doStop, parts: 1, began: now, givenUp: true}
+	if len(c.errsLocked()) > 0 {
 		stop.todo = discard(n.comp)
 	}
-	stop.parent, stop.labels, stop.deadline = context.WithoutCancel(c.parent), n.labels, r.wall(now.after(limit))
+	stop.r, stop.n, stop.parent, stop.deadline = r, n, context.WithoutCancel(c.parent), now.after(limit)
 	n.call = stop
 	r.enterLocked(stop, now)
 	r.queue.push(stop)

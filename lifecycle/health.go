@@ -12,6 +12,9 @@ import (
 // checkFaults finds what is wrong with the check of a component before it starts. The checks of a MultiChecker are
 // known later only.
 func (n *node) checkFaults() []error {
+	if _, checks := n.comp.(Checker); !checks && n.check == nil {
+		return nil
+	}
 	c, ok := n.ownCheck()
 	if ok {
 		if err := c.Validate(); err != nil {

@@ -57,7 +57,7 @@ func (r *Registry) newPassLocked(ctx context.Context, up bool, end time.Time, me
 	p.ctx, p.cancel = context.WithCancelCause(ctx)
 	p.order = make([]*node, 0, len(members))
 	for _, n := range members {
-		n.pass, n.blockers, n.begun, n.settled, n.last = p, 0, false, false, nil
+		n.pass, n.blockers, n.begun, n.settled = p, 0, false, false
 	}
 	for _, n := range members {
 		for _, id := range p.blockers(n) {
@@ -100,22 +100,27 @@ func (p *pass) blocked(n *node) []int32 {
 
 // beginLocked gives n its turn, last being the node that settled before.
 func (p *pass) beginLocked(n, last *node, now instant) {
-	n.begun, n.last = true, last
+	n.begun = true
 	switch {
-	case n.comp == nil:
+	case n.comp == nil: // the barrier: passed at once, it lies on the critical path all the same
+		if p.up {
+			n.up.last = last
+		} else {
+			n.down.last = last
+		}
 		p.settleLocked(n, now)
 	case p.up:
 		p.r.becomeLocked(n, StateStarting, now)
-		n.up = step{began: now}
+		n.up = step{began: now, last: last}
 		p.callLocked(n, upwards(n), now)
 	default:
+		n.down = step{began: now, last: last}
 		p.beginDownLocked(n, now)
 	}
 }
 
 // beginDownLocked stops n, or does what else is right for the state it is in.
 func (p *pass) beginDownLocked(n *node, now instant) {
-	n.down = step{began: now}
 	switch {
 	case p.cut:
 	case now >= p.end && p.r.cfg.OnHang == Hold:
@@ -198,11 +203,11 @@ func (p *pass) callLocked(n *node, what todo, now instant) *call {
 	if n.labels == nil {
 		n.labels = p.r.labeled(n)
 	}
-	c.n, c.todo, c.parts, c.began = n, what, 1, now
-	c.parent, c.labels = p.ctx, n.labels
+	c.r, c.n, c.todo, c.parts, c.began = p.r, n, what, 1, now
+	c.parent = p.ctx
 	n.call = c
 	p.adoptLocked(c, now)
-	c.deadline = p.r.wall(c.warn)
+	c.deadline = c.warn
 	p.r.enterLocked(c, now)
 	p.r.queue.push(c)
 	return c

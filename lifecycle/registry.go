@@ -45,8 +45,8 @@ type Registry struct {
 	chains  []int32         // longest chain below each node, itself included
 	boot    *pass           // the pass of Start; nil before
 	closing *closing        // nil until the first Shutdown
-	started *Report         // how Start went; nil before its end
-	ended   *Report         // how the shutdown went; nil before its end
+	start   story           // how Start went
+	end     story           // how the shutdown went
 	base    context.Context //nolint:containedctx // the values of Start's context, for what nobody asked for: restarts
 	labels  []string        // pprof labels of Start's context
 	hurry   error           // why the shutdown is to be cut short; nil if it is not
@@ -91,7 +91,6 @@ type node struct {
 	begun    bool         // its turn in pass has come
 	settled  bool         // its part in pass is over
 	call     *call        // the call under way or the last one, nil before the first
-	last     *node        // the neighbour that settled last and so let it begin: the critical path
 	done     <-chan error // of a Dier, since it is up: what another channel says is late
 	restarts int
 	attempt  int   // restarts in a row without a healthy spell

@@ -60,10 +60,26 @@ type Report struct {
 	Err      error
 }
 
-// reportLocked is how p went.
-func (r *Registry) reportLocked(p *pass, took, delay time.Duration, err error) *Report {
+// story is what a Report is made of, when somebody asks for it.
+type story struct {
+	pass        *pass // nil while it is not over
+	took, delay time.Duration
+	err         error
+	told        *Report
+}
+
+// reportLocked returns how it went, or nil if it is not over.
+func (r *Registry) reportLocked(s *story) *Report {
+	if s.pass != nil && s.told == nil {
+		s.told = r.tellLocked(s)
+	}
+	return s.told
+}
+
+func (r *Registry) tellLocked(s *story) *Report {
+	p := s.pass
 	rep := &Report{
-		Began: r.wall(p.began.after(-delay)), Took: took, Delay: delay, Err: err,
+		Began: r.wall(p.began.after(-s.delay)), Took: s.took, Delay: s.delay, Err: s.err,
 		Steps: make([]Step, len(p.order)),
 	}
 	for i, n := range p.order {
@@ -84,6 +100,7 @@ type step struct {
 	began       instant
 	took, drain time.Duration
 	err         error
+	last        *node // the neighbour that settled last and so let it begin
 	outcome     Outcome
 }
 
@@ -96,16 +113,19 @@ func (r *Registry) stepOf(n *node, s step) Step {
 
 // criticalPath follows the node that ended last back to the first: each began when the one before it had settled.
 func (p *pass) criticalPath(end *node) []string {
-	length := 0
-	for n := end; n != nil && n.pass == p; n = n.last {
-		length++
-	}
-	path := make([]string, 0, length)
-	for n := end; n != nil && n.pass == p; n = n.last {
+	var path []string
+	for n := end; n != nil; n = p.before(n) {
 		if n.comp != nil {
 			path = append(path, n.name)
 		}
 	}
 	slices.Reverse(path)
 	return path
+}
+
+func (p *pass) before(n *node) *node {
+	if p.up {
+		return n.up.last
+	}
+	return n.down.last
 }

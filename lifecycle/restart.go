@@ -50,7 +50,7 @@ func (m *mender) failedLocked(n *node) {
 	delay := restartDelay(n.attempt)
 	n.attempt++
 	m.down[n] = time.Now().Add(delay)
-	m.r.emitLocked(levelWarn, func(i Info) Event {
+	m.r.emitAboutLocked(levelWarn, func(i Info) Event {
 		with := m.r.namesLocked(reach(m.r.graph, n.id)[1:])
 		return &Restarting{Info: i, Attempt: n.attempt, Delay: delay, With: with}
 	}, n, PhaseRestart)
@@ -250,6 +250,7 @@ func (m *mender) coversLocked(n *node) bool {
 
 // passLocked does a pass, without the lock, and returns with it.
 func (m *mender) passLocked(ctx context.Context, up bool, limit time.Duration, members []*node) *pass {
+	m.r.reportLocked(&m.r.start) // from now on its steps are gone
 	p := m.r.newPassLocked(ctx, up, time.Now().Add(limit), members)
 	m.pass = p
 	m.r.unlock()

@@ -126,13 +126,23 @@ func (r *Registry) close(ctx context.Context, c *closing) {
 	c.err = errors.Join(c.errs...)
 	r.phase, r.since = phaseClosed, time.Now()
 	took := time.Since(began)
-	report := r.reportLocked(p, took, delay, c.err)
-	r.ended = report
+	r.end = story{pass: p, took: took, delay: delay, err: c.err}
 	r.mu.Unlock()
-	r.emit(&AllDown{Info: Info{Time: time.Now(), Elapsed: took, Err: c.err}, Report: report})
+	r.emitAllDown(took, c.err)
 	r.flush(end)
 	close(c.done)
 	close(r.done)
+}
+
+// emitAllDown tells that the shutdown is over, if anybody listens.
+func (r *Registry) emitAllDown(took time.Duration, err error) {
+	if !r.feed.wants(errorOr(err, levelInfo)) {
+		return
+	}
+	r.mu.Lock()
+	report := r.reportLocked(&r.end)
+	r.mu.Unlock()
+	r.emit(&AllDown{Info: Info{Time: time.Now(), Elapsed: took, Err: err}, Report: report})
 }
 
 // drainDelay is how long the shutdown goes on serving.

@@ -39,7 +39,7 @@ func (r *Registry) Start(ctx context.Context) error {
 	r.mu.Lock()
 	took := r.now().since(p.began)
 	err := errors.Join(p.errs...)
-	r.started = r.reportLocked(p, took, 0, err)
+	r.start = story{pass: p, took: took, err: err}
 	if r.phase == phaseStarting && err == nil {
 		r.phase, r.since = phaseUp, time.Now()
 	}
@@ -48,7 +48,7 @@ func (r *Registry) Start(ctx context.Context) error {
 	switch {
 	case up:
 		r.unhold()
-		r.emit(&AllUp{Info: Info{Time: time.Now(), Elapsed: took}, Critical: r.started.Critical})
+		r.emitAllUp(took)
 		r.mender.wake()
 		r.flush(end)
 		return nil
@@ -56,6 +56,17 @@ func (r *Registry) Start(ctx context.Context) error {
 		return errors.Join(err, r.interrupted(c))
 	}
 	return r.rollBack(ctx, err)
+}
+
+// emitAllUp tells that the start is over, if anybody listens.
+func (r *Registry) emitAllUp(took time.Duration) {
+	if !r.feed.wants(levelInfo) {
+		return
+	}
+	r.mu.Lock()
+	report := r.reportLocked(&r.start)
+	r.mu.Unlock()
+	r.emit(&AllUp{Info: Info{Time: time.Now(), Elapsed: took}, Critical: report.Critical})
 }
 
 // enterStart makes a new registry a starting one.

@@ -47,7 +47,7 @@ func (r *Registry) Status() Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := Status{
-		Phase: r.phase.String(), Since: r.since, Start: r.started, Shutdown: r.ended,
+		Phase: r.phase.String(), Since: r.since, Start: r.reportLocked(&r.start), Shutdown: r.reportLocked(&r.end),
 		Components: make([]ComponentStatus, 0, len(r.nodes)),
 	}
 	for _, n := range r.nodes {

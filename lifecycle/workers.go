@@ -54,7 +54,7 @@ func (r *Registry) nextLocked(now instant) *call {
 	if c != nil && c.pass != nil && now-c.began > noticeable {
 		c.began, c.entered = now, now
 		c.pass.adoptLocked(c, now)
-		c.deadline = r.wall(c.warn)
+		c.deadline = c.warn
 	}
 	return c
 }
@@ -76,7 +76,7 @@ func (r *Registry) callComponents(c *call) {
 	}
 	for labeled := (*call)(nil); c != nil; {
 		if c != labeled {
-			pprof.SetGoroutineLabels(c.labels)
+			pprof.SetGoroutineLabels(c.n.labels)
 			labeled = c
 		}
 		r.callPhase(&c)

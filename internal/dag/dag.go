@@ -7,6 +7,7 @@ package dag
 // Graph is a directed graph over the nodes 0 to Len()-1. It is immutable, and so safe for concurrent use.
 type Graph struct {
 	deps, dependents rows
+	order            []int32 // without nodes on cycles and those that depend on one
 }
 
 // rows holds one list of neighbours per node in a single array.
@@ -42,6 +43,9 @@ func New(deps [][]int32) *Graph {
 		g.deps.first[i+1] = int32(len(g.deps.to))
 	}
 	g.fillDependents(seen)
+	p := g.newPeel()
+	p.run()
+	g.order = p.order
 	return g
 }
 
@@ -72,16 +76,16 @@ func (g *Graph) Dependents(i int32) []int32 { return g.dependents.row(i) }
 
 // Order returns the nodes in an order in which each comes after everything it depends on. Nodes on a cycle, and those
 // that depend on one, are left out: the order is complete if and only if the graph has no cycle.
-func (g *Graph) Order() []int32 {
-	p := g.newPeel()
-	p.run()
-	return p.order
-}
+// The caller must not change the slice.
+func (g *Graph) Order() []int32 { return g.order }
 
 // Cycles returns cycles that must all be broken before the graph has an order, each as the path of its nodes, every
 // node depending on the next and the last on the first. Two cycles in the result share no node. It is empty if and
 // only if there is no cycle.
 func (g *Graph) Cycles() [][]int32 {
+	if len(g.order) == g.Len() {
+		return nil
+	}
 	w := &walk{peel: g.newPeel(), cursor: make([]int32, g.Len()), at: make([]int32, g.Len())}
 	w.peel.run()
 	var out [][]int32

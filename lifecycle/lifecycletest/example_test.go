@@ -5,27 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"testing"
 	"time"
 
 	"github.com/poolkeeper/poolkeeper/lifecycle"
 	"github.com/poolkeeper/poolkeeper/lifecycle/lifecycletest"
 )
-
-// What a test of a service looks like.
-func Example() {
-	testOrders := func(t *testing.T) {
-		reg := lifecycletest.New(t, lifecycle.Config{})
-		reg.Add("orders", &lifecycletest.Fake{}) // the real pool
-		reg.Add("api", &lifecycletest.Fake{}, lifecycle.DependsOn("orders"))
-		lifecycletest.Start(t, reg)                  // fails the test if it does not come up
-		lifecycletest.Order(t, reg, "orders", "api") // api depends on orders
-		// The test. At its end everything is stopped, and the test fails for what is left.
-	}
-	_ = testOrders
-	fmt.Println("go test")
-	// Output: go test
-}
 
 // A fake fails, hangs or panics as told, to see what the rest of a service does then.
 func ExampleFake() {
