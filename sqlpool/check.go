@@ -67,6 +67,23 @@ func (k *checkConn[T]) check(ctx context.Context) error {
 	return nil
 }
 
+// use runs f with the connection that checks use, dialling it if need be. f must leave it as it was.
+func (k *checkConn[T]) use(ctx context.Context, f func(context.Context, T) error) error {
+	if err := k.check(ctx); err != nil {
+		return err
+	}
+	select {
+	case k.turn <- struct{}{}:
+	case <-ctx.Done():
+		return fmt.Errorf("a check is under way: %w", context.Cause(ctx))
+	}
+	defer func() { <-k.turn }()
+	if k.conn == nil {
+		return poolkeeper.ErrClosed
+	}
+	return f(ctx, *k.conn)
+}
+
 // forget hangs up a connection that is kept: the next check dials anew.
 func (k *checkConn[T]) forget(ctx context.Context) {
 	select {

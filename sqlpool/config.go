@@ -157,6 +157,10 @@ type Config struct {
 	// Start says what Start does while the server cannot be reached. Default: FailFast.
 	Start StartPolicy
 
+	// Replicas is how many processes run with this configuration at once; Limits multiplies by it. Default: 1.
+	// Bounds: not negative. Adopt refuses it.
+	Replicas int
+
 	// TLS is used for every connection, in place of what URL says about TLS. Default: nil, what URL says. It is
 	// cloned. NewPostgres and NewMySQL only.
 	TLS *tls.Config
@@ -224,6 +228,9 @@ func (c Config) validateSizes() error {
 	}
 	if limit := c.maxOpenOrDefault(); c.MaxOpenCeiling != 0 && (c.MaxOpenCeiling < limit || c.MaxOpenCeiling > maxMaxOpen) {
 		errs = append(errs, fmt.Errorf("sqlpool: MaxOpenCeiling is %d; it must be 0 (MaxOpen) or from MaxOpen, %d, to %d", c.MaxOpenCeiling, limit, maxMaxOpen))
+	}
+	if c.Replicas < 0 {
+		errs = append(errs, fmt.Errorf("sqlpool: Replicas is %d; it must not be negative", c.Replicas))
 	}
 	if c.MaxDials < 0 {
 		errs = append(errs, fmt.Errorf("sqlpool: MaxDials is %d; it must not be negative", c.MaxDials))
@@ -316,6 +323,7 @@ func (c Config) withDefaults(kind string) Config {
 		c.MaxDials = DefaultMaxDials
 	}
 	c.MaxDials = min(c.MaxDials, c.MaxOpen)
+	c.Replicas = max(c.Replicas, 1)
 	if c.LeakStacks == StacksDefault {
 		c.LeakStacks = StacksOn
 	}

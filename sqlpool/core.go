@@ -68,6 +68,8 @@ type backend interface {
 	pause() bool
 	resume()
 	emptied(ctx context.Context) error
+	// limits asks the server what it grants.
+	limits(ctx context.Context) (Limits, error)
 	// flush closes the idle connections that are stale, in the background.
 	flush()
 	// cut closes the sockets of the connections that callers hold, or of all, at once, and says how many it could not

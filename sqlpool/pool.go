@@ -118,6 +118,11 @@ func (p *Pool) Resume() { p.c.resume() }
 // callers hold every connection is busy, not broken. It blocks at most until ctx ends. Errors answer health.Classify.
 func (p *Pool) Check(ctx context.Context) error { return p.c.check(ctx) }
 
+// Limits asks the server how many connections it grants and after which silence it closes one, and compares that with this
+// configuration on all its Replicas. Start does the same and logs the warnings. It blocks at most until ctx ends.
+// Where nothing is known of the driver, the error is errors.ErrUnsupported.
+func (p *Pool) Limits(ctx context.Context) (Limits, error) { return p.c.limits(ctx) }
+
 // Stats returns one moment of the pool. It does not block.
 func (p *Pool) Stats() poolkeeper.Stats { return p.c.stats() }
 

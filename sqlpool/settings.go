@@ -31,6 +31,7 @@ func (c *core) effective(cuts bool) []slog.Attr {
 		durationAttr("leak_threshold", cfg.LeakThreshold),
 		slog.Bool("leak_stacks", cfg.LeakStacks == StacksOn),
 		slog.String("start", cfg.Start.String()),
+		slog.Int("replicas", cfg.Replicas),
 		slog.Bool("tls_given", cfg.TLS != nil),
 		slog.Bool("credentials_given", cfg.Credentials != nil),
 		slog.Bool("cuts_sockets", cuts),

@@ -20,7 +20,11 @@ func (c *core) start(ctx context.Context) error {
 	if err := c.beginStart(cancel); err != nil {
 		return err
 	}
-	err := c.reach(ctx)
+	reached := false
+	err := c.reach(ctx, &reached)
+	if reached {
+		c.warnOfLimits(ctx)
+	}
 	if err == nil && c.evictor != nil {
 		err = c.evictor.Start(ctx)
 	}
@@ -63,9 +67,14 @@ func (c *core) endStart(err error) error {
 	return nil
 }
 
-// reach makes attempts to reach the server, as many as the policy says.
-func (c *core) reach(ctx context.Context) error {
-	return retry.Until(ctx, c.attempt, func(f retry.Failure) (again bool, err error) {
+// reach makes attempts to reach the server, as many as the policy says, and says whether one has succeeded.
+func (c *core) reach(ctx context.Context, reached *bool) error {
+	attempt := func(ctx context.Context) error {
+		err := c.attempt(ctx)
+		*reached = err == nil
+		return err
+	}
+	return retry.Until(ctx, attempt, func(f retry.Failure) (again bool, err error) {
 		switch c.cfg().Start {
 		case FailFast:
 			return false, f.Err

@@ -1,0 +1,120 @@
+package sqlpool
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// pgLimits is one query, because it is asked at every start. reserved_connections is PostgreSQL 16's, and
+// idle_session_timeout 14's.
+const pgLimits = `select current_setting('max_connections')::int,
+	case when r.rolsuper then 0 else current_setting('superuser_reserved_connections')::int
+		+ coalesce(nullif(current_setting('reserved_connections', true), '')::int, 0) end,
+	r.rolconnlimit, d.datconnlimit,
+	(select count(*) from pg_stat_activity where backend_type = 'client backend'),
+	coalesce((select setting::bigint from pg_settings where name = 'idle_session_timeout'), 0),
+	coalesce(inet_client_port(), 0)
+	from pg_roles r, pg_database d where r.rolname = current_user and d.datname = current_database()`
+
+func (b *pgBackend) limits(ctx context.Context) (Limits, error) {
+	var l Limits
+	err := b.probe.use(ctx, func(ctx context.Context, c *pgx.Conn) error {
+		var role, db, idle, port int
+		err := c.QueryRow(ctx, pgLimits).Scan(&l.MaxConnections, &l.Reserved, &role, &db, &l.OnServer, &idle, &port)
+		if err != nil {
+			return err
+		}
+		l.UserLimit = lower(role, db)
+		l.IdleTimeout = time.Duration(idle) * time.Millisecond
+		if a, ok := c.PgConn().Conn().LocalAddr().(*net.TCPAddr); ok && port != 0 {
+			l.Proxied = a.Port != port
+		}
+		return nil
+	})
+	return l, err
+}
+
+// lower returns the lower of two limits, of which those that are not positive are none.
+func lower(a, b int) int {
+	switch {
+	case a <= 0:
+		return max(b, 0)
+	case b <= 0:
+		return a
+	default:
+		return min(a, b)
+	}
+}
+
+func (b *driverBackend) limits(ctx context.Context) (Limits, error) {
+	if b.store.core.kind != "mysql" {
+		return Limits{}, fmt.Errorf("of this driver nothing is known: %w", errors.ErrUnsupported)
+	}
+	var l Limits
+	err := b.probe.use(ctx, func(ctx context.Context, n *native) error {
+		row, err := n.row(ctx, "select @@global.max_connections, @@session.max_user_connections, @@session.wait_timeout")
+		if err != nil {
+			return err
+		}
+		status, err := n.row(ctx, "show global status like 'Threads_connected'")
+		if err != nil {
+			return err
+		}
+		if len(row) != 3 || len(status) != 2 {
+			return errors.New("the server answers with other columns than were asked for")
+		}
+		l.MaxConnections, l.UserLimit, l.OnServer = number(row[0]), number(row[1]), number(status[1])
+		l.IdleTimeout = time.Duration(number(row[2])) * time.Second
+		return nil
+	})
+	return l, err
+}
+
+func (a *adopted) limits(context.Context) (Limits, error) {
+	return Limits{}, fmt.Errorf("of an adopted handle's driver nothing is known: %w", errors.ErrUnsupported)
+}
+
+// row returns the first row of a query of the pool's own.
+func (n *native) row(ctx context.Context, query string) ([]driver.Value, error) {
+	if !n.queries() {
+		return nil, errors.ErrUnsupported
+	}
+	rows, err := n.query(ctx, query, nil)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]driver.Value, len(rows.Columns()))
+	err = rows.Next(out)
+	if errors.Is(err, io.EOF) {
+		err = errors.New("the server answers with no row")
+	}
+	for i, v := range out { // they are valid only until rows is closed
+		if b, ok := v.([]byte); ok {
+			out[i] = string(b)
+		}
+	}
+	return out, errors.Join(err, rows.Close())
+}
+
+// number reads what a driver returns for a number; anything else is 0.
+func number(v driver.Value) int {
+	switch v := v.(type) {
+	case int64:
+		return int(v)
+	case uint64:
+		return int(min(v, 1<<31)) //nolint:gosec // bounded
+	case string:
+		n, _ := strconv.Atoi(v)
+		return n
+	default:
+		return 0
+	}
+}
