@@ -25,7 +25,11 @@ func (p *Pool) Check(ctx context.Context) error {
 	defer cancel()
 	ctx, cancel = context.WithTimeout(ctx, p.patience())
 	defer cancel()
-	if err := p.checker.check(ctx); err != nil {
+	reservation, err := p.checker.check(ctx)
+	if err == nil {
+		err = health.Degraded(reservation)
+	}
+	if err != nil {
 		return fmt.Errorf("redispool: check %q: %w", p.poolName(), asFault(err))
 	}
 	return nil
@@ -70,16 +74,17 @@ func (k *checker) use(ctx context.Context, n *node) (own *redis.Client, done fun
 	return k.client(n.client.Options(), n), k.end, nil
 }
 
-func (k *checker) check(ctx context.Context) error {
+// check returns why the server does not work, or else what is to be said against it.
+func (k *checker) check(ctx context.Context) (reservation, err error) {
 	if err := k.begin(ctx); err != nil {
-		return err
+		return nil, err
 	}
 	defer k.end()
 	if k.pool.target.kind == kindCluster {
 		return k.checkCluster(ctx)
 	}
 	n := k.pool.allNodes()[0]
-	return k.client(n.client.Options(), n).Ping(ctx).Err()
+	return nil, k.client(n.client.Options(), n).Ping(ctx).Err()
 }
 
 // client returns the check's own client for a node that the pool reaches by o. It uses the same dialer, and so asks
@@ -100,16 +105,16 @@ func (k *checker) client(o *redis.Options, n *node) *redis.Client {
 }
 
 // checkCluster asks all nodes, one after the other, and one of those that answer for the state of the Cluster.
-func (k *checker) checkCluster(ctx context.Context) error {
+func (k *checker) checkCluster(ctx context.Context) (reservation, err error) {
 	nodes := k.pool.liveNodes(ctx)
 	if len(nodes) == 0 { // nothing has been used yet: go-redis makes a node of each address it is to ask
 		cluster, ok := k.pool.client.(*redis.ClusterClient)
 		if !ok {
-			return errors.New("redispool: not a Cluster")
+			return nil, errors.New("redispool: not a Cluster")
 		}
 		err := cluster.ForEachShard(ctx, func(context.Context, *redis.Client) error { return nil })
 		if nodes = k.pool.liveNodes(ctx); len(nodes) == 0 {
-			return err
+			return nil, err
 		}
 	}
 	k.forgetGone(nodes)
@@ -132,11 +137,11 @@ func (k *checker) checkCluster(ctx context.Context) error {
 	}
 	switch {
 	case answered == 0:
-		return errors.Join(missing...)
+		return nil, errors.Join(missing...)
 	case state != nil:
-		return errors.Join(append(missing, state)...)
+		return nil, errors.Join(append(missing, state)...)
 	default:
-		return health.Degraded(errors.Join(missing...))
+		return errors.Join(missing...), nil
 	}
 }
 

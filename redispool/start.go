@@ -22,7 +22,11 @@ func (p *Pool) Start(ctx context.Context) error {
 	if err := p.beginStart(cancel); err != nil {
 		return err
 	}
-	err := p.reach(ctx)
+	reached := false
+	err := p.reach(ctx, &reached)
+	if reached {
+		p.warnOfLimits(ctx)
+	}
 	if err == nil && p.watch != nil {
 		p.watch.Start()
 	}
@@ -79,9 +83,14 @@ func (p *Pool) endStart(err error) error {
 	return nil
 }
 
-// reach makes attempts to reach the server, as many as the policy says.
-func (p *Pool) reach(ctx context.Context) error {
-	return retry.Until(ctx, p.attempt, func(f retry.Failure) (again bool, err error) {
+// reach makes attempts to reach the server, as many as the policy says, and says whether one has succeeded.
+func (p *Pool) reach(ctx context.Context, reached *bool) error {
+	attempt := func(ctx context.Context) error {
+		err := p.attempt(ctx)
+		*reached = err == nil
+		return err
+	}
+	return retry.Until(ctx, attempt, func(f retry.Failure) (again bool, err error) {
 		switch p.cfg.Start {
 		case FailFast:
 			return false, f.Err
@@ -97,9 +106,14 @@ func (p *Pool) reach(ctx context.Context) error {
 	})
 }
 
-// attempt is one check (INV-10).
+// attempt is one check (INV-10). That a part of a Cluster is missing is no reason not to start.
 func (p *Pool) attempt(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, p.patience())
 	defer cancel()
-	return asFault(p.checker.check(ctx))
+	reservation, err := p.checker.check(ctx)
+	if reservation != nil {
+		p.log.LogAttrs(ctx, slog.LevelWarn, "redispool: starting with a part of the Cluster",
+			slog.String("pool", p.poolName()), slog.Any("error", reservation))
+	}
+	return asFault(err)
 }

@@ -1,0 +1,138 @@
+package redispool
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Limits is what the server grants beside what this configuration may ask of it. On a Cluster it is about the node that
+// grants least.
+type Limits struct {
+	Node           string // address of the node on a Cluster; else empty
+	MaxConnections int    // the server's maxclients; 0: not known
+	OnServer       int    // connections on the server now, of everybody
+
+	PerReplica int // MaxOpen, and one for checks; each subscription is one more
+	Replicas   int // Config.Replicas
+	Surge      int // replicas more while a new version is rolled out: a quarter, rounded up, as Kubernetes does by default
+	Demand     int // PerReplica × (Replicas + Surge)
+
+	IdleTimeout  time.Duration // after which the server closes a silent connection (timeout); 0: never, or not known
+	TCPKeepAlive time.Duration // how often the server asks whether a client lives (tcp-keepalive); 0: never, or not known
+
+	Warnings []string // each with its numbers; empty: all fits
+}
+
+// Limits asks the server how many connections it grants and after which silence it closes one, and compares that with
+// this configuration on all its Replicas. Start does the same and logs the warnings. It uses the health check's
+// connection and blocks at most until ctx ends, or DialTimeout and ReadTimeout are over. What the user may not ask
+// (CONFIG, which hosted servers forbid) is left out.
+func (p *Pool) Limits(ctx context.Context) (Limits, error) {
+	ctx, cancel := context.WithTimeout(ctx, p.patience())
+	defer cancel()
+	var least Limits
+	for i, n := range p.liveNodes(ctx) {
+		l, err := p.limitsOf(ctx, n)
+		if err != nil {
+			return Limits{}, fmt.Errorf("redispool: limits of %q: %w", p.poolName(), asFault(err))
+		}
+		if i == 0 || l.MaxConnections < least.MaxConnections {
+			least = l
+		}
+	}
+	return least, nil
+}
+
+func (p *Pool) limitsOf(ctx context.Context, n *node) (Limits, error) {
+	own, done, err := p.checker.use(ctx, n)
+	if err != nil {
+		return Limits{}, err
+	}
+	defer done()
+	var l Limits
+	if !n.isDoor {
+		l.Node = n.addr()
+	}
+	info, err := own.Info(ctx, "clients").Result()
+	if err != nil {
+		return Limits{}, err
+	}
+	facts := infoFields(info)
+	l.MaxConnections, l.OnServer = facts["maxclients"], facts["connected_clients"]
+	if v, ok := configNumber(ctx, own, "timeout"); ok {
+		l.IdleTimeout = time.Duration(v) * time.Second
+	}
+	v, keepAliveKnown := configNumber(ctx, own, "tcp-keepalive")
+	l.TCPKeepAlive = time.Duration(v) * time.Second
+	l.judge(p.cfg, keepAliveKnown)
+	return l, nil
+}
+
+// infoFields returns the numbers of an INFO reply.
+func infoFields(info string) map[string]int {
+	out := map[string]int{}
+	for line := range strings.Lines(info) {
+		k, v, _ := strings.Cut(strings.TrimSpace(line), ":")
+		if n, err := strconv.Atoi(v); err == nil {
+			out[k] = n
+		}
+	}
+	return out
+}
+
+// configNumber returns false where the user may not ask.
+func configNumber(ctx context.Context, c *redis.Client, setting string) (int, bool) {
+	got, err := c.ConfigGet(ctx, setting).Result()
+	if err != nil {
+		return 0, false
+	}
+	n, err := strconv.Atoi(got[setting])
+	return n, err == nil
+}
+
+// judge fills in the demand and the warnings.
+func (l *Limits) judge(cfg Config, keepAliveKnown bool) {
+	l.PerReplica, l.Replicas = cfg.MaxOpen+1, cfg.Replicas
+	l.Surge = (l.Replicas + 3) / 4
+	l.Demand = l.PerReplica * (l.Replicas + l.Surge)
+	warn := func(format string, args ...any) {
+		text := fmt.Sprintf(format, args...)
+		if l.Node != "" {
+			text = "node " + l.Node + ": " + text
+		}
+		l.Warnings = append(l.Warnings, text)
+	}
+	if l.MaxConnections > 0 && l.Demand > l.MaxConnections {
+		warn("%d replicas, and %d more in a rolling update, may open %d connections each, %d in all; the server grants %d (maxclients)",
+			l.Replicas, l.Surge, l.PerReplica, l.Demand, l.MaxConnections)
+	}
+	switch {
+	case l.IdleTimeout == 0:
+	case cfg.KeepAlive == 0:
+		warn("the server closes connections that are silent for %s, and KeepAlive is off: idle connections will be found dead", l.IdleTimeout)
+	case cfg.KeepAlive >= l.IdleTimeout:
+		warn("the server closes connections that are silent for %s, and KeepAlive is %s: choose less", l.IdleTimeout, cfg.KeepAlive)
+	}
+	if keepAliveKnown && l.TCPKeepAlive == 0 {
+		warn("the server's tcp-keepalive is 0: it keeps the connections of a replica that has vanished, which count for its limit of %d",
+			l.MaxConnections)
+	}
+}
+
+// warnOfLimits logs what does not fit. Not to be able to ask is no reason not to start.
+func (p *Pool) warnOfLimits(ctx context.Context) {
+	l, err := p.Limits(ctx)
+	if err != nil {
+		p.log.LogAttrs(ctx, slog.LevelDebug, "redispool: cannot compare the limits",
+			slog.String("pool", p.poolName()), slog.Any("error", err))
+	}
+	for _, w := range l.Warnings {
+		p.log.LogAttrs(ctx, slog.LevelWarn, "redispool: "+w, slog.String("pool", p.poolName()))
+	}
+}
