@@ -96,7 +96,7 @@ func (c *callContext) lookLocked(now instant) endCause {
 			if now >= c.deadline {
 				c.ended = endedLate
 			}
-		case context.DeadlineExceeded: //nolint:errorlint // the standard library's own, as it is
+		case context.DeadlineExceeded:
 			c.ended = endedLate
 		default:
 			c.ended = endedCanceled

@@ -13,7 +13,7 @@
 //
 // A component is anything with Start and Stop; what else it can do (drain, abort, be checked, die, be restarted) it says
 // by implementing one of the optional interfaces. There are adapters for the usual ones: [HTTPServer], [HTTPClient],
-// [Worker], [Hooks], [Closer], and [Registry.Go].
+// [Worker], [Group], [Hooks], [Closer], and [Registry.Go].
 //
 //	reg := lifecycle.New(lifecycle.Config{DrainDelay: 5 * time.Second})
 //	reg.Add("orders", orders)

@@ -78,6 +78,9 @@ func (p *pass) tick() (lapsed []*call, next instant, done bool) {
 	}
 	p.alarm, p.stale = next, false
 	done = p.left == 0 || p.taken || (p.up && p.over)
+	if done {
+		p.due, p.calls = nil, nil
+	}
 	r.unlock()
 	return lapsed, next, done
 }

@@ -169,6 +169,29 @@ func ExampleOnDeath() {
 	// lives: 2 error: <nil>
 }
 
+// What a handler leaves to be done after the response: finished, or cancelled and waited for, before the pool closes.
+func ExampleGroup() {
+	reg := lifecycle.New(lifecycle.Config{Logger: silent()})
+	var mails lifecycle.Group
+	reg.Add("orders", pool{"orders"})
+	reg.Add("mails", &mails, lifecycle.DependsOn("orders"))
+	ctx := context.Background()
+	_ = reg.Start(ctx)
+	handler := func(w http.ResponseWriter, _ *http.Request) {
+		err := mails.Go(func(context.Context) { fmt.Println("mail sent") })
+		if err != nil {
+			http.Error(w, "shutting down", http.StatusServiceUnavailable)
+		}
+	}
+	handler(nil, nil)
+	_ = reg.Shutdown(ctx)
+	// Output:
+	// open orders
+	// mail sent
+	// drain orders
+	// close orders
+}
+
 // A component of two functions.
 func ExampleHooks() {
 	reg := lifecycle.New(lifecycle.Config{Logger: silent()})

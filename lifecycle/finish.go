@@ -17,6 +17,9 @@ func (r *Registry) throughLocked(c *call, now instant) (watch bool) {
 		r.lateLocked(c, now)
 		return false
 	}
+	if c.n.call == c {
+		c.n.call = nil // not to be kept for the life of the service
+	}
 	p := c.n.pass // not always that of c: another may have taken over, in which n has not had its turn yet
 	if c.n.state == StateStarting {
 		r.startedLocked(c, p, now)

@@ -203,11 +203,9 @@ func (p *pass) callLocked(n *node, what todo, now instant) *call {
 	if n.labels == nil {
 		n.labels = p.r.labeled(n)
 	}
-	c.r, c.n, c.todo, c.parts, c.began = p.r, n, what, 1, now
-	c.parent = p.ctx
+	c.r, c.n, c.pass, c.parent = p.r, n, p, p.ctx
+	c.todo, c.parts, c.began = what, 1, now
 	n.call = c
-	p.adoptLocked(c, now)
-	c.deadline = c.warn
 	p.r.enterLocked(c, now)
 	p.r.queue.push(c)
 	return c

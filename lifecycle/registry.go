@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -55,9 +56,9 @@ type Registry struct {
 	queue   callQueue // calls that may begin
 	hired   bool      // a goroutine is on its way to the queue
 
-	looking sync.Mutex // guards the following; a goroutine that holds it looks at all others, and calls nobody
-	seen    map[string]string
-	seenAt  time.Time
+	looks   atomic.Int64      // at the goroutines, that have begun
+	looking sync.Mutex        // held while looking: it calls nobody; guards the following
+	seen    map[string]string // in the last look
 
 	unhold func()        // readiness is held until Start has succeeded
 	done   chan struct{} // closed when everything is over
@@ -90,7 +91,7 @@ type node struct {
 	blockers int32        // neighbours that must settle before its turn in pass
 	begun    bool         // its turn in pass has come
 	settled  bool         // its part in pass is over
-	call     *call        // the call under way or the last one, nil before the first
+	call     *call        // the call under way; nil if there is none
 	done     <-chan error // of a Dier, since it is up: what another channel says is late
 	restarts int
 	attempt  int   // restarts in a row without a healthy spell

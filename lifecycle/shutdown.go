@@ -36,7 +36,8 @@ type closing struct {
 //
 // A component gets a share of the time: with D the deadline and L the components in the longest chain of dependencies
 // below it, itself included, one that begins to stop at t has until t + (D − t)/L, or its StopTimeout if that is
-// shorter. Shortly before (an eighth of its share, at most 100 ms) its context ends and Abort is called. At the end it
+// shorter. (In a very long chain a share is never less than a twentieth of the whole, at most 250 ms, but no more than
+// half of what is left.) Shortly before (an eighth of its share, at most 100 ms) its context ends and Abort is called. At the end it
 // is given up: the error names it, with what its goroutines were doing, and its dependencies are stopped all the same,
 // or held open, as Config.OnHang says.
 //

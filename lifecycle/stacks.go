@@ -4,13 +4,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/poolkeeper/poolkeeper/internal/goroutines"
 )
-
-// freshStacks is for how long a look at the goroutines counts.
-const freshStacks = 20 * time.Millisecond
 
 // maxGoroutines bounds how many goroutines of a component are shown: a server has thousands.
 const maxGoroutines = 10
@@ -18,12 +14,14 @@ const maxGoroutines = 10
 // stacks returns what the goroutines of each component are doing, by its name. Goroutines that a component started are
 // found by their labels, which goroutines inherit.
 //
-// Looking stops the world, so components that are late together share one look.
+// Looking stops the world, so callers that come while somebody looks share the next look.
 func (r *Registry) stacks() map[string]string {
+	looks := r.looks.Load()
 	r.looking.Lock()
 	defer r.looking.Unlock()
-	if now := time.Now(); r.seen == nil || now.Sub(r.seenAt) > freshStacks {
-		r.seen, r.seenAt = r.look(), now
+	if r.looks.Load() == looks { // none has begun since we asked
+		r.looks.Add(1)
+		r.seen = r.look()
 	}
 	return r.seen
 }
@@ -43,10 +41,10 @@ func (r *Registry) look() map[string]string {
 	return out
 }
 
-// isLooking recognises the goroutine that is asking.
+// isLooking recognises a goroutine that has come back from its component, to ask what became of it.
 func isLooking(g goroutines.Group) bool {
 	return slices.ContainsFunc(g.Frames, func(f goroutines.Frame) bool {
-		return strings.HasSuffix(f.Function, "internal/goroutines.Profile")
+		return strings.HasSuffix(f.Function, "lifecycle.(*Registry).leave")
 	})
 }
 

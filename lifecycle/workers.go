@@ -2,7 +2,6 @@ package lifecycle
 
 import (
 	"runtime/pprof"
-	"time"
 )
 
 // callQueue is the calls that may begin, in order.
@@ -47,14 +46,17 @@ func (r *Registry) unlock() {
 	}
 }
 
-// nextLocked takes the next call from the queue. If it had to wait for a goroutine, that is not taken from its time.
+// nextLocked takes the next call from the queue. Its time begins now: waiting for a goroutine is no fault of its
+// component.
 func (r *Registry) nextLocked(now instant) *call {
-	const noticeable = instant(time.Millisecond)
 	c := r.queue.pop()
-	if c != nil && c.pass != nil && now-c.began > noticeable {
+	if c != nil && c.pass != nil {
 		c.began, c.entered = now, now
 		c.pass.adoptLocked(c, now)
 		c.deadline = c.warn
+		if c.pass.stale {
+			c.pass.poke()
+		}
 	}
 	return c
 }

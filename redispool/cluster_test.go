@@ -79,8 +79,8 @@ func newCluster(t *testing.T, primaries, replicas int) *cluster {
 	return k
 }
 
-func (k *cluster) options(name string) *redis.UniversalOptions {
-	return &redis.UniversalOptions{Addrs: []string{k.nodes[0].Addr()}, IsClusterMode: true, ClientName: name}
+func (k *cluster) options() *redis.UniversalOptions {
+	return &redis.UniversalOptions{Addrs: []string{k.nodes[0].Addr()}, IsClusterMode: true, ClientName: "managed"}
 }
 
 // seen counts connections by name over all nodes that run.
@@ -98,7 +98,7 @@ func (k *cluster) seen(t *testing.T, name string) int {
 func TestClusterIsEvictedPerNodeAndDrained(t *testing.T) { // INV-7, INV-8, INV-9
 	k := newCluster(t, 3, 0)
 	p := started(t, redispool.Config{
-		Options: k.options("managed"), MaxOpen: 40, MinIdle: 1,
+		Options: k.options(), MaxOpen: 40, MinIdle: 1,
 		MaxIdleTime: 500 * time.Millisecond, EvictionInterval: 20 * time.Millisecond,
 	})
 	c := p.Client()
@@ -205,7 +205,7 @@ func TestClusterIsEvictedPerNodeAndDrained(t *testing.T) { // INV-7, INV-8, INV-
 
 func TestClusterCheck(t *testing.T) {
 	k := newCluster(t, 3, 0)
-	p := started(t, redispool.Config{Options: k.options("managed")})
+	p := started(t, redispool.Config{Options: k.options()})
 	if err := p.Check(within(t, patience)); err != nil {
 		t.Fatal(err)
 	}
@@ -227,7 +227,7 @@ func TestClusterCheck(t *testing.T) {
 
 func TestClusterWithoutAReplicaIsDegraded(t *testing.T) {
 	k := newCluster(t, 1, 1)
-	p := started(t, redispool.Config{Options: k.options("managed")})
+	p := started(t, redispool.Config{Options: k.options()})
 	k.nodes[1].Kill(t)
 	err := p.Check(within(t, patience))
 	if err == nil || !strings.Contains(err.Error(), "node "+k.nodes[1].Addr()) {

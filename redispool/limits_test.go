@@ -68,7 +68,7 @@ func TestClusterLimitsNameTheNode(t *testing.T) {
 	if err := k.looks[1].ConfigSet(t.Context(), "maxclients", "40").Err(); err != nil {
 		t.Fatal(err)
 	}
-	p := started(t, redispool.Config{Options: k.options("managed"), MaxOpen: 30, Replicas: 4})
+	p := started(t, redispool.Config{Options: k.options(), MaxOpen: 30, Replicas: 4})
 	l, err := p.Limits(t.Context())
 	if err != nil || l.Node != k.nodes[1].Addr() || len(l.Warnings) != 1 || !strings.Contains(l.Warnings[0], l.Node) {
 		t.Errorf("%+v, %v", l, err)

@@ -56,7 +56,9 @@ func (b *driverBackend) pause() bool { return b.store.setPaused(true) }
 
 func (b *driverBackend) resume() { b.store.setPaused(false) }
 
-func (b *driverBackend) emptied(ctx context.Context) error { return emptied(ctx, b.store.core) }
+func (b *driverBackend) emptied(ctx context.Context) error {
+	return emptied(ctx, b.store.core, func() bool { return b.dialing() > 0 })
+}
 
 func (b *driverBackend) flush() { b.store.flush() }
 

@@ -42,18 +42,18 @@ func (c *core) resume() {
 	}
 }
 
-// emptied waits until nothing is in use, then throws away what is idle and waits until nothing is open.
-func emptied(ctx context.Context, c *core) error {
-	recycled := false
+// emptied waits until nothing is in use, throws away what is idle, and waits until nothing is open or about to be.
+// opening says whether the pool itself is opening a connection, or has not yet decided to.
+func emptied(ctx context.Context, c *core, opening func() bool) error {
 	for pause := time.Millisecond; ; pause = min(2*pause, 20*time.Millisecond) {
+		settled := !opening() // before the counts: what has been opened since is in them
 		var s poolkeeper.Stats
 		c.back.stats(&s)
-		if s.InUse == 0 && !recycled {
-			recycled = true
-			c.recycle(poolkeeper.EvictedReload)
-		}
-		if s.InUse == 0 && s.Open == 0 {
+		if settled && s.InUse == 0 && s.Open == 0 {
 			return nil
+		}
+		if settled && s.InUse == 0 {
+			c.recycle(poolkeeper.EvictedReload) // again and again: a connection may have been opened meanwhile
 		}
 		t := time.NewTimer(pause)
 		select {

@@ -85,6 +85,10 @@ func (b *pgBackend) openIdle(ctx context.Context) error {
 	defer cancel()
 	fc := &fillContext{Context: ctx, began: make(chan struct{})}
 	resume := b.standStill()
+	if b.isHeld() { // since Fill looked; whoever paused the pool waits for this to be over
+		resume()
+		return errNotNeeded
+	}
 	idle := b.pool.AcquireAllIdle(&sweepContext{ctx}) //nolint:contextcheck // it is ctx, marked
 	type result struct {
 		conn *pgxpool.Conn
@@ -111,6 +115,12 @@ func (b *pgBackend) openIdle(ctx context.Context) error {
 	}
 	r.conn.Release()
 	return nil
+}
+
+func (b *pgBackend) isHeld() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.held
 }
 
 func releaseAll(conns []*pgxpool.Conn) {

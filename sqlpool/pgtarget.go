@@ -114,7 +114,14 @@ func (b *pgBackend) pause() bool { return b.setHeld(true) }
 
 func (b *pgBackend) resume() { b.setHeld(false) }
 
-func (b *pgBackend) emptied(ctx context.Context) error { return emptied(ctx, b.core) }
+func (b *pgBackend) emptied(ctx context.Context) error { return emptied(ctx, b.core, b.opening) }
+
+// opening reports whether a connection is being opened, or a fill or a sweep has callers wait for a moment.
+func (b *pgBackend) opening() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.dials > 0 || b.paused > 0 || b.permits > 0
+}
 
 // setHeld makes callers queue, or lets them go on. It reports false if they do already.
 func (b *pgBackend) setHeld(held bool) bool {
