@@ -451,8 +451,11 @@ func TestPostgresUsersOwnTracerAndHooksGoOnWorking(t *testing.T) {
 		}
 	}
 	stop(t, p)
+	if n := tracer.queries.Load(); n != 5 && n != 6 { // Start may have asked for the server's limits meanwhile
+		t.Errorf("queries: %d, want 5 or 6", n)
+	}
 	for what, n := range map[string]int64{
-		"queries": tracer.queries.Load(), "acquires": tracer.acquires.Load(), "releases": tracer.releases.Load(),
+		"acquires": tracer.acquires.Load(), "releases": tracer.releases.Load(),
 		"prepared": prepared.Load(), "asked whether to ping": pinged.Load(),
 	} {
 		if n != 5 {
