@@ -52,11 +52,21 @@ func newChecker(p *Pool) *checker {
 
 // begin takes the turn. The caller owes an end.
 func (k *checker) begin(ctx context.Context) error {
+	select { // first without ctx, which has ended on a closed pool: that is what is to be said then
+	case k.turn <- struct{}{}:
+		return k.admitted()
+	default:
+	}
 	select {
 	case k.turn <- struct{}{}:
 	case <-ctx.Done():
 		return fmt.Errorf("another check is still under way: %w", context.Cause(ctx))
 	}
+	return k.admitted()
+}
+
+// admitted gives the turn back if the pool is closed.
+func (k *checker) admitted() error {
 	if k.done {
 		k.end()
 		return poolkeeper.ErrClosed
