@@ -76,7 +76,7 @@ func stopLater(b *testing.B, p interface{ Stop(context.Context) error }) {
 }
 
 func BenchmarkPairedPostgres(b *testing.B) {
-	srv := testserver.SharedPostgres(b)
+	srv := testserver.Postgres(b, "max_connections=300") // every variant keeps its pool until the end
 	config, err := pgxpool.ParseConfig(srv.URL())
 	if err != nil {
 		b.Fatal(err)
@@ -138,7 +138,7 @@ func BenchmarkPairedPostgres(b *testing.B) {
 }
 
 func BenchmarkPairedMariaDB(b *testing.B) {
-	srv := testserver.SharedMariaDB(b)
+	srv := testserver.MariaDB(b, "--max-connections=300")
 	bare, err := sql.Open("mysql", srv.DSN())
 	if err != nil {
 		b.Fatal(err)
