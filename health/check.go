@@ -101,9 +101,13 @@ type Check struct {
 	DependsOn []string
 }
 
-// Validate reports every fault of the check at once, joined, as judged with the default Config; Register judges with
-// the monitor's. It changes nothing; zero fields are not faults.
+// Validate reports every fault of the check at once, joined, as judged with the default Config; Register and
+// Monitor.Validate judge with the monitor's. It changes nothing; zero fields are not faults.
 func (c Check) Validate() error { return c.validate(Config{}.withDefaults()) }
+
+// Validate reports every fault that Register would find in c by itself, at once, joined. It registers nothing, and is
+// safe for concurrent use.
+func (m *Monitor) Validate(c Check) error { return c.validate(m.cfg) }
 
 func (c Check) validate(d Config) error {
 	var errs []error

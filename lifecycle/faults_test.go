@@ -158,3 +158,16 @@ type named struct {
 }
 
 func (n *named) SetName(name string) { n.names = append(n.names, name) }
+
+func TestChecksAreJudgedWithTheRegistrysOwnDefaults(t *testing.T) {
+	check := lifecycle.HealthCheck(health.Check{Probe: func(context.Context) error { return nil }, MaxAge: time.Minute})
+	for interval, fine := range map[time.Duration]bool{0: true, time.Hour: false} {
+		cfg := quiet()
+		cfg.Health.Interval = interval
+		reg := lifecycle.New(cfg)
+		reg.Add("db", &fake{}, check)
+		if err := reg.Validate(); (err == nil) != fine {
+			t.Errorf("Interval %v by default and MaxAge 1m: %v", interval, err)
+		}
+	}
+}

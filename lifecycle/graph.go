@@ -23,7 +23,7 @@ const maxSuggestions = 100
 func (r *Registry) planLocked() (plan, []error) {
 	deps, faults := r.resolveLocked()
 	for _, n := range r.nodes {
-		faults = append(faults, n.optionFaults()...)
+		faults = append(faults, r.optionFaults(n)...)
 	}
 	g := dag.New(deps)
 	for _, cycle := range g.Cycles() {
@@ -109,7 +109,7 @@ func (r *Registry) freezeLocked() {
 	}
 }
 
-func (n *node) optionFaults() []error {
+func (r *Registry) optionFaults(n *node) []error {
 	var faults []error
 	fault := func(option, format string, args ...any) {
 		faults = append(faults, &OptionError{Name: n.name, Option: option, Reason: fmt.Sprintf(format, args...)})
@@ -120,7 +120,7 @@ func (n *node) optionFaults() []error {
 	if _, dies := n.comp.(Dier); n.deathSet && !dies {
 		fault("OnDeath", "%T is no Dier: its death cannot be seen", n.comp)
 	}
-	return append(faults, n.checkFaults()...)
+	return append(faults, r.checkFaults(n)...)
 }
 
 // restartFaultsLocked finds components to be restarted that cannot be, or that have dependents that cannot be.

@@ -11,13 +11,13 @@ import (
 
 // checkFaults finds what is wrong with the check of a component before it starts. The checks of a MultiChecker are
 // known later only.
-func (n *node) checkFaults() []error {
+func (r *Registry) checkFaults(n *node) []error {
 	if _, checks := n.comp.(Checker); !checks && n.check == nil {
 		return nil
 	}
 	c, ok := n.ownCheck()
 	if ok {
-		if err := c.Validate(); err != nil {
+		if err := r.monitor.Validate(c); err != nil {
 			return []error{&OptionError{Name: n.name, Option: "HealthCheck", Reason: err.Error(), Err: err}}
 		}
 		return nil

@@ -89,9 +89,7 @@ func (r *Registry) tellLocked(s *story) *Report {
 			rep.Steps[i] = r.stepOf(n, n.down)
 		}
 	}
-	if len(p.order) > 0 {
-		rep.Critical = p.criticalPath(p.order[len(p.order)-1])
-	}
+	rep.Critical = p.criticalPath()
 	return rep
 }
 
@@ -111,10 +109,18 @@ func (r *Registry) stepOf(n *node, s step) Step {
 	return Step{Name: n.name, Began: r.wall(s.began), Took: s.took, Drain: s.drain, Outcome: s.outcome, Err: s.err}
 }
 
-// criticalPath follows the node that ended last back to the first: each began when the one before it had settled.
-func (p *pass) criticalPath(end *node) []string {
+// criticalPath follows the node that ended last back to the first: each began when the one before it had settled. What
+// was held open never had its turn, so it has taken no time.
+func (p *pass) criticalPath() []string {
 	var path []string
-	for n := end; n != nil; n = p.before(n) {
+	last := len(p.order) - 1
+	for last >= 0 && !p.up && p.order[last].down.outcome == OutcomeHeld {
+		last--
+	}
+	if last < 0 {
+		return nil
+	}
+	for n := p.order[last]; n != nil; n = p.before(n) {
 		if n.comp != nil {
 			path = append(path, n.name)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -325,6 +326,9 @@ func TestHoldKeepsOpenWhatAHungComponentNeeds(t *testing.T) {
 			t.Errorf("held from %v on, want 5s", e.Elapsed)
 		}
 		eventOf[*lifecycle.Held](t, seen, "db")
+		if path := reg.Status().Shutdown.Critical; !slices.Equal(path, []string{"writer"}) {
+			t.Errorf("critical path %v: what was held open took no time, the writer took all of it", path)
+		}
 		hung.Release()
 	})
 }

@@ -35,12 +35,21 @@ func Classify(err error) health.Fault {
 	if errors.Is(err, mysql.ErrInvalidConn) || errors.Is(err, driver.ErrBadConn) {
 		return health.FaultOf(health.KindReset)
 	}
+	if errors.Is(err, mysql.ErrNoTLS) || refusedTLS(err) {
+		return health.FaultOf(health.KindTLS)
+	}
 	return health.Classify(err)
 }
 
 // isClosedPgxPool recognizes pgxpool's error after Close by its text: the sentinel is puddle's, which pgx neither
 // exports nor wraps.
 func isClosedPgxPool(err error) bool { return err != nil && err.Error() == "closed pool" }
+
+// refusedTLS recognizes pgconn's error for a server without TLS by its text: it has no type of its own.
+func refusedTLS(err error) bool {
+	e, ok := errors.AsType[*pgconn.ConnectError](err)
+	return ok && strings.Contains(e.Error(), "server refused TLS connection")
+}
 
 // fault is an error that answers health.Classify.
 type fault struct{ error }
@@ -120,7 +129,7 @@ func ofMySQLNumber(number uint16) health.Fault {
 		return health.FaultOf(health.KindResources)
 	case 1129, 1130: // host blocked, host not allowed
 		return health.FaultOf(health.KindAuthorization)
-	case 1317: // query interrupted
+	case 1317, 1969, 3024: // query interrupted: by KILL, by max_statement_time (MariaDB), by max_execution_time (MySQL)
 		return health.FaultOf(health.KindCanceled)
 	case 1927, 4031: // connection killed (MariaDB), disconnected for inactivity (MySQL)
 		return health.FaultOf(health.KindReset)

@@ -41,7 +41,8 @@ func redisKind() kind {
 	}
 }
 
-// redisAnswers sends an inline PING. NOAUTH counts as an answer: tests may set a password.
+// redisAnswers sends an inline PING. NOAUTH and MASTERDOWN count as answers: tests may set a password, or cut a replica
+// off.
 func redisAnswers(ctx context.Context, addr string) error {
 	return converse(ctx, addr, func(c net.Conn) error {
 		if _, err := io.WriteString(c, "PING\r\n"); err != nil {
@@ -51,7 +52,7 @@ func redisAnswers(ctx context.Context, addr string) error {
 		if err != nil {
 			return err
 		}
-		if !strings.HasPrefix(line, "+PONG") && !strings.HasPrefix(line, "-NOAUTH") {
+		if !strings.HasPrefix(line, "+PONG") && !strings.HasPrefix(line, "-NOAUTH") && !strings.HasPrefix(line, "-MASTERDOWN") {
 			return fmt.Errorf("answered %q to PING", line)
 		}
 		return nil
