@@ -28,14 +28,20 @@ func judge(t *testing.T, err error, want health.Kind) {
 	}
 }
 
+func openMySQL(t *testing.T, dsn string) *sql.DB {
+	t.Helper()
+	db, err := sql.Open("mysql", dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return db
+}
+
 // What a real PostgreSQL really says, seen through pgx.
 func TestClassifyKnowsWhatARealPostgresSays(t *testing.T) {
 	srv := testserver.Postgres(t, "max_connections=8", "superuser_reserved_connections=3")
 	ctx := within(t, time.Minute)
-	admin, err := pgx.Connect(ctx, srv.URL())
-	if err != nil {
-		t.Fatal(err)
-	}
+	admin := pgAdmin(t, srv)
 	defer func() { _ = admin.Close(ctx) }()
 	for _, s := range []string{"create role reader login password 'sesame'", "create table t (n int)", "select pg_reload_conf()"} {
 		if s == "select pg_reload_conf()" {
@@ -106,7 +112,7 @@ func TestClassifyKnowsWhatARealPostgresSays(t *testing.T) {
 		})
 	}
 	srv.Kill(t)
-	_, err = pgx.Connect(ctx, srv.URL())
+	_, err := pgx.Connect(ctx, srv.URL())
 	judge(t, err, health.KindRefused)
 }
 
@@ -114,10 +120,7 @@ func TestClassifyKnowsWhatARealPostgresSays(t *testing.T) {
 func TestClassifyKnowsWhatARealMariaDBSays(t *testing.T) {
 	srv := testserver.MariaDB(t, "--max-connections=10")
 	ctx := within(t, time.Minute)
-	admin, err := sql.Open("mysql", srv.DSN())
-	if err != nil {
-		t.Fatal(err)
-	}
+	admin := openMySQL(t, srv.DSN())
 	defer func() { _ = admin.Close() }()
 	admin.SetMaxIdleConns(1)
 	for _, s := range []string{
@@ -163,10 +166,7 @@ func TestClassifyKnowsWhatARealMariaDBSays(t *testing.T) {
 		"a statement that is late": {srv.DSN(), exec("set statement max_statement_time = 0.01 for select sleep(10)"), health.KindCanceled},
 		"too many connections": {srv.DSN(), func(c *sql.Conn) error {
 			for range 12 {
-				db, err := sql.Open("mysql", srv.DSN())
-				if err != nil {
-					return err
-				}
+				db := openMySQL(t, srv.DSN())
 				defer func() { _ = db.Close() }()
 				if err := db.PingContext(ctx); err != nil {
 					return err
@@ -175,10 +175,7 @@ func TestClassifyKnowsWhatARealMariaDBSays(t *testing.T) {
 			return nil
 		}, health.KindTooManyConnections},
 		"too many of one user": {as("writer:sesame", "test"), func(*sql.Conn) error {
-			db, err := sql.Open("mysql", as("writer:sesame", "test"))
-			if err != nil {
-				return err
-			}
+			db := openMySQL(t, as("writer:sesame", "test"))
 			defer func() { _ = db.Close() }()
 			return db.PingContext(ctx)
 		}, health.KindTooManyConnections},
@@ -195,10 +192,7 @@ func TestClassifyKnowsWhatARealMariaDBSays(t *testing.T) {
 		}, health.KindReset},
 	} {
 		t.Run(name, func(t *testing.T) {
-			db, err := sql.Open("mysql", tt.dsn)
-			if err != nil {
-				t.Fatal(err)
-			}
+			db := openMySQL(t, tt.dsn)
 			defer func() { _ = db.Close() }()
 			c, err := db.Conn(ctx)
 			if err == nil {
@@ -212,10 +206,7 @@ func TestClassifyKnowsWhatARealMariaDBSays(t *testing.T) {
 		})
 	}
 	srv.Kill(t)
-	fresh, err := sql.Open("mysql", srv.DSN())
-	if err != nil {
-		t.Fatal(err)
-	}
+	fresh := openMySQL(t, srv.DSN())
 	defer func() { _ = fresh.Close() }()
 	judge(t, fresh.PingContext(ctx), health.KindRefused)
 	if _, ok := errors.AsType[*mysql.MySQLError](fresh.PingContext(ctx)); ok {
