@@ -1,0 +1,11 @@
+-- name: CreateAccount :exec
+INSERT INTO accounts (id, owner, balance) VALUES ($1, $2, $3);
+
+-- name: GetAccount :one
+SELECT id, owner, balance FROM accounts WHERE id = $1;
+
+-- name: ListAccounts :many
+SELECT id, owner, balance FROM accounts ORDER BY id;
+
+-- name: AddToBalance :execrows
+UPDATE accounts SET balance = balance + sqlc.arg(amount) WHERE id = sqlc.arg(id);
