@@ -1,4 +1,6 @@
-// Package sqlpooltest gives tests a started pool without a server.
+// Package sqlpooltest gives tests a started pool without a database.
+//
+// On sqlmock, for code that uses a *sql.DB:
 //
 //	func TestTransfer(t *testing.T) {
 //		pool, mock := sqlpooltest.New(t)
@@ -8,7 +10,20 @@
 //		transfer(t.Context(), pool.DB(), "alice", "bob", 10)
 //	} // here the pool is stopped, and expectations that were not met fail the test
 //
-//	test ── pool.DB() ── the same pool as in production ── sqlmock's driver ── mock.Expect…
+// On a fake PostgreSQL server, for code that uses a *pgxpool.Pool, and for what a real server cannot be made to do:
 //
-// It refuses to be a database: what sqlmock is not told to expect is an error.
+//	func TestReportSurvivesARestart(t *testing.T) {
+//		pool, server := sqlpooltest.NewPostgres(t)
+//		server.Answer("select name from users where id = $1", sqlpooltest.Answer{
+//			Columns: []string{"name"}, Rows: [][]any{{"Ada"}},
+//		})
+//		server.Terminate() // every connection ends with 57P01
+//		report(t.Context(), pool.Pool())
+//	}
+//
+//	test ─┬─ pool.DB() ─── the same pool as in production ─── sqlmock's driver ─── mock.Expect…
+//	      └─ pool.Pool() ─ the same pool as in production ─── a socket ─── fake server ─── Answer, Hang, Drop, ReadOnly …
+//
+// It refuses to be a database: what it is not told to answer is an error. It has no tables, no TLS, no COPY. Its sockets are real ones, so
+// that time in a testing/synctest bubble does not advance while a fake server answers.
 package sqlpooltest
