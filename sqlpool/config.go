@@ -128,6 +128,12 @@ type Config struct {
 	// taken. Default: DefaultLeakThreshold. Off: never. Adopt refuses it.
 	LeakThreshold time.Duration
 
+	// ReclaimAfter is how long a connection may be held at all: past it its socket is closed under its holder, whose
+	// next use of it fails, and its place is free. On pgxpool a place is free only within MaxOpenCeiling, until the
+	// holder releases it, and nothing is taken away from a pool from which connections were hijacked: pgxpool does not
+	// tell which. Where the driver's sockets are out of reach (NewDB, but for pgx's own driver) it is only logged. Default: never. Bounds: positive. Adopt refuses it.
+	ReclaimAfter time.Duration
+
 	// LeakStacks says whether the caller's stack is kept for each connection in use, which costs some 2 µs per
 	// acquisition. Without it holders are listed with kind and age only. Default: StacksOn. Adopt refuses it.
 	LeakStacks Stacks
@@ -256,6 +262,7 @@ func (c Config) validateTimes() error {
 		{"SuspectPing", c.SuspectPing, true},
 		{"CloseGrace", c.CloseGrace, true},
 		{"EvictionInterval", c.EvictionInterval, false},
+		{"ReclaimAfter", c.ReclaimAfter, false},
 		{"DialTimeout", c.DialTimeout, false},
 	} {
 		switch {
@@ -263,7 +270,7 @@ func (c Config) validateTimes() error {
 		case d.off:
 			errs = append(errs, fmt.Errorf("sqlpool: %s is %s; it must be positive, 0 (the default) or Off", d.name, d.value))
 		default:
-			errs = append(errs, fmt.Errorf("sqlpool: %s is %s; it must be positive or 0 (the default); it cannot be off", d.name, d.value))
+			errs = append(errs, fmt.Errorf("sqlpool: %s is %s; it must be positive or 0 (the default)", d.name, d.value))
 		}
 	}
 	return errors.Join(errs...)

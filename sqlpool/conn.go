@@ -35,10 +35,11 @@ type conn struct {
 type connState int
 
 const (
-	stateInUse   connState = iota
-	stateIdle              // in database/sql's free list, or on its way there
-	stateSwept             // taken out by the evictor
-	stateLeaving           // refused at check-in or checkout; Close follows
+	stateInUse     connState = iota
+	stateIdle                // in database/sql's free list, or on its way there
+	stateSwept               // taken out by the evictor
+	stateReclaimed           // taken away from its holder, who has yet to notice
+	stateLeaving             // refused at check-in or checkout; Close follows
 	stateClosed
 )
 
@@ -182,14 +183,22 @@ func (c *connDirect) ExecContext(ctx context.Context, query string, args []drive
 
 // wrap makes a wrapper around n, in use.
 func (s *store) wrap(n *native) driver.Conn {
+	var out interface {
+		driver.Conn
+		wrapper
+	}
 	switch queries, executes := n.queries(), n.executes(); {
 	case queries && executes:
-		return &connDirect{conn{s: s, n: n}}
+		out = &connDirect{conn{s: s, n: n}}
 	case queries:
-		return &connQuery{conn{s: s, n: n}}
+		out = &connQuery{conn{s: s, n: n}}
 	case executes:
-		return &connExec{conn{s: s, n: n}}
+		out = &connExec{conn{s: s, n: n}}
 	default:
-		return &connPlain{conn{s: s, n: n}}
+		out = &connPlain{conn{s: s, n: n}}
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n.in = out.base()
+	return out
 }

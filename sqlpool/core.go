@@ -28,11 +28,12 @@ type core struct {
 
 	observer  atomic.Pointer[poolkeeper.Observer]
 	paused    atomic.Bool
+	unreached atomic.Bool   // it has been said that reclaiming is out of reach
 	reloading chan struct{} // holds a token while a Reload is under way
 
 	mu          sync.Mutex // guards the following
 	name        string
-	watch       *holders.Watch // reports leaks; nil: off
+	watches     []*holders.Watch // of LeakThreshold and ReclaimAfter, where they are on
 	phase       phase
 	cancelStart context.CancelCauseFunc // of the Start under way
 	startDone   chan struct{}           // closed when the Start under way has returned; nil: none has begun
@@ -68,6 +69,8 @@ type backend interface {
 	pause() bool
 	resume()
 	emptied(ctx context.Context) error
+	// reclaim takes connections held for longer than limit away, and says from whom, and how many are out of reach.
+	reclaim(now time.Time, limit time.Duration) (taken []poolkeeper.Holder, out int)
 	// limits asks the server what it grants.
 	limits(ctx context.Context) (Limits, error)
 	// flush closes the idle connections that are stale, in the background.
@@ -99,9 +102,7 @@ func newCore(cfg Config, kind string) *core {
 		held: holders.NewTable(cfg.LeakStacks == StacksOn),
 	}
 	c.conf.Store(&cfg)
-	if cfg.LeakThreshold > 0 {
-		c.watch = holders.NewWatch(c.held, cfg.LeakThreshold, c.reportLeaks)
-	}
+	c.watches = c.watchesFor(&cfg)
 	return c
 }
 

@@ -148,7 +148,7 @@ func (c *core) shut(ctx context.Context, startDone <-chan struct{}) error {
 			errs = append(errs, errors.New("a Start is still under way"))
 		}
 	}
-	c.stopWatch()
+	c.stopWatches()
 	if c.evictor != nil {
 		errs = append(errs, c.evictor.Stop(ctx))
 	}
@@ -185,12 +185,12 @@ func (c *core) shut(ctx context.Context, startDone <-chan struct{}) error {
 	}
 }
 
-func (c *core) stopWatch() {
+func (c *core) stopWatches() {
 	c.mu.Lock()
-	w := c.watch
+	watches := c.watches
 	c.mu.Unlock()
-	if w != nil {
-		w.Stop() // waits for a report under way
+	for _, w := range watches {
+		w.Stop() // waits for a look under way
 	}
 }
 
@@ -247,7 +247,7 @@ func (c *core) handleClosed(ctx context.Context) error {
 	if cancelStart != nil {
 		cancelStart(errStopping)
 	}
-	c.stopWatch()
+	c.stopWatches()
 	if c.evictor != nil {
 		return c.evictor.Stop(ctx)
 	}

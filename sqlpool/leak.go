@@ -9,6 +9,33 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/holders"
 )
 
+// watchesFor returns what looks at holds as cfg says, not started.
+func (c *core) watchesFor(cfg *Config) (out []*holders.Watch) {
+	if cfg.LeakThreshold > 0 {
+		out = append(out, holders.NewWatch(c.held, cfg.LeakThreshold, c.reportLeaks))
+	}
+	if limit := cfg.ReclaimAfter; limit > 0 {
+		out = append(out, holders.Every(limit/reclaimLooks, func() { c.reclaimNow(limit) }))
+	}
+	return out
+}
+
+// watchAnew replaces what looks at holds.
+func (c *core) watchAnew(cfg *Config) {
+	c.mu.Lock()
+	old := c.watches
+	c.watches = c.watchesFor(cfg)
+	if c.phase == phaseRunning {
+		for _, w := range c.watches {
+			w.Start()
+		}
+	}
+	c.mu.Unlock()
+	for _, w := range old {
+		w.Stop()
+	}
+}
+
 // reportLeaks logs holds that have outlasted LeakThreshold; each comes here once.
 func (c *core) reportLeaks(late []poolkeeper.Holder) {
 	now := time.Now()

@@ -34,5 +34,6 @@ type native struct {
 	conn  driver.Conn
 	sock  net.Conn // nil where it is out of reach
 	entry holders.Entry
-	aged  bool // it has been used, or idle: it is to be reset, which is when drivers look whether it still lives; guarded by the store's mutex
+	in    *conn // the wrapper it is in; nil between two; guarded by the store's mutex
+	aged  bool  // it has been used, or idle: it is to be reset, which is when drivers look whether it still lives; guarded by the store's mutex
 }

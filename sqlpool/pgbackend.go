@@ -40,6 +40,8 @@ type pgRecord struct {
 	// guarded by the backend's mutex
 	reason string // why it is being closed
 	owes   bool   // its permit is given back when it is closed
+
+	reclaimed, returned bool // taken away from its holder; who has noticed, and released it
 }
 
 // pgBackend works on a *pgxpool.Pool from its hooks. Callers pass through permits: the pool's own queue, first in,
@@ -71,6 +73,7 @@ type pgBackend struct {
 	all      map[*pgRecord]struct{}
 	events   uint64 // acquisitions and releases so far, for reconcile
 	hijacked int
+	lost     int         // reclaimed, and not yet released: they take a place in pgxpool
 	later    *time.Timer // of the next reconcile while somebody waits
 	held     bool        // paused by Pause
 	closed   bool
@@ -129,7 +132,7 @@ func (b *pgBackend) stats(out *poolkeeper.Stats) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	out.Max, out.Waiting = b.max, b.waiting.n
-	out.InUse, out.Idle = int(st.AcquiredConns()), int(st.IdleConns())
+	out.InUse, out.Idle = int(st.AcquiredConns())-b.lost, int(st.IdleConns())
 	out.Open = out.InUse + out.Idle
 }
 
@@ -144,7 +147,7 @@ func (b *pgBackend) dialing() int {
 func (b *pgBackend) settle(ctx context.Context) error {
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
 		b.reconcile()
-		acquired := int(b.pool.Stat().AcquiredConns())
+		acquired := int(b.pool.Stat().AcquiredConns()) - b.neverReturned()
 		if b.core.gate.InFlight() == 0 && acquired == 0 {
 			return nil
 		}
@@ -163,7 +166,15 @@ func (b *pgBackend) settle(ctx context.Context) error {
 func (b *pgBackend) close(ctx context.Context) error {
 	b.end()
 	b.refuseWaiting()
+	if n := b.neverReturned(); n > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, cutGrace) // pgxpool's Close waits for them for ever
+		defer cancel()
+	}
 	err := b.closing.do(ctx, func() error { b.pool.Close(); return nil })
+	if n := b.neverReturned(); n > 0 && err != nil {
+		err = fmt.Errorf("%s taken away by ReclaimAfter and never released, for which pgxpool waits for ever", count(n, "connection"))
+	}
 	return errors.Join(err, b.closes.wait(ctx), b.probe.close(ctx))
 }
 
@@ -180,6 +191,12 @@ func (b *pgBackend) noticeClosed(ctx context.Context) {
 		_ = b.core.handleClosed(bounded) // Stop reports what is left
 		_ = b.probe.close(bounded)
 	})
+}
+
+func (b *pgBackend) neverReturned() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.lost
 }
 
 func (b *pgBackend) refuseWaiting() {

@@ -57,7 +57,7 @@ func (b *pgBackend) Fill(ctx context.Context, n int) (int, error) {
 	const looks = 3 // at connections that others return meanwhile
 	for opened, found := 0, 0; ; {
 		b.mu.Lock()
-		enough := b.held || b.open-b.permits >= n || max(b.open, b.permits)+b.dials >= b.max
+		enough := b.held || b.open-b.permits >= n || max(b.open, b.permits)+b.dials >= b.roomLocked()
 		b.mu.Unlock()
 		if enough || ctx.Err() != nil {
 			return opened, ctx.Err()

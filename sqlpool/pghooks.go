@@ -57,11 +57,16 @@ func (b *pgBackend) beforeClose(c *pgx.Conn) {
 	}
 	stopping := b.core.inPhase(phaseStopping) || b.core.inPhase(phaseStopped)
 	b.mu.Lock()
-	reason, owes := r.reason, r.owes
+	reason, owes, reclaimed := r.reason, r.owes, r.reclaimed
 	r.owes = false
 	delete(b.all, r)
-	b.open--
+	if !reclaimed {
+		b.open--
+	}
 	b.mu.Unlock()
+	if reclaimed {
+		return // it is out of the books, and its socket is closed
+	}
 	if reason == "" {
 		reason = poolkeeper.EvictedDead // a failed ping, or Reset
 		if stopping {

@@ -38,9 +38,13 @@ func (b *pgBackend) tryPermit() permit {
 // reach. So a burst waits for the first connection that is ready, new or returned, and opens no more than it needs.
 func (b *pgBackend) mayLocked() bool {
 	most := b.core.cfg().MaxDials
-	return b.paused == 0 && !b.held && b.permits < b.max &&
+	return b.paused == 0 && !b.held && b.permits < b.roomLocked() &&
 		(b.permits < b.open || b.permits-b.open-b.slow < most && b.dials-b.slow < most)
 }
+
+// roomLocked is how many connections there may be: MaxOpen, less what has been taken away from its holders and takes a
+// place in pgxpool all the same.
+func (b *pgBackend) roomLocked() int { return min(b.max, b.core.cfg().MaxOpenCeiling-b.lost) }
 
 func (b *pgBackend) grantLocked() {
 	for b.waiting.n > 0 && b.mayLocked() {
@@ -102,16 +106,18 @@ func (b *pgBackend) reconcileLaterLocked() {
 
 // reconcile compares the books with pgxpool's. A connection that was hijacked left without a word: its permit is given
 // back. The comparison holds only if nobody acquires or releases meanwhile; otherwise the next one may.
-func (b *pgBackend) reconcile() {
+// It reports false if they did.
+func (b *pgBackend) reconcile() bool {
 	b.mu.Lock()
 	events, holding := b.events, b.holding
 	b.mu.Unlock()
 	acquired := int(b.pool.Stat().AcquiredConns())
 	b.mu.Lock()
+	acquired -= b.lost
 	gone := holding - acquired
 	if b.events != events || gone <= 0 {
-		b.mu.Unlock()
-		return
+		defer b.mu.Unlock()
+		return b.events == events
 	}
 	b.holding -= gone
 	b.permits -= gone
@@ -122,4 +128,5 @@ func (b *pgBackend) reconcile() {
 	for range gone {
 		b.core.gate.Leave()
 	}
+	return true
 }

@@ -153,7 +153,8 @@ func (t *pgTracer) TraceRelease(_ *pgxpool.Pool, data pgxpool.TraceReleaseData) 
 	now := time.Now()
 	d, held := b.core.held.ReleaseAt(&r.entry, now)
 	if !held {
-		return // acquired with all that was idle
+		b.givenBack(conn, r) // or it was acquired with all that was idle
+		return
 	}
 	b.core.met.use.Record(d)
 	lost := conn.IsClosed()

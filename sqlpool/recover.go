@@ -80,9 +80,9 @@ func (c *core) pingedInVain() {
 }
 
 // recycle throws away every connection dialled so far: idle ones now, those in use when they come back.
-func (c *core) recycle(reason string) {
+func (c *core) recycle() {
 	c.rec.mu.Lock()
-	c.rec.reason = reason
+	c.rec.reason = poolkeeper.EvictedReload
 	c.rec.mu.Unlock()
 	c.rec.generation.Add(1)
 	c.back.flush()
@@ -105,9 +105,11 @@ func (c *core) refusedWrite(generation uint64, err error) {
 	}
 	c.rec.pause = min(max(2*c.rec.pause, recycleFirst), recycleLast)
 	c.rec.next = now.Add(c.rec.pause)
+	c.rec.reason = poolkeeper.EvictedFailover
+	c.rec.generation.Add(1) // under the lock: whoever is told that somebody has done it can rely on it
 	c.rec.mu.Unlock()
+	c.back.flush()
 	c.cfg().Logger.Warn("sqlpool: the server refuses writes; connecting anew", slog.String("pool", c.poolName()), slog.Any("error", err))
-	c.recycle(poolkeeper.EvictedFailover)
 }
 
 // refusesWrites recognizes the errors with which a server that has been demoted, or set read-only, refuses a write.

@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"reflect"
-	"time"
 
 	"github.com/poolkeeper/poolkeeper"
-	"github.com/poolkeeper/poolkeeper/internal/holders"
 )
 
 // Change is one difference between the configuration in effect and another.
@@ -159,31 +157,14 @@ func (c *core) switchTo(ctx context.Context, aim target, next *Config, list []Ch
 func (c *core) put(ctx context.Context, aim target, cfg *Config, elsewhere bool) {
 	c.conf.Store(cfg)
 	c.held.SetStacks(cfg.LeakStacks == StacksOn)
-	c.watchFor(cfg.LeakThreshold)
+	c.watchAnew(cfg)
 	c.back.use(ctx, aim, cfg, elsewhere)
 	if c.evictor != nil {
 		_ = c.evictor.SetPolicy(cfg.policy()) // Validate has accepted every part of it
 	}
 	if elsewhere {
-		c.recycle(poolkeeper.EvictedReload)
+		c.recycle()
 	} else {
 		c.back.flush() // what is too many, or too old now
-	}
-}
-
-// watchFor replaces the watch for leaks.
-func (c *core) watchFor(limit time.Duration) {
-	c.mu.Lock()
-	old := c.watch
-	c.watch = nil
-	if limit > 0 {
-		c.watch = holders.NewWatch(c.held, limit, c.reportLeaks)
-		if c.phase == phaseRunning {
-			c.watch.Start()
-		}
-	}
-	c.mu.Unlock()
-	if old != nil {
-		old.Stop()
 	}
 }

@@ -29,6 +29,7 @@ func (c *core) effective(cuts bool) []slog.Attr {
 		slog.Bool("peek", cfg.Peek == Enabled),
 		durationAttr("close_grace", cfg.CloseGrace),
 		durationAttr("leak_threshold", cfg.LeakThreshold),
+		durationAttr("reclaim_after", cfg.ReclaimAfter),
 		slog.Bool("leak_stacks", cfg.LeakStacks == StacksOn),
 		slog.String("start", cfg.Start.String()),
 		slog.Int("replicas", cfg.Replicas),

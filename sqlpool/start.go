@@ -60,8 +60,8 @@ func (c *core) endStart(err error) error {
 	}
 	if c.phase == phaseStarting {
 		c.phase = phaseRunning
-		if c.watch != nil {
-			c.watch.Start()
+		for _, w := range c.watches {
+			w.Start()
 		}
 	}
 	return nil

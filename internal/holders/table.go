@@ -101,6 +101,29 @@ func (t *Table) Holds(e *Entry) bool {
 	return e.held
 }
 
+// HeldFor returns how long e has been held at now: 0 if nobody holds it.
+func (t *Table) HeldFor(e *Entry, now time.Time) time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !e.held {
+		return 0
+	}
+	return now.Sub(e.since)
+}
+
+// Seize ends the hold of e if it has lasted longer than limit at now, and then returns a function that says who had it.
+// It reports false if e is not held, or not for that long: of a Seize and a Release of one hold, one has it.
+func (t *Table) Seize(e *Entry, now time.Time, limit time.Duration) (who func() poolkeeper.Holder, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !e.held || now.Sub(e.since) <= limit {
+		return nil, false
+	}
+	r := []record{{e.kind, e.since, e.frames, e.pcs}}
+	t.unlinkLocked(e)
+	return func() poolkeeper.Holder { return rendered(r)[0] }, true
+}
+
 // Len returns how many entries are held.
 func (t *Table) Len() int {
 	t.mu.Lock()

@@ -72,6 +72,53 @@ func TestWatchReportsEachHoldOnce(t *testing.T) {
 	})
 }
 
+// Of Seize and Release of one hold, one has it; otherwise a connection's place would be counted free twice.
+func TestSeizeAndReleaseOfOneHoldHaveOneWinner(t *testing.T) {
+	tab := holders.NewTable(true)
+	for range 500 {
+		var e holders.Entry
+		tab.Hold(&e, poolkeeper.KindConn, 0)
+		var seized, released bool
+		var wg sync.WaitGroup
+		wg.Go(func() { _, seized = tab.Seize(&e, time.Now().Add(time.Hour), time.Minute) })
+		wg.Go(func() { _, released = tab.Release(&e) })
+		wg.Wait()
+		if seized == released || tab.Len() != 0 {
+			t.Fatalf("seized %v, released %v, %d left", seized, released, tab.Len())
+		}
+	}
+}
+
+func TestSeizeTakesOnlyWhatIsHeldBeyondTheLimitAndTellsWhoHadIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tab := holders.NewTable(true)
+		var e holders.Entry
+		if tab.HeldFor(&e, time.Now()) != 0 {
+			t.Error("a free entry is held")
+		}
+		tab.Hold(&e, poolkeeper.KindTx, 0)
+		since := time.Now()
+		time.Sleep(time.Minute)
+		if _, ok := tab.Seize(&e, time.Now(), time.Minute); ok {
+			t.Error("seized at the limit, not beyond it")
+		}
+		time.Sleep(time.Second)
+		if got := tab.HeldFor(&e, time.Now()); got != 61*time.Second {
+			t.Errorf("held for %v", got)
+		}
+		who, ok := tab.Seize(&e, time.Now(), time.Minute)
+		if !ok {
+			t.Fatal("not seized beyond the limit")
+		}
+		if h := who(); h.Kind != poolkeeper.KindTx || !h.Since.Equal(since) || !strings.Contains(h.Stack, "TestSeizeTakesOnly") {
+			t.Errorf("%+v", h)
+		}
+		if _, again := tab.Seize(&e, time.Now(), 0); again {
+			t.Error("seized twice")
+		}
+	})
+}
+
 func TestWatchStopsWithoutStartAndTwice(*testing.T) {
 	w := holders.NewWatch(holders.NewTable(false), time.Hour, func([]poolkeeper.Holder) {})
 	w.Stop()

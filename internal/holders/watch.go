@@ -7,22 +7,31 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 )
 
-// Watch reports holds that outlast a limit, each once. It keeps no goroutine: a timer wakes it twice per limit.
+// Watch looks at holds again and again. It keeps no goroutine: a timer wakes it.
 type Watch struct {
-	table  *Table
-	limit  time.Duration
-	report func([]poolkeeper.Holder)
+	period time.Duration
+	look   func()
 
 	mu      sync.Mutex // guards the following
 	timer   *time.Timer
 	stopped bool
-	running sync.WaitGroup // the scan under way
+	running sync.WaitGroup // the look under way
 }
 
-// NewWatch returns a stopped watch over t. report is called with at least one holder, from the timer's goroutine,
-// never concurrently.
+// NewWatch returns a stopped watch over t that reports holds that outlast limit, each once, and looks twice per limit.
+// report is called with at least one holder, from the timer's goroutine, never concurrently.
 func NewWatch(t *Table, limit time.Duration, report func([]poolkeeper.Holder)) *Watch {
-	return &Watch{table: t, limit: limit, report: report}
+	return Every(limit/2, func() {
+		if late := t.Overdue(time.Now(), limit); len(late) > 0 {
+			report(late)
+		}
+	})
+}
+
+// Every returns a stopped watch that calls look, never concurrently, one period after it started and one period after
+// each look.
+func Every(period time.Duration, look func()) *Watch {
+	return &Watch{period: max(period, time.Millisecond), look: look}
 }
 
 // Start begins to watch. Starting twice, or after Stop, does nothing.
@@ -32,10 +41,10 @@ func (w *Watch) Start() {
 	if w.stopped || w.timer != nil {
 		return
 	}
-	w.timer = time.AfterFunc(w.period(), w.scan)
+	w.timer = time.AfterFunc(w.period, w.scan)
 }
 
-// Stop ends the watch and waits for a report under way. It may be called more than once, and without Start.
+// Stop ends the watch and waits for a look under way. It may be called more than once, and without Start.
 func (w *Watch) Stop() {
 	w.mu.Lock()
 	w.stopped = true
@@ -56,15 +65,11 @@ func (w *Watch) scan() {
 	w.mu.Unlock()
 	defer w.running.Done()
 
-	if late := w.table.Overdue(time.Now(), w.limit); len(late) > 0 {
-		w.report(late)
-	}
+	w.look()
 
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.stopped {
-		w.timer.Reset(w.period())
+		w.timer.Reset(w.period)
 	}
 }
-
-func (w *Watch) period() time.Duration { return max(w.limit/2, time.Millisecond) }

@@ -1,0 +1,140 @@
+package sqlpool
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/holders"
+)
+
+// reclaimLooks is how often during one ReclaimAfter the holds are compared with it.
+const reclaimLooks = 8
+
+func (c *core) reclaimNow(limit time.Duration) {
+	now := time.Now()
+	log, pool := c.cfg().Logger, slog.String("pool", c.poolName())
+	taken, out := c.back.reclaim(now, limit)
+	for _, h := range taken {
+		c.met.use.Record(now.Sub(h.Since))
+		c.met.evicted(poolkeeper.EvictedDead)
+		c.gate.Leave()
+		log.Error("sqlpool: a connection was held beyond ReclaimAfter and has been taken away", pool,
+			slog.String("kind", h.Kind), slog.Duration("held", now.Sub(h.Since).Round(time.Millisecond)),
+			slog.String("by", holders.Site(h.Stack)), slog.String("stack", h.Stack))
+	}
+	if len(taken) > 0 {
+		c.evictor.Wake()
+	}
+	if out > 0 && c.unreached.CompareAndSwap(false, true) {
+		log.Error("sqlpool: connections are held beyond ReclaimAfter and cannot be taken away: their sockets are out of reach, or one was hijacked", pool,
+			slog.Int("connections", out))
+	}
+}
+
+// reclaim takes connections away from their holders: their sockets are closed, so that the holder's next use fails,
+// and their places are free at once. database/sql hands the husk back when the holder is done with it, or never.
+func (b *driverBackend) reclaim(now time.Time, limit time.Duration) (taken []poolkeeper.Holder, out int) {
+	s := b.store
+	type victim struct {
+		n   *native
+		who func() poolkeeper.Holder
+	}
+	var victims []victim
+	s.mu.Lock()
+	for n := range s.all {
+		if n.in == nil || n.in.state != stateInUse {
+			continue
+		}
+		if n.sock == nil {
+			if s.core.held.HeldFor(&n.entry, now) > limit {
+				out++
+			}
+			continue
+		}
+		who, ok := s.core.held.Seize(&n.entry, now, limit)
+		if !ok {
+			continue
+		}
+		victims = append(victims, victim{n, who})
+		n.in.state = stateReclaimed
+		s.inUse--
+		s.open--
+		delete(s.all, n)
+	}
+	s.dialLocked()
+	s.mu.Unlock()
+	for _, v := range victims {
+		_ = v.n.sock.Close() // unblocks whoever reads or writes
+		taken = append(taken, v.who())
+		s.left.end() // Stop does not wait for the husk
+	}
+	return taken, out
+}
+
+// reclaim does the same on pgxpool, whose own place for a connection is free only when it is released: it counts
+// against MaxOpenCeiling until then. Of a connection that was hijacked pgxpool does not tell which it was; as long as
+// the pool knows of one, nothing is taken away.
+func (b *pgBackend) reclaim(now time.Time, limit time.Duration) (taken []poolkeeper.Holder, out int) {
+	if !b.reconcile() {
+		return nil, 0 // too busy for now
+	}
+	type victim struct {
+		r   *pgRecord
+		who func() poolkeeper.Holder
+	}
+	var victims []victim
+	b.mu.Lock()
+	for r := range b.all {
+		if b.hijacked > 0 {
+			if b.core.held.HeldFor(&r.entry, now) > limit {
+				out++
+			}
+			continue
+		}
+		who, ok := b.core.held.Seize(&r.entry, now, limit)
+		if !ok {
+			continue
+		}
+		victims = append(victims, victim{r, who})
+		r.reclaimed, r.reason = true, poolkeeper.EvictedDead
+		delete(b.all, r)
+		b.lost++
+		b.holding--
+		b.permits--
+		b.open--
+		b.events++
+	}
+	b.grantLocked()
+	b.mu.Unlock()
+	for _, v := range victims {
+		_ = v.r.sock.Close() // unblocks whoever reads or writes
+		taken = append(taken, v.who())
+	}
+	return taken, out
+}
+
+// givenBack books the release of a connection that had been reclaimed, and has pgxpool see that it is closed.
+func (b *pgBackend) givenBack(c *pgx.Conn, r *pgRecord) {
+	b.mu.Lock()
+	reclaimed := r.reclaimed && !r.returned
+	if reclaimed {
+		r.returned = true
+		b.lost--
+		b.events++
+		b.grantLocked()
+	}
+	b.mu.Unlock()
+	if reclaimed {
+		ctx, cancel := context.WithTimeout(b.life, hangUpLimit)
+		defer cancel()
+		_ = c.Close(ctx) // its socket is closed already: this does not block
+	}
+}
+
+func (a *adopted) reclaim(time.Time, time.Duration) (taken []poolkeeper.Holder, out int) {
+	return nil, 0
+}
