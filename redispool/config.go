@@ -101,6 +101,10 @@ type Config struct {
 	// so has the health check. Default: DefaultMaxOpenPerCPU × GOMAXPROCS. Bounds: not negative, not above 65,535.
 	MaxOpen int
 
+	// MaxOpenCeiling is how far Reload may raise MaxOpen later: go-redis reserves its places when it is made. A MaxOpen
+	// below it costs each command two short locks more. Default: MaxOpen. Bounds: MaxOpen to 65,535.
+	MaxOpenCeiling int
+
 	// MinIdle is how many idle connections are kept ready beside those in use, within MaxOpen. Default: 0, none.
 	// Bounds: 0 to MaxOpen.
 	MinIdle int
@@ -213,21 +217,10 @@ func (c Config) faults() error {
 	var errs []error
 	fault := func(format string, args ...any) { errs = append(errs, fmt.Errorf("redispool: "+format, args...)) }
 
-	limit := c.MaxOpen
-	if limit == 0 {
-		limit = defaultMaxOpen()
-	}
-	if c.MaxOpen < 0 || c.MaxOpen > maxMaxOpen {
-		fault("MaxOpen is %d; it must be 0 (the default) to %d", c.MaxOpen, maxMaxOpen)
-	} else if c.MinIdle < 0 || c.MinIdle > limit {
-		fault("MinIdle is %d; it must be 0 to MaxOpen, %d", c.MinIdle, limit)
-	}
-	if c.Replicas < 0 {
-		fault("Replicas is %d; it must not be negative", c.Replicas)
-	}
 	if !(c.LifetimeJitter >= 0 && c.LifetimeJitter <= 1) { // written so that NaN is refused too
 		fault("LifetimeJitter is %v; it must be 0 to 1", c.LifetimeJitter)
 	}
+	errs = append(errs, c.sizeFaults()...)
 	errs = append(errs, c.timeFaults()...)
 	if c.EvictionInterval < 0 {
 		fault("EvictionInterval is %s; it must not be negative", c.EvictionInterval)
@@ -242,6 +235,30 @@ func (c Config) faults() error {
 		fault("LeakStacks is %d; it must be StacksDefault, StacksOn or StacksOff", c.LeakStacks)
 	}
 	return errors.Join(errs...)
+}
+
+// sizeFaults are those of the numbers of connections and processes.
+func (c Config) sizeFaults() []error {
+	var errs []error
+	fault := func(format string, args ...any) { errs = append(errs, fmt.Errorf("redispool: "+format, args...)) }
+	limit := c.MaxOpen
+	if limit == 0 {
+		limit = defaultMaxOpen()
+	}
+	if c.MaxOpen < 0 || c.MaxOpen > maxMaxOpen {
+		fault("MaxOpen is %d; it must be 0 (the default) to %d", c.MaxOpen, maxMaxOpen)
+		limit = maxMaxOpen
+	}
+	if c.MinIdle < 0 || c.MinIdle > limit {
+		fault("MinIdle is %d; it must be 0 to MaxOpen, %d", c.MinIdle, limit)
+	}
+	if c.MaxOpenCeiling != 0 && (c.MaxOpenCeiling < limit || c.MaxOpenCeiling > maxMaxOpen) {
+		fault("MaxOpenCeiling is %d; it must be 0 (MaxOpen) or from MaxOpen, %d, to %d", c.MaxOpenCeiling, limit, maxMaxOpen)
+	}
+	if c.Replicas < 0 {
+		fault("Replicas is %d; it must not be negative", c.Replicas)
+	}
+	return errs
 }
 
 // timeFaults are those of the times that may be Off.
@@ -277,6 +294,7 @@ func (c Config) withDefaults() Config {
 	if c.MaxOpen == 0 {
 		c.MaxOpen = defaultMaxOpen()
 	}
+	c.MaxOpenCeiling = max(c.MaxOpenCeiling, c.MaxOpen)
 	c.MaxIdleTime = timeOr(c.MaxIdleTime, DefaultMaxIdleTime)
 	c.MaxLifetime = timeOr(c.MaxLifetime, 0)
 	c.KeepAlive = timeOr(c.KeepAlive, DefaultKeepAlive)

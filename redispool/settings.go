@@ -8,13 +8,14 @@ import (
 
 // Settings returns what is in effect, defaults filled in: addresses and limits, but no user and no password (INV-12).
 func (p *Pool) Settings() []slog.Attr {
-	c, o := p.cfg, p.target.opts
+	c, o := p.config(), p.aim.Load().target.opts
 	return []slog.Attr{
 		slog.String("kind", p.target.kind.String()),
 		slog.String("addresses", strings.Join(o.Addrs, ",")),
 		slog.String("master", o.MasterName),
 		slog.Int("database", o.DB),
 		slog.Int("max_open", c.MaxOpen),
+		slog.Int("max_open_ceiling", c.MaxOpenCeiling),
 		slog.Int("min_idle", c.MinIdle),
 		durationAttr("max_idle_time", c.MaxIdleTime),
 		durationAttr("max_lifetime", c.MaxLifetime),
