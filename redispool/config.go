@@ -68,6 +68,7 @@ const (
 	DefaultDialTimeout    = 5 * time.Second
 	DefaultReadTimeout    = 3 * time.Second
 	DefaultLeakThreshold  = 5 * time.Minute
+	DefaultFileInterval   = 10 * time.Second
 )
 
 // Config configures a pool. It is passed by value; the zero value of each field means its default. Off (a constant)
@@ -163,8 +164,25 @@ type Config struct {
 	TLS *tls.Config
 
 	// Credentials is asked for user and password as each connection is opened, in place of what URL or Options say.
-	// An empty user is Redis' default user. It must be safe for concurrent use. Default: nil.
+	// An empty user keeps theirs, or is Redis' default user. When the answer has changed, and is the same two seconds
+	// later, connections opened by the old one are replaced as they become idle; tokens that differ at every call leave
+	// them alone. See also Recycle. It must be safe for concurrent use. Default: nil.
 	Credentials func(ctx context.Context) (user, password string, err error)
+
+	// TLSFiles names certificates on disk that TLS is completed with; any of them turns TLS on. New reads them, and while
+	// the pool runs they are looked at every FileInterval: when they have changed, and the server accepts what they
+	// hold, connections opened by the old ones are replaced as they become idle. Default: none.
+	TLSFiles TLSFiles
+
+	// CredentialsFile holds "user:password", or a password alone (the user is then that of URL or Options, or else Redis'
+	// default user); white space around it is ignored. It is looked at as TLSFiles are, so that a secret may be rotated
+	// on disk without a failed command, as long as the server accepts the old one until the new one is in use. In place
+	// of Credentials. Default: none.
+	CredentialsFile string
+
+	// FileInterval is how often TLSFiles and CredentialsFile are looked at; a login that fails brings it forward. Default:
+	// DefaultFileInterval. Off: only Reload looks.
+	FileInterval time.Duration
 
 	// Replicas is how many processes run with this configuration at once. Limits multiplies by it. Default: 1.
 	// Bounds: not negative.
@@ -177,7 +195,8 @@ type Config struct {
 // maxMaxOpen is far beyond what any server grants; it catches a typing error.
 const maxMaxOpen = 65_535
 
-// Validate returns every fault of c, joined, or nil. It changes nothing and dials nothing. New calls it.
+// Validate returns every fault of c, joined, or nil. It reads the files that c names; it changes nothing and dials
+// nothing. New calls it.
 func (c Config) Validate() error {
 	_, _, err := c.resolve()
 	return err
@@ -189,7 +208,9 @@ func (c Config) resolve() (Config, target, error) {
 	if urlErr == nil {
 		c = t.fill(c)
 	}
-	errs := []error{urlErr, c.faults()}
+	var fileErr error
+	t.disk, fileErr = c.readFiles()
+	errs := []error{urlErr, c.faults(), c.fileFaults(), fileErr}
 	if urlErr == nil {
 		errs = append(errs, t.faults(), t.conflicts(c))
 	}
@@ -275,6 +296,7 @@ func (c Config) timeFaults() []error {
 		{"ReadTimeout", c.ReadTimeout},
 		{"WriteTimeout", c.WriteTimeout},
 		{"LeakThreshold", c.LeakThreshold},
+		{"FileInterval", c.FileInterval},
 	} {
 		if d.value < 0 && d.value != Off {
 			errs = append(errs, fmt.Errorf("redispool: %s is %s; it must be positive, 0 (the default) or Off", d.name, d.value))
@@ -303,6 +325,7 @@ func (c Config) withDefaults() Config {
 	c.ReadTimeout = timeOr(c.ReadTimeout, DefaultReadTimeout)
 	c.WriteTimeout = timeOr(c.WriteTimeout, c.ReadTimeout)
 	c.LeakThreshold = timeOr(c.LeakThreshold, DefaultLeakThreshold)
+	c.FileInterval = timeOr(c.FileInterval, DefaultFileInterval)
 	if c.LifetimeJitter == 0 {
 		c.LifetimeJitter = DefaultLifetimeJitter
 	}

@@ -221,6 +221,7 @@ func (p *Pool) shut(ctx context.Context, startDone <-chan struct{}) error {
 		errs = append(errs, errors.New("a Start is still under way"))
 	}
 	p.watchFor(0)
+	p.watchFiles()
 	hurried := p.stopEvictors(ctx)
 	settled := p.settle(ctx)
 	if hurried == nil && settled == nil {

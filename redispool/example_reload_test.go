@@ -5,8 +5,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"time"
 
+	"github.com/alicebob/miniredis/v2"
+
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
 
@@ -63,5 +68,44 @@ func ExamplePool_Reload() {
 	// [{MaxOpen 10 30} {MinIdle 0 5}] <nil>
 	// <nil> 30
 	// redispool: reload "cache": nothing was changed: redispool: MaxOpenCeiling is 50; it must be 0 (MaxOpen) or from MaxOpen, 60, to 65535
+	// <nil>
+}
+
+// A secret that is rotated on disk: no code runs for it, and no command fails.
+func ExampleConfig_credentialsFile() {
+	m, err := miniredis.Run()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer m.Close()
+	m.RequireAuth("first")
+	secret := filepath.Join(os.TempDir(), "redispool-example-secret")
+	defer func() { _ = os.Remove(secret) }()
+	_ = os.WriteFile(secret, []byte("first\n"), 0o600)
+
+	ctx := context.Background()
+	cache, err := redispool.New(redispool.Config{
+		URL: "redis://" + m.Addr(), CredentialsFile: secret, FileInterval: 10 * time.Millisecond,
+		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(cache.Start(ctx), cache.Client().Set(ctx, "a", 1, 0).Err())
+
+	m.RequireAuth("second")
+	_ = os.WriteFile(secret, []byte("second\n"), 0o600)
+	for range time.Tick(time.Millisecond) {
+		if cache.Stats().Evicted[poolkeeper.EvictedReload] > 0 { // the connection by the old password
+			break
+		}
+	}
+	fmt.Println(cache.Client().Get(ctx, "a").Result())
+	fmt.Println(cache.Stop(ctx))
+	// Output:
+	// <nil> <nil>
+	// 1 <nil>
 	// <nil>
 }

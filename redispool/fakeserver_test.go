@@ -25,6 +25,8 @@ func newFakeServer() net.Conn {
 			}
 			reply := "-ERR unknown command\r\n" // HELLO and CLIENT too, which go-redis does without
 			switch strings.ToLower(args[0]) {
+			case "auth":
+				reply = "+OK\r\n"
 			case "ping":
 				reply = "+PONG\r\n"
 			case "get":

@@ -1,104 +1,124 @@
 package redispool
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
 	"strings"
-	"sync"
-	"time"
 )
 
-// CredentialsFromFile returns a Config.Credentials that reads the file as each connection is opened, so that what a
-// secret store puts there is used from the next connection on, and the old connections are replaced then. The file
-// holds "user:password", or only the password of Redis' default user; white space around it is ignored. Errors name
-// the file, never what is in it.
-func CredentialsFromFile(path string) func(context.Context) (user, password string, err error) {
-	return func(context.Context) (string, string, error) {
-		b, err := os.ReadFile(path)
-		if err != nil {
-			return "", "", fmt.Errorf("redispool: credentials: %w", err)
-		}
-		text := strings.TrimSpace(string(b))
-		if text == "" {
-			return "", "", fmt.Errorf("redispool: credentials: %s is empty", path)
-		}
-		user, password, ok := strings.Cut(text, ":")
-		if !ok {
-			return "", text, nil
-		}
-		return user, password, nil
-	}
+// TLSFiles names PEM files that Config.TLS is completed with. Empty names leave to TLS, or to what URL or Options say,
+// what they would have said.
+type TLSFiles struct {
+	CA   string // authorities that the server's certificate must come from; empty: those of the system
+	Cert string // certificate that is shown to the server; empty: none
+	Key  string // its key
 }
 
-// TLSFromFiles returns a Config.TLS that trusts the authorities in the PEM file ca (empty: those of the system) and
-// shows the client certificate in the PEM files cert and key (empty: none). The client certificate is read again, when
-// a connection is opened, if the files have changed, so that it may be renewed on disk; until a renewed one can be
-// read, the last good one is shown. Authorities are read once: after changing them call it again and Reload.
-func TLSFromFiles(ca, cert, key string) (*tls.Config, error) {
-	out := &tls.Config{MinVersion: tls.VersionTLS12}
+// disk is what the files of a configuration hold. Values can be compared.
+type disk struct {
+	ca, cert, key  string
+	user, password string
+}
+
+// readFiles reads the files and reports everything that is wrong with them. No error shows what is in them.
+func (c Config) readFiles() (disk, error) {
+	var d disk
 	var errs []error
-	if ca != "" {
-		pem, err := os.ReadFile(ca)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("redispool: TLS: authorities: %w", err))
+	read := func(field, path string, into *string) {
+		if path == "" {
+			return
 		}
-		out.RootCAs = x509.NewCertPool()
-		if err == nil && !out.RootCAs.AppendCertsFromPEM(pem) {
-			errs = append(errs, fmt.Errorf("redispool: TLS: authorities: no certificate in %s", ca))
+		b, err := os.ReadFile(path)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("redispool: %s: %w", field, err)) // which names the file
+		}
+		*into = string(b)
+	}
+	var credentials string
+	read("TLSFiles.CA", c.TLSFiles.CA, &d.ca)
+	read("TLSFiles.Cert", c.TLSFiles.Cert, &d.cert)
+	read("TLSFiles.Key", c.TLSFiles.Key, &d.key)
+	read("CredentialsFile", c.CredentialsFile, &credentials)
+	if len(errs) > 0 {
+		return disk{}, errors.Join(errs...)
+	}
+	if d.ca != "" || c.TLSFiles.CA != "" {
+		if !x509.NewCertPool().AppendCertsFromPEM([]byte(d.ca)) {
+			errs = append(errs, fmt.Errorf("redispool: TLSFiles.CA: there is no certificate in %s", c.TLSFiles.CA))
 		}
 	}
 	switch {
-	case (cert == "") != (key == ""):
-		errs = append(errs, errors.New("redispool: TLS: cert and key are needed both, or neither"))
-	case cert != "":
-		p := &pairFiles{cert: cert, key: key}
-		if _, err := p.read(); err != nil {
-			errs = append(errs, err)
+	case (c.TLSFiles.Cert == "") != (c.TLSFiles.Key == ""):
+		errs = append(errs, errors.New("redispool: TLSFiles: Cert and Key are needed both, or neither"))
+	case c.TLSFiles.Cert != "":
+		if _, err := tls.X509KeyPair([]byte(d.cert), []byte(d.key)); err != nil {
+			errs = append(errs, fmt.Errorf("redispool: TLSFiles.Cert: %s with %s: %w", c.TLSFiles.Cert, c.TLSFiles.Key, err))
 		}
-		out.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return p.read() }
 	}
-	if err := errors.Join(errs...); err != nil {
-		return nil, err
+	if c.CredentialsFile != "" {
+		d.user, d.password = splitCredentials(credentials)
+		if d.password == "" {
+			errs = append(errs, fmt.Errorf("redispool: CredentialsFile: there is no password in %s", c.CredentialsFile))
+		}
 	}
-	return out, nil
+	return d, errors.Join(errs...)
 }
 
-// pairFiles is a certificate and its key on disk.
-type pairFiles struct {
-	cert, key string
-
-	mu     sync.Mutex // guards the following
-	loaded [2]time.Time
-	pair   *tls.Certificate
+// splitCredentials reads "user:password", or a password alone.
+func splitCredentials(text string) (user, password string) {
+	text = strings.TrimSpace(text)
+	user, password, ok := strings.Cut(text, ":")
+	if !ok {
+		return "", text
+	}
+	return user, password
 }
 
-// read returns the pair as it is on disk, or the last one that could be read.
-func (p *pairFiles) read() (*tls.Certificate, error) {
-	var now [2]time.Time
-	for i, path := range []string{p.cert, p.key} {
-		if info, err := os.Stat(path); err == nil {
-			now[i] = info.ModTime()
-		}
+// fileFaults are contradictions between the files and the rest.
+func (c Config) fileFaults() error {
+	var errs []error
+	if c.CredentialsFile != "" && c.Credentials != nil {
+		errs = append(errs, errors.New("redispool: Credentials and CredentialsFile are both set; give one of them"))
 	}
-	p.mu.Lock()
-	last, pair := p.loaded, p.pair
-	p.mu.Unlock()
-	if pair != nil && now == last {
-		return pair, nil
+	if c.TLS != nil && c.TLS.RootCAs != nil && c.TLSFiles.CA != "" {
+		errs = append(errs, errors.New("redispool: TLS.RootCAs and TLSFiles.CA are both set; give one of them"))
 	}
-	fresh, err := tls.LoadX509KeyPair(p.cert, p.key)
-	if err != nil {
-		if pair != nil {
-			return pair, nil // half of it is written, say; the next connection looks again
-		}
-		return nil, fmt.Errorf("redispool: TLS: client certificate: %w", err)
+	if c.TLS != nil && (len(c.TLS.Certificates) > 0 || c.TLS.GetClientCertificate != nil) && c.TLSFiles.Cert != "" {
+		errs = append(errs, errors.New("redispool: TLS has a certificate of its own, and TLSFiles.Cert is set; give one of them"))
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.loaded, p.pair = now, &fresh
-	return p.pair, nil
+	return errors.Join(errs...)
+}
+
+// hasFiles reports whether anything is read from disk.
+func (c Config) hasFiles() bool { return c.CredentialsFile != "" || c.TLSFiles != (TLSFiles{}) }
+
+// secure completes base, which may be nil, by the files, which have been found good.
+func (d disk) secure(base *tls.Config) *tls.Config {
+	out := &tls.Config{MinVersion: tls.VersionTLS12}
+	if base != nil {
+		out = base.Clone()
+	}
+	if d.ca != "" {
+		out.RootCAs = x509.NewCertPool()
+		out.RootCAs.AppendCertsFromPEM([]byte(d.ca))
+	}
+	if pair, err := tls.X509KeyPair([]byte(d.cert), []byte(d.key)); err == nil {
+		out.Certificates = []tls.Certificate{pair}
+	}
+	return out
+}
+
+// changesOnDisk says which fields' files differ.
+func changesOnDisk(from, to disk) []Change {
+	var out []Change
+	if from.ca != to.ca || from.cert != to.cert || from.key != to.key {
+		out = append(out, Change{Field: "TLSFiles", From: "…", To: "…"})
+	}
+	if from.user != to.user || from.password != to.password {
+		out = append(out, Change{Field: "CredentialsFile", From: "…", To: "…"})
+	}
+	return out
 }

@@ -1,143 +1,156 @@
 package redispool_test
 
 import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/pem"
+	"math/big"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/auth"
 
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
 
+// write replaces a file, as secret stores do: all at once.
 func write(t *testing.T, path string, content []byte) {
 	t.Helper()
-	if err := os.WriteFile(path, content, 0o600); err != nil {
+	if err := os.WriteFile(path+".new", content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func TestCredentialsFromFileFollowTheFile(t *testing.T) {
-	m := mini(t)
-	m.RequireUserAuth("app", "one")
-	path := filepath.Join(t.TempDir(), "secret")
-	write(t, path, []byte("app:one\n"))
-	p := started(t, redispool.Config{URL: "redis://" + m.Addr(), Credentials: redispool.CredentialsFromFile(path)})
-	if err := p.Client().Set(t.Context(), "a", 1, 0).Err(); err != nil {
+// authority issues certificates.
+type authority struct {
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+	pem  []byte
+}
+
+func newAuthority(t *testing.T, name string) authority {
+	t.Helper()
+	key, der := signed(t, name, authority{})
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
 		t.Fatal(err)
 	}
-	m.RequireUserAuth("app", "two")
-	write(t, path, []byte("app:two"))
-	p.Recycle()
-	eventually(t, "the new password is used", func() bool {
-		return p.Stats().Evicted["reload"] > 0 && p.Client().Set(within(t, time.Second), "a", 2, 0).Err() == nil
-	})
+	return authority{cert: cert, key: key, pem: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})}
+}
 
-	read := redispool.CredentialsFromFile(path)
-	for content, want := range map[string][2]string{
-		" app:a:b \n": {"app", "a:b"}, "only-a-password\n": {"", "only-a-password"},
+// issue returns a certificate for 127.0.0.1, for servers and clients, and its key.
+func (a authority) issue(t *testing.T, name string) (cert, key []byte) {
+	t.Helper()
+	priv, der := signed(t, name, a)
+	raw, err := x509.MarshalPKCS8PrivateKey(priv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: raw})
+}
+
+// signed makes a certificate by the authority, or one of an authority itself if that is zero.
+func signed(t *testing.T, name string, by authority) (*ecdsa.PrivateKey, []byte) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	serial, err := rand.Int(rand.Reader, big.NewInt(1<<60))
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: serial, Subject: pkix.Name{CommonName: name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	parent, signer := by.cert, by.key
+	if parent == nil {
+		template.IsCA, template.KeyUsage, template.ExtKeyUsage = true, x509.KeyUsageCertSign, nil
+		parent, signer = template, key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key, der
+}
+
+func TestFaultsOfFilesAreAllReportedAndShowNothing(t *testing.T) { // INV-12
+	dir := t.TempDir()
+	path := func(name, content string) string {
+		p := filepath.Join(dir, name)
+		write(t, p, []byte(content))
+		return p
+	}
+	ca := newAuthority(t, "ca")
+	cert, key := ca.issue(t, "client")
+	_, otherKey := ca.issue(t, "other")
+	good := redispool.TLSFiles{CA: path("ca", string(ca.pem)), Cert: path("cert", string(cert)), Key: path("key", string(key))}
+	if err := (redispool.Config{URL: "redis://h", TLSFiles: good, CredentialsFile: path("ok", " app:a:b \n")}).Validate(); err != nil {
+		t.Errorf("good files: %v", err)
+	}
+	for name, c := range map[string]struct {
+		cfg  redispool.Config
+		want []string
+	}{
+		"missing": {
+			redispool.Config{TLSFiles: redispool.TLSFiles{CA: dir + "/no1", Cert: dir + "/no2", Key: dir + "/no3"}, CredentialsFile: dir + "/no4"},
+			[]string{"TLSFiles.CA: open", "no1", "no2", "no3", "CredentialsFile: open", "no4"},
+		},
+		"unfit": {
+			redispool.Config{
+				TLSFiles:        redispool.TLSFiles{CA: path("empty", ""), Cert: good.Cert, Key: path("otherkey", string(otherKey))},
+				CredentialsFile: path("half", "hunter2:"),
+			},
+			[]string{"no certificate in", "cert with", "private key does not match", "no password in"},
+		},
+		"one of two": {redispool.Config{TLSFiles: redispool.TLSFiles{Cert: good.Cert}}, []string{"both, or neither"}},
+		"contradictions": {
+			redispool.Config{
+				TLSFiles:        good,
+				TLS:             &tls.Config{RootCAs: x509.NewCertPool(), Certificates: make([]tls.Certificate, 1)},
+				CredentialsFile: path("ok", "app:x"),
+				Credentials:     func(context.Context) (string, string, error) { return "", "", nil },
+			},
+			[]string{"TLS.RootCAs and TLSFiles.CA", "TLS has a certificate of its own", "Credentials and CredentialsFile"},
+		},
 	} {
-		write(t, path, []byte(content))
-		if user, password, err := read(t.Context()); err != nil || user != want[0] || password != want[1] {
-			t.Errorf("%q: %q, %q, %v", content, user, password, err)
+		c.cfg.URL = "redis://h"
+		err := c.cfg.Validate()
+		for _, want := range c.want {
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %v; want it to say %q", name, err, want)
+			}
+		}
+		if err != nil && strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
-	write(t, path, nil)
-	if _, _, err := read(t.Context()); err == nil || !strings.Contains(err.Error(), path) {
-		t.Errorf("an empty file: %v", err)
-	}
-	if err := os.Remove(path); err != nil {
-		t.Fatal(err)
-	}
-	if _, _, err := read(t.Context()); err == nil {
-		t.Error("a missing file was read")
-	}
-}
-
-// pemFiles writes a new certificate for 127.0.0.1 and its key.
-func pemFiles(t *testing.T, dir, name string) (certPath, keyPath string, cert tls.Certificate) {
-	t.Helper()
-	cert, _ = certificate(t)
-	key, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	certPath, keyPath = filepath.Join(dir, name+".crt"), filepath.Join(dir, name+".key")
-	write(t, certPath, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Certificate[0]}))
-	write(t, keyPath, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}))
-	return certPath, keyPath, cert
-}
-
-func TestClientCertificateIsRenewedFromDisk(t *testing.T) {
-	dir := t.TempDir()
-	caPath, _, server := pemFiles(t, dir, "server")
-	certPath, keyPath, first := pemFiles(t, dir, "client")
-	shown := make(chan []byte, 100)
-	m, err := miniredis.RunTLS(&tls.Config{
-		Certificates: []tls.Certificate{server}, ClientAuth: tls.RequireAnyClientCert,
-		VerifyPeerCertificate: func(raw [][]byte, _ [][]*x509.Certificate) error { shown <- raw[0]; return nil },
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(m.Close)
-	config, err := redispool.TLSFromFiles(caPath, certPath, keyPath)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := started(t, redispool.Config{URL: "redis://" + m.Addr(), TLS: config})
-	if got := <-shown; string(got) != string(first.Certificate[0]) {
-		t.Error("another certificate was shown")
-	}
-	write(t, certPath, []byte("half written"))
-	touch(t, certPath)
-	if err := p.Client().Ping(t.Context()).Err(); err != nil { // dials
-		t.Errorf("while the file cannot be read: %v", err)
-	}
-	if got := <-shown; string(got) != string(first.Certificate[0]) {
-		t.Error("another certificate was shown")
-	}
-	_, _, second := pemFiles(t, dir, "client")
-	touch(t, certPath)
-	p.Recycle()
-	eventually(t, "a connection with the renewed one", func() bool {
-		_ = p.Client().Ping(t.Context()).Err()
-		select {
-		case got := <-shown:
-			return string(got) == string(second.Certificate[0])
-		default:
-			return false
+	err := redispool.Config{
+		Options: &redis.UniversalOptions{Addrs: []string{"/run/redis.sock"}, StreamingCredentialsProvider: struct {
+			auth.StreamingCredentialsProvider
+		}{}},
+		TLSFiles: good, CredentialsFile: path("ok", "x"),
+	}.Validate()
+	for _, want := range []string{"local socket", "StreamingCredentialsProvider"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v; want it to say %q", err, want)
 		}
-	})
-}
-
-// touch makes sure that the time of the file differs from what it was.
-func touch(t *testing.T, path string) {
-	t.Helper()
-	later := time.Now().Add(time.Hour)
-	if err := os.Chtimes(path, later, later); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func TestTLSFromFilesReportsEveryFault(t *testing.T) {
-	dir := t.TempDir()
-	empty := filepath.Join(dir, "empty")
-	write(t, empty, nil)
-	_, err := redispool.TLSFromFiles(empty, filepath.Join(dir, "no.crt"), filepath.Join(dir, "no.key"))
-	if err == nil || !strings.Contains(err.Error(), "no certificate in") || !strings.Contains(err.Error(), "no.crt") {
-		t.Errorf("%v", err)
-	}
-	if _, err := redispool.TLSFromFiles(filepath.Join(dir, "no.ca"), "only.crt", ""); err == nil ||
-		!strings.Contains(err.Error(), "no.ca") || !strings.Contains(err.Error(), "both, or neither") {
-		t.Errorf("%v", err)
-	}
-	if c, err := redispool.TLSFromFiles("", "", ""); err != nil || c.RootCAs != nil || c.GetClientCertificate != nil {
-		t.Errorf("%+v, %v", c, err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/poolkeeper/poolkeeper"
@@ -115,17 +116,15 @@ func (p *Pool) recycle(ctx context.Context, isOld func(*conn) bool) {
 }
 
 func (n *node) recycle(ctx context.Context, isOld func(*conn) bool) {
-	old := n.list()
+	old := slices.DeleteFunc(n.list(), func(c *conn) bool { return !isOld(c) })
 	if n.takeUpkeep(ctx) == nil {
-		// No more than were idle: those that come after are new, or are condemned below.
-		for left := n.idle(); left > 0 && n.idle() > 0 && n.discardOne(ctx, reload) == nil; left-- {
+		// No more than were old and idle: those that come after are new, or are condemned below.
+		for left := min(n.idle(), len(old)); left > 0 && n.idle() > 0 && n.discardOne(ctx, reload) == nil; left-- {
 		}
 		<-n.upkeep
 	}
 	for _, c := range old {
-		if isOld(c) {
-			c.condemn(reload)
-		}
+		c.condemn(reload)
 	}
 	n.evictor.Wake()
 }

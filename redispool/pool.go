@@ -26,7 +26,8 @@ type Pool struct {
 	client redis.UniversalClient
 
 	valve     *valve          // holds callers up while the pool is paused
-	reloading chan struct{}   // holds a token during Reload and Pause
+	reloading chan struct{}   // holds a token during Reload, Pause and a look at the files; guards trouble
+	trouble   string          // with the files, that was logged last
 	gate      *inflight.Gate  // commands under way; refuses new ones while draining
 	dialing   *inflight.Gate  // dials under way; refuses new ones while stopping
 	life      context.Context //nolint:containedctx // ends when the pool is closed, and dials with it
@@ -48,6 +49,8 @@ type Pool struct {
 	watch       *holders.Watch          // reports leaks; nil: off
 	nodes       []*node                 // in order of appearance
 	endPause    context.CancelCauseFunc // of the Pause under way
+	nextLook    *time.Timer             // at the files; nil: there are none, or the pool does not run
+	looked      time.Time               // when it was set, or brought forward
 	cancelStart context.CancelCauseFunc // of the Start under way
 	startDone   chan struct{}           // closed when the Start under way has returned; nil: none has begun
 	cancelStop  context.CancelCauseFunc // of the Stop under way
@@ -115,25 +118,6 @@ func (p *Pool) follow(o redis.UniversalOptions) redis.UniversalOptions {
 		o.CredentialsProviderContext = p.login
 	}
 	return o
-}
-
-// login asks for user and password. If they have changed by themselves, connections that were opened by the old ones
-// are replaced: whoever rotates a password means to withdraw the old one.
-func (p *Pool) login(ctx context.Context) (user, password string, err error) {
-	a := p.aim.Load()
-	user, password, err = a.credentials(ctx)
-	if err != nil {
-		return "", "", err
-	}
-	now := [2]string{user, password}
-	if before := a.login.Swap(&now); before != nil && *before != now && p.dialing.Enter() {
-		// Owner: the pool, which waits for it at Stop as for a dial. It ends by itself, or with the pool's life.
-		go func() {
-			defer p.dialing.Leave()
-			p.recycle(p.life, func(c *conn) bool { return c.heard.Load() > 0 }) // but for those that just log in
-		}()
-	}
-	return user, password, nil
 }
 
 func (p *Pool) adoptClient(c *redis.Client) *redis.Client {

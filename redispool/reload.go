@@ -22,8 +22,8 @@ import (
 // replaced as they become idle, and no command fails by it. If a check fails afterwards, the old configuration is put
 // back. It blocks until then, at most until ctx ends. An empty Name, and a MaxOpenCeiling of 0, keep the old one.
 //
-// What can change: the address of a single node, user and password, TLS, Credentials; MaxOpen, up to MaxOpenCeiling;
-// MinIdle, MaxIdleTime, MaxLifetime, LifetimeJitter, KeepAlive, EvictionInterval; LeakThreshold, LeakStacks, Replicas,
+// What can change: the address of a single node, user and password, TLS, Credentials and the files; MaxOpen, up to
+// MaxOpenCeiling; MinIdle, MaxIdleTime, MaxLifetime, LifetimeJitter, KeepAlive, EvictionInterval; LeakThreshold, LeakStacks, Replicas,
 // Logger. The rest go-redis fixes when the client is made.
 func (p *Pool) Reload(ctx context.Context, cfg Config) error {
 	if err := p.takeReload(ctx); err != nil {
@@ -92,7 +92,14 @@ type Change struct {
 
 // leads says whether a change is about where and as whom connections are opened, so that those open already are of
 // another kind.
-func (c Change) leads() bool { return c.Field == "URL" || c.Field == "TLS" || c.Field == "Credentials" }
+func (c Change) leads() bool {
+	switch c.Field {
+	case "URL", "TLS", "Credentials", "TLSFiles", "CredentialsFile":
+		return true
+	default:
+		return false
+	}
+}
 
 // plan says what a reload would change, and refuses what cannot change while the pool lives.
 func (p *Pool) plan(next *Config, t target, givenTLS *tls.Config) ([]Change, error) {
@@ -120,6 +127,11 @@ func (p *Pool) plan(next *Config, t target, givenTLS *tls.Config) ([]Change, err
 	}
 	if led {
 		out = append(out, Change{Field: "URL", From: "…", To: "…"})
+	}
+	for _, c := range changesOnDisk(was.target.disk, t.disk) {
+		if !slices.ContainsFunc(out, func(o Change) bool { return o.Field == c.Field }) {
+			out = append(out, c)
+		}
 	}
 	return out, errors.Join(errs...)
 }
@@ -250,6 +262,7 @@ func (p *Pool) put(aim *aim, cfg *Config) {
 		n.obeyLimit()
 		_ = n.evictor.SetPolicy(p.policy()) // Validate has accepted every part of it
 	}
+	p.watchFiles()
 }
 
 // checkAnew is a check on connections that are opened by what is in effect now.

@@ -29,7 +29,12 @@ func (p *Pool) Settings() []slog.Attr {
 		durationAttr("leak_threshold", c.LeakThreshold),
 		slog.Bool("leak_stacks", c.LeakStacks == StacksOn),
 		slog.String("start", c.Start.String()),
-		slog.Bool("tls", c.TLS != nil || o.TLSConfig != nil),
+		slog.Bool("tls", c.TLS != nil || o.TLSConfig != nil || c.TLSFiles != (TLSFiles{})),
+		slog.String("tls_ca_file", c.TLSFiles.CA),
+		slog.String("tls_cert_file", c.TLSFiles.Cert),
+		slog.String("tls_key_file", c.TLSFiles.Key),
+		slog.String("credentials_file", c.CredentialsFile),
+		durationAttr("file_interval", c.FileInterval),
 		slog.Bool("credentials_given", c.Credentials != nil),
 		slog.Int("replicas", c.Replicas),
 	}

@@ -30,6 +30,7 @@ func (p *Pool) Start(ctx context.Context) error {
 	if err = p.endStart(err); err != nil {
 		return err
 	}
+	p.watchFiles()
 	for _, n := range p.allNodes() {
 		p.startNode(ctx, n)
 	}

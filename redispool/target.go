@@ -1,6 +1,7 @@
 package redispool
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -43,6 +44,7 @@ type target struct {
 	kind clientKind
 	url  bool // it was said by a URL
 	opts redis.UniversalOptions
+	disk disk // what the files hold
 }
 
 // targetOf chooses the kind of client as redis.NewUniversalClient does.
@@ -118,14 +120,15 @@ func (t target) faults() error {
 func (t target) conflicts(c Config) error {
 	o := t.opts
 	var errs []error
-	if c.TLS != nil && o.Dialer != nil {
+	secure := c.TLS != nil || c.TLSFiles != (TLSFiles{})
+	if secure && o.Dialer != nil {
 		errs = append(errs, errors.New("redispool: TLS is set, but Options.Dialer makes the connections; let it speak TLS"))
 	}
-	if c.TLS != nil && t.kind == kindNode && len(o.Addrs) > 0 && strings.HasPrefix(o.Addrs[0], "/") {
+	if secure && t.kind == kindNode && len(o.Addrs) > 0 && strings.HasPrefix(o.Addrs[0], "/") {
 		errs = append(errs, errors.New("redispool: TLS is set, but the server is a local socket"))
 	}
-	if c.Credentials != nil && o.StreamingCredentialsProvider != nil {
-		errs = append(errs, errors.New("redispool: Credentials and Options.StreamingCredentialsProvider are both set"))
+	if (c.Credentials != nil || c.CredentialsFile != "") && o.StreamingCredentialsProvider != nil {
+		errs = append(errs, errors.New("redispool: Credentials, or CredentialsFile, and Options.StreamingCredentialsProvider are both set"))
 	}
 	return errors.Join(errs...)
 }
@@ -181,6 +184,8 @@ type aim struct {
 	dial          func(ctx context.Context, network, addr string) (net.Conn, error)
 	credentials   func(ctx context.Context) (user, password string, err error)
 	login         atomic.Pointer[[2]string] // user and password as they were last
+	wondering     atomic.Bool               // whether credentials have been rotated is being found out
+	mints         atomic.Bool               // credentials are different for each who asks
 	target        target                    // what said so
 	given         *tls.Config               // as it was given, for telling whether another one is
 }
@@ -194,6 +199,9 @@ func (t target) aim(c Config, given *tls.Config) *aim {
 		if c.TLS != nil {
 			secure = c.TLS
 		}
+		if c.TLSFiles != (TLSFiles{}) {
+			secure = t.disk.secure(secure)
+		}
 		a.dial = dialer(c.DialTimeout, secure)
 	}
 	if t.kind == kindNode {
@@ -206,8 +214,14 @@ func (t target) aim(c Config, given *tls.Config) *aim {
 		}
 	}
 	switch {
+	case c.CredentialsFile != "":
+		user := cmp.Or(t.disk.user, o.Username)
+		a.credentials = func(context.Context) (string, string, error) { return user, t.disk.password, nil }
 	case c.Credentials != nil:
-		a.credentials = c.Credentials
+		a.credentials = func(ctx context.Context) (string, string, error) {
+			user, password, err := c.Credentials(ctx)
+			return cmp.Or(user, o.Username), password, err
+		}
 	case o.CredentialsProviderContext != nil:
 		a.credentials = o.CredentialsProviderContext
 	case o.CredentialsProvider != nil:
