@@ -52,15 +52,21 @@ func (e *AcquireError) Unwrap() error { return e.Err }
 // the wire, which does not.
 func (n *node) explain(err error) error {
 	inVain := errors.Is(err, redis.ErrPoolTimeout)
-	s := n.client.PoolStats()
 	if err == context.DeadlineExceeded || err == context.Canceled { //nolint:errorlint // see above
-		inVain = s.IdleConns == 0 && (int(s.TotalConns) >= n.pool.cfg.MaxOpen || s.PendingRequests > 0)
+		s := n.client.PoolStats()
+		inVain = s.IdleConns == 0 && (int(s.TotalConns) >= n.pool.cfg.MaxOpenCeiling || s.PendingRequests > 0)
 	}
 	if !inVain {
 		return err
 	}
+	return n.acquireError(err)
+}
+
+// acquireError describes the pool as it is now.
+func (n *node) acquireError(err error) *AcquireError {
+	s := n.client.PoolStats()
 	out := &AcquireError{
-		Pool: n.pool.poolName(), Max: n.pool.cfg.MaxOpen, Open: int(s.TotalConns), InUse: int(s.TotalConns - s.IdleConns),
+		Pool: n.pool.poolName(), Max: n.pool.config().MaxOpen, Open: int(s.TotalConns), InUse: int(s.TotalConns - s.IdleConns),
 		Waiting: int(s.PendingRequests), Limit: n.pool.cfg.AcquireTimeout, Err: err,
 	}
 	if !n.isDoor {

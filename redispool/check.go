@@ -155,6 +155,18 @@ func (k *checker) checkCluster(ctx context.Context) (reservation, err error) {
 	}
 }
 
+// hangUp closes the connections, so that the next check dials by what is new.
+func (k *checker) hangUp(ctx context.Context) {
+	if k.begin(ctx) != nil {
+		return
+	}
+	defer k.end()
+	for addr, c := range k.own {
+		_ = c.Close()
+		delete(k.own, addr)
+	}
+}
+
 // forgetGone closes the connections to nodes that the Cluster no longer has.
 func (k *checker) forgetGone(nodes []*node) {
 	for addr, c := range k.own {

@@ -83,13 +83,13 @@ func (k *cluster) options() *redis.UniversalOptions {
 	return &redis.UniversalOptions{Addrs: []string{k.nodes[0].Addr()}, IsClusterMode: true, ClientName: "managed"}
 }
 
-// seen counts connections by name over all nodes that run.
-func (k *cluster) seen(t *testing.T, name string) int {
+// seen counts the pool's connections over all nodes that run.
+func (k *cluster) seen(t *testing.T) int {
 	t.Helper()
 	n := 0
 	for i, s := range k.nodes {
 		if s.Running() {
-			n += clients(t, k.looks[i])[name]
+			n += clients(t, k.looks[i])["managed"]
 		}
 	}
 	return n
@@ -145,7 +145,7 @@ func TestClusterIsEvictedPerNodeAndDrained(t *testing.T) { // INV-7, INV-8, INV-
 	if d := p.Stats().Dials - dials; d > 0 {
 		t.Errorf("%d dials since the burst", d)
 	}
-	if n := k.seen(t, "managed"); n > 4+3 {
+	if n := k.seen(t); n > 4+3 {
 		t.Errorf("the servers see %d connections, want 4 and a check's per node", n)
 	}
 
@@ -198,7 +198,7 @@ func TestClusterIsEvictedPerNodeAndDrained(t *testing.T) { // INV-7, INV-8, INV-
 	if err := p.Stop(within(t, patience)); err != nil {
 		t.Error(err)
 	}
-	if n := k.seen(t, "managed"); n != 0 {
+	if n := k.seen(t); n != 0 {
 		t.Errorf("the servers still see %d connections", n)
 	}
 }

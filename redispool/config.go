@@ -68,6 +68,7 @@ const (
 	DefaultDialTimeout    = 5 * time.Second
 	DefaultReadTimeout    = 3 * time.Second
 	DefaultLeakThreshold  = 5 * time.Minute
+	DefaultFileInterval   = 10 * time.Second
 )
 
 // Config configures a pool. It is passed by value; the zero value of each field means its default. Off (a constant)
@@ -100,6 +101,10 @@ type Config struct {
 	// MaxOpen is the most connections open at once, in use and idle. Each subscription has one more of its own, and
 	// so has the health check. Default: DefaultMaxOpenPerCPU × GOMAXPROCS. Bounds: not negative, not above 65,535.
 	MaxOpen int
+
+	// MaxOpenCeiling is how far Reload may raise MaxOpen later: go-redis reserves its places when it is made. A MaxOpen
+	// below it costs each command two short locks more. Default: MaxOpen. Bounds: MaxOpen to 65,535.
+	MaxOpenCeiling int
 
 	// MinIdle is how many idle connections are kept ready beside those in use, within MaxOpen. Default: 0, none.
 	// Bounds: 0 to MaxOpen.
@@ -159,8 +164,25 @@ type Config struct {
 	TLS *tls.Config
 
 	// Credentials is asked for user and password as each connection is opened, in place of what URL or Options say.
-	// An empty user is Redis' default user. It must be safe for concurrent use. Default: nil.
+	// An empty user keeps theirs, or is Redis' default user. When the answer has changed, and is the same two seconds
+	// later, connections opened by the old one are replaced as they become idle; tokens that differ at every call leave
+	// them alone. See also Recycle. It must be safe for concurrent use. Default: nil.
 	Credentials func(ctx context.Context) (user, password string, err error)
+
+	// TLSFiles names certificates on disk that TLS is completed with; any of them turns TLS on. New reads them, and while
+	// the pool runs they are looked at every FileInterval: when they have changed, and the server accepts what they
+	// hold, connections opened by the old ones are replaced as they become idle. Default: none.
+	TLSFiles TLSFiles
+
+	// CredentialsFile holds "user:password", or a password alone (the user is then that of URL or Options, or else Redis'
+	// default user); white space around it is ignored. It is looked at as TLSFiles are, so that a secret may be rotated
+	// on disk without a failed command, as long as the server accepts the old one until the new one is in use. In place
+	// of Credentials. Default: none.
+	CredentialsFile string
+
+	// FileInterval is how often TLSFiles and CredentialsFile are looked at; a login that fails brings it forward. Default:
+	// DefaultFileInterval. Off: only Reload looks.
+	FileInterval time.Duration
 
 	// Replicas is how many processes run with this configuration at once. Limits multiplies by it. Default: 1.
 	// Bounds: not negative.
@@ -173,7 +195,8 @@ type Config struct {
 // maxMaxOpen is far beyond what any server grants; it catches a typing error.
 const maxMaxOpen = 65_535
 
-// Validate returns every fault of c, joined, or nil. It changes nothing and dials nothing. New calls it.
+// Validate returns every fault of c, joined, or nil. It reads the files that c names; it changes nothing and dials
+// nothing. New calls it.
 func (c Config) Validate() error {
 	_, _, err := c.resolve()
 	return err
@@ -185,7 +208,9 @@ func (c Config) resolve() (Config, target, error) {
 	if urlErr == nil {
 		c = t.fill(c)
 	}
-	errs := []error{urlErr, c.faults()}
+	var fileErr error
+	t.disk, fileErr = c.readFiles()
+	errs := []error{urlErr, c.faults(), c.fileFaults(), fileErr}
 	if urlErr == nil {
 		errs = append(errs, t.faults(), t.conflicts(c))
 	}
@@ -213,21 +238,10 @@ func (c Config) faults() error {
 	var errs []error
 	fault := func(format string, args ...any) { errs = append(errs, fmt.Errorf("redispool: "+format, args...)) }
 
-	limit := c.MaxOpen
-	if limit == 0 {
-		limit = defaultMaxOpen()
-	}
-	if c.MaxOpen < 0 || c.MaxOpen > maxMaxOpen {
-		fault("MaxOpen is %d; it must be 0 (the default) to %d", c.MaxOpen, maxMaxOpen)
-	} else if c.MinIdle < 0 || c.MinIdle > limit {
-		fault("MinIdle is %d; it must be 0 to MaxOpen, %d", c.MinIdle, limit)
-	}
-	if c.Replicas < 0 {
-		fault("Replicas is %d; it must not be negative", c.Replicas)
-	}
 	if !(c.LifetimeJitter >= 0 && c.LifetimeJitter <= 1) { // written so that NaN is refused too
 		fault("LifetimeJitter is %v; it must be 0 to 1", c.LifetimeJitter)
 	}
+	errs = append(errs, c.sizeFaults()...)
 	errs = append(errs, c.timeFaults()...)
 	if c.EvictionInterval < 0 {
 		fault("EvictionInterval is %s; it must not be negative", c.EvictionInterval)
@@ -244,6 +258,30 @@ func (c Config) faults() error {
 	return errors.Join(errs...)
 }
 
+// sizeFaults are those of the numbers of connections and processes.
+func (c Config) sizeFaults() []error {
+	var errs []error
+	fault := func(format string, args ...any) { errs = append(errs, fmt.Errorf("redispool: "+format, args...)) }
+	limit := c.MaxOpen
+	if limit == 0 {
+		limit = defaultMaxOpen()
+	}
+	if c.MaxOpen < 0 || c.MaxOpen > maxMaxOpen {
+		fault("MaxOpen is %d; it must be 0 (the default) to %d", c.MaxOpen, maxMaxOpen)
+		limit = maxMaxOpen
+	}
+	if c.MinIdle < 0 || c.MinIdle > limit {
+		fault("MinIdle is %d; it must be 0 to MaxOpen, %d", c.MinIdle, limit)
+	}
+	if c.MaxOpenCeiling != 0 && (c.MaxOpenCeiling < limit || c.MaxOpenCeiling > maxMaxOpen) {
+		fault("MaxOpenCeiling is %d; it must be 0 (MaxOpen) or from MaxOpen, %d, to %d", c.MaxOpenCeiling, limit, maxMaxOpen)
+	}
+	if c.Replicas < 0 {
+		fault("Replicas is %d; it must not be negative", c.Replicas)
+	}
+	return errs
+}
+
 // timeFaults are those of the times that may be Off.
 func (c Config) timeFaults() []error {
 	var errs []error
@@ -258,6 +296,7 @@ func (c Config) timeFaults() []error {
 		{"ReadTimeout", c.ReadTimeout},
 		{"WriteTimeout", c.WriteTimeout},
 		{"LeakThreshold", c.LeakThreshold},
+		{"FileInterval", c.FileInterval},
 	} {
 		if d.value < 0 && d.value != Off {
 			errs = append(errs, fmt.Errorf("redispool: %s is %s; it must be positive, 0 (the default) or Off", d.name, d.value))
@@ -277,6 +316,7 @@ func (c Config) withDefaults() Config {
 	if c.MaxOpen == 0 {
 		c.MaxOpen = defaultMaxOpen()
 	}
+	c.MaxOpenCeiling = max(c.MaxOpenCeiling, c.MaxOpen)
 	c.MaxIdleTime = timeOr(c.MaxIdleTime, DefaultMaxIdleTime)
 	c.MaxLifetime = timeOr(c.MaxLifetime, 0)
 	c.KeepAlive = timeOr(c.KeepAlive, DefaultKeepAlive)
@@ -285,6 +325,7 @@ func (c Config) withDefaults() Config {
 	c.ReadTimeout = timeOr(c.ReadTimeout, DefaultReadTimeout)
 	c.WriteTimeout = timeOr(c.WriteTimeout, c.ReadTimeout)
 	c.LeakThreshold = timeOr(c.LeakThreshold, DefaultLeakThreshold)
+	c.FileInterval = timeOr(c.FileInterval, DefaultFileInterval)
 	if c.LifetimeJitter == 0 {
 		c.LifetimeJitter = DefaultLifetimeJitter
 	}

@@ -67,6 +67,7 @@ type conn struct {
 	net.Conn // outermost: *tls.Conn where there is TLS
 
 	node     *node
+	aim      *aim // by which it was opened
 	purpose  purpose
 	socket   syscall.Conn // of the transport below any TLS; nil if unknown
 	secure   bool         // what comes out of socket is not what go-redis would read
@@ -87,8 +88,8 @@ type conn struct {
 	holder *holders.Entry // of a subscription
 }
 
-func newConn(n *node, native net.Conn, p purpose) *conn {
-	c := &conn{Conn: native, node: n, purpose: p, born: time.Now(), draw: rand.Float64()}
+func newConn(n *node, native net.Conn, p purpose, by *aim) *conn {
+	c := &conn{Conn: native, node: n, aim: by, purpose: p, born: time.Now(), draw: rand.Float64()}
 	c.used.Store(c.born.UnixNano())
 	transport := native
 	if t, ok := native.(interface{ NetConn() net.Conn }); ok { // *tls.Conn

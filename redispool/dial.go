@@ -41,14 +41,14 @@ func (n *node) dial(ctx context.Context, p purpose, next dialFunc) (net.Conn, er
 		}
 	}
 
-	start := time.Now()
+	start, by := time.Now(), n.pool.aim.Load()
 	native, err := n.connect(ctx, p, next)
 	if err != nil {
 		return nil, err
 	}
 	n.pool.met.dials.Add(1)
 	n.pool.met.dial.Record(time.Since(start))
-	return n.adopt(native, p)
+	return n.adopt(native, p, by)
 }
 
 // connect dials, and for the pool waits for a while for a server that refuses: callers are held, within their own
@@ -145,8 +145,8 @@ func (n *node) awaitServer(next dialFunc) (net.Conn, error) {
 }
 
 // adopt puts a connection just dialled on the books. If the pool has stopped meanwhile, it closes it.
-func (n *node) adopt(native net.Conn, p purpose) (net.Conn, error) {
-	c := newConn(n, native, p)
+func (n *node) adopt(native net.Conn, p purpose, by *aim) (net.Conn, error) {
+	c := newConn(n, native, p, by)
 	if p == forSubscription {
 		c.holder = new(holders.Entry)
 		n.pool.held.Hold(c.holder, poolkeeper.KindPubSub, 0)
@@ -155,7 +155,9 @@ func (n *node) adopt(native net.Conn, p purpose) (net.Conn, error) {
 	n.conns[c] = struct{}{}
 	n.mu.Unlock()
 	if p == forPool {
-		n.open.Add(1)
+		if n.open.Add(1) > int64(n.pool.config().MaxOpen) {
+			c.condemn(reload) // Reload has lowered the limit while it was dialled: it serves once
+		}
 		n.evictor.Wake()
 	}
 	if n.pool.life.Err() != nil {

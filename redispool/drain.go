@@ -135,6 +135,7 @@ func (p *Pool) closeGate(at phase) {
 	p.mu.Unlock()
 	p.setRefusal()
 	p.gate.Close()
+	p.resume(poolkeeper.ErrDraining)
 }
 
 // settle waits until nothing is under way. The gate is closed before, and with it the source of a Cluster's nodes'
@@ -219,9 +220,8 @@ func (p *Pool) shut(ctx context.Context, startDone <-chan struct{}) error {
 	if !closedBy(ctx, startDone) {
 		errs = append(errs, errors.New("a Start is still under way"))
 	}
-	if p.watch != nil {
-		p.watch.Stop()
-	}
+	p.watchFor(0)
+	p.watchFiles()
 	hurried := p.stopEvictors(ctx)
 	settled := p.settle(ctx)
 	if hurried == nil && settled == nil {

@@ -17,7 +17,7 @@ import (
 const maxCondemned = 2
 
 func (p *Pool) policy() eviction.Policy {
-	c := p.cfg
+	c := p.config()
 	return eviction.Policy{
 		MinIdle: c.MinIdle, MaxIdleTime: c.MaxIdleTime, MaxLifetime: c.MaxLifetime, LifetimeJitter: c.LifetimeJitter,
 		KeepAlive: c.KeepAlive, Interval: c.EvictionInterval, Batch: 1,
@@ -72,17 +72,23 @@ func (n *node) closeSurplus(ctx context.Context, s eviction.Sweep, out *eviction
 		if free <= s.MinIdle || n.Open()-n.gate.InFlight() <= s.MinIdle {
 			return nil
 		}
-		one := n.borrow(true)
-		err := one.seize(ctx)
-		if err == nil {
-			n.credit.Add(1)
-		}
-		one.Close()
-		if err != nil {
+		if err := n.discardOne(ctx, idle); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// discardOne closes the connection that was idle for longest. It needs the turn of upkeep.
+func (n *node) discardOne(ctx context.Context, why reason) error {
+	one := n.borrow(true)
+	err := one.seize(ctx)
+	if err == nil {
+		n.closing.Store(uint32(why))
+	}
+	one.Close()
+	n.closing.Store(uint32(stays))
+	return err
 }
 
 // closeExpired has go-redis drop connections past their lifetime, a few at a time.
@@ -175,7 +181,7 @@ func (n *node) Fill(ctx context.Context, want int) (int, error) {
 	for opened := 0; ; opened++ {
 		s := n.client.PoolStats()
 		free := int(s.IdleConns)
-		if free >= want || int(s.TotalConns) >= n.pool.cfg.MaxOpen || n.pool.gate.Closed() {
+		if free >= want || int(s.TotalConns) >= n.pool.config().MaxOpen || n.pool.gate.Closed() || n.pool.valve.isPaused() {
 			return opened, nil
 		}
 		if err := n.addOne(ctx, free); err != nil {

@@ -7,10 +7,11 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"time"
 )
 
-// newFakeServer returns the client's end of a connection to a server that knows PING, GET and the handshake, in memory,
-// so that it works in a synctest bubble.
+// newFakeServer returns the client's end of a connection to a server that knows PING and GET, in memory, so that it
+// works in a synctest bubble. GET of "slow" takes a second.
 func newFakeServer() net.Conn {
 	client, server := net.Pipe()
 	// It ends when the client's end is closed.
@@ -22,13 +23,16 @@ func newFakeServer() net.Conn {
 			if err != nil {
 				return
 			}
-			reply := "+OK\r\n"
+			reply := "-ERR unknown command\r\n" // HELLO and CLIENT too, which go-redis does without
 			switch strings.ToLower(args[0]) {
-			case "hello":
-				reply = "-ERR unknown command\r\n"
+			case "auth":
+				reply = "+OK\r\n"
 			case "ping":
 				reply = "+PONG\r\n"
 			case "get":
+				if args[1] == "slow" {
+					<-time.After(time.Second)
+				}
 				reply = "$5\r\nvalue\r\n"
 			}
 			if _, err := io.WriteString(server, reply); err != nil {

@@ -26,6 +26,7 @@ type proxy struct {
 	mu      sync.Mutex // guards the following
 	target  string
 	silent  bool // connections made now are never answered
+	answers int  // if not 0, silent begins after so many connections more
 	conns   map[*forwarded]struct{}
 	done    bool
 	running sync.WaitGroup
@@ -73,6 +74,10 @@ func (p *proxy) accept() {
 		p.mu.Lock()
 		f := &forwarded{client: client}
 		f.dead.Store(p.silent)
+		if p.answers > 0 {
+			p.answers--
+			p.silent = p.answers == 0
+		}
 		target := p.target
 		p.mu.Unlock()
 		if f.server, err = net.DialTimeout("tcp", target, time.Second); err != nil {
@@ -122,10 +127,18 @@ func (p *proxy) blackHole(silent bool) {
 	}
 }
 
-func (p *proxy) point(target string, silent bool) {
+// only has n connections more be answered, and those after them never.
+func (p *proxy) only(n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.target, p.silent = target, silent
+	p.answers = n
+}
+
+// point has new connections lead to target, and be answered.
+func (p *proxy) point(target string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.target, p.silent = target, false
 }
 
 // outage is one fault under load.
@@ -261,7 +274,7 @@ func TestDemotedServerIsLeftAtOnce(t *testing.T) {
 		look := admin(t, old.Addr())
 		together(t, look, c, conns)
 		results[name] = endure(t, c, time.Second, func() {
-			way.point(now.Addr(), false)
+			way.point(now.Addr())
 			if err := look.ReplicaOf(t.Context(), "127.0.0.1", now.Port()).Err(); err != nil {
 				t.Error(err)
 			}
@@ -359,12 +372,12 @@ func TestFaultTable(t *testing.T) {
 			return func() { px.blackHole(false) }
 		},
 		"vanish": func(_ *testing.T, srv *testserver.Server, px *proxy) func() {
-			return func() { px.blackHole(true); sleep(2 * time.Second); px.point(srv.Addr(), false) }
+			return func() { px.blackHole(true); sleep(2 * time.Second); px.point(srv.Addr()) }
 		},
 		"demote": func(t *testing.T, srv *testserver.Server, px *proxy) func() {
 			other := testserver.Redis(t)
 			return func() {
-				px.point(other.Addr(), false)
+				px.point(other.Addr())
 				if err := admin(t, srv.Addr()).ReplicaOf(t.Context(), "127.0.0.1", other.Port()).Err(); err != nil {
 					t.Error(err)
 				}

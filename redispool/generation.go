@@ -67,7 +67,7 @@ func (n *node) flushAfter(c *conn) {
 }
 
 func (n *node) logGeneration(why string, condemned, cut int) {
-	n.pool.log.LogAttrs(n.pool.life, slog.LevelWarn, "redispool: connections are replaced",
+	n.pool.logger().LogAttrs(n.pool.life, slog.LevelWarn, "redispool: connections are replaced",
 		slog.String("pool", n.pool.poolName()), slog.String("node", n.addr()), slog.String("because", why),
 		slog.Int("condemned", condemned), slog.Int("cut", cut))
 }

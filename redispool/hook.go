@@ -3,6 +3,7 @@ package redispool
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 
 	"github.com/redis/go-redis/v9"
@@ -48,12 +49,13 @@ func (h *hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		}
 	}
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		if !n.enter() {
-			return n.pool.refusal()
+		passed, err := n.admit(ctx)
+		if err != nil {
+			return err
 		}
-		defer n.gate.Leave()
+		defer n.dismiss(passed)
 		n.evictor.Wake()
-		err := next(ctx, cmd)
+		err = next(ctx, cmd)
 		if err == nil && !n.troubled.Load() {
 			return nil
 		}
@@ -77,12 +79,13 @@ func (h *hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Process
 		}
 	}
 	return func(ctx context.Context, cmds []redis.Cmder) error {
-		if !n.enter() {
-			return failAll(cmds, n.pool.refusal())
+		passed, err := n.admit(ctx)
+		if err != nil {
+			return failAll(cmds, err)
 		}
-		defer n.gate.Leave()
+		defer n.dismiss(passed)
 		n.evictor.Wake()
-		err := next(ctx, cmds)
+		err = next(ctx, cmds)
 		if err == nil && !n.troubled.Load() {
 			return nil
 		}
@@ -117,8 +120,8 @@ func (door) DialHook(redis.DialHook) redis.DialHook { return nil }
 // ProcessHook lets a command in.
 func (d door) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		if !d.pool.gate.Enter() {
-			return d.pool.refusal()
+		if err := d.admit(ctx); err != nil {
+			return err
 		}
 		defer d.pool.gate.Leave()
 		return next(ctx, cmd)
@@ -128,10 +131,29 @@ func (d door) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 // ProcessPipelineHook lets a pipeline in.
 func (d door) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
-		if !d.pool.gate.Enter() {
-			return failAll(cmds, d.pool.refusal())
+		if err := d.admit(ctx); err != nil {
+			return failAll(cmds, err)
 		}
 		defer d.pool.gate.Leave()
 		return next(ctx, cmds)
 	}
+}
+
+// admit lets a command in. After nil the caller owes the gate a Leave.
+func (d door) admit(ctx context.Context) error {
+	p := d.pool
+	for p.gate.Enter() {
+		if !p.valve.active.Load() {
+			return nil
+		}
+		p.gate.Leave()
+		if err := p.valve.pass(ctx, p.cfg.AcquireTimeout); err != nil {
+			p.met.acquireTimeouts.Add(1)
+			return &AcquireError{
+				Pool: p.poolName(), Waiting: p.valve.waiting(), Limit: p.cfg.AcquireTimeout, Err: fmt.Errorf("%w: %w", ErrPaused, err),
+			}
+		}
+		p.valve.done()
+	}
+	return p.refusal()
 }

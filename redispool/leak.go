@@ -36,9 +36,9 @@ func (p *Pool) reportLeaks(late []poolkeeper.Holder) {
 		} else {
 			p.met.leaks.Add(1)
 		}
-		p.log.LogAttrs(context.Background(), level, text, //nolint:forbidigo // a timer's goroutine has no caller
+		p.logger().LogAttrs(context.Background(), level, text, //nolint:forbidigo // a timer's goroutine has no caller
 			slog.String("pool", p.poolName()), slog.String("kind", h.Kind),
-			slog.Duration("held", now.Sub(h.Since).Round(time.Millisecond)), slog.Duration("threshold", p.cfg.LeakThreshold),
+			slog.Duration("held", now.Sub(h.Since).Round(time.Millisecond)), slog.Duration("threshold", p.config().LeakThreshold),
 			slog.String("by", holders.Site(h.Stack)), slog.String("stack", h.Stack))
 	}
 }

@@ -70,7 +70,7 @@ func (p *Pool) limitsOf(ctx context.Context, n *node) (Limits, error) {
 	}
 	v, keepAliveKnown := configNumber(ctx, own, "tcp-keepalive")
 	l.TCPKeepAlive = time.Duration(v) * time.Second
-	l.judge(p.cfg, keepAliveKnown)
+	l.judge(p.config(), keepAliveKnown)
 	return l, nil
 }
 
@@ -97,7 +97,7 @@ func configNumber(ctx context.Context, c *redis.Client, setting string) (int, bo
 }
 
 // judge fills in the demand and the warnings.
-func (l *Limits) judge(cfg Config, keepAliveKnown bool) {
+func (l *Limits) judge(cfg *Config, keepAliveKnown bool) {
 	l.PerReplica, l.Replicas = cfg.MaxOpen+1, cfg.Replicas
 	l.Surge = (l.Replicas + 3) / 4
 	l.Demand = l.PerReplica * (l.Replicas + l.Surge)
@@ -129,10 +129,10 @@ func (l *Limits) judge(cfg Config, keepAliveKnown bool) {
 func (p *Pool) warnOfLimits(ctx context.Context) {
 	l, err := p.Limits(ctx)
 	if err != nil {
-		p.log.LogAttrs(ctx, slog.LevelDebug, "redispool: cannot compare the limits",
+		p.logger().LogAttrs(ctx, slog.LevelDebug, "redispool: cannot compare the limits",
 			slog.String("pool", p.poolName()), slog.Any("error", err))
 	}
 	for _, w := range l.Warnings {
-		p.log.LogAttrs(ctx, slog.LevelWarn, "redispool: "+w, slog.String("pool", p.poolName()))
+		p.logger().LogAttrs(ctx, slog.LevelWarn, "redispool: "+w, slog.String("pool", p.poolName()))
 	}
 }

@@ -20,6 +20,7 @@ type node struct {
 	client  *redis.Client
 	gate    *inflight.Gate // commands under way and sessions that hold a connection: the demand
 	isDoor  bool           // gate is the pool's own, and refuses when it is closed
+	valve   *valve         // holds callers up above the limit; the pool's own, and while it is paused, where isDoor
 	evictor *eviction.Evictor
 
 	active   atomic.Pointer[hook]   // the one of our hooks that acts
@@ -32,7 +33,7 @@ type node struct {
 	root      atomic.Pointer[redis.ProcessHook] // the end of the client's own chain
 	startOnce sync.Once
 
-	credit      atomic.Int64  // connections that a sweep is just closing as idle
+	closing     atomic.Uint32 // the reason why a sweep is just closing a connection
 	dialEntered chan struct{} // gets a token when a dial for the pool begins
 
 	inspecting atomic.Bool  // an inspection is under way
@@ -54,14 +55,28 @@ type node struct {
 
 func newNode(p *Pool, client *redis.Client, gate *inflight.Gate) *node {
 	n := &node{
-		pool: p, client: client, gate: gate, isDoor: gate == p.gate,
+		pool: p, client: client, gate: gate, isDoor: gate == p.gate, valve: p.valve,
 		dialEntered: make(chan struct{}, 1), pause: flushPause,
 		upkeep: make(chan struct{}, 1),
 		conns:  map[*conn]struct{}{}, chains: map[uint64]chain{}, seekers: map[uint64]*session{},
 	}
+	if !n.isDoor {
+		n.valve = new(valve)
+	}
+	n.valve.size = p.cfg.MaxOpenCeiling
+	n.obeyLimit()
 	n.evictor = eviction.New(n, p.policy())
 	n.addHook()
 	return n
+}
+
+// obeyLimit has callers queue where MaxOpen is below what go-redis would open.
+func (n *node) obeyLimit() {
+	limit := n.pool.config().MaxOpen
+	if limit == n.pool.cfg.MaxOpenCeiling {
+		limit = 0
+	}
+	n.valve.set(func(v *valve) { v.limit = limit })
 }
 
 // enter begins a command of the client itself. The commands of a Cluster's node were let in by the door.
@@ -96,25 +111,14 @@ func (n *node) forget(c *conn) {
 	case why != stays:
 	case n.pool.life.Err() != nil:
 		why = closed
-	case n.spendCredit():
-		why = idle
 	default:
 		why = dead
+		if sweeps := reason(n.closing.Swap(uint32(stays))); sweeps != stays {
+			why = sweeps
+		}
 	}
 	n.pool.met.evicted[why].Add(1)
 	n.evictor.Wake()
-}
-
-func (n *node) spendCredit() bool {
-	for {
-		v := n.credit.Load()
-		if v == 0 {
-			return false
-		}
-		if n.credit.CompareAndSwap(v, v-1) {
-			return true
-		}
-	}
 }
 
 // list returns the connections of go-redis' pool that are open now.

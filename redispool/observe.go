@@ -33,8 +33,12 @@ func (n *node) outcome(err error) error {
 		if n.troubled.Load() && n.troubled.CompareAndSwap(true, false) {
 			n.pool.observe(nil)
 		}
+		if err != nil && err != redis.Nil { //nolint:errorlint // see isAnswer
+			n.doubt(err)
+		}
 		return err
 	}
+	n.doubt(err)
 	if isConnFailure(err) {
 		n.troubled.Store(true)
 		n.pool.observe(err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -18,19 +19,22 @@ import (
 
 // Pool is a go-redis client whose connections are looked after. All methods are safe for concurrent use.
 type Pool struct {
-	cfg    Config // with defaults
+	cfg    Config                 // as New made it, with defaults: what go-redis was told, and the limits of what Reload can do
+	live   atomic.Pointer[Config] // what is in effect
+	aim    atomic.Pointer[aim]    // what new connections are opened with
 	target target
 	client redis.UniversalClient
-	log    *slog.Logger
 
-	gate    *inflight.Gate  // commands under way; refuses new ones while draining
-	dialing *inflight.Gate  // dials under way; refuses new ones while stopping
-	life    context.Context //nolint:containedctx // ends when the pool is closed, and dials with it
-	endLife context.CancelFunc
-	held    *holders.Table // who holds a connection
-	watch   *holders.Watch // reports leaks; nil: off
-	checker *checker
-	met     metrics
+	valve     *valve          // holds callers up while the pool is paused
+	reloading chan struct{}   // holds a token during Reload, Pause and a look at the files; guards trouble
+	trouble   string          // with the files, that was logged last
+	gate      *inflight.Gate  // commands under way; refuses new ones while draining
+	dialing   *inflight.Gate  // dials under way; refuses new ones while stopping
+	life      context.Context //nolint:containedctx // ends when the pool is closed, and dials with it
+	endLife   context.CancelFunc
+	held      *holders.Table // who holds a connection
+	checker   *checker
+	met       metrics
 
 	observer atomic.Pointer[poolkeeper.Observer]
 	refused  atomic.Pointer[error] // what new work is told while draining and after
@@ -42,7 +46,11 @@ type Pool struct {
 	mu          sync.Mutex // guards the following
 	name        string
 	phase       phase
+	watch       *holders.Watch          // reports leaks; nil: off
 	nodes       []*node                 // in order of appearance
+	endPause    context.CancelCauseFunc // of the Pause under way
+	nextLook    *time.Timer             // at the files; nil: there are none, or the pool does not run
+	looked      time.Time               // when it was set, or brought forward
 	cancelStart context.CancelCauseFunc // of the Start under way
 	startDone   chan struct{}           // closed when the Start under way has returned; nil: none has begun
 	cancelStop  context.CancelCauseFunc // of the Stop under way
@@ -69,22 +77,26 @@ const (
 // used before Start, and then dials as it is used. A pool that is given up without Start needs a Stop or Abort too:
 // go-redis starts goroutines of its own.
 func New(cfg Config) (*Pool, error) {
+	given := cfg.TLS
 	cfg, t, err := cfg.resolve()
 	if err != nil {
 		return nil, err
 	}
 	life, endLife := context.WithCancel(context.Background()) //nolint:forbidigo // the pool's life is nobody's call
 	p := &Pool{
-		cfg: cfg, target: t, log: cfg.Logger, name: cfg.Name,
+		cfg: cfg, target: t, name: cfg.Name,
+		valve: new(valve), reloading: make(chan struct{}, 1),
 		gate: inflight.New(), dialing: inflight.New(), life: life, endLife: endLife,
 		held: holders.NewTable(cfg.LeakStacks == StacksOn),
 	}
+	p.live.Store(&cfg)
 	p.checker = newChecker(p)
 	if cfg.LeakThreshold > 0 {
 		p.watch = holders.NewWatch(p.held, cfg.LeakThreshold, p.reportLeaks)
 	}
 	p.setRefusal()
-	opts := t.universal(cfg)
+	p.aim.Store(t.aim(cfg, given))
+	opts := p.follow(t.universal(cfg))
 	switch t.kind {
 	case kindCluster:
 		p.client = p.newCluster(opts.Cluster())
@@ -94,6 +106,18 @@ func New(cfg Config) (*Pool, error) {
 		p.client = p.adoptClient(redis.NewClient(opts.Simple()))
 	}
 	return p, nil
+}
+
+// follow has go-redis open connections by the pool's aim, whatever it is at the time.
+func (p *Pool) follow(o redis.UniversalOptions) redis.UniversalOptions {
+	o.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		return p.aim.Load().connect(ctx, network, addr)
+	}
+	if o.StreamingCredentialsProvider == nil {
+		o.CredentialsProvider, o.Username, o.Password = nil, "", ""
+		o.CredentialsProviderContext = p.login
+	}
+	return o
 }
 
 func (p *Pool) adoptClient(c *redis.Client) *redis.Client {
@@ -114,6 +138,7 @@ func (p *Pool) nodeCame(n *node) {
 	p.nodes = append(p.nodes, n)
 	running := p.phase == phaseRunning
 	p.mu.Unlock()
+	n.obeyLimit() // again: a Reload that came meanwhile has not found the node
 	if running {
 		p.startNode(p.life, n)
 	}
@@ -142,7 +167,7 @@ func (p *Pool) liveNodes(ctx context.Context) []*node {
 	p.mu.Unlock()
 	for _, n := range gone {
 		if err := n.evictor.Stop(ctx); err != nil {
-			p.log.LogAttrs(ctx, slog.LevelWarn, "redispool: a node is gone, but its sweep still runs",
+			p.logger().LogAttrs(ctx, slog.LevelWarn, "redispool: a node is gone, but its sweep still runs",
 				slog.String("pool", p.poolName()), slog.String("node", n.addr()), slog.Any("error", err))
 		}
 	}
@@ -170,6 +195,11 @@ func (p *Pool) SetName(name string) {
 	p.mu.Unlock()
 	p.setRefusal()
 }
+
+func (p *Pool) logger() *slog.Logger { return p.config().Logger }
+
+// config is what is in effect. It is not to be changed.
+func (p *Pool) config() *Config { return p.live.Load() }
 
 func (p *Pool) poolName() string {
 	p.mu.Lock()

@@ -24,24 +24,50 @@ type session struct {
 	kind    chainKind
 	refused bool // it was begun after the pool had begun to drain
 
-	mu    sync.Mutex // guards the following
-	busy  int        // commands under way
-	holds bool       // counted by node.gate, listed in entry
-	conn  *conn      // of a Conn that holds; nil until it is known which
-	entry holders.Entry
+	mu     sync.Mutex // guards the following
+	busy   int        // commands under way
+	passed bool       // the valve is owed a done at the end of the hold, or of the command outside of one
+	holds  bool       // counted by node.gate, listed in entry
+	conn   *conn      // of a Conn that holds; nil until it is known which
+	entry  holders.Entry
 }
 
 func newSession(n *node, kind chainKind) *session {
 	return &session{node: n, kind: kind, refused: n.pool.gate.Closed()}
 }
 
-// enter begins a command. Work that is part of a session is never refused, unless the whole session is.
-func (s *session) enter() error {
+// enter begins a command. Work that is part of a session is never refused or held up, unless the whole session is.
+func (s *session) enter(ctx context.Context) error {
 	if s.refused {
 		return s.node.pool.refusal()
 	}
+	n := s.node
+	joined, seeks := s.begin(false)
+	if joined && (n.valve.active.Load() || n.pool.valve.active.Load()) {
+		s.leave(false, false)
+		if err := n.waitOutPause(ctx); err != nil {
+			return err
+		}
+		if err := n.queue(ctx); err != nil {
+			return err
+		}
+		_, seeks = s.begin(true)
+	}
+	if seeks {
+		n.seek(s)
+	}
+	n.evictor.Wake()
+	return nil
+}
+
+// begin counts a command. joined says that the session did not hold a connection before, seeks that it is not known
+// which one it has. passed says that the valve is owed a done.
+func (s *session) begin(passed bool) (joined, seeks bool) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.busy++
+	joined = !s.holds
+	s.passed = s.passed || passed
 	switch {
 	case s.holds:
 	case s.kind == chainConn:
@@ -50,13 +76,7 @@ func (s *session) enter() error {
 	default:
 		s.node.gate.Join()
 	}
-	seeks := s.kind == chainConn && s.conn == nil
-	s.mu.Unlock()
-	if seeks {
-		s.node.seek(s)
-	}
-	s.node.evictor.Wake()
-	return nil
+	return joined, s.kind == chainConn && s.conn == nil
 }
 
 // leave ends a command that enter began. armed says that a watch is in force now; disarmed that it is not.
@@ -75,9 +95,18 @@ func (s *session) leave(armed, disarmed bool) {
 	case s.holds:
 	case armed:
 		s.holdLocked(poolkeeper.KindWatch)
-		s.node.gate.Leave() // what enter has joined; holdLocked has joined for the whole watch
+		s.node.gate.Leave() // what begin has joined; holdLocked has joined for the whole watch
 	default:
 		s.node.gate.Leave()
+		s.payLocked()
+	}
+}
+
+// payLocked gives the valve what it is owed.
+func (s *session) payLocked() {
+	if s.passed {
+		s.passed = false
+		s.node.valve.done()
 	}
 }
 
@@ -110,6 +139,7 @@ func (s *session) releaseLocked() {
 	s.holds, s.conn = false, nil
 	s.node.pool.held.Release(&s.entry)
 	s.node.gate.Leave()
+	s.payLocked()
 	if s.kind == chainConn {
 		s.node.lent.Add(-1)
 	}
@@ -117,7 +147,7 @@ func (s *session) releaseLocked() {
 
 // process is the session's part in a command.
 func (s *session) process(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
-	if err := s.enter(); err != nil {
+	if err := s.enter(ctx); err != nil {
 		return err
 	}
 	armed, disarmed := false, false
@@ -136,7 +166,7 @@ func (s *session) process(ctx context.Context, cmd redis.Cmder, next redis.Proce
 
 // pipeline is the session's part in a pipeline; tx says that it is a MULTI … EXEC.
 func (s *session) pipeline(ctx context.Context, cmds []redis.Cmder, tx bool, next redis.ProcessPipelineHook) error {
-	if err := s.enter(); err != nil {
+	if err := s.enter(ctx); err != nil {
 		return failAll(cmds, err)
 	}
 	disarmed := false

@@ -8,13 +8,14 @@ import (
 
 // Settings returns what is in effect, defaults filled in: addresses and limits, but no user and no password (INV-12).
 func (p *Pool) Settings() []slog.Attr {
-	c, o := p.cfg, p.target.opts
+	c, o := p.config(), p.aim.Load().target.opts
 	return []slog.Attr{
 		slog.String("kind", p.target.kind.String()),
 		slog.String("addresses", strings.Join(o.Addrs, ",")),
 		slog.String("master", o.MasterName),
 		slog.Int("database", o.DB),
 		slog.Int("max_open", c.MaxOpen),
+		slog.Int("max_open_ceiling", c.MaxOpenCeiling),
 		slog.Int("min_idle", c.MinIdle),
 		durationAttr("max_idle_time", c.MaxIdleTime),
 		durationAttr("max_lifetime", c.MaxLifetime),
@@ -28,7 +29,12 @@ func (p *Pool) Settings() []slog.Attr {
 		durationAttr("leak_threshold", c.LeakThreshold),
 		slog.Bool("leak_stacks", c.LeakStacks == StacksOn),
 		slog.String("start", c.Start.String()),
-		slog.Bool("tls", c.TLS != nil || o.TLSConfig != nil),
+		slog.Bool("tls", c.TLS != nil || o.TLSConfig != nil || c.TLSFiles != (TLSFiles{})),
+		slog.String("tls_ca_file", c.TLSFiles.CA),
+		slog.String("tls_cert_file", c.TLSFiles.Cert),
+		slog.String("tls_key_file", c.TLSFiles.Key),
+		slog.String("credentials_file", c.CredentialsFile),
+		durationAttr("file_interval", c.FileInterval),
 		slog.Bool("credentials_given", c.Credentials != nil),
 		slog.Int("replicas", c.Replicas),
 	}

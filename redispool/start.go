@@ -27,12 +27,10 @@ func (p *Pool) Start(ctx context.Context) error {
 	if reached {
 		p.warnOfLimits(ctx)
 	}
-	if err == nil && p.watch != nil {
-		p.watch.Start()
-	}
 	if err = p.endStart(err); err != nil {
 		return err
 	}
+	p.watchFiles()
 	for _, n := range p.allNodes() {
 		p.startNode(ctx, n)
 	}
@@ -44,7 +42,7 @@ func (p *Pool) startNode(ctx context.Context, n *node) {
 	n.startOnce.Do(func() {
 		n.addHook()
 		if err := n.evictor.Start(ctx); err != nil && !errors.Is(err, eviction.ErrStopped) {
-			p.log.LogAttrs(ctx, slog.LevelError, "redispool: eviction does not start",
+			p.logger().LogAttrs(ctx, slog.LevelError, "redispool: eviction does not start",
 				slog.String("pool", p.poolName()), slog.Any("error", err))
 		}
 	})
@@ -79,6 +77,9 @@ func (p *Pool) endStart(err error) error {
 	}
 	if p.phase == phaseStarting {
 		p.phase = phaseRunning
+		if p.watch != nil {
+			p.watch.Start()
+		}
 	}
 	return nil
 }
@@ -95,12 +96,12 @@ func (p *Pool) reach(ctx context.Context, reached *bool) error {
 		case FailFast:
 			return false, f.Err
 		case StartDegraded:
-			p.log.LogAttrs(ctx, slog.LevelWarn, "redispool: starting without the server",
+			p.logger().LogAttrs(ctx, slog.LevelWarn, "redispool: starting without the server",
 				slog.String("pool", p.poolName()), slog.Any("error", f.Err))
 			return false, nil
 		case WaitForServer:
 		}
-		p.log.LogAttrs(ctx, slog.LevelWarn, "redispool: waiting for the server", slog.String("pool", p.poolName()),
+		p.logger().LogAttrs(ctx, slog.LevelWarn, "redispool: waiting for the server", slog.String("pool", p.poolName()),
 			slog.Int("attempt", f.Attempt), slog.Duration("retry_in", f.Next), slog.Any("error", f.Err))
 		return true, nil
 	})
@@ -112,7 +113,7 @@ func (p *Pool) attempt(ctx context.Context) error {
 	defer cancel()
 	reservation, err := p.checker.check(ctx)
 	if reservation != nil {
-		p.log.LogAttrs(ctx, slog.LevelWarn, "redispool: starting with a part of the Cluster",
+		p.logger().LogAttrs(ctx, slog.LevelWarn, "redispool: starting with a part of the Cluster",
 			slog.String("pool", p.poolName()), slog.Any("error", reservation))
 	}
 	return asFault(err)

@@ -10,7 +10,7 @@ import (
 
 // metrics are what the pool counts itself; go-redis counts the rest.
 type metrics struct {
-	dials, dialErrors, leaks atomic.Uint64
+	dials, dialErrors, leaks, acquireTimeouts atomic.Uint64
 
 	evicted [reasons]atomic.Uint64
 	dial    histogram.Recorder
@@ -23,21 +23,25 @@ type metrics struct {
 func (p *Pool) Stats() poolkeeper.Stats {
 	s := poolkeeper.Stats{
 		Dials: p.met.dials.Load(), DialErrors: p.met.dialErrors.Load(), Leaks: p.met.leaks.Load(),
-		Dial:    p.met.dial.Snapshot(),
-		Evicted: make(map[string]uint64, int(reasons)-1),
+		AcquireTimeouts: p.met.acquireTimeouts.Load(),
+		Dial:            p.met.dial.Snapshot(),
+		Evicted:         make(map[string]uint64, int(reasons)-1),
 	}
 	for r := stays + 1; r < reasons; r++ {
 		s.Evicted[r.String()] = p.met.evicted[r].Load()
 	}
 	for _, n := range p.allNodes() {
 		native := n.client.PoolStats()
-		s.Max += p.cfg.MaxOpen
+		s.Max += p.config().MaxOpen
 		s.Open += int(native.TotalConns)
 		s.Idle += int(native.IdleConns)
-		s.Waiting += int(native.PendingRequests)
+		s.Waiting += int(native.PendingRequests) + n.valve.waiting()
 		s.WaitCount += uint64(native.WaitCount)
 		s.WaitDuration += time.Duration(native.WaitDurationNs)
 		s.AcquireTimeouts += uint64(native.Timeouts)
+	}
+	if p.target.kind == kindCluster {
+		s.Waiting += p.valve.waiting()
 	}
 	s.InUse = s.Open - s.Idle
 	return s

@@ -1,11 +1,14 @@
 package redispool
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -39,7 +42,9 @@ const noWaitLimit = 100 * 365 * 24 * time.Hour
 // target is where and how to connect, in go-redis' words, whichever way the user has said it.
 type target struct {
 	kind clientKind
+	url  bool // it was said by a URL
 	opts redis.UniversalOptions
+	disk disk // what the files hold
 }
 
 // targetOf chooses the kind of client as redis.NewUniversalClient does.
@@ -115,14 +120,15 @@ func (t target) faults() error {
 func (t target) conflicts(c Config) error {
 	o := t.opts
 	var errs []error
-	if c.TLS != nil && o.Dialer != nil {
+	secure := c.TLS != nil || c.TLSFiles != (TLSFiles{})
+	if secure && o.Dialer != nil {
 		errs = append(errs, errors.New("redispool: TLS is set, but Options.Dialer makes the connections; let it speak TLS"))
 	}
-	if c.TLS != nil && t.kind == kindNode && len(o.Addrs) > 0 && len(o.Addrs[0]) > 0 && o.Addrs[0][0] == '/' {
+	if secure && t.kind == kindNode && len(o.Addrs) > 0 && strings.HasPrefix(o.Addrs[0], "/") {
 		errs = append(errs, errors.New("redispool: TLS is set, but the server is a local socket"))
 	}
-	if c.Credentials != nil && o.StreamingCredentialsProvider != nil {
-		errs = append(errs, errors.New("redispool: Credentials and Options.StreamingCredentialsProvider are both set"))
+	if (c.Credentials != nil || c.CredentialsFile != "") && o.StreamingCredentialsProvider != nil {
+		errs = append(errs, errors.New("redispool: Credentials, or CredentialsFile, and Options.StreamingCredentialsProvider are both set"))
 	}
 	return errors.Join(errs...)
 }
@@ -152,7 +158,7 @@ func (t target) attempts() int {
 func (t target) universal(c Config) redis.UniversalOptions {
 	o := t.opts
 	o.PoolFIFO = true
-	o.PoolSize = c.MaxOpen
+	o.PoolSize = c.MaxOpenCeiling
 	o.MinIdleConns, o.MaxIdleConns, o.MaxActiveConns = 0, 0, 0
 	o.ConnMaxIdleTime, o.ConnMaxLifetime, o.ConnMaxLifetimeJitter = -1, 0, 0
 	o.PipelinePoolSize, o.PipelineReadBufferSize, o.PipelineWriteBufferSize = -1, 0, 0
@@ -169,17 +175,72 @@ func (t target) universal(c Config) redis.UniversalOptions {
 	o.DialTimeout = c.DialTimeout
 	o.DialerRetries = 1 // the command is tried again as a whole; a retry here could not be ended by Stop
 	o.ReadTimeout, o.WriteTimeout = orUnlimited(c.ReadTimeout), orUnlimited(c.WriteTimeout)
-	if c.TLS != nil {
-		o.TLSConfig = c.TLS
-	}
-	if c.Credentials != nil {
-		o.CredentialsProviderContext, o.CredentialsProvider = c.Credentials, nil
-		o.Username, o.Password = "", ""
-	}
-	if o.Dialer == nil {
-		o.Dialer = dialer(o.DialTimeout, o.TLSConfig)
-	}
 	return o
+}
+
+// aim is what a new connection is opened with. It is one value, so that Reload can change all of it at once.
+type aim struct {
+	network, addr string // of a single node; empty where sentinels or the Cluster say
+	dial          func(ctx context.Context, network, addr string) (net.Conn, error)
+	credentials   func(ctx context.Context) (user, password string, err error)
+	login         atomic.Pointer[[2]string] // user and password as they were last
+	wondering     atomic.Bool               // whether credentials have been rotated is being found out
+	mints         atomic.Bool               // credentials are different for each who asks
+	target        target                    // what said so
+	given         *tls.Config               // as it was given, for telling whether another one is
+}
+
+// aim returns it for c (with its defaults, and so with a copy of the TLS that was given).
+func (t target) aim(c Config, given *tls.Config) *aim {
+	o := t.opts
+	a := &aim{dial: o.Dialer, target: t, given: given}
+	if a.dial == nil {
+		secure := o.TLSConfig
+		if c.TLS != nil {
+			secure = c.TLS
+		}
+		if c.TLSFiles != (TLSFiles{}) {
+			secure = t.disk.secure(secure)
+		}
+		a.dial = dialer(c.DialTimeout, secure)
+	}
+	if t.kind == kindNode {
+		a.network, a.addr = "tcp", "127.0.0.1:6379" // go-redis' default
+		if len(o.Addrs) > 0 {
+			a.addr = o.Addrs[0]
+		}
+		if strings.HasPrefix(a.addr, "/") {
+			a.network = "unix"
+		}
+	}
+	switch {
+	case c.CredentialsFile != "":
+		user := cmp.Or(t.disk.user, o.Username)
+		a.credentials = func(context.Context) (string, string, error) { return user, t.disk.password, nil }
+	case c.Credentials != nil:
+		a.credentials = func(ctx context.Context) (string, string, error) {
+			user, password, err := c.Credentials(ctx)
+			return cmp.Or(user, o.Username), password, err
+		}
+	case o.CredentialsProviderContext != nil:
+		a.credentials = o.CredentialsProviderContext
+	case o.CredentialsProvider != nil:
+		a.credentials = func(context.Context) (string, string, error) {
+			user, password := o.CredentialsProvider()
+			return user, password, nil
+		}
+	default:
+		a.credentials = func(context.Context) (string, string, error) { return o.Username, o.Password, nil }
+	}
+	return a
+}
+
+// connect opens a connection to where a leads; addr counts where a does not say.
+func (a *aim) connect(ctx context.Context, network, addr string) (net.Conn, error) {
+	if a.addr != "" {
+		network, addr = a.network, a.addr
+	}
+	return a.dial(ctx, network, addr)
 }
 
 func orUnlimited(d time.Duration) time.Duration {

@@ -44,7 +44,7 @@ func (p *Pool) unblock(ctx context.Context) {
 	for pause(ctx, unblockAfter) {
 		for _, n := range p.allNodes() {
 			if err := n.unblock(ctx); err != nil && ctx.Err() == nil {
-				p.log.LogAttrs(ctx, slog.LevelWarn, "redispool: cannot end blocking commands; waiting for them",
+				p.logger().LogAttrs(ctx, slog.LevelWarn, "redispool: cannot end blocking commands; waiting for them",
 					slog.String("pool", p.poolName()), slog.String("node", n.addr()), slog.Any("error", err))
 				return
 			}

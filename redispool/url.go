@@ -53,7 +53,7 @@ func parseURL(raw string) (target, error) {
 	if err != nil {
 		return target{}, describe(err)
 	}
-	return target{kind: kind, opts: opts}, nil
+	return target{kind: kind, url: true, opts: opts}, nil
 }
 
 // splitScheme tells the kind of client a URL asks for and returns the scheme that go-redis knows for it.

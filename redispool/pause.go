@@ -1,0 +1,218 @@
+package redispool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/poolkeeper/poolkeeper"
+)
+
+// ErrPaused is wrapped by the [AcquireError] of a caller that gave up while the pool was paused.
+var ErrPaused = errors.New("redispool: paused")
+
+// errResumed ends a Pause that had not yet come to rest.
+var errResumed = errors.New("redispool: Resume was called meanwhile")
+
+// Pause makes callers wait instead of failing, for a failover that is planned: from now on new commands, and new
+// Conns and Watches, queue, within AcquireTimeout. It blocks until what is in flight has finished and every connection
+// of the pool is closed, so that Resume connects anew; commands that block on the server are ended there. If ctx ends
+// before, or Resume is called, callers go on as if nothing had been, and the error says who is left. Code that begins a
+// command on the client while it holds a Conn or a Watch is held up until ctx ends. Subscriptions and the health check
+// go on. Pausing a paused pool does nothing. Drain, Stop and Abort end a pause.
+func (p *Pool) Pause(ctx context.Context) error {
+	if err := p.takeReload(ctx); err != nil {
+		return fmt.Errorf("redispool: pause %q: %w", p.poolName(), err)
+	}
+	defer func() { <-p.reloading }()
+	if p.valve.isPaused() {
+		return nil
+	}
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	p.onResume(end)
+	defer p.onResume(nil)
+	p.valve.set(func(v *valve) { v.paused = true })
+	if p.gate.Closed() { // Drain has come meanwhile, and ended pauses before there was one
+		p.resume(poolkeeper.ErrDraining)
+	}
+	err := p.settle(ctx)
+	if err == nil {
+		err = p.empty(ctx)
+	}
+	if err != nil {
+		left := p.inFlight()
+		p.resume(err)
+		if errors.Is(err, poolkeeper.ErrDraining) {
+			return fmt.Errorf("redispool: pause %q: %w", p.poolName(), err)
+		}
+		return fmt.Errorf("redispool: pause %q: %s; callers go on: %w", p.poolName(), left, err)
+	}
+	return nil
+}
+
+// Resume lets the callers go on that Pause has held up, in order of arrival. It does not block.
+func (p *Pool) Resume() { p.resume(errResumed) }
+
+func (p *Pool) resume(why error) {
+	p.mu.Lock()
+	end := p.endPause
+	p.mu.Unlock()
+	if end != nil {
+		end(why)
+	}
+	p.valve.set(func(v *valve) { v.paused = false })
+}
+
+func (p *Pool) onResume(end context.CancelCauseFunc) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.endPause = end
+}
+
+// empty closes the connections of a pool at rest. One may be being opened by the pool itself, so it looks again.
+func (p *Pool) empty(ctx context.Context) error {
+	t := time.NewTicker(glance)
+	defer t.Stop()
+	for {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		p.recycle(ctx, func(*conn) bool { return true })
+		open := 0
+		for _, n := range p.allNodes() {
+			open += n.Open()
+		}
+		if open == 0 && ctx.Err() == nil {
+			return nil
+		}
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// Recycle throws away every connection opened so far: idle ones within moments, those in use at their next turn. Call
+// it when the server behind the name has changed, or a password has. Subscriptions are left alone. It does not block.
+func (p *Pool) Recycle() {
+	if !p.dialing.Enter() {
+		return
+	}
+	// Owner: the pool, which waits for it at Stop as for a dial. It ends by itself, or with the pool's life.
+	go func() {
+		defer p.dialing.Leave()
+		p.recycle(p.life, func(*conn) bool { return true })
+	}()
+}
+
+// recycle closes what is idle now, the longest idle first, and condemns what remains of those that are old.
+func (p *Pool) recycle(ctx context.Context, isOld func(*conn) bool) {
+	for _, n := range p.allNodes() {
+		n.recycle(ctx, isOld)
+	}
+}
+
+func (n *node) recycle(ctx context.Context, isOld func(*conn) bool) {
+	old := slices.DeleteFunc(n.list(), func(c *conn) bool { return !isOld(c) })
+	if n.takeUpkeep(ctx) == nil {
+		// No more than were old and idle: those that come after are new, or are condemned below.
+		for left := min(n.idle(), len(old)); left > 0 && n.idle() > 0 && n.discardOne(ctx, reload) == nil; left-- {
+		}
+		<-n.upkeep
+	}
+	for _, c := range old {
+		c.condemn(reload)
+	}
+	n.evictor.Wake()
+}
+
+// takeReload waits for the turn to change the pool, and refuses when it goes away.
+func (p *Pool) takeReload(ctx context.Context) error {
+	select {
+	case p.reloading <- struct{}{}:
+	case <-ctx.Done():
+		return fmt.Errorf("another pause or reload is under way: %w", context.Cause(ctx))
+	}
+	p.mu.Lock()
+	at := p.phase
+	p.mu.Unlock()
+	switch {
+	case at >= phaseStopping:
+		<-p.reloading
+		return poolkeeper.ErrClosed
+	case at == phaseDraining:
+		<-p.reloading
+		return poolkeeper.ErrDraining
+	}
+	return nil
+}
+
+// admit lets a command of the client's own in. passed says that the caller owes a done to the valve. After nil he owes
+// a dismiss.
+func (n *node) admit(ctx context.Context) (passed bool, err error) {
+	if !n.valve.active.Load() {
+		if !n.enter() {
+			return false, n.pool.refusal()
+		}
+		if !n.valve.active.Load() { // a second look: Pause first shuts the valve and then counts who is in
+			return false, nil
+		}
+		n.gate.Leave()
+	}
+	if n.isDoor && n.gate.Closed() {
+		return false, n.pool.refusal()
+	}
+	if err := n.queue(ctx); err != nil {
+		return false, err
+	}
+	if !n.enter() {
+		n.valve.done()
+		return false, n.pool.refusal()
+	}
+	return true, nil
+}
+
+func (n *node) dismiss(passed bool) {
+	n.gate.Leave()
+	if passed {
+		n.valve.done()
+	}
+}
+
+// queue waits at the valve.
+func (n *node) queue(ctx context.Context) error {
+	if n.lent.Load() > 0 {
+		n.rotate(ctx) // a Conn that was closed may still count
+	}
+	err := n.valve.pass(ctx, n.pool.cfg.AcquireTimeout)
+	if err == nil {
+		return nil
+	}
+	return n.heldUp(err)
+}
+
+// heldUp explains why a caller gave up at the valve.
+func (n *node) heldUp(err error) error {
+	n.pool.met.acquireTimeouts.Add(1)
+	out := n.acquireError(err)
+	out.Waiting += n.valve.waiting()
+	if n.valve.isPaused() || n.pool.valve.isPaused() {
+		out.Err = fmt.Errorf("%w: %w", ErrPaused, err)
+	}
+	return out
+}
+
+// waitOutPause is for sessions of a Cluster's node, whose valve knows of limits only.
+func (n *node) waitOutPause(ctx context.Context) error {
+	if n.isDoor || !n.pool.valve.active.Load() {
+		return nil
+	}
+	if err := n.pool.valve.pass(ctx, n.pool.cfg.AcquireTimeout); err != nil {
+		return n.heldUp(err)
+	}
+	n.pool.valve.done()
+	return nil
+}

@@ -1,0 +1,308 @@
+package redispool
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/poolkeeper/poolkeeper/internal/holders"
+)
+
+// Reload replaces the configuration while the pool works. It checks all of cfg first and says what is wrong with it or
+// cannot change (see Plan); if address, TLS or credentials differ, it opens and checks a connection by the new ones.
+// Only then does it change anything: limits and times hold at once, connections that were opened by what is old are
+// replaced as they become idle, and no command fails by it. If a check fails afterwards, the old configuration is put
+// back. It blocks until then, at most until ctx ends. An empty Name, and a MaxOpenCeiling of 0, keep the old one.
+//
+// What can change: the address of a single node, user and password, TLS, Credentials and the files; MaxOpen, up to
+// MaxOpenCeiling; MinIdle, MaxIdleTime, MaxLifetime, LifetimeJitter, KeepAlive, EvictionInterval; LeakThreshold, LeakStacks, Replicas,
+// Logger. The rest go-redis fixes when the client is made.
+func (p *Pool) Reload(ctx context.Context, cfg Config) error {
+	if err := p.takeReload(ctx); err != nil {
+		return fmt.Errorf("redispool: reload %q: %w", p.poolName(), err)
+	}
+	defer func() { <-p.reloading }()
+	s, err := p.stage(cfg)
+	if err != nil {
+		return fmt.Errorf("redispool: reload %q: nothing was changed: %w", p.poolName(), err)
+	}
+	if len(s.changes) == 0 {
+		return nil
+	}
+	if s.leads {
+		if err := p.try(ctx, s.aim); err != nil {
+			return fmt.Errorf("redispool: reload %q: nothing was changed: %w", p.poolName(), asFault(err))
+		}
+	}
+	return p.switchTo(ctx, s)
+}
+
+// Plan says what Reload with cfg would change, and returns everything that is wrong with it or cannot change, joined.
+// It changes nothing and does not dial.
+func (p *Pool) Plan(cfg Config) ([]Change, error) {
+	s, err := p.stage(cfg)
+	if err != nil {
+		return s.changes, fmt.Errorf("redispool: plan for %q: %w", p.poolName(), err)
+	}
+	return s.changes, nil
+}
+
+// staged is a configuration that has been found possible, and not been put in effect.
+type staged struct {
+	cfg     Config // with defaults
+	aim     *aim
+	changes []Change
+	leads   bool // connections open already are of another kind
+}
+
+func (p *Pool) stage(cfg Config) (staged, error) {
+	if cfg.Name == "" {
+		cfg.Name = p.cfg.Name
+	}
+	given, ceiling := cfg.TLS, cfg.MaxOpenCeiling
+	next, t, err := cfg.resolve()
+	if err != nil {
+		return staged{}, err
+	}
+	if ceiling == 0 {
+		next.MaxOpenCeiling = p.cfg.MaxOpenCeiling
+	}
+	s := staged{cfg: next, aim: p.aim.Load()}
+	s.changes, err = p.plan(&next, t, given)
+	s.leads = slices.ContainsFunc(s.changes, Change.leads)
+	if s.leads {
+		s.aim = t.aim(next, given)
+	}
+	return s, err
+}
+
+// Change is one difference between the configuration in effect and another.
+type Change struct {
+	Field    string // of Config, or "URL" for what URL or Options say about the address and the user
+	From, To string // "…" where the value is, or may hold, a secret or cannot be printed
+}
+
+// leads says whether a change is about where and as whom connections are opened, so that those open already are of
+// another kind.
+func (c Change) leads() bool {
+	switch c.Field {
+	case "URL", "TLS", "Credentials", "TLSFiles", "CredentialsFile":
+		return true
+	default:
+		return false
+	}
+}
+
+// plan says what a reload would change, and refuses what cannot change while the pool lives.
+func (p *Pool) plan(next *Config, t target, givenTLS *tls.Config) ([]Change, error) {
+	was := p.aim.Load()
+	out := changes(p.config(), next)
+	if givenTLS != was.given {
+		out = append(out, Change{Field: "TLS", From: "…", To: "…"})
+	}
+	var errs []error
+	for _, c := range out {
+		switch c.Field {
+		case "Name", "Start", "MaxOpenCeiling", "AcquireTimeout", "DialTimeout", "ReadTimeout", "WriteTimeout":
+			errs = append(errs, fmt.Errorf("redispool: %s is fixed when the pool is made (%s, wanted %s)", c.Field, c.From, c.To))
+		}
+	}
+	if ceiling := p.cfg.MaxOpenCeiling; next.MaxOpen > ceiling {
+		errs = append(errs, fmt.Errorf("redispool: MaxOpen %d is above MaxOpenCeiling, %d: go-redis cannot grow beyond it", next.MaxOpen, ceiling))
+	}
+	if t.kind != p.target.kind {
+		errs = append(errs, fmt.Errorf("redispool: the kind of client is fixed when the pool is made (%s, wanted %s)", p.target.kind, t.kind))
+	}
+	fixed, led := compareOptions(was.target, t)
+	for _, name := range fixed {
+		errs = append(errs, fmt.Errorf("redispool: %s of URL or Options is fixed when the pool is made", name))
+	}
+	if led {
+		out = append(out, Change{Field: "URL", From: "…", To: "…"})
+	}
+	for _, c := range changesOnDisk(was.target.disk, t.disk) {
+		if !slices.ContainsFunc(out, func(o Change) bool { return o.Field == c.Field }) {
+			out = append(out, c)
+		}
+	}
+	return out, errors.Join(errs...)
+}
+
+// changes compares field by field. Functions and pointers differ if they are not the same ones. URL and Options are
+// left to compareOptions, and TLS, which is a copy, to the caller.
+func changes(from, to *Config) []Change {
+	var out []Change
+	a, b := reflect.ValueOf(from).Elem(), reflect.ValueOf(to).Elem()
+	for i := range a.NumField() {
+		x, y := a.Field(i), b.Field(i)
+		c := Change{Field: a.Type().Field(i).Name, From: "…", To: "…"}
+		switch {
+		case c.Field == "URL" || c.Field == "Options" || c.Field == "TLS":
+		case x.Kind() == reflect.Func || x.Kind() == reflect.Pointer:
+			if x.Pointer() != y.Pointer() {
+				out = append(out, c)
+			}
+		case x.Interface() != y.Interface():
+			c.From, c.To = fmt.Sprint(x.Interface()), fmt.Sprint(y.Interface())
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// ours are the fields of go-redis' options that stand in for fields of Config, which are compared by themselves.
+//
+//nolint:gochecknoglobals // a constant table
+var ours = []string{
+	"PoolSize", "PoolFIFO", "MinIdleConns", "PoolTimeout", "ConnMaxIdleTime", "ConnMaxLifetime", "ConnMaxLifetimeJitter",
+	"DialTimeout", "ReadTimeout", "WriteTimeout", "PipelinePoolSize", "ContextTimeoutEnabled", "DialerRetries", "DialerRetryTimeout",
+}
+
+// compareOptions returns the fields of go-redis' options that differ but cannot change, and whether any differs that
+// says where and as whom to connect.
+func compareOptions(from, to target) (fixed []string, led bool) {
+	a, b := reflect.ValueOf(from.opts), reflect.ValueOf(to.opts)
+	for i := range a.NumField() {
+		name := a.Type().Field(i).Name
+		if slices.Contains(ours, name) || equalField(a.Field(i), b.Field(i)) ||
+			name == "TLSConfig" && sameSchemeTLS(from, to) {
+			continue
+		}
+		switch name {
+		case "Username", "Password", "TLSConfig", "CredentialsProvider", "CredentialsProviderContext", "Dialer":
+			led = true
+		case "Addrs":
+			if from.kind == kindNode {
+				led = true
+			} else {
+				fixed = append(fixed, name)
+			}
+		default:
+			fixed = append(fixed, name)
+		}
+	}
+	return fixed, led
+}
+
+// sameSchemeTLS reports whether both are what a URL's scheme says about TLS, and it is the same.
+func sameSchemeTLS(from, to target) bool {
+	x, y := from.opts.TLSConfig, to.opts.TLSConfig
+	return from.url && to.url && x != nil && y != nil && x.ServerName == y.ServerName && x.InsecureSkipVerify == y.InsecureSkipVerify
+}
+
+func equalField(x, y reflect.Value) bool {
+	if x.Kind() == reflect.Interface && !x.IsNil() && !y.IsNil() {
+		x, y = x.Elem(), y.Elem()
+	}
+	if k := x.Kind(); k == y.Kind() && (k == reflect.Func || k == reflect.Pointer) {
+		return x.Pointer() == y.Pointer()
+	}
+	return reflect.DeepEqual(x.Interface(), y.Interface())
+}
+
+// try opens a connection by a, logs in and asks for a sign of life.
+func (p *Pool) try(ctx context.Context, a *aim) error {
+	ctx, cancel := context.WithTimeout(ctx, p.patience())
+	defer cancel()
+	nodes := p.liveNodes(ctx)
+	if len(nodes) == 0 {
+		return nil // a Cluster that nobody has used yet: the check afterwards will tell
+	}
+	o := *nodes[0].client.Options()
+	if p.target.kind != kindSentinel { // whose dialer asks the sentinels and then follows the pool: the login alone is tried
+		o.Dialer = a.connect
+	}
+	o.CredentialsProviderContext = a.credentials
+	o.PoolSize, o.MaxConcurrentDials, o.MinIdleConns, o.PipelinePoolSize, o.MaxRetries = checkPoolSize, 0, 0, -1, -1
+	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	c := redis.NewClient(&o)
+	err := c.Ping(ctx).Err()
+	return errors.Join(err, c.Close())
+}
+
+// switchTo puts a configuration in effect, and the old one back if the check that follows fails.
+func (p *Pool) switchTo(ctx context.Context, s staged) error {
+	oldAim, old := p.aim.Load(), p.config()
+	p.put(s.aim, &s.cfg)
+	if s.leads {
+		if err := p.checkAnew(ctx); err != nil {
+			p.put(oldAim, old)
+			p.checker.hangUp(ctx)
+			p.recycle(context.WithoutCancel(ctx), func(c *conn) bool { return c.aim != oldAim })
+			return fmt.Errorf("redispool: reload %q: the check failed, and the old configuration is back: %w", p.poolName(), asFault(err))
+		}
+		p.recycle(ctx, func(c *conn) bool { return c.aim != s.aim })
+	}
+	for _, n := range p.allNodes() {
+		n.trim(ctx, s.cfg.MaxOpen)
+	}
+	attrs := []slog.Attr{slog.String("pool", p.poolName())}
+	for _, c := range s.changes {
+		attrs = append(attrs, slog.String(c.Field, c.From+" → "+c.To))
+	}
+	s.cfg.Logger.LogAttrs(ctx, slog.LevelInfo, "redispool: reloaded", attrs...)
+	return nil
+}
+
+// put makes a configuration the one in effect.
+func (p *Pool) put(aim *aim, cfg *Config) {
+	p.live.Store(cfg)
+	p.aim.Store(aim)
+	p.held.SetStacks(cfg.LeakStacks == StacksOn)
+	p.watchFor(cfg.LeakThreshold)
+	for _, n := range p.allNodes() {
+		n.obeyLimit()
+		_ = n.evictor.SetPolicy(p.policy()) // Validate has accepted every part of it
+	}
+	p.watchFiles()
+}
+
+// checkAnew is a check on connections that are opened by what is in effect now.
+func (p *Pool) checkAnew(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, p.patience())
+	defer cancel()
+	p.checker.hangUp(ctx)
+	_, err := p.checker.check(ctx)
+	return err
+}
+
+// trim closes idle connections above a limit. If they are too few, as many more go at their next turn.
+func (n *node) trim(ctx context.Context, limit int) {
+	if n.Open() <= limit || n.takeUpkeep(ctx) != nil {
+		return
+	}
+	defer func() { <-n.upkeep }()
+	for n.Open() > limit && n.idle() > 0 && n.discardOne(ctx, reload) == nil {
+	}
+	over := n.Open() - limit
+	for _, c := range n.list() {
+		if over > 0 && c.condemn(reload) {
+			over--
+		}
+	}
+}
+
+// watchFor replaces the watch for leaks.
+func (p *Pool) watchFor(limit time.Duration) {
+	p.mu.Lock()
+	old := p.watch
+	p.watch = nil
+	if limit > 0 {
+		p.watch = holders.NewWatch(p.held, limit, p.reportLeaks)
+		if p.phase == phaseRunning {
+			p.watch.Start()
+		}
+	}
+	p.mu.Unlock()
+	if old != nil {
+		old.Stop()
+	}
+}
