@@ -49,6 +49,8 @@ func contenders() []contender {
 		{"go-sundheit, short", sundheitHandler, "/?type=short"},
 		{"go-sundheit, full", sundheitHandler, "/"},
 		{"hellofresh/health-go (runs its checks)", helloFreshHandler, "/"},
+		{"k8s.io/apiserver healthz (runs its checks)", apiserverHandler, "/healthz"},
+		{"controller-runtime healthz (runs its checks)", controllerRuntimeHandler, "/"},
 	}
 }
 
