@@ -120,10 +120,10 @@ func (p *Pool) login(ctx context.Context) (user, password string, err error) {
 		}
 	}
 	// Owner: the pool, which waits for it at Stop as for a dial. It ends by itself, or with the pool's life.
-	go func() {
+	go func() { //nolint:contextcheck // a login's context ends with it
 		defer p.dialing.Leave()
 		defer a.wondering.Store(false)
-		if p.rotated(a, now) { //nolint:contextcheck // a login's context ends with it
+		if p.rotated(a, now) {
 			p.recycle(p.life, func(c *conn) bool { return old[c] })
 		}
 	}()
