@@ -26,22 +26,22 @@ type cluster struct {
 }
 
 // newCluster starts primaries that share the slots. Nodes beyond them are their replicas, in turn.
-func newCluster(t *testing.T, primaries, replicas int) *cluster {
-	t.Helper()
+func newCluster(tb testing.TB, primaries, replicas int) *cluster {
+	tb.Helper()
 	k := &cluster{}
 	buses := make([]string, primaries+replicas)
 	for i := range primaries + replicas {
-		_, buses[i], _ = net.SplitHostPort(freeAddr(t))
-		s := testserver.Redis(t, "--cluster-enabled", "yes", "--cluster-port", buses[i], "--cluster-node-timeout", "1000",
+		_, buses[i], _ = net.SplitHostPort(freeAddr(tb))
+		s := testserver.Redis(tb, "--cluster-enabled", "yes", "--cluster-port", buses[i], "--cluster-node-timeout", "1000",
 			"--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1")
 		k.nodes = append(k.nodes, s)
-		k.looks = append(k.looks, admin(t, s.Addr()))
+		k.looks = append(k.looks, admin(tb, s.Addr()))
 	}
-	ctx := within(t, patience)
+	ctx := within(tb, patience)
 	do := func(i int, args ...any) {
-		t.Helper()
+		tb.Helper()
 		if err := k.looks[i].Do(ctx, args...).Err(); err != nil {
-			t.Fatalf("node %d: %v: %v", i, args, err)
+			tb.Fatalf("node %d: %v: %v", i, args, err)
 		}
 	}
 	const slots = 16384
@@ -56,13 +56,13 @@ func newCluster(t *testing.T, primaries, replicas int) *cluster {
 	for i := primaries; i < len(k.nodes); i++ {
 		id, err := k.looks[i%primaries].Do(ctx, "cluster", "myid").Text()
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
-		eventually(t, "a replica knows its primary", func() bool {
+		eventually(tb, "a replica knows its primary", func() bool {
 			return k.looks[i].Do(ctx, "cluster", "replicate", id).Err() == nil
 		})
 	}
-	eventually(t, "the cluster is up", func() bool {
+	eventually(tb, "the cluster is up", func() bool {
 		for _, c := range k.looks {
 			info, err := c.ClusterInfo(ctx).Result()
 			if err != nil || !strings.Contains(info, "cluster_state:ok") ||
@@ -83,13 +83,13 @@ func (k *cluster) options() *redis.UniversalOptions {
 	return &redis.UniversalOptions{Addrs: []string{k.nodes[0].Addr()}, IsClusterMode: true, ClientName: "managed"}
 }
 
-// seen counts the pool's connections over all nodes that run.
-func (k *cluster) seen(t *testing.T) int {
-	t.Helper()
+// seen counts connections by name over all nodes that run.
+func (k *cluster) seen(tb testing.TB, name string) int {
+	tb.Helper()
 	n := 0
 	for i, s := range k.nodes {
 		if s.Running() {
-			n += clients(t, k.looks[i])["managed"]
+			n += clients(tb, k.looks[i])[name]
 		}
 	}
 	return n
@@ -145,7 +145,7 @@ func TestClusterIsEvictedPerNodeAndDrained(t *testing.T) { // INV-7, INV-8, INV-
 	if d := p.Stats().Dials - dials; d > 0 {
 		t.Errorf("%d dials since the burst", d)
 	}
-	if n := k.seen(t); n > 4+3 {
+	if n := k.seen(t, "managed"); n > 4+3 {
 		t.Errorf("the servers see %d connections, want 4 and a check's per node", n)
 	}
 
@@ -198,7 +198,7 @@ func TestClusterIsEvictedPerNodeAndDrained(t *testing.T) { // INV-7, INV-8, INV-
 	if err := p.Stop(within(t, patience)); err != nil {
 		t.Error(err)
 	}
-	if n := k.seen(t); n != 0 {
+	if n := k.seen(t, "managed"); n != 0 {
 		t.Errorf("the servers still see %d connections", n)
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
 
-// traffic is light traffic: callers that each send a command every few milliseconds.
+// traffic is light traffic: callers that each send a command every few milliseconds, in turn to the keys given.
 type traffic struct {
 	stop   chan struct{}
 	wg     sync.WaitGroup
@@ -23,10 +23,13 @@ type traffic struct {
 	failed atomic.Int64
 }
 
-func lightTraffic(t *testing.T, c redis.UniversalClient, callers int) *traffic {
-	t.Helper()
+func lightTraffic(tb testing.TB, c redis.UniversalClient, callers int, keys ...string) *traffic {
+	tb.Helper()
+	if len(keys) == 0 {
+		keys = []string{"count"}
+	}
 	tr := &traffic{stop: make(chan struct{})}
-	for range callers {
+	for i := range callers {
 		tr.wg.Go(func() {
 			pause := time.NewTicker(3 * time.Millisecond)
 			defer pause.Stop()
@@ -36,15 +39,15 @@ func lightTraffic(t *testing.T, c redis.UniversalClient, callers int) *traffic {
 					return
 				case <-pause.C:
 				}
-				if err := c.Incr(t.Context(), "count").Err(); err != nil {
+				if err := c.Incr(tb.Context(), keys[i%len(keys)]).Err(); err != nil {
 					tr.failed.Add(1)
-					t.Errorf("INCR: %v", err)
+					tb.Errorf("INCR: %v", err)
 				}
 				tr.done.Add(1)
 			}
 		})
 	}
-	t.Cleanup(tr.end)
+	tb.Cleanup(tr.end)
 	return tr
 }
 

@@ -22,24 +22,24 @@ type sentinels struct {
 	addrs            []string // of the sentinels
 }
 
-func newSentinels(t *testing.T) *sentinels {
-	t.Helper()
-	s := &sentinels{primary: testserver.Redis(t)}
+func newSentinels(tb testing.TB) *sentinels {
+	tb.Helper()
+	s := &sentinels{primary: testserver.Redis(tb)}
 	args := []string{
 		"--replicaof", "127.0.0.1 " + s.primary.Port(), "--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1",
 	}
-	s.replica = testserver.Redis(t, args...)
+	s.replica = testserver.Redis(tb, args...)
 	for range 3 {
-		s.addrs = append(s.addrs, startSentinel(t, s.primary.Port()))
+		s.addrs = append(s.addrs, startSentinel(tb, s.primary.Port()))
 	}
 	for _, addr := range s.addrs {
-		look := admin(t, addr)
-		eventually(t, "each sentinel knows all", func() bool {
-			state, err := look.Do(within(t, patience), "sentinel", "master", "shop").Text()
+		look := admin(tb, addr)
+		eventually(tb, "each sentinel knows all", func() bool {
+			state, err := look.Do(within(tb, patience), "sentinel", "master", "shop").Text()
 			if err == nil {
 				return state != ""
 			}
-			m, err := look.Do(within(t, patience), "sentinel", "master", "shop").StringSlice()
+			m, err := look.Do(within(tb, patience), "sentinel", "master", "shop").StringSlice()
 			return err == nil && field(m, "num-slaves") == "1" && field(m, "num-other-sentinels") == "2"
 		})
 	}
@@ -56,34 +56,34 @@ func field(pairs []string, name string) string {
 }
 
 // startSentinel runs one from a file of its own, which a sentinel insists on, for as long as the test runs.
-func startSentinel(t *testing.T, primaryPort string) string {
-	t.Helper()
-	addr := freeAddr(t)
+func startSentinel(tb testing.TB, primaryPort string) string {
+	tb.Helper()
+	addr := freeAddr(tb)
 	_, port, err := net.SplitHostPort(addr)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	dir := t.TempDir()
+	dir := tb.TempDir()
 	path := filepath.Join(dir, "sentinel.conf")
 	text := fmt.Sprintf("port %s\nbind 127.0.0.1\ndir %s\nsentinel monitor shop 127.0.0.1 %s 2\n"+
 		"sentinel down-after-milliseconds shop 500\nsentinel failover-timeout shop 3000\n", port, dir, primaryPort)
 	if err = os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	binary, err := exec.LookPath("redis-server")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	cmd := exec.Command(binary, path, "--sentinel") // killed at the end of the test
 	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	look := admin(t, addr)
-	eventually(t, "the sentinel answers", func() bool { return look.Ping(t.Context()).Err() == nil })
+	look := admin(tb, addr)
+	eventually(tb, "the sentinel answers", func() bool { return look.Ping(tb.Context()).Err() == nil })
 	return addr
 }
 
