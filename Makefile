@@ -62,7 +62,7 @@ race: bin/gotestsum ## All tests under the race detector; a missing server or C 
 	@test -n "$(RACE)" || { echo "make race: the race detector needs a C compiler"; exit 1; }
 	@for m in $(MODULES); do \
 		echo "== module $$m"; \
-		(cd $$m && POOLKEEPER_REQUIRE_SERVERS=1 "$(CURDIR)/bin/gotestsum" --format pkgname -- -race -count=1 ./...); \
+		(cd $$m && POOLKEEPER_REQUIRE_SERVERS=1 "$(CURDIR)/bin/gotestsum" --format pkgname -- -race ./...); \
 	done
 
 bench: ## All benchmarks (BENCHTIME=1s)

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -83,5 +85,38 @@ func TestFailedStartRollsBackAndWrapsTheCause(t *testing.T) { // INV-13
 	}
 	if got := j.all(); !slices.Equal(got, []string{"+db", "+cache", "-cache", "-db"}) {
 		t.Fatalf("order %v", got)
+	}
+}
+
+// 900,000 edges, by name: work grows with nodes plus edges, so this is ordinary. What grows faster would not end.
+func TestALargeAndDenseGraphIsOrdinary(t *testing.T) { // INV-1
+	const layers, width, deps = 100, 100, 91
+	reg := lifecycle.New(quiet())
+	var up [layers * width]atomic.Bool
+	var early atomic.Int32
+	names := make([]string, 0, len(up))
+	for id := range up {
+		names = append(names, strconv.Itoa(id))
+		first := (id/width - 1) * width
+		var needs []string
+		if first >= 0 {
+			needs = names[first : first+deps]
+		}
+		reg.Add(names[id], lifecycle.Hooks{OnStart: func(context.Context) error {
+			for k := range needs {
+				if !up[first+k].Load() {
+					early.Add(1)
+				}
+			}
+			up[id].Store(true)
+			return nil
+		}}, lifecycle.DependsOn(needs...))
+	}
+	mustStart(t, reg)
+	if early.Load() > 0 {
+		t.Errorf("%d times a component has started before what it depends on", early.Load())
+	}
+	if err := reg.Shutdown(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
