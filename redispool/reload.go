@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"slices"
 	"time"
+	"unsafe"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
@@ -147,7 +148,7 @@ func changes(from, to *Config) []Change {
 		switch {
 		case c.Field == "URL" || c.Field == "Options" || c.Field == "TLS":
 		case x.Kind() == reflect.Func || x.Kind() == reflect.Pointer:
-			if x.Pointer() != y.Pointer() {
+			if !equalField(x, y) {
 				out = append(out, c)
 			}
 		case x.Interface() != y.Interface():
@@ -202,10 +203,26 @@ func equalField(x, y reflect.Value) bool {
 	if x.Kind() == reflect.Interface && !x.IsNil() && !y.IsNil() {
 		x, y = x.Elem(), y.Elem()
 	}
-	if k := x.Kind(); k == y.Kind() && (k == reflect.Func || k == reflect.Pointer) {
-		return x.Pointer() == y.Pointer()
+	if x.Kind() != y.Kind() {
+		return false
 	}
-	return reflect.DeepEqual(x.Interface(), y.Interface())
+	switch x.Kind() { //nolint:exhaustive // the rest can be compared
+	case reflect.Func:
+		return closure(x) == closure(y)
+	case reflect.Pointer:
+		return x.Pointer() == y.Pointer()
+	default:
+		return reflect.DeepEqual(x.Interface(), y.Interface())
+	}
+}
+
+// closure tells functions apart that are made by the same line of code and have got hold of different variables, such
+// as two passwords; reflect's Pointer is that of the code, which they share. A function value is a pointer to its
+// closure.
+func closure(f reflect.Value) unsafe.Pointer {
+	v := reflect.New(f.Type())
+	v.Elem().Set(f)
+	return *(*unsafe.Pointer)(v.UnsafePointer())
 }
 
 // try opens a connection by a, logs in and asks for a sign of life.

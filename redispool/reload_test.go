@@ -144,6 +144,14 @@ func TestPlanSaysWhatReloadWouldDoAndTouchesNothing(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("Plan = %v, want %v", got, want)
 	}
+	secret := func(password string) func(context.Context) (string, string, error) {
+		return func(context.Context) (string, string, error) { return "app", password, nil }
+	}
+	q := newPool(t, redispool.Config{URL: srv.URL(), MaxOpen: 5, Logger: cfg.Logger, Credentials: secret("one")})
+	same := redispool.Config{URL: srv.URL(), MaxOpen: 5, Logger: cfg.Logger, Credentials: secret("two")}
+	if got, err := q.Plan(same); err != nil || len(got) != 1 || got[0].Field != "Credentials" {
+		t.Errorf("another function by the same line of code: %v, %v", got, err)
+	}
 	cfg.MaxOpen = 6
 	if _, err := p.Plan(cfg); err == nil || !strings.Contains(err.Error(), "above MaxOpenCeiling, 5") {
 		t.Errorf("Plan = %v", err)

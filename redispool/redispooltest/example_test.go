@@ -1,26 +1,102 @@
 package redispooltest_test
 
 import (
+	"context"
+	"fmt"
 	"testing"
+	"time"
 
+	"github.com/poolkeeper/poolkeeper/redispool"
 	"github.com/poolkeeper/poolkeeper/redispool/redispooltest"
 )
 
-// A test of a service's, in full.
+// In a test of a service's, tb is its *testing.T, and nothing has to be ended by hand.
 func ExampleStart() {
-	_ = func(t *testing.T) { //nolint:thelper // a test
-		cache := redispooltest.Start(t)
-		cache.Client().Set(t.Context(), "stock", 3, 0)
+	tb := newTB()
+	defer tb.end()
 
-		cache.Refuse() // the server is gone
-		if err := cache.Client().Get(t.Context(), "stock").Err(); err == nil {
-			t.Error("read from a server that is gone")
+	cache := redispooltest.Start(tb)
+	ctx := tb.Context()
+	cache.Client().Set(ctx, "stock", 3, 0)
+	get := func() {
+		ctx, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
+		defer cancel()
+		stock, err := cache.Client().Get(ctx, "stock").Int()
+		if err != nil {
+			fmt.Println("failed:", redispool.Classify(err).Kind)
+			return
 		}
-
-		cache.Heal() // and back, with its data
-		if n, err := cache.Client().Get(t.Context(), "stock").Int(); n != 3 || err != nil {
-			t.Error(n, err)
-		}
+		fmt.Println("stock:", stock)
 	}
+	get()
+
+	cache.Drop() // every connection is lost, once: go-redis tries again
+	get()
+
+	cache.Refuse() // the server is gone
+	get()
+	cache.Heal() // and back, with its data
+	get()
+
+	cache.Hang() // the network drops packets
+	get()
+	cache.Heal()
+	get()
+
+	if err := cache.Mini.Set("stock", "7"); err != nil { // the server's data can be set and read
+		fmt.Println(err)
+	}
+	get()
 	// Output:
+	// stock: 3
+	// stock: 3
+	// failed: refused
+	// stock: 3
+	// failed: timeout
+	// stock: 3
+	// stock: 7
+}
+
+// A planned failover, seen by the code under test.
+func ExampleRedis_pause() {
+	tb := newTB()
+	defer tb.end()
+	ctx := tb.Context()
+	cache := redispooltest.Start(tb, func(c *redispool.Config) { c.AcquireTimeout = 10 * time.Second })
+	cache.Client().Set(ctx, "stock", 3, 0)
+
+	fmt.Println(cache.Pause(ctx))
+	time.AfterFunc(50*time.Millisecond, cache.Resume)
+	fmt.Println(cache.Client().Get(ctx, "stock").Result()) // waits
+	// Output:
+	// <nil>
+	// 3 <nil>
+}
+
+// stand is what an example has in place of a test.
+type stand struct {
+	testing.TB // nil; what is not overridden is not called
+
+	ctx     context.Context //nolint:containedctx // as in testing.T
+	cancel  context.CancelFunc
+	cleanup []func()
+}
+
+func newTB() *stand {
+	s := new(stand)
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s
+}
+
+func (s *stand) Helper()                           {}
+func (s *stand) Context() context.Context          { return s.ctx }
+func (s *stand) Cleanup(f func())                  { s.cleanup = append(s.cleanup, f) }
+func (s *stand) Errorf(format string, args ...any) { fmt.Printf(format+"\n", args...) }
+func (s *stand) Fatalf(format string, args ...any) { panic(fmt.Sprintf(format, args...)) }
+
+func (s *stand) end() {
+	s.cancel()
+	for i := len(s.cleanup) - 1; i >= 0; i-- {
+		s.cleanup[i]()
+	}
 }

@@ -1,0 +1,58 @@
+package redispool
+
+import (
+	"errors"
+
+	"github.com/poolkeeper/poolkeeper/internal/env"
+)
+
+// FromEnv returns a Config from environment variables, validated. Each is named after a field: with the prefix REDIS,
+// REDIS_URL, which must be set, REDIS_MAX_OPEN, REDIS_MAX_IDLE_TIME, REDIS_TLS_FILES_CA, REDIS_CREDENTIALS_FILE and so
+// on. Durations are Go's (1m30s), or off where the field may be Off; REDIS_LIFETIME_JITTER may be off too;
+// REDIS_LEAK_STACKS is on or off, REDIS_START one of fail-fast, wait-for-server, start-degraded. What is not set, or
+// empty, has its default. Options, TLS, Credentials and Logger cannot be said this way; set them afterwards.
+//
+// Every fault is reported at once, with the variable, its value and what is allowed; the value of REDIS_URL, and what
+// is in files, is never shown. Variables that it does not know are ignored: others may have the same prefix.
+func FromEnv(prefix string) (Config, error) {
+	r := env.NewReader("redispool", prefix)
+	var c Config
+	r.Required("URL", &c.URL, "a URL such as redis://host:6379/0, rediss://, unix://, redis+sentinel:// or redis+cluster://")
+	r.String("Name", &c.Name)
+	r.Int("MaxOpen", &c.MaxOpen)
+	r.Int("MaxOpenCeiling", &c.MaxOpenCeiling)
+	r.Int("MinIdle", &c.MinIdle)
+	r.Duration("MaxIdleTime", &c.MaxIdleTime, Off)
+	r.Duration("MaxLifetime", &c.MaxLifetime, Off)
+	r.Part("LifetimeJitter", &c.LifetimeJitter, NoJitter)
+	r.Duration("KeepAlive", &c.KeepAlive, Off)
+	r.Duration("EvictionInterval", &c.EvictionInterval, 0)
+	r.Duration("AcquireTimeout", &c.AcquireTimeout, Off)
+	r.Duration("DialTimeout", &c.DialTimeout, 0)
+	r.Duration("ReadTimeout", &c.ReadTimeout, Off)
+	r.Duration("WriteTimeout", &c.WriteTimeout, Off)
+	r.Duration("LeakThreshold", &c.LeakThreshold, Off)
+	env.Choose(r, "LeakStacks", &c.LeakStacks, env.Choice[Stacks]{Word: "on", Value: StacksOn}, env.Choice[Stacks]{Word: "off", Value: StacksOff})
+	env.Choose(r, "Start", &c.Start, env.Choice[StartPolicy]{Word: "fail-fast", Value: FailFast},
+		env.Choice[StartPolicy]{Word: "wait-for-server", Value: WaitForServer},
+		env.Choice[StartPolicy]{Word: "start-degraded", Value: StartDegraded})
+	r.String("TLSFiles.CA", &c.TLSFiles.CA)
+	r.String("TLSFiles.Cert", &c.TLSFiles.Cert)
+	r.String("TLSFiles.Key", &c.TLSFiles.Key)
+	r.String("CredentialsFile", &c.CredentialsFile)
+	r.Duration("FileInterval", &c.FileInterval, Off)
+	r.Int("Replicas", &c.Replicas)
+	if err := r.Err(c.invalid()); err != nil {
+		return Config{}, err
+	}
+	return c, nil
+}
+
+// invalid is Validate without the complaint that there is no URL.
+func (c Config) invalid() error {
+	if c.URL != "" {
+		return c.Validate()
+	}
+	_, err := c.readFiles()
+	return errors.Join(c.faults(), c.fileFaults(), err)
+}
