@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -277,7 +278,8 @@ func TestLostPrimaryFailsTheCheckAndReadsGoOn(t *testing.T) {
 
 func TestPromotedReplicaIsReadOnlyWhileNoPrimaryAnswers(t *testing.T) {
 	x := startTrio(t, nil)
-	x.servers[1].Heal() // it is a standby no more
+	_ = who(t.Context(), x.Primary()) // a connection that will lead to a demoted server
+	x.servers[1].Heal()               // it is a standby no more
 	eventually(t, "the promotion is seen", func() bool { return x.state(1) == sqlpool.MemberPromoted })
 	if got := x.readers(t); got != "replica-2" {
 		t.Errorf("reads go to %q: a promoted replica has a past of its own", got)
@@ -293,8 +295,55 @@ func TestPromotedReplicaIsReadOnlyWhileNoPrimaryAnswers(t *testing.T) {
 	if status != health.StatusFail || health.Classify(err).Kind != health.KindReadOnly {
 		t.Errorf("%s: %v, want a failure: the primary takes no writes", status, err)
 	}
-	if n := x.Primary().Stats().Evicted[poolkeeper.EvictedFailover]; x.Primary().Stats().Dials > 1 && n == 0 {
-		t.Error("connections to the demoted primary are kept")
+	eventually(t, "the connection to the demoted primary is closed", func() bool {
+		return x.Primary().Stats().Evicted[poolkeeper.EvictedFailover] == 1
+	})
+	dials := x.Primary().Stats().Dials
+	_ = who(t.Context(), x.Primary())
+	looks := len(x.servers[0].Queries()) // any later look must not throw the new one away again
+	before := x.Members()[0].Looked
+	eventually(t, "it was looked at again", func() bool { return x.Members()[0].Looked.After(before.Add(30 * time.Millisecond)) })
+	_ = who(t.Context(), x.Primary())
+	if n := x.Primary().Stats().Dials - dials; n != 1 || len(x.servers[0].Queries()) != looks+1 {
+		t.Errorf("%d dials for two reads of a demoted primary, want 1", n)
+	}
+}
+
+func TestServerThatTalksNonsenseIsDown(t *testing.T) {
+	look := regexp.MustCompile(`^select pg_is_in_recovery\(\)`)
+	for name, a := range map[string]sqlpooltest.Answer{
+		"no row":      {Columns: []string{"a"}},
+		"no column":   {},
+		"no position": {Columns: []string{"a", "b", "c", "d"}, Rows: [][]any{{"t", "x", "0", "t"}}},
+		"no age":      {Columns: []string{"a", "b", "c", "d"}, Rows: [][]any{{"t", "0", "x", "t"}}},
+		"an error":    {Err: errors.New("function does not exist")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			x := newTrio(t, nil)
+			x.servers[1].AnswerMatching(look, a)
+			if err := x.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if m := x.Members()[1]; m.State != sqlpool.MemberDown || m.Err == nil || m.HasLag {
+				t.Errorf("%+v", m)
+			}
+			if got := x.readers(t); got != "replica-2" {
+				t.Errorf("reads go to %q", got)
+			}
+		})
+	}
+}
+
+func TestLagThatIsNotKnownIsTooMuch(t *testing.T) {
+	x := newTrio(t, nil)
+	x.servers[1].AnswerMatching(regexp.MustCompile(`^select pg_is_in_recovery\(\)`), sqlpooltest.Answer{
+		Columns: []string{"a", "b", "c", "d"}, Rows: [][]any{{"t", "0", "-1", "f"}}, // it has replayed nothing since it started
+	})
+	if err := x.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if m := x.Members()[1]; m.State != sqlpool.MemberLagging || m.HasLag || !strings.Contains(fmt.Sprint(m.Err), "not known") {
+		t.Errorf("%+v", m)
 	}
 }
 

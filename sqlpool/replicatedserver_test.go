@@ -108,6 +108,29 @@ func TestStreamingReplicaIsReadWhileItKeepsUp(t *testing.T) {
 		}
 	})
 
+	t.Run("it takes no privilege to look", func(t *testing.T) {
+		p.write(t, "create role plain login")
+		plain := func(s *testserver.Server) sqlpool.Config {
+			return sqlpool.Config{URL: strings.Replace(s.URL(), "postgres://postgres@", "postgres://plain@", 1), Logger: quiet(), Start: sqlpool.WaitForServer}
+		}
+		r, err := sqlpool.NewReplicated(sqlpool.ReplicatedConfig{
+			Primary: plain(p.primary), Replicas: []sqlpool.Config{plain(p.standby)}, Logger: quiet(), LookInterval: 20 * time.Millisecond,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err = r.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "both are ready, and the lag is known", func() bool {
+			m := r.Members()
+			return m[0].State == sqlpool.MemberReady && m[1].State == sqlpool.MemberReady && m[1].HasLag
+		})
+		if err = r.Stop(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+
 	t.Run("paused replay is seen, and its end", func(t *testing.T) {
 		on(t, p.standby, "select pg_wal_replay_pause()")
 		p.write(t, "insert into orders values (43)")
