@@ -29,6 +29,8 @@ func TestEverySettingIsDocumented(t *testing.T) {
 		"eviction.Policy":      eviction.Policy{},
 		"redispool.Config":     redispool.Config{},
 		"sqlpool.Config":       sqlpool.Config{},
+
+		"sqlpool.ReplicatedConfig": sqlpool.ReplicatedConfig{},
 	} {
 		rows := settingRows(string(doc), heading)
 		if len(rows) == 0 {

@@ -113,12 +113,16 @@ func (c *core) stop(ctx context.Context) error {
 func (c *core) awaitStop(ctx context.Context, done <-chan struct{}) error {
 	select {
 	case <-done:
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		return c.stopErr
 	case <-ctx.Done():
-		return fmt.Errorf("sqlpool: stop %q: another Stop is still under way: %w", c.poolName(), context.Cause(ctx))
+		select {
+		case <-done: // what has stopped has stopped, however late one asks
+		default:
+			return fmt.Errorf("sqlpool: stop %q: another Stop is still under way: %w", c.poolName(), context.Cause(ctx))
+		}
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.stopErr
 }
 
 // abort is a stop that waits for nobody.

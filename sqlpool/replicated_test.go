@@ -1,0 +1,626 @@
+package sqlpool_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/lifecycle"
+	"github.com/poolkeeper/poolkeeper/sqlpool"
+	"github.com/poolkeeper/poolkeeper/sqlpool/sqlpooltest"
+)
+
+var (
+	_ lifecycle.Component    = (*sqlpool.Replicated)(nil)
+	_ lifecycle.Drainer      = (*sqlpool.Replicated)(nil)
+	_ lifecycle.Aborter      = (*sqlpool.Replicated)(nil)
+	_ lifecycle.Checker      = (*sqlpool.Replicated)(nil)
+	_ lifecycle.Stater       = (*sqlpool.Replicated)(nil)
+	_ lifecycle.HolderLister = (*sqlpool.Replicated)(nil)
+	_ lifecycle.Observed     = (*sqlpool.Replicated)(nil)
+	_ lifecycle.Settled      = (*sqlpool.Replicated)(nil)
+	_ lifecycle.Named        = (*sqlpool.Replicated)(nil)
+)
+
+// trio is a primary with two replicas, of fake servers that answer "who" with their names.
+type trio struct {
+	*sqlpool.Replicated
+
+	cfg     sqlpool.ReplicatedConfig
+	servers []*sqlpooltest.PostgresServer // the primary's first
+}
+
+func newTrio(t *testing.T, change func(*sqlpool.ReplicatedConfig)) *trio {
+	t.Helper()
+	x := &trio{cfg: sqlpool.ReplicatedConfig{
+		Name: "orders", MaxLag: 10 * time.Second, LookInterval: 10 * time.Millisecond, LookTimeout: 5 * time.Second, Logger: quiet(),
+	}}
+	for i, name := range []string{"primary", "replica-1", "replica-2"} {
+		s := sqlpooltest.ServePostgres(t)
+		s.Answer("who", sqlpooltest.Answer{Columns: []string{"name"}, Rows: [][]any{{name}}})
+		s.Answer("insert", sqlpooltest.Answer{Affected: 1})
+		x.servers = append(x.servers, s)
+		c := sqlpool.Config{URL: s.URL(), MaxOpen: 2 + i, MaxOpenCeiling: 10, KeepAlive: sqlpool.Off, Start: sqlpool.StartDegraded, Logger: quiet()}
+		if i == 0 {
+			x.cfg.Primary = c
+			continue
+		}
+		s.Standby(0)
+		x.cfg.Replicas = append(x.cfg.Replicas, c)
+	}
+	if change != nil {
+		change(&x.cfg)
+	}
+	r, err := sqlpool.NewReplicated(x.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x.Replicated = r
+	t.Cleanup(func() { _ = r.Abort() }) // a test that wants the outcome has stopped it before
+	return x
+}
+
+func startTrio(t *testing.T, change func(*sqlpool.ReplicatedConfig)) *trio {
+	t.Helper()
+	x := newTrio(t, change)
+	if err := x.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return x
+}
+
+func who(ctx context.Context, p *sqlpool.Postgres) string {
+	var name string
+	if err := p.Pool().QueryRow(ctx, "who").Scan(&name); err != nil {
+		return err.Error()
+	}
+	return name
+}
+
+// readers names who answers a few reads.
+func (x *trio) readers(t *testing.T) string {
+	t.Helper()
+	seen := map[string]bool{}
+	for range 6 {
+		seen[who(t.Context(), x.Reader())] = true
+	}
+	var out []string
+	for _, name := range []string{"primary", "replica-1", "replica-2"} {
+		if seen[name] {
+			out = append(out, name)
+			delete(seen, name)
+		}
+	}
+	for other := range seen {
+		out = append(out, other)
+	}
+	return strings.Join(out, " ")
+}
+
+func (x *trio) state(i int) sqlpool.MemberState { return x.Members()[i].State }
+
+// verdict is what a health monitor makes of the component's check.
+func verdict(t *testing.T, check func(context.Context) error) (status health.Status, detail error) {
+	t.Helper()
+	m := health.New(health.Config{})
+	if _, err := m.Register(health.Check{Name: "orders", Probe: check, FailureThreshold: 1, SuccessThreshold: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = m.Stop(context.WithoutCancel(t.Context())) }()
+	eventually(t, "the check has a result", func() bool {
+		c := m.Report().Checks[0]
+		status, detail = c.Status, c.Err
+		return status != health.StatusUnknown
+	})
+	return status, detail
+}
+
+func TestReaderGoesRoundTheReplicasAndCostsNothing(t *testing.T) {
+	x := newTrio(t, nil)
+	if got := x.readers(t); got != "primary" {
+		t.Errorf("before Start reads go to %q, want the primary: nothing is known of the replicas", got)
+	}
+	if err := x.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := x.readers(t); got != "replica-1 replica-2" {
+		t.Errorf("reads go to %q, want both replicas", got)
+	}
+	if got := who(t.Context(), x.Primary()); got != "primary" {
+		t.Errorf("the primary is %q", got)
+	}
+	a, b := x.Reader(), x.Reader()
+	if a == b || a != x.Reader() || b != x.Reader() {
+		t.Error("replicas do not take turns")
+	}
+	if n := testing.AllocsPerRun(100, func() { _ = x.Reader() }); n != 0 {
+		t.Errorf("%v allocations to choose a reader", n)
+	}
+	if status, err := verdict(t, x.Check); status != health.StatusPass {
+		t.Errorf("%s: %v", status, err)
+	}
+}
+
+func TestLaggingReplicaIsNotReadUntilItHasCaughtUp(t *testing.T) {
+	x := startTrio(t, nil)
+	x.servers[1].Standby(11 * time.Second)
+	eventually(t, "the lag is seen", func() bool { return x.state(1) == sqlpool.MemberLagging })
+	if got := x.readers(t); got != "replica-2" {
+		t.Errorf("reads go to %q", got)
+	}
+	m := x.Members()[1]
+	if m.Name != "replica-1" || m.Reads || !m.HasLag || m.Lag != 11*time.Second || m.Err == nil || m.Looked.IsZero() {
+		t.Errorf("%+v", m)
+	}
+	status, err := verdict(t, x.Check)
+	if status != health.StatusWarn || !strings.Contains(fmt.Sprint(err), `"orders/replica-1": 11s behind; MaxLag is 10s`) {
+		t.Errorf("%s: %v, want a warning that names the replica, its lag and the limit", status, err)
+	}
+	x.servers[1].Standby(9 * time.Second)
+	eventually(t, "it has caught up", func() bool { return x.state(1) == sqlpool.MemberReady })
+	if got := x.readers(t); got != "replica-1 replica-2" {
+		t.Errorf("reads go to %q", got)
+	}
+}
+
+func TestFallbackSaysWhereReadsGoWithoutAReplica(t *testing.T) {
+	for _, c := range []struct {
+		fallback           sqlpool.Fallback
+		lagging, down, all string
+	}{
+		{sqlpool.FallbackPrimary, "primary", "primary", "replica-1 replica-2"},
+		{sqlpool.FallbackStale, "replica-1 replica-2", "primary", "replica-1 replica-2"},
+		{sqlpool.FallbackNone, sqlpool.ErrNoReplica.Error(), sqlpool.ErrNoReplica.Error(), "replica-1 replica-2"},
+	} {
+		t.Run(c.fallback.String(), func(t *testing.T) {
+			x := startTrio(t, func(cfg *sqlpool.ReplicatedConfig) { cfg.Fallback = c.fallback })
+			both := func(what string, hit func(*sqlpooltest.PostgresServer), want sqlpool.MemberState) string {
+				for _, s := range x.servers[1:] {
+					hit(s)
+				}
+				eventually(t, what, func() bool { return x.state(1) == want && x.state(2) == want })
+				return x.readers(t)
+			}
+			lag := func(s *sqlpooltest.PostgresServer) { s.Standby(time.Minute) }
+			if got := both("both lag", lag, sqlpool.MemberLagging); got != c.lagging {
+				t.Errorf("both lag: %q, want %q", got, c.lagging)
+			}
+			down := func(s *sqlpooltest.PostgresServer) { s.Refuse(); s.Drop() }
+			if got := both("both are down", down, sqlpool.MemberDown); got != c.down {
+				t.Errorf("both down: %q, want %q", got, c.down)
+			}
+			heal := func(s *sqlpooltest.PostgresServer) { s.Heal(); s.Standby(0) }
+			if got := both("both are back", heal, sqlpool.MemberReady); got != c.all {
+				t.Errorf("both back: %q, want %q", got, c.all)
+			}
+		})
+	}
+}
+
+func TestNoReplicaIsAnErrorThatCanBeTold(t *testing.T) {
+	x := newTrio(t, func(cfg *sqlpool.ReplicatedConfig) { cfg.Fallback = sqlpool.FallbackNone })
+	if _, err := x.Reader().Pool().Exec(t.Context(), "who"); !errors.Is(err, sqlpool.ErrNoReplica) {
+		t.Errorf("%v, want ErrNoReplica", err)
+	}
+	if err := x.Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if _, err := x.Reader().Pool().Exec(t.Context(), "who"); !errors.Is(err, poolkeeper.ErrClosed) {
+		t.Errorf("%v after Stop, want ErrClosed", err)
+	}
+}
+
+func TestSilentReplicaHoldsUpNeitherTheOthersNorTheCheck(t *testing.T) {
+	x := startTrio(t, func(cfg *sqlpool.ReplicatedConfig) { cfg.LookTimeout = 50 * time.Millisecond })
+	x.servers[2].Hang()
+	eventually(t, "the silence is noticed", func() bool { return x.state(2) == sqlpool.MemberDown })
+	if got := x.readers(t); got != "replica-1" {
+		t.Errorf("reads go to %q", got)
+	}
+	if err := x.Check(within(t, 5*time.Second)); err == nil || !strings.Contains(err.Error(), "replica-2") || strings.Contains(err.Error(), "replica-1") {
+		t.Errorf("%v, want a reservation about replica-2", err)
+	}
+	if err := x.Stop(within(t, 5*time.Second)); err != nil {
+		t.Errorf("a silent replica keeps Stop from its work: %v", err)
+	}
+}
+
+func TestErrorOfTrafficHasTheServerLookedAtOnce(t *testing.T) {
+	x := startTrio(t, func(cfg *sqlpool.ReplicatedConfig) { cfg.LookInterval, cfg.MaxLag = time.Hour, 2*time.Hour })
+	seen := make(chan error, 100)
+	x.ObserveWith(observerFunc(func(err error) { seen <- err }))
+	for range 4 { // a connection to each
+		_ = who(t.Context(), x.Reader())
+	}
+	if len(seen) != 0 {
+		t.Error("success of a replica stands in for the component's check")
+	}
+	x.servers[1].Refuse()
+	x.servers[1].Drop()
+	eventually(t, "traffic has shown that the replica is down", func() bool {
+		_ = who(t.Context(), x.Reader())
+		return x.state(1) == sqlpool.MemberDown
+	})
+	if err := <-seen; err == nil {
+		t.Error("the observer has not been told")
+	}
+	if got := x.readers(t); got != "replica-2" {
+		t.Errorf("reads go to %q", got)
+	}
+	x.ObserveWith(nil)
+}
+
+type observerFunc func(error)
+
+func (f observerFunc) Observe(err error) { f(err) }
+
+func TestLostPrimaryFailsTheCheckAndReadsGoOn(t *testing.T) {
+	x := startTrio(t, nil)
+	x.servers[0].Refuse()
+	x.servers[0].Drop()
+	status, err := verdict(t, x.Check)
+	if status != health.StatusFail || health.Classify(err).Kind != health.KindRefused || !strings.Contains(err.Error(), "orders/primary") {
+		t.Errorf("%s: %v", status, err)
+	}
+	if got := x.readers(t); got != "replica-1 replica-2" {
+		t.Errorf("reads go to %q", got)
+	}
+}
+
+func TestPromotedReplicaIsReadOnlyWhileNoPrimaryAnswers(t *testing.T) {
+	x := startTrio(t, nil)
+	_ = who(t.Context(), x.Primary()) // a connection that will lead to a demoted server
+	x.servers[1].Heal()               // it is a standby no more
+	eventually(t, "the promotion is seen", func() bool { return x.state(1) == sqlpool.MemberPromoted })
+	if got := x.readers(t); got != "replica-2" {
+		t.Errorf("reads go to %q: a promoted replica has a past of its own", got)
+	}
+	status, err := verdict(t, x.Check)
+	if status != health.StatusWarn || !strings.Contains(fmt.Sprint(err), "not a standby") {
+		t.Errorf("%s: %v", status, err)
+	}
+	x.servers[0].Standby(0) // and the old primary has been demoted
+	eventually(t, "the demotion is seen", func() bool { return x.state(0) == sqlpool.MemberDemoted })
+	eventually(t, "the promoted one is read", func() bool { return x.state(1) == sqlpool.MemberReady })
+	status, err = verdict(t, x.Check)
+	if status != health.StatusFail || health.Classify(err).Kind != health.KindReadOnly {
+		t.Errorf("%s: %v, want a failure: the primary takes no writes", status, err)
+	}
+	eventually(t, "the connection to the demoted primary is closed", func() bool {
+		return x.Primary().Stats().Evicted[poolkeeper.EvictedFailover] == 1
+	})
+	dials := x.Primary().Stats().Dials
+	_ = who(t.Context(), x.Primary())
+	looks := len(x.servers[0].Queries()) // any later look must not throw the new one away again
+	before := x.Members()[0].Looked
+	eventually(t, "it was looked at again", func() bool { return x.Members()[0].Looked.After(before.Add(30 * time.Millisecond)) })
+	_ = who(t.Context(), x.Primary())
+	if n := x.Primary().Stats().Dials - dials; n != 1 || len(x.servers[0].Queries()) != looks+1 {
+		t.Errorf("%d dials for two reads of a demoted primary, want 1", n)
+	}
+}
+
+func TestServerThatTalksNonsenseIsDown(t *testing.T) {
+	look := regexp.MustCompile(`^select pg_is_in_recovery\(\)`)
+	for name, a := range map[string]sqlpooltest.Answer{
+		"no row":      {Columns: []string{"a"}},
+		"no column":   {},
+		"no position": {Columns: []string{"a", "b", "c", "d"}, Rows: [][]any{{"t", "x", "0", "t"}}},
+		"no age":      {Columns: []string{"a", "b", "c", "d"}, Rows: [][]any{{"t", "0", "x", "t"}}},
+		"an error":    {Err: errors.New("function does not exist")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			x := newTrio(t, nil)
+			x.servers[1].AnswerMatching(look, a)
+			if err := x.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if m := x.Members()[1]; m.State != sqlpool.MemberDown || m.Err == nil || m.HasLag {
+				t.Errorf("%+v", m)
+			}
+			if got := x.readers(t); got != "replica-2" {
+				t.Errorf("reads go to %q", got)
+			}
+		})
+	}
+}
+
+func TestLagThatIsNotKnownIsTooMuch(t *testing.T) {
+	x := newTrio(t, nil)
+	x.servers[1].AnswerMatching(regexp.MustCompile(`^select pg_is_in_recovery\(\)`), sqlpooltest.Answer{
+		Columns: []string{"a", "b", "c", "d"}, Rows: [][]any{{"t", "0", "-1", "f"}}, // it has replayed nothing since it started
+	})
+	if err := x.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if m := x.Members()[1]; m.State != sqlpool.MemberLagging || m.HasLag || !strings.Contains(fmt.Sprint(m.Err), "not known") {
+		t.Errorf("%+v", m)
+	}
+}
+
+func TestReadOnlyTransactionRefusesWritesOnThePrimaryToo(t *testing.T) {
+	x := startTrio(t, func(cfg *sqlpool.ReplicatedConfig) { cfg.Replicas = nil })
+	tx, err := x.BeginReadOnly(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err = tx.Exec(t.Context(), "insert"); sqlStateOf(err) != "25006" {
+		t.Errorf("%v, want 25006", err)
+	}
+	if err = tx.Rollback(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if _, err = x.Primary().Pool().Exec(t.Context(), "insert"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWriteOnAReplicaDoesNotCostItsConnections(t *testing.T) {
+	x := startTrio(t, nil)
+	replica := x.Replicas()[0]
+	if _, err := replica.Pool().Exec(t.Context(), "insert"); sqlStateOf(err) != "25006" {
+		t.Errorf("%v, want 25006", err)
+	}
+	dials := replica.Stats().Dials
+	if got := who(t.Context(), replica); got != "replica-1" || replica.Stats().Dials != dials {
+		t.Errorf("%q after %d dials more", got, replica.Stats().Dials-dials)
+	}
+}
+
+// INV-13.
+func TestFailedStartNamesThePoolAndLeavesNothing(t *testing.T) {
+	x := newTrio(t, func(cfg *sqlpool.ReplicatedConfig) {
+		cfg.Replicas[1].Start = sqlpool.FailFast
+		cfg.Primary.MinIdle = 2
+	})
+	x.SetName("shop")
+	x.servers[2].Refuse()
+	err := x.Start(t.Context())
+	if err == nil || !strings.Contains(err.Error(), `start "shop/replica-2"`) || strings.Contains(err.Error(), "another pool") {
+		t.Errorf("%v, want the one pool that failed", err)
+	}
+	eventually(t, "no connection is left", func() bool { return x.servers[0].Connections()+x.servers[1].Connections() == 0 })
+	if err := x.Start(t.Context()); !errors.Is(err, poolkeeper.ErrClosed) {
+		t.Errorf("a second Start: %v, want ErrClosed", err)
+	}
+	if err := x.Check(t.Context()); !errors.Is(err, poolkeeper.ErrClosed) {
+		t.Errorf("Check: %v, want ErrClosed", err)
+	}
+}
+
+func TestReplicaThatIsAwayAtStartIsReadWhenItComes(t *testing.T) {
+	x := newTrio(t, nil)
+	x.servers[1].Refuse()
+	if err := x.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := x.Start(t.Context()); err == nil {
+		t.Error("it starts twice")
+	}
+	if got := x.readers(t); got != "replica-2" {
+		t.Errorf("reads go to %q", got)
+	}
+	x.servers[1].Heal()
+	x.servers[1].Standby(0)
+	eventually(t, "it is back", func() bool { return x.readers(t) == "replica-1 replica-2" })
+}
+
+// INV-8, INV-9.
+func TestDrainAndStopCoverEveryPoolAndNameTheHolder(t *testing.T) {
+	x := startTrio(t, nil)
+	c, err := x.Replicas()[1].Pool().Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	tooShort, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err = x.Drain(tooShort); err == nil || !strings.Contains(err.Error(), `drain "orders/replica-2"`) || strings.Contains(err.Error(), "replica-1") {
+		t.Errorf("%v, want the pool whose connection is held", err)
+	}
+	for _, p := range append(x.Replicas(), x.Primary()) {
+		if _, err = p.Pool().Exec(t.Context(), "who"); !errors.Is(err, poolkeeper.ErrDraining) {
+			t.Errorf("%v, want ErrDraining", err)
+		}
+	}
+	if err = x.Start(t.Context()); !errors.Is(err, poolkeeper.ErrDraining) {
+		t.Errorf("Start while draining: %v", err)
+	}
+	if n := len(x.Holders()); n != 1 || x.Stats().InUse != 1 {
+		t.Errorf("%d holders, %d in use; want one", n, x.Stats().InUse)
+	}
+	err = x.Stop(tooShort)
+	if held, ok := errors.AsType[*sqlpool.HeldError](err); !ok || held.Pool != "orders/replica-2" || held.Cut != 1 {
+		t.Errorf("%v, want the pool whose connection was cut", err)
+	}
+	c.Release()
+	eventually(t, "no connection is left", func() bool {
+		return x.servers[0].Connections()+x.servers[1].Connections()+x.servers[2].Connections() == 0
+	})
+}
+
+func TestStopWithoutStartAndTwiceIsClean(t *testing.T) {
+	x := newTrio(t, func(cfg *sqlpool.ReplicatedConfig) { cfg.Fallback = sqlpool.FallbackNone })
+	if err := x.Check(t.Context()); err != nil {
+		t.Errorf("before Start: %v", err)
+	}
+	for range 2 {
+		if err := x.Stop(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := x.Abort(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestStatsSettingsAndLimitsCoverEveryPool(t *testing.T) {
+	x := startTrio(t, nil)
+	for range 4 {
+		_ = who(t.Context(), x.Reader())
+	}
+	_ = who(t.Context(), x.Primary())
+	s := x.Stats()
+	if s.Max != 2+3+4 || s.Use.Count != 5 || s.Dials != 3 || s.Use.Buckets[len(s.Use.Buckets)-1].Count != 5 {
+		t.Errorf("%+v", s)
+	}
+	text := fmt.Sprint(x.Settings())
+	for _, want := range []string{"kind=replicated", "max_lag=10s", "fallback=FallbackPrimary", "primary=[", "replica-2=[", "max_open=4"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("settings lack %s: %s", want, text)
+		}
+	}
+	if strings.Contains(text, "postgres://") {
+		t.Error("settings hold a URL")
+	}
+	limits, err := x.Limits(t.Context())
+	if err != nil || len(limits) != 3 || limits["replica-2"].PerReplica != 5 || limits["primary"].MaxConnections != 100 {
+		t.Errorf("%+v, %v", limits, err)
+	}
+	x.servers[1].Refuse()
+	x.servers[1].Drop()
+	if limits, err = x.Limits(t.Context()); err == nil || !strings.Contains(err.Error(), "orders/replica-1") || len(limits) != 2 {
+		t.Errorf("%v, %v", limits, err)
+	}
+}
+
+func TestReloadChangesAllPoolsOrNone(t *testing.T) {
+	x := startTrio(t, nil)
+	next := x.cfg
+	next.Replicas = append([]sqlpool.Config(nil), x.cfg.Replicas...)
+	next.Primary.MaxOpen, next.Replicas[0].MaxOpen = 1, 2
+	next.MaxLag, next.Fallback = 5*time.Second, sqlpool.FallbackNone
+	bad := next
+	bad.Replicas = append([]sqlpool.Config(nil), next.Replicas...)
+	bad.Replicas[1].MaxOpenCeiling = 50 // the pool refuses it, after the two before have changed
+	if err := x.Reload(t.Context(), bad); err == nil || !strings.Contains(err.Error(), "orders/replica-2") {
+		t.Errorf("%v, want replica-2's refusal", err)
+	}
+	if got := x.Primary().Stats().Max; got != 2 {
+		t.Errorf("the primary's MaxOpen is %d after a failed reload, want the old 2", got)
+	}
+	if err := x.Reload(t.Context(), next); err != nil {
+		t.Fatal(err)
+	}
+	if a, b := x.Primary().Stats().Max, x.Replicas()[0].Stats().Max; a != 1 || b != 2 {
+		t.Errorf("MaxOpen is %d and %d, want 1 and 2", a, b)
+	}
+	for _, s := range x.servers[1:] {
+		s.Standby(7 * time.Second)
+	}
+	eventually(t, "the new MaxLag and Fallback hold", func() bool {
+		_, err := x.Reader().Pool().Exec(t.Context(), "who")
+		return errors.Is(err, sqlpool.ErrNoReplica)
+	})
+	for name, change := range map[string]func(*sqlpool.ReplicatedConfig){
+		"number of Replicas": func(c *sqlpool.ReplicatedConfig) { c.Replicas = c.Replicas[:1] },
+		"name of a replica":  func(c *sqlpool.ReplicatedConfig) { c.Replicas[0].Name = "other" },
+		"Name cannot":        func(c *sqlpool.ReplicatedConfig) { c.Name = "other" },
+		"MaxLag":             func(c *sqlpool.ReplicatedConfig) { c.MaxLag = -5 },
+	} {
+		c := next
+		c.Replicas = append([]sqlpool.Config(nil), next.Replicas...)
+		change(&c)
+		if err := x.Reload(t.Context(), c); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := x.Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := x.Reload(t.Context(), next); !errors.Is(err, poolkeeper.ErrClosed) {
+		t.Errorf("%v, want ErrClosed", err)
+	}
+}
+
+func TestPauseHoldsUpEveryPoolOrNone(t *testing.T) {
+	x := startTrio(t, nil)
+	if err := x.Pause(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan string)
+	go func() { done <- who(t.Context(), x.Reader()) }()
+	eventually(t, "the caller waits", func() bool { return x.Stats().Waiting == 1 })
+	x.Resume()
+	if got := <-done; !strings.HasPrefix(got, "replica") {
+		t.Error(got)
+	}
+	tx, err := x.Primary().Pool().Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	tooShort, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err = x.Pause(tooShort); err == nil || !strings.Contains(err.Error(), "orders/primary") {
+		t.Errorf("%v, want the pool that could not be paused", err)
+	}
+	if got := x.readers(t); got != "replica-1 replica-2" {
+		t.Errorf("after a failed pause: %q", got)
+	}
+	if err = tx.Rollback(t.Context()); err != nil {
+		t.Error(err)
+	}
+	x.Recycle()
+	if got := who(t.Context(), x.Primary()); got != "primary" {
+		t.Error(got)
+	}
+}
+
+func TestReplicatedConfigReportsEveryFaultAtOnce(t *testing.T) {
+	_, err := sqlpool.NewReplicated(sqlpool.ReplicatedConfig{
+		Primary:      sqlpool.Config{URL: "mysql://db/orders", MaxOpen: -1, MinIdle: -1},
+		Replicas:     []sqlpool.Config{{Name: "primary", KeepAlive: -5}, {URL: "postgres://host:bad:port/"}},
+		LookInterval: -1, LookTimeout: -1, Fallback: 7, MaxLag: -2,
+	})
+	for _, want := range []string{
+		"primary: sqlpool: URL is not PostgreSQL's", "primary: sqlpool: MaxOpen is -1", "primary: sqlpool: MinIdle is -1",
+		`replica 1: sqlpool: the name "primary" is taken`, "primary: sqlpool: KeepAlive is -5ns", "replica-2: ",
+		"LookInterval is -1ns", "LookTimeout is -1ns", "Fallback is Fallback(7)", "MaxLag is -2ns",
+	} {
+		if !strings.Contains(fmt.Sprint(err), want) {
+			t.Errorf("lacks %q:\n%v", want, err)
+		}
+	}
+	ok := sqlpool.ReplicatedConfig{}
+	if err = ok.Validate(); err != nil {
+		t.Errorf("the zero value: %v", err)
+	}
+	for _, bad := range []sqlpool.ReplicatedConfig{
+		{MaxLag: time.Millisecond}, {Fallback: sqlpool.FallbackNone}, {Primary: sqlpool.Config{MinIdle: 100}},
+	} {
+		if bad.Validate() == nil {
+			t.Errorf("%+v is accepted", bad)
+		}
+	}
+}
+
+func sqlStateOf(err error) string {
+	if e, ok := errors.AsType[interface {
+		error
+		SQLState() string
+	}](err); ok {
+		return e.SQLState()
+	}
+	return ""
+}
+
+func TestMaxLagOffReadsFromWhateverAnswers(t *testing.T) {
+	x := startTrio(t, func(cfg *sqlpool.ReplicatedConfig) { cfg.MaxLag = sqlpool.Off })
+	for _, s := range x.servers[1:] {
+		s.Standby(time.Hour)
+	}
+	x.servers[2].Refuse()
+	x.servers[2].Drop()
+	eventually(t, "the one that is down is seen", func() bool { return x.state(2) == sqlpool.MemberDown })
+	if got := x.readers(t); got != "replica-1" {
+		t.Errorf("reads go to %q", got)
+	}
+}

@@ -1,0 +1,177 @@
+package sqlpool
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+)
+
+// Fallback says what [Replicated.Reader] returns while no replica is fit.
+type Fallback int
+
+// Fallbacks.
+const (
+	// FallbackPrimary reads from the primary. It is the default: reads go on, at the cost of the primary's load.
+	FallbackPrimary Fallback = iota
+	// FallbackStale reads from the replicas that answer, however far behind they are, and from the primary if none does.
+	FallbackStale
+	// FallbackNone reads from nowhere: what Reader returns fails every acquisition with ErrNoReplica.
+	FallbackNone
+)
+
+// String returns the name of the constant.
+func (f Fallback) String() string {
+	switch f {
+	case FallbackPrimary:
+		return "FallbackPrimary"
+	case FallbackStale:
+		return "FallbackStale"
+	case FallbackNone:
+		return "FallbackNone"
+	default:
+		return fmt.Sprintf("Fallback(%d)", int(f))
+	}
+}
+
+// Defaults of ReplicatedConfig.
+const (
+	DefaultMaxLag       = 10 * time.Second
+	DefaultLookInterval = time.Second
+	DefaultLookTimeout  = 2 * time.Second
+)
+
+// ReplicatedConfig configures [NewReplicated]. The zero value of each field means its default.
+type ReplicatedConfig struct {
+	// Name is the name in logs, errors and metrics until SetName gives another; a Registry does. Default: "replicated".
+	// The pools are named after it: "orders/primary", "orders/replica-1".
+	Name string
+
+	// Primary is the server that takes writes. A URL that names several servers and has
+	// target_session_attrs=read-write makes it follow a failover: see [Replicated.Primary].
+	Primary Config
+
+	// Replicas are the servers that are read from: PostgreSQL's streaming standbys of Primary. Not to be confused with
+	// Config.Replicas, the number of processes. A Name replaces "replica-1" and so on. Start holds for each by itself:
+	// choose StartDegraded to start while a replica is away. RecycleReadOnly is Disabled by default here. May be empty,
+	// as on a developer's machine, unless Fallback is FallbackNone.
+	Replicas []Config
+
+	// MaxLag is how far a replica may be behind and still be read from. It is known to within LookInterval, and told as of
+	// the last time the primary answered. Default:
+	// DefaultMaxLag. Off: not looked at, for servers that do not tell, as Amazon Aurora's. Bounds: not below LookInterval.
+	MaxLag time.Duration
+
+	// LookInterval is how often each server is asked whether it is there, what it is, and how far it has come; an error
+	// of its traffic has it asked at once. Default: DefaultLookInterval. It cannot be off.
+	LookInterval time.Duration
+
+	// LookTimeout bounds one such question, a new connection included. Default: DefaultLookTimeout. It cannot be off.
+	LookTimeout time.Duration
+
+	// Fallback says where reads go while no replica is fit. Default: FallbackPrimary.
+	Fallback Fallback
+
+	// Logger gets what becomes of the replicas. Default: slog.Default(). The pools have their own.
+	Logger *slog.Logger
+}
+
+// Validate returns every fault of c that can be seen without parsing URLs, joined, or nil. It changes nothing.
+func (c ReplicatedConfig) Validate() error {
+	errs := []error{c.validateOwn(), c.validateMembers()}
+	for _, m := range c.members() {
+		errs = append(errs, within(m.Name, m.Validate()))
+	}
+	return errors.Join(errs...)
+}
+
+// validateMembers finds what is wrong with the pools' configurations but would be right elsewhere.
+func (c ReplicatedConfig) validateMembers() error {
+	var errs []error
+	names := map[string]bool{}
+	for i, m := range c.members() {
+		if strings.HasPrefix(m.URL, "mysql://") || strings.HasPrefix(m.URL, "mariadb://") {
+			errs = append(errs, fmt.Errorf("%s: sqlpool: URL is not PostgreSQL's; NewReplicated is for PostgreSQL only", m.Name))
+		}
+		if names[m.Name] {
+			errs = append(errs, fmt.Errorf("replica %d: sqlpool: the name %q is taken", i, m.Name))
+		}
+		names[m.Name] = true
+	}
+	return errors.Join(errs...)
+}
+
+func (c ReplicatedConfig) validateOwn() error {
+	var errs []error
+	if c.MaxLag < 0 && c.MaxLag != Off {
+		errs = append(errs, fmt.Errorf("sqlpool: MaxLag is %s; it must be positive, 0 (the default) or Off", c.MaxLag))
+	}
+	for _, d := range []struct {
+		name  string
+		value time.Duration
+	}{{"LookInterval", c.LookInterval}, {"LookTimeout", c.LookTimeout}} {
+		if d.value < 0 {
+			errs = append(errs, fmt.Errorf("sqlpool: %s is %s; it must be positive or 0 (the default); it cannot be off", d.name, d.value))
+		}
+	}
+	lag, every := timeOr(c.MaxLag, DefaultMaxLag), timeOr(c.LookInterval, DefaultLookInterval)
+	if lag > 0 && lag < every {
+		errs = append(errs, fmt.Errorf("sqlpool: MaxLag is %s; it must not be below LookInterval, %s: lag is not known better than that", lag, every))
+	}
+	if c.Fallback < FallbackPrimary || c.Fallback > FallbackNone {
+		errs = append(errs, fmt.Errorf("sqlpool: Fallback is %s; it must be FallbackPrimary, FallbackStale or FallbackNone", c.Fallback))
+	}
+	if c.Fallback == FallbackNone && len(c.Replicas) == 0 {
+		errs = append(errs, errors.New("sqlpool: Fallback is FallbackNone and there are no Replicas: nothing could ever be read"))
+	}
+	return errors.Join(errs...)
+}
+
+const primaryName = "primary"
+
+// members returns the configurations of all pools, the primary's first, each with its name below the component's.
+func (c ReplicatedConfig) members() []Config {
+	out := make([]Config, 0, 1+len(c.Replicas))
+	first := c.Primary
+	first.Name = primaryName
+	out = append(out, first)
+	for i, r := range c.Replicas {
+		if r.Name == "" {
+			r.Name = fmt.Sprintf("replica-%d", i+1)
+		}
+		if r.RecycleReadOnly == Default {
+			r.RecycleReadOnly = Disabled // a replica refuses writes by its nature
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+func (c ReplicatedConfig) withDefaults() ReplicatedConfig {
+	if c.Name == "" {
+		c.Name = "replicated"
+	}
+	c.MaxLag = timeOr(c.MaxLag, DefaultMaxLag)
+	c.LookInterval = timeOr(c.LookInterval, DefaultLookInterval)
+	c.LookTimeout = timeOr(c.LookTimeout, DefaultLookTimeout)
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return c
+}
+
+// within says of each of several joined faults which pool it is about.
+func within(name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { // only the outermost is taken apart
+		var errs []error
+		for _, e := range joined.Unwrap() {
+			errs = append(errs, within(name, e))
+		}
+		return errors.Join(errs...)
+	}
+	return fmt.Errorf("%s: %w", name, err)
+}

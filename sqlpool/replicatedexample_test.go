@@ -1,0 +1,83 @@
+package sqlpool_test
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/poolkeeper/poolkeeper/sqlpool"
+	"github.com/poolkeeper/poolkeeper/sqlpool/sqlpooltest"
+)
+
+// exampleTB stands for the *testing.T that a test has, so that an example can run on fake servers.
+type exampleTB struct {
+	testing.TB
+
+	cleanups []func()
+}
+
+func (*exampleTB) Helper()                   {}
+func (*exampleTB) Context() context.Context  { return context.Background() }
+func (*exampleTB) Errorf(f string, a ...any) { fmt.Printf(f+"\n", a...) }
+func (*exampleTB) Fatalf(f string, a ...any) { panic(fmt.Sprintf(f, a...)) }
+func (tb *exampleTB) Cleanup(f func())       { tb.cleanups = append(tb.cleanups, f) }
+func (tb *exampleTB) end() {
+	for i := range tb.cleanups {
+		tb.cleanups[len(tb.cleanups)-1-i]()
+	}
+}
+
+func ExampleNewReplicated() {
+	t := new(exampleTB)
+	defer t.end()
+	primary, standby := sqlpooltest.ServePostgres(t), sqlpooltest.ServePostgres(t) // in production: two servers
+	standby.Standby(0)
+	for server, name := range map[*sqlpooltest.PostgresServer]string{primary: "the primary", standby: "the standby"} {
+		server.Answer("select who", sqlpooltest.Answer{Columns: []string{"who"}, Rows: [][]any{{name}}})
+	}
+
+	ctx := context.Background()
+	orders, err := sqlpool.NewReplicated(sqlpool.ReplicatedConfig{
+		Name:    "orders",
+		Primary: sqlpool.Config{URL: primary.URL(), MaxOpen: 20},
+		Replicas: []sqlpool.Config{
+			{URL: standby.URL(), MaxOpen: 20, Start: sqlpool.StartDegraded}, // start without it
+		},
+		MaxLag:       5 * time.Second,
+		LookInterval: 10 * time.Millisecond,
+		Logger:       slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err = orders.Start(ctx); err != nil { // or by a lifecycle.Registry
+		log.Fatal(err)
+	}
+
+	read := func() {
+		var who string
+		// Ask for a Reader each time: which one it is may change.
+		if err := orders.Reader().Pool().QueryRow(ctx, "select who").Scan(&who); err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println("read from", who)
+	}
+	read()
+
+	standby.Standby(time.Minute) // it falls behind
+	for orders.Members()[1].State == sqlpool.MemberReady {
+		time.Sleep(time.Millisecond)
+	}
+	read()
+	fmt.Println(orders.Check(ctx)) // health pages show a warning, not a failure
+
+	fmt.Println(orders.Stop(ctx))
+	// Output:
+	// read from the standby
+	// read from the primary
+	// sqlpool: check "orders/replica-1": 1m0s behind; MaxLag is 5s
+	// <nil>
+}

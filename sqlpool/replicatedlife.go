@@ -1,0 +1,252 @@
+package sqlpool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/poolkeeper/poolkeeper"
+)
+
+var errSibling = errors.New("sqlpool: another pool of the same component has failed")
+
+// each calls f for every member at once, waits for all, and joins what they return.
+func (r *Replicated) each(f func(m *member) error) error {
+	errs := make([]error, len(r.members))
+	var all sync.WaitGroup
+	for i, m := range r.members {
+		all.Go(func() { errs[i] = f(m) }) // ends when f does; waited for below
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+func (r *Replicated) enter(p phase) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.phase = max(r.phase, p)
+}
+
+func (r *Replicated) inPhase(p phase) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.phase == p
+}
+
+// Start starts all pools at once, each as its own Config.Start says, looks at every server, and goes on looking. It blocks
+// until then, at most until ctx ends. If one pool cannot start, what has been started is closed for good, and Start
+// returns why: make another Replicated to try again.
+func (r *Replicated) Start(ctx context.Context) error {
+	if err := r.beginStart(); err != nil {
+		return err
+	}
+	starting, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	err := r.each(func(m *member) error {
+		startErr := m.pool.Start(starting)
+		if startErr != nil && errors.Is(context.Cause(starting), errSibling) {
+			return nil // the first has the reason
+		}
+		if startErr != nil {
+			cancel(errSibling)
+		}
+		return startErr
+	})
+	if err != nil {
+		return errors.Join(err, r.Abort()) //nolint:contextcheck // Abort is for when no time is left
+	}
+	r.lookAtAll(ctx)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.phase == phaseStarting {
+		r.phase = phaseRunning
+	}
+	for _, m := range r.members {
+		m.rounds.start() // does nothing after a stop that has come meanwhile
+	}
+	return nil
+}
+
+// lookAtAll looks at the primary first: how far a replica is behind is measured against it. It reports whether that was
+// looked at before ctx ended.
+func (r *Replicated) lookAtAll(ctx context.Context) bool {
+	answered := r.look(ctx, r.members[0])
+	_ = r.each(func(m *member) error {
+		if m != r.members[0] {
+			_ = r.look(ctx, m)
+		}
+		return nil
+	})
+	return answered
+}
+
+func (r *Replicated) beginStart() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.phase >= phaseStopping:
+		return fmt.Errorf("sqlpool: start %q: %w", r.name, poolkeeper.ErrClosed)
+	case r.phase == phaseDraining:
+		return fmt.Errorf("sqlpool: start %q: %w", r.name, poolkeeper.ErrDraining)
+	case r.phase != phaseNew:
+		return fmt.Errorf("sqlpool: start %q: %w", r.name, errStarted)
+	}
+	r.phase = phaseStarting
+	return nil
+}
+
+// Drain refuses new work on every pool, as [Postgres.Drain], and waits for the work in flight on all of them at once. It
+// blocks at most until ctx ends; its error then names the pools and who holds a connection.
+func (r *Replicated) Drain(ctx context.Context) error {
+	r.enter(phaseDraining)
+	return r.each(func(m *member) error { return m.pool.Drain(ctx) })
+}
+
+// Stop ends the looks, and drains and closes every pool at once, as [Postgres.Stop]. It returns by the end of ctx; errors
+// of all pools are joined and named. It may be called without Start, more than once and concurrently.
+func (r *Replicated) Stop(ctx context.Context) error {
+	r.endLooks()
+	err := r.each(func(m *member) error { return errors.Join(m.rounds.wait(ctx), m.pool.Stop(ctx)) })
+	if p := r.refuser(); p != nil {
+		err = errors.Join(err, p.Stop(ctx))
+	}
+	r.enter(phaseStopped)
+	return err
+}
+
+// Abort is a Stop that waits for nobody. A Stop under way ends too.
+func (r *Replicated) Abort() error {
+	r.endLooks()
+	err := r.each(func(m *member) error { return m.pool.Abort() })
+	if p := r.refuser(); p != nil {
+		err = errors.Join(err, p.Abort())
+	}
+	grace, cancel := context.WithTimeout(context.Background(), abortGrace) //nolint:forbidigo // Abort has no caller's context
+	defer cancel()
+	for _, m := range r.members {
+		err = errors.Join(err, m.rounds.wait(grace))
+	}
+	r.enter(phaseStopped)
+	return err
+}
+
+// endLooks ends the looks under way too: a pool's Stop waits for its connection of checks.
+func (r *Replicated) endLooks() {
+	r.enter(phaseStopping)
+	for _, m := range r.members {
+		m.rounds.stop()
+	}
+}
+
+func (r *Replicated) refuser() *Postgres {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.nowhere
+}
+
+// Pause makes callers of every pool wait instead of failing, as [Postgres.Pause]: for a failover that is planned. If one
+// pool cannot be paused within ctx, none is. To pause one alone, use its own Pause.
+func (r *Replicated) Pause(ctx context.Context) error {
+	err := r.each(func(m *member) error { return m.pool.Pause(ctx) })
+	if err != nil {
+		r.Resume()
+	}
+	return err
+}
+
+// Resume lets the callers go on that Pause has held up. It does not block.
+func (r *Replicated) Resume() {
+	for _, m := range r.members {
+		m.pool.Resume()
+	}
+}
+
+// Recycle throws away every connection of every pool, as [Postgres.Recycle]. It does not block.
+func (r *Replicated) Recycle() {
+	for _, m := range r.members {
+		m.pool.Recycle()
+	}
+}
+
+// Reload replaces the configuration while the component works: MaxLag, LookInterval, LookTimeout and Fallback hold at
+// once, and each pool is reloaded as by [Postgres.Reload], one after the other; if one refuses, those before it are put back.
+// The number of replicas and their names cannot change. It blocks at most until ctx ends.
+func (r *Replicated) Reload(ctx context.Context, cfg ReplicatedConfig) error {
+	r.mu.Lock()
+	name := r.name
+	r.mu.Unlock()
+	select {
+	case r.changing <- struct{}{}:
+	case <-ctx.Done():
+		return fmt.Errorf("sqlpool: reload %q: another is under way: %w", name, context.Cause(ctx))
+	}
+	defer func() { <-r.changing }()
+	old := r.conf.Load()
+	if err := r.reloadable(old, cfg); err != nil {
+		return fmt.Errorf("sqlpool: reload %q: nothing was changed: %w", name, err)
+	}
+	next := cfg.withDefaults()
+	next.Name = old.Name
+	if err := r.prepareFallback(&next); err != nil { //nolint:contextcheck // as NewPostgres: the pool lives on
+		return fmt.Errorf("sqlpool: reload %q: nothing was changed: %w", name, err)
+	}
+	if err := r.reloadMembers(ctx, old.members(), cfg.members()); err != nil {
+		return err
+	}
+	r.conf.Store(&next)
+	r.mu.Lock()
+	changed := r.chooseLocked(time.Now())
+	r.mu.Unlock()
+	for _, c := range changed {
+		c.log(ctx, &next, name)
+	}
+	for _, m := range r.members {
+		m.rounds.hurry()
+	}
+	return nil
+}
+
+func (r *Replicated) reloadable(old *ReplicatedConfig, cfg ReplicatedConfig) error {
+	errs := []error{cfg.Validate()}
+	if r.inPhase(phaseDraining) {
+		errs = append(errs, poolkeeper.ErrDraining)
+	}
+	if r.inPhase(phaseStopping) || r.inPhase(phaseStopped) {
+		errs = append(errs, poolkeeper.ErrClosed)
+	}
+	if cfg.Name != "" && cfg.Name != old.Name {
+		errs = append(errs, fmt.Errorf("sqlpool: Name cannot change while the pool lives (%s, wanted %s)", old.Name, cfg.Name))
+	}
+	if a, b := len(old.Replicas), len(cfg.Replicas); a != b {
+		return errors.Join(append(errs, fmt.Errorf("sqlpool: the number of Replicas is fixed when the pools are made (%d, wanted %d)", a, b))...)
+	}
+	next := cfg.members()
+	for i, m := range r.members {
+		if next[i].Name != m.name {
+			errs = append(errs, fmt.Errorf("sqlpool: the name of a replica cannot change (%s, wanted %s)", m.name, next[i].Name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// reloadMembers reloads every pool, or none.
+func (r *Replicated) reloadMembers(ctx context.Context, old, next []Config) error {
+	for i, m := range r.members {
+		next[i].Name = "" // stays what it is
+		err := m.pool.Reload(ctx, next[i])
+		if err == nil {
+			continue
+		}
+		back := context.WithoutCancel(ctx) // each is bounded by its DialTimeout
+		for j := range i {
+			old[j].Name = ""
+			if backErr := r.members[j].pool.Reload(back, old[j]); backErr != nil {
+				err = errors.Join(err, fmt.Errorf("and could not be put back: %w", backErr))
+			}
+		}
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,269 @@
+package sqlpool_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/poolkeeper/poolkeeper/internal/testserver"
+	"github.com/poolkeeper/poolkeeper/sqlpool"
+)
+
+// pair is a real primary and a real standby that streams from it, under one Replicated.
+type pair struct {
+	*sqlpool.Replicated
+
+	primary, standby *testserver.Server
+}
+
+func newPair(t *testing.T, change func(*sqlpool.ReplicatedConfig)) *pair {
+	t.Helper()
+	p := &pair{primary: testserver.Postgres(t)}
+	p.standby = testserver.PostgresStandby(t, p.primary, "wal_retrieve_retry_interval=100ms")
+	cfg := sqlpool.ReplicatedConfig{
+		Name: "orders", MaxLag: time.Second, LookInterval: 50 * time.Millisecond, LookTimeout: time.Second, Logger: quiet(),
+		Primary:  sqlpool.Config{URL: p.primary.URL(), Logger: quiet()},
+		Replicas: []sqlpool.Config{{URL: p.standby.URL(), Logger: quiet()}},
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	r, err := sqlpool.NewReplicated(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Replicated = r
+	t.Cleanup(func() { _ = r.Abort() })
+	if err := r.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	p.write(t, "create table orders (n int)")
+	return p
+}
+
+func (p *pair) write(t *testing.T, sql string) {
+	t.Helper()
+	if _, err := p.Primary().Pool().Exec(t.Context(), sql); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// on runs one statement on a server, past the pools.
+func on(t *testing.T, s *testserver.Server, sql string) {
+	t.Helper()
+	c := pgAdmin(t, s)
+	defer func() { _ = c.Close(context.WithoutCancel(t.Context())) }()
+	if _, err := c.Exec(t.Context(), sql); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+// onStandby says whether a read goes to the standby now.
+func (p *pair) onStandby(t *testing.T) bool {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	var standby bool
+	err := p.Reader().Pool().QueryRow(ctx, "select pg_is_in_recovery()").Scan(&standby)
+	return err == nil && standby
+}
+
+// becomes waits until the replica has a state, and reads go where that implies.
+func (p *pair) becomes(t *testing.T, want sqlpool.MemberState) {
+	t.Helper()
+	eventually(t, "the replica is "+string(want), func() bool { return p.Members()[1].State == want })
+	if ready := want == sqlpool.MemberReady; p.Members()[1].Reads != ready {
+		t.Errorf("the replica is %s; is read: %v", want, !ready)
+	}
+	eventually(t, "reads are served by the right one", func() bool { return p.onStandby(t) == (want == sqlpool.MemberReady) })
+}
+
+func TestStreamingReplicaIsReadWhileItKeepsUp(t *testing.T) {
+	p := newPair(t, nil)
+	p.becomes(t, sqlpool.MemberReady)
+
+	t.Run("what was written comes to be read", func(t *testing.T) {
+		p.write(t, "insert into orders values (42)")
+		eventually(t, "the row is there", func() bool {
+			var n int
+			err := pgx.BeginTxFunc(t.Context(), p.Reader().Pool(), pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+				return tx.QueryRow(t.Context(), "select n from orders").Scan(&n)
+			})
+			return err == nil && n == 42 && p.onStandby(t)
+		})
+	})
+
+	t.Run("an idle primary makes no lag", func(t *testing.T) {
+		for since := time.Now(); time.Since(since) < 2*time.Second; { // twice MaxLag
+			if m := p.Members()[1]; m.State != sqlpool.MemberReady {
+				t.Fatalf("%+v", m)
+			}
+			_ = p.onStandby(t)
+		}
+	})
+
+	t.Run("it takes no privilege to look", func(t *testing.T) {
+		p.write(t, "create role plain login")
+		plain := func(s *testserver.Server) sqlpool.Config {
+			return sqlpool.Config{URL: strings.Replace(s.URL(), "postgres://postgres@", "postgres://plain@", 1), Logger: quiet(), Start: sqlpool.WaitForServer}
+		}
+		r, err := sqlpool.NewReplicated(sqlpool.ReplicatedConfig{
+			Primary: plain(p.primary), Replicas: []sqlpool.Config{plain(p.standby)}, Logger: quiet(), LookInterval: 20 * time.Millisecond,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err = r.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "both are ready, and the lag is known", func() bool {
+			m := r.Members()
+			return m[0].State == sqlpool.MemberReady && m[1].State == sqlpool.MemberReady && m[1].HasLag
+		})
+		if err = r.Stop(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+
+	t.Run("paused replay is seen, and its end", func(t *testing.T) {
+		on(t, p.standby, "select pg_wal_replay_pause()")
+		p.write(t, "insert into orders values (43)")
+		p.becomes(t, sqlpool.MemberLagging)
+		if err := p.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "behind; MaxLag is 1s") {
+			t.Errorf("%v, want a reservation that says how far it is behind", err)
+		}
+		// One that begins only now has not seen the primary where the standby is.
+		late, err := sqlpool.NewReplicated(sqlpool.ReplicatedConfig{
+			Primary: sqlpool.Config{URL: p.primary.URL()}, Replicas: []sqlpool.Config{{URL: p.standby.URL()}}, MaxLag: time.Second, Logger: quiet(),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err = late.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if m := late.Members()[1]; m.State != sqlpool.MemberLagging || m.Reads {
+			t.Errorf("%+v, want a replica that is not read", m)
+		}
+		if err = late.Stop(t.Context()); err != nil {
+			t.Error(err)
+		}
+		on(t, p.standby, "select pg_wal_replay_resume()")
+		p.becomes(t, sqlpool.MemberReady)
+		if err := p.Check(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+
+	t.Run("a standby that has lost its primary is behind once something is written", func(t *testing.T) {
+		var conninfo string
+		admin := pgAdmin(t, p.standby)
+		defer func() { _ = admin.Close(context.WithoutCancel(t.Context())) }()
+		if err := admin.QueryRow(t.Context(), "show primary_conninfo").Scan(&conninfo); err != nil {
+			t.Fatal(err)
+		}
+		set := func(to string) {
+			on(t, p.standby, "alter system set primary_conninfo = '"+strings.ReplaceAll(to, "'", "''")+"'")
+			on(t, p.standby, "select pg_reload_conf()")
+		}
+		set("host=127.0.0.1 port=1")
+		eventually(t, "nothing streams", func() bool {
+			var n int
+			err := admin.QueryRow(t.Context(), "select count(*) from pg_stat_wal_receiver").Scan(&n)
+			return err == nil && n == 0
+		})
+		p.write(t, "insert into orders values (44)")
+		p.becomes(t, sqlpool.MemberLagging) // though it has replayed all it has received
+		set(conninfo)
+		p.becomes(t, sqlpool.MemberReady)
+	})
+}
+
+func TestFrozenAndKilledReplicaIsLeftAloneUntilItIsBack(t *testing.T) {
+	p := newPair(t, nil)
+	p.becomes(t, sqlpool.MemberReady)
+
+	p.standby.Freeze(t)
+	p.becomes(t, sqlpool.MemberDown)
+	p.standby.Thaw(t)
+	p.becomes(t, sqlpool.MemberReady)
+
+	p.standby.Kill(t)
+	p.becomes(t, sqlpool.MemberDown)
+	if err := p.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "orders/replica-1") {
+		t.Errorf("%v, want a reservation about the replica", err)
+	}
+	p.standby.Restart(t)
+	p.becomes(t, sqlpool.MemberReady)
+
+	// INV-9, seen from both servers.
+	if err := p.Stop(within(t, 10*time.Second)); err != nil {
+		t.Error(err)
+	}
+	for _, s := range []*testserver.Server{p.primary, p.standby} {
+		admin := pgAdmin(t, s)
+		eventually(t, "no connection is left", func() bool {
+			var n int
+			err := admin.QueryRow(t.Context(), "select count(*) from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()").Scan(&n)
+			return err == nil && n == 0
+		})
+		_ = admin.Close(t.Context())
+	}
+}
+
+func TestPromotedStandbyTakesOverBehindTheSameHandles(t *testing.T) {
+	var both string
+	p := newPair(t, func(cfg *sqlpool.ReplicatedConfig) {
+		primary := strings.TrimPrefix(cfg.Primary.URL, "postgres://postgres@")
+		standby := strings.TrimPrefix(cfg.Replicas[0].URL, "postgres://postgres@")
+		addr, rest, _ := strings.Cut(primary, "/")
+		other, _, _ := strings.Cut(standby, "/")
+		both = fmt.Sprintf("postgres://postgres@%s,%s/%s", addr, other, rest)
+		cfg.Primary.URL = both + "&target_session_attrs=read-write"
+	})
+	p.becomes(t, sqlpool.MemberReady)
+	handle := p.Primary().Pool()
+	p.write(t, "insert into orders values (1)")
+	eventually(t, "the standby has it", func() bool {
+		var n int
+		return p.Replicas()[0].Pool().QueryRow(t.Context(), "select n from orders").Scan(&n) == nil
+	})
+
+	p.primary.Kill(t)
+	eventually(t, "the loss is seen", func() bool { return p.Members()[0].State == sqlpool.MemberDown })
+	if !p.onStandby(t) {
+		t.Error("reads do not go on while there is no primary")
+	}
+	on(t, p.standby, "select pg_promote()")
+	eventually(t, "writes reach the new primary", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := handle.Exec(ctx, "insert into orders values (2)")
+		return err == nil
+	})
+	eventually(t, "the component agrees", func() bool {
+		m := p.Members()
+		return m[0].State == sqlpool.MemberReady && m[1].State == sqlpool.MemberPromoted && m[0].Reads
+	})
+
+	// The old primary comes back as a standby, and is not mistaken for the primary.
+	if err := os.WriteFile(filepath.Join(p.primary.Dir(), "data", "standby.signal"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	p.primary.Restart(t)
+	p.Recycle()
+	for i := range 20 {
+		if _, err := handle.Exec(t.Context(), "insert into orders values ($1)", i); err != nil {
+			t.Fatalf("a write reached the demoted server: %v", err)
+		}
+	}
+	if err := p.Check(t.Context()); err == nil || strings.Contains(err.Error(), "orders/primary") {
+		t.Errorf("%v, want a reservation about the replica alone", err)
+	}
+}

@@ -1,0 +1,193 @@
+package sqlpool
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/health"
+)
+
+// Member is what a [Replicated] knows of one of its servers.
+type Member struct {
+	Name    string // below the component's: "primary", "replica-1"
+	Primary bool
+	State   MemberState
+	Since   time.Time // of State
+	Reads   bool      // Reader hands its pool out now
+	Lag     time.Duration
+	HasLag  bool      // Lag is known: of a replica that answers, unless MaxLag is Off
+	Looked  time.Time // when it was looked at last; zero: never
+	Err     error     // why State is not MemberReady
+}
+
+// Members returns what the last look at each server has shown, the primary first. It does not block.
+func (r *Replicated) Members() []Member {
+	cfg := r.conf.Load()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	readers := *r.readers.Load()
+	out := make([]Member, 0, len(r.members))
+	for i, m := range r.members {
+		v := Member{Name: m.name, Primary: i == 0, State: m.state, Since: m.since, Reads: slices.Contains(readers, m.pool)}
+		s := m.seen.Load()
+		v.Err = s.reason(m.state, cfg.MaxLag)
+		if s != nil {
+			v.Looked = s.at
+		}
+		if i > 0 && s != nil && s.lag >= 0 {
+			v.Lag, v.HasLag = s.lag, true
+		}
+		out = append(out, v)
+	}
+	return out
+}
+
+// Check looks at the primary now. That it does not answer, or takes no writes, is a failure; a replica that is down, behind or
+// promoted, as the last look at it has shown, is only a reservation ([health.Degraded]): reads go on by
+// ReplicatedConfig.Fallback. Before Start all are looked at. It blocks at most until ctx ends, or LookTimeout.
+func (r *Replicated) Check(ctx context.Context) error {
+	r.mu.Lock()
+	name, at := r.name, r.phase
+	r.mu.Unlock()
+	var answered bool
+	switch {
+	case at >= phaseStopping:
+		return fmt.Errorf("sqlpool: check %q: %w", name, poolkeeper.ErrClosed)
+	case at < phaseRunning:
+		answered = r.lookAtAll(ctx)
+	default:
+		answered = r.look(ctx, r.members[0])
+	}
+	if !answered { // what the last look has shown is not what was asked for
+		return fmt.Errorf("sqlpool: check %q: %w", name+"/"+primaryName, context.Cause(ctx))
+	}
+	members := r.Members()
+	var faults []error
+	for _, m := range members {
+		if m.State != MemberReady {
+			faults = append(faults, fmt.Errorf("sqlpool: check %q: %w", name+"/"+m.Name, m.Err))
+		}
+	}
+	if members[0].State != MemberReady {
+		return errors.Join(faults...)
+	}
+	return health.Degraded(errors.Join(faults...))
+}
+
+// Limits asks every server as [Postgres.Limits] does, all at once. The keys are the names of [Replicated.Members];
+// servers that do not answer are missing, and the error says why. It blocks at most until ctx ends.
+func (r *Replicated) Limits(ctx context.Context) (map[string]Limits, error) {
+	var mu sync.Mutex // guards out
+	out := make(map[string]Limits, len(r.members))
+	err := r.each(func(m *member) error {
+		l, err := m.pool.Limits(ctx)
+		if err != nil {
+			return err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		out[m.name] = l
+		return nil
+	})
+	return out, err
+}
+
+// Stats returns one moment of all pools together: sums. See Primary and Replicas for each. It does not block.
+func (r *Replicated) Stats() poolkeeper.Stats {
+	sum := r.members[0].pool.Stats()
+	for _, m := range r.members[1:] {
+		add(&sum, m.pool.Stats())
+	}
+	return sum
+}
+
+// Holders returns who has a connection of any of the pools now, the oldest first. It does not block.
+func (r *Replicated) Holders() []poolkeeper.Holder {
+	var all []poolkeeper.Holder
+	for _, m := range r.members {
+		all = append(all, m.pool.Holders()...)
+	}
+	slices.SortStableFunc(all, func(a, b poolkeeper.Holder) int { return cmp.Compare(a.Since.UnixNano(), b.Since.UnixNano()) })
+	return all
+}
+
+// Settings returns what is in effect, with a group for each pool, without secrets.
+func (r *Replicated) Settings() []slog.Attr {
+	cfg := r.conf.Load()
+	out := []slog.Attr{
+		slog.String("kind", "replicated"),
+		durationAttr("max_lag", cfg.MaxLag),
+		durationAttr("look_interval", cfg.LookInterval),
+		durationAttr("look_timeout", cfg.LookTimeout),
+		slog.String("fallback", cfg.Fallback.String()),
+	}
+	for _, m := range r.members {
+		out = append(out, slog.GroupAttrs(m.name, m.pool.Settings()...))
+	}
+	return out
+}
+
+// ObserveWith makes o hear how traffic goes: errors of every pool, and success of the primary's, whose health the
+// component's is. A nil o ends it. It does not block.
+func (r *Replicated) ObserveWith(o poolkeeper.Observer) {
+	if o == nil {
+		r.observer.Store(nil)
+		return
+	}
+	r.observer.Store(&o)
+}
+
+// SetName gives the component the name it has in logs, errors and metrics, and the pools theirs below it. An empty name
+// changes nothing.
+func (r *Replicated) SetName(name string) {
+	if name == "" {
+		return
+	}
+	r.mu.Lock()
+	r.name = name
+	nowhere := r.nowhere
+	r.mu.Unlock()
+	for _, m := range r.members {
+		m.pool.SetName(name + "/" + m.name)
+	}
+	if nowhere != nil {
+		nowhere.SetName(name + "/none")
+	}
+}
+
+// add adds one pool's statistics to those of others.
+func add(sum *poolkeeper.Stats, s poolkeeper.Stats) {
+	sum.Max += s.Max
+	sum.Open += s.Open
+	sum.InUse += s.InUse
+	sum.Idle += s.Idle
+	sum.Waiting += s.Waiting
+	sum.WaitCount += s.WaitCount
+	sum.WaitDuration += s.WaitDuration
+	sum.Dials += s.Dials
+	sum.DialErrors += s.DialErrors
+	sum.AcquireTimeouts += s.AcquireTimeouts
+	sum.Leaks += s.Leaks
+	for reason, n := range s.Evicted {
+		sum.Evicted[reason] += n
+	}
+	addHistogram(&sum.Wait, s.Wait)
+	addHistogram(&sum.Use, s.Use)
+	addHistogram(&sum.Dial, s.Dial)
+}
+
+// addHistogram relies on all of this package's histograms having the same bounds.
+func addHistogram(sum *poolkeeper.Histogram, h poolkeeper.Histogram) {
+	sum.Count += h.Count
+	sum.Sum += h.Sum
+	for i := range min(len(sum.Buckets), len(h.Buckets)) {
+		sum.Buckets[i].Count += h.Buckets[i].Count
+	}
+}
