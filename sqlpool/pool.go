@@ -96,7 +96,7 @@ func (p *Pool) Reload(ctx context.Context, cfg Config) error { return p.c.reload
 
 // Recycle throws away every connection opened so far: idle ones now, those in use as they are returned. Call it when the
 // server behind the name has changed, or a password has. It does not block.
-func (p *Pool) Recycle() { p.c.recycle() }
+func (p *Pool) Recycle() { p.c.recycle(poolkeeper.EvictedReload) }
 
 // Pause makes callers wait instead of failing, for a failover that is planned: from now on whoever asks for a
 // connection queues, within AcquireTimeout. It blocks until what is in use has come back and every connection is

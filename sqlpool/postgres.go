@@ -222,7 +222,7 @@ func (p *Postgres) Reload(ctx context.Context, cfg Config) error { return p.c.re
 
 // Recycle throws away every connection opened so far: idle ones now, those in use as they are returned. Call it when the
 // server behind the name has changed, or a password has. It does not block.
-func (p *Postgres) Recycle() { p.c.recycle() }
+func (p *Postgres) Recycle() { p.c.recycle(poolkeeper.EvictedReload) }
 
 // Pause makes callers wait instead of failing, for a failover that is planned: from now on whoever asks for a
 // connection queues, within AcquireTimeout. It blocks until what is in use has come back and every connection is

@@ -80,9 +80,9 @@ func (c *core) pingedInVain() {
 }
 
 // recycle throws away every connection dialled so far: idle ones now, those in use when they come back.
-func (c *core) recycle() {
+func (c *core) recycle(reason string) {
 	c.rec.mu.Lock()
-	c.rec.reason = poolkeeper.EvictedReload
+	c.rec.reason = reason
 	c.rec.mu.Unlock()
 	c.rec.generation.Add(1)
 	c.back.flush()

@@ -163,7 +163,7 @@ func (c *core) put(ctx context.Context, aim target, cfg *Config, elsewhere bool)
 		_ = c.evictor.SetPolicy(cfg.policy()) // Validate has accepted every part of it
 	}
 	if elsewhere {
-		c.recycle()
+		c.recycle(poolkeeper.EvictedReload)
 	} else {
 		c.back.flush() // what is too many, or too old now
 	}
