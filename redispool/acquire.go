@@ -54,7 +54,7 @@ func (n *node) explain(err error) error {
 	inVain := errors.Is(err, redis.ErrPoolTimeout)
 	if err == context.DeadlineExceeded || err == context.Canceled { //nolint:errorlint // see above
 		s := n.client.PoolStats()
-		inVain = s.IdleConns == 0 && (int(s.TotalConns) >= n.pool.cfg.MaxOpenCeiling || s.PendingRequests > 0)
+		inVain = s.IdleConns == 0 && (int(s.TotalConns) >= n.pool.cfg.MaxOpenCeiling || s.PendingRequests > 0 || n.lastDial.Load() != nil)
 	}
 	if !inVain {
 		return err

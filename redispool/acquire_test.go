@@ -128,3 +128,18 @@ func TestContextBoundsARead(t *testing.T) {
 		t.Errorf("PING = %v after %s", err, time.Since(begun))
 	}
 }
+
+// Callers are held while the server refuses. One whose own context ends meanwhile is told what he was waiting for.
+func TestCallerWhoGivesUpOnARefusingServerIsToldSo(t *testing.T) {
+	p := started(t, redispool.Config{URL: "redis://" + freeAddr(t), Name: "cache", Start: redispool.StartDegraded})
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	err := p.Client().Get(ctx, "a").Err()
+	acquire, ok := errors.AsType[*redispool.AcquireError](err)
+	if !ok || acquire.LastDial == nil || !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("GET = %v, want an AcquireError with the last dial", err)
+	}
+	if k := redispool.Classify(err).Kind; k != health.KindRefused || health.Classify(err).Kind != k {
+		t.Errorf("classified as %q", k)
+	}
+}

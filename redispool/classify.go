@@ -15,6 +15,9 @@ var errClusterState = errors.New("the Cluster is down: not all slots are served"
 // Classify says what kind of failure err is, and what to look at first: the server's answers by their first word, the
 // pool's own errors, and what health.Classify knows. nil, and redis.Nil, is health.KindNone.
 func Classify(err error) health.Fault {
+	if e, ok := errors.AsType[*AcquireError](err); ok {
+		return e.HealthFault()
+	}
 	switch {
 	case err == nil, errors.Is(err, redis.Nil):
 		return health.Fault{}

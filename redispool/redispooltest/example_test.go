@@ -3,6 +3,7 @@ package redispooltest_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -16,10 +17,9 @@ func ExampleStart() {
 	defer tb.end()
 
 	cache := redispooltest.Start(tb)
-	ctx := tb.Context()
-	cache.Client().Set(ctx, "stock", 3, 0)
+	cache.Client().Set(tb.Context(), "stock", 3, 0)
 	get := func() {
-		ctx, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
+		ctx, cancel := context.WithTimeout(tb.Context(), 200*time.Millisecond)
 		defer cancel()
 		stock, err := cache.Client().Get(ctx, "stock").Int()
 		if err != nil {
@@ -77,7 +77,7 @@ func ExampleRedis_pause() {
 type stand struct {
 	testing.TB // nil; what is not overridden is not called
 
-	ctx     context.Context //nolint:containedctx // as in testing.T
+	ctx     context.Context
 	cancel  context.CancelFunc
 	cleanup []func()
 }
@@ -96,7 +96,7 @@ func (s *stand) Fatalf(format string, args ...any) { panic(fmt.Sprintf(format, a
 
 func (s *stand) end() {
 	s.cancel()
-	for i := len(s.cleanup) - 1; i >= 0; i-- {
-		s.cleanup[i]()
+	for _, f := range slices.Backward(s.cleanup) {
+		f()
 	}
 }
