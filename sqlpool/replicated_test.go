@@ -36,13 +36,13 @@ type trio struct {
 	servers []*sqlpooltest.PostgresServer // the primary's first
 }
 
-func newTrio(t *testing.T, change func(*sqlpool.ReplicatedConfig)) *trio {
-	t.Helper()
+func newTrio(tb testing.TB, change func(*sqlpool.ReplicatedConfig)) *trio {
+	tb.Helper()
 	x := &trio{cfg: sqlpool.ReplicatedConfig{
 		Name: "orders", MaxLag: 10 * time.Second, LookInterval: 10 * time.Millisecond, LookTimeout: 5 * time.Second, Logger: quiet(),
 	}}
 	for i, name := range []string{"primary", "replica-1", "replica-2"} {
-		s := sqlpooltest.ServePostgres(t)
+		s := sqlpooltest.ServePostgres(tb)
 		s.Answer("who", sqlpooltest.Answer{Columns: []string{"name"}, Rows: [][]any{{name}}})
 		s.Answer("insert", sqlpooltest.Answer{Affected: 1})
 		x.servers = append(x.servers, s)
@@ -59,10 +59,10 @@ func newTrio(t *testing.T, change func(*sqlpool.ReplicatedConfig)) *trio {
 	}
 	r, err := sqlpool.NewReplicated(x.cfg)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	x.Replicated = r
-	t.Cleanup(func() { _ = r.Abort() }) // a test that wants the outcome has stopped it before
+	tb.Cleanup(func() { _ = r.Abort() }) // a test that wants the outcome has stopped it before
 	return x
 }
 
@@ -622,5 +622,59 @@ func TestMaxLagOffReadsFromWhateverAnswers(t *testing.T) {
 	eventually(t, "the one that is down is seen", func() bool { return x.state(2) == sqlpool.MemberDown })
 	if got := x.readers(t); got != "replica-1" {
 		t.Errorf("reads go to %q", got)
+	}
+}
+
+func TestRegistryRunsAReplicatedAsOneComponent(t *testing.T) {
+	x := newTrio(t, nil)
+	reg := lifecycle.New(lifecycle.Config{Logger: quiet()})
+	reg.Add("shop", x.Replicated, lifecycle.HealthCheck(health.Check{Interval: 20 * time.Millisecond}))
+	if err := reg.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	check := func() health.CheckReport {
+		for _, c := range reg.Health().Report().Checks {
+			if c.Name == "shop" {
+				return c
+			}
+		}
+		return health.CheckReport{}
+	}
+	eventually(t, "the check passes", func() bool { return check().Status == health.StatusPass })
+	x.servers[2].Refuse()
+	x.servers[2].Drop()
+	eventually(t, "the check warns, under the name the registry gave", func() bool {
+		c := check()
+		return c.Status == health.StatusWarn && strings.Contains(fmt.Sprint(c.Err), "shop/replica-2")
+	})
+	if err := reg.Shutdown(within(t, 10*time.Second)); err != nil {
+		t.Error(err)
+	}
+	eventually(t, "no connection is left", func() bool { return x.servers[0].Connections()+x.servers[1].Connections() == 0 })
+}
+
+func TestStopDuringStartEndsBoth(t *testing.T) {
+	x := newTrio(t, func(cfg *sqlpool.ReplicatedConfig) { cfg.Replicas[0].Start = sqlpool.WaitForServer })
+	x.servers[1].Refuse()
+	started := make(chan error)
+	go func() { started <- x.Start(t.Context()) }()
+	eventually(t, "the others are up", func() bool { return x.servers[0].Connections() == 1 && x.servers[2].Connections() == 1 })
+	if err := x.Stop(within(t, 10*time.Second)); err != nil {
+		t.Error(err)
+	}
+	if err := <-started; err == nil {
+		t.Error("Start says that it has succeeded")
+	}
+	eventually(t, "no connection is left", func() bool { return x.servers[0].Connections()+x.servers[2].Connections() == 0 })
+}
+
+func BenchmarkReader(b *testing.B) {
+	x := newTrio(b, nil)
+	if err := x.Start(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		_ = x.Reader()
 	}
 }
