@@ -19,7 +19,7 @@ func ExampleStart() {
 	cache := redispooltest.Start(tb)
 	cache.Client().Set(tb.Context(), "stock", 3, 0)
 	get := func() {
-		ctx, cancel := context.WithTimeout(tb.Context(), 200*time.Millisecond)
+		ctx, cancel := context.WithTimeout(tb.Context(), time.Second)
 		defer cancel()
 		stock, err := cache.Client().Get(ctx, "stock").Int()
 		if err != nil {
