@@ -14,6 +14,7 @@ import (
 	"math/big"
 	"net"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -266,6 +267,14 @@ func TestTLSByURL(t *testing.T) {
 	p := started(t, redispool.Config{URL: "rediss://" + secure + "/1?skip_verify=true", MinIdle: 1})
 	if err := p.Client().Set(t.Context(), "a", 1, 0).Err(); err != nil {
 		t.Error(err)
+	}
+	changes, err := p.Plan(redispool.Config{URL: "rediss://" + secure + "/1?skip_verify=true", MinIdle: 2, Logger: silent()})
+	if err != nil || slices.ContainsFunc(changes, func(c redispool.Change) bool { return c.Field == "URL" || c.Field == "TLS" }) {
+		t.Errorf("the same URL is planned as %v, %v", changes, err)
+	}
+	changes, err = p.Plan(redispool.Config{URL: "rediss://" + secure + "/1", MinIdle: 1, Logger: silent()})
+	if err != nil || !slices.ContainsFunc(changes, func(c redispool.Change) bool { return c.Field == "URL" }) {
+		t.Errorf("one that verifies is planned as %v, %v", changes, err)
 	}
 	strict := newPool(t, redispool.Config{URL: "rediss://" + secure})
 	if err := strict.Start(within(t, patience)); health.Classify(err).Kind != health.KindTLS {
