@@ -3,6 +3,7 @@ package redispool_test
 import (
 	"context"
 	"fmt"
+	"net"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/poolkeeper/poolkeeper/internal/testserver"
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
 
@@ -109,6 +111,89 @@ func TestReloadOfAClusterReachesEveryNodeAndThoseToCome(t *testing.T) {
 	if err := p.Check(within(t, patience)); err != nil {
 		t.Error(err)
 	}
+}
+
+// A node that joins while the pool works is one of its nodes like the others.
+func TestNodeThatJoinsTheClusterIsLookedAfter(t *testing.T) { // INV-7, INV-9
+	k := newCluster(t, 2, 0)
+	p := started(t, redispool.Config{
+		Options: k.options(), MaxOpen: 10, MinIdle: 1, MaxIdleTime: 300 * time.Millisecond, EvictionInterval: 20 * time.Millisecond,
+	})
+	if err := p.Client().Set(t.Context(), "a", 1, 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	before := p.Stats().Max
+
+	_, bus, err := net.SplitHostPort(freeAddr(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	late := testserver.Redis(t, "--cluster-enabled", "yes", "--cluster-port", bus, "--cluster-node-timeout", "1000")
+	look := admin(t, late.Addr())
+	id, err := look.Do(t.Context(), "cluster", "myid").Text()
+	if err != nil {
+		t.Fatal(err)
+	}
+	do(t, look, "cluster meet 127.0.0.1 "+k.nodes[0].Port()+" "+portOf(t, k.looks[0], "cluster-port"))
+	slot, err := look.ClusterKeySlot(t.Context(), "late").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "all know each other", func() bool {
+		for _, c := range []*redis.Client{look, k.looks[0], k.looks[1]} {
+			info, ierr := c.ClusterInfo(t.Context()).Result()
+			if ierr != nil || !strings.Contains(info, "cluster_known_nodes:3") || !strings.Contains(info, "cluster_state:ok") {
+				return false
+			}
+		}
+		return true
+	})
+	owner := k.looks[int(slot)*2/16384]
+	ownerID, err := owner.Do(t.Context(), "cluster", "myid").Text()
+	if err != nil {
+		t.Fatal(err)
+	}
+	do(t, look, fmt.Sprint("cluster setslot ", slot, " importing ", ownerID)) // so that its claim counts more than the owner's
+	do(t, look, fmt.Sprint("cluster setslot ", slot, " node ", id))
+	do(t, owner, fmt.Sprint("cluster setslot ", slot, " node ", id))
+	var wg sync.WaitGroup
+	for range 6 {
+		wg.Go(func() {
+			if err := p.Client().BLPop(within(t, patience), 0, "late").Err(); err != nil {
+				t.Errorf("BLPOP: %v", err)
+			}
+		})
+	}
+	eventually(t, "six wait at the new node", func() bool { return blocked(t, look) == 6 })
+	if got := p.Stats().Max; got != before+10 {
+		t.Errorf("Max is %d, want 10 more than %d", got, before)
+	}
+	for range 6 {
+		if err := look.RPush(t.Context(), "late", "item").Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wg.Wait()
+	eventually(t, "the surplus at the new node is gone, but for MinIdle", func() bool { return clients(t, look)["managed"] == 1 })
+	if err := p.Check(within(t, patience)); err != nil {
+		t.Error(err)
+	}
+	if err := p.Stop(within(t, patience)); err != nil {
+		t.Error(err)
+	}
+	if n := clients(t, look)["managed"]; n != 0 {
+		t.Errorf("the new node still sees %d connections", n)
+	}
+}
+
+// portOf asks a server for one of its ports.
+func portOf(t *testing.T, look *redis.Client, setting string) string {
+	t.Helper()
+	got, err := look.ConfigGet(t.Context(), setting).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got[setting]
 }
 
 // The failover that Sentinel is asked for, with the load going on: nobody sees more than a delay.
