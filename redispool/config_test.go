@@ -14,6 +14,7 @@ import (
 	"math/big"
 	"net"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -33,7 +34,7 @@ func TestValidateReportsEveryFaultAtOnce(t *testing.T) {
 			ClientSideCacheConfig: &redis.ClientSideCacheConfig{}, MaxRetries: -2, MinRetryBackoff: -5, ReadTimeout: -2,
 			Dialer: func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("no") },
 		},
-		MaxOpen: -1, MaxIdleTime: -2, MaxLifetime: -2, KeepAlive: -2, AcquireTimeout: -2, WriteTimeout: -2,
+		MaxOpen: -1, MaxOpenCeiling: -1, FileInterval: -2, MaxIdleTime: -2, MaxLifetime: -2, KeepAlive: -2, AcquireTimeout: -2, WriteTimeout: -2,
 		LeakThreshold: -2, EvictionInterval: -1, DialTimeout: -1, LifetimeJitter: 2, Start: 7, LeakStacks: 7, Replicas: -1,
 		TLS: &tls.Config{},
 	}.Validate()
@@ -41,7 +42,7 @@ func TestValidateReportsEveryFaultAtOnce(t *testing.T) {
 		t.Fatal("no fault found")
 	}
 	for _, want := range []string{
-		"MaxOpen", "MaxIdleTime", "MaxLifetime", "KeepAlive", "AcquireTimeout", "WriteTimeout", "LeakThreshold",
+		"MaxOpen is", "MaxOpenCeiling is", "FileInterval is", "MaxIdleTime", "MaxLifetime", "KeepAlive", "AcquireTimeout", "WriteTimeout", "LeakThreshold",
 		"EvictionInterval", "DialTimeout", "LifetimeJitter", "Start is", "LeakStacks", "Replicas",
 		"MaxIdleConns", "MaxActiveConns", "pool for pipelines", "client-side caching", "MaxRetries", "backoff", "ReadTimeout",
 		"a Cluster has only database 0", "Options.Dialer",
@@ -58,6 +59,10 @@ func TestValidateReportsEveryFaultAtOnce(t *testing.T) {
 	}
 	if verr := (redispool.Config{URL: "redis://h", MaxOpen: 2, MinIdle: 3}).Validate(); verr == nil {
 		t.Error("MinIdle above MaxOpen was accepted")
+	}
+	if verr := (redispool.Config{URL: "redis://h", MaxOpen: 5, MaxOpenCeiling: 4}).Validate(); verr == nil ||
+		!strings.Contains(verr.Error(), "MaxOpenCeiling is 4; it must be 0 (MaxOpen) or from MaxOpen, 5, to 65535") {
+		t.Errorf("a ceiling below MaxOpen: %v", verr)
 	}
 	for _, o := range []redis.UniversalOptions{
 		{MasterName: "m", Addrs: []string{"s:1"}, RouteRandomly: true},
@@ -149,6 +154,7 @@ func TestFaultyURLs(t *testing.T) {
 	for url, want := range map[string]string{
 		"http://h":                    "unknown scheme",
 		"redis+nonsense://h":          "unknown scheme",
+		"redis+ring://h":              "a Ring is not supported; give each shard a Pool of its own",
 		"redis+sentinel://h":          "master_name",
 		"redis://h/abc":               "the value of database is not valid",
 		"redis://h/0/1":               "the path is to be the number",
@@ -244,6 +250,35 @@ func TestOptionsAreCopied(t *testing.T) {
 	o.Addrs[0] = "nowhere:1"
 	if err := p.Client().Ping(t.Context()).Err(); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestTLSByURL(t *testing.T) {
+	dir := t.TempDir()
+	cert, key := newAuthority(t, "ca").issue(t, "server")
+	write(t, dir+"/crt", cert)
+	write(t, dir+"/key", key)
+	secure := freeAddr(t)
+	_, port, err := net.SplitHostPort(secure)
+	if err != nil {
+		t.Fatal(err)
+	}
+	testserver.Redis(t, "--tls-port", port, "--tls-auth-clients", "no", "--tls-cert-file", dir+"/crt", "--tls-key-file", dir+"/key")
+	p := started(t, redispool.Config{URL: "rediss://" + secure + "/1?skip_verify=true", MinIdle: 1})
+	if err := p.Client().Set(t.Context(), "a", 1, 0).Err(); err != nil {
+		t.Error(err)
+	}
+	changes, err := p.Plan(redispool.Config{URL: "rediss://" + secure + "/1?skip_verify=true", MinIdle: 2, Logger: silent()})
+	if err != nil || slices.ContainsFunc(changes, func(c redispool.Change) bool { return c.Field == "URL" || c.Field == "TLS" }) {
+		t.Errorf("the same URL is planned as %v, %v", changes, err)
+	}
+	changes, err = p.Plan(redispool.Config{URL: "rediss://" + secure + "/1", MinIdle: 1, Logger: silent()})
+	if err != nil || !slices.ContainsFunc(changes, func(c redispool.Change) bool { return c.Field == "URL" }) {
+		t.Errorf("one that verifies is planned as %v, %v", changes, err)
+	}
+	strict := newPool(t, redispool.Config{URL: "rediss://" + secure})
+	if err := strict.Start(within(t, patience)); health.Classify(err).Kind != health.KindTLS {
+		t.Errorf("a certificate of nobody's: %v", err)
 	}
 }
 

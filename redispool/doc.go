@@ -39,6 +39,10 @@
 //   - Waiting that explains itself: a pool timeout says size, in use, waiting, and who has held a connection for
 //     longest, with the line where it was taken ([AcquireError]).
 //   - Leaks of Conn and Watch, reported once, with a stack.
+//   - Generations: when the server turns out to be a replica, when the network has swallowed connections, when a password
+//     or a certificate was renewed, every connection dialled before is replaced, and callers do not notice.
+//   - Change while it works: [Pool.Reload] (planned by [Pool.Plan], tried, rolled back), [Pool.Recycle], and
+//     [Pool.Pause] with [Pool.Resume] for a failover that is planned. Files with secrets are watched.
 //   - A health check that a busy pool does not fail, and traffic that brings it forward when a connection fails.
 //
 // # What differs from go-redis on its own
@@ -57,6 +61,7 @@
 // # What it refuses to do
 //
 // It wraps no command and returns no type of its own for results. It does not manage a redis.Ring: give each shard a
-// Pool. It does not support client-side caching, Sentinel with routing to replicas (go-redis leaks that client's
+// Pool. Reload does not change what go-redis fixes when a client is made: its kind, addresses of a Cluster and of
+// sentinels, timeouts of a command. It does not support client-side caching, Sentinel with routing to replicas (go-redis leaks that client's
 // connections), or a pool without deadlines; New says so instead of ignoring it.
 package redispool

@@ -292,6 +292,77 @@ func TestDemotedServerIsLeftAtOnce(t *testing.T) {
 	}
 }
 
+// The same for pipelines that read before they write, and for transactions: the first answer is a good one, and go-redis
+// keeps the connection.
+func TestPipelineThatEndsReadOnlyHasTheServerLeft(t *testing.T) {
+	for name, run := range map[string]func(redis.UniversalClient) pipelined{
+		"pipeline":    func(c redis.UniversalClient) pipelined { return c.Pipelined },
+		"transaction": func(c redis.UniversalClient) pipelined { return c.TxPipelined },
+	} {
+		t.Run(name, func(t *testing.T) {
+			old, now := testserver.Redis(t), testserver.Redis(t)
+			way := newProxy(t, old.Addr())
+			p := started(t, redispool.Config{
+				Options: &redis.UniversalOptions{Addrs: []string{way.addr}, MaxRetries: -1}, MaxOpen: 10, KeepAlive: redispool.Off,
+			})
+			look := admin(t, old.Addr())
+			together(t, look, p.Client(), 10)
+			way.point(now.Addr())
+			if err := look.ReplicaOf(t.Context(), "127.0.0.1", now.Port()).Err(); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "the write goes through", func() bool {
+				_, err := run(p.Client())(t.Context(), func(pipe redis.Pipeliner) error {
+					pipe.Exists(t.Context(), "a")
+					pipe.Set(t.Context(), "a", 1, 0)
+					return nil
+				})
+				return err == nil
+			})
+			if s := p.Stats(); s.Evicted["failover"] == 0 {
+				t.Errorf("evicted %v", s.Evicted)
+			}
+		})
+	}
+}
+
+type pipelined = func(context.Context, func(redis.Pipeliner) error) ([]redis.Cmder, error)
+
+func TestRepliesThatSayWrongServerEndAGeneration(t *testing.T) {
+	for reply, ends := range map[string]bool{
+		"READONLY You can't write against a read only replica.": true, "MASTERDOWN Link with MASTER is down": true,
+		"LOADING Redis is loading the dataset in memory": true, "ERR no such thing": false, "WRONGTYPE Operation": false,
+	} {
+		m := mini(t)
+		p := started(t, redispool.Config{URL: "redis://" + m.Addr() + "?max_retries=-1", MaxOpen: 5, KeepAlive: redispool.Off})
+		held := make([]*redis.Conn, 4)
+		for i := range held {
+			held[i] = single(t, p).Conn()
+			if err := held[i].Ping(t.Context()).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, c := range held {
+			if err := c.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		m.SetError(reply)
+		if err := p.Client().Get(t.Context(), "a").Err(); err == nil || !strings.Contains(err.Error(), reply) {
+			t.Errorf("GET = %v", err)
+		}
+		m.SetError("")
+		for range 5 {
+			if err := p.Client().Set(t.Context(), "a", 1, 0).Err(); err != nil {
+				t.Error(err)
+			}
+		}
+		if n := p.Stats().Evicted["failover"]; (n >= 4) != ends {
+			t.Errorf("%s: %d connections replaced", reply, n)
+		}
+	}
+}
+
 // While the server refuses, callers are held within their own contexts, and are served as soon as it is back.
 func TestRestartIsOverWhenTheServerIsBack(t *testing.T) {
 	srv := testserver.Redis(t)

@@ -5,7 +5,10 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"strings"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // A generation is all connections dialled before some moment. After a failover behind the same name they lead to the
@@ -36,17 +39,33 @@ const (
 func (n *node) heardError(c *conn, reply []byte) {
 	if bytes.HasPrefix(reply, []byte("-READONLY ")) || bytes.HasPrefix(reply, []byte("-MASTERDOWN ")) ||
 		bytes.HasPrefix(reply, []byte("-LOADING ")) {
-		n.flushAfter(c)
+		n.flushAfter(c.born)
 	}
 }
 
-// flushAfter condemns every connection there is, because of what was heard on c. It does nothing if c is of a
-// generation that is condemned already.
-func (n *node) flushAfter(c *conn) {
+// heardErrors does the same for the commands of a pipeline, some of which may have got other answers. On which
+// connection they have come is not known, so it is taken for a new one.
+func (n *node) heardErrors(cmds []redis.Cmder) {
+	for _, cmd := range cmds {
+		err := cmd.Err()
+		if err == nil || !isAnswer(err) {
+			continue
+		}
+		switch code, _, _ := strings.Cut(err.Error(), " "); code {
+		case "READONLY", "MASTERDOWN", "LOADING":
+			n.flushAfter(time.Now())
+			return
+		}
+	}
+}
+
+// flushAfter condemns every connection there is, because of what was heard on one of them. It does nothing if that is
+// of a generation that is condemned already.
+func (n *node) flushAfter(born time.Time) {
 	now := time.Now()
 	n.mu.Lock()
 	since := now.Sub(n.flushed)
-	if c.born.Before(n.flushed) || since < n.pause {
+	if born.Before(n.flushed) || since < n.pause {
 		n.mu.Unlock()
 		return
 	}

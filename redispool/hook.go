@@ -103,6 +103,7 @@ func failAll(cmds []redis.Cmder, err error) error {
 
 // pipelineOutcome is outcome for a pipeline: commands that failed for the same reason get the same explanation.
 func (n *node) pipelineOutcome(cmds []redis.Cmder, err error) error {
+	n.heardErrors(cmds)
 	out := n.outcome(err)
 	if _, explained := errors.AsType[*AcquireError](out); explained {
 		return failAll(cmds, out) // no connection: none of them was sent

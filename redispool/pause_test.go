@@ -292,6 +292,26 @@ func TestClusterIsPausedAtItsDoor(t *testing.T) {
 	}
 }
 
+func TestWatchOnAClusterWaitsOutAPause(t *testing.T) {
+	k := newCluster(t, 1, 0)
+	p := started(t, redispool.Config{Options: k.options(), AcquireTimeout: patience})
+	if err := p.Client().Set(t.Context(), "a", 1, 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Pause(within(t, patience)); err != nil {
+		t.Fatal(err)
+	}
+	result := make(chan error, 1)
+	go func() {
+		result <- p.Client().Watch(within(t, patience), func(tx *redis.Tx) error { return ping(t.Context(), tx.TxPipeline()) }, "n")
+	}()
+	eventually(t, "it waits", func() bool { return p.Stats().Waiting == 1 })
+	p.Resume()
+	if err := <-result; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestRecycleReplacesEveryConnection(t *testing.T) {
 	srv := testserver.Redis(t)
 	look := admin(t, srv.Addr())

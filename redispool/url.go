@@ -72,6 +72,8 @@ func splitScheme(u *url.URL) (string, clientKind, error) {
 		return base, kindCluster, nil
 	case suffix == "":
 		return base, kindNode, nil
+	case suffix == "ring":
+		return "", 0, errors.New("redispool: URL: a Ring is not supported; give each shard a Pool of its own, or use a Cluster")
 	}
 	scheme := u.Scheme
 	if !plainName.MatchString(strings.ReplaceAll(scheme, "+", "_")) {
