@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"os"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -341,79 +339,5 @@ func TestSlowServerIsNotTakenForALostOne(t *testing.T) {
 	}
 	if s := p.Stats(); s.Evicted["dead"] > 4 {
 		t.Errorf("%d connections given up, for three callers who gave up", s.Evicted["dead"])
-	}
-}
-
-// tableEnv has the whole fault table measured, which takes some minutes.
-const tableEnv = "POOLKEEPER_FAULT_TABLE"
-
-// TestFaultTable prints, for each fault, commands failed / of those begun after the server was back / time from then to
-// the first success, raw beside managed.
-func TestFaultTable(t *testing.T) {
-	if os.Getenv(tableEnv) != "1" {
-		t.Skipf("measures for minutes; set %s=1", tableEnv)
-	}
-	//nolint:thelper // each is what happens in one subtest
-	faults := map[string]func(t *testing.T, srv *testserver.Server, px *proxy) func(){
-		"kill": func(t *testing.T, srv *testserver.Server, _ *proxy) func() {
-			return func() { srv.Kill(t); sleep(2 * time.Second); srv.Restart(t) }
-		},
-		"freeze": func(t *testing.T, srv *testserver.Server, _ *proxy) func() {
-			return func() { srv.Freeze(t); sleep(3 * time.Second); srv.Thaw(t) }
-		},
-		"client kill": func(t *testing.T, srv *testserver.Server, _ *proxy) func() {
-			return func() {
-				if err := admin(t, srv.Addr()).ClientKillByFilter(t.Context(), "TYPE", "normal", "SKIPME", "yes").Err(); err != nil {
-					t.Error(err)
-				}
-			}
-		},
-		"black hole": func(_ *testing.T, _ *testserver.Server, px *proxy) func() {
-			return func() { px.blackHole(false) }
-		},
-		"vanish": func(_ *testing.T, srv *testserver.Server, px *proxy) func() {
-			return func() { px.blackHole(true); sleep(2 * time.Second); px.point(srv.Addr()) }
-		},
-		"demote": func(t *testing.T, srv *testserver.Server, px *proxy) func() {
-			other := testserver.Redis(t)
-			return func() {
-				px.point(other.Addr())
-				if err := admin(t, srv.Addr()).ReplicaOf(t.Context(), "127.0.0.1", other.Port()).Err(); err != nil {
-					t.Error(err)
-				}
-			}
-		},
-	}
-	for _, name := range []string{"kill", "freeze", "client kill", "black hole", "vanish", "demote"} {
-		for _, conns := range []int{8, 40} {
-			for _, kind := range []string{"raw", "raw, context honoured", "managed", "raw, no retries", "managed, no retries"} {
-				t.Run(fmt.Sprintf("%s/%d/%s", name, conns, kind), func(t *testing.T) {
-					srv := testserver.Redis(t)
-					px := newProxy(t, srv.Addr())
-					addr := px.addr
-					if name == "kill" {
-						addr = srv.Addr() // the proxy would accept what the server refuses
-					}
-					retries := 0
-					if strings.HasSuffix(kind, "no retries") {
-						retries = -1
-					}
-					var c redis.UniversalClient
-					if strings.HasPrefix(kind, "managed") {
-						c = started(t, redispool.Config{
-							Options: &redis.UniversalOptions{Addrs: []string{addr}, MaxRetries: retries}, MaxOpen: conns,
-						}).Client()
-					} else {
-						r := redis.NewClient(&redis.Options{
-							Addr: addr, PoolSize: conns, MaxRetries: retries, ContextTimeoutEnabled: kind != "raw",
-						})
-						t.Cleanup(func() { _ = r.Close() })
-						c = r
-					}
-					together(t, admin(t, srv.Addr()), c, conns)
-					t.Logf("%s", endure(t, c, 4*time.Second, faults[name](t, srv, px)))
-				})
-			}
-		}
 	}
 }
