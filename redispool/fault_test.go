@@ -149,11 +149,23 @@ func (o outage) String() string {
 	return fmt.Sprintf("%d / %d / %s", o.failed, o.late, o.first.Round(time.Millisecond))
 }
 
-// endure has 8 workers write every 5 ms, each write under a context of 500 ms, while happens does its worst and returns
-// when the server is back. The load goes on for after.
+// load is workers that each write at a pace, each write under a context of its own.
+type load struct {
+	workers     int
+	pace, limit time.Duration
+}
+
+const callers = 8 // of endure
+
+// endure has callers write every 5 ms, each write under a context of 500 ms.
 func endure(tb testing.TB, c redis.UniversalClient, after time.Duration, happens func()) outage {
 	tb.Helper()
-	const workers, pace, limit = 8, 5 * time.Millisecond, 500 * time.Millisecond
+	return load{workers: callers, pace: 5 * time.Millisecond, limit: 500 * time.Millisecond}.endure(tb, c, after, happens)
+}
+
+// endure keeps up the load while happens does its worst and returns when the server is back, and for after.
+func (l load) endure(tb testing.TB, c redis.UniversalClient, after time.Duration, happens func()) outage {
+	tb.Helper()
 	type result struct {
 		begun, ended time.Time
 		err          error
@@ -162,9 +174,9 @@ func endure(tb testing.TB, c redis.UniversalClient, after time.Duration, happens
 	var results []result
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
-	for range workers {
+	for range l.workers {
 		wg.Go(func() {
-			tick := time.NewTicker(pace)
+			tick := time.NewTicker(l.pace)
 			defer tick.Stop()
 			for {
 				select {
@@ -172,7 +184,7 @@ func endure(tb testing.TB, c redis.UniversalClient, after time.Duration, happens
 					return
 				case <-tick.C:
 				}
-				ctx, cancel := context.WithTimeout(tb.Context(), limit)
+				ctx, cancel := context.WithTimeout(tb.Context(), l.limit)
 				r := result{begun: time.Now()}
 				r.err = c.Set(ctx, "key", "value", 0).Err()
 				r.ended = time.Now()
@@ -208,8 +220,6 @@ func endure(tb testing.TB, c redis.UniversalClient, after time.Duration, happens
 
 // sleep is for the length of outages, which nothing can be polled for.
 func sleep(d time.Duration) { <-time.After(d) }
-
-const callers = 8 // of endure
 
 func rawClient(tb testing.TB, o *redis.Options) *redis.Client {
 	tb.Helper()
