@@ -38,6 +38,10 @@ func (p *Pool) Check(ctx context.Context) error {
 // checkPoolSize lets this many dials of checks fail before go-redis begins to answer from memory.
 const checkPoolSize = 16
 
+// checkBuffer is enough for what checks ask and are told; longer answers take more reads. By default go-redis keeps
+// 64 KiB per connection, more than all the rest of an idle pool.
+const checkBuffer = 2 << 10
+
 // checker has the connections that only checks use, one per node.
 type checker struct {
 	pool *Pool
@@ -106,6 +110,7 @@ func (k *checker) client(o *redis.Options, n *node) *redis.Client {
 	own := *o
 	own.PoolSize, own.MaxConcurrentDials = checkPoolSize, 0
 	own.MinIdleConns, own.PipelinePoolSize = 0, -1
+	own.ReadBufferSize, own.WriteBufferSize = checkBuffer, checkBuffer
 	own.MaxRetries = -1
 	own.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	c := redis.NewClient(&own)

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"os"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -151,11 +149,23 @@ func (o outage) String() string {
 	return fmt.Sprintf("%d / %d / %s", o.failed, o.late, o.first.Round(time.Millisecond))
 }
 
-// endure has 8 workers write every 5 ms, each write under a context of 500 ms, while happens does its worst and returns
-// when the server is back. The load goes on for after.
+// load is workers that each write at a pace, each write under a context of its own.
+type load struct {
+	workers     int
+	pace, limit time.Duration
+}
+
+const callers = 8 // of endure
+
+// endure has callers write every 5 ms, each write under a context of 500 ms.
 func endure(tb testing.TB, c redis.UniversalClient, after time.Duration, happens func()) outage {
 	tb.Helper()
-	const workers, pace, limit = 8, 5 * time.Millisecond, 500 * time.Millisecond
+	return load{workers: callers, pace: 5 * time.Millisecond, limit: 500 * time.Millisecond}.endure(tb, c, after, happens)
+}
+
+// endure keeps up the load while happens does its worst and returns when the server is back, and for after.
+func (l load) endure(tb testing.TB, c redis.UniversalClient, after time.Duration, happens func()) outage {
+	tb.Helper()
 	type result struct {
 		begun, ended time.Time
 		err          error
@@ -164,9 +174,9 @@ func endure(tb testing.TB, c redis.UniversalClient, after time.Duration, happens
 	var results []result
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
-	for range workers {
+	for range l.workers {
 		wg.Go(func() {
-			tick := time.NewTicker(pace)
+			tick := time.NewTicker(l.pace)
 			defer tick.Stop()
 			for {
 				select {
@@ -174,7 +184,7 @@ func endure(tb testing.TB, c redis.UniversalClient, after time.Duration, happens
 					return
 				case <-tick.C:
 				}
-				ctx, cancel := context.WithTimeout(tb.Context(), limit)
+				ctx, cancel := context.WithTimeout(tb.Context(), l.limit)
 				r := result{begun: time.Now()}
 				r.err = c.Set(ctx, "key", "value", 0).Err()
 				r.ended = time.Now()
@@ -210,8 +220,6 @@ func endure(tb testing.TB, c redis.UniversalClient, after time.Duration, happens
 
 // sleep is for the length of outages, which nothing can be polled for.
 func sleep(d time.Duration) { <-time.After(d) }
-
-const callers = 8 // of endure
 
 func rawClient(tb testing.TB, o *redis.Options) *redis.Client {
 	tb.Helper()
@@ -412,79 +420,5 @@ func TestSlowServerIsNotTakenForALostOne(t *testing.T) {
 	}
 	if s := p.Stats(); s.Evicted["dead"] > 4 {
 		t.Errorf("%d connections given up, for three callers who gave up", s.Evicted["dead"])
-	}
-}
-
-// tableEnv has the whole fault table measured, which takes some minutes.
-const tableEnv = "POOLKEEPER_FAULT_TABLE"
-
-// TestFaultTable prints, for each fault, commands failed / of those begun after the server was back / time from then to
-// the first success, raw beside managed.
-func TestFaultTable(t *testing.T) {
-	if os.Getenv(tableEnv) != "1" {
-		t.Skipf("measures for minutes; set %s=1", tableEnv)
-	}
-	//nolint:thelper // each is what happens in one subtest
-	faults := map[string]func(t *testing.T, srv *testserver.Server, px *proxy) func(){
-		"kill": func(t *testing.T, srv *testserver.Server, _ *proxy) func() {
-			return func() { srv.Kill(t); sleep(2 * time.Second); srv.Restart(t) }
-		},
-		"freeze": func(t *testing.T, srv *testserver.Server, _ *proxy) func() {
-			return func() { srv.Freeze(t); sleep(3 * time.Second); srv.Thaw(t) }
-		},
-		"client kill": func(t *testing.T, srv *testserver.Server, _ *proxy) func() {
-			return func() {
-				if err := admin(t, srv.Addr()).ClientKillByFilter(t.Context(), "TYPE", "normal", "SKIPME", "yes").Err(); err != nil {
-					t.Error(err)
-				}
-			}
-		},
-		"black hole": func(_ *testing.T, _ *testserver.Server, px *proxy) func() {
-			return func() { px.blackHole(false) }
-		},
-		"vanish": func(_ *testing.T, srv *testserver.Server, px *proxy) func() {
-			return func() { px.blackHole(true); sleep(2 * time.Second); px.point(srv.Addr()) }
-		},
-		"demote": func(t *testing.T, srv *testserver.Server, px *proxy) func() {
-			other := testserver.Redis(t)
-			return func() {
-				px.point(other.Addr())
-				if err := admin(t, srv.Addr()).ReplicaOf(t.Context(), "127.0.0.1", other.Port()).Err(); err != nil {
-					t.Error(err)
-				}
-			}
-		},
-	}
-	for _, name := range []string{"kill", "freeze", "client kill", "black hole", "vanish", "demote"} {
-		for _, conns := range []int{8, 40} {
-			for _, kind := range []string{"raw", "raw, context honoured", "managed", "raw, no retries", "managed, no retries"} {
-				t.Run(fmt.Sprintf("%s/%d/%s", name, conns, kind), func(t *testing.T) {
-					srv := testserver.Redis(t)
-					px := newProxy(t, srv.Addr())
-					addr := px.addr
-					if name == "kill" {
-						addr = srv.Addr() // the proxy would accept what the server refuses
-					}
-					retries := 0
-					if strings.HasSuffix(kind, "no retries") {
-						retries = -1
-					}
-					var c redis.UniversalClient
-					if strings.HasPrefix(kind, "managed") {
-						c = started(t, redispool.Config{
-							Options: &redis.UniversalOptions{Addrs: []string{addr}, MaxRetries: retries}, MaxOpen: conns,
-						}).Client()
-					} else {
-						r := redis.NewClient(&redis.Options{
-							Addr: addr, PoolSize: conns, MaxRetries: retries, ContextTimeoutEnabled: kind != "raw",
-						})
-						t.Cleanup(func() { _ = r.Close() })
-						c = r
-					}
-					together(t, admin(t, srv.Addr()), c, conns)
-					t.Logf("%s", endure(t, c, 4*time.Second, faults[name](t, srv, px)))
-				})
-			}
-		}
 	}
 }

@@ -52,6 +52,10 @@ func threeNodes(tb testing.TB) place {
 func (w place) burst(tb testing.TB, c redis.UniversalClient, n int) {
 	tb.Helper()
 	ctx := within(tb, patience)
+	items := make([]any, n)
+	for i := range items {
+		items[i] = i
+	}
 	var wg sync.WaitGroup
 	for _, key := range w.keys {
 		for range n {
@@ -64,7 +68,7 @@ func (w place) burst(tb testing.TB, c redis.UniversalClient, n int) {
 	}
 	for i, look := range w.looks {
 		eventually(tb, strconv.Itoa(n)+" commands wait", func() bool { return blocked(tb, look) == n })
-		if err := look.RPush(ctx, w.keys[i]+"queue", make([]any, n)...).Err(); err != nil {
+		if err := look.RPush(ctx, w.keys[i]+"queue", items...).Err(); err != nil {
 			tb.Fatal(err)
 		}
 	}

@@ -3,61 +3,17 @@ package sqlpool_test
 import (
 	"context"
 	"database/sql"
-	"math"
-	"slices"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/poolkeeper/poolkeeper/internal/paired"
 	"github.com/poolkeeper/poolkeeper/internal/testserver"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 )
 
-// The benchmarks run the raw library and the managed pool in turns, in one process, against one server: on a machine
-// with other work the ratio of neighbours is worth more than two absolute times. One iteration is one pair of batches;
-// "ratio" is the median of managed ÷ raw, and "ratio95" the upper bound of its 95 % confidence interval. For figures that are
-// worth something: -bench Paired -benchtime 40x.
-func paired(b *testing.B, callers int, raw, managed func() error) {
-	b.Helper()
-	const batch = 300 // operations
-	run := func(f func() error) time.Duration {
-		var wg sync.WaitGroup
-		begun := time.Now()
-		for range callers {
-			wg.Go(func() {
-				for range batch / callers {
-					if err := f(); err != nil {
-						b.Error(err)
-						return
-					}
-				}
-			})
-		}
-		wg.Wait()
-		return time.Since(begun)
-	}
-	run(raw)
-	run(managed)
-	var ratios []float64
-	for i := 0; b.Loop(); i++ {
-		var r, m time.Duration
-		if i%2 == 0 {
-			r, m = run(raw), run(managed)
-		} else {
-			m, r = run(managed), run(raw)
-		}
-		ratios = append(ratios, m.Seconds()/r.Seconds())
-	}
-	slices.Sort(ratios)
-	n := float64(len(ratios))
-	upper := int(math.Ceil(n/2 + 1.96*math.Sqrt(n)/2)) // the binomial bound of a median
-	b.ReportMetric(ratios[len(ratios)/2], "ratio")
-	b.ReportMetric(ratios[min(upper, len(ratios)-1)], "ratio95")
-	b.ReportMetric(0, "ns/op") // of a pair of batches: it says nothing
-}
-
+// The benchmarks run the raw library and the managed pool in turns; see internal/paired. For figures that are worth
+// something: -bench Paired -benchtime 40x.
 func variants(b *testing.B, raw func() error, managed func(sqlpool.Stacks) func() error) {
 	b.Helper()
 	for _, x := range []struct {
@@ -65,8 +21,8 @@ func variants(b *testing.B, raw func() error, managed func(sqlpool.Stacks) func(
 		stacks sqlpool.Stacks
 	}{{"stacks", sqlpool.StacksOn}, {"no-stacks", sqlpool.StacksOff}} {
 		op := managed(x.stacks)
-		b.Run(x.name+"/serial", func(b *testing.B) { paired(b, 1, raw, op) })
-		b.Run(x.name+"/parallel16", func(b *testing.B) { paired(b, 15, raw, op) })
+		b.Run(x.name+"/serial", func(b *testing.B) { paired.Run(b, 1, raw, op) })
+		b.Run(x.name+"/parallel16", func(b *testing.B) { paired.Run(b, 16, raw, op) })
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 const (
 	batch    = 960 // operations on each side of a pair; a multiple of 16
 	minPairs = 20  // unless the benchmark is only to run once
-	warmUp   = 2   // batches of each side that do not count
+	warmUp   = 1   // batches of each side that do not count
 )
 
 // Run compares managed with raw, with that many callers at once, which share a batch of operations. One iteration of b
