@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
 )
 
@@ -69,7 +70,7 @@ func (c *core) renew(ctx context.Context) error {
 	list := changesOnDisk(c.disk, now.Contents)
 	c.disk = now.Contents
 	c.back.use(ctx, aim, cfg, true)
-	c.recycle()
+	c.recycle(poolkeeper.EvictedReload)
 	for _, ch := range list {
 		cfg.Logger.LogAttrs(ctx, slog.LevelInfo, "sqlpool: renewed", slog.String("pool", c.poolName()), slog.String("field", ch.Field))
 	}
@@ -141,6 +142,6 @@ func (c *core) secondThought(cfg *Config, now [2]string) {
 	r.mints = r.mints || answered && !same
 	r.mu.Unlock()
 	if answered && same {
-		c.recycle()
+		c.recycle(poolkeeper.EvictedReload)
 	}
 }
