@@ -25,11 +25,11 @@ func Adopt(db *sql.DB, cfg Config) (*Pool, error) {
 		return nil, errors.Join(cfg.Validate(), errors.New("sqlpool: Adopt wants a *sql.DB, and got nil"))
 	}
 	a := &adopted{db: db}
-	_, given, err := a.aim(cfg)
+	_, given, err := a.aim(cfg, disk{})
 	if err != nil {
 		return nil, err
 	}
-	c := newCore(given, "db")
+	c := newCore(given, disk{}, "db")
 	c.back = a
 	a.core = c
 	a.set(cfg)
@@ -47,7 +47,7 @@ func Adopt(db *sql.DB, cfg Config) (*Pool, error) {
 }
 
 // aim refuses what a foreign handle gives no means to. In what it returns, 0 is what the handle has by itself.
-func (a *adopted) aim(cfg Config) (target, Config, error) {
+func (a *adopted) aim(cfg Config, _ disk) (target, Config, error) {
 	err := errors.Join(cfg.Validate(), refuse("an adopted *sql.DB gives no means to it; use NewDB or NewMySQL", map[string]bool{
 		"URL": cfg.URL != "", "MinIdle": cfg.MinIdle != 0, "LifetimeJitter": cfg.LifetimeJitter != 0,
 		"KeepAlive": cfg.KeepAlive != 0, "EvictionInterval": cfg.EvictionInterval != 0,
@@ -55,7 +55,8 @@ func (a *adopted) aim(cfg Config) (target, Config, error) {
 		"Replicas": cfg.Replicas != 0, "ReclaimAfter": cfg.ReclaimAfter != 0,
 		"SuspectPing": cfg.SuspectPing != 0, "RecycleReadOnly": cfg.RecycleReadOnly != 0,
 		"LeakThreshold": cfg.LeakThreshold != 0, "LeakStacks": cfg.LeakStacks != 0, "TLS": cfg.TLS != nil,
-		"Credentials": cfg.Credentials != nil, "ConfigureMySQL": cfg.ConfigureMySQL != nil,
+		"Credentials": cfg.Credentials != nil, "TLSFiles": cfg.TLSFiles != TLSFiles{}, "CredentialsFile": cfg.CredentialsFile != "",
+		"FileInterval": cfg.FileInterval != 0, "ConfigureMySQL": cfg.ConfigureMySQL != nil,
 	}), refusePostgres(cfg))
 	given := cfg
 	cfg = cfg.withDefaults("db")

@@ -14,7 +14,7 @@ type driverBackend struct {
 	store   *store
 	probe   *checkConn[*native]
 	closing closer
-	aimAt   func(Config) (driver.Connector, Config, error)
+	aimAt   func(Config, disk) (driver.Connector, Config, error)
 }
 
 func (b *driverBackend) check(ctx context.Context) error { return b.probe.check(ctx) }
@@ -27,7 +27,7 @@ func (b *driverBackend) dialing() int {
 	return b.store.dialing
 }
 
-func (b *driverBackend) aim(cfg Config) (target, Config, error) { return b.aimAt(cfg) }
+func (b *driverBackend) aim(cfg Config, on disk) (target, Config, error) { return b.aimAt(cfg, on) }
 
 func (b *driverBackend) current() target { return b.store.aim() }
 

@@ -58,6 +58,7 @@ const (
 	DefaultMaxDials       = 4
 	DefaultSuspectPing    = 250 * time.Millisecond
 	DefaultCloseGrace     = 250 * time.Millisecond
+	DefaultFileInterval   = 10 * time.Second
 )
 
 // Config configures a pool. It is passed by value; the zero value of each field means its default. Off (a constant)
@@ -172,10 +173,26 @@ type Config struct {
 	TLS *tls.Config
 
 	// Credentials is asked for user and password before each connection is opened, under DialTimeout, in place of
-	// what URL says. An empty user keeps that of URL. It must be safe for concurrent use. Connections that are open
-	// already stay, also when the answer changes (tokens do at every call): see Recycle. Default: nil.
-	// NewPostgres and NewMySQL only.
+	// what URL says. An empty user keeps that of URL. When the answer has changed, and is the same two seconds later,
+	// connections opened by the old one are replaced as they become idle; tokens that differ at every call leave them
+	// alone. See also Recycle. It must be safe for concurrent use. Default: nil. NewPostgres and NewMySQL only.
 	Credentials func(ctx context.Context) (user, password string, err error)
+
+	// TLSFiles names certificates on disk that TLS is completed with; any of them turns TLS on, in place of what URL says
+	// about it. The constructor reads them, and while the pool runs they are looked at every FileInterval: when they have
+	// changed, and the server accepts what they hold, connections opened by the old ones are replaced as they become
+	// idle. Default: none. NewPostgres and NewMySQL only.
+	TLSFiles TLSFiles
+
+	// CredentialsFile holds "user:password", or a password alone (the user is then that of URL); white space around it is
+	// ignored. It is looked at as TLSFiles are, so that a secret may be rotated on disk without a failed query, as long
+	// as the server accepts the old one, or no connection has to be opened, until the new one is in use. In place of
+	// Credentials. Default: none. NewPostgres and NewMySQL only.
+	CredentialsFile string
+
+	// FileInterval is how often TLSFiles and CredentialsFile are looked at; a login that fails brings it forward.
+	// Default: DefaultFileInterval. Off: only Reload looks.
+	FileInterval time.Duration
 
 	// CheckQuery is what Check runs on its connection. Default: empty, a ping, or for a driver without Ping only
 	// that a connection can be opened. Adopt, which has no connection of its own to check with, runs it on one of
@@ -221,7 +238,7 @@ const maxMaxOpen = 65_535
 // Validate returns every fault of c that does not depend on the constructor, joined, or nil. It changes nothing. The
 // constructors call it.
 func (c Config) Validate() error {
-	return errors.Join(c.validateSizes(), c.validateTimes(), c.validateChoices())
+	return errors.Join(c.validateSizes(), c.validateTimes(), c.validateChoices(), c.validateFiles())
 }
 
 func (c Config) validateSizes() error {
@@ -261,6 +278,7 @@ func (c Config) validateTimes() error {
 		{"LeakThreshold", c.LeakThreshold, true},
 		{"SuspectPing", c.SuspectPing, true},
 		{"CloseGrace", c.CloseGrace, true},
+		{"FileInterval", c.FileInterval, true},
 		{"EvictionInterval", c.EvictionInterval, false},
 		{"ReclaimAfter", c.ReclaimAfter, false},
 		{"DialTimeout", c.DialTimeout, false},
@@ -317,6 +335,7 @@ func (c Config) withDefaults(kind string) Config {
 	c.LeakThreshold = timeOr(c.LeakThreshold, DefaultLeakThreshold)
 	c.SuspectPing = timeOr(c.SuspectPing, DefaultSuspectPing)
 	c.CloseGrace = timeOr(c.CloseGrace, DefaultCloseGrace)
+	c.FileInterval = timeOr(c.FileInterval, DefaultFileInterval)
 	if c.RecycleReadOnly == Default {
 		c.RecycleReadOnly = Enabled
 	}

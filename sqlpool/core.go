@@ -12,6 +12,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/eviction"
 	"github.com/poolkeeper/poolkeeper/internal/holders"
 	"github.com/poolkeeper/poolkeeper/internal/inflight"
+	"github.com/poolkeeper/poolkeeper/internal/onfile"
 )
 
 // core is what the pools of this package have in common: their life, their counts, and who holds what. The rest, how
@@ -28,8 +29,19 @@ type core struct {
 
 	observer  atomic.Pointer[poolkeeper.Observer]
 	paused    atomic.Bool
-	unreached atomic.Bool   // it has been said that reclaiming is out of reach
-	reloading chan struct{} // holds a token while a Reload is under way
+	unreached atomic.Bool // it has been said that reclaiming is out of reach
+
+	life    context.Context //nolint:containedctx // ends when Stop begins; bounds work
+	end     context.CancelFunc
+	work    tasks // goroutines that renew secrets
+	looking atomic.Bool
+	looked  atomic.Int64 // Unix nanoseconds of the last look at files
+	logins  rotation
+
+	reloading chan struct{}   // holds a token while a Reload, a Pause or a look at files is under way: it guards the following
+	disk      onfile.Contents // what the files hold that are in effect
+	asked     Config          // the configuration in effect, as it was given
+	trouble   string          // with the files, logged last
 
 	mu          sync.Mutex // guards the following
 	name        string
@@ -55,9 +67,9 @@ type backend interface {
 	// close closes the handle, the idle connections and the check's own, and waits until they are closed or ctx
 	// ends. It may be called more than once.
 	close(ctx context.Context) error
-	// aim returns how connections are to be opened under cfg, and cfg with its defaults and what URL adds. It
+	// aim returns how connections are to be opened under cfg and what its files hold, and cfg with its defaults and what URL adds. It
 	// reports every fault of cfg and does no I/O.
-	aim(cfg Config) (target, Config, error)
+	aim(cfg Config, on disk) (target, Config, error)
 	// try opens a connection by aim, checks it and closes it.
 	try(ctx context.Context, aim target, cfg *Config) error
 	// current returns the aim in use, and use sets another, with the sizes of cfg. elsewhere says that the aim has
@@ -95,12 +107,14 @@ const (
 	phaseStopped
 )
 
-func newCore(cfg Config, kind string) *core {
+func newCore(cfg Config, on disk, kind string) *core {
 	c := &core{
 		kind: kind, name: cfg.Name, reloading: make(chan struct{}, 1),
 		gate: inflight.New(),
 		held: holders.NewTable(cfg.LeakStacks == StacksOn),
 	}
+	c.life, c.end = context.WithCancel(context.Background()) //nolint:forbidigo // the pool's own life, ended by Stop
+	c.disk, c.asked = on.Contents, on.asked
 	c.conf.Store(&cfg)
 	c.watches = c.watchesFor(&cfg)
 	return c

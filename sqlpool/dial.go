@@ -31,7 +31,8 @@ type dialKey struct{}
 type dialing struct {
 	began      time.Time
 	generation uint64
-	sock       net.Conn // below TLS
+	sock       net.Conn   // below TLS
+	login      *[2]string // what Credentials said; nil: it was not asked
 	cancel     context.CancelFunc
 	done       func() // stops what watches it
 
@@ -134,9 +135,14 @@ func (s *store) connect(ctx context.Context) (*native, error) {
 	if err != nil {
 		s.core.met.dialErrors.Add(1)
 		s.core.observe(err)
+		s.core.doubt(err)
 		return nil, err
 	}
 	s.core.met.dials.Add(1)
+	if n.login != nil {
+		s.core.loggedIn(n.login[0], n.login[1]) //nolint:contextcheck // what it begins outlives the dial
+		n.login = nil
+	}
 	n.generation = generation // as of when it began: it may lead to where the old ones lead
 	return n, nil
 }
@@ -181,7 +187,7 @@ func (s *store) reach(ctx context.Context, connector driver.Connector) (*native,
 	}
 	now := time.Now()
 	n := &native{
-		capabilities: capabilitiesOf(r.conn), conn: r.conn, sock: d.sock,
+		capabilities: capabilitiesOf(r.conn), conn: r.conn, sock: d.sock, login: d.login,
 		times: times{born: now, used: now, seen: now, draw: rand.Float64()},
 	}
 	if n.sock == nil {

@@ -153,6 +153,7 @@ func (c *core) shut(ctx context.Context, startDone <-chan struct{}) error {
 		}
 	}
 	c.stopWatches()
+	errs = append(errs, c.work.wait(ctx))
 	if c.evictor != nil {
 		errs = append(errs, c.evictor.Stop(ctx))
 	}
@@ -190,6 +191,7 @@ func (c *core) shut(ctx context.Context, startDone <-chan struct{}) error {
 }
 
 func (c *core) stopWatches() {
+	c.end()
 	c.mu.Lock()
 	watches := c.watches
 	c.mu.Unlock()

@@ -355,7 +355,7 @@ func recovers(t *testing.T, f faultServers) {
 }
 
 // A session that the server has ended says so in its last message, and is found out before its next use: not one query
-// is lost, over TLS neither, where the message cannot be read. Without the peek the first query finds out, and the
+// is lost. Without the peek the first query finds out, and the
 // suspicion it raises saves the others.
 func TestPostgresTerminatedWhileIdleCostsNoQuery(t *testing.T) {
 	srv := testserver.SharedPostgres(t)

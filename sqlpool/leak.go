@@ -9,7 +9,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/holders"
 )
 
-// watchesFor returns what looks at holds as cfg says, not started.
+// watchesFor returns what looks at holds and files as cfg says, not started.
 func (c *core) watchesFor(cfg *Config) (out []*holders.Watch) {
 	if cfg.LeakThreshold > 0 {
 		out = append(out, holders.NewWatch(c.held, cfg.LeakThreshold, c.reportLeaks))
@@ -17,10 +17,13 @@ func (c *core) watchesFor(cfg *Config) (out []*holders.Watch) {
 	if limit := cfg.ReclaimAfter; limit > 0 {
 		out = append(out, holders.Every(limit/reclaimLooks, func() { c.reclaimNow(limit) }))
 	}
+	if cfg.hasFiles() && cfg.FileInterval > 0 {
+		out = append(out, holders.Every(cfg.FileInterval, c.lookAtFiles))
+	}
 	return out
 }
 
-// watchAnew replaces what looks at holds.
+// watchAnew replaces what looks at holds and files.
 func (c *core) watchAnew(cfg *Config) {
 	c.mu.Lock()
 	old := c.watches

@@ -18,9 +18,9 @@ import (
 // starts one goroutine that Stop or Abort ends. Every fault of cfg is reported at once.
 func NewMySQL(cfg Config) (*Pool, error) { return newPool("mysql", cfg, aimMySQL) }
 
-func aimMySQL(cfg Config) (driver.Connector, Config, error) {
-	native, parseErr := mysqlConfig(cfg)
-	if err := errors.Join(cfg.Validate(), refusePostgres(cfg), parseErr); err != nil {
+func aimMySQL(cfg Config, on disk) (driver.Connector, Config, error) {
+	native, parseErr := mysqlConfig(cfg, on)
+	if err := errors.Join(cfg.Validate(), refusePostgres(cfg), parseErr, on.err); err != nil {
 		return nil, Config{}, err
 	}
 	if cfg.DialTimeout == 0 {
@@ -61,11 +61,14 @@ func (f *freshCredentials) Connect(ctx context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	if d, ok := ctx.Value(dialKey{}).(*dialing); ok {
+		d.login = &[2]string{user, password}
+	}
 	return connector.Connect(ctx)
 }
 
 // mysqlConfig turns cfg into the driver's own configuration.
-func mysqlConfig(cfg Config) (*mysql.Config, error) {
+func mysqlConfig(cfg Config, on disk) (*mysql.Config, error) {
 	native, err := parseMySQL(cfg.URL)
 	if err != nil {
 		return nil, err
@@ -75,9 +78,15 @@ func mysqlConfig(cfg Config) (*mysql.Config, error) {
 	} else {
 		native.Logger = driverLog{slog.Default()}
 	}
-	if cfg.TLS != nil {
-		native.TLS, native.TLSConfig = cfg.TLS.Clone(), ""
+	if t := on.TLS(cfg.TLS); t != nil {
+		native.TLS, native.TLSConfig = t.Clone(), ""
 		serverName(native.TLS, native.Addr)
+	}
+	if user, password := on.Login(); password != "" {
+		if user != "" {
+			native.User = user
+		}
+		native.Passwd = password
 	}
 	if cfg.ConfigureMySQL != nil {
 		if err := cfg.ConfigureMySQL(native); err != nil {

@@ -32,7 +32,8 @@ type native struct {
 	times // used and seen are guarded by the store's mutex, the rest does not change
 
 	conn  driver.Conn
-	sock  net.Conn // nil where it is out of reach
+	sock  net.Conn   // nil where it is out of reach
+	login *[2]string // by what it was opened, until that has been noted
 	entry holders.Entry
 	in    *conn // the wrapper it is in; nil between two; guarded by the store's mutex
 	aged  bool  // it has been used, or idle: it is to be reset, which is when drivers look whether it still lives; guarded by the store's mutex

@@ -21,14 +21,20 @@ type pgTarget struct {
 	prepare func(context.Context, *pgx.Conn) (bool, error)
 }
 
-func (b *pgBackend) targetOf(native *pgxpool.Config, cfg Config) *pgTarget {
+func (b *pgBackend) targetOf(native *pgxpool.Config, cfg Config, on disk) *pgTarget {
 	t := &pgTarget{native: native, prepare: native.PrepareConn}
 	if before := native.BeforeAcquire; t.prepare == nil && before != nil { //nolint:staticcheck // users have it
 		t.prepare = func(ctx context.Context, c *pgx.Conn) (bool, error) { return before(ctx, c), nil }
 	}
 	t.check = native.ConnConfig.Copy()
-	if cfg.TLS != nil {
-		tlsFor(t.check, cfg.TLS)
+	if config := on.TLS(cfg.TLS); config != nil {
+		tlsFor(t.check, config)
+	}
+	if user, password := on.Login(); password != "" {
+		if user != "" {
+			t.check.User = user
+		}
+		t.check.Password = password
 	}
 	t.check.ConnectTimeout = cfg.DialTimeout
 	t.check.DialFunc = b.recordingDial(t.check.DialFunc)
@@ -135,7 +141,7 @@ func (b *pgBackend) setHeld(held bool) bool {
 	return true
 }
 
-func (b *pgBackend) aim(cfg Config) (target, Config, error) { return b.aimPostgres(cfg) }
+func (b *pgBackend) aim(cfg Config, on disk) (target, Config, error) { return b.aimPostgres(cfg, on) }
 
 func (b *pgBackend) current() target { return b.aimed.Load() }
 

@@ -263,8 +263,13 @@ func (t *pgTracer) TraceConnectEnd(ctx context.Context, data pgx.TraceConnectEnd
 	if data.Err != nil {
 		b.core.met.dialErrors.Add(1)
 		b.core.observe(data.Err)
+		b.core.doubt(data.Err)
 	} else {
 		b.core.met.dials.Add(1)
+		if b.core.cfg().Credentials != nil {
+			used := data.Conn.Config()
+			b.core.loggedIn(used.User, used.Password) //nolint:contextcheck // what it begins outlives the dial
+		}
 		b.record(data.Conn, d.sock).generation = d.generation
 	}
 	b.mu.Lock()

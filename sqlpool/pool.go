@@ -30,9 +30,10 @@ func NewDB(connector driver.Connector, cfg Config) (*Pool, error) {
 	if connector == nil {
 		return nil, errors.Join(cfg.Validate(), errors.New("sqlpool: NewDB wants a driver.Connector, and got nil"))
 	}
-	aim := func(cfg Config) (driver.Connector, Config, error) {
+	aim := func(cfg Config, _ disk) (driver.Connector, Config, error) {
 		err := errors.Join(cfg.Validate(), refuse("NewDB is given the driver", map[string]bool{
-			"URL": cfg.URL != "", "TLS": cfg.TLS != nil, "Credentials": cfg.Credentials != nil,
+			"URL": cfg.URL != "", "TLS": cfg.TLS != nil, "TLSFiles": cfg.TLSFiles != TLSFiles{},
+			"Credentials": cfg.Credentials != nil, "CredentialsFile": cfg.CredentialsFile != "", "FileInterval": cfg.FileInterval != 0,
 			"ConfigureMySQL": cfg.ConfigureMySQL != nil,
 		}), refusePostgres(cfg))
 		return connector, cfg.withDefaults("db"), err
@@ -49,12 +50,13 @@ func refusePostgres(cfg Config) error {
 }
 
 // newPool makes a pool of connections that are opened as aim says.
-func newPool(kind string, cfg Config, aim func(Config) (driver.Connector, Config, error)) (*Pool, error) {
-	connector, cfg, err := aim(cfg)
+func newPool(kind string, cfg Config, aim func(Config, disk) (driver.Connector, Config, error)) (*Pool, error) {
+	on := readFiles(&cfg)
+	connector, cfg, err := aim(cfg, on)
 	if err != nil {
 		return nil, err
 	}
-	c := newCore(cfg, kind)
+	c := newCore(cfg, on, kind)
 	s := newStore(c, connector)
 	s.db = sql.OpenDB(watching{s})
 	s.db.SetMaxIdleConns(math.MaxInt32) // the store has the limits

@@ -33,11 +33,12 @@ type Postgres struct {
 // it starts one goroutine that Stop or Abort ends. Every fault of cfg is reported at once.
 func NewPostgres(cfg Config) (*Postgres, error) {
 	b := newPGBackend()
-	aim, cfg, err := b.aimPostgres(cfg)
+	on := readFiles(&cfg)
+	aim, cfg, err := b.aimPostgres(cfg, on)
 	if err != nil {
 		return nil, err
 	}
-	b.core = newCore(cfg, "postgres")
+	b.core = newCore(cfg, on, "postgres")
 	b.core.back = b
 	b.aimed.Store(aim)
 	b.max = cfg.MaxOpen
@@ -51,8 +52,8 @@ func NewPostgres(cfg Config) (*Postgres, error) {
 }
 
 // aimPostgres turns cfg into pgx's own configuration, and fills in what URL adds.
-func (b *pgBackend) aimPostgres(cfg Config) (*pgTarget, Config, error) {
-	err := errors.Join(cfg.Validate(), refuse("only NewMySQL has it", map[string]bool{"ConfigureMySQL": cfg.ConfigureMySQL != nil}))
+func (b *pgBackend) aimPostgres(cfg Config, on disk) (*pgTarget, Config, error) {
+	err := errors.Join(cfg.Validate(), on.err, refuse("only NewMySQL has it", map[string]bool{"ConfigureMySQL": cfg.ConfigureMySQL != nil}))
 	native, parseErr := parsePostgres(&cfg)
 	if err = errors.Join(err, parseErr); err != nil {
 		return nil, Config{}, err
@@ -67,7 +68,7 @@ func (b *pgBackend) aimPostgres(cfg Config) (*pgTarget, Config, error) {
 	}
 	cfg = cfg.withDefaults("postgres")
 	cfg.MaxOpenCeiling = max(cfg.MaxOpenCeiling, cfg.MaxOpen)
-	return b.targetOf(native, cfg), cfg, nil
+	return b.targetOf(native, cfg, on), cfg, nil
 }
 
 // parsePostgres parses cfg.URL and moves the pool_ parameters in it to the fields of cfg that are zero.

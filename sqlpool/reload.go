@@ -43,7 +43,7 @@ func (c *core) plan(next *Config) ([]Change, error) {
 // another kind.
 func (ch Change) leads() bool {
 	switch ch.Field {
-	case "URL", "TLS", "Credentials", "ConfigurePostgres", "ConfigureMySQL":
+	case "URL", "TLS", "TLSFiles", "Credentials", "CredentialsFile", "ConfigurePostgres", "ConfigureMySQL":
 		return true
 	default:
 		return false
@@ -90,13 +90,17 @@ func (c *core) reload(ctx context.Context, wanted Config) error {
 	if wanted.Name == "" {
 		wanted.Name = c.cfg().Name
 	}
-	aim, next, err := c.back.aim(wanted)
+	on := readFiles(&wanted)
+	aim, next, err := c.back.aim(wanted, on)
 	if err != nil {
 		return fmt.Errorf("sqlpool: reload %q: nothing was changed: %w", name, err)
 	}
 	list, err := c.plan(&next)
 	if err != nil {
 		return fmt.Errorf("sqlpool: reload %q: nothing was changed: %w", name, err)
+	}
+	if wanted.TLSFiles == c.cfg().TLSFiles && wanted.CredentialsFile == c.cfg().CredentialsFile { // the names are; what they hold may not be
+		list = append(list, changesOnDisk(c.disk, on.Contents)...)
 	}
 	if len(list) == 0 {
 		return nil
@@ -110,7 +114,11 @@ func (c *core) reload(ctx context.Context, wanted Config) error {
 			return fmt.Errorf("sqlpool: reload %q: nothing was changed: %w", name, asFault(err))
 		}
 	}
-	return c.switchTo(ctx, aim, &next, list, elsewhere)
+	if err := c.switchTo(ctx, aim, &next, list, elsewhere); err != nil {
+		return err
+	}
+	c.disk, c.asked = on.Contents, on.asked
+	return nil
 }
 
 func (c *core) reloadable() error {

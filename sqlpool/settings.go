@@ -35,6 +35,9 @@ func (c *core) effective(cuts bool) []slog.Attr {
 		slog.Int("replicas", cfg.Replicas),
 		slog.Bool("tls_given", cfg.TLS != nil),
 		slog.Bool("credentials_given", cfg.Credentials != nil),
+		slog.Bool("tls_files", cfg.TLSFiles != TLSFiles{}),
+		slog.Bool("credentials_file", cfg.CredentialsFile != ""),
+		durationAttr("file_interval", cfg.FileInterval),
 		slog.Bool("cuts_sockets", cuts),
 	}
 }

@@ -114,3 +114,23 @@ func postgresAnswers(ctx context.Context, addr string) error {
 		return nil
 	})
 }
+
+// WriteFile puts a file into the server's directory, readable by the server alone, and returns its path. A file that
+// exists is replaced.
+func (s *Server) WriteFile(tb testing.TB, name string, content []byte) string {
+	tb.Helper()
+	path := filepath.Join(s.dir, name)
+	fresh := path + ".new"
+	if err := os.WriteFile(fresh, content, 0o600); err != nil {
+		tb.Fatalf("testserver: %v", err)
+	}
+	if s.cred != nil {
+		if err := os.Chown(fresh, int(s.cred.Uid), int(s.cred.Gid)); err != nil {
+			tb.Fatalf("testserver: %v", err)
+		}
+	}
+	if err := os.Rename(fresh, path); err != nil {
+		tb.Fatalf("testserver: %v", err)
+	}
+	return path
+}

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"go.uber.org/goleak"
+
+	"github.com/poolkeeper/poolkeeper/internal/testserver"
+)
+
+// TestMain runs the program itself where the test below asks for it: a leak is not to outlive its process.
+func TestMain(m *testing.M) {
+	if os.Getenv("POOLKEEPER_LEAK") != "" {
+		main()
+		os.Exit(0)
+	}
+	goleak.VerifyTestMain(testserver.Main(m))
+}
+
+func TestEachLeakIsNamedAndTheProgramEndsAtItsDeadline(t *testing.T) {
+	srv := testserver.SharedPostgres(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, os.Args[0])
+	cmd.Env = append(os.Environ(), "POOLKEEPER_LEAK=1", "DATABASE_URL="+srv.URL()+"&application_name=leak")
+	var out, failure bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &failure
+	begun := time.Now()
+	err := cmd.Run()
+	if took := time.Since(begun); took > 15*time.Second { // 2 s until the leaks come to light, 2 s to shut down, and a slow machine
+		t.Errorf("it took %v", took)
+	}
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != 1 {
+		t.Fatalf("%v\n%s\n%s", err, out.String(), failure.String())
+	}
+	source, err := os.ReadFile("main.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, kind := range map[string]string{"no rows.Close": "rows", "neither Commit nor Rollback": "tx", "// no Close": "conn", "// no Release": "conn"} {
+		line := 1 + strings.Count(string(source[:strings.Index(string(source), what)]), "\n")
+		where := fmt.Sprintf("(main.go:%d)", line)
+		reported := regexp.MustCompile(`held for too long.* kind=` + kind + ` .*` + regexp.QuoteMeta(where))
+		if n := len(reported.FindAllString(out.String(), -1)); n != 1 {
+			t.Errorf("%s at %s: reported %d times as a leak, want once, in\n%s", kind, where, n, out.String())
+		}
+		if !strings.Contains(failure.String(), where) {
+			t.Errorf("%s at %s is not named at the end:\n%s", kind, where, failure.String())
+		}
+	}
+	admin, err := pgx.Connect(ctx, srv.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = admin.Close(context.WithoutCancel(ctx)) }()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for left := -1; left != 0; <-tick.C {
+		if err := admin.QueryRow(ctx, "select count(*) from pg_stat_activity where application_name = 'leak'").Scan(&left); err != nil {
+			t.Fatal("connections are left on the server:", left, err)
+		}
+	}
+}

@@ -1,0 +1,115 @@
+// Package onfile reads the secrets and certificates that a pool's configuration names by file, so that what others
+// renew on disk can be compared with what is in use.
+package onfile
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+)
+
+// Names are the files' names; those that are empty are not read.
+type Names struct {
+	CA, Cert, Key string // PEM
+	Credentials   string // "user:password", or a password alone
+}
+
+// Contents is what the files hold. Values can be compared; they are never to be printed.
+type Contents struct {
+	ca, cert, key  string
+	user, password string
+}
+
+// Read reads the files and reports everything that is wrong with them. Errors begin with prefix, name the field and
+// the file, and never show what is in it.
+func Read(prefix string, n Names) (Contents, error) {
+	var c Contents
+	var credentials string
+	f := faults{prefix: prefix}
+	f.read("TLSFiles.CA", n.CA, &c.ca)
+	f.read("TLSFiles.Cert", n.Cert, &c.cert)
+	f.read("TLSFiles.Key", n.Key, &c.key)
+	f.read("CredentialsFile", n.Credentials, &credentials)
+	if (n.Cert == "") != (n.Key == "") {
+		f.add("TLSFiles: Cert and Key are needed both, or neither")
+	}
+	if len(f.errs) > 0 {
+		return Contents{}, errors.Join(f.errs...)
+	}
+	if n.CA != "" && !x509.NewCertPool().AppendCertsFromPEM([]byte(c.ca)) {
+		f.add("TLSFiles.CA: there is no certificate in %s", n.CA)
+	}
+	if n.Cert != "" {
+		if _, err := tls.X509KeyPair([]byte(c.cert), []byte(c.key)); err != nil {
+			f.add("TLSFiles.Cert: %s with %s: %w", n.Cert, n.Key, err)
+		}
+	}
+	if n.Credentials != "" {
+		if c.user, c.password = split(credentials); c.password == "" {
+			f.add("CredentialsFile: there is no password in %s", n.Credentials)
+		}
+	}
+	if len(f.errs) > 0 {
+		return Contents{}, errors.Join(f.errs...)
+	}
+	return c, nil
+}
+
+type faults struct {
+	prefix string
+	errs   []error
+}
+
+func (f *faults) add(format string, args ...any) {
+	f.errs = append(f.errs, fmt.Errorf(f.prefix+format, args...))
+}
+
+func (f *faults) read(field, path string, into *string) {
+	if path == "" {
+		return
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		f.add("%s: %w", field, err) // which names the file
+	}
+	*into = string(b)
+}
+
+func split(text string) (user, password string) {
+	text = strings.TrimSpace(text)
+	user, password, ok := strings.Cut(text, ":")
+	if !ok {
+		return "", text
+	}
+	return user, password
+}
+
+// Login returns user and password; the user is empty if the file has none, the password if there is no file.
+func (c Contents) Login() (user, password string) { return c.user, c.password }
+
+// TLS completes base, which may be nil and stays as it is, by the certificates. Without any it returns base.
+func (c Contents) TLS(base *tls.Config) *tls.Config {
+	if c.ca == "" && c.cert == "" {
+		return base
+	}
+	out := &tls.Config{MinVersion: tls.VersionTLS12}
+	if base != nil {
+		out = base.Clone()
+	}
+	if c.ca != "" {
+		out.RootCAs = x509.NewCertPool()
+		out.RootCAs.AppendCertsFromPEM([]byte(c.ca))
+	}
+	if pair, err := tls.X509KeyPair([]byte(c.cert), []byte(c.key)); err == nil { // Read has tried it
+		out.Certificates = []tls.Certificate{pair}
+	}
+	return out
+}
+
+// Differ says in what two contents differ.
+func Differ(a, b Contents) (certificates, credentials bool) {
+	return a.ca != b.ca || a.cert != b.cert || a.key != b.key, a.user != b.user || a.password != b.password
+}

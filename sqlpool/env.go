@@ -1,0 +1,58 @@
+package sqlpool
+
+import (
+	"errors"
+
+	"github.com/poolkeeper/poolkeeper/internal/env"
+)
+
+// FromEnv returns a Config from environment variables, validated. Each is named after a field: with the prefix ORDERS,
+// ORDERS_URL, ORDERS_MAX_OPEN, ORDERS_MAX_IDLE_TIME, ORDERS_TLS_FILES_CA, ORDERS_CREDENTIALS_FILE and so on. Durations
+// are Go's (1m30s), or off where the field may be Off; ORDERS_LIFETIME_JITTER may be off too; ORDERS_LEAK_STACKS,
+// ORDERS_RECYCLE_READ_ONLY and ORDERS_PEEK are on or off; ORDERS_START is one of fail-fast, wait-for-server,
+// start-degraded. What is not set, or empty, has its default. TLS, Credentials, Logger and the Configure functions
+// cannot be said this way; set them afterwards.
+//
+// Every fault that does not depend on the constructor is reported at once, with the variable, its value and what is
+// allowed; the value of ORDERS_URL, and what is in files, is never shown. What ORDERS_URL means, and whether it must
+// be there, is the constructor's to say. Variables that FromEnv does not know are ignored: others may have the same
+// prefix.
+func FromEnv(prefix string) (Config, error) {
+	r := env.NewReader("sqlpool", prefix)
+	var c Config
+	r.String("URL", &c.URL)
+	r.String("Name", &c.Name)
+	r.Int("MaxOpen", &c.MaxOpen)
+	r.Int("MaxOpenCeiling", &c.MaxOpenCeiling)
+	r.Int("MinIdle", &c.MinIdle)
+	r.Duration("MaxIdleTime", &c.MaxIdleTime, Off)
+	r.Duration("MaxLifetime", &c.MaxLifetime, Off)
+	r.Part("LifetimeJitter", &c.LifetimeJitter, NoJitter)
+	r.Duration("KeepAlive", &c.KeepAlive, Off)
+	r.Duration("EvictionInterval", &c.EvictionInterval, 0)
+	r.Duration("AcquireTimeout", &c.AcquireTimeout, Off)
+	r.Duration("DialTimeout", &c.DialTimeout, 0)
+	r.Int("MaxDials", &c.MaxDials)
+	r.Duration("LeakThreshold", &c.LeakThreshold, Off)
+	r.Duration("ReclaimAfter", &c.ReclaimAfter, 0)
+	env.Choose(r, "LeakStacks", &c.LeakStacks, env.Choice[Stacks]{Word: "on", Value: StacksOn}, env.Choice[Stacks]{Word: "off", Value: StacksOff})
+	r.Duration("SuspectPing", &c.SuspectPing, Off)
+	onOff := []env.Choice[Switch]{{Word: "on", Value: Enabled}, {Word: "off", Value: Disabled}}
+	env.Choose(r, "RecycleReadOnly", &c.RecycleReadOnly, onOff...)
+	env.Choose(r, "Peek", &c.Peek, onOff...)
+	r.Duration("CloseGrace", &c.CloseGrace, Off)
+	env.Choose(r, "Start", &c.Start, env.Choice[StartPolicy]{Word: "fail-fast", Value: FailFast},
+		env.Choice[StartPolicy]{Word: "wait-for-server", Value: WaitForServer},
+		env.Choice[StartPolicy]{Word: "start-degraded", Value: StartDegraded})
+	r.Int("Replicas", &c.Replicas)
+	r.String("TLSFiles.CA", &c.TLSFiles.CA)
+	r.String("TLSFiles.Cert", &c.TLSFiles.Cert)
+	r.String("TLSFiles.Key", &c.TLSFiles.Key)
+	r.String("CredentialsFile", &c.CredentialsFile)
+	r.Duration("FileInterval", &c.FileInterval, Off)
+	r.String("CheckQuery", &c.CheckQuery)
+	if err := r.Err(errors.Join(c.Validate(), readFiles(&c).err)); err != nil {
+		return Config{}, err
+	}
+	return c, nil
+}

@@ -1,0 +1,129 @@
+package sqlpool_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/poolkeeper/poolkeeper/internal/env"
+	"github.com/poolkeeper/poolkeeper/internal/testcerts"
+	"github.com/poolkeeper/poolkeeper/sqlpool"
+)
+
+// codeOnly are the fields that no variable can set.
+var codeOnly = map[string]bool{"TLS": true, "Credentials": true, "ConfigurePostgres": true, "ConfigureMySQL": true, "Logger": true}
+
+func TestEveryFieldCanBeSaidInTheEnvironment(t *testing.T) {
+	ca := testcerts.New(t)
+	cert, key := ca.Leaf(t, "app")
+	dir := t.TempDir()
+	at := func(name string, content []byte) string {
+		path := filepath.Join(dir, name)
+		write(t, path, content)
+		return path
+	}
+	files := sqlpool.TLSFiles{CA: at("ca", ca.PEM), Cert: at("cert", cert), Key: at("key", key)}
+	secret := at("secret", []byte("app:x"))
+	for name, value := range map[string]string{
+		"URL": "postgres://h/db", "NAME": "orders", "MAX_OPEN": "5", "MAX_OPEN_CEILING": "9", "MIN_IDLE": "2", "MAX_IDLE_TIME": "1m",
+		"MAX_LIFETIME": "2m", "LIFETIME_JITTER": "off", "KEEP_ALIVE": "off", "EVICTION_INTERVAL": "3s", "ACQUIRE_TIMEOUT": "4s",
+		"DIAL_TIMEOUT": "5s", "MAX_DIALS": "3", "LEAK_THRESHOLD": "8s", "RECLAIM_AFTER": "1h", "LEAK_STACKS": "off", "SUSPECT_PING": "1s",
+		"RECYCLE_READ_ONLY": "off", "PEEK": "on", "CLOSE_GRACE": "off", "START": "start-degraded", "REPLICAS": "3",
+		"TLS_FILES_CA": files.CA, "TLS_FILES_CERT": files.Cert, "TLS_FILES_KEY": files.Key, "CREDENTIALS_FILE": secret,
+		"FILE_INTERVAL": "9s", "CHECK_QUERY": "select 1",
+	} {
+		t.Setenv("ORDERS_"+name, value)
+	}
+	got, err := sqlpool.FromEnv("ORDERS")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := sqlpool.Config{
+		URL: "postgres://h/db", Name: "orders", MaxOpen: 5, MaxOpenCeiling: 9, MinIdle: 2, MaxIdleTime: time.Minute,
+		MaxLifetime: 2 * time.Minute, LifetimeJitter: sqlpool.NoJitter, KeepAlive: sqlpool.Off, EvictionInterval: 3 * time.Second,
+		AcquireTimeout: 4 * time.Second, DialTimeout: 5 * time.Second, MaxDials: 3, LeakThreshold: 8 * time.Second, ReclaimAfter: time.Hour,
+		LeakStacks: sqlpool.StacksOff, SuspectPing: time.Second, RecycleReadOnly: sqlpool.Disabled, Peek: sqlpool.Enabled,
+		CloseGrace: sqlpool.Off, Start: sqlpool.StartDegraded, Replicas: 3, TLSFiles: files, CredentialsFile: secret,
+		FileInterval: 9 * time.Second, CheckQuery: "select 1",
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+	for f, v := range reflect.ValueOf(want).Fields() { // a field that is added later must be readable too, or be in codeOnly
+		if v.IsZero() != codeOnly[f.Name] {
+			t.Errorf("FromEnv does not read %s", f.Name)
+		}
+	}
+}
+
+func TestFaultsInTheEnvironmentAreAllNamed(t *testing.T) { // INV-12
+	for name, value := range map[string]string{
+		"URL": "postgres://app:hunter2@h/db", "MAX_OPEN": "many", "MIN_IDLE": "-1", "KEEP_ALIVE": "never", "START": "now", "PEEK": "maybe",
+		"REPLICAS": "-2", "CREDENTIALS_FILE": "/no/such/file", "TLS_FILES_CERT": "/no/cert", "RECLAIM_AFTER": "off",
+	} {
+		t.Setenv("ORDERS_"+name, value)
+	}
+	c, err := sqlpool.FromEnv("ORDERS")
+	if err == nil || !reflect.DeepEqual(c, sqlpool.Config{}) {
+		t.Fatalf("%+v, %v", c, err)
+	}
+	for _, want := range []string{
+		`sqlpool: ORDERS_MAX_OPEN is "many"; it must be a whole number`, "ORDERS_MIN_IDLE is -1; it must be 0 to MaxOpen",
+		`ORDERS_KEEP_ALIVE is "never"; it must be a duration such as 1m30s, or off`,
+		`ORDERS_START is "now"; it must be one of fail-fast, wait-for-server, start-degraded`, `ORDERS_PEEK is "maybe"; it must be one of on, off`,
+		"ORDERS_REPLICAS is -2; it must not be negative", "ORDERS_CREDENTIALS_FILE: open /no/such/file", "ORDERS_TLS_FILES_CERT: open /no/cert",
+		`ORDERS_RECLAIM_AFTER is "off"; it must be a duration such as 1m30s`,
+	} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("no %q in\n%v", want, err)
+		}
+	}
+	if strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("it tells the password: %v", err)
+	}
+	if _, err := sqlpool.FromEnv(""); err == nil || !strings.Contains(err.Error(), "prefix") {
+		t.Errorf("without a prefix: %v", err)
+	}
+}
+
+func TestConfigurationDocNamesEveryVariable(t *testing.T) {
+	doc, err := os.ReadFile("../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := env.NewReader("sqlpool", "ORDERS")
+	for f := range reflect.TypeFor[sqlpool.Config]().Fields() {
+		if codeOnly[f.Name] {
+			continue
+		}
+		if f.Name == "TLSFiles" {
+			f.Name += ".CA"
+		}
+		if name := r.Name(f.Name); !strings.Contains(string(doc), "`"+name+"`") {
+			t.Errorf("docs/configuration.md does not name %s", name)
+		}
+	}
+}
+
+func ExampleFromEnv() {
+	for name, value := range map[string]string{"ORDERS_URL": "postgres://localhost/orders", "ORDERS_MAX_OPEN": "20", "ORDERS_KEEP_ALIVE": "off"} {
+		_ = os.Setenv(name, value)
+		defer func() { _ = os.Unsetenv(name) }()
+	}
+	cfg, err := sqlpool.FromEnv("ORDERS")
+	fmt.Println(cfg.MaxOpen, cfg.KeepAlive == sqlpool.Off, err)
+
+	_ = os.Setenv("ORDERS_MAX_OPEN", "lots")
+	_ = os.Setenv("ORDERS_REPLICAS", "-3")
+	defer func() { _ = os.Unsetenv("ORDERS_REPLICAS") }()
+	_, err = sqlpool.FromEnv("ORDERS")
+	fmt.Println(err)
+	// Output:
+	// 20 true <nil>
+	// sqlpool: ORDERS_MAX_OPEN is "lots"; it must be a whole number
+	// sqlpool: ORDERS_REPLICAS is -3; it must not be negative
+}
