@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/health"
 )
 
 // ErrNoReplica is what acquiring a connection of [Replicated.Reader] fails with while no replica is fit and
@@ -53,8 +54,9 @@ type member struct {
 	seen   atomic.Pointer[sight] // nil: not looked at yet
 
 	// guarded by the Replicated's mutex
-	state MemberState
-	since time.Time
+	state   MemberState
+	since   time.Time
+	suspect bool // its traffic has met an error since the last look
 }
 
 // NewReplicated returns a primary and its replicas as one component. It does no I/O; each pool has one goroutine that Stop
@@ -172,6 +174,7 @@ func (r *Replicated) note(ctx context.Context, m *member, s *sight) {
 		r.positions.saw(s.at, s.lsn, cfg.MaxLag)
 	}
 	before := m.seen.Swap(s)
+	m.suspect = false
 	changed := r.chooseLocked(time.Now())
 	name := r.name
 	r.mu.Unlock()
@@ -225,8 +228,27 @@ func (r *Replicated) chooseLocked(now time.Time) []change {
 			m.state, m.since = states[i], now
 		}
 	}
+	readers := r.readersLocked(states, cfg.Fallback)
+	if old := r.readers.Load(); old == nil || !slices.Equal(*old, readers) {
+		r.readers.Store(&readers)
+	}
+	return changed
+}
+
+// readersLocked picks the pools to read from. What is suspect is avoided as long as there is another.
+func (r *Replicated) readersLocked(states []MemberState, fallback Fallback) []*Postgres {
+	trusted := slices.Clone(states)
+	for i, m := range r.members[1:] {
+		if m.suspect {
+			trusted[i+1] = MemberUnknown
+		}
+	}
+	chosen := fit(trusted, fallback)
+	if len(chosen) == 0 {
+		chosen = fit(states, fallback)
+	}
 	readers := make([]*Postgres, 0, len(r.members))
-	for _, i := range fit(states, cfg.Fallback) {
+	for _, i := range chosen {
 		readers = append(readers, r.members[i].pool)
 	}
 	switch {
@@ -236,10 +258,18 @@ func (r *Replicated) chooseLocked(now time.Time) []change {
 	default: // stopped before it was made: the primary refuses too
 		readers = append(readers, r.members[0].pool)
 	}
-	if old := r.readers.Load(); old == nil || !slices.Equal(*old, readers) {
-		r.readers.Store(&readers)
+	return readers
+}
+
+// distrust keeps new reads away from a replica until it has been looked at, which is a matter of milliseconds: a server
+// that has died would fail many of them meanwhile. Its state is what the looks say.
+func (r *Replicated) distrust(m *member) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !m.suspect && r.phase == phaseRunning {
+		m.suspect = true
+		_ = r.chooseLocked(time.Now()) // no state changes by it
 	}
-	return changed
 }
 
 // memberObserver hears how one pool's traffic goes: an error has the server looked at. Success of a replica says
@@ -251,12 +281,27 @@ type memberObserver struct {
 
 // Observe implements poolkeeper.Observer.
 func (w *memberObserver) Observe(err error) {
-	if err != nil {
-		w.m.rounds.hurry()
-	} else if w.m != w.r.members[0] {
+	primary := w.m == w.r.members[0]
+	switch {
+	case err == nil && !primary:
 		return
+	case err != nil:
+		if !primary && broken(err) {
+			w.r.distrust(w.m)
+		}
+		w.m.rounds.hurry()
 	}
 	if o := w.r.observer.Load(); o != nil {
 		(*o).Observe(err)
+	}
+}
+
+// broken says whether an error leaves no doubt that a connection was lost or refused. A deadline may be the caller's own.
+func broken(err error) bool {
+	switch Classify(err).Kind { //nolint:exhaustive // the rest leaves doubt
+	case health.KindRefused, health.KindReset, health.KindUnreachable, health.KindShuttingDown, health.KindStarting:
+		return true
+	default:
+		return false
 	}
 }

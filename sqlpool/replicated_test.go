@@ -263,6 +263,42 @@ type observerFunc func(error)
 
 func (f observerFunc) Observe(err error) { f(err) }
 
+func TestSuspectReplicaIsReadIfThereIsNothingElse(t *testing.T) {
+	x := startTrio(t, func(cfg *sqlpool.ReplicatedConfig) {
+		cfg.Fallback, cfg.Replicas = sqlpool.FallbackNone, cfg.Replicas[:1]
+	})
+	c, err := x.Reader().Pool().Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	x.servers[1].Drop() // one loss: the server is there
+	if _, err = c.Exec(t.Context(), "who"); err == nil {
+		t.Error("a dropped connection works")
+	}
+	c.Release()
+	for range 10 {
+		if got := who(t.Context(), x.Reader()); got == sqlpool.ErrNoReplica.Error() {
+			t.Error("no replica is left, though the only one answers")
+		}
+	}
+	eventually(t, "it has been looked at, and is read", func() bool { return x.Members()[1].Reads && x.readers(t) == "replica-1" })
+}
+
+func TestCallersOwnDeadlineCastsNoDoubtOnAReplica(t *testing.T) {
+	x := startTrio(t, func(cfg *sqlpool.ReplicatedConfig) { cfg.LookInterval, cfg.MaxLag = time.Hour, 2*time.Hour })
+	for _, s := range x.servers[1:] {
+		s.Slow(time.Second) // the looks are not
+	}
+	for range 4 {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
+		_ = who(ctx, x.Reader())
+		cancel()
+		if m := x.Members(); !m[1].Reads || !m[2].Reads {
+			t.Fatalf("a slow query has cost a replica its reads: %+v", m)
+		}
+	}
+}
+
 func TestLostPrimaryFailsTheCheckAndReadsGoOn(t *testing.T) {
 	x := startTrio(t, nil)
 	x.servers[0].Refuse()

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -265,5 +267,49 @@ func TestPromotedStandbyTakesOverBehindTheSameHandles(t *testing.T) {
 	}
 	if err := p.Check(t.Context()); err == nil || strings.Contains(err.Error(), "orders/primary") {
 		t.Errorf("%v, want a reservation about the replica alone", err)
+	}
+}
+
+func TestKilledReplicaCostsTheReadsInFlight(t *testing.T) {
+	p := newPair(t, func(cfg *sqlpool.ReplicatedConfig) { cfg.LookInterval, cfg.MaxLag = 0, 0 })
+	p.becomes(t, sqlpool.MemberReady)
+	const workers = 8
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var done, failed, late atomic.Int64
+	var seen atomic.Bool
+	var all sync.WaitGroup
+	for range workers {
+		all.Go(func() {
+			for ctx.Err() == nil {
+				wasSeen := seen.Load()
+				read, end := context.WithTimeout(ctx, time.Second)
+				var n int
+				err := p.Reader().Pool().QueryRow(read, "select 1").Scan(&n)
+				end()
+				switch {
+				case err == nil:
+					done.Add(1)
+				case ctx.Err() == nil && wasSeen:
+					late.Add(1)
+				case ctx.Err() == nil:
+					failed.Add(1)
+				}
+			}
+		})
+	}
+	eventually(t, "the workers are at work", func() bool { return done.Load() > 200 })
+	p.standby.Kill(t)
+	eventually(t, "the loss is seen", func() bool { return p.Members()[1].State == sqlpool.MemberDown })
+	seen.Store(true)
+	before := done.Load()
+	eventually(t, "reads go on", func() bool { return done.Load() > before+200 })
+	cancel()
+	all.Wait()
+	if n := failed.Load(); n > 2*workers {
+		t.Errorf("%d reads failed; want hardly more than those in flight, %d", n, workers)
+	}
+	if n := late.Load(); n > 0 {
+		t.Errorf("%d reads failed that began after the loss was seen", n)
 	}
 }

@@ -413,3 +413,56 @@ func TestHeldConnectionFailsTheTest(t *testing.T) {
 		t.Errorf("%d connections after the server was stopped", srv.Connections())
 	}
 }
+
+func TestBatchIsAnsweredInOrderUpToTheFirstError(t *testing.T) {
+	pool, srv := sqlpooltest.NewPostgres(t)
+	srv.Answer(selectUser, sqlpooltest.Answer{Columns: []string{"id", "name"}, Rows: [][]any{{int64(7), "Ada"}}})
+	srv.Answer("update t set a = $1", sqlpooltest.Answer{Affected: 2})
+	srv.Answer("fail", sqlpooltest.Answer{Err: &pgconn.PgError{Code: "23505", Message: "duplicate"}})
+
+	batch := new(pgx.Batch)
+	batch.Queue("update t set a = $1", 1)
+	batch.Queue(selectUser, 7)
+	batch.Queue("fail")
+	batch.Queue(selectUser, 8)
+	results := pool.Pool().SendBatch(t.Context(), batch)
+	if tag, err := results.Exec(); err != nil || tag.RowsAffected() != 2 {
+		t.Error(tag, err)
+	}
+	var id int
+	var name string
+	if err := results.QueryRow().Scan(&id, &name); err != nil || name != "Ada" {
+		t.Error(id, name, err)
+	}
+	if _, err := results.Exec(); sqlState(err) != "23505" {
+		t.Errorf("%v, want 23505", err)
+	}
+	if err := results.Close(); sqlState(err) != "23505" {
+		t.Errorf("%v, want 23505", err)
+	}
+	if got := len(srv.Queries()); got != 3 {
+		t.Errorf("%d statements were run, want none after the error", got)
+	}
+	if err := pool.Pool().Ping(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestDatabaseSQLRunsATransactionOnTheFakeServer(t *testing.T) {
+	pool, srv := sqlpooltest.NewPostgres(t)
+	srv.Answer("update t set a = $1 where b = $2", sqlpooltest.Answer{Affected: 2})
+	tx, err := pool.DB().BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := tx.ExecContext(t.Context(), "update t set a = $1 where b = $2", 1, "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := r.RowsAffected(); n != 2 || err != nil {
+		t.Error(n, err)
+	}
+	if err := tx.Commit(); err != nil {
+		t.Error(err)
+	}
+}
