@@ -22,11 +22,7 @@ func Example() {
 	}
 	defer server.Close()
 
-	pool, err := redispool.New(redispool.Config{
-		URL:           "redis://" + server.Addr(),
-		LeakThreshold: redispool.Off, // asynq.Server keeps one subscription open for as long as it runs
-		Logger:        slog.New(slog.DiscardHandler),
-	})
+	pool, err := redispool.New(redispool.Config{URL: "redis://" + server.Addr(), MaxOpen: 20})
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -15,6 +15,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/testserver"
 	"github.com/poolkeeper/poolkeeper/lifecycle"
 	"github.com/poolkeeper/poolkeeper/redispool"
@@ -169,6 +170,9 @@ func noJobIsLost(t *testing.T, end func(*testserver.Server, testing.TB)) {
 	eventually(t, "100 more after the restart", func() bool { return l.read(doneJobs) >= before+100 })
 	eventually(t, "the stubborn jobs have begun", func() bool {
 		return l.read(func(l *ledger) int { return len(l.begun) }) == stubbornMost
+	})
+	eventually(t, "the worker's subscription is listed as a holder", func() bool {
+		return slices.ContainsFunc(pool.Holders(), func(h poolkeeper.Holder) bool { return h.Kind == "pubsub" })
 	})
 	if err := reg.Shutdown(within(t)); err != nil {
 		t.Fatalf("shutdown under load: %v", err)

@@ -28,8 +28,11 @@ func (d *fakeDriver) Connect(context.Context) (driver.Conn, error) {
 // Driver is asked by database/sql.
 func (d *fakeDriver) Driver() driver.Driver { return d }
 
-// Open is part of driver.Driver; nobody calls it.
-func (d *fakeDriver) Open(string) (driver.Conn, error) { return d.conn(d), nil }
+// Open is part of driver.Driver.
+func (d *fakeDriver) Open(string) (driver.Conn, error) { return d.Connect(context.Background()) }
+
+// OpenConnector is what otelsql calls where it wraps the driver itself.
+func (d *fakeDriver) OpenConnector(string) (driver.Connector, error) { return d, nil }
 
 func (d *fakeDriver) note(call string) {
 	d.mu.Lock()

@@ -333,3 +333,43 @@ func typeName(t *testing.T, db *sql.DB, _ *fakeDriver) string {
 	t.Helper()
 	return column(t, db).DatabaseTypeName()
 }
+
+// A driver that otelsql has wrapped works under a managed pool: both see each query, and the pool still drains and closes.
+func TestPoolOnADriverWrappedByOtelsql(t *testing.T) {
+	d := &fakeDriver{conn: func(d *fakeDriver) driver.Conn { return oldConn{plainConn{d}} }}
+	wrapped, ok := otelsql.WrapDriver(d).(driver.DriverContext)
+	if !ok {
+		t.Fatal("otelsql's driver has no connectors")
+	}
+	connector, err := wrapped.OpenConnector("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool, err := sqlpool.NewDB(connector, sqlpool.Config{MaxOpen: 2, Logger: silent()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err = pool.Start(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	tx, err := pool.DB().BeginTx(within(t), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.ExecContext(within(t), "query"); err != nil {
+		t.Error(err)
+	}
+	if h := pool.Holders(); len(h) != 1 || !strings.Contains(h[0].Stack, "TestPoolOnADriverWrappedByOtelsql") {
+		t.Errorf("holders: %+v", h)
+	}
+	if err := tx.Commit(); err != nil {
+		t.Error(err)
+	}
+	if err := pool.Stop(within(t)); err != nil {
+		t.Error(err)
+	}
+	calls := d.did()
+	if opened, closed := strings.Count(calls, "Connect"), strings.Count(calls, "Close"); opened == 0 || opened != closed {
+		t.Errorf("%d connections opened, %d closed: %s", opened, closed, calls)
+	}
+}

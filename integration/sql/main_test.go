@@ -11,7 +11,10 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/testserver"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(testserver.Main(m)) }
+func TestMain(m *testing.M) {
+	slog.SetDefault(silent()) // the services of the docs have no logger of their own
+	goleak.VerifyTestMain(testserver.Main(m))
+}
 
 // patience bounds polls for conditions on real servers. River's maintenance begins seconds after its start.
 const patience = time.Minute
