@@ -265,8 +265,8 @@ func TestTLSByURL(t *testing.T) {
 	}
 	testserver.Redis(t, "--tls-port", port, "--tls-auth-clients", "no", "--tls-cert-file", dir+"/crt", "--tls-key-file", dir+"/key")
 	p := started(t, redispool.Config{URL: "rediss://" + secure + "/1?skip_verify=true", MinIdle: 1})
-	if err := p.Client().Set(t.Context(), "a", 1, 0).Err(); err != nil {
-		t.Error(err)
+	if serr := p.Client().Set(t.Context(), "a", 1, 0).Err(); serr != nil {
+		t.Error(serr)
 	}
 	changes, err := p.Plan(redispool.Config{URL: "rediss://" + secure + "/1?skip_verify=true", MinIdle: 2, Logger: silent()})
 	if err != nil || slices.ContainsFunc(changes, func(c redispool.Change) bool { return c.Field == "URL" || c.Field == "TLS" }) {

@@ -87,6 +87,10 @@ func TestPauseHoldsCallersUpAndResumeServesThemInOrder(t *testing.T) {
 		p.Resume()
 		p.Resume()
 		wg.Wait()
+		// The first waits for 5 s, the last for 1 s, and as there is one connection, each for those before it.
+		if s := p.Stats(); s.WaitCount != 5 || s.WaitDuration != 25*time.Second {
+			t.Errorf("%d waits, %s in all", s.WaitCount, s.WaitDuration)
+		}
 		if !slices.IsSorted(order) || len(order) != 5 {
 			t.Errorf("served in the order %v", order)
 		}

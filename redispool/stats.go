@@ -36,12 +36,14 @@ func (p *Pool) Stats() poolkeeper.Stats {
 		s.Open += int(native.TotalConns)
 		s.Idle += int(native.IdleConns)
 		s.Waiting += int(native.PendingRequests) + n.valve.waiting()
-		s.WaitCount += uint64(native.WaitCount)
-		s.WaitDuration += time.Duration(native.WaitDurationNs)
+		s.WaitCount += uint64(native.WaitCount) + n.valve.waits.Load()
+		s.WaitDuration += time.Duration(native.WaitDurationNs + n.valve.waited.Load())
 		s.AcquireTimeouts += uint64(native.Timeouts)
 	}
 	if p.target.kind == kindCluster {
 		s.Waiting += p.valve.waiting()
+		s.WaitCount += p.valve.waits.Load()
+		s.WaitDuration += time.Duration(p.valve.waited.Load())
 	}
 	s.InUse = s.Open - s.Idle
 	return s

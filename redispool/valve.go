@@ -14,7 +14,9 @@ import (
 // above the limit after Reload has lowered it, in order of arrival. It is out of the way otherwise: an idle valve costs
 // one atomic load.
 type valve struct {
-	active atomic.Bool // paused, or with a limit, or with a queue
+	active atomic.Bool   // paused, or with a limit, or with a queue
+	waits  atomic.Uint64 // callers who have queued, and are done with it
+	waited atomic.Int64  // nanoseconds, those callers together
 
 	mu     sync.Mutex // guards the following
 	paused bool
@@ -57,6 +59,11 @@ func (v *valve) pass(ctx context.Context, limit time.Duration) error {
 	e := v.queue.PushBack(turn)
 	v.mu.Unlock()
 
+	begun := time.Now()
+	defer func() {
+		v.waits.Add(1)
+		v.waited.Add(int64(time.Since(begun)))
+	}()
 	var over <-chan time.Time
 	if limit > 0 {
 		t := time.NewTimer(limit)
