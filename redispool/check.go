@@ -40,7 +40,7 @@ const checkPoolSize = 16
 
 // checkBuffer is enough for what checks ask and are told; longer answers take more reads. By default go-redis keeps
 // 64 KiB per connection, more than all the rest of an idle pool.
-const checkBuffer = 2 << 10
+const checkBuffer = 1 << 10
 
 // checker has the connections that only checks use, one per node.
 type checker struct {

@@ -14,7 +14,7 @@ import (
 )
 
 // purpose is what a connection was dialled for.
-type purpose int
+type purpose uint8
 
 const (
 	forPool         purpose = iota // go-redis' pool
@@ -66,11 +66,14 @@ var errCondemned = errors.New("redispool: connection is to be closed")
 type conn struct {
 	net.Conn // outermost: *tls.Conn where there is TLS
 
-	node     *node
-	aim      *aim // by which it was opened
-	purpose  purpose
+	node    *node
+	purpose purpose
+	secure  bool // what comes out of socket is not what go-redis would read
+	// checkout says that the deadlines were cleared, and the raw connection is asked for next. It belongs to whoever has
+	// the connection from go-redis.
+	checkout bool
+	aim      *aim         // by which it was opened
 	socket   syscall.Conn // of the transport below any TLS; nil if unknown
-	secure   bool         // what comes out of socket is not what go-redis would read
 	born     time.Time
 	draw     float64       // see eviction.Sweep.Expiry
 	used     atomic.Int64  // Unix nanoseconds of the last command; up to WriteTimeout too early where the caller's own deadline was closer
@@ -80,10 +83,6 @@ type conn struct {
 	sentence atomic.Uint32 // a reason; stays until condemned
 	gone     atomic.Bool
 	lentTo   atomic.Pointer[session] // the Conn that has it, or had it when it was last heard of
-
-	// checkout says that the deadlines were cleared, and the raw connection is asked for next. It belongs to whoever has
-	// the connection from go-redis.
-	checkout bool
 
 	holder *holders.Entry // of a subscription
 }
