@@ -69,19 +69,32 @@ func (k *checkConn[T]) check(ctx context.Context) error {
 
 // use runs f with the connection that checks use, dialling it if need be. f must leave it as it was.
 func (k *checkConn[T]) use(ctx context.Context, f func(context.Context, T) error) error {
-	if err := k.check(ctx); err != nil {
-		return err
+	for {
+		if err := k.check(ctx); err != nil {
+			return err
+		}
+		if used, err := k.useKept(ctx, f); used {
+			return err
+		} // it was forgotten in between: once more
 	}
+}
+
+// useKept runs f with the connection that is kept. It reports false if there is none.
+func (k *checkConn[T]) useKept(ctx context.Context, f func(context.Context, T) error) (used bool, err error) {
 	select {
 	case k.turn <- struct{}{}:
 	case <-ctx.Done():
-		return fmt.Errorf("a check is under way: %w", context.Cause(ctx))
+		return true, fmt.Errorf("a check is under way: %w", context.Cause(ctx))
 	}
 	defer func() { <-k.turn }()
-	if k.conn == nil {
-		return poolkeeper.ErrClosed
+	switch {
+	case k.done:
+		return true, poolkeeper.ErrClosed
+	case k.conn == nil:
+		return false, nil
+	default:
+		return true, f(ctx, *k.conn)
 	}
-	return f(ctx, *k.conn)
 }
 
 // forget hangs up a connection that is kept: the next check dials anew.

@@ -48,10 +48,11 @@ type Replicated struct {
 
 // member is one server of a Replicated.
 type member struct {
-	name   string // below the component's
-	pool   *Postgres
-	rounds *rounds
-	seen   atomic.Pointer[sight] // nil: not looked at yet
+	name    string // below the component's
+	pool    *Postgres
+	rounds  *rounds
+	looking chan struct{}         // holds a token during a look, until its consequences are drawn: a Check looks too
+	seen    atomic.Pointer[sight] // nil: not looked at yet
 
 	// guarded by the Replicated's mutex
 	state   MemberState
@@ -67,7 +68,7 @@ func NewReplicated(cfg ReplicatedConfig) (*Replicated, error) {
 	full := cfg.withDefaults()
 	r.name = full.Name
 	for _, c := range cfg.members() {
-		m := &member{name: c.Name, state: MemberUnknown, since: time.Now()}
+		m := &member{name: c.Name, looking: make(chan struct{}, 1), state: MemberUnknown, since: time.Now()}
 		c.Name = r.name + "/" + m.name
 		pool, poolErr := NewPostgres(c)
 		if poolErr != nil {
@@ -151,6 +152,12 @@ func (r *Replicated) prepareFallback(cfg *ReplicatedConfig) error {
 // look looks at one server and draws the consequences. It reports false if ctx has ended before the server answered:
 // that tells nothing about the server.
 func (r *Replicated) look(ctx context.Context, m *member) bool {
+	select {
+	case m.looking <- struct{}{}:
+		defer func() { <-m.looking }()
+	case <-ctx.Done():
+		return false
+	}
 	cfg := r.conf.Load()
 	bounded, cancel := context.WithTimeout(ctx, cfg.LookTimeout)
 	defer cancel()
