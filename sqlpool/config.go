@@ -103,11 +103,13 @@ type Config struct {
 	LifetimeJitter float64
 
 	// KeepAlive is the silence after which an idle connection is pinged, so that neither server nor network forget
-	// it. Default: DefaultKeepAlive. Off: never. A driver without Ping is never pinged. Adopt refuses it.
+	// it. Default: DefaultKeepAlive, or half of what the server allows if that is known to be no more (wait_timeout,
+	// idle_session_timeout). Off: never. A driver without Ping is never pinged. Adopt refuses it.
 	KeepAlive time.Duration
 
-	// EvictionInterval is how often demand is sampled and idle connections are looked through. Default: a tenth of
-	// MaxIdleTime, at least 10 ms and at most 30 s. Adopt refuses it.
+	// EvictionInterval is how often demand is sampled and idle connections are looked through; none is pinged more
+	// often. Default: a tenth of MaxIdleTime or a quarter of KeepAlive, whichever is less, at least 10 ms and at most
+	// 30 s. Adopt refuses it.
 	EvictionInterval time.Duration
 
 	// AcquireTimeout is the most a caller waits for a connection, however long its own context lasts; the error then

@@ -33,7 +33,8 @@ type core struct {
 
 	life    context.Context //nolint:containedctx // ends when Stop begins; bounds work
 	end     context.CancelFunc
-	work    tasks // goroutines that renew secrets
+	work    tasks        // goroutines that renew secrets
+	silence atomic.Int64 // nanoseconds after which the server closes a session; 0: never, or not known
 	looking atomic.Bool
 	looked  atomic.Int64 // Unix nanoseconds of the last look at files
 	logins  rotation

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/go-sql-driver/mysql"
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/poolkeeper/poolkeeper"
@@ -221,6 +222,9 @@ func (s *store) hangUp(n *native, giveUp <-chan struct{}) error {
 	defer t.Stop()
 	select {
 	case err := <-done:
+		if wasDead(err) {
+			return nil
+		}
 		return err
 	case <-t.C:
 	case <-giveUp:
@@ -229,6 +233,12 @@ func (s *store) hangUp(n *native, giveUp <-chan struct{}) error {
 		_ = n.sock.Close()
 	}
 	return fmt.Errorf("sqlpool: the driver takes too long to close a connection of %q", s.core.poolName())
+}
+
+// wasDead recognizes what a driver's Close says of a connection that the server had closed already: it is closed, and
+// that is what was wanted. The MySQL driver's own error is not exported.
+func wasDead(err error) bool {
+	return errors.Is(err, driver.ErrBadConn) || errors.Is(err, mysql.ErrInvalidConn) || err != nil && err.Error() == "bad connection"
 }
 
 // socketOf finds the socket of a connection that was not dialled through the pool's own dial function.

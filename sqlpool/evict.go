@@ -12,11 +12,20 @@ import (
 // pingLimit is how long an idle connection may take to answer a ping before it counts as dead.
 const pingLimit = 2 * time.Second
 
+// The bounds of EvictionInterval's default, which are eviction's too.
+const (
+	minInterval = 10 * time.Millisecond
+	maxInterval = 30 * time.Second
+)
+
 // sweepContext marks a checkout by the pool itself: of an idle connection or of none. It is compared by type, which
 // costs other checkouts next to nothing.
 type sweepContext struct{ context.Context } //nolint:containedctx // it is a context
 
 func (c Config) policy() eviction.Policy {
+	if often := c.KeepAlive / 4; c.EvictionInterval == 0 && often > 0 && (c.MaxIdleTime == 0 || often < c.MaxIdleTime/10) && often < maxInterval {
+		c.EvictionInterval = max(often, minInterval) // or silence would be noticed too late
+	}
 	return eviction.Policy{
 		MinIdle: c.MinIdle, MaxIdleTime: c.MaxIdleTime, MaxLifetime: c.MaxLifetime, LifetimeJitter: c.LifetimeJitter,
 		KeepAlive: c.KeepAlive, Interval: c.EvictionInterval,

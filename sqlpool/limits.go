@@ -22,6 +22,7 @@ type Limits struct {
 
 	IdleTimeout time.Duration // after which the server closes a silent session; 0: never
 	Proxied     bool          // something stands between: its own limits come first, and cannot be seen
+	Pooled      bool          // what stands between is a pooler, such as pgbouncer: the server's limits are its affair
 
 	Warnings []string // each with its numbers; empty: all fits
 }
@@ -32,8 +33,42 @@ func (c *core) limits(ctx context.Context) (Limits, error) {
 	if err != nil {
 		return Limits{}, fmt.Errorf("sqlpool: limits of %q: %w", c.poolName(), asFault(err))
 	}
+	if !l.Pooled {
+		c.silence.Store(int64(l.IdleTimeout))
+		c.keepAliveWithin()
+	}
 	l.judge(c.cfg())
 	return l, nil
+}
+
+// within returns cfg with a KeepAlive that the server's own time-out allows, unless one was asked for.
+func (c *core) within(cfg, asked *Config) *Config {
+	silence := time.Duration(c.silence.Load())
+	if asked.KeepAlive != 0 || silence <= 0 || cfg.KeepAlive < silence {
+		return cfg
+	}
+	shorter := *cfg
+	shorter.KeepAlive = silence / 2
+	return &shorter
+}
+
+// keepAliveWithin puts that in effect.
+func (c *core) keepAliveWithin() {
+	select {
+	case c.reloading <- struct{}{}:
+	default:
+		return // a Reload does it too
+	}
+	defer func() { <-c.reloading }()
+	old := c.cfg()
+	cfg := c.within(old, &c.asked)
+	if cfg == old || c.evictor == nil {
+		return
+	}
+	c.conf.Store(cfg)
+	_ = c.evictor.SetPolicy(cfg.policy()) // Validate has accepted every part of it
+	cfg.Logger.Info("sqlpool: idle connections are pinged more often than by default, because the server closes silent ones",
+		slog.String("pool", c.poolName()), slog.Duration("keep_alive", cfg.KeepAlive), slog.Duration("server", time.Duration(c.silence.Load())))
 }
 
 // warnOfLimits logs what does not fit. Not to be able to ask is no reason not to start.
@@ -57,6 +92,9 @@ func (l *Limits) judge(cfg *Config) {
 	l.Demand = l.PerReplica * (l.Replicas + l.Surge)
 	warn := func(format string, args ...any) { l.Warnings = append(l.Warnings, fmt.Sprintf(format, args...)) }
 
+	if l.Pooled {
+		return // connections end at the pooler
+	}
 	wanted := fmt.Sprintf("%d replicas, and %d more in a rolling update, may open %d connections each, %d in all", l.Replicas, l.Surge, l.PerReplica, l.Demand)
 	if granted := l.MaxConnections - l.Reserved; l.MaxConnections > 0 && l.Demand > granted {
 		warn("%s; the server grants %d (max_connections %d, %d reserved)", wanted, granted, l.MaxConnections, l.Reserved)

@@ -3,10 +3,12 @@ package sqlpool_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/testserver"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 )
@@ -14,7 +16,7 @@ import (
 func TestPostgresLimitsAreComparedWithTheServers(t *testing.T) {
 	srv := testserver.Postgres(t, "max_connections=30", "superuser_reserved_connections=3", "idle_session_timeout=60000")
 	log, logged := logTo()
-	p, _ := pgFor(t, srv, sqlpool.Config{MaxOpen: 9, Replicas: 3, Logger: log})
+	p, _ := pgFor(t, srv, sqlpool.Config{MaxOpen: 9, Replicas: 3, KeepAlive: 2 * time.Minute, Logger: log})
 	if err := p.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +57,7 @@ func TestPostgresLimitsAreComparedWithTheServers(t *testing.T) {
 
 func TestMySQLLimitsAreComparedWithTheServers(t *testing.T) {
 	srv := testserver.MariaDB(t, "--max-connections=40", "--wait-timeout=30")
-	p, _ := mysqlFor(t, srv, sqlpool.Config{MaxOpen: 19, Replicas: 2})
+	p, _ := mysqlFor(t, srv, sqlpool.Config{MaxOpen: 19, Replicas: 2, KeepAlive: time.Minute})
 	l, err := p.Limits(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -64,6 +66,54 @@ func TestMySQLLimitsAreComparedWithTheServers(t *testing.T) {
 		t.Errorf("Limits = %+v", l)
 	}
 	stop(t, p)
+}
+
+// Who asks for no KeepAlive of his own gets one that the server allows, and keeps it over a Reload: idle connections live
+// beyond the server's own time-out.
+func TestKeepAliveIsChosenBelowTheServersTimeout(t *testing.T) {
+	pg, onPG := pgFor(t, testserver.Postgres(t, "idle_session_timeout=2000"), sqlpool.Config{MaxOpen: 3, MinIdle: 2, Logger: quiet()})
+	my, onMySQL := mysqlFor(t, testserver.MariaDB(t, "--wait-timeout=2"), sqlpool.Config{MaxOpen: 3, MinIdle: 2, Logger: quiet()})
+	pools := []interface {
+		Start(context.Context) error
+		Settings() []slog.Attr
+		Stats() poolkeeper.Stats
+	}{pg, my}
+	for _, p := range pools {
+		if err := p.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := setting(p.Settings(), "keep_alive"); got != "1s" {
+			t.Errorf("KeepAlive is %s", got)
+		}
+		eventually(t, "MinIdle is there", func() bool { return p.Stats().Open == 2 })
+	}
+	<-time.After(4 * time.Second) // beyond the servers' time-outs, which cannot be hurried
+	for _, p := range pools {
+		if st := p.Stats(); st.Open != 2 || st.Dials != 2 {
+			t.Errorf("%d open after %d dials, want the 2 of before", st.Open, st.Dials)
+		}
+	}
+	if a, b := onPG(), onMySQL(); a < 2 || b < 2 { // the check's own connection may be gone
+		t.Errorf("%d on PostgreSQL, %d on MariaDB; want the 2 of before", a, b)
+	}
+	cfg := sqlpool.Config{MaxOpen: 3, MinIdle: 1, Logger: quiet(), URL: pg.Pool().Config().ConnString()}
+	if err := pg.Reload(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	if got := setting(pg.Settings(), "keep_alive"); got != "1s" {
+		t.Errorf("after a Reload KeepAlive is %s", got)
+	}
+	stop(t, pg)
+	stop(t, my)
+}
+
+func setting(all []slog.Attr, key string) string {
+	for _, a := range all {
+		if a.Key == key {
+			return a.Value.String()
+		}
+	}
+	return "missing"
 }
 
 func TestLimitsThatFitWarnOfNothing(t *testing.T) {

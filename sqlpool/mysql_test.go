@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -382,4 +383,38 @@ func countingDial(n *atomic.Int64) func(context.Context, string, string) (net.Co
 		n.Add(1)
 		return new(net.Dialer).DialContext(ctx, network, addr)
 	}
+}
+
+// Idle connections that the server has closed are no reason for Stop to fail.
+func TestMySQLStopOfWhatTheServerHasClosed(t *testing.T) {
+	p, onServer := startMySQL(t, sqlpool.Config{MaxOpen: 3, MinIdle: 3, Logger: quiet()})
+	eventually(t, "all are open", func() bool { return p.Stats().Open == 3 && onServer() == 4 })
+	var name string
+	if err := p.DB().QueryRowContext(t.Context(), "select database()").Scan(&name); err != nil {
+		t.Fatal(err)
+	}
+	admin := mysqlAdmin(t, testserver.SharedMariaDB(t))
+	rows, err := admin.QueryContext(t.Context(), "select id from information_schema.processlist where db = ?", name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = rows.Close() }()
+	var ids []int
+	for rows.Next() {
+		var id int
+		if err := rows.Scan(&id); err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, id)
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range ids {
+		if _, err := admin.ExecContext(t.Context(), "kill "+strconv.Itoa(id)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "the sessions have ended", func() bool { return onServer() == 0 })
+	stop(t, p)
 }

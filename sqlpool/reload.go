@@ -95,6 +95,7 @@ func (c *core) reload(ctx context.Context, wanted Config) error {
 	if err != nil {
 		return fmt.Errorf("sqlpool: reload %q: nothing was changed: %w", name, err)
 	}
+	next = *c.within(&next, &wanted)
 	list, err := c.plan(&next)
 	if err != nil {
 		return fmt.Errorf("sqlpool: reload %q: nothing was changed: %w", name, err)

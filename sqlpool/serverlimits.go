@@ -21,19 +21,23 @@ const pgLimits = `select current_setting('max_connections')::int,
 	r.rolconnlimit, d.datconnlimit,
 	(select count(*) from pg_stat_activity where backend_type = 'client backend'),
 	coalesce((select setting::bigint from pg_settings where name = 'idle_session_timeout'), 0),
-	coalesce(inet_client_port(), 0)
+	coalesce(inet_client_port(), 0), pg_backend_pid()
 	from pg_roles r, pg_database d where r.rolname = current_user and d.datname = current_database()`
 
 func (b *pgBackend) limits(ctx context.Context) (Limits, error) {
 	var l Limits
 	err := b.probe.use(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		var role, db, idle, port int
-		err := c.QueryRow(ctx, pgLimits).Scan(&l.MaxConnections, &l.Reserved, &role, &db, &l.OnServer, &idle, &port)
+		var pid uint32
+		// The simple protocol leaves no prepared statement behind in somebody else's session of a pooler.
+		err := c.QueryRow(ctx, pgLimits, pgx.QueryExecModeSimpleProtocol).
+			Scan(&l.MaxConnections, &l.Reserved, &role, &db, &l.OnServer, &idle, &port, &pid)
 		if err != nil {
 			return err
 		}
 		l.UserLimit = lower(role, db)
 		l.IdleTimeout = time.Duration(idle) * time.Millisecond
+		l.Pooled = pid != c.PgConn().PID()
 		if a, ok := c.PgConn().Conn().LocalAddr().(*net.TCPAddr); ok && port != 0 {
 			l.Proxied = a.Port != port
 		}

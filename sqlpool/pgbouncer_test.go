@@ -1,0 +1,141 @@
+package sqlpool_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/testserver"
+	"github.com/poolkeeper/poolkeeper/sqlpool"
+)
+
+// bounced starts a pool that reaches PostgreSQL through pgbouncer in transaction mode, and tells how many of its
+// connections pgbouncer has.
+func bounced(t *testing.T, cfg sqlpool.Config, settings ...string) (*sqlpool.Postgres, *testserver.Server, func() int) {
+	t.Helper()
+	srv := testserver.PgBouncer(t, testserver.SharedPostgres(t), settings...)
+	// What everybody has to ask of pgx there: sessions are others' between transactions, and so are prepared statements.
+	cfg.URL = srv.URL() + "&default_query_exec_mode=exec"
+	p, err := sqlpool.NewPostgres(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return p, srv, func() int {
+		console, err := pgx.Connect(t.Context(), strings.Replace(srv.URL(), "/postgres?", "/pgbouncer?default_query_exec_mode=simple_protocol&", 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = console.Close(context.WithoutCancel(t.Context())) }()
+		rows, err := console.Query(t.Context(), "show clients")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer rows.Close()
+		n := 0
+		for rows.Next() {
+			v, err := rows.Values()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, f := range rows.FieldDescriptions() {
+				if f.Name == "database" && v[i] == "postgres" {
+					n++
+				}
+			}
+		}
+		return n
+	}
+}
+
+func TestPgBouncerQueriesTransactionsAndLimits(t *testing.T) {
+	log, logged := logTo()
+	p, _, clients := bounced(t, sqlpool.Config{MaxOpen: 8, MinIdle: 2, Replicas: 50, Logger: log, AcquireTimeout: 30 * time.Second}, "default_pool_size=3")
+	var wg sync.WaitGroup
+	for i := range 16 {
+		wg.Go(func() {
+			for range 20 {
+				err := pgx.BeginFunc(t.Context(), p.Pool(), func(tx pgx.Tx) error {
+					var got int
+					if err := tx.QueryRow(t.Context(), "select $1::int", i).Scan(&got); err != nil || got != i {
+						t.Error(got, err)
+					}
+					_, err := tx.Exec(t.Context(), "select set_config('my.caller', $1::text, true)", "x")
+					return err
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	l, err := p.Limits(t.Context())
+	if err != nil || !l.Pooled || !l.Proxied || l.Demand != 9*63 || len(l.Warnings) > 0 {
+		t.Errorf("Limits = %+v, %v; want a pooler in between, with which what the server grants is not to be compared", l, err)
+	}
+	if strings.Contains(logged(), "WARN") {
+		t.Errorf("the log has\n%s", logged())
+	}
+	if n := clients(); n > 9 {
+		t.Errorf("%d connections at pgbouncer, want 8 and the check's", n)
+	}
+	stop(t, p)
+	eventually(t, "no connection is left at pgbouncer", func() bool { return clients() == 0 })
+}
+
+// INV-8: what is in flight is finished, through a pooler too.
+func TestPgBouncerDrain(t *testing.T) {
+	p, _, clients := bounced(t, sqlpool.Config{MaxOpen: 4, Logger: quiet()})
+	tx, err := p.Pool().Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	drained := make(chan error, 1)
+	go func() { drained <- p.Drain(within(t, 30*time.Second)) }()
+	eventually(t, "new work is refused", func() bool {
+		return errors.Is(p.Pool().Ping(t.Context()), poolkeeper.ErrDraining)
+	})
+	if _, err := tx.Exec(t.Context(), "select 1"); err != nil {
+		t.Error(err)
+	}
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := <-drained; err != nil {
+		t.Error(err)
+	}
+	stop(t, p)
+	eventually(t, "no connection is left at pgbouncer", func() bool { return clients() == 0 })
+}
+
+// pgbouncer closes clients that are silent for too long, and is restarted: neither costs a query.
+func TestPgBouncerRestartCostsNoQueryOfIdleConnections(t *testing.T) {
+	p, srv, _ := bounced(t, sqlpool.Config{MaxOpen: 4, Logger: quiet()})
+	var held []interface{ Release() }
+	for range 4 {
+		c, err := p.Pool().Acquire(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		held = append(held, c)
+	}
+	for _, c := range held {
+		c.Release()
+	}
+	srv.Restart(t)
+	for range 4 {
+		if err := p.Pool().Ping(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	stop(t, p)
+}
