@@ -96,6 +96,10 @@ func (p *Pool) Abort() error { return p.c.abort() }
 // until then, at most until ctx ends. An empty Name keeps the old one.
 func (p *Pool) Reload(ctx context.Context, cfg Config) error { return p.c.reload(ctx, cfg) }
 
+// Plan says what Reload with cfg would change, and returns everything that is wrong with it or cannot change, joined.
+// It changes nothing and does not dial. It blocks while a Reload or a Pause is under way.
+func (p *Pool) Plan(cfg Config) ([]Change, error) { return p.c.planned(cfg) }
+
 // Recycle throws away every connection opened so far: idle ones now, those in use as they are returned. Call it when the
 // server behind the name has changed, or a password has. It does not block.
 func (p *Pool) Recycle() { p.c.recycle(poolkeeper.EvictedReload) }

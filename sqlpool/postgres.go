@@ -218,8 +218,13 @@ func (p *Postgres) Abort() error {
 // or cannot change; if URL, TLS, Credentials or a Configure function differ, it opens and checks a connection by the new ones. Only then
 // does it change anything: sizes and times hold at once, connections that were opened by what is old are replaced as
 // they become idle, and no query fails by it. If a check fails afterwards, the old configuration is put back. It blocks
-// until then, at most until ctx ends. An empty Name keeps the old one. MaxOpen may grow up to MaxOpenCeiling.
+// until then, at most until ctx ends. An empty Name, and a MaxOpenCeiling of 0, keep the old one. MaxOpen may
+// grow up to MaxOpenCeiling.
 func (p *Postgres) Reload(ctx context.Context, cfg Config) error { return p.c.reload(ctx, cfg) }
+
+// Plan says what Reload with cfg would change, and returns everything that is wrong with it or cannot change, joined.
+// It changes nothing and does not dial. It blocks while a Reload or a Pause is under way.
+func (p *Postgres) Plan(cfg Config) ([]Change, error) { return p.c.planned(cfg) }
 
 // Recycle throws away every connection opened so far: idle ones now, those in use as they are returned. Call it when the
 // server behind the name has changed, or a password has. It does not block.

@@ -74,6 +74,46 @@ func changes(from, to *Config) []Change {
 	return out
 }
 
+// staged is a configuration that has been found possible, and not been put in effect.
+type staged struct {
+	on   disk
+	aim  target
+	next Config // with defaults
+	list []Change
+}
+
+// stage finds out what a reload with wanted comes to. It changes nothing, and does not dial.
+func (c *core) stage(wanted Config) (staged, error) {
+	if wanted.Name == "" {
+		wanted.Name = c.cfg().Name
+	}
+	s := staged{on: readFiles(&wanted)}
+	var err error
+	if s.aim, s.next, err = c.back.aim(wanted, s.on); err != nil {
+		return s, err
+	}
+	if wanted.MaxOpenCeiling == 0 {
+		s.next.MaxOpenCeiling = c.cfg().MaxOpenCeiling
+	}
+	s.next = *c.within(&s.next, &wanted)
+	s.list, err = c.plan(&s.next)
+	if wanted.TLSFiles == c.cfg().TLSFiles && wanted.CredentialsFile == c.cfg().CredentialsFile { // the names are; what they hold may not be
+		s.list = append(s.list, changesOnDisk(c.disk, s.on.Contents)...)
+	}
+	return s, err
+}
+
+// planned is stage for somebody who only wants to know.
+func (c *core) planned(wanted Config) ([]Change, error) {
+	c.reloading <- struct{}{} // none holds it for longer than its context
+	defer func() { <-c.reloading }()
+	s, err := c.stage(wanted)
+	if err != nil {
+		return s.list, fmt.Errorf("sqlpool: plan for %q: %w", c.poolName(), err)
+	}
+	return s.list, nil
+}
+
 // reload replaces the configuration. Nothing is touched before all of it has been accepted and, if it leads elsewhere,
 // a connection has been opened and checked by it; if a check fails afterwards, the old one is put back.
 func (c *core) reload(ctx context.Context, wanted Config) error {
@@ -87,22 +127,11 @@ func (c *core) reload(ctx context.Context, wanted Config) error {
 	if err := c.reloadable(); err != nil {
 		return fmt.Errorf("sqlpool: reload %q: %w", name, err)
 	}
-	if wanted.Name == "" {
-		wanted.Name = c.cfg().Name
-	}
-	on := readFiles(&wanted)
-	aim, next, err := c.back.aim(wanted, on)
+	s, err := c.stage(wanted)
 	if err != nil {
 		return fmt.Errorf("sqlpool: reload %q: nothing was changed: %w", name, err)
 	}
-	next = *c.within(&next, &wanted)
-	list, err := c.plan(&next)
-	if err != nil {
-		return fmt.Errorf("sqlpool: reload %q: nothing was changed: %w", name, err)
-	}
-	if wanted.TLSFiles == c.cfg().TLSFiles && wanted.CredentialsFile == c.cfg().CredentialsFile { // the names are; what they hold may not be
-		list = append(list, changesOnDisk(c.disk, on.Contents)...)
-	}
+	on, aim, next, list := s.on, s.aim, s.next, s.list
 	if len(list) == 0 {
 		return nil
 	}

@@ -272,7 +272,13 @@ func TestPostgresReloadAndRotation(t *testing.T) {
 		t.Error("MaxOpen above the ceiling is accepted")
 	}
 	smaller := as("green")
-	smaller.MaxOpen, smaller.MinIdle = 1, 0
+	smaller.MaxOpen, smaller.MinIdle, smaller.MaxOpenCeiling = 1, 0, 0 // a ceiling that is not said stays
+	if list, err := p.Plan(smaller); err != nil || len(list) != 2 || list[0] != (sqlpool.Change{Field: "MaxOpen", From: "8", To: "1"}) {
+		t.Errorf("the plan is %v: %v", list, err)
+	}
+	if list, err := p.Plan(sqlpool.Config{URL: srv.URL(), MaxOpen: 9, MaxOpenCeiling: 9}); err == nil || len(list) == 0 {
+		t.Errorf("the plan for a higher ceiling is %v: %v", list, err)
+	}
 	if err := p.Reload(t.Context(), smaller); err != nil {
 		t.Fatal(err)
 	}
