@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -273,7 +274,7 @@ func TestPostgresReloadAndRotation(t *testing.T) {
 	}
 	smaller := as("green")
 	smaller.MaxOpen, smaller.MinIdle, smaller.MaxOpenCeiling = 1, 0, 0 // a ceiling that is not said stays
-	if list, err := p.Plan(smaller); err != nil || len(list) != 2 || list[0] != (sqlpool.Change{Field: "MaxOpen", From: "8", To: "1"}) {
+	if list, err := p.Plan(smaller); err != nil || !slices.Contains(list, sqlpool.Change{Field: "MaxOpen", From: "8", To: "1"}) {
 		t.Errorf("the plan is %v: %v", list, err)
 	}
 	if list, err := p.Plan(sqlpool.Config{URL: srv.URL(), MaxOpen: 9, MaxOpenCeiling: 9}); err == nil || len(list) == 0 {
