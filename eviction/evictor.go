@@ -28,8 +28,8 @@ type Evictor struct {
 	policy   Policy
 	timer    *time.Timer        // set by Start
 	deadline time.Time          // for which timer is set; zero: it is not set, or to run at once
-	base     context.Context    //nolint:containedctx // the values of Start's context, for rounds that the timer begins
-	cancel   context.CancelFunc // of the round under way
+	base     context.Context    //nolint:containedctx // of the rounds that the timer begins: it has the values of Start's, and ends with Stop
+	end      context.CancelFunc // of base; set by Start
 	stopped  bool
 }
 
@@ -54,7 +54,7 @@ func (e *Evictor) Start(ctx context.Context) error {
 		return nil
 	}
 	e.planner = newPlanner(e.policy, time.Now())
-	e.base = context.WithoutCancel(ctx)
+	e.base, e.end = context.WithCancel(context.WithoutCancel(ctx))
 	e.timer = time.AfterFunc(0, e.tick)
 	return nil
 }
@@ -67,8 +67,8 @@ func (e *Evictor) Stop(ctx context.Context) error {
 	if e.timer != nil {
 		e.timer.Stop()
 	}
-	if e.cancel != nil {
-		e.cancel()
+	if e.end != nil {
+		e.end()
 	}
 	e.mu.Unlock()
 
@@ -142,11 +142,13 @@ func (e *Evictor) Round(ctx context.Context) (Swept, error) {
 		return Swept{}, context.Cause(ctx)
 	}
 	defer func() { <-e.turn }()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	if !e.begin(cancel) {
+	base := e.running()
+	if base == nil {
 		return Swept{}, ErrStopped
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(base, cancel)() //nolint:contextcheck // it only tells of Stop
 	return e.round(ctx)
 }
 
@@ -160,9 +162,8 @@ func (e *Evictor) tick() {
 		return
 	}
 	defer func() { <-e.turn }()
-	ctx, cancel := context.WithCancel(e.base)
-	defer cancel()
-	if !e.begin(cancel) {
+	ctx := e.running()
+	if ctx == nil {
 		return
 	}
 	_, _ = e.round(ctx) // the pool reports its own errors; here they have only set the next deadline
@@ -179,13 +180,15 @@ func (e *Evictor) postpone() {
 	}
 }
 
-// begin makes cancel what Stop calls. It reports false if the evictor is not running: the turn may have been waited
+// running returns the context that ends with Stop, or nil if the evictor is not running: the turn may have been waited
 // for, and Stop called meanwhile.
-func (e *Evictor) begin(cancel context.CancelFunc) bool {
+func (e *Evictor) running() context.Context {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.cancel = cancel
-	return e.timer != nil && !e.stopped
+	if e.timer == nil || e.stopped {
+		return nil
+	}
+	return e.base
 }
 
 // round needs the turn.
