@@ -155,7 +155,7 @@ func (b *pgBackend) shouldPing(ctx context.Context, p pgxpool.ShouldPingParams) 
 // not to be used.
 func (b *pgBackend) proves(ctx context.Context, c *pgx.Conn, r *pgRecord, now time.Time) bool {
 	cfg := b.core.cfg()
-	if cfg.Peek == Enabled && now.Sub(r.seen) >= peekAfter && hungUp(r.sock) {
+	if cfg.Peek == Enabled && (now.Sub(r.seen) >= peekAfter || b.core.wary(now)) && hungUp(r.sock) {
 		return false
 	}
 	if !b.core.suspect(&r.times) {

@@ -64,6 +64,11 @@ func (c *core) suspect(t *times) bool {
 	return c.cfg().SuspectPing > 0 && t.seen.UnixNano() < c.rec.suspected.Load()
 }
 
+// wary says whether a connection has died lately: sessions that are ended all at once do not end all at once.
+func (c *core) wary(now time.Time) bool {
+	return now.UnixNano()-c.rec.suspected.Load() < int64(time.Second)
+}
+
 // diedInUse raises suspicion against every connection that has been silent until now. cause is the last error seen of
 // the connection; a caller who went away by himself says nothing about the server.
 func (c *core) diedInUse(cause error, now time.Time) {
