@@ -3,12 +3,12 @@ package redispool
 import (
 	"log/slog"
 
-	"github.com/poolkeeper/poolkeeper/internal/printing"
+	"github.com/poolkeeper/poolkeeper/internal/settings"
 )
 
 // String prints what is set. URL, which may hold a password, and what cannot be printed, stand as "…" (INV-12); Settings
 // of a pool says what is in effect.
-func (c Config) String() string { return printing.Config("redispool.Config", c, "URL") }
+func (c Config) String() string { return settings.Config("redispool.Config", c, "URL") }
 
 // GoString is String, for %#v.
 func (c Config) GoString() string { return c.String() }

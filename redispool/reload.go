@@ -9,12 +9,12 @@ import (
 	"reflect"
 	"slices"
 	"time"
-	"unsafe"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/poolkeeper/poolkeeper/internal/holders"
+	"github.com/poolkeeper/poolkeeper/internal/settings"
 )
 
 // Reload replaces the configuration while the pool works. It checks all of cfg first and says what is wrong with it or
@@ -137,23 +137,13 @@ func (p *Pool) plan(next *Config, t target, givenTLS *tls.Config) ([]Change, err
 	return out, errors.Join(errs...)
 }
 
-// changes compares field by field. Functions and pointers differ if they are not the same ones. URL and Options are
+// changes compares field by field. URL and Options are
 // left to compareOptions, and TLS, which is a copy, to the caller.
 func changes(from, to *Config) []Change {
 	var out []Change
-	a, b := reflect.ValueOf(from).Elem(), reflect.ValueOf(to).Elem()
-	for i := range a.NumField() {
-		x, y := a.Field(i), b.Field(i)
-		c := Change{Field: a.Type().Field(i).Name, From: "…", To: "…"}
-		switch {
-		case c.Field == "URL" || c.Field == "Options" || c.Field == "TLS":
-		case x.Kind() == reflect.Func || x.Kind() == reflect.Pointer:
-			if !equalField(x, y) {
-				out = append(out, c)
-			}
-		case x.Interface() != y.Interface():
-			c.From, c.To = fmt.Sprint(x.Interface()), fmt.Sprint(y.Interface())
-			out = append(out, c)
+	for _, c := range settings.Diff(from, to, "URL") {
+		if c.Field != "URL" && c.Field != "Options" && c.Field != "TLS" {
+			out = append(out, Change(c))
 		}
 	}
 	return out
@@ -173,7 +163,7 @@ func compareOptions(from, to target) (fixed []string, led bool) {
 	a, b := reflect.ValueOf(from.opts), reflect.ValueOf(to.opts)
 	for i := range a.NumField() {
 		name := a.Type().Field(i).Name
-		if slices.Contains(ours, name) || equalField(a.Field(i), b.Field(i)) ||
+		if slices.Contains(ours, name) || settings.Equal(a.Field(i), b.Field(i)) ||
 			name == "TLSConfig" && sameSchemeTLS(from, to) {
 			continue
 		}
@@ -197,32 +187,6 @@ func compareOptions(from, to target) (fixed []string, led bool) {
 func sameSchemeTLS(from, to target) bool {
 	x, y := from.opts.TLSConfig, to.opts.TLSConfig
 	return from.url && to.url && x != nil && y != nil && x.ServerName == y.ServerName && x.InsecureSkipVerify == y.InsecureSkipVerify
-}
-
-func equalField(x, y reflect.Value) bool {
-	if x.Kind() == reflect.Interface && !x.IsNil() && !y.IsNil() {
-		x, y = x.Elem(), y.Elem()
-	}
-	if x.Kind() != y.Kind() {
-		return false
-	}
-	switch x.Kind() { //nolint:exhaustive // the rest can be compared
-	case reflect.Func:
-		return closure(x) == closure(y)
-	case reflect.Pointer:
-		return x.Pointer() == y.Pointer()
-	default:
-		return reflect.DeepEqual(x.Interface(), y.Interface())
-	}
-}
-
-// closure tells functions apart that are made by the same line of code and have got hold of different variables, such
-// as two passwords; reflect's Pointer is that of the code, which they share. A function value is a pointer to its
-// closure.
-func closure(f reflect.Value) unsafe.Pointer {
-	v := reflect.New(f.Type())
-	v.Elem().Set(f)
-	return *(*unsafe.Pointer)(v.UnsafePointer())
 }
 
 // try opens a connection by a, logs in and asks for a sign of life.

@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"reflect"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/settings"
 )
 
 // Change is one difference between the configuration in effect and another.
@@ -50,26 +50,10 @@ func (ch Change) leads() bool {
 	}
 }
 
-// changes compares field by field. Functions and pointers differ if they are not the same ones.
 func changes(from, to *Config) []Change {
 	var out []Change
-	a, b := reflect.ValueOf(from).Elem(), reflect.ValueOf(to).Elem()
-	for i := range a.NumField() {
-		x, y := a.Field(i), b.Field(i)
-		f := Change{Field: a.Type().Field(i).Name, From: "…", To: "…"}
-		if k := x.Kind(); k == reflect.Func || k == reflect.Pointer {
-			if x.Pointer() != y.Pointer() {
-				out = append(out, f)
-			}
-			continue
-		}
-		if x.Interface() == y.Interface() {
-			continue
-		}
-		if f.Field != "URL" {
-			f.From, f.To = fmt.Sprint(x.Interface()), fmt.Sprint(y.Interface())
-		}
-		out = append(out, f)
+	for _, c := range settings.Diff(from, to, "URL") {
+		out = append(out, Change(c))
 	}
 	return out
 }

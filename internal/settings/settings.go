@@ -1,5 +1,5 @@
-// Package printing prints configurations without what is secret in them.
-package printing
+// Package settings prints and compares configurations.
+package settings
 
 import (
 	"fmt"

@@ -1,0 +1,58 @@
+package settings_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/poolkeeper/poolkeeper/internal/settings"
+)
+
+func TestOnlyWhatIsSetAndNotSecretIsPrinted(t *testing.T) { // INV-12
+	type config struct {
+		URL    string
+		Size   int
+		Idle   time.Duration
+		Dial   func()
+		Other  *int
+		Any    any
+		Files  struct{ Cert string }
+		Unset  string
+		hidden int
+	}
+	secret := 42
+	c := config{
+		URL: "redis://:sesame@host", Size: 3, Idle: time.Second, Dial: func() {}, Other: &secret, Any: "sesame", hidden: secret,
+		Files: struct{ Cert string }{"a.pem"},
+	}
+	want := "p.Config{URL:… Size:3 Idle:1s Dial:… Other:… Any:… Files:{a.pem}}"
+	if got := settings.Config("p.Config", c, "URL"); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if got := settings.Config("p.Config", config{}); got != "p.Config{}" {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestDifferencesAreToldFieldByField(t *testing.T) {
+	type config struct {
+		URL  string
+		Size int
+		Dial func() string
+		Same func()
+		Ptr  *int
+		Any  any
+	}
+	dial := func(password string) func() string { return func() string { return password } }
+	same, one, two := func() {}, 1, 1
+	a := config{"a", 1, dial("old"), same, &one, dial("x")}
+	b := config{"b", 2, dial("new"), same, &two, nil} // the same code, and another password
+	want := []settings.Change{{"URL", "…", "…"}, {"Size", "1", "2"}, {"Dial", "…", "…"}, {"Ptr", "…", "…"}, {"Any", "…", "…"}}
+	got := settings.Diff(&a, &b, "URL", "Any")
+	if !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if got := settings.Diff(&a, &a); len(got) > 0 {
+		t.Errorf("differs from itself by %v", got)
+	}
+}
