@@ -10,49 +10,30 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/poolkeeper/poolkeeper"
 )
 
-// Off turns off a limit that is on by default. It is accepted where a field's comment says so.
-const Off time.Duration = -1
-
-// NoJitter is a LifetimeJitter of practically nothing; 0 means the default.
-const NoJitter = 1e-12
-
-// StartPolicy says what Start does while the server cannot be reached.
-type StartPolicy int
-
-// Start policies.
-const (
-	// FailFast makes Start fail when the first attempt to reach the server fails. It is the default.
-	FailFast StartPolicy = iota
-	// WaitForServer makes Start try again, after 1 s and then doubling to 30 s with jitter, until its context ends.
-	WaitForServer
-	// StartDegraded makes Start succeed after one failed attempt. Check goes on failing until the server is there.
-	StartDegraded
+// Words that both pools share, under the names they have here.
+type (
+	// StartPolicy says what Start does while the server cannot be reached.
+	StartPolicy = poolkeeper.StartPolicy
+	// Stacks says whether the stacks of holders are kept.
+	Stacks = poolkeeper.Stacks
+	// TLSFiles names PEM files that Config.TLS is completed with.
+	TLSFiles = poolkeeper.TLSFiles
 )
 
-// String returns the name of the constant.
-func (p StartPolicy) String() string {
-	switch p {
-	case FailFast:
-		return "FailFast"
-	case WaitForServer:
-		return "WaitForServer"
-	case StartDegraded:
-		return "StartDegraded"
-	default:
-		return fmt.Sprintf("StartPolicy(%d)", int(p))
-	}
-}
-
-// Stacks says whether the stacks of holders are kept.
-type Stacks int
-
-// Values of Stacks.
+// Values of Config's fields.
 const (
-	StacksDefault Stacks = iota // StacksOn
-	StacksOn
-	StacksOff
+	Off           = poolkeeper.Off           // turns off a limit that is on by default, where a field's comment says so
+	NoJitter      = poolkeeper.NoJitter      // a LifetimeJitter of practically nothing; 0 means the default
+	FailFast      = poolkeeper.FailFast      // Start fails when the first attempt to reach the server does; the default
+	WaitForServer = poolkeeper.WaitForServer // Start tries again, after 1 s, doubling to 30 s, until its context ends
+	StartDegraded = poolkeeper.StartDegraded // Start succeeds after one failed attempt; Check fails until the server is there
+	StacksDefault = poolkeeper.StacksDefault // StacksOn
+	StacksOn      = poolkeeper.StacksOn
+	StacksOff     = poolkeeper.StacksOff
 )
 
 // Defaults of Config.
@@ -209,7 +190,7 @@ func (c Config) resolve() (Config, target, error) {
 		c = t.fill(c)
 	}
 	var fileErr error
-	t.disk, fileErr = c.readFiles()
+	t.disk, fileErr = readFiles(&c)
 	errs := []error{urlErr, c.faults(), c.fileFaults(), fileErr}
 	if urlErr == nil {
 		errs = append(errs, t.faults(), t.conflicts(c))

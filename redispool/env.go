@@ -53,6 +53,6 @@ func (c Config) invalid() error {
 	if c.URL != "" {
 		return c.Validate()
 	}
-	_, err := c.readFiles()
+	_, err := readFiles(&c)
 	return errors.Join(c.faults(), c.fileFaults(), err)
 }

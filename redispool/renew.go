@@ -73,7 +73,7 @@ func (p *Pool) lookAtFiles() {
 // renew puts what the files hold in effect, if it is new. It needs the turn to reload.
 func (p *Pool) renew(ctx context.Context) error {
 	cfg, was := p.config(), p.aim.Load()
-	now, err := cfg.readFiles()
+	now, err := readFiles(cfg)
 	if err != nil || now == was.target.disk {
 		return err
 	}

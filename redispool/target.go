@@ -13,6 +13,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/poolkeeper/poolkeeper/internal/onfile"
 )
 
 // clientKind is which of go-redis' clients a pool stands on.
@@ -44,7 +46,7 @@ type target struct {
 	kind clientKind
 	url  bool // it was said by a URL
 	opts redis.UniversalOptions
-	disk disk // what the files hold
+	disk onfile.Contents // what the files hold
 }
 
 // targetOf chooses the kind of client as redis.NewUniversalClient does.
@@ -199,10 +201,7 @@ func (t target) aim(c Config, given *tls.Config) *aim {
 		if c.TLS != nil {
 			secure = c.TLS
 		}
-		if c.TLSFiles != (TLSFiles{}) {
-			secure = t.disk.secure(secure)
-		}
-		a.dial = dialer(c.DialTimeout, secure)
+		a.dial = dialer(c.DialTimeout, t.disk.TLS(secure))
 	}
 	if t.kind == kindNode {
 		a.network, a.addr = "tcp", "127.0.0.1:6379" // go-redis' default
@@ -215,8 +214,9 @@ func (t target) aim(c Config, given *tls.Config) *aim {
 	}
 	switch {
 	case c.CredentialsFile != "":
-		user := cmp.Or(t.disk.user, o.Username)
-		a.credentials = func(context.Context) (string, string, error) { return user, t.disk.password, nil }
+		user, password := t.disk.Login()
+		user = cmp.Or(user, o.Username)
+		a.credentials = func(context.Context) (string, string, error) { return user, password, nil }
 	case c.Credentials != nil:
 		a.credentials = func(ctx context.Context) (string, string, error) {
 			user, password, err := c.Credentials(ctx)

@@ -10,40 +10,31 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/poolkeeper/poolkeeper"
 )
 
-// Off turns off a limit that is on by default. It is accepted where a field's comment says so.
-const Off time.Duration = -1
+// Words that both pools share, under the names they have here.
+type (
+	// StartPolicy says what Start does while the server cannot be reached.
+	StartPolicy = poolkeeper.StartPolicy
+	// Stacks says whether the stacks of holders are kept.
+	Stacks = poolkeeper.Stacks
+	// TLSFiles names PEM files that Config.TLS is completed with.
+	TLSFiles = poolkeeper.TLSFiles
+)
 
-// NoJitter is a LifetimeJitter of practically nothing; 0 means the default.
-const NoJitter = 1e-12
-
-// StartPolicy says what Start does while the server cannot be reached.
-type StartPolicy int
-
-// Start policies.
+// Values of Config's fields.
 const (
-	// FailFast makes Start fail when the first attempt to reach the server fails. It is the default.
-	FailFast StartPolicy = iota
-	// WaitForServer makes Start try again, after 1 s and then doubling to 30 s with jitter, until its context ends.
-	WaitForServer
-	// StartDegraded makes Start succeed after one failed attempt. Check goes on failing until the server is there.
-	StartDegraded
+	Off           = poolkeeper.Off           // turns off a limit that is on by default, where a field's comment says so
+	NoJitter      = poolkeeper.NoJitter      // a LifetimeJitter of practically nothing; 0 means the default
+	FailFast      = poolkeeper.FailFast      // Start fails when the first attempt to reach the server does; the default
+	WaitForServer = poolkeeper.WaitForServer // Start tries again, after 1 s, doubling to 30 s, until its context ends
+	StartDegraded = poolkeeper.StartDegraded // Start succeeds after one failed attempt; Check fails until the server is there
+	StacksDefault = poolkeeper.StacksDefault // StacksOn
+	StacksOn      = poolkeeper.StacksOn
+	StacksOff     = poolkeeper.StacksOff
 )
-
-// String returns the name of the constant.
-func (p StartPolicy) String() string {
-	switch p {
-	case FailFast:
-		return "FailFast"
-	case WaitForServer:
-		return "WaitForServer"
-	case StartDegraded:
-		return "StartDegraded"
-	default:
-		return fmt.Sprintf("StartPolicy(%d)", int(p))
-	}
-}
 
 // Defaults of Config.
 const (
@@ -222,16 +213,6 @@ const (
 	Default Switch = iota // as the field's comment says
 	Enabled
 	Disabled
-)
-
-// Stacks says whether the stacks of holders are kept.
-type Stacks int
-
-// Values of Stacks.
-const (
-	StacksDefault Stacks = iota // StacksOn
-	StacksOn
-	StacksOff
 )
 
 // maxMaxOpen is far beyond what any server grants; it catches a typing error.

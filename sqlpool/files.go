@@ -6,13 +6,6 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/onfile"
 )
 
-// TLSFiles names PEM files that Config.TLS is completed with. Empty names leave to TLS what it says.
-type TLSFiles struct {
-	CA   string // authorities that the server's certificate must come from; empty: those of TLS, or of the system
-	Cert string // certificate that is shown to the server; empty: that of TLS, or none
-	Key  string // its key
-}
-
 // hasFiles reports whether anything is read from disk.
 func (c Config) hasFiles() bool { return c.CredentialsFile != "" || c.TLSFiles != (TLSFiles{}) }
 

@@ -1,0 +1,57 @@
+package poolkeeper
+
+import (
+	"fmt"
+	"time"
+)
+
+// Off turns off a limit of a pool's configuration that is on by default. It is accepted where a field's comment says so.
+const Off time.Duration = -1
+
+// NoJitter is a LifetimeJitter of practically nothing; 0 means the default.
+const NoJitter = 1e-12
+
+// StartPolicy says what a pool's Start does while its server cannot be reached.
+type StartPolicy int
+
+// Start policies.
+const (
+	// FailFast makes Start fail when the first attempt to reach the server fails. It is the default.
+	FailFast StartPolicy = iota
+	// WaitForServer makes Start try again, after 1 s and then doubling to 30 s with jitter, until its context ends.
+	WaitForServer
+	// StartDegraded makes Start succeed after one failed attempt. Check goes on failing until the server is there.
+	StartDegraded
+)
+
+// String returns the name of the constant.
+func (p StartPolicy) String() string {
+	switch p {
+	case FailFast:
+		return "FailFast"
+	case WaitForServer:
+		return "WaitForServer"
+	case StartDegraded:
+		return "StartDegraded"
+	default:
+		return fmt.Sprintf("StartPolicy(%d)", int(p))
+	}
+}
+
+// Stacks says whether the stacks of those who hold a connection are kept.
+type Stacks int
+
+// Values of Stacks.
+const (
+	StacksDefault Stacks = iota // StacksOn
+	StacksOn
+	StacksOff
+)
+
+// TLSFiles names PEM files that complete a pool's TLS. Empty names leave to TLS, or to what the address says, what they
+// would have said.
+type TLSFiles struct {
+	CA   string // authorities that the server's certificate must come from; empty: those of TLS, or of the system
+	Cert string // certificate that is shown to the server; empty: that of TLS, or none
+	Key  string // its key
+}
