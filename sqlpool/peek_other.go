@@ -4,5 +4,5 @@ package sqlpool
 
 import "net"
 
-// hungUp cannot know here.
-func hungUp(net.Conn) bool { return false }
+// peek cannot know here.
+func peek(net.Conn) sign { return signNone }

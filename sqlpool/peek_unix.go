@@ -11,29 +11,33 @@ import (
 // nothing else but notices, notifications and changed settings can come in. No TLS record begins with this byte.
 const errorResponse = 'E'
 
-// hungUp looks, without reading and without waiting, whether the other side has closed the connection, or has said that it does.
-// It reports false where it cannot know.
-func hungUp(c net.Conn) bool {
+// peek looks at a connection without reading and without waiting.
+func peek(c net.Conn) sign {
 	sc, ok := c.(syscall.Conn)
 	if !ok {
-		return false
+		return signNone
 	}
 	raw, err := sc.SyscallConn()
 	if err != nil {
-		return false
+		return signNone
 	}
-	gone := false
+	seen := signNone
 	err = raw.Control(func(fd uintptr) {
 		var b [1]byte
 		n, _, errno := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
 		switch errno {
 		case nil:
-			// A server that ends a session says why before it hangs up: the end of the stream is behind unread bytes.
-			gone = n == 0 || b[0] == errorResponse || finished(int(fd))
+			seen = signUnread
+			if n == 0 || b[0] == errorResponse { // a server that ends a session says why before it hangs up
+				seen = signGone
+			}
 		case syscall.EAGAIN, syscall.EINTR:
 		default:
-			gone = true
+			seen = signGone
 		}
 	})
-	return gone || err != nil
+	if err != nil {
+		return signGone
+	}
+	return seen
 }

@@ -151,17 +151,26 @@ func (b *pgBackend) shouldPing(ctx context.Context, p pgxpool.ShouldPingParams) 
 	return ping
 }
 
-// proves looks at a connection that was silent, and pings it if it is suspect. It reports false if the connection is
+// proves looks at a connection that was silent, and pings it if it is suspect, or if something has come in on it that
+// may be the server's farewell. It reports false if the connection is
 // not to be used.
 func (b *pgBackend) proves(ctx context.Context, c *pgx.Conn, r *pgRecord, now time.Time) bool {
 	cfg := b.core.cfg()
-	if cfg.Peek == Enabled && (now.Sub(r.seen) >= peekAfter || b.core.wary(now)) && hungUp(r.sock) {
+	seen := signNone
+	if cfg.Peek == Enabled && (now.Sub(r.seen) >= peekAfter || b.core.wary(now)) {
+		seen = peek(r.sock)
+	}
+	if seen == signGone {
 		return false
 	}
+	patience := cfg.SuspectPing
 	if !b.core.suspect(&r.times) {
-		return true
+		if seen == signNone {
+			return true
+		}
+		patience = DefaultSuspectPing
 	}
-	ping, cancel := context.WithTimeout(ctx, cfg.SuspectPing)
+	ping, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if c.Ping(ping) == nil {
 		b.mu.Lock()
