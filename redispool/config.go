@@ -190,7 +190,7 @@ func (c Config) resolve() (Config, target, error) {
 		c = t.fill(c)
 	}
 	var fileErr error
-	t.disk, fileErr = readFiles(&c)
+	t.disk, fileErr = c.readFiles()
 	errs := []error{urlErr, c.faults(), c.fileFaults(), fileErr}
 	if urlErr == nil {
 		errs = append(errs, t.faults(), t.conflicts(c))

@@ -32,13 +32,9 @@ func FromEnv(prefix string) (Config, error) {
 	r.Duration("ReadTimeout", &c.ReadTimeout, Off)
 	r.Duration("WriteTimeout", &c.WriteTimeout, Off)
 	r.Duration("LeakThreshold", &c.LeakThreshold, Off)
-	env.Choose(r, "LeakStacks", &c.LeakStacks, env.Choice[Stacks]{Word: "on", Value: StacksOn}, env.Choice[Stacks]{Word: "off", Value: StacksOff})
-	env.Choose(r, "Start", &c.Start, env.Choice[StartPolicy]{Word: "fail-fast", Value: FailFast},
-		env.Choice[StartPolicy]{Word: "wait-for-server", Value: WaitForServer},
-		env.Choice[StartPolicy]{Word: "start-degraded", Value: StartDegraded})
-	r.String("TLSFiles.CA", &c.TLSFiles.CA)
-	r.String("TLSFiles.Cert", &c.TLSFiles.Cert)
-	r.String("TLSFiles.Key", &c.TLSFiles.Key)
+	r.Stacks("LeakStacks", &c.LeakStacks)
+	r.StartPolicy("Start", &c.Start)
+	r.TLSFiles("TLSFiles", &c.TLSFiles)
 	r.String("CredentialsFile", &c.CredentialsFile)
 	r.Duration("FileInterval", &c.FileInterval, Off)
 	r.Int("Replicas", &c.Replicas)
@@ -53,6 +49,6 @@ func (c Config) invalid() error {
 	if c.URL != "" {
 		return c.Validate()
 	}
-	_, err := readFiles(&c)
+	_, err := c.readFiles()
 	return errors.Join(c.faults(), c.fileFaults(), err)
 }

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/poolkeeper/poolkeeper/internal/socket"
 )
 
 // A generation is all connections dialled before some moment. After a failover behind the same name they lead to the
@@ -181,7 +183,10 @@ func (n *node) flushSilent(asked int64, begun time.Time) {
 		if c.used.Load() < asked || heard != c.heard.Load() { // idle, or heard of just now
 			continue
 		}
-		if !c.patient.Load() && !hasUnread(c.socket) {
+		if c.patient.Load() {
+			continue
+		}
+		if state, _ := socket.Peek(c.socket); state == socket.Silent || state == socket.Closed {
 			c.cut()
 			cut++
 		}

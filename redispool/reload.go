@@ -13,7 +13,9 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/holders"
+	"github.com/poolkeeper/poolkeeper/internal/onfile"
 	"github.com/poolkeeper/poolkeeper/internal/settings"
 )
 
@@ -78,22 +80,20 @@ func (p *Pool) stage(cfg Config) (staged, error) {
 	}
 	s := staged{cfg: next, aim: p.aim.Load()}
 	s.changes, err = p.plan(&next, t, given)
-	s.leads = slices.ContainsFunc(s.changes, Change.leads)
+	s.leads = slices.ContainsFunc(s.changes, leads)
 	if s.leads {
 		s.aim = t.aim(next, given)
 	}
 	return s, err
 }
 
-// Change is one difference between the configuration in effect and another.
-type Change struct {
-	Field    string // of Config, or "URL" for what URL or Options say about the address and the user
-	From, To string // "…" where the value is, or may hold, a secret or cannot be printed
-}
+// Change is one difference between the configuration in effect and another. Its Field may also be "URL", for what URL
+// or Options say about the address and the user.
+type Change = poolkeeper.Change
 
 // leads says whether a change is about where and as whom connections are opened, so that those open already are of
 // another kind.
-func (c Change) leads() bool {
+func leads(c Change) bool {
 	switch c.Field {
 	case "URL", "TLS", "Credentials", "TLSFiles", "CredentialsFile":
 		return true
@@ -129,7 +129,7 @@ func (p *Pool) plan(next *Config, t target, givenTLS *tls.Config) ([]Change, err
 	if led {
 		out = append(out, Change{Field: "URL", From: "…", To: "…"})
 	}
-	for _, c := range changesOnDisk(was.target.disk, t.disk) {
+	for _, c := range onfile.Differ(was.target.disk, t.disk) {
 		if !slices.ContainsFunc(out, func(o Change) bool { return o.Field == c.Field }) {
 			out = append(out, c)
 		}
@@ -137,16 +137,11 @@ func (p *Pool) plan(next *Config, t target, givenTLS *tls.Config) ([]Change, err
 	return out, errors.Join(errs...)
 }
 
-// changes compares field by field. URL and Options are
-// left to compareOptions, and TLS, which is a copy, to the caller.
+// changes compares field by field. URL and Options are left to compareOptions, and TLS, which is a copy, to the caller.
 func changes(from, to *Config) []Change {
-	var out []Change
-	for _, c := range settings.Diff(from, to, "URL") {
-		if c.Field != "URL" && c.Field != "Options" && c.Field != "TLS" {
-			out = append(out, Change(c))
-		}
-	}
-	return out
+	return slices.DeleteFunc(settings.Diff(from, to), func(c Change) bool {
+		return c.Field == "URL" || c.Field == "Options" || c.Field == "TLS"
+	})
 }
 
 // ours are the fields of go-redis' options that stand in for fields of Config, which are compared by themselves.

@@ -8,13 +8,13 @@ import (
 	"fmt"
 	"net"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/poolkeeper/poolkeeper/internal/onfile"
+	"github.com/poolkeeper/poolkeeper/internal/rotation"
 )
 
 // clientKind is which of go-redis' clients a pool stands on.
@@ -185,11 +185,9 @@ type aim struct {
 	network, addr string // of a single node; empty where sentinels or the Cluster say
 	dial          func(ctx context.Context, network, addr string) (net.Conn, error)
 	credentials   func(ctx context.Context) (user, password string, err error)
-	login         atomic.Pointer[[2]string] // user and password as they were last
-	wondering     atomic.Bool               // whether credentials have been rotated is being found out
-	mints         atomic.Bool               // credentials are different for each who asks
-	target        target                    // what said so
-	given         *tls.Config               // as it was given, for telling whether another one is
+	logins        rotation.Watch // what credentials has answered
+	target        target         // what said so
+	given         *tls.Config    // as it was given, for telling whether another one is
 }
 
 // aim returns it for c (with its defaults, and so with a copy of the TLS that was given).

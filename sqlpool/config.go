@@ -221,7 +221,7 @@ const maxMaxOpen = 65_535
 // Validate returns every fault of c that does not depend on the constructor, joined, or nil. It changes nothing. The
 // constructors call it.
 func (c Config) Validate() error {
-	return errors.Join(c.validateSizes(), c.validateTimes(), c.validateChoices(), c.validateFiles())
+	return errors.Join(c.validateSizes(), c.validateTimes(), c.validateChoices(), c.fileFaults())
 }
 
 func (c Config) validateSizes() error {

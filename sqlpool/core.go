@@ -13,6 +13,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/holders"
 	"github.com/poolkeeper/poolkeeper/internal/inflight"
 	"github.com/poolkeeper/poolkeeper/internal/onfile"
+	"github.com/poolkeeper/poolkeeper/internal/rotation"
 )
 
 // core is what the pools of this package have in common: their life, their counts, and who holds what. The rest, how
@@ -36,13 +37,13 @@ type core struct {
 	work    tasks        // goroutines that renew secrets
 	silence atomic.Int64 // nanoseconds after which the server closes a session; 0: never, or not known
 	looking atomic.Bool
-	looked  atomic.Int64 // Unix nanoseconds of the last look at files
-	logins  rotation
+	looked  atomic.Int64                    // Unix nanoseconds of the last look at files
+	logins  atomic.Pointer[rotation.Watch]  // what Credentials has answered, since it was configured
+	disk    atomic.Pointer[onfile.Contents] // what the files hold that are in effect
 
-	reloading chan struct{}   // holds a token while a Reload, a Pause or a look at files is under way: it guards the following
-	disk      onfile.Contents // what the files hold that are in effect
-	asked     Config          // the configuration in effect, as it was given
-	trouble   string          // with the files, logged last
+	reloading chan struct{} // holds a token while a Reload, a Pause or a look at files is under way: it guards the following
+	asked     Config        // the configuration in effect, as it was given
+	trouble   string        // with the files, logged last
 
 	mu          sync.Mutex // guards the following
 	name        string
@@ -115,8 +116,10 @@ func newCore(cfg Config, on disk, kind string) *core {
 		held: holders.NewTable(cfg.LeakStacks == StacksOn),
 	}
 	c.life, c.end = context.WithCancel(context.Background()) //nolint:forbidigo // the pool's own life, ended by Stop
-	c.disk, c.asked = on.Contents, on.asked
+	c.disk.Store(&on.Contents)
+	c.asked = on.asked
 	c.conf.Store(&cfg)
+	c.logins.Store(new(rotation.Watch))
 	c.watches = c.watchesFor(&cfg)
 	return c
 }

@@ -141,7 +141,7 @@ func (s *store) connect(ctx context.Context) (*native, error) {
 	}
 	s.core.met.dials.Add(1)
 	if n.login != nil {
-		s.core.loggedIn(n.login[0], n.login[1]) //nolint:contextcheck // what it begins outlives the dial
+		s.core.loggedIn(n.login[0], n.login[1])
 		n.login = nil
 	}
 	n.generation = generation // as of when it began: it may lead to where the old ones lead

@@ -35,23 +35,19 @@ func FromEnv(prefix string) (Config, error) {
 	r.Int("MaxDials", &c.MaxDials)
 	r.Duration("LeakThreshold", &c.LeakThreshold, Off)
 	r.Duration("ReclaimAfter", &c.ReclaimAfter, 0)
-	env.Choose(r, "LeakStacks", &c.LeakStacks, env.Choice[Stacks]{Word: "on", Value: StacksOn}, env.Choice[Stacks]{Word: "off", Value: StacksOff})
+	r.Stacks("LeakStacks", &c.LeakStacks)
 	r.Duration("SuspectPing", &c.SuspectPing, Off)
 	onOff := []env.Choice[Switch]{{Word: "on", Value: Enabled}, {Word: "off", Value: Disabled}}
 	env.Choose(r, "RecycleReadOnly", &c.RecycleReadOnly, onOff...)
 	env.Choose(r, "Peek", &c.Peek, onOff...)
 	r.Duration("CloseGrace", &c.CloseGrace, Off)
-	env.Choose(r, "Start", &c.Start, env.Choice[StartPolicy]{Word: "fail-fast", Value: FailFast},
-		env.Choice[StartPolicy]{Word: "wait-for-server", Value: WaitForServer},
-		env.Choice[StartPolicy]{Word: "start-degraded", Value: StartDegraded})
+	r.StartPolicy("Start", &c.Start)
 	r.Int("Replicas", &c.Replicas)
-	r.String("TLSFiles.CA", &c.TLSFiles.CA)
-	r.String("TLSFiles.Cert", &c.TLSFiles.Cert)
-	r.String("TLSFiles.Key", &c.TLSFiles.Key)
+	r.TLSFiles("TLSFiles", &c.TLSFiles)
 	r.String("CredentialsFile", &c.CredentialsFile)
 	r.Duration("FileInterval", &c.FileInterval, Off)
 	r.String("CheckQuery", &c.CheckQuery)
-	if err := r.Err(errors.Join(c.Validate(), readFiles(&c).err)); err != nil {
+	if err := r.Err(errors.Join(c.Validate(), c.readFiles().err)); err != nil {
 		return Config{}, err
 	}
 	return c, nil

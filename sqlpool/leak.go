@@ -17,7 +17,7 @@ func (c *core) watchesFor(cfg *Config) (out []*holders.Watch) {
 	if limit := cfg.ReclaimAfter; limit > 0 {
 		out = append(out, holders.Every(limit/reclaimLooks, func() { c.reclaimNow(limit) }))
 	}
-	if cfg.hasFiles() && cfg.FileInterval > 0 {
+	if cfg.files().Any() && cfg.FileInterval > 0 {
 		out = append(out, holders.Every(cfg.FileInterval, c.lookAtFiles))
 	}
 	return out

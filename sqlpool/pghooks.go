@@ -2,12 +2,14 @@ package sqlpool
 
 import (
 	"context"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/socket"
 )
 
 // peekAfter is the silence after which a connection is looked at before it is used: under load nothing is gained.
@@ -151,21 +153,26 @@ func (b *pgBackend) shouldPing(ctx context.Context, p pgxpool.ShouldPingParams) 
 	return ping
 }
 
-// proves looks at a connection that was silent, and pings it if it is suspect, or if something has come in on it that
-// may be the server's farewell. It reports false if the connection is
-// not to be used.
+// errorResponse begins the only message with which PostgreSQL ends a session of its own accord. On an idle connection
+// nothing else but notices, notifications and changed settings can come in. No TLS record begins with this byte.
+const errorResponse = 'E'
+
+// proves looks at a connection that was silent, and pings it if it is suspect, or if something has come in on it: under
+// TLS that may be the server's farewell. It reports false if the connection is not to be used.
 func (b *pgBackend) proves(ctx context.Context, c *pgx.Conn, r *pgRecord, now time.Time) bool {
 	cfg := b.core.cfg()
-	seen := signNone
+	spoken := false
 	if cfg.Peek == Enabled && (now.Sub(r.seen) >= peekAfter || b.core.wary(now)) {
-		seen = peek(r.sock)
-	}
-	if seen == signGone {
-		return false
+		transport, _ := r.sock.(syscall.Conn)
+		state, next := socket.Peek(transport)
+		spoken = state == socket.Unread
+		if state == socket.Closed || spoken && next == errorResponse { // a server that ends a session says why before it hangs up
+			return false
+		}
 	}
 	patience := cfg.SuspectPing
 	if !b.core.suspect(&r.times) {
-		if seen == signNone {
+		if !spoken {
 			return true
 		}
 		patience = DefaultSuspectPing

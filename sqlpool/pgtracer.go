@@ -268,7 +268,7 @@ func (t *pgTracer) TraceConnectEnd(ctx context.Context, data pgx.TraceConnectEnd
 		b.core.met.dials.Add(1)
 		if b.core.cfg().Credentials != nil {
 			used := data.Conn.Config()
-			b.core.loggedIn(used.User, used.Password) //nolint:contextcheck // what it begins outlives the dial
+			b.core.loggedIn(used.User, used.Password)
 		}
 		b.record(data.Conn, d.sock).generation = d.generation
 	}

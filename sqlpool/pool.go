@@ -51,7 +51,7 @@ func refusePostgres(cfg Config) error {
 
 // newPool makes a pool of connections that are opened as aim says.
 func newPool(kind string, cfg Config, aim func(Config, disk) (driver.Connector, Config, error)) (*Pool, error) {
-	on := readFiles(&cfg)
+	on := cfg.readFiles()
 	connector, cfg, err := aim(cfg, on)
 	if err != nil {
 		return nil, err
@@ -97,7 +97,7 @@ func (p *Pool) Abort() error { return p.c.abort() }
 func (p *Pool) Reload(ctx context.Context, cfg Config) error { return p.c.reload(ctx, cfg) }
 
 // Plan says what Reload with cfg would change, and returns everything that is wrong with it or cannot change, joined.
-// It changes nothing and does not dial. It blocks while a Reload or a Pause is under way.
+// It changes nothing and does not dial.
 func (p *Pool) Plan(cfg Config) ([]Change, error) { return p.c.planned(cfg) }
 
 // Recycle throws away every connection opened so far: idle ones now, those in use as they are returned. Call it when the

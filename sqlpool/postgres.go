@@ -33,7 +33,7 @@ type Postgres struct {
 // it starts one goroutine that Stop or Abort ends. Every fault of cfg is reported at once.
 func NewPostgres(cfg Config) (*Postgres, error) {
 	b := newPGBackend()
-	on := readFiles(&cfg)
+	on := cfg.readFiles()
 	aim, cfg, err := b.aimPostgres(cfg, on)
 	if err != nil {
 		return nil, err
@@ -223,7 +223,7 @@ func (p *Postgres) Abort() error {
 func (p *Postgres) Reload(ctx context.Context, cfg Config) error { return p.c.reload(ctx, cfg) }
 
 // Plan says what Reload with cfg would change, and returns everything that is wrong with it or cannot change, joined.
-// It changes nothing and does not dial. It blocks while a Reload or a Pause is under way.
+// It changes nothing and does not dial.
 func (p *Postgres) Plan(cfg Config) ([]Change, error) { return p.c.planned(cfg) }
 
 // Recycle throws away every connection opened so far: idle ones now, those in use as they are returned. Call it when the

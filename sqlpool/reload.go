@@ -5,16 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/onfile"
+	"github.com/poolkeeper/poolkeeper/internal/rotation"
 	"github.com/poolkeeper/poolkeeper/internal/settings"
 )
 
 // Change is one difference between the configuration in effect and another.
-type Change struct {
-	Field    string // of Config
-	From, To string // "…" where the value is, or may hold, a secret or cannot be printed
-}
+type Change = poolkeeper.Change
 
 // target says how connections are opened: what URL, TLS, Credentials and the Configure functions come down to. Each
 // backend has its own.
@@ -23,7 +23,7 @@ type target any
 // plan says what a reload with next would change, and refuses what cannot change while the pool lives. next has its
 // defaults.
 func (c *core) plan(next *Config) ([]Change, error) {
-	out := changes(c.cfg(), next)
+	out := settings.Diff(c.cfg(), next, "URL")
 	var errs []error
 	for _, ch := range out {
 		switch ch.Field {
@@ -41,21 +41,13 @@ func (c *core) plan(next *Config) ([]Change, error) {
 
 // leads says whether a change is about where and as whom connections are opened, so that those open already are of
 // another kind.
-func (ch Change) leads() bool {
+func leads(ch Change) bool {
 	switch ch.Field {
 	case "URL", "TLS", "TLSFiles", "Credentials", "CredentialsFile", "ConfigurePostgres", "ConfigureMySQL":
 		return true
 	default:
 		return false
 	}
-}
-
-func changes(from, to *Config) []Change {
-	var out []Change
-	for _, c := range settings.Diff(from, to, "URL") {
-		out = append(out, Change(c))
-	}
-	return out
 }
 
 // staged is a configuration that has been found possible, and not been put in effect.
@@ -71,7 +63,7 @@ func (c *core) stage(wanted Config) (staged, error) {
 	if wanted.Name == "" {
 		wanted.Name = c.cfg().Name
 	}
-	s := staged{on: readFiles(&wanted)}
+	s := staged{on: wanted.readFiles()}
 	var err error
 	if s.aim, s.next, err = c.back.aim(wanted, s.on); err != nil {
 		return s, err
@@ -81,16 +73,14 @@ func (c *core) stage(wanted Config) (staged, error) {
 	}
 	s.next = *c.within(&s.next, &wanted)
 	s.list, err = c.plan(&s.next)
-	if wanted.TLSFiles == c.cfg().TLSFiles && wanted.CredentialsFile == c.cfg().CredentialsFile { // the names are; what they hold may not be
-		s.list = append(s.list, changesOnDisk(c.disk, s.on.Contents)...)
+	if wanted.files() == c.cfg().files() { // the names are; what they hold may not be
+		s.list = append(s.list, onfile.Differ(*c.disk.Load(), s.on.Contents)...)
 	}
 	return s, err
 }
 
 // planned is stage for somebody who only wants to know.
 func (c *core) planned(wanted Config) ([]Change, error) {
-	c.reloading <- struct{}{} // none holds it for longer than its context
-	defer func() { <-c.reloading }()
 	s, err := c.stage(wanted)
 	if err != nil {
 		return s.list, fmt.Errorf("sqlpool: plan for %q: %w", c.poolName(), err)
@@ -119,10 +109,7 @@ func (c *core) reload(ctx context.Context, wanted Config) error {
 	if len(list) == 0 {
 		return nil
 	}
-	elsewhere := false
-	for _, ch := range list {
-		elsewhere = elsewhere || ch.leads()
-	}
+	elsewhere := slices.ContainsFunc(list, leads)
 	if elsewhere {
 		if err := c.tryTarget(ctx, aim, &next); err != nil {
 			return fmt.Errorf("sqlpool: reload %q: nothing was changed: %w", name, asFault(err))
@@ -131,7 +118,8 @@ func (c *core) reload(ctx context.Context, wanted Config) error {
 	if err := c.switchTo(ctx, aim, &next, list, elsewhere); err != nil {
 		return err
 	}
-	c.disk, c.asked = on.Contents, on.asked
+	c.disk.Store(&on.Contents)
+	c.asked = on.asked
 	return nil
 }
 
@@ -178,6 +166,7 @@ func (c *core) switchTo(ctx context.Context, aim target, next *Config, list []Ch
 // put makes a configuration the one in effect.
 func (c *core) put(ctx context.Context, aim target, cfg *Config, elsewhere bool) {
 	c.conf.Store(cfg)
+	c.logins.Store(new(rotation.Watch))
 	c.held.SetStacks(cfg.LeakStacks == StacksOn)
 	c.watchAnew(cfg)
 	c.back.use(ctx, aim, cfg, elsewhere)

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/poolkeeper/poolkeeper"
 )
 
 // prefixes are the shapes that a prefix may have.
@@ -159,6 +161,25 @@ func Choose[T any](r *Reader, field string, into *T, choices ...Choice[T]) {
 		words[i] = c.Word
 	}
 	r.fault("%s is %q; it must be one of %s", name, v, strings.Join(words, ", "))
+}
+
+// Stacks sets into if the variable is set.
+func (r *Reader) Stacks(field string, into *poolkeeper.Stacks) {
+	Choose(r, field, into, Choice[poolkeeper.Stacks]{"on", poolkeeper.StacksOn}, Choice[poolkeeper.Stacks]{"off", poolkeeper.StacksOff})
+}
+
+// StartPolicy sets into if the variable is set.
+func (r *Reader) StartPolicy(field string, into *poolkeeper.StartPolicy) {
+	Choose(r, field, into, Choice[poolkeeper.StartPolicy]{"fail-fast", poolkeeper.FailFast},
+		Choice[poolkeeper.StartPolicy]{"wait-for-server", poolkeeper.WaitForServer},
+		Choice[poolkeeper.StartPolicy]{"start-degraded", poolkeeper.StartDegraded})
+}
+
+// TLSFiles sets the fields of into whose variables are set.
+func (r *Reader) TLSFiles(field string, into *poolkeeper.TLSFiles) {
+	r.String(field+".CA", &into.CA)
+	r.String(field+".Cert", &into.Cert)
+	r.String(field+".Key", &into.Key)
 }
 
 // Err joins what was wrong with the variables and what validating the configuration has found. Where that begins with

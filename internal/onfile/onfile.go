@@ -9,12 +9,34 @@ import (
 	"fmt"
 	"os"
 	"strings"
+
+	"github.com/poolkeeper/poolkeeper"
 )
 
 // Names are the files' names; those that are empty are not read.
 type Names struct {
-	CA, Cert, Key string // PEM
-	Credentials   string // "user:password", or a password alone
+	poolkeeper.TLSFiles
+
+	Credentials string // "user:password", or a password alone
+}
+
+// Any reports whether there is anything to read.
+func (n Names) Any() bool { return n != Names{} }
+
+// Clash reports contradictions between the files and what else a configuration says; askedFor is whether a function
+// gives user and password.
+func (n Names) Clash(prefix string, base *tls.Config, askedFor bool) error {
+	f := faults{prefix: prefix}
+	if n.Credentials != "" && askedFor {
+		f.add("Credentials and CredentialsFile are both set; give one of them")
+	}
+	if base != nil && base.RootCAs != nil && n.CA != "" {
+		f.add("TLS.RootCAs and TLSFiles.CA are both set; give one of them")
+	}
+	if base != nil && (len(base.Certificates) > 0 || base.GetClientCertificate != nil) && n.Cert != "" {
+		f.add("TLS has a certificate of its own, and TLSFiles.Cert is set; give one of them")
+	}
+	return errors.Join(f.errs...)
 }
 
 // Contents is what the files hold. Values can be compared; they are never to be printed.
@@ -109,7 +131,13 @@ func (c Contents) TLS(base *tls.Config) *tls.Config {
 	return out
 }
 
-// Differ says in what two contents differ.
-func Differ(a, b Contents) (certificates, credentials bool) {
-	return a.ca != b.ca || a.cert != b.cert || a.key != b.key, a.user != b.user || a.password != b.password
+// Differ says which fields' files differ.
+func Differ(from, to Contents) (out []poolkeeper.Change) {
+	if from.ca != to.ca || from.cert != to.cert || from.key != to.key {
+		out = append(out, poolkeeper.Change{Field: "TLSFiles", From: "…", To: "…"})
+	}
+	if from.user != to.user || from.password != to.password {
+		out = append(out, poolkeeper.Change{Field: "CredentialsFile", From: "…", To: "…"})
+	}
+	return out
 }

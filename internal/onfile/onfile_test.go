@@ -2,6 +2,7 @@ package onfile_test
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/onfile"
 	"github.com/poolkeeper/poolkeeper/internal/testcerts"
 )
@@ -38,7 +40,9 @@ func TestCredentialsHaveAUserOrNot(t *testing.T) {
 func TestEveryFaultIsReportedAtOnceWithoutASecret(t *testing.T) {
 	const secret = "hunter2"
 	ca := testcerts.New(t)
-	_, err := onfile.Read("x: ", onfile.Names{CA: "/nowhere/ca", Cert: "/nowhere/cert", Credentials: "/nowhere/credentials"})
+	_, err := onfile.Read("x: ", onfile.Names{
+		TLSFiles: poolkeeper.TLSFiles{CA: "/nowhere/ca", Cert: "/nowhere/cert"}, Credentials: "/nowhere/credentials",
+	})
 	for _, want := range []string{"x: TLSFiles.CA: ", "x: TLSFiles.Cert: ", "x: CredentialsFile: ", "Cert and Key are needed both"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("missing files: %v\nwant %q", err, want)
@@ -47,7 +51,8 @@ func TestEveryFaultIsReportedAtOnceWithoutASecret(t *testing.T) {
 	cert, key := ca.Leaf(t, "127.0.0.1")
 	other, _ := ca.Leaf(t, "127.0.0.1")
 	_, err = onfile.Read("x: ", onfile.Names{
-		CA: file(t, secret), Cert: file(t, string(other)), Key: file(t, string(key)), Credentials: file(t, secret+":"),
+		TLSFiles:    poolkeeper.TLSFiles{CA: file(t, secret), Cert: file(t, string(other)), Key: file(t, string(key))},
+		Credentials: file(t, secret+":"),
 	})
 	for _, want := range []string{"there is no certificate in", "private key does not match", "there is no password in"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -60,10 +65,29 @@ func TestEveryFaultIsReportedAtOnceWithoutASecret(t *testing.T) {
 	_ = cert
 }
 
+func TestContradictionsAreReportedAtOnce(t *testing.T) {
+	n := onfile.Names{TLSFiles: poolkeeper.TLSFiles{CA: "ca", Cert: "cert", Key: "key"}, Credentials: "credentials"}
+	if err := n.Clash("x: ", nil, false); err != nil {
+		t.Error(err)
+	}
+	base := &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: x509.NewCertPool(), Certificates: make([]tls.Certificate, 1)}
+	err := n.Clash("x: ", base, true)
+	for _, want := range []string{"x: Credentials and CredentialsFile", "x: TLS.RootCAs and TLSFiles.CA", "x: TLS has a certificate"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v; want %q", err, want)
+		}
+	}
+	if (onfile.Names{}).Any() || !n.Any() || (onfile.Names{}).Clash("x: ", base, true) != nil {
+		t.Error("no files are taken for files")
+	}
+}
+
 func TestCertificatesCompleteWhatIsGiven(t *testing.T) {
 	ca := testcerts.New(t)
 	cert, key := ca.Leaf(t, "127.0.0.1")
-	c, err := onfile.Read("x: ", onfile.Names{CA: file(t, string(ca.PEM)), Cert: file(t, string(cert)), Key: file(t, string(key))})
+	c, err := onfile.Read("x: ", onfile.Names{TLSFiles: poolkeeper.TLSFiles{
+		CA: file(t, string(ca.PEM)), Cert: file(t, string(cert)), Key: file(t, string(key)),
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +101,7 @@ func TestCertificatesCompleteWhatIsGiven(t *testing.T) {
 	if got := (onfile.Contents{}).TLS(base); got != base {
 		t.Error("without files the configuration has changed")
 	}
-	if a, b := onfile.Differ(c, onfile.Contents{}); !a || b {
-		t.Errorf("certificates differ %v, credentials %v; want the first alone", a, b)
+	if got := onfile.Differ(c, onfile.Contents{}); len(got) != 1 || got[0].Field != "TLSFiles" {
+		t.Errorf("%v differ; want the certificates alone", got)
 	}
 }

@@ -5,25 +5,21 @@ import (
 	"reflect"
 	"slices"
 	"unsafe"
-)
 
-// Change is one difference between two configurations.
-type Change struct {
-	Field    string
-	From, To string // "…" where the value is secret or cannot be printed
-}
+	"github.com/poolkeeper/poolkeeper"
+)
 
 // Diff compares two structs of one type, given as pointers, field by field, and does not tell the values of those that
 // are named as secret.
-func Diff(from, to any, secret ...string) []Change {
-	var out []Change
+func Diff(from, to any, secret ...string) []poolkeeper.Change {
+	var out []poolkeeper.Change
 	a, b := reflect.ValueOf(from).Elem(), reflect.ValueOf(to).Elem()
 	for i := range a.NumField() {
 		x, y := a.Field(i), b.Field(i)
 		if Equal(x, y) {
 			continue
 		}
-		c := Change{Field: a.Type().Field(i).Name, From: "…", To: "…"}
+		c := poolkeeper.Change{Field: a.Type().Field(i).Name, From: "…", To: "…"}
 		if k := x.Kind(); k != reflect.Func && k != reflect.Pointer && !slices.Contains(secret, c.Field) {
 			c.From, c.To = fmt.Sprint(x.Interface()), fmt.Sprint(y.Interface())
 		}

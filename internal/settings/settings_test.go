@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/settings"
 )
 
@@ -47,7 +48,13 @@ func TestDifferencesAreToldFieldByField(t *testing.T) {
 	same, one, two := func() {}, 1, 1
 	a := config{"a", 1, dial("old"), same, &one, dial("x")}
 	b := config{"b", 2, dial("new"), same, &two, nil} // the same code, and another password
-	want := []settings.Change{{"URL", "…", "…"}, {"Size", "1", "2"}, {"Dial", "…", "…"}, {"Ptr", "…", "…"}, {"Any", "…", "…"}}
+	want := []poolkeeper.Change{
+		{Field: "URL", From: "…", To: "…"},
+		{Field: "Size", From: "1", To: "2"},
+		{Field: "Dial", From: "…", To: "…"},
+		{Field: "Ptr", From: "…", To: "…"},
+		{Field: "Any", From: "…", To: "…"},
+	}
 	got := settings.Diff(&a, &b, "URL", "Any")
 	if !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)

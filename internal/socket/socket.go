@@ -1,0 +1,13 @@
+// Package socket looks at connections without reading from them.
+package socket
+
+// State is what can be seen of a socket.
+type State uint8
+
+// States.
+const (
+	Unknown State = iota // it cannot be told, on this system or for this connection
+	Silent               // open, and there is nothing to read
+	Unread               // something has come in that nobody has read
+	Closed               // the other side has closed it, and all it sent was read; or it is broken
+)

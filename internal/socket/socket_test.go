@@ -1,0 +1,63 @@
+//go:build linux || darwin || freebsd || netbsd || openbsd || dragonfly
+
+package socket_test
+
+import (
+	"net"
+	"testing"
+	"time"
+
+	"github.com/poolkeeper/poolkeeper/internal/socket"
+)
+
+func TestPeekSeesWhatTheOtherSideHasDone(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	ours, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = ours.Close() }()
+	theirs, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = theirs.Close() }()
+	tcp, ok := ours.(*net.TCPConn)
+	if !ok {
+		t.Fatalf("%T", ours)
+	}
+	become := func(want socket.State) {
+		t.Helper()
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
+		for deadline := time.Now().Add(20 * time.Second); ; <-tick.C {
+			got, next := socket.Peek(tcp)
+			if got == want && (got != socket.Unread || next == 'E') {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("state %d, next %q; want %d", got, next, want)
+			}
+		}
+	}
+	become(socket.Silent)
+	if _, err := theirs.Write([]byte("E")); err != nil {
+		t.Fatal(err)
+	}
+	become(socket.Unread)
+	if _, err := ours.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	become(socket.Silent)
+	_ = theirs.Close()
+	become(socket.Closed)
+	_ = ours.Close()
+	become(socket.Closed)
+	if got, _ := socket.Peek(nil); got != socket.Unknown {
+		t.Errorf("nothing at all: %d", got)
+	}
+}
