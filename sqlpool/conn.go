@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql/driver"
 	"time"
+
+	"github.com/poolkeeper/poolkeeper"
 )
 
 // conn is what database/sql holds in place of the driver's connection. It sees each checkout (Connect or
@@ -59,7 +61,8 @@ func (c *conn) ResetSession(ctx context.Context) error {
 		c.dead, c.given = true, true // found out before it was used
 		return driver.ErrBadConn
 	}
-	c.s.core.acquired(&c.n.entry, 0, now)
+	c.s.core.met.wait.Record(0)
+	c.s.core.held.HoldAt(&c.n.entry, poolkeeper.KindConn, 1, now)
 	return nil
 }
 

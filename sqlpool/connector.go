@@ -6,6 +6,8 @@ import (
 	"errors"
 	"io"
 	"time"
+
+	"github.com/poolkeeper/poolkeeper"
 )
 
 // errNothingIdle is what a sweep gets when it asks for one more idle connection than there is.
@@ -35,7 +37,8 @@ func (w watching) Connect(ctx context.Context) (driver.Conn, error) {
 		return nil, err
 	}
 	s.core.evictor.Wake()
-	s.core.acquired(&n.entry, now.Sub(start), now)
+	s.core.met.wait.Record(now.Sub(start))
+	s.core.held.HoldAt(&n.entry, poolkeeper.KindConn, 1, now)
 	return s.wrap(n), nil
 }
 

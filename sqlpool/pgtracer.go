@@ -139,7 +139,8 @@ func (t *pgTracer) TraceAcquireEnd(ctx context.Context, pool *pgxpool.Pool, data
 	if now.IsZero() {
 		now = time.Now()
 	}
-	b.core.acquired(&r.entry, waited, now)
+	b.core.met.wait.Record(waited)
+	b.core.held.HoldAt(&r.entry, poolkeeper.KindConn, 1, now)
 }
 
 // TraceRelease books a connection as returned. A connection that pgxpool is about to close keeps its place until it

@@ -2,9 +2,12 @@ package holders
 
 import (
 	"fmt"
+	"maps"
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"github.com/poolkeeper/poolkeeper"
 )
@@ -37,6 +40,68 @@ var kinds = map[string]string{
 	"github.com/jackc/pgx/v5/pgxpool.(*Pool).QueryRow": poolkeeper.KindRows,
 }
 
+const (
+	// maxFrames bounds the part of a stack that is kept. Deep ORMs put some 15 frames between the user and the pool.
+	maxFrames = 32
+	// minFrames is how many a walk takes, until more have turned out to be needed: each costs some 50 to 200 ns.
+	minFrames = 8
+	// userFrames is how many frames are to be seen from the innermost of the user's own on.
+	userFrames = 4
+)
+
+// namesUser reports whether a part of a stack shows enough of the user's own frames.
+func namesUser(pcs []uintptr) bool {
+	for i := len(pcs) - userFrames; i >= 0; i-- {
+		if isUsers(pcs[i]) {
+			return true
+		}
+	}
+	return false
+}
+
+// walkOn walks the whole stack, when a part of it has not shown the user, and has later walks of t take as much as was
+// needed here. skip is that of runtime.Callers in the caller.
+func (t *Table) walkOn(skip int, pcs *[maxFrames]uintptr) int {
+	frames := runtime.Callers(skip+1, pcs[:])
+	for i, pc := range pcs[:frames] {
+		if !isUsers(pc) {
+			continue
+		}
+		need := int32(min(i+userFrames, maxFrames))
+		for d := t.depth.Load(); d > 0 && d < need && !t.depth.CompareAndSwap(d, need); d = t.depth.Load() {
+		}
+		break
+	}
+	return frames
+}
+
+// known remembers for program counters whether they are the user's. There are as many as places in the program's text
+// that lead to a pool.
+//
+//nolint:gochecknoglobals // a cache of constants
+var (
+	known   atomic.Pointer[map[uintptr]bool] // never written to
+	knowing sync.Mutex                       // held to replace it
+)
+
+func isUsers(pc uintptr) bool {
+	if m := known.Load(); m != nil {
+		if is, ok := (*m)[pc]; ok {
+			return is
+		}
+	}
+	f, _ := runtime.CallersFrames([]uintptr{pc}).Next()
+	is := !isInner(&f)
+	knowing.Lock()
+	defer knowing.Unlock()
+	next := map[uintptr]bool{pc: is}
+	if m := known.Load(); m != nil {
+		maps.Copy(next, *m)
+	}
+	known.Store(&next)
+	return is
+}
+
 // render turns program counters into one "function (file:line)" per line, innermost user frame first, and tells for
 // what the connection was taken: kind, unless the frames of the library know better.
 // If every frame is a pool's own, all are kept: better too much than nothing.
@@ -61,7 +126,7 @@ func framesOf(pcs []uintptr, kind string) (frames []runtime.Frame, forWhat strin
 	for next := runtime.CallersFrames(pcs); ; {
 		f, more := next.Next()
 		if firstUser < 0 && f.Function != "" {
-			if !isInner(f.Function) {
+			if !isInner(&f) {
 				firstUser = len(frames)
 			} else if k, ok := kinds[f.Function]; ok && kind == poolkeeper.KindConn {
 				kind = k
@@ -81,13 +146,15 @@ func framesOf(pcs []uintptr, kind string) (frames []runtime.Frame, forWhat strin
 	return frames, kind
 }
 
-func isInner(function string) bool {
+// isInner reports whether a frame is not the user's own: one of inner, or of any module that the program depends on,
+// which the path of its file tells, also with -trimpath.
+func isInner(f *runtime.Frame) bool {
 	for _, p := range inner {
-		if strings.HasPrefix(function, p) {
+		if strings.HasPrefix(f.Function, p) {
 			return true
 		}
 	}
-	return false
+	return strings.Contains(f.File, "@v") || strings.Contains(f.File, "/vendor/")
 }
 
 // Site shortens a stack to its innermost frame for use in a sentence: "api.(*Handler).List (list.go:88)".

@@ -45,6 +45,42 @@ func TestListIsOldestFirstAndNamesTheCaller(t *testing.T) {
 	})
 }
 
+// However many frames of other modules stand between, and although no more of the stack is walked than needed.
+func TestAStackBeginsWithTheUsersOwnFrames(t *testing.T) {
+	tab := holders.NewTable(true)
+	for _, between := range []int{0, 3, 20, 3, 0} {
+		var e holders.Entry
+		orm(between, func() { tab.Hold(&e, poolkeeper.KindConn, 0) })
+		stack := tab.List()[0].Stack
+		first, rest, _ := strings.Cut(stack, "\n")
+		if !strings.Contains(first, "TestAStackBeginsWithTheUsersOwnFrames") {
+			t.Errorf("%d frames between: the stack begins with %s", between, first)
+		}
+		if between < 20 && !strings.Contains(rest, "testing.tRunner") {
+			t.Errorf("%d frames between: the rest of the stack is missing:\n%s", between, stack)
+		}
+		if n := testing.AllocsPerRun(10, func() {
+			tab.Release(&e)
+			orm(between, func() { tab.Hold(&e, poolkeeper.KindConn, 0) })
+		}); n != 0 {
+			t.Errorf("%d frames between: %v allocations", between, n)
+		}
+		tab.Release(&e)
+	}
+}
+
+// Nobody of the user's own is on the stack of a library's background work.
+func TestAStackWithoutTheUserIsKeptWhole(t *testing.T) {
+	tab := holders.NewTable(true)
+	var e holders.Entry
+	done := make(chan struct{})
+	go ormGoroutine(func() { tab.Hold(&e, poolkeeper.KindConn, 1) }, done)
+	<-done
+	if stack := tab.List()[0].Stack; !strings.Contains(stack, "orm@v1.2.3") {
+		t.Errorf("stack %q", stack)
+	}
+}
+
 func TestWatchReportsEachHoldOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tab := holders.NewTable(false)

@@ -1,0 +1,17 @@
+package holders_test
+
+// orm calls f through n frames of what looks like another module.
+/*line /go/pkg/mod/example.com/orm@v1.2.3/orm.go:1:1*/
+func orm(n int, f func()) int {
+	if n == 0 {
+		f()
+		return 0
+	}
+	return orm(n-1, f) + 1 // not a tail call
+}
+
+// ormGoroutine calls f and closes done; all its frames are the other module's.
+func ormGoroutine(f func(), done chan<- struct{}) {
+	defer close(done)
+	orm(2, f)
+}
