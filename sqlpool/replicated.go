@@ -9,9 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
-
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
 )
@@ -20,21 +17,13 @@ import (
 // [ReplicatedConfig].Fallback is [FallbackNone].
 var ErrNoReplica = errors.New("sqlpool: no replica is fit to be read from")
 
-// Replicated is a PostgreSQL primary with its read replicas, as one component: one pool for each, started, watched,
-// drained and stopped together. All methods are safe for concurrent use.
-//
-//	                 ┌────────── looks, every LookInterval ──────────┐
-//	                 │ answers? standby? how far has it come?        │
-//	Primary() ──▶ pool ──▶ primary ── streams ─┬─▶ replica-1 ◀── pool ◀─┐
-//	                 ▲                         └─▶ replica-2 ◀── pool ◀─┴── Reader(): in turn, those that answer
-//	                 └──────── Fallback ────────────────────────────────────  and are at most MaxLag behind
-//
-// MySQL and MariaDB are not supported: how far their replicas are behind is told in other ways. Use [NewMySQL] for each.
-type Replicated struct {
+// replication is what [Replicated] and [ReplicatedMySQL] have in common: all but the kind of the pools, and of the questions.
+type replication struct {
+	kind    *dialect
 	conf    atomic.Pointer[ReplicatedConfig] // with defaults
 	members []*member                        // the primary first
 
-	readers  atomic.Pointer[[]*Postgres] // what Reader hands out in turn; never empty
+	readers  atomic.Pointer[[]watched] // what Reader hands out in turn; never empty
 	turn     atomic.Uint32
 	observer atomic.Pointer[poolkeeper.Observer]
 	changing chan struct{} // holds a token while a Reload is under way
@@ -43,34 +32,66 @@ type Replicated struct {
 	name      string
 	phase     phase
 	positions positions
-	nowhere   *Postgres // refuses with ErrNoReplica; nil until FallbackNone is wanted
+	nowhere   watched // refuses with ErrNoReplica; nil until FallbackNone is wanted
 }
 
-// member is one server of a Replicated.
+// dialect is what differs between the kinds of servers.
+type dialect struct {
+	scheme   func(url string) error            // says what is wrong with a URL that is another's
+	pool     func(cfg Config) (watched, error) // makes a member's pool
+	nowhere  func(cfg Config) (watched, error) // makes one that refuses with ErrNoReplica before it dials
+	demoted  roleError                         // of a primary that takes no writes
+	promoted roleError                         // of a replica that takes writes
+}
+
+// watched is a pool of a member: a [*Postgres] or a [*Pool].
+type watched interface {
+	Start(ctx context.Context) error
+	Drain(ctx context.Context) error
+	Stop(ctx context.Context) error
+	Abort() error
+	Pause(ctx context.Context) error
+	Resume()
+	Recycle()
+	Reload(ctx context.Context, cfg Config) error
+	Limits(ctx context.Context) (Limits, error)
+	Stats() poolkeeper.Stats
+	Holders() []poolkeeper.Holder
+	Settings() []slog.Attr
+	ObserveWith(o poolkeeper.Observer)
+	SetName(name string)
+
+	// look asks the server what it is and, as far as ask wants it, how far it has come, on the connection of its checks.
+	look(ctx context.Context, ask question) *sight
+	// failedOver throws away all connections, and the connection of the checks alone.
+	failedOver()
+	forgetCheck(ctx context.Context)
+}
+
+// member is one server of a replication.
 type member struct {
 	name    string // below the component's
-	pool    *Postgres
+	pool    watched
 	rounds  *rounds
 	looking chan struct{}         // holds a token during a look, until its consequences are drawn: a Check looks too
 	seen    atomic.Pointer[sight] // nil: not looked at yet
 
-	// guarded by the Replicated's mutex
+	// guarded by the replication's mutex
 	state   MemberState
 	since   time.Time
 	suspect bool // its traffic has met an error since the last look
 }
 
-// NewReplicated returns a primary and its replicas as one component. It does no I/O; each pool has one goroutine that Stop
-// or Abort ends. Every fault of cfg is reported at once.
-func NewReplicated(cfg ReplicatedConfig) (*Replicated, error) {
-	err := errors.Join(cfg.validateOwn(), cfg.validateMembers())
-	r := &Replicated{changing: make(chan struct{}, 1)}
+// prepare fills in r, which is new. If it returns an error nothing of it is left.
+func (r *replication) prepare(kind *dialect, cfg ReplicatedConfig) error {
+	err := errors.Join(cfg.validateOwn(), cfg.validateMembers(), cfg.foreign(kind.scheme))
+	r.kind, r.changing = kind, make(chan struct{}, 1)
 	full := cfg.withDefaults()
 	r.name = full.Name
 	for _, c := range cfg.members() {
 		m := &member{name: c.Name, looking: make(chan struct{}, 1), state: MemberUnknown, since: time.Now()}
 		c.Name = r.name + "/" + m.name
-		pool, poolErr := NewPostgres(c)
+		pool, poolErr := kind.pool(c)
 		if poolErr != nil {
 			err = errors.Join(err, within(m.name, poolErr))
 			continue
@@ -89,25 +110,16 @@ func NewReplicated(cfg ReplicatedConfig) (*Replicated, error) {
 			m.rounds.stop()
 			_ = m.pool.Abort() // nothing has been opened
 		}
-		return nil, err
+		return err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.chooseLocked(time.Now())
-	return r, nil
+	return nil
 }
 
-// Primary returns the pool of the server that takes writes. It is the same one always, and so are its handles. After a failover it
-// leads to the new primary if Primary.URL does: a name that moves, or several servers with target_session_attrs=read-write;
-// connections to one that was demoted are replaced.
-func (r *Replicated) Primary() *Postgres { return r.members[0].pool }
-
-// Reader returns the pool to read from now: the replicas that are fit in turn, or what Fallback says. It does no I/O, takes no lock and
-// does not allocate: call it for each piece of work, and do not keep what it returns. What a caller has written a moment
-// ago may not be there yet, within MaxLag: read that from Primary.
-//
-// Before Start, and until the first look, replicas are not fit.
-func (r *Replicated) Reader() *Postgres {
+// reader returns the pool to read from now.
+func (r *replication) reader() watched {
 	readers := *r.readers.Load()
 	if len(readers) == 1 {
 		return readers[0]
@@ -115,43 +127,24 @@ func (r *Replicated) Reader() *Postgres {
 	return readers[r.turn.Add(1)%uint32(len(readers))] //nolint:gosec // a handful
 }
 
-// Replicas returns the pools of the replicas in the order of their configuration, fit or not.
-func (r *Replicated) Replicas() []*Postgres {
-	out := make([]*Postgres, 0, len(r.members)-1)
-	for _, m := range r.members[1:] {
-		out = append(out, m.pool)
-	}
-	return out
-}
-
-// BeginReadOnly begins a read-only transaction on Reader, so that a write that has lost its way is refused everywhere
-// alike, by the primary too when that stands in for a replica. The transaction reads one state of one server. It
-// blocks until a connection is had, at most until ctx ends or the pool's AcquireTimeout.
-func (r *Replicated) BeginReadOnly(ctx context.Context) (pgx.Tx, error) {
-	return r.Reader().Pool().BeginTx(ctx, pgx.TxOptions{AccessMode: pgx.ReadOnly})
-}
-
 // prepareFallback makes the pool that refuses, once it is wanted.
-func (r *Replicated) prepareFallback(cfg *ReplicatedConfig) error {
+func (r *replication) prepareFallback(cfg *ReplicatedConfig) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if cfg.Fallback != FallbackNone || r.nowhere != nil || r.phase >= phaseDraining {
 		return nil
 	}
-	p, err := NewPostgres(Config{
-		Name: r.name + "/none", URL: cfg.Primary.URL, LeakThreshold: Off,
-		ConfigurePostgres: func(c *pgxpool.Config) error {
-			c.BeforeConnect = func(context.Context, *pgx.ConnConfig) error { return ErrNoReplica }
-			return nil
-		},
-	})
+	p, err := r.kind.nowhere(Config{Name: r.name + "/none", URL: cfg.Primary.URL, LeakThreshold: Off})
+	if err != nil {
+		return err
+	}
 	r.nowhere = p
-	return err
+	return nil
 }
 
 // look looks at one server and draws the consequences. It reports false if ctx has ended before the server answered:
 // that tells nothing about the server.
-func (r *Replicated) look(ctx context.Context, m *member) bool {
+func (r *replication) look(ctx context.Context, m *member) bool {
 	select {
 	case m.looking <- struct{}{}:
 		defer func() { <-m.looking }()
@@ -161,7 +154,7 @@ func (r *Replicated) look(ctx context.Context, m *member) bool {
 	cfg := r.conf.Load()
 	bounded, cancel := context.WithTimeout(ctx, cfg.LookTimeout)
 	defer cancel()
-	s := m.pool.look(bounded, cfg.MaxLag > 0)
+	s := m.pool.look(bounded, r.question(m, cfg))
 	if ctx.Err() != nil && s.err != nil {
 		return false
 	}
@@ -169,16 +162,32 @@ func (r *Replicated) look(ctx context.Context, m *member) bool {
 	return true
 }
 
+// question is what m is to be asked.
+func (r *replication) question(m *member, cfg *ReplicatedConfig) question {
+	if cfg.MaxLag <= 0 {
+		return question{}
+	}
+	return question{lag: true, reached: func(p place) bool {
+		if m == r.members[0] {
+			return true // its own word is of no use
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		_, known := r.positions.lag(p)
+		return known
+	}}
+}
+
 // note takes a sight into account.
-func (r *Replicated) note(ctx context.Context, m *member, s *sight) {
+func (r *replication) note(ctx context.Context, m *member, s *sight) {
 	cfg := r.conf.Load()
 	primary := m == r.members[0]
 	r.mu.Lock()
 	switch {
 	case !primary:
-		s.measure(&r.positions)
-	case s.err == nil && !s.standby && s.lsn > 0:
-		r.positions.saw(s.at, s.lsn, cfg.MaxLag)
+		s.measure(&r.positions, r.members[0].seen.Load())
+	case s.err == nil && !s.standby && s.place != nil:
+		r.positions.saw(s.at, s.place, cfg.MaxLag)
 	}
 	before := m.seen.Swap(s)
 	m.suspect = false
@@ -188,9 +197,9 @@ func (r *Replicated) note(ctx context.Context, m *member, s *sight) {
 
 	if s.err == nil && s.standby == primary { // not what it was taken for: perhaps the address leads to another by now
 		if before == nil || before.err != nil || before.standby != s.standby { // once
-			m.pool.c.recycle(poolkeeper.EvictedFailover)
+			m.pool.failedOver()
 		}
-		m.pool.back.probe.forget(ctx)
+		m.pool.forgetCheck(ctx)
 	}
 	for _, c := range changed {
 		c.log(ctx, cfg, name)
@@ -219,7 +228,7 @@ func (c change) log(ctx context.Context, cfg *ReplicatedConfig, name string) {
 }
 
 // chooseLocked judges every member and sets what Reader hands out. It returns the members whose state has changed.
-func (r *Replicated) chooseLocked(now time.Time) []change {
+func (r *replication) chooseLocked(now time.Time) []change {
 	cfg := r.conf.Load()
 	states := make([]MemberState, len(r.members))
 	var changed []change
@@ -231,7 +240,7 @@ func (r *Replicated) chooseLocked(now time.Time) []change {
 			states[i] = judgeReplica(s, states[0], cfg.MaxLag)
 		}
 		if states[i] != m.state {
-			changed = append(changed, change{m.name, m.state, states[i], s.reason(states[i], cfg.MaxLag)})
+			changed = append(changed, change{m.name, m.state, states[i], s.reason(states[i], r.kind, cfg.MaxLag)})
 			m.state, m.since = states[i], now
 		}
 	}
@@ -243,7 +252,7 @@ func (r *Replicated) chooseLocked(now time.Time) []change {
 }
 
 // readersLocked picks the pools to read from. What is suspect is avoided as long as there is another.
-func (r *Replicated) readersLocked(states []MemberState, fallback Fallback) []*Postgres {
+func (r *replication) readersLocked(states []MemberState, fallback Fallback) []watched {
 	trusted := slices.Clone(states)
 	for i, m := range r.members[1:] {
 		if m.suspect {
@@ -254,7 +263,7 @@ func (r *Replicated) readersLocked(states []MemberState, fallback Fallback) []*P
 	if len(chosen) == 0 {
 		chosen = fit(states, fallback)
 	}
-	readers := make([]*Postgres, 0, len(r.members))
+	readers := make([]watched, 0, len(r.members))
 	for _, i := range chosen {
 		readers = append(readers, r.members[i].pool)
 	}
@@ -270,7 +279,7 @@ func (r *Replicated) readersLocked(states []MemberState, fallback Fallback) []*P
 
 // distrust keeps new reads away from a replica until it has been looked at, which is a matter of milliseconds: a server
 // that has died would fail many of them meanwhile. Its state is what the looks say.
-func (r *Replicated) distrust(m *member) {
+func (r *replication) distrust(m *member) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !m.suspect && r.phase == phaseRunning {
@@ -282,7 +291,7 @@ func (r *Replicated) distrust(m *member) {
 // memberObserver hears how one pool's traffic goes: an error has the server looked at. Success of a replica says
 // nothing about the component, whose check is the primary's.
 type memberObserver struct {
-	r *Replicated
+	r *replication
 	m *member
 }
 

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Fallback says what [Replicated.Reader] returns while no replica is fit.
+// Fallback says what [Replicated.Reader] and [ReplicatedMySQL.Reader] return while no replica is fit.
 type Fallback int
 
 // Fallbacks.
@@ -42,17 +42,17 @@ const (
 	DefaultLookTimeout  = 2 * time.Second
 )
 
-// ReplicatedConfig configures [NewReplicated]. The zero value of each field means its default.
+// ReplicatedConfig configures [NewReplicated] and [NewReplicatedMySQL]. The zero value of each field means its default.
 type ReplicatedConfig struct {
 	// Name is the name in logs, errors and metrics until SetName gives another; a Registry does. Default: "replicated".
 	// The pools are named after it: "orders/primary", "orders/replica-1".
 	Name string
 
-	// Primary is the server that takes writes. A URL that names several servers and has
+	// Primary is the server that takes writes. A PostgreSQL URL that names several servers and has
 	// target_session_attrs=read-write makes it follow a failover: see [Replicated.Primary].
 	Primary Config
 
-	// Replicas are the servers that are read from: PostgreSQL's streaming standbys of Primary. Not to be confused with
+	// Replicas are the servers that are read from: streaming standbys of Primary, or replicas that are read-only. Not to be confused with
 	// Config.Replicas, the number of processes. A Name replaces "replica-1" and so on. Start holds for each by itself:
 	// choose StartDegraded to start while a replica is away. RecycleReadOnly is Disabled by default here. May be empty,
 	// as on a developer's machine, unless Fallback is FallbackNone.
@@ -60,7 +60,8 @@ type ReplicatedConfig struct {
 
 	// MaxLag is how far a replica may be behind and still be read from. It is known to within LookInterval, and told as of
 	// the last time the primary answered. Default:
-	// DefaultMaxLag. Off: not looked at, for servers that do not tell, as Amazon Aurora's. Bounds: not below LookInterval.
+	// DefaultMaxLag. Off: not looked at, for servers that do not tell, as Amazon Aurora's. MySQL and MariaDB
+	// tell it by GTIDs: see [ReplicatedMySQL]. Bounds: not below LookInterval.
 	MaxLag time.Duration
 
 	// LookInterval is how often each server is asked whether it is there, what it is, and how far it has come; an error
@@ -79,11 +80,19 @@ type ReplicatedConfig struct {
 
 // Validate returns every fault of c that can be seen without parsing URLs, joined, or nil. It changes nothing.
 func (c ReplicatedConfig) Validate() error {
-	errs := []error{c.validateOwn(), c.validateMembers()}
+	errs := []error{c.validateOwn(), c.validateMembers(), c.foreign(c.oneKind)}
 	for _, m := range c.members() {
 		errs = append(errs, within(m.Name, m.Validate()))
 	}
 	return errors.Join(errs...)
+}
+
+// oneKind finds URLs of replicas whose scheme is of another kind than that of Primary.URL. Other forms of URL do not say.
+func (c ReplicatedConfig) oneKind(url string) error {
+	if isURL := strings.Contains(url, "://") && strings.Contains(c.Primary.URL, "://"); isURL && isMySQL(url) != isMySQL(c.Primary.URL) {
+		return errors.New("sqlpool: URL is of another kind of server than Primary's")
+	}
+	return nil
 }
 
 // validateMembers finds what is wrong with the pools' configurations but would be right elsewhere.
@@ -91,13 +100,19 @@ func (c ReplicatedConfig) validateMembers() error {
 	var errs []error
 	names := map[string]bool{}
 	for i, m := range c.members() {
-		if strings.HasPrefix(m.URL, "mysql://") || strings.HasPrefix(m.URL, "mariadb://") {
-			errs = append(errs, fmt.Errorf("%s: sqlpool: URL is not PostgreSQL's; NewReplicated is for PostgreSQL only", m.Name))
-		}
 		if names[m.Name] {
 			errs = append(errs, fmt.Errorf("replica %d: sqlpool: the name %q is taken", i, m.Name))
 		}
 		names[m.Name] = true
+	}
+	return errors.Join(errs...)
+}
+
+// foreign finds the pools whose URL judge refuses.
+func (c ReplicatedConfig) foreign(judge func(url string) error) error {
+	var errs []error
+	for _, m := range c.members() {
+		errs = append(errs, within(m.Name, judge(m.URL)))
 	}
 	return errors.Join(errs...)
 }

@@ -6,10 +6,10 @@ import "time"
 type Positions struct{ p positions }
 
 // Saw is positions.saw.
-func (p *Positions) Saw(at time.Time, lsn uint64, keep time.Duration) { p.p.saw(at, lsn, keep) }
+func (p *Positions) Saw(at time.Time, here uint64, keep time.Duration) { p.p.saw(at, lsn(here), keep) }
 
 // Lag is positions.lag.
-func (p *Positions) Lag(lsn uint64) (time.Duration, bool) { return p.p.lag(lsn) }
+func (p *Positions) Lag(here uint64) (time.Duration, bool) { return p.p.lag(lsn(here)) }
 
 // Len is how many positions are kept.
 func (p *Positions) Len() int { return len(p.p.seen) }

@@ -5,6 +5,12 @@ import (
 	"time"
 )
 
+// place is how far a server has come in the log of its primary, in the terms of its kind of server.
+type place interface {
+	// reaches says whether a server that is here has everything that there is at other.
+	reaches(other place) bool
+}
+
 // positions remembers where in its log the primary was at which time, and so tells how far behind a replica is without
 // comparing the clocks of two servers: a replica that has replayed up to a position has everything that had been
 // committed when the primary was seen there. An idle primary stays where it is, and its replicas stay level with it. It
@@ -23,25 +29,25 @@ type positions struct {
 type position struct {
 	first time.Time // when the primary was seen here first
 	at    time.Time // and last
-	lsn   uint64
+	place place
 }
 
 // kept is how many positions MaxLag is divided into at least. More would say nothing that MaxLag asks for.
 const kept = 256
 
-// saw notes that the primary was at lsn at the given time, or later. Positions from before keep are of no use.
-func (p *positions) saw(at time.Time, lsn uint64, keep time.Duration) {
+// saw notes that the primary was at here at the given time, or later. Positions from before keep are of no use.
+func (p *positions) saw(at time.Time, here place, keep time.Duration) {
 	n := len(p.seen)
-	if n > 0 && lsn < p.seen[n-1].lsn {
+	if n > 0 && !here.reaches(p.seen[n-1].place) {
 		p.seen, n = nil, 0 // another server, or another past
 	}
 	switch {
-	case n > 0 && lsn == p.seen[n-1].lsn:
+	case n > 0 && p.seen[n-1].place.reaches(here):
 		p.seen[n-1].at = at
 	case n > 1 && at.Sub(p.seen[n-2].at) < keep/kept:
-		p.seen[n-1] = position{at, at, lsn}
+		p.seen[n-1] = position{at, at, here}
 	default:
-		p.seen = append(p.seen, position{at, at, lsn})
+		p.seen = append(p.seen, position{at, at, here})
 	}
 	stale := 0 // one that is too old is kept, so that a replica behind all others can be told to be that old
 	for stale+1 < len(p.seen) && at.Sub(p.seen[stale+1].at) > 2*keep {
@@ -50,15 +56,15 @@ func (p *positions) saw(at time.Time, lsn uint64, keep time.Duration) {
 	p.seen = p.seen[stale:]
 }
 
-// lag returns how far a server at lsn was behind at the last look at the primary, to within one look. known is false if
+// lag returns how far a server that is here was behind at the last look at the primary, to within one look. known is false if
 // it is before everything that is known of the primary: then it is behind by d at least.
-func (p *positions) lag(lsn uint64) (d time.Duration, known bool) {
+func (p *positions) lag(here place) (d time.Duration, known bool) {
 	if len(p.seen) == 0 {
 		return 0, false
 	}
 	last := p.seen[len(p.seen)-1].at
 	for _, seen := range slices.Backward(p.seen) {
-		if seen.lsn <= lsn {
+		if here != nil && here.reaches(seen.place) {
 			return last.Sub(seen.at), true
 		}
 	}

@@ -13,7 +13,7 @@ import (
 var errSibling = errors.New("sqlpool: another pool of the same component has failed")
 
 // each calls f for every member at once, waits for all, and joins what they return.
-func (r *Replicated) each(f func(m *member) error) error {
+func (r *replication) each(f func(m *member) error) error {
 	errs := make([]error, len(r.members))
 	var all sync.WaitGroup
 	for i, m := range r.members {
@@ -23,13 +23,13 @@ func (r *Replicated) each(f func(m *member) error) error {
 	return errors.Join(errs...)
 }
 
-func (r *Replicated) enter(p phase) {
+func (r *replication) enter(p phase) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.phase = max(r.phase, p)
 }
 
-func (r *Replicated) inPhase(p phase) bool {
+func (r *replication) inPhase(p phase) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.phase == p
@@ -37,8 +37,8 @@ func (r *Replicated) inPhase(p phase) bool {
 
 // Start starts all pools at once, each as its own Config.Start says, looks at every server, and goes on looking. It blocks
 // until then, at most until ctx ends. If one pool cannot start, what has been started is closed for good, and Start
-// returns why: make another Replicated to try again.
-func (r *Replicated) Start(ctx context.Context) error {
+// returns why: make another one to try again.
+func (r *replication) Start(ctx context.Context) error {
 	if err := r.beginStart(); err != nil {
 		return err
 	}
@@ -71,7 +71,7 @@ func (r *Replicated) Start(ctx context.Context) error {
 
 // lookAtAll looks at the primary first: how far a replica is behind is measured against it. It reports whether that was
 // looked at before ctx ended.
-func (r *Replicated) lookAtAll(ctx context.Context) bool {
+func (r *replication) lookAtAll(ctx context.Context) bool {
 	answered := r.look(ctx, r.members[0])
 	_ = r.each(func(m *member) error {
 		if m != r.members[0] {
@@ -82,7 +82,7 @@ func (r *Replicated) lookAtAll(ctx context.Context) bool {
 	return answered
 }
 
-func (r *Replicated) beginStart() error {
+func (r *replication) beginStart() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
@@ -97,16 +97,16 @@ func (r *Replicated) beginStart() error {
 	return nil
 }
 
-// Drain refuses new work on every pool, as [Postgres.Drain], and waits for the work in flight on all of them at once. It
+// Drain refuses new work on every pool, as its own Drain does, and waits for the work in flight on all of them at once. It
 // blocks at most until ctx ends; its error then names the pools and who holds a connection.
-func (r *Replicated) Drain(ctx context.Context) error {
+func (r *replication) Drain(ctx context.Context) error {
 	r.enter(phaseDraining)
 	return r.each(func(m *member) error { return m.pool.Drain(ctx) })
 }
 
-// Stop ends the looks, and drains and closes every pool at once, as [Postgres.Stop]. It returns by the end of ctx; errors
+// Stop ends the looks, and drains and closes every pool at once, as its own Stop does. It returns by the end of ctx; errors
 // of all pools are joined and named. It may be called without Start, more than once and concurrently.
-func (r *Replicated) Stop(ctx context.Context) error {
+func (r *replication) Stop(ctx context.Context) error {
 	r.endLooks()
 	err := r.each(func(m *member) error { return errors.Join(m.rounds.wait(ctx), m.pool.Stop(ctx)) })
 	if p := r.refuser(); p != nil {
@@ -117,7 +117,7 @@ func (r *Replicated) Stop(ctx context.Context) error {
 }
 
 // Abort is a Stop that waits for nobody. A Stop under way ends too.
-func (r *Replicated) Abort() error {
+func (r *replication) Abort() error {
 	r.endLooks()
 	err := r.each(func(m *member) error { return m.pool.Abort() })
 	if p := r.refuser(); p != nil {
@@ -133,22 +133,22 @@ func (r *Replicated) Abort() error {
 }
 
 // endLooks ends the looks under way too: a pool's Stop waits for its connection of checks.
-func (r *Replicated) endLooks() {
+func (r *replication) endLooks() {
 	r.enter(phaseStopping)
 	for _, m := range r.members {
 		m.rounds.stop()
 	}
 }
 
-func (r *Replicated) refuser() *Postgres {
+func (r *replication) refuser() watched {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.nowhere
 }
 
-// Pause makes callers of every pool wait instead of failing, as [Postgres.Pause]: for a failover that is planned. If one
+// Pause makes callers of every pool wait instead of failing, as its own Pause does: for a failover that is planned. If one
 // pool cannot be paused within ctx, none is. To pause one alone, use its own Pause.
-func (r *Replicated) Pause(ctx context.Context) error {
+func (r *replication) Pause(ctx context.Context) error {
 	err := r.each(func(m *member) error { return m.pool.Pause(ctx) })
 	if err != nil {
 		r.Resume()
@@ -157,23 +157,23 @@ func (r *Replicated) Pause(ctx context.Context) error {
 }
 
 // Resume lets the callers go on that Pause has held up. It does not block.
-func (r *Replicated) Resume() {
+func (r *replication) Resume() {
 	for _, m := range r.members {
 		m.pool.Resume()
 	}
 }
 
-// Recycle throws away every connection of every pool, as [Postgres.Recycle]. It does not block.
-func (r *Replicated) Recycle() {
+// Recycle throws away every connection of every pool, as its own Recycle does. It does not block.
+func (r *replication) Recycle() {
 	for _, m := range r.members {
 		m.pool.Recycle()
 	}
 }
 
 // Reload replaces the configuration while the component works: MaxLag, LookInterval, LookTimeout and Fallback hold at
-// once, and each pool is reloaded as by [Postgres.Reload], one after the other; if one refuses, those before it are put back.
+// once, and each pool is reloaded as by its own Reload, one after the other; if one refuses, those before it are put back.
 // The number of replicas and their names cannot change. It blocks at most until ctx ends.
-func (r *Replicated) Reload(ctx context.Context, cfg ReplicatedConfig) error {
+func (r *replication) Reload(ctx context.Context, cfg ReplicatedConfig) error {
 	r.mu.Lock()
 	name := r.name
 	r.mu.Unlock()
@@ -189,7 +189,7 @@ func (r *Replicated) Reload(ctx context.Context, cfg ReplicatedConfig) error {
 	}
 	next := cfg.withDefaults()
 	next.Name = old.Name
-	if err := r.prepareFallback(&next); err != nil { //nolint:contextcheck // as NewPostgres: the pool lives on
+	if err := r.prepareFallback(&next); err != nil {
 		return fmt.Errorf("sqlpool: reload %q: nothing was changed: %w", name, err)
 	}
 	if err := r.reloadMembers(ctx, old.members(), cfg.members()); err != nil {
@@ -208,8 +208,8 @@ func (r *Replicated) Reload(ctx context.Context, cfg ReplicatedConfig) error {
 	return nil
 }
 
-func (r *Replicated) reloadable(old *ReplicatedConfig, cfg ReplicatedConfig) error {
-	errs := []error{cfg.Validate()}
+func (r *replication) reloadable(old *ReplicatedConfig, cfg ReplicatedConfig) error {
+	errs := []error{cfg.Validate(), cfg.foreign(r.kind.scheme)}
 	if r.inPhase(phaseDraining) {
 		errs = append(errs, poolkeeper.ErrDraining)
 	}
@@ -232,7 +232,7 @@ func (r *Replicated) reloadable(old *ReplicatedConfig, cfg ReplicatedConfig) err
 }
 
 // reloadMembers reloads every pool, or none.
-func (r *Replicated) reloadMembers(ctx context.Context, old, next []Config) error {
+func (r *replication) reloadMembers(ctx context.Context, old, next []Config) error {
 	for i, m := range r.members {
 		next[i].Name = "" // stays what it is
 		err := m.pool.Reload(ctx, next[i])

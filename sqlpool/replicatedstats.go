@@ -14,7 +14,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/health"
 )
 
-// Member is what a [Replicated] knows of one of its servers.
+// Member is what a [Replicated] or [ReplicatedMySQL] knows of one of its servers.
 type Member struct {
 	Name    string // below the component's: "primary", "replica-1"
 	Primary bool
@@ -28,7 +28,7 @@ type Member struct {
 }
 
 // Members returns what the last look at each server has shown, the primary first. It does not block.
-func (r *Replicated) Members() []Member {
+func (r *replication) Members() []Member {
 	cfg := r.conf.Load()
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -37,7 +37,7 @@ func (r *Replicated) Members() []Member {
 	for i, m := range r.members {
 		v := Member{Name: m.name, Primary: i == 0, State: m.state, Since: m.since, Reads: slices.Contains(readers, m.pool)}
 		s := m.seen.Load()
-		v.Err = s.reason(m.state, cfg.MaxLag)
+		v.Err = s.reason(m.state, r.kind, cfg.MaxLag)
 		if s != nil {
 			v.Looked = s.at
 		}
@@ -52,7 +52,7 @@ func (r *Replicated) Members() []Member {
 // Check looks at the primary now. That it does not answer, or takes no writes, is a failure; a replica that is down, behind or
 // promoted, as the last look at it has shown, is only a reservation ([health.Degraded]): reads go on by
 // ReplicatedConfig.Fallback. Before Start all are looked at. It blocks at most until ctx ends, or LookTimeout.
-func (r *Replicated) Check(ctx context.Context) error {
+func (r *replication) Check(ctx context.Context) error {
 	r.mu.Lock()
 	name, at := r.name, r.phase
 	r.mu.Unlock()
@@ -81,9 +81,9 @@ func (r *Replicated) Check(ctx context.Context) error {
 	return health.Degraded(errors.Join(faults...))
 }
 
-// Limits asks every server as [Postgres.Limits] does, all at once. The keys are the names of [Replicated.Members];
+// Limits asks every server as the Limits of its pool does, all at once. The keys are the names of [Replicated.Members];
 // servers that do not answer are missing, and the error says why. It blocks at most until ctx ends.
-func (r *Replicated) Limits(ctx context.Context) (map[string]Limits, error) {
+func (r *replication) Limits(ctx context.Context) (map[string]Limits, error) {
 	var mu sync.Mutex // guards out
 	out := make(map[string]Limits, len(r.members))
 	err := r.each(func(m *member) error {
@@ -100,7 +100,7 @@ func (r *Replicated) Limits(ctx context.Context) (map[string]Limits, error) {
 }
 
 // Stats returns one moment of all pools together: sums. See Primary and Replicas for each. It does not block.
-func (r *Replicated) Stats() poolkeeper.Stats {
+func (r *replication) Stats() poolkeeper.Stats {
 	sum := r.members[0].pool.Stats()
 	for _, m := range r.members[1:] {
 		add(&sum, m.pool.Stats())
@@ -109,7 +109,7 @@ func (r *Replicated) Stats() poolkeeper.Stats {
 }
 
 // Holders returns who has a connection of any of the pools now, the oldest first. It does not block.
-func (r *Replicated) Holders() []poolkeeper.Holder {
+func (r *replication) Holders() []poolkeeper.Holder {
 	var all []poolkeeper.Holder
 	for _, m := range r.members {
 		all = append(all, m.pool.Holders()...)
@@ -119,7 +119,7 @@ func (r *Replicated) Holders() []poolkeeper.Holder {
 }
 
 // Settings returns what is in effect, with a group for each pool, without secrets.
-func (r *Replicated) Settings() []slog.Attr {
+func (r *replication) Settings() []slog.Attr {
 	cfg := r.conf.Load()
 	out := []slog.Attr{
 		slog.String("kind", "replicated"),
@@ -136,7 +136,7 @@ func (r *Replicated) Settings() []slog.Attr {
 
 // ObserveWith makes o hear how traffic goes: errors of every pool, and success of the primary's, whose health the
 // component's is. A nil o ends it. It does not block.
-func (r *Replicated) ObserveWith(o poolkeeper.Observer) {
+func (r *replication) ObserveWith(o poolkeeper.Observer) {
 	if o == nil {
 		r.observer.Store(nil)
 		return
@@ -146,7 +146,7 @@ func (r *Replicated) ObserveWith(o poolkeeper.Observer) {
 
 // SetName gives the component the name it has in logs, errors and metrics, and the pools theirs below it. An empty name
 // changes nothing.
-func (r *Replicated) SetName(name string) {
+func (r *replication) SetName(name string) {
 	if name == "" {
 		return
 	}
