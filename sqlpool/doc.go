@@ -25,7 +25,8 @@
 //	row := orders.Pool().QueryRow(ctx, "SELECT count(*) FROM orders")
 //
 // [NewPostgres] gives a *pgxpool.Pool and, over the same connections, a *sql.DB. [NewMySQL] and [NewDB] give a *sql.DB.
-// [Adopt] takes one. [NewReplicated] joins a PostgreSQL primary and its replicas into one component.
+// [Adopt] takes one. [NewReplicated] joins a PostgreSQL primary and its replicas into one component,
+// [NewReplicatedMySQL] one of MySQL or MariaDB.
 //
 // What the package refuses to do: it does not retry statements, rewrite, cache or log them; it opens no connection
 // that nobody asked for but MinIdle and the health check's; it never hides which driver is underneath.

@@ -81,3 +81,55 @@ func ExampleNewReplicated() {
 	// sqlpool: check "orders/replica-1": 1m0s behind; MaxLag is 5s
 	// <nil>
 }
+
+func ExampleNewReplicatedMySQL() {
+	t := new(exampleTB)
+	defer t.end()
+	primary := serveMySQL(t, mysql8("the primary", "0", sourceUUID+":1-100")) // in production: two servers
+	replica := serveMySQL(t, mysql8("the replica", "1", sourceUUID+":1-100"))
+
+	ctx := context.Background()
+	orders, err := sqlpool.NewReplicatedMySQL(sqlpool.ReplicatedConfig{
+		Name:    "orders",
+		Primary: sqlpool.Config{URL: primary.url(), MaxOpen: 20},
+		Replicas: []sqlpool.Config{
+			{URL: replica.url(), MaxOpen: 20, Start: sqlpool.StartDegraded}, // start without it
+		},
+		LookInterval: 10 * time.Millisecond,
+		Logger:       slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err = orders.Start(ctx); err != nil { // or by a lifecycle.Registry
+		log.Fatal(err)
+	}
+
+	read := func() {
+		tx, err := orders.BeginReadOnly(ctx) // or orders.Reader().DB(), for one query
+		if err != nil {
+			log.Fatal(err)
+		}
+		defer func() { _ = tx.Rollback() }()
+		var who string
+		if err := tx.QueryRowContext(ctx, "select who").Scan(&who); err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println("read from", who)
+	}
+	read()
+
+	replica.set(askRole, row("0", "0", "8.0.36")) // it is promoted
+	for orders.Members()[1].State == sqlpool.MemberReady {
+		time.Sleep(time.Millisecond)
+	}
+	read()
+	fmt.Println(orders.Check(ctx)) // health pages show a warning, not a failure
+
+	fmt.Println(orders.Stop(ctx))
+	// Output:
+	// read from the replica
+	// read from the primary
+	// sqlpool: check "orders/replica-1": the server is not read-only: it was promoted, or read_only was never set on it
+	// <nil>
+}

@@ -42,9 +42,6 @@ func (s *sight) measure(p *positions, primary *sight) {
 		return
 	}
 	mute := primary != nil && primary.err == nil && primary.blind != nil // it is there, and does not tell where
-	if s.blind == nil && mute {
-		s.blind = fmt.Errorf("of the primary: %w", primary.blind)
-	}
 	d, known := p.lag(s.place)
 	switch {
 	case known:
@@ -57,6 +54,9 @@ func (s *sight) measure(p *positions, primary *sight) {
 		s.lag = 0
 	default:
 		s.lag = s.behind
+	}
+	if s.lag < 0 && mute && s.blind != nil {
+		s.blind = fmt.Errorf("the primary's %w, and the replica's %w", primary.blind, s.blind)
 	}
 }
 

@@ -315,21 +315,6 @@ func TestMariaDBFailoverIsSeenByWhoTakesWrites(t *testing.T) {
 	})
 }
 
-func TestMariaDBPrimaryWithoutBinaryLogTellsThatItCannotTell(t *testing.T) {
-	alone := testserver.SharedMariaDB(t)
-	p := newMySQLPair(t, nil)
-	onMySQL(t, p.replica, "stop slave")
-	r := startReplicatedMySQL(t, sqlpool.ReplicatedConfig{
-		Primary: sqlpool.Config{URL: alone.URL()}, Replicas: []sqlpool.Config{{URL: p.replica.URL()}}, Logger: quiet(),
-	})
-	if m := r.Members()[1]; m.State != sqlpool.MemberLagging || !strings.Contains(fmt.Sprint(m.Err), "replication does not run") {
-		t.Errorf("%+v", m)
-	}
-	if m := r.Members()[0]; m.State != sqlpool.MemberReady {
-		t.Errorf("%+v, want a primary that takes writes", m)
-	}
-}
-
 func TestReadOnlyTransactionOnMariaDBRefusesWritesOnThePrimaryToo(t *testing.T) {
 	r := startReplicatedMySQL(t, sqlpool.ReplicatedConfig{
 		Primary: sqlpool.Config{URL: testserver.SharedMariaDB(t).URL()}, Logger: quiet(), LookInterval: 20 * time.Millisecond,

@@ -10,7 +10,15 @@ import (
 // log from its first day.
 func MariaDBPrimary(tb testing.TB, args ...string) *Server {
 	tb.Helper()
-	return own(tb, mariadbKind(), append([]string{"--server-id=1", "--log-bin=binlog"}, args...))
+	k := mariadbKind()
+	install := k.prepare
+	k.prepare = func(s *Server) error { // what is fresh is kept: copying it is a hundred times as fast as installing
+		if err := install(s); err != nil {
+			return err
+		}
+		return os.CopyFS(filepath.Join(s.dir, "fresh"), os.DirFS(filepath.Join(s.dir, "data")))
+	}
+	return own(tb, k, append([]string{"--server-id=1", "--log-bin=binlog"}, args...))
 }
 
 // MariaDBReplica starts a replica for this test: an empty, read-only MariaDB server that fetches, by GTID, all that
@@ -20,6 +28,9 @@ func MariaDBPrimary(tb testing.TB, args ...string) *Server {
 func MariaDBReplica(tb testing.TB, primary *Server, args ...string) *Server {
 	tb.Helper()
 	k := mariadbKind()
+	k.prepare = func(s *Server) error {
+		return os.CopyFS(filepath.Join(s.dir, "data"), os.DirFS(filepath.Join(primary.dir, "fresh")))
+	}
 	plain := k.args
 	k.args = func(s *Server) []string {
 		out := append(plain(s), "--server-id=2", "--log-bin=binlog", "--log-slave-updates", "--read-only", "--slave-net-timeout=5")
