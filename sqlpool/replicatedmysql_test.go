@@ -278,6 +278,38 @@ func TestMySQLServerThatTalksNonsenseIsDown(t *testing.T) {
 	}
 }
 
+func TestMySQLReplicaThatDiesInMidAnswerIsDownAndNotBehind(t *testing.T) {
+	status := replicaStatus("0", "Yes", "Yes", "9")
+	status.cut = true
+	d := startMySQLDuo(t, func(d *mysqlDuo) {
+		d.replica.set(askGTIDs, row("OFF", ""))
+		d.replica.set(askReplica, status)
+	})
+	if m := d.becomes(t, sqlpool.MemberDown, ""); health.Classify(m.Err).Kind != health.KindReset {
+		t.Errorf("%+v, want the loss of the connection", m)
+	}
+}
+
+func TestMySQLPlacesOfDifferentKindsTellNothing(t *testing.T) {
+	for name, hit := range map[string]func(*mysqlDuo){
+		"MariaDB's replica": func(d *mysqlDuo) { d.replica.maria("1", "", "0-1-7", "0") },
+		"MySQL's replica": func(d *mysqlDuo) {
+			d.primary.maria("1", "0-1-7", "", "0")
+			d.primary.set(askRole, row("0", "0", "10.11.6-MariaDB"))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := startMySQLDuo(t, func(d *mysqlDuo) {
+				hit(d)
+				d.replica.set("show all slaves status", mysqlAnswer{columns: []string{"a"}})
+			})
+			if m := d.becomes(t, sqlpool.MemberLagging, "not known"); m.HasLag {
+				t.Errorf("%+v", m)
+			}
+		})
+	}
+}
+
 func (s *fakeMySQL) maria(values ...any) {
 	s.set(askRole, row("1", "0", "10.11.6-MariaDB"))
 	s.set("select @@global.log_bin", row(values...))

@@ -29,6 +29,7 @@ type mysqlAnswer struct {
 	columns []string
 	rows    [][]any
 	err     *mysql.MySQLError
+	cut     bool // the connection ends before the answer does
 }
 
 // row is an answer of one row, whose columns have no names.
@@ -209,10 +210,16 @@ func (w *mysqlWire) answer(a mysqlAnswer) error {
 		}
 		packets = append(packets, p)
 	}
-	for _, p := range append(packets, eof) {
+	if packets = append(packets, eof); a.cut {
+		packets = packets[:len(packets)-1]
+	}
+	for _, p := range packets {
 		if err := w.send(p); err != nil {
 			return err
 		}
+	}
+	if a.cut {
+		return io.ErrUnexpectedEOF
 	}
 	return nil
 }

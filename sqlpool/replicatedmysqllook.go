@@ -54,7 +54,7 @@ func (s *sight) readMySQL(ctx context.Context, n *native, ask question) error {
 	return s.ownWord(ctx, n, mariadb)
 }
 
-// isOn reads a switch. MariaDB's read_only has more values than two since 12.0.
+// isOn reads a switch. In newer versions of MariaDB read_only has more values than two.
 func isOn(v string) bool {
 	switch strings.ToUpper(v) {
 	case "", "0", "OFF", "FALSE":

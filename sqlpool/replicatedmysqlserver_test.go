@@ -183,7 +183,11 @@ func TestMariaDBReplicaThatStartsBehindIsKnownByItsOwnWordUntilItHasComeSoFar(t 
 	p := newMySQLPair(t, nil)
 	p.becomes(t, sqlpool.MemberReady)
 	p.write(t, "create user plain@'127.0.0.1'")
-	p.becomes(t, sqlpool.MemberReady)
+	admin := mysqlAdmin(t, p.replica)
+	eventually(t, "the replica has the user", func() bool {
+		var n int
+		return admin.QueryRowContext(t.Context(), "select 1 from mysql.user where user = 'plain'").Scan(&n) == nil
+	})
 	onMySQL(t, p.replica, "stop slave", "change master to master_delay=3600", "start slave")
 	p.write(t, "insert into orders values (1)")
 	p.becomes(t, sqlpool.MemberLagging)
