@@ -63,8 +63,9 @@ type watched interface {
 
 	// look asks the server what it is and, as far as ask wants it, how far it has come, on the connection of its checks.
 	look(ctx context.Context, ask question) *sight
-	// failedOver throws away all connections, and the connection of the checks alone.
+	// failedOver throws away the connections of callers: the server is not what it was taken for.
 	failedOver()
+	// forgetCheck hangs up the connection of the checks, so that the next look dials anew.
 	forgetCheck(ctx context.Context)
 }
 
