@@ -15,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/testkit"
 	"github.com/poolkeeper/poolkeeper/internal/testserver"
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
@@ -248,9 +249,9 @@ func TestDrainEndsAPause(t *testing.T) {
 // A planned failover, with the load going on: nobody sees more than a delay.
 func TestPlannedFailoverUnderPause(t *testing.T) {
 	old, now := testserver.Redis(t), testserver.Redis(t)
-	way := newProxy(t, old.Addr())
+	way := testkit.NewProxy(t, old.Addr())
 	p := started(t, redispool.Config{
-		Options: &redis.UniversalOptions{Addrs: []string{way.addr}, MaxRetries: -1}, MaxOpen: 10,
+		Options: &redis.UniversalOptions{Addrs: []string{way.Addr()}, MaxRetries: -1}, MaxOpen: 10,
 	})
 	load := lightTraffic(t, p.Client(), 6)
 	eventually(t, "traffic", func() bool { return load.done.Load() > 50 })
@@ -258,7 +259,7 @@ func TestPlannedFailoverUnderPause(t *testing.T) {
 		t.Fatal(err)
 	}
 	old.Kill(t)
-	way.point(now.Addr())
+	way.Point(now.Addr())
 	p.Resume()
 	before := load.done.Load()
 	eventually(t, "traffic on the new server", func() bool { return load.done.Load() > before+50 })

@@ -2,7 +2,6 @@ package testkit
 
 import (
 	"context"
-	"os"
 	"testing"
 	"time"
 )
@@ -31,6 +30,3 @@ func Within(tb testing.TB, d time.Duration) context.Context {
 	tb.Cleanup(cancel)
 	return ctx
 }
-
-// Measuring reports whether POOLKEEPER_MEASURE is set: benchmarks then print their long tables.
-func Measuring() bool { return os.Getenv("POOLKEEPER_MEASURE") != "" }
