@@ -2,7 +2,6 @@ package redispool_test
 
 import (
 	"context"
-	"net"
 	"strconv"
 	"strings"
 	"sync"
@@ -51,6 +50,7 @@ var (
 	within     = testkit.Within
 	silent     = testkit.Silent
 	write      = testkit.Replace
+	freeAddr   = testkit.FreeAddr
 )
 
 const patience = testkit.Patience
@@ -169,19 +169,6 @@ func blocked(tb testing.TB, look *redis.Client) int {
 func mini(tb testing.TB) *miniredis.Miniredis {
 	tb.Helper()
 	return miniredis.RunT(tb)
-}
-
-// freeAddr is an address at which nobody listens.
-func freeAddr(tb testing.TB) string {
-	tb.Helper()
-	l, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	if err := l.Close(); err != nil {
-		tb.Fatal(err)
-	}
-	return l.Addr().String()
 }
 
 // seen is an Observer that remembers.

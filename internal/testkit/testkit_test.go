@@ -223,12 +223,8 @@ func TestProxyIsMuteToNewConnectionsOnly(t *testing.T) {
 }
 
 func TestProxyHangsUpWhenNobodyIsThere(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = l.Close()
-	if _, err := call(t, testkit.NewProxy(t, l.Addr().String())).lines.ReadByte(); err == nil || os.IsTimeout(err) {
+	proxy := testkit.NewProxy(t, testkit.FreeAddr(t))
+	if _, err := call(t, proxy).lines.ReadByte(); err == nil || os.IsTimeout(err) {
 		t.Errorf("%v, want the end of the connection", err)
 	}
 }

@@ -7,7 +7,7 @@ import (
 )
 
 // Patience bounds waits for what should be there soon, on a machine however busy: no test succeeds by it.
-const Patience = 30 * time.Second
+const Patience = time.Minute
 
 // Eventually waits until cond holds, or ends the test after Patience, saying what did not come true. cond is called
 // often, by the calling goroutine.
