@@ -14,6 +14,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/life"
 )
 
 // ErrNoReplica is what acquiring a connection of [Replicated.Reader] fails with while no replica is fit and
@@ -41,7 +42,7 @@ type Replicated struct {
 
 	mu        sync.Mutex // guards the following, and state and since of every member; no I/O and no log call under it
 	name      string
-	phase     phase
+	phase     life.Phase
 	positions positions
 	nowhere   *Postgres // refuses with ErrNoReplica; nil until FallbackNone is wanted
 }
@@ -135,7 +136,7 @@ func (r *Replicated) BeginReadOnly(ctx context.Context) (pgx.Tx, error) {
 func (r *Replicated) prepareFallback(cfg *ReplicatedConfig) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if cfg.Fallback != FallbackNone || r.nowhere != nil || r.phase >= phaseDraining {
+	if cfg.Fallback != FallbackNone || r.nowhere != nil || r.phase >= life.Draining {
 		return nil
 	}
 	p, err := NewPostgres(Config{
@@ -273,7 +274,7 @@ func (r *Replicated) readersLocked(states []MemberState, fallback Fallback) []*P
 func (r *Replicated) distrust(m *member) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !m.suspect && r.phase == phaseRunning {
+	if !m.suspect && r.phase == life.Running {
 		m.suspect = true
 		_ = r.chooseLocked(time.Now()) // no state changes by it
 	}
