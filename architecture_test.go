@@ -65,6 +65,8 @@ func TestForbiddenKnowsUpSidewaysAndUnknown(t *testing.T) {
 		{"/redispool", "/sqlpool", false},
 		{"/redispool", "/lifecycle", false},
 		{"/attic", "/health", false},
+		{"/redispool", "/internal/testkit", false},
+		{"/internal/testserver", "/internal/testkit", true},
 	} {
 		if got := forbidden(module+c.from, module+c.to); (got == "") != c.ok {
 			t.Errorf("import of %q by %q: fault %q, want allowed = %v", c.to, c.from, got, c.ok)
@@ -89,6 +91,8 @@ func forbidden(from, to string) string {
 	fa, knowA := floors[a]
 	fb, knowB := floors[b]
 	switch {
+	case forTests(to) && !forTests(from):
+		return "it is for tests only"
 	case !knowA || !knowB:
 		return "a package on no floor: add it to docs/architecture.md and to this test"
 	case pool(a) && b == "lifecycle":
@@ -118,6 +122,9 @@ func room(path string) string {
 	first, _, _ := strings.Cut(rest, "/")
 	return first
 }
+
+// forTests reports whether nothing but tests may import a package.
+func forTests(path string) bool { return strings.HasPrefix(path, module+"/internal/test") }
 
 func pool(room string) bool { return room == "redispool" || room == "sqlpool" }
 

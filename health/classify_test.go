@@ -20,6 +20,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/testkit"
 )
 
 // dial returns the error of dialling an address.
@@ -31,17 +32,6 @@ func dial(t *testing.T, network, address string) error {
 		_ = conn.Close()
 	}
 	return err
-}
-
-// freePort is an address at which nobody listens.
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
 }
 
 // fetch returns the error of a GET.
@@ -124,7 +114,7 @@ func TestRealNetworkErrorsAreClassified(t *testing.T) {
 		err  error
 		want health.Kind
 	}{
-		"nobody listens":          {dial(t, "tcp", freePort(t)), health.KindRefused},
+		"nobody listens":          {dial(t, "tcp", testkit.FreeAddr(t)), health.KindRefused},
 		"no such socket":          {dial(t, "unix", filepath.Join(t.TempDir(), "nobody.sock")), health.KindRefused},
 		"unknown authority":       {fetch(t, strange, secure.URL), health.KindTLS},
 		"wrong host name":         {fetch(t, wrongName, secure.URL), health.KindTLS},

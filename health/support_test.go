@@ -12,7 +12,11 @@ import (
 	"time"
 
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/testkit"
 )
+
+// eventually is the one for conditions that real time has to bring about.
+var eventually = testkit.Eventually
 
 var errDown = errors.New("down on purpose")
 
@@ -110,9 +114,7 @@ func start(tb testing.TB, m *health.Monitor) {
 
 func stop(tb testing.TB, m *health.Monitor) {
 	tb.Helper()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(tb.Context()), 10*time.Second)
-	defer cancel()
-	if err := m.Stop(ctx); err != nil {
+	if err := m.Stop(testkit.Within(tb, 10*time.Second)); err != nil {
 		tb.Error(err)
 	}
 }
@@ -141,18 +143,3 @@ func settle() {
 }
 
 func errorAs[E error](err error) (E, bool) { return errors.AsType[E](err) }
-
-// eventually polls a condition that real time has to bring about.
-func eventually(tb testing.TB, what string, holds func() bool) {
-	tb.Helper()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	late := time.After(30 * time.Second)
-	for !holds() {
-		select {
-		case <-tick.C:
-		case <-late:
-			tb.Fatalf("not %s after 30 s", what)
-		}
-	}
-}

@@ -131,7 +131,7 @@ func TestEveryEventCanBeLogged(t *testing.T) {
 		mustStart(t, reg)
 		mortal.Die(errDied)
 		time.Sleep(time.Minute)
-		_ = reg.Shutdown(timeout(t, 10*time.Second))
+		_ = reg.Shutdown(within(t, 10*time.Second))
 		wantText(t, buf.String(), "policy=restart", "attempt=1 delay=", "stack=", `with=[]`,
 			`msg="component is out of time, aborting it" component=aborted`, `outcome=aborted`,
 			`msg="component hangs, what it depends on is held open" component=writer`,
@@ -236,7 +236,7 @@ func TestReportIsAPageForAPerson(t *testing.T) {
 		reg.Add("api", (&fake{OnDrain: script{Delay: 1500 * time.Millisecond}}).As(drains), lifecycle.DependsOn("db"))
 		reg.Add("tarpit", hung, lifecycle.DependsOn("db"))
 		mustStart(t, reg)
-		_ = reg.Shutdown(timeout(t, 11*time.Second))
+		_ = reg.Shutdown(within(t, 11*time.Second))
 		want := `2 of 3 components ok, in 6s (1s of it still serving)
 
   api      ok          at +1s   for 1.5s, draining for 1.5s

@@ -405,7 +405,7 @@ func TestShutdownDuringARestartTakesOver(t *testing.T) { // INV-2, INV-3
 				mustStart(t, reg)
 				mortal.Die(errDied)
 				time.Sleep(at)
-				if err := reg.Shutdown(timeout(t, 20*time.Second)); err != nil {
+				if err := reg.Shutdown(within(t, 20*time.Second)); err != nil {
 					t.Errorf("Shutdown: %v", err)
 				}
 				lines := j.Lines()
@@ -476,7 +476,7 @@ func TestWorkerThatDoesNotEndIsAbandonedWithItsStack(t *testing.T) { // INV-2
 		reg.Add("db", db)
 		reg.Go("stuck", func(context.Context) error { stuckHere(release); return nil }, lifecycle.DependsOn("db"))
 		mustStart(t, reg)
-		err := reg.Shutdown(timeout(t, 8*time.Second))
+		err := reg.Shutdown(within(t, 8*time.Second))
 		ce := componentError(t, err, "stuck")
 		wantErr(t, ce, lifecycle.ErrStopTimeout)
 		wantText(t, ce.Stack, "lifecycle_test.stuckHere (")

@@ -62,7 +62,7 @@ func TestTheLogSaysWhatMattersAtItsLevel(t *testing.T) {
 		reg.Add("db", &fake{})
 		reg.Add("api", hung, lifecycle.DependsOn("db"))
 		mustStart(t, reg)
-		_ = reg.Shutdown(timeout(t, 10*time.Second))
+		_ = reg.Shutdown(within(t, 10*time.Second))
 		want := `level=INFO msg="component is up" component=db phase=start
 level=INFO msg="component is up" component=api phase=start
 level=INFO msg="all components are up" critical_path="[db api]"
@@ -86,7 +86,7 @@ func TestASubscriberThatHangsDelaysNobody(t *testing.T) { // INV-2
 		reg.Add("a", f)
 		began := time.Now()
 		mustStart(t, reg)
-		if err := reg.Shutdown(timeout(t, 10*time.Second)); err != nil {
+		if err := reg.Shutdown(within(t, 10*time.Second)); err != nil {
 			t.Error(err)
 		}
 		if took := time.Since(began); took > 2*time.Second {

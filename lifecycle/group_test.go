@@ -48,7 +48,7 @@ func TestGoroutinesOfAGroupFinishBeforeWhatTheyUseIsClosed(t *testing.T) { // IN
 				t.Errorf("Go while draining = %v, want ErrDraining", err)
 			}
 		})()
-		if err := reg.Shutdown(timeout(t, 10*time.Second)); err != nil {
+		if err := reg.Shutdown(within(t, 10*time.Second)); err != nil {
 			t.Error(err)
 		}
 		if sent.Load() != 2 || cancelled.Load() != 1 || db.Calls(lifecycle.PhaseStop) != 1 {
@@ -65,7 +65,7 @@ func TestGoroutineOfAGroupThatDoesNotEndIsNamed(t *testing.T) { // INV-2
 		mustStart(t, reg)
 		release := make(chan struct{})
 		_ = g.Go(func(context.Context) { stuckHere(release) })
-		err := reg.Shutdown(timeout(t, 10*time.Second))
+		err := reg.Shutdown(within(t, 10*time.Second))
 		ce := componentError(t, err, "mails")
 		wantErr(t, ce, lifecycle.ErrStopTimeout)
 		wantText(t, ce.Error(), "goroutines still running after they were cancelled: 1")

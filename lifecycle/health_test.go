@@ -276,7 +276,7 @@ func TestAHungProbeDelaysNoStopAndIsNamed(t *testing.T) { // INV-2
 		mustStart(t, reg)
 		time.Sleep(time.Minute)
 		began := time.Now()
-		err := reg.Shutdown(timeout(t, 10*time.Second))
+		err := reg.Shutdown(within(t, 10*time.Second))
 		if took := time.Since(began); took != time.Second || f.Calls(lifecycle.PhaseStop) != 1 {
 			t.Errorf("took %v, stopped %d times", took, f.Calls(lifecycle.PhaseStop))
 		}

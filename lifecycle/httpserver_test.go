@@ -4,15 +4,12 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -20,6 +17,8 @@ import (
 	"time"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/testcerts"
+	"github.com/poolkeeper/poolkeeper/internal/testkit"
 	"github.com/poolkeeper/poolkeeper/lifecycle"
 )
 
@@ -104,35 +103,16 @@ func TestWhatKeepsAServerFromListeningIsAnErrorOfStart(t *testing.T) {
 	}
 }
 
-// certificate returns that of httptest, and writes it to files.
-func certificate(t *testing.T) (cert tls.Certificate, certFile, keyFile string) {
-	t.Helper()
-	ts := httptest.NewUnstartedServer(nil)
-	ts.StartTLS()
-	cert = ts.TLS.Certificates[0]
-	ts.Close()
-	key, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	for file, block := range map[string]*pem.Block{
-		certFile: {Type: "CERTIFICATE", Bytes: cert.Certificate[0]}, keyFile: {Type: "PRIVATE KEY", Bytes: key},
-	} {
-		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return cert, certFile, keyFile
-}
-
 func TestServerSpeaksTLSAndHTTP2(t *testing.T) {
-	cert, certFile, keyFile := certificate(t)
+	ca := testcerts.New(t)
+	certPEM, keyPEM := ca.Leaf(t, "127.0.0.1")
+	certFile, keyFile := filepath.Join(t.TempDir(), "cert.pem"), filepath.Join(t.TempDir(), "key.pem")
+	testkit.Replace(t, certFile, certPEM)
+	testkit.Replace(t, keyFile, keyPEM)
 	proto := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.Proto) })
 	for name, start := range map[string]func() (*lifecycle.Registry, *lifecycle.Server){
 		"TLSConfig": func() (*lifecycle.Registry, *lifecycle.Server) {
-			return serve(t, &http.Server{Handler: proto, TLSConfig: &tls.Config{Certificates: []tls.Certificate{cert}}})
+			return serve(t, &http.Server{Handler: proto, TLSConfig: &tls.Config{Certificates: []tls.Certificate{ca.Pair(t, "127.0.0.1")}}})
 		},
 		"CertFiles": func() (*lifecycle.Registry, *lifecycle.Server) {
 			return serve(t, &http.Server{Handler: proto}, lifecycle.CertFiles(certFile, keyFile))
@@ -350,7 +330,7 @@ func TestHijackedConnectionsAreWaitedFor(t *testing.T) {
 
 func TestHijackedConnectionsAreCutAtTheDeadlineOnly(t *testing.T) { // INV-2
 	reg, conn, r := hijack(t)
-	err := reg.Shutdown(timeout(t, time.Second))
+	err := reg.Shutdown(within(t, time.Second))
 	ce := componentError(t, err, "api")
 	wantErr(t, ce, context.DeadlineExceeded)
 	wantText(t, ce.Error(), "connections open: 1")
@@ -373,7 +353,7 @@ func TestHandlerThatIgnoresEverythingIsNamed(t *testing.T) { // INV-2
 		}
 	})
 	<-entered
-	err := reg.Shutdown(timeout(t, time.Second))
+	err := reg.Shutdown(within(t, time.Second))
 	wg.Wait() // its connection was cut
 	ce := componentError(t, err, "api")
 	wantErr(t, ce, lifecycle.ErrStopTimeout)
@@ -468,7 +448,7 @@ func TestServerStoppedAloneDrainsForItself(t *testing.T) {
 	var wg sync.WaitGroup
 	wg.Go(func() { _, _, _ = get(t.Context(), client(t), "http://"+s.Addr().String()) })
 	<-entered
-	wantErr(t, s.Stop(timeout(t, 50*time.Millisecond)), context.DeadlineExceeded)
+	wantErr(t, s.Stop(within(t, 50*time.Millisecond)), context.DeadlineExceeded)
 	wg.Wait()
 }
 

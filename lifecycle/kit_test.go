@@ -1,7 +1,6 @@
 package lifecycle_test
 
 import (
-	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -9,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/poolkeeper/poolkeeper/internal/testkit"
 	"github.com/poolkeeper/poolkeeper/lifecycle"
 	"github.com/poolkeeper/poolkeeper/lifecycle/lifecycletest"
 )
@@ -22,6 +22,12 @@ type (
 const (
 	drains = lifecycletest.Drains
 	aborts = lifecycletest.Aborts
+)
+
+// And for what they share with others.
+var (
+	eventually = testkit.Eventually
+	within     = testkit.Within
 )
 
 // hangs ignores its context until the fake is released or aborted.
@@ -135,11 +141,4 @@ func after(d time.Duration, f func()) (wait func()) {
 		f()
 	})
 	return wg.Wait
-}
-
-func timeout(t *testing.T, d time.Duration) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), d)
-	t.Cleanup(cancel)
-	return ctx
 }

@@ -13,11 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/poolkeeper/poolkeeper/internal/testkit"
 	"github.com/poolkeeper/poolkeeper/lifecycle"
 )
-
-// patience is how long real-time tests wait for what should be there at once.
-const patience = 30 * time.Second
 
 func signalled() lifecycle.Config {
 	cfg := quiet()
@@ -34,21 +32,6 @@ func raise(t *testing.T) {
 	}
 }
 
-// eventually waits for a condition.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	deadline := time.After(patience)
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("%s: not within %v", what, patience)
-		}
-	}
-}
-
 func runInBackground(t *testing.T, reg *lifecycle.Registry) <-chan error {
 	t.Helper()
 	done := make(chan error, 1)
@@ -61,7 +44,7 @@ func result(t *testing.T, done <-chan error) error {
 	select {
 	case err := <-done:
 		return err
-	case <-time.After(patience):
+	case <-time.After(testkit.Patience):
 		t.Fatal("Run did not return")
 		return nil
 	}
@@ -192,7 +175,7 @@ func TestThirdSignalEndsTheProcess(t *testing.T) {
 	if err = cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	kill := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+	kill := time.AfterFunc(testkit.Patience, func() { _ = cmd.Process.Kill() })
 	defer kill.Stop()
 	buf := make([]byte, 256)
 	said := ""

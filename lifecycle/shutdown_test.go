@@ -30,7 +30,7 @@ func TestHungComponentsGetEqualSharesOfTheTimeAndThoseBelowStillStop(t *testing.
 		chain(reg, map[string]lifecycle.Component{"a": a, "b": b, "c": c})
 		mustStart(t, reg)
 		began := time.Now()
-		err := reg.Shutdown(timeout(t, 30*time.Second))
+		err := reg.Shutdown(within(t, 30*time.Second))
 		// c has a third of 30 s, b half of the 20 s that are left, a returns at once.
 		if took := time.Since(began); took != 20*time.Second {
 			t.Errorf("Shutdown took %v, want 20s", took)
@@ -83,7 +83,7 @@ func TestEverythingHungEndsAtTheDeadlineExactly(t *testing.T) { // INV-2
 		}
 		mustStart(t, reg)
 		began := time.Now()
-		err := reg.Shutdown(timeout(t, 8*time.Second))
+		err := reg.Shutdown(within(t, 8*time.Second))
 		if took := time.Since(began); took != 8*time.Second {
 			t.Errorf("Shutdown took %v, want 8s", took)
 		}
@@ -106,7 +106,7 @@ func TestTimeNotUsedPassesOn(t *testing.T) {
 		b := &fake{OnStop: script{Delay: 13 * time.Second, Stubborn: true}} // 10 s were its third, 14.5 s is half of the rest
 		chain(reg, map[string]lifecycle.Component{"a": &fake{}, "b": b, "c": c})
 		mustStart(t, reg)
-		if err := reg.Shutdown(timeout(t, 30*time.Second)); err != nil {
+		if err := reg.Shutdown(within(t, 30*time.Second)); err != nil {
 			t.Errorf("Shutdown: %v", err)
 		}
 	})
@@ -118,7 +118,7 @@ func TestStopTimeoutShortensTheShare(t *testing.T) {
 		f := &fake{OnStop: hangs()}
 		reg.Add("a", f, lifecycle.StopTimeout(2*time.Second))
 		mustStart(t, reg)
-		err := reg.Shutdown(timeout(t, 30*time.Second))
+		err := reg.Shutdown(within(t, 30*time.Second))
 		if ce := componentError(t, err, "a"); ce.Elapsed != 2*time.Second {
 			t.Errorf("given up after %v, want 2s", ce.Elapsed)
 		}
@@ -134,7 +134,7 @@ func TestAbortIsCalledShortlyBeforeTheEndAndCounts(t *testing.T) {
 		reg.Add("db", &fake{})
 		reg.Add("a", f.As(aborts|drains), lifecycle.DependsOn("db"))
 		mustStart(t, reg)
-		err := reg.Shutdown(timeout(t, 8*time.Second))
+		err := reg.Shutdown(within(t, 8*time.Second))
 		ce := componentError(t, err, "a")
 		wantErr(t, ce, lifecycle.ErrStopTimeout)
 		wantText(t, ce.Error(), "did not stop in time and was aborted")
@@ -167,7 +167,7 @@ func TestAbortThatHangsOrFailsIsNamedToo(t *testing.T) {
 				reg.Add("a", f.As(aborts))
 				mustStart(t, reg)
 				began := time.Now()
-				err := reg.Shutdown(timeout(t, time.Second))
+				err := reg.Shutdown(within(t, time.Second))
 				if took := time.Since(began); took != time.Second {
 					t.Errorf("took %v, want 1s", took)
 				}
@@ -191,7 +191,7 @@ func TestComponentThatHeedsItsContextSpeaksForItself(t *testing.T) {
 		}})
 		mustStart(t, reg)
 		began := time.Now()
-		err := reg.Shutdown(timeout(t, 8*time.Second))
+		err := reg.Shutdown(within(t, 8*time.Second))
 		wantErr(t, componentError(t, err, "a"), held, context.DeadlineExceeded)
 		if took := time.Since(began); took != 8*time.Second-100*time.Millisecond {
 			t.Errorf("took %v: its context should end 100 ms before its time", took)
@@ -310,7 +310,7 @@ func TestHoldKeepsOpenWhatAHungComponentNeeds(t *testing.T) {
 		reg.Add("writer", hung, lifecycle.DependsOn("db"))
 		mustStart(t, reg)
 		began := time.Now()
-		err := reg.Shutdown(timeout(t, 10*time.Second))
+		err := reg.Shutdown(within(t, 10*time.Second))
 		if took := time.Since(began); took != 10*time.Second {
 			t.Errorf("took %v, want 10s", took)
 		}
@@ -342,7 +342,7 @@ func TestHoldGoesOnWhenTheHungComponentComesBackInTime(t *testing.T) {
 		reg.Add("db", db)
 		reg.Add("writer", &fake{OnStop: script{Delay: 8 * time.Second, Stubborn: true}}, lifecycle.DependsOn("db"))
 		mustStart(t, reg)
-		if err := reg.Shutdown(timeout(t, 10*time.Second)); err != nil {
+		if err := reg.Shutdown(within(t, 10*time.Second)); err != nil {
 			t.Errorf("Shutdown: %v", err)
 		}
 		if db.Calls(lifecycle.PhaseStop) != 1 {
@@ -386,12 +386,12 @@ func TestACallerWithLessTimeLearnsWhatIsStillUpAndChangesNothing(t *testing.T) {
 		mustStart(t, reg)
 		var first sync.WaitGroup
 		first.Go(func() {
-			if err := reg.Shutdown(timeout(t, 10*time.Second)); err != nil {
+			if err := reg.Shutdown(within(t, 10*time.Second)); err != nil {
 				t.Errorf("first: %v", err)
 			}
 		})
 		synctest.Wait()
-		err := reg.Shutdown(timeout(t, time.Second))
+		err := reg.Shutdown(within(t, time.Second))
 		wantErr(t, err, context.DeadlineExceeded)
 		wantText(t, err.Error(), `still under way, up: "slow"`)
 		first.Wait()
@@ -422,7 +422,7 @@ func TestDrainDelayServesOnWithReadinessOff(t *testing.T) { // INV-3
 				t.Error("drained before the delay was over")
 			}
 		})()
-		if err := reg.Shutdown(timeout(t, 30*time.Second)); err != nil {
+		if err := reg.Shutdown(within(t, 30*time.Second)); err != nil {
 			t.Error(err)
 		}
 		if took := time.Since(began); took != 5*time.Second {
@@ -446,7 +446,7 @@ func TestDrainDelayTakesAtMostHalfOfTheTime(t *testing.T) {
 		reg.Add("api", f)
 		mustStart(t, reg)
 		began := time.Now()
-		err := reg.Shutdown(timeout(t, 2*time.Second))
+		err := reg.Shutdown(within(t, 2*time.Second))
 		if took := time.Since(began); took != 2*time.Second {
 			t.Errorf("took %v, want 2s", took)
 		}

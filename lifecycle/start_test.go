@@ -94,7 +94,7 @@ func TestHungStartIsNamedWithTheStackOfItsChildren(t *testing.T) { // INV-13
 			return nil
 		}}, lifecycle.DependsOn("db"))
 		began := time.Now()
-		err := reg.Start(timeout(t, 10*time.Second))
+		err := reg.Start(within(t, 10*time.Second))
 		if took := time.Since(began); took != 10*time.Second {
 			t.Errorf("took %v, want 10s", took)
 		}
@@ -128,7 +128,7 @@ func TestAComponentThatComesUpLateIsStoppedAtOnce(t *testing.T) { // INV-13
 		seen := record(reg)
 		f := &fake{OnStart: script{Delay: time.Minute, Stubborn: true}}
 		reg.Add("late", f)
-		wantErr(t, reg.Start(timeout(t, time.Second)), lifecycle.ErrStartTimeout)
+		wantErr(t, reg.Start(within(t, time.Second)), lifecycle.ErrStartTimeout)
 		if f.Calls(lifecycle.PhaseStop) != 0 {
 			t.Error("stopped while its Start was running")
 		}
@@ -148,7 +148,7 @@ func TestAComponentThatFailsLateIsAborted(t *testing.T) { // INV-13
 		reg := lifecycle.New(quiet())
 		f := &fake{OnStart: script{Delay: time.Minute, Stubborn: true, Fail: 1}}
 		reg.Add("late", f.As(aborts))
-		wantErr(t, reg.Start(timeout(t, time.Second)), lifecycle.ErrStartTimeout)
+		wantErr(t, reg.Start(within(t, time.Second)), lifecycle.ErrStartTimeout)
 		if f.Calls(lifecycle.PhaseAbort) != 1 {
 			t.Error("not aborted by the rollback")
 		}
@@ -290,7 +290,7 @@ func TestShutdownDuringStartTakesDownWhatIsUpAndWhatComesUp(t *testing.T) {
 		wait := after(0, func() { startErr = reg.Start(t.Context()) })
 		time.Sleep(time.Second)
 		began := time.Now()
-		err := reg.Shutdown(timeout(t, 20*time.Second))
+		err := reg.Shutdown(within(t, 20*time.Second))
 		wait()
 		wantErr(t, startErr, lifecycle.ErrShutdown)
 		wantErr(t, componentError(t, err, "hung"), lifecycle.ErrStartTimeout)
@@ -402,7 +402,7 @@ func TestTenThousandNodesWithNineHundredThousandEdgesAreOrdinary(t *testing.T) {
 	}
 	began := time.Now()
 	mustStart(t, reg)
-	if err := reg.Shutdown(timeout(t, time.Minute)); err != nil {
+	if err := reg.Shutdown(within(t, time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("%d components, %d edges: %v", n, n*fan, time.Since(began))

@@ -2,16 +2,10 @@ package redispool_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/big"
 	"net"
 	"path/filepath"
 	"slices"
@@ -23,6 +17,8 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/testcerts"
+	"github.com/poolkeeper/poolkeeper/internal/testkit"
 	"github.com/poolkeeper/poolkeeper/internal/testserver"
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
@@ -255,7 +251,7 @@ func TestOptionsAreCopied(t *testing.T) {
 
 func TestTLSByURL(t *testing.T) {
 	dir := t.TempDir()
-	cert, key := newAuthority(t, "ca").issue(t, "server")
+	cert, key := testcerts.New(t).Leaf(t, "127.0.0.1")
 	write(t, dir+"/crt", cert)
 	write(t, dir+"/key", key)
 	secure := freeAddr(t)
@@ -328,39 +324,15 @@ func TestCredentialsAreAskedForEachConnection(t *testing.T) {
 	}
 }
 
-// certificate makes one for 127.0.0.1, and a pool of authorities that trusts it.
-func certificate(t *testing.T) (tls.Certificate, *x509.CertPool) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	roots := x509.NewCertPool()
-	roots.AddCert(leaf)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, roots
-}
-
 func TestTLS(t *testing.T) {
-	cert, roots := certificate(t)
-	m, err := miniredis.RunTLS(&tls.Config{Certificates: []tls.Certificate{cert}})
+	ca := testcerts.New(t)
+	m, err := miniredis.RunTLS(&tls.Config{Certificates: []tls.Certificate{ca.Pair(t, "127.0.0.1")}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(m.Close)
 	p := started(t, redispool.Config{
-		URL: "redis://" + m.Addr(), TLS: &tls.Config{RootCAs: roots}, // ServerName comes from the address
+		URL: "redis://" + m.Addr(), TLS: &tls.Config{RootCAs: ca.Pool()}, // ServerName comes from the address
 		MinIdle: 3, MaxIdleTime: 200 * time.Millisecond, KeepAlive: 50 * time.Millisecond, MaxLifetime: 300 * time.Millisecond,
 		EvictionInterval: 10 * time.Millisecond,
 	})
@@ -383,8 +355,8 @@ func TestTLS(t *testing.T) {
 
 func TestSetNameIsUsedEverywhere(t *testing.T) {
 	m := mini(t)
-	var out log
-	p := newPool(t, redispool.Config{URL: "redis://" + m.Addr(), Logger: out.logger()})
+	var out testkit.Log
+	p := newPool(t, redispool.Config{URL: "redis://" + m.Addr(), Logger: out.Logger()})
 	p.SetName("")
 	p.SetName("sessions")
 	if err := p.Stop(within(t, patience)); err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/holders"
+	"github.com/poolkeeper/poolkeeper/internal/life"
 )
 
 const (
@@ -19,11 +20,6 @@ const (
 	cutGrace = 100 * time.Millisecond
 	// glance is how often a drain looks whether Conns were closed: go-redis does not say.
 	glance = 10 * time.Millisecond
-)
-
-var (
-	errStopping = errors.New("redispool: stopping")
-	errAborted  = errors.New("redispool: aborted")
 )
 
 // HeldError is returned by Stop and Abort when connections were still in use at the end and had to be cut.
@@ -39,20 +35,10 @@ type HeldError struct {
 
 // Error names up to five holders with kind, age and place.
 func (e *HeldError) Error() string {
-	const named = 5
 	var b strings.Builder
 	fmt.Fprintf(&b, "redispool: stop %q: %d commands were cut off", e.Pool, e.Commands)
 	if n := len(e.Holders); n > 0 {
-		fmt.Fprintf(&b, " and %d connections still held: ", n)
-		for i, h := range e.Holders[:min(n, named)] {
-			if i > 0 {
-				b.WriteString("; ")
-			}
-			fmt.Fprintf(&b, "%s for %s by %s", h.Kind, e.now.Sub(h.Since).Round(time.Millisecond), holders.Site(h.Stack))
-		}
-		if n > named {
-			fmt.Fprintf(&b, "; and %d more", n-named)
-		}
+		fmt.Fprintf(&b, " and %d connections still held: %s", n, holders.Describe(e.Holders, e.now))
 	}
 	fmt.Fprintf(&b, ": %v", e.Err)
 	return b.String()
@@ -65,7 +51,7 @@ func (e *HeldError) Unwrap() error { return e.Err }
 // ctx ends: commands, pipelines, and the commands inside every Watch and Conn begun before (INV-8). Commands that block on
 // the server are ended there by CLIENT UNBLOCK, as if their timeout had come. Subscriptions go on until Stop. Its error says how much is left and who holds it. It may be called more than once.
 func (p *Pool) Drain(ctx context.Context) error {
-	p.closeGate(phaseDraining)
+	p.closeGate(life.Draining)
 	if err := p.settle(ctx); err != nil {
 		return fmt.Errorf("redispool: drain %q: %s: %w", p.poolName(), p.inFlight(), err)
 	}
@@ -76,63 +62,15 @@ func (p *Pool) Drain(ctx context.Context) error {
 // have nothing more to do (INV-9). At the end of ctx it cuts off what is left and returns a HeldError that names it;
 // what was cut off gets errors. The first call does it; others wait for the first. All return the same error, or their
 // own context's. It may be called without Start.
-func (p *Pool) Stop(ctx context.Context) error {
-	stopCtx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	p.mu.Lock()
-	if done := p.stopDone; done != nil {
-		p.mu.Unlock()
-		return p.awaitStop(ctx, done)
-	}
-	p.stopDone, p.cancelStop = make(chan struct{}), cancel
-	cancelStart, startDone := p.cancelStart, p.startDone
-	p.mu.Unlock()
-
-	p.closeGate(phaseDraining)
-	if cancelStart != nil {
-		cancelStart(errStopping)
-	}
-	err := p.shut(stopCtx, startDone)
-
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.phase, p.stopErr, p.cancelStop = phaseStopped, err, nil
-	close(p.stopDone)
-	return err
-}
+func (p *Pool) Stop(ctx context.Context) error { return p.state.Stop(ctx, p.shut) }
 
 // Abort closes everything at once and waits for nobody; a Stop under way then ends too. It returns the HeldError of
 // what was cut off, or nil. It may be called at any time, more than once, and without Start.
-func (p *Pool) Abort() error {
-	ctx, cancel := context.WithCancelCause(context.Background()) //nolint:forbidigo // Abort has no caller's context
-	cancel(errAborted)
-	p.mu.Lock()
-	hurry, done := p.cancelStop, p.stopDone
-	p.mu.Unlock()
-	if hurry == nil {
-		return p.Stop(ctx)
-	}
-	hurry(errAborted) // the Stop under way goes on as if its deadline had come
-	<-done
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.stopErr
-}
-
-func (p *Pool) awaitStop(ctx context.Context, done <-chan struct{}) error {
-	if !closedBy(ctx, done) {
-		return fmt.Errorf("redispool: stop %q: another Stop is still under way: %w", p.poolName(), context.Cause(ctx))
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.stopErr
-}
+func (p *Pool) Abort() error { return p.state.Abort(p.shut) }
 
 // closeGate refuses new work, if it was not refused before.
-func (p *Pool) closeGate(at phase) {
-	p.mu.Lock()
-	p.phase = max(p.phase, at)
-	p.mu.Unlock()
+func (p *Pool) closeGate(at life.Phase) {
+	p.state.Enter(at)
 	p.setRefusal()
 	p.gate.Close()
 	p.resume(poolkeeper.ErrDraining)
@@ -215,9 +153,10 @@ func (p *Pool) commands(held int) int {
 }
 
 // shut ends the pool's own work, waits for callers, closes, and at the end of ctx cuts off who is left.
-func (p *Pool) shut(ctx context.Context, startDone <-chan struct{}) error {
+func (p *Pool) shut(ctx context.Context, started <-chan struct{}) error {
+	p.closeGate(life.Draining)
 	var errs []error
-	if !closedBy(ctx, startDone) {
+	if !life.Closed(ctx, started) {
 		errs = append(errs, errors.New("a Start is still under way"))
 	}
 	p.watchFor(0)
@@ -234,30 +173,12 @@ func (p *Pool) shut(ctx context.Context, startDone <-chan struct{}) error {
 	return p.cutOff(ctx, settled, errs)
 }
 
-// closedBy waits for done, if there is one, or the end of ctx, and reports whether done was closed, which counts first.
-func closedBy(ctx context.Context, done <-chan struct{}) bool {
-	if done == nil {
-		return true
-	}
-	select {
-	case <-done:
-		return true
-	default:
-	}
-	select {
-	case <-done:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
 // close closes the client and waits until it has come to rest, or ctx ends.
 func (p *Pool) close(ctx context.Context) error {
-	p.closeGate(phaseStopping)
+	p.closeGate(life.Stopping)
 	p.dialing.Close()
 	p.endLife()
-	if !closedBy(ctx, p.closeClient(ctx)) {
+	if !life.Closed(ctx, p.closeClient(ctx)) {
 		return fmt.Errorf("closing the client: %w", context.Cause(ctx))
 	}
 	if p.closeErr != nil {
@@ -317,7 +238,7 @@ func (p *Pool) cutOff(ctx context.Context, settled error, errs []error) error {
 		}
 	}
 	e.Commands = p.commands(len(e.Holders))
-	p.closeGate(phaseStopping)
+	p.closeGate(life.Stopping)
 	p.dialing.Close()
 	p.endLife()
 	for _, n := range p.allNodes() {

@@ -10,15 +10,16 @@ import (
 	"time"
 
 	"github.com/poolkeeper/poolkeeper/internal/env"
+	"github.com/poolkeeper/poolkeeper/internal/testcerts"
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
 
 func TestEveryFieldCanBeSaidInTheEnvironment(t *testing.T) {
-	ca := newAuthority(t, "ca")
-	cert, key := ca.issue(t, "client")
+	ca := testcerts.New(t)
+	cert, key := ca.Leaf(t, "127.0.0.1")
 	dir := t.TempDir()
 	paths := map[string]string{}
-	for name, content := range map[string][]byte{"ca": ca.pem, "cert": cert, "key": key, "secret": []byte("app:x")} {
+	for name, content := range map[string][]byte{"ca": ca.PEM, "cert": cert, "key": key, "secret": []byte("app:x")} {
 		paths[name] = filepath.Join(dir, name)
 		write(t, paths[name], content)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/poolkeeper/poolkeeper/internal/testkit"
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
 
@@ -65,7 +66,7 @@ func BenchmarkFailover(b *testing.B) {
 	for _, event := range failovers {
 		for _, limit := range []time.Duration{500 * time.Millisecond, 5 * time.Second} {
 			for _, v := range variants() {
-				if !measuring() && (event.name != "killed" || limit < time.Second) || !v.managed && !v.context {
+				if !testkit.Measuring() && (event.name != "killed" || limit < time.Second) || !v.managed && !v.context {
 					continue
 				}
 				b.Run(fmt.Sprintf("%s/%s/%s", event.name, limit, v.name), func(b *testing.B) {

@@ -7,13 +7,14 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/poolkeeper/poolkeeper/internal/testkit"
 	"github.com/poolkeeper/poolkeeper/internal/testserver"
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
 
 // span is d when measuring, and short otherwise.
 func span(d time.Duration) time.Duration {
-	if measuring() {
+	if testkit.Measuring() {
 		return d
 	}
 	return d / 20
@@ -23,19 +24,19 @@ func span(d time.Duration) time.Duration {
 type fault struct {
 	name    string
 	direct  bool // clients go to the server itself
-	prepare func(tb testing.TB, srv *testserver.Server, px *proxy) (happens func())
+	prepare func(tb testing.TB, srv *testserver.Server, px *testkit.Proxy) (happens func())
 }
 
 //nolint:thelper // each is what happens in one benchmark
 var faults = []fault{
 	// The proxy would accept what the server refuses.
-	{"kill", true, func(tb testing.TB, srv *testserver.Server, _ *proxy) func() {
+	{"kill", true, func(tb testing.TB, srv *testserver.Server, _ *testkit.Proxy) func() {
 		return func() { srv.Kill(tb); sleep(span(2 * time.Second)); srv.Restart(tb) }
 	}},
-	{"freeze", false, func(tb testing.TB, srv *testserver.Server, _ *proxy) func() {
+	{"freeze", false, func(tb testing.TB, srv *testserver.Server, _ *testkit.Proxy) func() {
 		return func() { srv.Freeze(tb); sleep(span(3 * time.Second)); srv.Thaw(tb) }
 	}},
-	{"client kill", false, func(tb testing.TB, srv *testserver.Server, _ *proxy) func() {
+	{"client kill", false, func(tb testing.TB, srv *testserver.Server, _ *testkit.Proxy) func() {
 		look := admin(tb, srv.Addr())
 		return func() {
 			if err := look.ClientKillByFilter(tb.Context(), "TYPE", "normal", "SKIPME", "yes").Err(); err != nil {
@@ -43,16 +44,16 @@ var faults = []fault{
 			}
 		}
 	}},
-	{"black hole", false, func(_ testing.TB, _ *testserver.Server, px *proxy) func() {
-		return func() { px.blackHole(false) }
+	{"black hole", false, func(_ testing.TB, _ *testserver.Server, px *testkit.Proxy) func() {
+		return func() { px.BlackHole() }
 	}},
-	{"vanish", false, func(_ testing.TB, srv *testserver.Server, px *proxy) func() {
-		return func() { px.blackHole(true); sleep(span(2 * time.Second)); px.point(srv.Addr()) }
+	{"vanish", false, func(_ testing.TB, srv *testserver.Server, px *testkit.Proxy) func() {
+		return func() { px.BlackHole(); px.Mute(true); sleep(span(2 * time.Second)); px.Point(srv.Addr()) }
 	}},
-	{"demote", false, func(tb testing.TB, srv *testserver.Server, px *proxy) func() {
+	{"demote", false, func(tb testing.TB, srv *testserver.Server, px *testkit.Proxy) func() {
 		look, other := admin(tb, srv.Addr()), testserver.Redis(tb)
 		return func() {
-			px.point(other.Addr())
+			px.Point(other.Addr())
 			if err := look.ReplicaOf(tb.Context(), "127.0.0.1", other.Port()).Err(); err != nil {
 				tb.Error(err)
 			}
@@ -68,7 +69,7 @@ type variant struct {
 }
 
 func variants() []variant {
-	if !measuring() {
+	if !testkit.Measuring() {
 		return []variant{{name: "managed", managed: true}}
 	}
 	return []variant{
@@ -110,7 +111,7 @@ func (v variant) client(tb testing.TB, addr string, conns int) redis.UniversalCl
 func BenchmarkFaults(b *testing.B) {
 	for _, f := range faults {
 		for _, conns := range []int{8, 40} {
-			if conns > 8 && !measuring() {
+			if conns > 8 && !testkit.Measuring() {
 				continue
 			}
 			for _, v := range variants() {
@@ -118,8 +119,8 @@ func BenchmarkFaults(b *testing.B) {
 					var all []outage
 					for b.Loop() {
 						srv := testserver.Redis(b)
-						px := newProxy(b, srv.Addr())
-						addr := px.addr
+						px := testkit.NewProxy(b, srv.Addr())
+						addr := px.Addr()
 						if f.direct {
 							addr = srv.Addr()
 						}

@@ -3,142 +3,17 @@ package redispool_test
 import (
 	"context"
 	"fmt"
-	"net"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/poolkeeper/poolkeeper/internal/testkit"
 	"github.com/poolkeeper/poolkeeper/internal/testserver"
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
-
-// proxy stands for the network and the name service: it forwards to whatever the name stands for now, and can swallow
-// what old connections send, without a sign of it.
-type proxy struct {
-	addr     string
-	listener net.Listener
-
-	mu      sync.Mutex // guards the following
-	target  string
-	silent  bool // connections made now are never answered
-	answers int  // if not 0, silent begins after so many connections more
-	conns   map[*forwarded]struct{}
-	done    bool
-	running sync.WaitGroup
-}
-
-type forwarded struct {
-	client, server net.Conn
-	dead           atomic.Bool // swallows
-}
-
-func newProxy(tb testing.TB, target string) *proxy {
-	tb.Helper()
-	l, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	p := &proxy{addr: l.Addr().String(), listener: l, target: target, conns: map[*forwarded]struct{}{}}
-	p.running.Go(p.accept)
-	tb.Cleanup(func() {
-		_ = l.Close()
-		p.mu.Lock()
-		p.done = true
-		for f := range p.conns {
-			f.close()
-		}
-		p.mu.Unlock()
-		p.running.Wait()
-	})
-	return p
-}
-
-func (f *forwarded) close() {
-	_ = f.client.Close()
-	if f.server != nil {
-		_ = f.server.Close()
-	}
-}
-
-func (p *proxy) accept() {
-	for {
-		client, err := p.listener.Accept()
-		if err != nil {
-			return
-		}
-		p.mu.Lock()
-		f := &forwarded{client: client}
-		f.dead.Store(p.silent)
-		if p.answers > 0 {
-			p.answers--
-			p.silent = p.answers == 0
-		}
-		target := p.target
-		p.mu.Unlock()
-		if f.server, err = net.DialTimeout("tcp", target, time.Second); err != nil {
-			_ = client.Close()
-			continue
-		}
-		p.mu.Lock()
-		if p.done {
-			f.close()
-		}
-		p.conns[f] = struct{}{}
-		p.mu.Unlock()
-		p.running.Go(func() { p.forward(f, f.client, f.server) })
-		p.running.Go(func() { p.forward(f, f.server, f.client) })
-	}
-}
-
-func (p *proxy) forward(f *forwarded, from, to net.Conn) {
-	buf := make([]byte, 16<<10)
-	for {
-		n, err := from.Read(buf)
-		if err != nil {
-			break
-		}
-		if f.dead.Load() {
-			continue
-		}
-		if _, err := to.Write(buf[:n]); err != nil {
-			break
-		}
-	}
-	p.mu.Lock()
-	delete(p.conns, f)
-	p.mu.Unlock()
-	if !f.dead.Load() || from == f.client {
-		f.close()
-	}
-}
-
-// blackHole lets the connections that there are lead nowhere; with silent so do those made from now on.
-func (p *proxy) blackHole(silent bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.silent = silent
-	for f := range p.conns {
-		f.dead.Store(true)
-	}
-}
-
-// only has n connections more be answered, and those after them never.
-func (p *proxy) only(n int) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.answers = n
-}
-
-// point has new connections lead to target, and be answered.
-func (p *proxy) point(target string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.target, p.silent = target, false
-}
 
 // outage is one fault under load.
 type outage struct {
@@ -240,16 +115,16 @@ func TestSilentLossIsPaidForOncePerCaller(t *testing.T) {
 	const conns = 40
 	srv := testserver.Redis(t)
 	look := admin(t, srv.Addr())
-	ways := map[string]*proxy{"raw": newProxy(t, srv.Addr()), "managed": newProxy(t, srv.Addr())}
-	p := started(t, redispool.Config{URL: "redis://" + ways["managed"].addr, MaxOpen: conns})
+	ways := map[string]*testkit.Proxy{"raw": testkit.NewProxy(t, srv.Addr()), "managed": testkit.NewProxy(t, srv.Addr())}
+	p := started(t, redispool.Config{URL: "redis://" + ways["managed"].Addr(), MaxOpen: conns})
 	clients := map[string]redis.UniversalClient{
-		"raw":     rawClient(t, &redis.Options{Addr: ways["raw"].addr, PoolSize: conns}),
+		"raw":     rawClient(t, &redis.Options{Addr: ways["raw"].Addr(), PoolSize: conns}),
 		"managed": p.Client(),
 	}
 	results := map[string]outage{}
 	for name, c := range clients {
 		together(t, look, c, conns)
-		results[name] = endure(t, c, 2*time.Second, func() { ways[name].blackHole(false) })
+		results[name] = endure(t, c, 2*time.Second, func() { ways[name].BlackHole() })
 		t.Logf("%s: failed / begun later / first success: %s", name, results[name])
 	}
 	if got := results["managed"]; got.failed > 2*callers || got.first < 0 {
@@ -269,21 +144,21 @@ func TestDemotedServerIsLeftAtOnce(t *testing.T) {
 	results := map[string]outage{}
 	for _, name := range []string{"raw", "managed", "managed without retries"} {
 		old, now := testserver.Redis(t), testserver.Redis(t)
-		way := newProxy(t, old.Addr())
+		way := testkit.NewProxy(t, old.Addr())
 		retries := 0
 		if name == "managed without retries" {
 			retries = -1
 		}
-		var c redis.UniversalClient = rawClient(t, &redis.Options{Addr: way.addr, PoolSize: conns})
+		var c redis.UniversalClient = rawClient(t, &redis.Options{Addr: way.Addr(), PoolSize: conns})
 		if name != "raw" {
 			c = started(t, redispool.Config{
-				Options: &redis.UniversalOptions{Addrs: []string{way.addr}, MaxRetries: retries}, MaxOpen: conns,
+				Options: &redis.UniversalOptions{Addrs: []string{way.Addr()}, MaxRetries: retries}, MaxOpen: conns,
 			}).Client()
 		}
 		look := admin(t, old.Addr())
 		together(t, look, c, conns)
 		results[name] = endure(t, c, time.Second, func() {
-			way.point(now.Addr())
+			way.Point(now.Addr())
 			if err := look.ReplicaOf(t.Context(), "127.0.0.1", now.Port()).Err(); err != nil {
 				t.Error(err)
 			}
@@ -310,13 +185,13 @@ func TestPipelineThatEndsReadOnlyHasTheServerLeft(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			old, now := testserver.Redis(t), testserver.Redis(t)
-			way := newProxy(t, old.Addr())
+			way := testkit.NewProxy(t, old.Addr())
 			p := started(t, redispool.Config{
-				Options: &redis.UniversalOptions{Addrs: []string{way.addr}, MaxRetries: -1}, MaxOpen: 10, KeepAlive: redispool.Off,
+				Options: &redis.UniversalOptions{Addrs: []string{way.Addr()}, MaxRetries: -1}, MaxOpen: 10, KeepAlive: redispool.Off,
 			})
 			look := admin(t, old.Addr())
 			together(t, look, p.Client(), 10)
-			way.point(now.Addr())
+			way.Point(now.Addr())
 			if err := look.ReplicaOf(t.Context(), "127.0.0.1", now.Port()).Err(); err != nil {
 				t.Fatal(err)
 			}

@@ -5,14 +5,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/poolkeeper/poolkeeper/internal/testkit"
 	"github.com/poolkeeper/poolkeeper/internal/testserver"
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
 
 func TestLimitsAreComparedWithTheServers(t *testing.T) {
 	srv := testserver.Redis(t, "--maxclients", "60", "--timeout", "90", "--tcp-keepalive", "0")
-	var out log
-	p := started(t, redispool.Config{URL: srv.URL(), MaxOpen: 15, Replicas: 3, Logger: out.logger()})
+	var out testkit.Log
+	p := started(t, redispool.Config{URL: srv.URL(), MaxOpen: 15, Replicas: 3, Logger: out.Logger()})
 	l, err := p.Limits(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -34,8 +35,8 @@ func TestLimitsAreComparedWithTheServers(t *testing.T) {
 
 func TestLimitsThatFitAreQuiet(t *testing.T) {
 	srv := testserver.Redis(t)
-	var out log
-	p := started(t, redispool.Config{URL: srv.URL(), MaxOpen: 15, Replicas: 10, Logger: out.logger()})
+	var out testkit.Log
+	p := started(t, redispool.Config{URL: srv.URL(), MaxOpen: 15, Replicas: 10, Logger: out.Logger()})
 	l, err := p.Limits(t.Context())
 	if err != nil || len(l.Warnings) > 0 || l.MaxConnections == 0 {
 		t.Errorf("%+v, %v", l, err)

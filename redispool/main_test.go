@@ -2,14 +2,10 @@ package redispool_test
 
 import (
 	"context"
-	"io"
-	"log/slog"
-	"net"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
@@ -17,6 +13,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/testkit"
 	"github.com/poolkeeper/poolkeeper/internal/testserver"
 	"github.com/poolkeeper/poolkeeper/lifecycle"
 	"github.com/poolkeeper/poolkeeper/redispool"
@@ -47,30 +44,16 @@ type quiet struct{}
 
 func (quiet) Printf(context.Context, string, ...any) {}
 
-// patience bounds polls for conditions on real servers.
-const patience = 20 * time.Second
+// Short names for what the tests of this package say most.
+var (
+	eventually = testkit.Eventually
+	within     = testkit.Within
+	silent     = testkit.Silent
+	write      = testkit.Replace
+	freeAddr   = testkit.FreeAddr
+)
 
-// eventually polls cond.
-func eventually(tb testing.TB, what string, cond func() bool) {
-	tb.Helper()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(patience); !cond(); <-tick.C {
-		if time.Now().After(deadline) {
-			tb.Fatalf("not within %s: %s", patience, what)
-		}
-	}
-}
-
-// within is the test's context, ended after the test's patience so that a hang is a failure with a name.
-func within(tb testing.TB, d time.Duration) context.Context {
-	tb.Helper()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(tb.Context()), d)
-	tb.Cleanup(cancel)
-	return ctx
-}
-
-func silent() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+const patience = testkit.Patience
 
 // newPool makes a pool that the test stops at its end.
 func newPool(tb testing.TB, cfg redispool.Config) *redispool.Pool {
@@ -188,19 +171,6 @@ func mini(tb testing.TB) *miniredis.Miniredis {
 	return miniredis.RunT(tb)
 }
 
-// freeAddr is an address at which nobody listens.
-func freeAddr(tb testing.TB) string {
-	tb.Helper()
-	l, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	if err := l.Close(); err != nil {
-		tb.Fatal(err)
-	}
-	return l.Addr().String()
-}
-
 // seen is an Observer that remembers.
 type seen struct {
 	mu        sync.Mutex // guards the following
@@ -225,23 +195,3 @@ func (s *seen) counts() (failures, successes int) {
 }
 
 var _ poolkeeper.Observer = (*seen)(nil)
-
-// log is a logger's output.
-type log struct {
-	mu  sync.Mutex // guards the following
-	out strings.Builder
-}
-
-func (l *log) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.out.Write(b)
-}
-
-func (l *log) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.out.String()
-}
-
-func (l *log) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }

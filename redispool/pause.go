@@ -23,10 +23,10 @@ var errResumed = errors.New("redispool: Resume was called meanwhile")
 // command on the client while it holds a Conn or a Watch is held up until ctx ends. Subscriptions and the health check
 // go on. Pausing a paused pool does nothing. Drain, Stop and Abort end a pause.
 func (p *Pool) Pause(ctx context.Context) error {
-	if err := p.takeReload(ctx); err != nil {
+	if err := p.state.Turn(ctx); err != nil {
 		return fmt.Errorf("redispool: pause %q: %w", p.poolName(), err)
 	}
-	defer func() { <-p.reloading }()
+	defer p.state.EndTurn()
 	if p.valve.isPaused() {
 		return nil
 	}
@@ -127,27 +127,6 @@ func (n *node) recycle(ctx context.Context, isOld func(*conn) bool) {
 		c.condemn(reload)
 	}
 	n.evictor.Wake()
-}
-
-// takeReload waits for the turn to change the pool, and refuses when it goes away.
-func (p *Pool) takeReload(ctx context.Context) error {
-	select {
-	case p.reloading <- struct{}{}:
-	case <-ctx.Done():
-		return fmt.Errorf("another pause or reload is under way: %w", context.Cause(ctx))
-	}
-	p.mu.Lock()
-	at := p.phase
-	p.mu.Unlock()
-	switch {
-	case at >= phaseStopping:
-		<-p.reloading
-		return poolkeeper.ErrClosed
-	case at == phaseDraining:
-		<-p.reloading
-		return poolkeeper.ErrDraining
-	}
-	return nil
 }
 
 // admit lets a command of the client's own in. passed says that the caller owes a done to the valve. After nil he owes

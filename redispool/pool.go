@@ -15,6 +15,7 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/holders"
 	"github.com/poolkeeper/poolkeeper/internal/inflight"
+	"github.com/poolkeeper/poolkeeper/internal/life"
 )
 
 // Pool is a go-redis client whose connections are looked after. All methods are safe for concurrent use.
@@ -25,16 +26,16 @@ type Pool struct {
 	target target
 	client redis.UniversalClient
 
-	valve     *valve          // holds callers up while the pool is paused
-	reloading chan struct{}   // holds a token during Reload, Pause and a look at the files; guards trouble
-	trouble   string          // with the files, that was logged last
-	gate      *inflight.Gate  // commands under way; refuses new ones while draining
-	dialing   *inflight.Gate  // dials under way; refuses new ones while stopping
-	life      context.Context //nolint:containedctx // ends when the pool is closed, and dials with it
-	endLife   context.CancelFunc
-	held      *holders.Table // who holds a connection
-	checker   *checker
-	met       metrics
+	valve   *valve          // holds callers up while the pool is paused
+	state   *life.State     // its turn is that of a Reload, a Pause or a look at the files
+	trouble string          // with the files, that was logged last; guarded by that turn
+	gate    *inflight.Gate  // commands under way; refuses new ones while draining
+	dialing *inflight.Gate  // dials under way; refuses new ones while stopping
+	life    context.Context //nolint:containedctx // ends when the pool is closed, and dials with it
+	endLife context.CancelFunc
+	held    *holders.Table // who holds a connection
+	checker *checker
+	met     metrics
 
 	observer atomic.Pointer[poolkeeper.Observer]
 	refused  atomic.Pointer[error] // what new work is told while draining and after
@@ -43,35 +44,13 @@ type Pool struct {
 	clientClosed chan struct{} // made by closeOnce, closed when closeErr is set
 	closeErr     error
 
-	mu          sync.Mutex // guards the following
-	name        string
-	phase       phase
-	watch       *holders.Watch          // reports leaks; nil: off
-	nodes       []*node                 // in order of appearance
-	endPause    context.CancelCauseFunc // of the Pause under way
-	nextLook    *time.Timer             // at the files; nil: there are none, or the pool does not run
-	looked      time.Time               // when it was set, or brought forward
-	cancelStart context.CancelCauseFunc // of the Start under way
-	startDone   chan struct{}           // closed when the Start under way has returned; nil: none has begun
-	cancelStop  context.CancelCauseFunc // of the Stop under way
-	stopDone    chan struct{}           // closed when stopErr is set; nil: no Stop has begun
-	stopErr     error
+	mu       sync.Mutex              // guards the following
+	watch    *holders.Watch          // reports leaks; nil: off
+	nodes    []*node                 // in order of appearance
+	endPause context.CancelCauseFunc // of the Pause under way
+	nextLook *time.Timer             // at the files; nil: there are none, or the pool does not run
+	looked   time.Time               // when it was set, or brought forward
 }
-
-// phase is where a pool is in its life. It only grows, but for a Start that failed.
-//
-//	new ──Start──▶ starting ──▶ running ──Drain──▶ draining ──Stop──▶ stopping ──▶ stopped
-//	  └──────────────────────── Stop, Abort: from anywhere ──────────────▲
-type phase int
-
-const (
-	phaseNew phase = iota
-	phaseStarting
-	phaseRunning
-	phaseDraining
-	phaseStopping
-	phaseStopped
-)
 
 // New returns a pool that is not started. It reports every fault of cfg at once and dials nothing. The client may be
 // used before Start, and then dials as it is used. A pool that is given up without Start needs a Stop or Abort too:
@@ -82,11 +61,10 @@ func New(cfg Config) (*Pool, error) {
 	if err != nil {
 		return nil, err
 	}
-	life, endLife := context.WithCancel(context.Background()) //nolint:forbidigo // the pool's life is nobody's call
+	ctx, end := context.WithCancel(context.Background()) //nolint:forbidigo // the pool's life is nobody's call
 	p := &Pool{
-		cfg: cfg, target: t, name: cfg.Name,
-		valve: new(valve), reloading: make(chan struct{}, 1),
-		gate: inflight.New(), dialing: inflight.New(), life: life, endLife: endLife,
+		cfg: cfg, target: t, state: life.NewState("redispool", cfg.Name),
+		valve: new(valve), gate: inflight.New(), dialing: inflight.New(), life: ctx, endLife: end,
 		held: holders.NewTable(cfg.LeakStacks == StacksOn),
 	}
 	p.live.Store(&cfg)
@@ -136,10 +114,9 @@ func (p *Pool) newCluster(o *redis.ClusterOptions) *redis.ClusterClient {
 func (p *Pool) nodeCame(n *node) {
 	p.mu.Lock()
 	p.nodes = append(p.nodes, n)
-	running := p.phase == phaseRunning
 	p.mu.Unlock()
 	n.obeyLimit() // again: a Reload that came meanwhile has not found the node
-	if running {
+	if p.state.At() == life.Running {
 		p.startNode(p.life, n)
 	}
 }
@@ -187,12 +164,7 @@ func (p *Pool) Client() redis.UniversalClient { return p.client }
 
 // SetName gives the pool its name in errors, logs and metrics. An empty name is ignored. Registry.Add calls it.
 func (p *Pool) SetName(name string) {
-	if name == "" {
-		return
-	}
-	p.mu.Lock()
-	p.name = name
-	p.mu.Unlock()
+	p.state.SetName(name)
 	p.setRefusal()
 }
 
@@ -201,11 +173,7 @@ func (p *Pool) logger() *slog.Logger { return p.config().Logger }
 // config is what is in effect. It is not to be changed.
 func (p *Pool) config() *Config { return p.live.Load() }
 
-func (p *Pool) poolName() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.name
-}
+func (p *Pool) poolName() string { return p.state.Name() }
 
 // refusal is the error for work that begins after the pool has begun to drain. It is made beforehand: whoever is
 // refused may ask again at once and often.
@@ -213,11 +181,11 @@ func (p *Pool) refusal() error { return *p.refused.Load() }
 
 // setRefusal makes the refusal fit name and phase.
 func (p *Pool) setRefusal() {
-	p.mu.Lock()
+	p.mu.Lock() // of two at once the second looks later
 	defer p.mu.Unlock()
-	err := fmt.Errorf("redispool: %q: %w", p.name, poolkeeper.ErrDraining)
-	if p.phase >= phaseStopping {
-		err = fmt.Errorf("redispool: %q: %w: %w", p.name, poolkeeper.ErrClosed, redis.ErrClosed)
+	err := fmt.Errorf("redispool: %q: %w", p.poolName(), poolkeeper.ErrDraining)
+	if p.state.At() >= life.Stopping {
+		err = fmt.Errorf("redispool: %q: %w: %w", p.poolName(), poolkeeper.ErrClosed, redis.ErrClosed)
 	}
 	p.refused.Store(&err)
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/holders"
+	"github.com/poolkeeper/poolkeeper/internal/life"
 	"github.com/poolkeeper/poolkeeper/internal/onfile"
 	"github.com/poolkeeper/poolkeeper/internal/settings"
 )
@@ -29,10 +30,10 @@ import (
 // MaxOpenCeiling; MinIdle, MaxIdleTime, MaxLifetime, LifetimeJitter, KeepAlive, EvictionInterval; LeakThreshold, LeakStacks, Replicas,
 // Logger. The rest go-redis fixes when the client is made.
 func (p *Pool) Reload(ctx context.Context, cfg Config) error {
-	if err := p.takeReload(ctx); err != nil {
+	if err := p.state.Turn(ctx); err != nil {
 		return fmt.Errorf("redispool: reload %q: %w", p.poolName(), err)
 	}
-	defer func() { <-p.reloading }()
+	defer p.state.EndTurn()
 	s, err := p.stage(cfg)
 	if err != nil {
 		return fmt.Errorf("redispool: reload %q: nothing was changed: %w", p.poolName(), err)
@@ -273,7 +274,7 @@ func (p *Pool) watchFor(limit time.Duration) {
 	p.watch = nil
 	if limit > 0 {
 		p.watch = holders.NewWatch(p.held, limit, p.reportLeaks)
-		if p.phase == phaseRunning {
+		if p.state.At() == life.Running {
 			p.watch.Start()
 		}
 	}

@@ -17,6 +17,8 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/testcerts"
+	"github.com/poolkeeper/poolkeeper/internal/testkit"
 	"github.com/poolkeeper/poolkeeper/internal/testserver"
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
@@ -165,13 +167,13 @@ func TestPlanSaysWhatReloadWouldDoAndTouchesNothing(t *testing.T) {
 // configuration back.
 func TestReloadIsRolledBackWhenTheCheckFails(t *testing.T) {
 	old, now := testserver.Redis(t), testserver.Redis(t)
-	way := newProxy(t, now.Addr())
+	way := testkit.NewProxy(t, now.Addr())
 	cfg := redispool.Config{URL: old.URL() + "?max_retries=-1", MaxOpen: 5, DialTimeout: time.Second, ReadTimeout: time.Second, Logger: silent()}
 	p := started(t, cfg)
 	load := lightTraffic(t, p.Client(), 3)
 	eventually(t, "traffic", func() bool { return load.done.Load() > 20 })
-	way.only(1) // the trial's connection; the check's is never answered
-	cfg.URL, cfg.MaxOpen = "redis://"+way.addr+"?max_retries=-1", 4
+	way.MuteAfter(1) // the trial's connection; the check's is never answered
+	cfg.URL, cfg.MaxOpen = "redis://"+way.Addr()+"?max_retries=-1", 4
 	err := p.Reload(within(t, patience), cfg)
 	if err == nil || !strings.Contains(err.Error(), "the old configuration is back") {
 		t.Fatalf("Reload = %v", err)
@@ -230,8 +232,8 @@ func TestReloadedLimitCountsSessionsAndExplainsItself(t *testing.T) {
 
 func TestReloadChangesEvictionAndLeakReports(t *testing.T) {
 	srv := testserver.Redis(t)
-	var out log
-	cfg := redispool.Config{URL: srv.URL(), MaxOpen: 20, MaxIdleTime: redispool.Off, LeakThreshold: redispool.Off, LeakStacks: redispool.StacksOff, Logger: out.logger()}
+	var out testkit.Log
+	cfg := redispool.Config{URL: srv.URL(), MaxOpen: 20, MaxIdleTime: redispool.Off, LeakThreshold: redispool.Off, LeakStacks: redispool.StacksOff, Logger: out.Logger()}
 	p := started(t, cfg)
 	together(t, admin(t, srv.Addr()), p.Client(), 10)
 	c := single(t, p).Conn()
@@ -407,13 +409,13 @@ func TestReloadRotatesCredentials(t *testing.T) {
 }
 
 func TestReloadChangesTLS(t *testing.T) {
-	cert, roots := certificate(t)
-	m, err := miniredis.RunTLS(&tls.Config{Certificates: []tls.Certificate{cert}})
+	ca := testcerts.New(t)
+	m, err := miniredis.RunTLS(&tls.Config{Certificates: []tls.Certificate{ca.Pair(t, "127.0.0.1")}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(m.Close)
-	first := &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+	first := &tls.Config{RootCAs: ca.Pool(), MinVersion: tls.VersionTLS12}
 	cfg := redispool.Config{URL: "redis://" + m.Addr(), TLS: first, Logger: silent()}
 	p := started(t, cfg)
 	if err := p.Client().Set(t.Context(), "a", 1, 0).Err(); err != nil {

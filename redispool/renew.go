@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/life"
 	"github.com/poolkeeper/poolkeeper/internal/onfile"
 	"github.com/poolkeeper/poolkeeper/internal/rotation"
 )
@@ -27,7 +28,7 @@ func (p *Pool) watchFiles() {
 		p.nextLook.Stop()
 		p.nextLook = nil
 	}
-	if p.phase == phaseRunning && c.files().Any() && c.FileInterval > 0 {
+	if p.state.At() == life.Running && c.files().Any() && c.FileInterval > 0 {
 		p.looked = time.Now()
 		p.nextLook = time.AfterFunc(c.FileInterval, p.lookAtFiles)
 	}
@@ -50,12 +51,10 @@ func (p *Pool) lookAtFiles() {
 	}
 	defer p.dialing.Leave()
 	defer p.watchFiles()
-	select {
-	case p.reloading <- struct{}{}:
-	default:
+	if !p.state.TryTurn() {
 		return // a Reload reads the files too, and a Pause will be over
 	}
-	defer func() { <-p.reloading }()
+	defer p.state.EndTurn()
 	err := p.renew(p.life)
 	trouble := ""
 	if err != nil {

@@ -14,6 +14,8 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/testcerts"
+	"github.com/poolkeeper/poolkeeper/internal/testkit"
 	"github.com/poolkeeper/poolkeeper/internal/testserver"
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
@@ -39,10 +41,10 @@ func TestPasswordInAFileIsRotatedUnderLoad(t *testing.T) {
 	do(t, look, "acl setuser app on >one ~* &* +@all")
 	file := filepath.Join(t.TempDir(), "secret")
 	write(t, file, []byte("app:one\n"))
-	var out log
+	var out testkit.Log
 	p := started(t, redispool.Config{
 		Options: &redis.UniversalOptions{Addrs: []string{srv.Addr()}, ClientName: "p", MaxRetries: -1},
-		MaxOpen: 20, MinIdle: 5, CredentialsFile: file, FileInterval: 20 * time.Millisecond, Logger: out.logger(),
+		MaxOpen: 20, MinIdle: 5, CredentialsFile: file, FileInterval: 20 * time.Millisecond, Logger: out.Logger(),
 	})
 	load := lightTraffic(t, p.Client(), 6)
 	held := single(t, p).Conn()
@@ -106,8 +108,8 @@ func TestFileThatCannotBeReadIsNotUsed(t *testing.T) {
 	srv := testserver.Redis(t, "--requirepass", "one")
 	file := filepath.Join(t.TempDir(), "secret")
 	write(t, file, []byte("one"))
-	var out log
-	cfg := redispool.Config{URL: srv.URL(), CredentialsFile: file, FileInterval: 10 * time.Millisecond, Logger: out.logger()}
+	var out testkit.Log
+	cfg := redispool.Config{URL: srv.URL(), CredentialsFile: file, FileInterval: 10 * time.Millisecond, Logger: out.Logger()}
 	p := started(t, cfg)
 	write(t, file, nil)
 	eventually(t, "it is logged", func() bool { return strings.Contains(out.String(), "there is no password in") })
@@ -142,20 +144,20 @@ func TestFileThatCannotBeReadIsNotUsed(t *testing.T) {
 func TestMutualTLSIsRenewedFromDiskUnderLoad(t *testing.T) {
 	dir := t.TempDir()
 	file := func(name string) string { return filepath.Join(dir, name) }
-	first, second := newAuthority(t, "first"), newAuthority(t, "second")
-	put := func(a authority, name string) {
-		cert, key := a.issue(t, name)
+	first, second := testcerts.New(t), testcerts.New(t)
+	put := func(a *testcerts.Authority, name string) {
+		cert, key := a.Leaf(t, "127.0.0.1")
 		write(t, file(name+".key"), key)
 		write(t, file(name+".crt"), cert)
 	}
-	both := append(append([]byte(nil), first.pem...), second.pem...)
+	both := append(append([]byte(nil), first.PEM...), second.PEM...)
 	put(first, "server1")
 	put(second, "server2")
 	put(first, "client")
-	write(t, file("ca"), first.pem)
-	write(t, file("first"), first.pem)
+	write(t, file("ca"), first.PEM)
+	write(t, file("first"), first.PEM)
 	write(t, file("both"), both)
-	write(t, file("second"), second.pem)
+	write(t, file("second"), second.PEM)
 
 	secure := freeAddr(t)
 	_, port, err := net.SplitHostPort(secure)
@@ -184,7 +186,7 @@ func TestMutualTLSIsRenewedFromDiskUnderLoad(t *testing.T) {
 	do(t, look, "config set tls-ca-cert-file "+file("both")+" tls-cert-file "+file("server2.crt")+" tls-key-file "+file("server2.key"))
 	renewed("a certificate by the second", func() { put(second, "client") })
 	do(t, look, "config set tls-ca-cert-file "+file("second")) // a client's certificate by the first is refused now
-	renewed("trust in the second only", func() { write(t, file("ca"), second.pem) })
+	renewed("trust in the second only", func() { write(t, file("ca"), second.PEM) })
 	load.end()
 	if n := load.failed.Load(); n != 0 {
 		t.Errorf("%d commands failed", n)

@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/testkit"
 	"github.com/poolkeeper/poolkeeper/internal/testserver"
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
@@ -217,9 +218,9 @@ func TestHandshakeIsNotASession(t *testing.T) {
 
 func TestLeakIsReportedOnceWithItsStack(t *testing.T) {
 	m := mini(t)
-	var out log
+	var out testkit.Log
 	p := started(t, redispool.Config{
-		URL: "redis://" + m.Addr(), LeakThreshold: 50 * time.Millisecond, Logger: out.logger(),
+		URL: "redis://" + m.Addr(), LeakThreshold: 50 * time.Millisecond, Logger: out.Logger(),
 	})
 	leaked := single(t, p).Conn()
 	if err := leaked.Ping(t.Context()).Err(); err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/testkit"
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
 
@@ -34,9 +35,9 @@ func TestStartDegradedBecomesReadyLater(t *testing.T) {
 	m := mini(t)
 	addr := m.Addr()
 	m.Close()
-	var out log
+	var out testkit.Log
 	p := started(t, redispool.Config{
-		URL: "redis://" + addr, Start: redispool.StartDegraded, MinIdle: 2, Logger: out.logger(),
+		URL: "redis://" + addr, Start: redispool.StartDegraded, MinIdle: 2, Logger: out.Logger(),
 		EvictionInterval: 10 * time.Millisecond,
 	})
 	if !strings.Contains(out.String(), "starting without the server") {

@@ -16,15 +16,10 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/poolkeeper/poolkeeper/internal/chart"
+	"github.com/poolkeeper/poolkeeper/internal/testkit"
 	"github.com/poolkeeper/poolkeeper/internal/testserver"
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
-
-// measureEnv names the directory for charts. With it the benchmarks of behaviour run at the length and breadth that
-// docs/benchmarks.md shows, which takes minutes; without it each is short, to show that it works.
-const measureEnv = "POOLKEEPER_MEASURE"
-
-func measuring() bool { return os.Getenv(measureEnv) != "" }
 
 // place is where a burst happens: each node with a raw client to look at it, and a key that lives there.
 type place struct {
@@ -195,7 +190,7 @@ type scenario struct {
 func BenchmarkSurplus(b *testing.B) {
 	s := surplus{burst: 100, callers: 3, minIdle: 2, maxIdle: 300 * time.Millisecond, span: time.Second}
 	scenarios := []scenario{{"one-node-100", 100, "100", oneNode}}
-	if measuring() {
+	if testkit.Measuring() {
 		s.maxIdle, s.span = 2*time.Second, 8*time.Second
 		scenarios = append(scenarios, scenario{"one-node-1000", 1000, "1,000", oneNode},
 			scenario{"cluster-3x100", 100, "100 on each of a Cluster's 3 nodes", threeNodes})
@@ -214,7 +209,7 @@ func BenchmarkSurplus(b *testing.B) {
 					c.load.end()
 					b.ReportMetric(float64(c.load.failed.Load()), c.name+"-failed")
 				}
-				if measuring() {
+				if testkit.Measuring() {
 					draw(b, "surplus-"+x.name, chart.Chart{
 						Title: fmt.Sprintf("Connections after a burst of %s, with MaxIdleTime %s", x.title, s.maxIdle),
 						X:     "seconds since the burst, light traffic", Y: "connections, as the server counts them",
@@ -227,14 +222,14 @@ func BenchmarkSurplus(b *testing.B) {
 	}
 }
 
-// draw writes a chart to the directory that measureEnv names.
+// draw writes a chart to the directory that testkit.MeasureEnv names.
 func draw(tb testing.TB, name string, c chart.Chart) {
 	tb.Helper()
 	var out strings.Builder
 	if err := c.WriteSVG(&out); err != nil {
 		tb.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(os.Getenv(measureEnv), name+".svg"), []byte(out.String()), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(os.Getenv(testkit.MeasureEnv), name+".svg"), []byte(out.String()), 0o644); err != nil {
 		tb.Fatal(err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/poolkeeper/poolkeeper/internal/testkit"
 	"github.com/poolkeeper/poolkeeper/internal/testserver"
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
@@ -75,8 +76,8 @@ func TestDrainWaitsWhereItMayNotUnblock(t *testing.T) {
 	if err := look.Do(t.Context(), "acl", "setuser", "app", "on", ">pw", "~*", "&*", "+@all", "-client|list", "-client|unblock").Err(); err != nil {
 		t.Fatal(err)
 	}
-	var out log
-	p := started(t, redispool.Config{URL: "redis://app:pw@" + srv.Addr(), Logger: out.logger()})
+	var out testkit.Log
+	p := started(t, redispool.Config{URL: "redis://app:pw@" + srv.Addr(), Logger: out.Logger()})
 	result := make(chan error, 1)
 	go func() { result <- p.Client().BLPop(within(t, patience), 0, "list").Err() }()
 	eventually(t, "it waits", func() bool { return blocked(t, look) == 1 })

@@ -5,18 +5,16 @@ import (
 	"fmt"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/life"
 )
 
 // check asks the server for a sign of life. Before Start it may be asked too.
 func (c *core) check(ctx context.Context) error {
-	c.mu.Lock()
-	name, over := c.name, c.phase >= phaseStopping
-	c.mu.Unlock()
-	if over {
-		return fmt.Errorf("sqlpool: check %q: %w", name, poolkeeper.ErrClosed)
+	if c.state.At() >= life.Stopping {
+		return fmt.Errorf("sqlpool: check %q: %w", c.poolName(), poolkeeper.ErrClosed)
 	}
 	if err := c.back.check(ctx); err != nil {
-		return fmt.Errorf("sqlpool: check %q: %w", name, asFault(err))
+		return fmt.Errorf("sqlpool: check %q: %w", c.poolName(), asFault(err))
 	}
 	return nil
 }

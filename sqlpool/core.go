@@ -12,6 +12,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/eviction"
 	"github.com/poolkeeper/poolkeeper/internal/holders"
 	"github.com/poolkeeper/poolkeeper/internal/inflight"
+	"github.com/poolkeeper/poolkeeper/internal/life"
 	"github.com/poolkeeper/poolkeeper/internal/onfile"
 	"github.com/poolkeeper/poolkeeper/internal/rotation"
 )
@@ -41,19 +42,12 @@ type core struct {
 	logins  atomic.Pointer[rotation.Watch]  // what Credentials has answered, since it was configured
 	disk    atomic.Pointer[onfile.Contents] // what the files hold that are in effect
 
-	reloading chan struct{} // holds a token while a Reload, a Pause or a look at files is under way: it guards the following
-	asked     Config        // the configuration in effect, as it was given
-	trouble   string        // with the files, logged last
+	state   *life.State // its turn is that of a Reload, a Pause or a look at files, and guards the following
+	asked   Config      // the configuration in effect, as it was given
+	trouble string      // with the files, logged last
 
-	mu          sync.Mutex // guards the following
-	name        string
-	watches     []*holders.Watch // of LeakThreshold and ReclaimAfter, where they are on
-	phase       phase
-	cancelStart context.CancelCauseFunc // of the Start under way
-	startDone   chan struct{}           // closed when the Start under way has returned; nil: none has begun
-	cancelStop  context.CancelCauseFunc // of the Stop under way
-	stopDone    chan struct{}           // closed when stopErr is set; nil: no Stop has begun
-	stopErr     error
+	mu      sync.Mutex       // guards the following
+	watches []*holders.Watch // of LeakThreshold and ReclaimAfter, where they are on
 }
 
 // backend is how a core works on the pool of one driver. Its methods are safe for concurrent use.
@@ -94,24 +88,9 @@ type backend interface {
 	cut(idleToo bool) (cut, left int)
 }
 
-// phase is where a pool is in its life. It only grows.
-//
-//	new ──Start──▶ starting ──▶ running ──Drain──▶ draining ──Stop──▶ stopping ──▶ stopped
-//	  └──────────────────────── Stop, Abort: from anywhere ──────────────▲
-type phase int
-
-const (
-	phaseNew phase = iota
-	phaseStarting
-	phaseRunning
-	phaseDraining
-	phaseStopping
-	phaseStopped
-)
-
 func newCore(cfg Config, on disk, kind string) *core {
 	c := &core{
-		kind: kind, name: cfg.Name, reloading: make(chan struct{}, 1),
+		kind: kind, state: life.NewState("sqlpool", cfg.Name),
 		gate: inflight.New(),
 		held: holders.NewTable(cfg.LeakStacks == StacksOn),
 	}
@@ -127,34 +106,11 @@ func newCore(cfg Config, on disk, kind string) *core {
 // cfg returns the configuration in effect.
 func (c *core) cfg() *Config { return c.conf.Load() }
 
-func (c *core) poolName() string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.name
-}
-
-func (c *core) setName(name string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if name != "" {
-		c.name = name
-	}
-}
-
-func (c *core) inPhase(at phase) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.phase == at
-}
+func (c *core) poolName() string { return c.state.Name() }
 
 // refusal is the error for work that begins after the gate was closed.
 func (c *core) refusal() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.phase >= phaseStopping {
-		return fmt.Errorf("sqlpool: acquire from %q: %w", c.name, poolkeeper.ErrClosed)
-	}
-	return fmt.Errorf("sqlpool: acquire from %q: %w", c.name, poolkeeper.ErrDraining)
+	return fmt.Errorf("sqlpool: acquire from %q: %w", c.poolName(), max(c.state.At(), life.Draining).Refusal())
 }
 
 // released books a connection as returned now. It does nothing but leave the gate if e is not held. The clock is read

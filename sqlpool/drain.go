@@ -10,6 +10,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/holders"
+	"github.com/poolkeeper/poolkeeper/internal/life"
 )
 
 const (
@@ -17,11 +18,6 @@ const (
 	cutGrace = 100 * time.Millisecond
 	// abortGrace is how long an Abort takes for closing what nobody holds.
 	abortGrace = time.Second
-)
-
-var (
-	errStopping = errors.New("sqlpool: stopping")
-	errAborted  = errors.New("sqlpool: aborted")
 )
 
 // HeldError is returned by Stop and Abort when callers still held connections at the end.
@@ -37,20 +33,10 @@ type HeldError struct {
 
 // Error names up to five holders with kind, age and place.
 func (e *HeldError) Error() string {
-	const named = 5
 	var b strings.Builder
 	fmt.Fprintf(&b, "sqlpool: stop %q: still held", e.Pool)
 	if n := len(e.Holders); n > 0 {
-		fmt.Fprintf(&b, " (%d): ", n)
-		for i, h := range e.Holders[:min(n, named)] {
-			if i > 0 {
-				b.WriteString("; ")
-			}
-			fmt.Fprintf(&b, "%s for %s by %s", h.Kind, e.now.Sub(h.Since).Round(time.Millisecond), holders.Site(h.Stack))
-		}
-		if n > named {
-			fmt.Fprintf(&b, "; and %d more", n-named)
-		}
+		fmt.Fprintf(&b, " (%d): %s", n, holders.Describe(e.Holders, e.now))
 	}
 	if e.Cut > 0 {
 		fmt.Fprintf(&b, "; %s cut off", count(e.Cut, "connection"))
@@ -67,90 +53,30 @@ func (e *HeldError) Unwrap() error { return e.Err }
 
 // drain refuses new work from now on and waits for the work in flight (INV-8).
 func (c *core) drain(ctx context.Context) error {
-	c.mu.Lock()
-	if c.phase < phaseDraining {
-		c.phase = phaseDraining
-	}
-	name := c.name
-	c.mu.Unlock()
-	c.gate.Close()
-	c.resume() // callers who had asked before are served
+	c.closeGate()
 	if err := c.back.settle(ctx); err != nil {
-		return fmt.Errorf("sqlpool: drain %q: %s: %w", name, c.held.Describe(time.Now()), err)
+		return fmt.Errorf("sqlpool: drain %q: %s: %w", c.poolName(), c.held.Describe(time.Now()), err)
 	}
 	return nil
 }
 
-// stop drains and closes. The first call does it; others wait for the first. All return the same error, or their own
-// context's.
-func (c *core) stop(ctx context.Context) error {
-	stopCtx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	c.mu.Lock()
-	if done := c.stopDone; done != nil {
-		c.mu.Unlock()
-		return c.awaitStop(ctx, done)
-	}
-	c.stopDone, c.cancelStop = make(chan struct{}), cancel
-	c.phase = max(c.phase, phaseDraining)
-	cancelStart, startDone := c.cancelStart, c.startDone
-	c.mu.Unlock()
-
+// closeGate refuses new work; callers who had asked before are served.
+func (c *core) closeGate() {
+	c.state.Enter(life.Draining)
 	c.gate.Close()
 	c.resume()
-	if cancelStart != nil {
-		cancelStart(errStopping)
-	}
-	err := c.shut(stopCtx, startDone)
-
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.phase, c.stopErr, c.cancelStop = phaseStopped, err, nil
-	close(c.stopDone)
-	return err
 }
 
-func (c *core) awaitStop(ctx context.Context, done <-chan struct{}) error {
-	select {
-	case <-done:
-	case <-ctx.Done():
-		select {
-		case <-done: // what has stopped has stopped, however late one asks
-		default:
-			return fmt.Errorf("sqlpool: stop %q: another Stop is still under way: %w", c.poolName(), context.Cause(ctx))
-		}
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.stopErr
-}
-
-// abort is a stop that waits for nobody.
-func (c *core) abort() error {
-	ctx, cancel := context.WithCancelCause(context.Background()) //nolint:forbidigo // Abort has no caller's context
-	cancel(errAborted)
-	c.mu.Lock()
-	hurry, done := c.cancelStop, c.stopDone
-	c.mu.Unlock()
-	if hurry == nil {
-		return c.stop(ctx)
-	}
-	hurry(errAborted) // the Stop under way goes on as if its deadline had come
-	<-done
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.stopErr
-}
+// stop drains and closes, and abort is a stop that waits for nobody.
+func (c *core) stop(ctx context.Context) error { return c.state.Stop(ctx, c.shut) }
+func (c *core) abort() error                   { return c.state.Abort(c.shut) }
 
 // shut ends the pool's own work, waits for callers, closes, and at the end of ctx cuts off who is left.
-func (c *core) shut(ctx context.Context, startDone <-chan struct{}) error {
+func (c *core) shut(ctx context.Context, started <-chan struct{}) error {
+	c.closeGate()
 	var errs []error
-	if startDone != nil {
-		select {
-		case <-startDone:
-		case <-ctx.Done():
-			errs = append(errs, errors.New("a Start is still under way"))
-		}
+	if !life.Closed(ctx, started) {
+		errs = append(errs, errors.New("a Start is still under way"))
 	}
 	c.stopWatches()
 	errs = append(errs, c.work.wait(ctx))
@@ -158,12 +84,9 @@ func (c *core) shut(ctx context.Context, startDone <-chan struct{}) error {
 		errs = append(errs, c.evictor.Stop(ctx))
 	}
 	settled := c.back.settle(ctx)
-	c.mu.Lock()
-	c.phase = phaseStopping
-	name := c.name
-	c.mu.Unlock()
+	c.state.Enter(life.Stopping)
 	if settled == nil {
-		closing, cancel := graceAfter(ctx)
+		closing, cancel := c.graceAfter(ctx)
 		defer cancel()
 		errs = append(errs, c.back.close(closing))
 		if err := errors.Join(errs...); err == nil {
@@ -180,11 +103,11 @@ func (c *core) shut(ctx context.Context, startDone <-chan struct{}) error {
 	switch {
 	case settled != nil:
 		return &HeldError{
-			Pool: name, Holders: late, Cut: cut, Left: left, now: now,
+			Pool: c.poolName(), Holders: late, Cut: cut, Left: left, now: now,
 			Err: errors.Join(append(errs, context.Cause(ctx))...),
 		}
 	case after != nil:
-		return fmt.Errorf("sqlpool: stop %q: %w", name, errors.Join(errs...))
+		return fmt.Errorf("sqlpool: stop %q: %w", c.poolName(), errors.Join(errs...))
 	default:
 		return nil // it took a cut to close, and nobody lost anything by it
 	}
@@ -201,12 +124,12 @@ func (c *core) stopWatches() {
 }
 
 // graceAfter returns ctx, or if it has ended a context with just enough time to close what nobody holds.
-func graceAfter(ctx context.Context) (context.Context, context.CancelFunc) {
+func (c *core) graceAfter(ctx context.Context) (context.Context, context.CancelFunc) {
 	if ctx.Err() == nil {
 		return context.WithCancel(ctx)
 	}
 	grace := cutGrace
-	if errors.Is(context.Cause(ctx), errAborted) {
+	if c.state.Aborted(ctx) {
 		grace = abortGrace
 	}
 	return context.WithTimeout(context.WithoutCancel(ctx), grace)
@@ -229,30 +152,17 @@ func (k *closer) do(ctx context.Context, f func() error) error {
 			k.err = f()
 		}()
 	})
-	select { // first without ctx: what is closed is closed
-	case <-k.done:
-		return k.err
-	default:
-	}
-	select {
-	case <-k.done:
-		return k.err
-	case <-ctx.Done():
+	if !life.Closed(ctx, k.done) {
 		return fmt.Errorf("idle connections are still being closed: %w", context.Cause(ctx))
 	}
+	return k.err
 }
 
 // handleClosed ends the pool's own work after a caller has closed the native handle himself. What is in flight
 // goes on, and closes its connections as it returns them.
 func (c *core) handleClosed(ctx context.Context) error {
-	c.mu.Lock()
-	c.phase = max(c.phase, phaseStopping)
-	cancelStart := c.cancelStart
-	c.mu.Unlock()
+	c.state.Enter(life.Stopping)
 	c.gate.Close()
-	if cancelStart != nil {
-		cancelStart(errStopping)
-	}
 	c.stopWatches()
 	if c.evictor != nil {
 		return c.evictor.Stop(ctx)

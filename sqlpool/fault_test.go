@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/poolkeeper/poolkeeper/internal/testkit"
 	"github.com/poolkeeper/poolkeeper/internal/testserver"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 )
@@ -108,15 +108,15 @@ func (v variant) config(c sqlpool.Config) sqlpool.Config {
 
 // rig is a pool behind a proxy.
 type rig struct {
-	proxy *proxy
+	proxy *testkit.Proxy
 	query func(context.Context) error
 	idle  func(n int) // opens n connections that then lie idle
 }
 
 func pgRig(tb testing.TB, srv *testserver.Server, v variant, query string) rig {
 	tb.Helper()
-	px := newProxy(tb, srv.Addr())
-	url := strings.Replace(srv.URL(), srv.Addr(), px.addr(), 1)
+	px := testkit.NewProxy(tb, srv.Addr())
+	url := strings.Replace(srv.URL(), srv.Addr(), px.Addr(), 1)
 	var pool *pgxpool.Pool
 	if v.raw {
 		c, err := pgxpool.ParseConfig(url)
@@ -164,8 +164,8 @@ func pgRig(tb testing.TB, srv *testserver.Server, v variant, query string) rig {
 
 func mysqlRig(tb testing.TB, srv *testserver.Server, v variant, query string) rig {
 	tb.Helper()
-	px := newProxy(tb, srv.Addr())
-	dsn := strings.NewReplacer(srv.Addr(), px.addr(), "root@", "app:app@").Replace(srv.DSN())
+	px := testkit.NewProxy(tb, srv.Addr())
+	dsn := strings.NewReplacer(srv.Addr(), px.Addr(), "root@", "app:app@").Replace(srv.DSN())
 	var db *sql.DB
 	if v.raw {
 		var err error
@@ -299,16 +299,16 @@ var faults = []fault{
 		return underFault(ctx, r.query, f.terminate, func() {}, 0, 500*time.Millisecond)
 	}},
 	{"black-holed", 0, false, func(ctx context.Context, _ testing.TB, _ faultServers, r rig) outcome {
-		return underFault(ctx, r.query, r.proxy.blackhole, func() {}, 0, settle)
+		return underFault(ctx, r.query, r.proxy.BlackHole, func() {}, 0, settle)
 	}},
 	{"black-holed, 40 idle", 40, false, func(ctx context.Context, _ testing.TB, _ faultServers, r rig) outcome {
-		return underFault(ctx, r.query, r.proxy.blackhole, func() {}, 0, settle)
+		return underFault(ctx, r.query, r.proxy.BlackHole, func() {}, 0, settle)
 	}},
 	{"vanishes", 0, false, func(ctx context.Context, _ testing.TB, _ faultServers, r rig) outcome {
-		return underFault(ctx, r.query, func() { r.proxy.vanish(true); r.proxy.blackhole() }, func() { r.proxy.vanish(false) }, 2*time.Second, settle)
+		return underFault(ctx, r.query, func() { r.proxy.Mute(true); r.proxy.BlackHole() }, func() { r.proxy.Mute(false) }, 2*time.Second, settle)
 	}},
 	{"demoted", 8, true, func(ctx context.Context, _ testing.TB, f faultServers, r rig) outcome {
-		return underFault(ctx, r.query, func() { r.proxy.redirect(f.second.Addr()); f.demote() }, func() {}, 0, settle)
+		return underFault(ctx, r.query, func() { r.proxy.Point(f.second.Addr()); f.demote() }, func() {}, 0, settle)
 	}},
 }
 
@@ -413,7 +413,7 @@ func BenchmarkFaults(b *testing.B) {
 	settleIfMeasuring()
 	for name, servers := range bothServers {
 		for i, row := range faults {
-			if !measuring() && row.name != shortFault {
+			if !testkit.Measuring() && row.name != shortFault {
 				continue
 			}
 			for _, raw := range []bool{true, false} {
@@ -439,7 +439,7 @@ func BenchmarkAblation(b *testing.B) {
 		{"CloseGrace", "black-holed, 40 idle", []string{"postgres"}, func(c *sqlpool.Config) { c.CloseGrace = sqlpool.Off }},
 		{"RecycleReadOnly", "demoted", []string{"postgres", "mysql"}, func(c *sqlpool.Config) { c.RecycleReadOnly = sqlpool.Disabled }},
 	} {
-		if !measuring() && a.fault != shortFault {
+		if !testkit.Measuring() && a.fault != shortFault {
 			continue
 		}
 		i := slices.IndexFunc(faults, func(f fault) bool { return f.name == a.fault })
@@ -457,10 +457,8 @@ var bothServers = map[string]func(testing.TB) faultServers{"postgres": pgFaults,
 const shortFault = "terminated"
 
 // measuring says that the tables of docs/benchmarks.md are wanted whole, which takes minutes.
-func measuring() bool { return os.Getenv("POOLKEEPER_MEASURE") != "" }
-
 func settleIfMeasuring() {
-	if measuring() {
+	if testkit.Measuring() {
 		settle = 20 * time.Second
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/holders"
+	"github.com/poolkeeper/poolkeeper/internal/life"
 )
 
 // watchesFor returns what looks at holds and files as cfg says, not started.
@@ -28,7 +29,7 @@ func (c *core) watchAnew(cfg *Config) {
 	c.mu.Lock()
 	old := c.watches
 	c.watches = c.watchesFor(cfg)
-	if c.phase == phaseRunning {
+	if c.state.At() == life.Running {
 		for _, w := range c.watches {
 			w.Start()
 		}

@@ -1,7 +1,6 @@
 package sqlpool_test
 
 import (
-	"bytes"
 	"context"
 	"database/sql/driver"
 	"errors"
@@ -12,30 +11,14 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/poolkeeper/poolkeeper/internal/testkit"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 )
 
 // logTo returns a logger and a function that returns what it was given.
 func logTo() (*slog.Logger, func() string) {
-	b := new(lockedBuffer)
-	return slog.New(slog.NewTextHandler(b, &slog.HandlerOptions{Level: slog.LevelDebug})), b.String
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
+	l := new(testkit.Log)
+	return l.Logger(), l.String
 }
 
 func TestLeakIsReportedOnceWithWhereItWasTaken(t *testing.T) {

@@ -54,12 +54,10 @@ func (c *core) within(cfg, asked *Config) *Config {
 
 // keepAliveWithin puts that in effect.
 func (c *core) keepAliveWithin() {
-	select {
-	case c.reloading <- struct{}{}:
-	default:
+	if !c.state.TryTurn() {
 		return // a Reload does it too
 	}
-	defer func() { <-c.reloading }()
+	defer c.state.EndTurn()
 	old := c.cfg()
 	cfg := c.within(old, &c.asked)
 	if cfg == old || c.evictor == nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/testkit"
 	"github.com/poolkeeper/poolkeeper/internal/testserver"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 )
@@ -40,8 +41,8 @@ func TestPostgresLimitsAreComparedWithTheServers(t *testing.T) {
 
 	// An ordinary role, with a limit of its own, through something in between.
 	pgExec(t, srv, "create role app login connection limit 5")
-	px := newProxy(t, srv.Addr())
-	url := strings.NewReplacer(srv.Addr(), px.addr(), "postgres@", "app@").Replace(srv.URL())
+	px := testkit.NewProxy(t, srv.Addr())
+	url := strings.NewReplacer(srv.Addr(), px.Addr(), "postgres@", "app@").Replace(srv.URL())
 	q, err := sqlpool.NewPostgres(sqlpool.Config{URL: url, MaxOpen: 4, KeepAlive: sqlpool.Off, Logger: quiet()})
 	if err != nil {
 		t.Fatal(err)

@@ -5,7 +5,16 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/poolkeeper/poolkeeper/internal/testkit"
 	"github.com/poolkeeper/poolkeeper/internal/testserver"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(testserver.Main(m)) }
+
+// Short names for what the tests of this package say most.
+var (
+	eventually = testkit.Eventually
+	within     = testkit.Within
+	quiet      = testkit.Silent
+	write      = testkit.Replace
+)

@@ -14,15 +14,10 @@ var ErrPaused = errors.New("sqlpool: paused")
 
 // pauseFor makes callers wait, until what is in use has come back and every connection is closed.
 func (c *core) pauseFor(ctx context.Context) error {
-	select {
-	case c.reloading <- struct{}{}:
-	case <-ctx.Done():
-		return fmt.Errorf("sqlpool: pause %q: another pause or reload is under way: %w", c.poolName(), context.Cause(ctx))
-	}
-	defer func() { <-c.reloading }()
-	if err := c.reloadable(); err != nil {
+	if err := c.state.Turn(ctx); err != nil {
 		return fmt.Errorf("sqlpool: pause %q: %w", c.poolName(), err)
 	}
+	defer c.state.EndTurn()
 	if !c.back.pause() {
 		return nil // it is paused already
 	}

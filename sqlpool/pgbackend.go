@@ -17,6 +17,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/holders"
+	"github.com/poolkeeper/poolkeeper/internal/life"
 )
 
 // customKey is where a connection's record lies in its PgConn().CustomData().
@@ -181,7 +182,7 @@ func (b *pgBackend) close(ctx context.Context) error {
 // noticeClosed ends the pool's own work after somebody else has closed the *pgxpool.Pool. pgxpool does not tell; it
 // is noticed when somebody wants a connection.
 func (b *pgBackend) noticeClosed(ctx context.Context) {
-	if b.core.inPhase(phaseStopping) || b.core.inPhase(phaseStopped) {
+	if b.core.state.At() >= life.Stopping {
 		return
 	}
 	// Owner: the backend. It is bounded by hangUpLimit; close waits for it.

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/life"
 	"github.com/poolkeeper/poolkeeper/internal/socket"
 )
 
@@ -57,7 +58,7 @@ func (b *pgBackend) beforeClose(c *pgx.Conn) {
 	if r == nil {
 		return
 	}
-	stopping := b.core.inPhase(phaseStopping) || b.core.inPhase(phaseStopped)
+	stopping := b.core.state.At() >= life.Stopping
 	b.mu.Lock()
 	reason, owes, reclaimed := r.reason, r.owes, r.reclaimed
 	r.owes = false

@@ -143,4 +143,4 @@ func (p *Pool) Settings() []slog.Attr { return p.settings() }
 func (p *Pool) ObserveWith(o poolkeeper.Observer) { p.c.observeWith(o) }
 
 // SetName gives the pool the name it has in logs, errors and metrics. An empty name changes nothing.
-func (p *Pool) SetName(name string) { p.c.setName(name) }
+func (p *Pool) SetName(name string) { p.c.state.SetName(name) }

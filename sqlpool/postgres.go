@@ -17,6 +17,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/eviction"
+	"github.com/poolkeeper/poolkeeper/internal/life"
 )
 
 // Postgres is a *pgxpool.Pool whose connections are opened, watched and closed in order. All methods are safe for
@@ -172,7 +173,7 @@ func (p *Postgres) DB() *sql.DB {
 	defer p.mu.Unlock()
 	if p.db == nil {
 		p.db = stdlib.OpenDBFromPool(p.back.pool)
-		if p.c.inPhase(phaseStopped) {
+		if p.c.state.At() == life.Stopped {
 			_ = p.db.Close() // it would never be closed, and it has a goroutine
 		}
 	}
@@ -262,4 +263,4 @@ func (p *Postgres) Settings() []slog.Attr { return p.c.effective(true) }
 func (p *Postgres) ObserveWith(o poolkeeper.Observer) { p.c.observeWith(o) }
 
 // SetName gives the pool the name it has in logs, errors and metrics. An empty name changes nothing.
-func (p *Postgres) SetName(name string) { p.c.setName(name) }
+func (p *Postgres) SetName(name string) { p.c.state.SetName(name) }

@@ -71,21 +71,6 @@ func startPG(t *testing.T, cfg sqlpool.Config) (*sqlpool.Postgres, func() int) {
 	return p, onServer
 }
 
-// eventually waits until ok, which must come true within a generous time.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.After(30 * time.Second)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-deadline:
-			t.Fatalf("30 s have passed, and not yet: %s", what)
-		case <-tick.C:
-		}
-	}
-}
-
 // hangs waits until one and the same query has been under way for a while.
 func hangs(t *testing.T, p interface{ Stats() poolkeeper.Stats }) {
 	t.Helper()
@@ -98,13 +83,6 @@ func hangs(t *testing.T, p interface{ Stats() poolkeeper.Stats }) {
 		}
 		return time.Since(since) > 100*time.Millisecond
 	})
-}
-
-func within(t *testing.T, d time.Duration) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), d)
-	t.Cleanup(cancel)
-	return ctx
 }
 
 // INV-9, seen from the server.

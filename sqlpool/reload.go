@@ -91,16 +91,11 @@ func (c *core) planned(wanted Config) ([]Change, error) {
 // reload replaces the configuration. Nothing is touched before all of it has been accepted and, if it leads elsewhere,
 // a connection has been opened and checked by it; if a check fails afterwards, the old one is put back.
 func (c *core) reload(ctx context.Context, wanted Config) error {
-	select {
-	case c.reloading <- struct{}{}:
-	case <-ctx.Done():
-		return fmt.Errorf("sqlpool: reload %q: another is under way: %w", c.poolName(), context.Cause(ctx))
-	}
-	defer func() { <-c.reloading }()
 	name := c.poolName()
-	if err := c.reloadable(); err != nil {
+	if err := c.state.Turn(ctx); err != nil {
 		return fmt.Errorf("sqlpool: reload %q: %w", name, err)
 	}
+	defer c.state.EndTurn()
 	s, err := c.stage(wanted)
 	if err != nil {
 		return fmt.Errorf("sqlpool: reload %q: nothing was changed: %w", name, err)
@@ -121,19 +116,6 @@ func (c *core) reload(ctx context.Context, wanted Config) error {
 	c.disk.Store(&on.Contents)
 	c.asked = on.asked
 	return nil
-}
-
-func (c *core) reloadable() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch {
-	case c.phase >= phaseStopping:
-		return poolkeeper.ErrClosed
-	case c.phase == phaseDraining:
-		return poolkeeper.ErrDraining
-	default:
-		return nil
-	}
 }
 
 func (c *core) tryTarget(ctx context.Context, aim target, cfg *Config) error {

@@ -3,7 +3,6 @@ package sqlpool_test
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -16,8 +15,6 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/testserver"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 )
-
-func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 func TestReloadChangesSizesAndTimesUnderLoad(t *testing.T) {
 	s := newFakeServer()

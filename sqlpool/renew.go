@@ -29,13 +29,11 @@ func (c *core) lookAtFiles() {
 	c.work.run(func() {
 		defer c.looking.Store(false)
 		c.looked.Store(time.Now().UnixNano())
-		select {
-		case c.reloading <- struct{}{}:
-		default:
+		if !c.state.TryTurn() {
 			return // a Reload reads the files too, and a Pause will be over
 		}
-		defer func() { <-c.reloading }()
-		if c.paused.Load() || c.reloadable() != nil {
+		defer c.state.EndTurn()
+		if c.paused.Load() || c.state.At().Refusal() != nil {
 			return
 		}
 		err := c.renew(c.life)

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -19,17 +18,6 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/testserver"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 )
-
-// write replaces a file at once, as those who renew secrets do.
-func write(t *testing.T, path string, content []byte) {
-	t.Helper()
-	if err := os.WriteFile(path+".new", content, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		t.Fatal(err)
-	}
-}
 
 // underLoad has four callers query without a pause until end is called. Not one query may fail.
 func underLoad(t *testing.T, query func(context.Context) error) (end func()) {
@@ -251,9 +239,7 @@ func TestPostgresTLS(t *testing.T) {
 	srv := testserver.Postgres(t)
 	ca := testcerts.New(t)
 	secure(t, srv, ca)
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(ca.PEM)
-	p, onServer := pgFor(t, srv, sqlpool.Config{MaxOpen: 10, Logger: quiet(), TLS: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}})
+	p, onServer := pgFor(t, srv, sqlpool.Config{MaxOpen: 10, Logger: quiet(), TLS: &tls.Config{RootCAs: ca.Pool(), MinVersion: tls.VersionTLS12}})
 	if err := p.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -278,9 +264,7 @@ func TestMySQLTLS(t *testing.T) {
 	write(t, filepath.Join(dir, "server.crt"), cert)
 	write(t, filepath.Join(dir, "server.key"), key)
 	srv := testserver.MariaDB(t, "--ssl-cert="+filepath.Join(dir, "server.crt"), "--ssl-key="+filepath.Join(dir, "server.key"))
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(ca.PEM)
-	p, _ := mysqlFor(t, srv, sqlpool.Config{Logger: quiet(), TLS: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}})
+	p, _ := mysqlFor(t, srv, sqlpool.Config{Logger: quiet(), TLS: &tls.Config{RootCAs: ca.Pool(), MinVersion: tls.VersionTLS12}})
 	if err := p.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/life"
 )
 
 // ErrNoReplica is what acquiring a connection of [Replicated.Reader] fails with while no replica is fit and
@@ -30,7 +31,7 @@ type replication struct {
 
 	mu        sync.Mutex // guards the following, and state and since of every member; no I/O and no log call under it
 	name      string
-	phase     phase
+	phase     life.Phase
 	positions positions
 	nowhere   watched // refuses with ErrNoReplica; nil until FallbackNone is wanted
 }
@@ -132,7 +133,7 @@ func (r *replication) reader() watched {
 func (r *replication) prepareFallback(cfg *ReplicatedConfig) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if cfg.Fallback != FallbackNone || r.nowhere != nil || r.phase >= phaseDraining {
+	if cfg.Fallback != FallbackNone || r.nowhere != nil || r.phase >= life.Draining {
 		return nil
 	}
 	p, err := r.kind.nowhere(Config{Name: r.name + "/none", URL: cfg.Primary.URL, LeakThreshold: Off})
@@ -283,7 +284,7 @@ func (r *replication) readersLocked(states []MemberState, fallback Fallback) []w
 func (r *replication) distrust(m *member) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !m.suspect && r.phase == phaseRunning {
+	if !m.suspect && r.phase == life.Running {
 		m.suspect = true
 		_ = r.chooseLocked(time.Now()) // no state changes by it
 	}

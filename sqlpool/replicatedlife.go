@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/life"
 )
 
 var errSibling = errors.New("sqlpool: another pool of the same component has failed")
@@ -23,16 +23,17 @@ func (r *replication) each(f func(m *member) error) error {
 	return errors.Join(errs...)
 }
 
-func (r *replication) enter(p phase) {
+func (r *replication) enter(p life.Phase) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.phase = max(r.phase, p)
 }
 
-func (r *replication) inPhase(p phase) bool {
+// refusal is why nothing can be changed any more, or nil.
+func (r *replication) refusal() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.phase == p
+	return r.phase.Refusal()
 }
 
 // Start starts all pools at once, each as its own Config.Start says, looks at every server, and goes on looking. It blocks
@@ -60,8 +61,8 @@ func (r *replication) Start(ctx context.Context) error {
 	r.lookAtAll(ctx)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.phase == phaseStarting {
-		r.phase = phaseRunning
+	if r.phase == life.Starting {
+		r.phase = life.Running
 	}
 	for _, m := range r.members {
 		m.rounds.start() // does nothing after a stop that has come meanwhile
@@ -85,22 +86,17 @@ func (r *replication) lookAtAll(ctx context.Context) bool {
 func (r *replication) beginStart() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	switch {
-	case r.phase >= phaseStopping:
-		return fmt.Errorf("sqlpool: start %q: %w", r.name, poolkeeper.ErrClosed)
-	case r.phase == phaseDraining:
-		return fmt.Errorf("sqlpool: start %q: %w", r.name, poolkeeper.ErrDraining)
-	case r.phase != phaseNew:
-		return fmt.Errorf("sqlpool: start %q: %w", r.name, errStarted)
+	if err := r.phase.CanStart("sqlpool"); err != nil {
+		return fmt.Errorf("sqlpool: start %q: %w", r.name, err)
 	}
-	r.phase = phaseStarting
+	r.phase = life.Starting
 	return nil
 }
 
 // Drain refuses new work on every pool, as its own Drain does, and waits for the work in flight on all of them at once. It
 // blocks at most until ctx ends; its error then names the pools and who holds a connection.
 func (r *replication) Drain(ctx context.Context) error {
-	r.enter(phaseDraining)
+	r.enter(life.Draining)
 	return r.each(func(m *member) error { return m.pool.Drain(ctx) })
 }
 
@@ -112,7 +108,7 @@ func (r *replication) Stop(ctx context.Context) error {
 	if p := r.refuser(); p != nil {
 		err = errors.Join(err, p.Stop(ctx))
 	}
-	r.enter(phaseStopped)
+	r.enter(life.Stopped)
 	return err
 }
 
@@ -128,13 +124,13 @@ func (r *replication) Abort() error {
 	for _, m := range r.members {
 		err = errors.Join(err, m.rounds.wait(grace))
 	}
-	r.enter(phaseStopped)
+	r.enter(life.Stopped)
 	return err
 }
 
 // endLooks ends the looks under way too: a pool's Stop waits for its connection of checks.
 func (r *replication) endLooks() {
-	r.enter(phaseStopping)
+	r.enter(life.Stopping)
 	for _, m := range r.members {
 		m.rounds.stop()
 	}
@@ -209,13 +205,7 @@ func (r *replication) Reload(ctx context.Context, cfg ReplicatedConfig) error {
 }
 
 func (r *replication) reloadable(old *ReplicatedConfig, cfg ReplicatedConfig) error {
-	errs := []error{cfg.Validate(), cfg.foreign(r.kind.scheme)}
-	if r.inPhase(phaseDraining) {
-		errs = append(errs, poolkeeper.ErrDraining)
-	}
-	if r.inPhase(phaseStopping) || r.inPhase(phaseStopped) {
-		errs = append(errs, poolkeeper.ErrClosed)
-	}
+	errs := []error{cfg.Validate(), cfg.foreign(r.kind.scheme), r.refusal()}
 	if cfg.Name != "" && cfg.Name != old.Name {
 		errs = append(errs, fmt.Errorf("sqlpool: Name cannot change while the pool lives (%s, wanted %s)", old.Name, cfg.Name))
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/life"
 )
 
 // Member is what a [Replicated] or [ReplicatedMySQL] knows of one of its servers.
@@ -58,9 +59,9 @@ func (r *replication) Check(ctx context.Context) error {
 	r.mu.Unlock()
 	var answered bool
 	switch {
-	case at >= phaseStopping:
+	case at >= life.Stopping:
 		return fmt.Errorf("sqlpool: check %q: %w", name, poolkeeper.ErrClosed)
-	case at < phaseRunning:
+	case at < life.Running:
 		answered = r.lookAtAll(ctx)
 	default:
 		answered = r.look(ctx, r.members[0])

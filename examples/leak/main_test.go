@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/goleak"
 
+	"github.com/poolkeeper/poolkeeper/internal/testkit"
 	"github.com/poolkeeper/poolkeeper/internal/testserver"
 )
 
@@ -29,8 +30,7 @@ func TestMain(m *testing.M) {
 
 func TestEachLeakIsNamedAndTheProgramEndsAtItsDeadline(t *testing.T) {
 	srv := testserver.SharedPostgres(t)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
+	ctx := testkit.Within(t, testkit.Patience)
 	cmd := exec.CommandContext(ctx, os.Args[0])
 	cmd.Env = append(os.Environ(), "POOLKEEPER_LEAK=1", "DATABASE_URL="+srv.URL()+"&application_name=leak")
 	var out, failure bytes.Buffer
@@ -64,11 +64,11 @@ func TestEachLeakIsNamedAndTheProgramEndsAtItsDeadline(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = admin.Close(context.WithoutCancel(ctx)) }()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for left := -1; left != 0; <-tick.C {
+	testkit.Eventually(t, "no connection is left on the server", func() bool {
+		var left int
 		if err := admin.QueryRow(ctx, "select count(*) from pg_stat_activity where application_name = 'leak'").Scan(&left); err != nil {
-			t.Fatal("connections are left on the server:", left, err)
+			t.Fatal(err)
 		}
-	}
+		return left == 0
+	})
 }

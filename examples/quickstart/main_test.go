@@ -2,7 +2,6 @@ package main_test
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -15,7 +14,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -25,15 +23,13 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
+	"github.com/poolkeeper/poolkeeper/internal/testkit"
 	"github.com/poolkeeper/poolkeeper/internal/testserver"
 )
 
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(testserver.Main(built{m}))
 }
-
-// limit bounds every wait of these tests. It is no assertion: nothing is expected to come near it.
-const limit = 60 * time.Second
 
 func TestShortensOnEmbeddedServersAndShutsDownInOrder(t *testing.T) {
 	p := start(t)
@@ -96,8 +92,7 @@ type process struct {
 	cmd        *exec.Cmd
 	api, probe string // base URLs
 
-	mu  sync.Mutex // guards out
-	out bytes.Buffer
+	out testkit.Log
 
 	exited chan struct{} // closed when the output has ended
 }
@@ -108,12 +103,12 @@ func start(t *testing.T, env ...string) *process {
 	p := &process{exited: make(chan struct{})}
 	p.cmd = exec.CommandContext(t.Context(), program, "-addr", "127.0.0.1:0", "-probe-addr", "127.0.0.1:0")
 	p.cmd.Env = append(withoutServers(os.Environ()), env...)
-	p.cmd.WaitDelay = limit
+	p.cmd.WaitDelay = testkit.Patience
 	stdout, err := p.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.cmd.Stderr = &lockedWriter{p}
+	p.cmd.Stderr = &p.out
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +116,7 @@ func start(t *testing.T, env ...string) *process {
 	go func() {
 		defer close(p.exited)
 		for lines := bufio.NewScanner(stdout); lines.Scan(); {
-			_, _ = fmt.Fprintln(&lockedWriter{p}, lines.Text())
+			_, _ = fmt.Fprintln(&p.out, lines.Text())
 			if strings.HasPrefix(lines.Text(), "Then, with a request in flight") {
 				close(ready)
 			}
@@ -130,9 +125,9 @@ func start(t *testing.T, env ...string) *process {
 	select {
 	case <-ready:
 	case <-p.exited:
-		t.Fatalf("it ended before it was ready:\n%s", p.printed())
-	case <-time.After(limit):
-		t.Fatalf("not ready:\n%s", p.printed())
+		t.Fatalf("it ended before it was ready:\n%s", p.out.String())
+	case <-time.After(testkit.Patience):
+		t.Fatalf("not ready:\n%s", p.out.String())
 	}
 	p.api = "http://" + p.address(t, `http://([\d.:]+)/links `)
 	p.probe = "http://" + p.address(t, `http://([\d.:]+)/readyz`)
@@ -160,7 +155,7 @@ func (p *process) useAndShutDown(t *testing.T) {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "readyz answers 503 while requests are in flight", func() bool {
+	testkit.Eventually(t, "readyz answers 503 while requests are in flight", func() bool {
 		code, _ := get(t, p.probe+"/readyz")
 		return code == http.StatusServiceUnavailable
 	})
@@ -174,7 +169,7 @@ func (p *process) useAndShutDown(t *testing.T) {
 		t.Errorf("exit: %v", err)
 	}
 	if t.Failed() {
-		t.Logf("it printed:\n%s", p.printed())
+		t.Logf("it printed:\n%s", p.out.String())
 	}
 }
 
@@ -209,7 +204,7 @@ func (p *process) follow(t *testing.T, code string) (cache string) {
 // awaitVisits waits until the recorder has written what the redirects queued.
 func (p *process) awaitVisits(t *testing.T, code string, want int) {
 	t.Helper()
-	eventually(t, "the visits are counted", func() bool {
+	testkit.Eventually(t, "the visits are counted", func() bool {
 		_, body := get(t, p.api+"/links/"+code)
 		var link struct{ Visits int }
 		if err := json.Unmarshal([]byte(body), &link); err != nil {
@@ -241,7 +236,7 @@ func (p *process) openSlow(t *testing.T) *bufio.Reader {
 // assertStopped looks for the steps of the shutdown in the order given.
 func (p *process) assertStopped(t *testing.T, names ...string) {
 	t.Helper()
-	out := p.printed()
+	out := p.out.String()
 	rest := out
 	for _, name := range names {
 		at := regexp.MustCompile(`(?m)^stopped +` + regexp.QuoteMeta(name) + ` +[\d.]+ ms$`).FindStringIndex(rest)
@@ -254,25 +249,11 @@ func (p *process) assertStopped(t *testing.T, names ...string) {
 
 func (p *process) address(t *testing.T, pattern string) string {
 	t.Helper()
-	m := regexp.MustCompile(pattern).FindStringSubmatch(p.printed())
+	m := regexp.MustCompile(pattern).FindStringSubmatch(p.out.String())
 	if m == nil {
-		t.Fatalf("no %s in what it printed:\n%s", pattern, p.printed())
+		t.Fatalf("no %s in what it printed:\n%s", pattern, p.out.String())
 	}
 	return m[1]
-}
-
-func (p *process) printed() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.out.String()
-}
-
-type lockedWriter struct{ p *process }
-
-func (w *lockedWriter) Write(b []byte) (int, error) {
-	w.p.mu.Lock()
-	defer w.p.mu.Unlock()
-	return w.p.out.Write(b)
 }
 
 // program is the binary under test.
@@ -323,7 +304,7 @@ func get(t *testing.T, url string) (int, string) {
 var client = &http.Client{
 	Transport:     &http.Transport{DisableKeepAlives: true},
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	Timeout:       limit,
+	Timeout:       testkit.Patience,
 }
 
 func do(t *testing.T, req *http.Request) (int, http.Header, string) {
@@ -375,23 +356,11 @@ func none(t *testing.T, what string, list func() (string, error)) {
 			t.Logf("%s still shows:\n%s", what, left)
 		}
 	}()
-	eventually(t, what+" shows no connection of ours", func() bool {
+	testkit.Eventually(t, what+" shows no connection of ours", func() bool {
 		var err error
 		if left, err = list(); err != nil {
 			t.Fatal(err)
 		}
 		return left == ""
 	})
-}
-
-// eventually asks until the answer is yes.
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(limit); !holds(); <-tick.C {
-		if time.Now().After(deadline) {
-			t.Fatalf("never: %s", what)
-		}
-	}
 }

@@ -139,7 +139,7 @@ func service(tb testing.TB, url string, handler asynq.Handler) (*lifecycle.Regis
 	reg := lifecycle.New(lifecycle.Config{ShutdownTimeout: patience, Logger: slog.New(slog.DiscardHandler)})
 	reg.Add("redis", pool)
 	reg.Add("worker", worker{server, handler}, lifecycle.DependsOn("redis"))
-	tb.Cleanup(func() { _ = reg.Shutdown(within(tb)) }) // done already, unless the test failed
+	tb.Cleanup(func() { _ = reg.Shutdown(within(tb, patience)) }) // done already, unless the test failed
 	return reg, pool
 }
 
@@ -159,7 +159,7 @@ func noJobIsLost(t *testing.T, end func(*testserver.Server, testing.TB)) {
 
 	reg, pool := service(t, srv.URL(), l.handler(true))
 	reg.Go("producer", l.produce(asynq.NewClientFromRedisClient(pool.Client())), lifecycle.DependsOn("redis"))
-	if err := reg.Start(within(t)); err != nil {
+	if err := reg.Start(within(t, patience)); err != nil {
 		t.Fatal(err)
 	}
 	doneJobs := func(l *ledger) int { return len(l.done) }
@@ -174,7 +174,7 @@ func noJobIsLost(t *testing.T, end func(*testserver.Server, testing.TB)) {
 	eventually(t, "the worker's subscription is listed as a holder", func() bool {
 		return slices.ContainsFunc(pool.Holders(), func(h poolkeeper.Holder) bool { return h.Kind == "pubsub" })
 	})
-	if err := reg.Shutdown(within(t)); err != nil {
+	if err := reg.Shutdown(within(t, patience)); err != nil {
 		t.Fatalf("shutdown under load: %v", err)
 	}
 	nothingLeft(t, look)
@@ -201,12 +201,12 @@ func noJobIsLost(t *testing.T, end func(*testserver.Server, testing.TB)) {
 		len(states["pending"]), len(states["active"]), orphans, len(states["retry"]))
 
 	second, _ := service(t, srv.URL(), l.handler(false))
-	if err := second.Start(within(t)); err != nil {
+	if err := second.Start(within(t, patience)); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "all accepted jobs are done", func() bool { return len(l.missing(nil)) == 0 })
 	eventually(t, "the queue is empty", func() bool { return len(queued(t, look)) == 0 })
-	if err := second.Shutdown(within(t)); err != nil {
+	if err := second.Shutdown(within(t, patience)); err != nil {
 		t.Fatalf("second shutdown: %v", err)
 	}
 	nothingLeft(t, look)
@@ -220,7 +220,7 @@ func TestWorkerThatWasNeverStartedStopsCleanly(t *testing.T) { // INV-13
 	failure := errors.New("no")
 	reg.Add("bad", lifecycle.Hooks{OnStart: func(context.Context) error { return failure }}, lifecycle.DependsOn("redis"))
 	reg.Add("after", lifecycle.Hooks{}, lifecycle.DependsOn("worker", "bad"))
-	if err := reg.Start(within(t)); !errors.Is(err, failure) {
+	if err := reg.Start(within(t, patience)); !errors.Is(err, failure) {
 		t.Fatalf("Start: %v, want %v", err, failure)
 	}
 	nothingLeft(t, admin(t, srv.Addr()))
@@ -244,7 +244,7 @@ func nothingLeft(tb testing.TB, look *redis.Client) {
 	var list string
 	eventually(tb, "no connection is left on the server", func() bool {
 		var err error
-		if list, err = look.ClientList(within(tb)).Result(); err != nil {
+		if list, err = look.ClientList(within(tb, patience)).Result(); err != nil {
 			tb.Fatal(err)
 		}
 		return strings.Count(list, "\n") == strings.Count(list, " name=admin ")
@@ -255,7 +255,7 @@ func nothingLeft(tb testing.TB, look *redis.Client) {
 // documents as its layout, with a client of its own, so that nothing of what is tested takes part.
 func queued(tb testing.TB, look *redis.Client) map[string][]string {
 	tb.Helper()
-	ctx := within(tb)
+	ctx := within(tb, patience)
 	out := map[string][]string{}
 	for _, state := range []string{"pending", "active"} {
 		ids, err := look.LRange(ctx, key(state), 0, -1).Result()
@@ -284,7 +284,7 @@ func queued(tb testing.TB, look *redis.Client) map[string][]string {
 func expire(tb testing.TB, look *redis.Client, ids []string) int {
 	tb.Helper()
 	for _, id := range ids {
-		if err := look.ZAdd(within(tb), key("lease"), redis.Z{Score: 1, Member: id}).Err(); err != nil {
+		if err := look.ZAdd(within(tb, patience), key("lease"), redis.Z{Score: 1, Member: id}).Err(); err != nil {
 			tb.Fatal(err)
 		}
 	}

@@ -105,16 +105,16 @@ func TestServicesOfTheDocsRun(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			look, srv := admin(t, s.mysql)
 			if name == "sqlc" {
-				if _, err := look.ExecContext(within(t), ddl); err != nil {
+				if _, err := look.ExecContext(within(t, patience), ddl); err != nil {
 					t.Fatal(err)
 				}
 				t.Cleanup(func() {
-					if _, err := look.ExecContext(within(t), "DROP TABLE accounts"); err != nil {
+					if _, err := look.ExecContext(within(t, patience), "DROP TABLE accounts"); err != nil {
 						t.Error(err)
 					}
 				})
 			}
-			ctx, cancel := context.WithCancel(within(t))
+			ctx, cancel := context.WithCancel(within(t, patience))
 			defer cancel()
 			if err := s.run(ctx, t, srv.URL(), cancel); err != nil {
 				t.Error(err)

@@ -99,16 +99,16 @@ func libraryWorks(t *testing.T, h handle, b bank) {
 		OnStop:  func(context.Context) error { return nil },
 	}, lifecycle.DependsOn("db"))
 	t.Cleanup(func() {
-		_ = reg.Shutdown(within(t)) // done already, unless the test failed
-		if _, err := look.ExecContext(within(t), "DROP TABLE IF EXISTS accounts"); err != nil {
+		_ = reg.Shutdown(within(t, patience)) // done already, unless the test failed
+		if _, err := look.ExecContext(within(t, patience), "DROP TABLE IF EXISTS accounts"); err != nil {
 			t.Error(err)
 		}
 	})
-	if err := reg.Start(within(t)); err != nil {
+	if err := reg.Start(within(t, patience)); err != nil {
 		t.Fatal(err)
 	}
 	for id := range int64(accounts) {
-		if err := b.add(within(t), account{ID: id, Owner: fmt.Sprint("owner ", id), Balance: initial}); err != nil {
+		if err := b.add(within(t, patience), account{ID: id, Owner: fmt.Sprint("owner ", id), Balance: initial}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -116,14 +116,14 @@ func libraryWorks(t *testing.T, h handle, b bank) {
 	var load sync.WaitGroup
 	for n := range int64(callers) {
 		load.Go(func() {
-			err := work(within(t), b, n, &transfers)
+			err := work(within(t, patience), b, n, &transfers)
 			if !refused(err) {
 				t.Errorf("caller %d ended with: %v", n, err)
 			}
 		})
 	}
 	eventually(t, "100 transfers", func() bool { return transfers.Load() >= 100 })
-	if err := reg.Shutdown(within(t)); err != nil {
+	if err := reg.Shutdown(within(t, patience)); err != nil {
 		t.Errorf("shutdown under load: %v", err)
 	}
 	load.Wait()
@@ -132,7 +132,7 @@ func libraryWorks(t *testing.T, h handle, b bank) {
 	}
 	nothingLeft(t, look, h.mysql)
 	var sum int64
-	if err := look.QueryRowContext(within(t), "SELECT SUM(balance) FROM accounts").Scan(&sum); err != nil {
+	if err := look.QueryRowContext(within(t, patience), "SELECT SUM(balance) FROM accounts").Scan(&sum); err != nil {
 		t.Fatal(err)
 	}
 	if sum != accounts*initial {
@@ -227,7 +227,7 @@ func nothingLeft(tb testing.TB, look *sql.DB, mysql bool) {
 	}
 	eventually(tb, "no connection is left on the server", func() bool {
 		var n int
-		if err := look.QueryRowContext(within(tb), others).Scan(&n); err != nil {
+		if err := look.QueryRowContext(within(tb, patience), others).Scan(&n); err != nil {
 			tb.Fatal(err)
 		}
 		return n == 0

@@ -44,7 +44,7 @@ func contenders() []contender {
 				tb.Fatal(err)
 			}
 			tb.Cleanup(func() {
-				if err := pool.Stop(within(tb)); err != nil {
+				if err := pool.Stop(within(tb, patience)); err != nil {
 					tb.Error(err)
 				}
 			})
@@ -349,14 +349,14 @@ func TestPoolOnADriverWrappedByOtelsql(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err = pool.Start(within(t)); err != nil {
+	if err = pool.Start(within(t, patience)); err != nil {
 		t.Fatal(err)
 	}
-	tx, err := pool.DB().BeginTx(within(t), nil)
+	tx, err := pool.DB().BeginTx(within(t, patience), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tx.ExecContext(within(t), "query"); err != nil {
+	if _, err := tx.ExecContext(within(t, patience), "query"); err != nil {
 		t.Error(err)
 	}
 	if h := pool.Holders(); len(h) != 1 || !strings.Contains(h[0].Stack, "TestPoolOnADriverWrappedByOtelsql") {
@@ -365,7 +365,7 @@ func TestPoolOnADriverWrappedByOtelsql(t *testing.T) {
 	if err := tx.Commit(); err != nil {
 		t.Error(err)
 	}
-	if err := pool.Stop(within(t)); err != nil {
+	if err := pool.Stop(within(t, patience)); err != nil {
 		t.Error(err)
 	}
 	calls := d.did()

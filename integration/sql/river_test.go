@@ -168,7 +168,7 @@ func riverService(tb testing.TB, url string, l *ledger, holding bool) (*lifecycl
 	reg.Add("db", pool)
 	reg.Add("schema", lifecycle.Hooks{OnStart: migrate}, lifecycle.DependsOn("db"))
 	reg.Add("river", riverWorker{client}, lifecycle.DependsOn("schema"))
-	tb.Cleanup(func() { _ = reg.Shutdown(within(tb)) }) // done already, unless the test failed
+	tb.Cleanup(func() { _ = reg.Shutdown(within(tb, patience)) }) // done already, unless the test failed
 	return reg, client
 }
 
@@ -181,7 +181,7 @@ func TestRiverLosesNoJobThroughTerminatedConnectionsAndShutdown(t *testing.T) { 
 	l := newLedger()
 	reg, client := riverService(t, srv.URL(), l, true)
 	reg.Go("producer", l.produce(client), lifecycle.DependsOn("schema"))
-	if err := reg.Start(within(t)); err != nil {
+	if err := reg.Start(within(t, patience)); err != nil {
 		t.Fatal(err)
 	}
 	doneJobs := func(l *ledger) int { return len(l.done) }
@@ -190,7 +190,7 @@ func TestRiverLosesNoJobThroughTerminatedConnectionsAndShutdown(t *testing.T) { 
 		eventually(t, "50 more jobs are done", func() bool { return l.read(doneJobs) >= before+50 })
 		var ended int
 		const all = "select count(pg_terminate_backend(pid)) from pg_stat_activity where pid <> pg_backend_pid() and backend_type = 'client backend'"
-		if err := look.QueryRowContext(within(t), all).Scan(&ended); err != nil {
+		if err := look.QueryRowContext(within(t, patience), all).Scan(&ended); err != nil {
 			t.Fatal(err)
 		}
 		if ended == 0 {
@@ -202,7 +202,7 @@ func TestRiverLosesNoJobThroughTerminatedConnectionsAndShutdown(t *testing.T) { 
 	eventually(t, "the stubborn jobs have begun", func() bool {
 		return l.read(func(l *ledger) int { return len(l.begun) }) == stubbornMost
 	})
-	if err := reg.Shutdown(within(t)); err != nil {
+	if err := reg.Shutdown(within(t, patience)); err != nil {
 		t.Fatalf("shutdown under load: %v", err)
 	}
 	nothingLeft(t, look, false)
@@ -219,12 +219,12 @@ func TestRiverLosesNoJobThroughTerminatedConnectionsAndShutdown(t *testing.T) { 
 	t.Logf("accepted %d, done %d, in the queue %d, of them %d set back", len(l.accepted), len(l.done), len(inQueue), expire(t, look))
 
 	second, _ := riverService(t, srv.URL(), l, false)
-	if err := second.Start(within(t)); err != nil {
+	if err := second.Start(within(t, patience)); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "all accepted jobs are done", func() bool { return len(l.missing(nil)) == 0 })
 	eventually(t, "the queue is empty", func() bool { return len(unfinished(t, look)) == 0 })
-	if err := second.Shutdown(within(t)); err != nil {
+	if err := second.Shutdown(within(t, patience)); err != nil {
 		t.Fatalf("second shutdown: %v", err)
 	}
 	nothingLeft(t, look, false)
@@ -233,7 +233,7 @@ func TestRiverLosesNoJobThroughTerminatedConnectionsAndShutdown(t *testing.T) { 
 // unfinished are the jobs that River would still do.
 func unfinished(tb testing.TB, look *sql.DB) map[int]bool {
 	tb.Helper()
-	rows, err := look.QueryContext(within(tb), `select (args->>'number')::int from river_job
+	rows, err := look.QueryContext(within(tb, patience), `select (args->>'number')::int from river_job
 		where state in ('available', 'pending', 'retryable', 'running', 'scheduled')`)
 	if err != nil {
 		tb.Fatal(err)
@@ -258,7 +258,7 @@ func unfinished(tb testing.TB, look *sql.DB) map[int]bool {
 // RescueStuckJobsAfter, an hour unless told otherwise; a test need not wait for that.
 func expire(tb testing.TB, look *sql.DB) int64 {
 	tb.Helper()
-	result, err := look.ExecContext(within(tb), "update river_job set attempted_at = now() - interval '2 hours' where state = 'running'")
+	result, err := look.ExecContext(within(tb, patience), "update river_job set attempted_at = now() - interval '2 hours' where state = 'running'")
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -160,12 +160,25 @@ func (t *Table) Describe(now time.Time) string {
 	if len(list) == 0 {
 		return "none held"
 	}
-	const named = 3
+	const most = 3
+	return fmt.Sprintf("%d held, oldest %s", len(list), name(list[:min(most, len(list))], now, "; then "))
+}
+
+// Describe names up to five of those in list, with kind, age and place, and says how many more there are.
+func Describe(list []poolkeeper.Holder, now time.Time) string {
+	const most = 5
+	out := name(list[:min(most, len(list))], now, "; ")
+	if more := len(list) - most; more > 0 {
+		out += fmt.Sprintf("; and %d more", more)
+	}
+	return out
+}
+
+func name(list []poolkeeper.Holder, now time.Time, between string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d held, oldest ", len(list))
-	for i, h := range list[:min(named, len(list))] {
+	for i, h := range list {
 		if i > 0 {
-			b.WriteString("; then ")
+			b.WriteString(between)
 		}
 		fmt.Fprintf(&b, "%s for %s by %s", h.Kind, now.Sub(h.Since).Round(time.Millisecond), Site(h.Stack))
 	}

@@ -210,3 +210,18 @@ func BenchmarkHoldRelease(b *testing.B) {
 		})
 	}
 }
+
+func TestDescribeNamesFiveAndCountsTheRest(t *testing.T) {
+	now := time.Now()
+	var list []poolkeeper.Holder
+	for want, n := range map[string]int{"": 0, "conn for 1s by ": 1, "; and 2 more": 7} {
+		list = list[:0]
+		for i := range n {
+			list = append(list, poolkeeper.Holder{Kind: poolkeeper.KindConn, Since: now.Add(-time.Duration(i+1) * time.Second)})
+		}
+		got := holders.Describe(list, now)
+		if !strings.Contains(got, want) || strings.Count(got, "conn for ") != min(n, 5) || strings.Contains(got, "more") != (n > 5) {
+			t.Errorf("of %d: %q", n, got)
+		}
+	}
+}

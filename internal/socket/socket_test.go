@@ -3,11 +3,12 @@
 package socket_test
 
 import (
+	"fmt"
 	"net"
 	"testing"
-	"time"
 
 	"github.com/poolkeeper/poolkeeper/internal/socket"
+	"github.com/poolkeeper/poolkeeper/internal/testkit"
 )
 
 func TestPeekSeesWhatTheOtherSideHasDone(t *testing.T) {
@@ -32,17 +33,10 @@ func TestPeekSeesWhatTheOtherSideHasDone(t *testing.T) {
 	}
 	become := func(want socket.State) {
 		t.Helper()
-		tick := time.NewTicker(time.Millisecond)
-		defer tick.Stop()
-		for deadline := time.Now().Add(20 * time.Second); ; <-tick.C {
+		testkit.Eventually(t, fmt.Sprintf("state %d", want), func() bool {
 			got, next := socket.Peek(tcp)
-			if got == want && (got != socket.Unread || next == 'E') {
-				return
-			}
-			if time.Now().After(deadline) {
-				t.Fatalf("state %d, next %q; want %d", got, next, want)
-			}
-		}
+			return got == want && (got != socket.Unread || next == 'E')
+		})
 	}
 	become(socket.Silent)
 	if _, err := theirs.Write([]byte("E")); err != nil {

@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -61,6 +62,23 @@ func (a *Authority) Leaf(tb testing.TB, name string) (cert, key []byte) {
 		tb.Fatal(err)
 	}
 	return encode("CERTIFICATE", der), encode("PRIVATE KEY", raw)
+}
+
+// Pair is Leaf, ready for a tls.Config.
+func (a *Authority) Pair(tb testing.TB, name string) tls.Certificate {
+	tb.Helper()
+	pair, err := tls.X509KeyPair(a.Leaf(tb, name))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return pair
+}
+
+// Pool trusts a, and nobody else.
+func (a *Authority) Pool() *x509.CertPool {
+	pool := x509.NewCertPool()
+	pool.AddCert(a.cert)
+	return pool
 }
 
 func newKey(tb testing.TB) *ecdsa.PrivateKey {

@@ -38,7 +38,7 @@ func mariadbKind() kind {
 			return append([]string{
 				"--no-defaults", "--datadir=" + filepath.Join(s.dir, "data"), "--user=" + ownName(),
 				"--bind-address=127.0.0.1", "--port=" + s.Port(), "--socket=" + filepath.Join(s.dir, "sock"),
-				"--pid-file=" + filepath.Join(s.dir, "pid"), "--skip-name-resolve",
+				"--pid-file=" + filepath.Join(s.dir, "pid"), "--skip-name-resolve", "--tmpdir=" + s.dir,
 				"--innodb-log-file-size=4M", "--innodb-buffer-pool-size=16M", "--innodb-flush-log-at-trx-commit=0",
 			}, s.extra...)
 		},
@@ -54,7 +54,8 @@ func mariadbInstallDB(s *Server) error {
 		return err
 	}
 	cmd := exec.Command(program, "--no-defaults", "--datadir="+filepath.Join(s.dir, "data"), //nolint:noctx // ends by itself
-		"--auth-root-authentication-method=normal", "--innodb-log-file-size=4M", "--user="+ownName())
+		"--auth-root-authentication-method=normal", "--innodb-log-file-size=4M", "--user="+ownName(),
+		"--tmpdir="+s.dir) // not /tmp: its files there are named after process ids, which are not unique across containers
 	cmd.Dir = s.dir
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%w; it printed:\n%s", err, out)

@@ -2,10 +2,10 @@ package testserver_test
 
 import (
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/poolkeeper/poolkeeper/internal/testkit"
 	"github.com/poolkeeper/poolkeeper/internal/testserver"
 )
 
@@ -36,17 +36,8 @@ func TestStandbyStreamsFromItsPrimary(t *testing.T) {
 		t.Fatal(err)
 	}
 	standby.Restart(t)
-	tick, deadline := time.NewTicker(10*time.Millisecond), time.After(30*time.Second)
-	defer tick.Stop()
-	for {
+	testkit.Eventually(t, "what the primary wrote comes to the standby", func() bool {
 		n, err := at(standby, "select n from streamed")
-		if err == nil && n == 7 {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatal("what the primary wrote has not come to the standby: ", err)
-		}
-	}
+		return err == nil && n == 7
+	})
 }

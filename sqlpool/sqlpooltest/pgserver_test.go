@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/testkit"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 	"github.com/poolkeeper/poolkeeper/sqlpool/sqlpooltest"
 )
@@ -351,20 +352,18 @@ func TestSlowStatementIsCancelledByItsCaller(t *testing.T) {
 		_, slowErr := c.Exec(t.Context(), "select slow")
 		done <- slowErr
 	}()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for len(srv.Queries()) == 0 {
-		<-tick.C
-	}
-	for err = nil; err == nil; { // the first request may come before the wait
-		if err = c.Conn().PgConn().CancelRequest(t.Context()); err != nil {
-			t.Fatal(err)
+	testkit.Eventually(t, "the query is under way", func() bool { return len(srv.Queries()) > 0 })
+	testkit.Eventually(t, "the query is cancelled", func() bool { // the first request may come before the wait
+		if cancelErr := c.Conn().PgConn().CancelRequest(t.Context()); cancelErr != nil {
+			t.Fatal(cancelErr)
 		}
 		select {
 		case err = <-done:
-		case <-tick.C:
+			return true
+		default:
+			return false
 		}
-	}
+	})
 	if sqlState(err) != "57014" {
 		t.Errorf("%v, want 57014", err)
 	}

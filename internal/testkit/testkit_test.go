@@ -1,0 +1,230 @@
+package testkit_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/poolkeeper/poolkeeper/internal/testkit"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// failing is a test that is expected to fail, and keeps with what.
+type failing struct {
+	testing.TB
+
+	with string
+}
+
+func (f *failing) Fatalf(format string, args ...any) {
+	f.with = fmt.Sprintf(format, args...)
+	runtime.Goexit()
+}
+
+func TestEventuallyFailsWithWhatDidNotComeTrue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begun, calls := time.Now(), 0
+		f := &failing{TB: t}
+		var wg sync.WaitGroup
+		wg.Go(func() { testkit.Eventually(f, "the moon is green", func() bool { calls++; return false }) })
+		wg.Wait()
+		if !strings.Contains(f.with, "the moon is green") || calls < 100 {
+			t.Errorf("failed with %q after %d calls", f.with, calls)
+		}
+		if d := time.Since(begun); d < testkit.Patience || d > testkit.Patience+time.Second {
+			t.Errorf("took %s", d)
+		}
+	})
+}
+
+func TestEventuallyReturnsAsSoonAsTheConditionHolds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begun := time.Now()
+		testkit.Eventually(t, "at once", func() bool { return true })
+		if d := time.Since(begun); d != 0 {
+			t.Errorf("a condition that holds took %s", d)
+		}
+		testkit.Eventually(t, "soon", func() bool { return time.Since(begun) >= time.Second })
+		if d := time.Since(begun); d > time.Second+10*time.Millisecond {
+			t.Errorf("one that holds after 1 s took %s", d)
+		}
+	})
+}
+
+func TestWithinEndsAtItsTimeAndServesInACleanup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := testkit.Within(t, time.Second)
+		time.Sleep(time.Second - time.Millisecond/2)
+		if err := ctx.Err(); err != nil {
+			t.Error("too early:", err)
+		}
+		time.Sleep(time.Millisecond)
+		if ctx.Err() == nil {
+			t.Error("not ended after its time")
+		}
+	})
+	t.Run("cleanup", func(t *testing.T) {
+		t.Cleanup(func() {
+			if t.Context().Err() == nil {
+				t.Error("the test's own context goes on: the comparison has lost its point")
+			}
+			if err := testkit.Within(t, time.Minute).Err(); err != nil {
+				t.Error(err)
+			}
+		})
+	})
+}
+
+func TestLogKeepsEveryLevel(t *testing.T) {
+	var l testkit.Log
+	var wg sync.WaitGroup
+	wg.Go(func() { l.Logger().Debug("small") })
+	wg.Go(func() { l.Logger().Error("great") })
+	wg.Wait()
+	if s := l.String(); !strings.Contains(s, "small") || !strings.Contains(s, "great") {
+		t.Errorf("kept %q", s)
+	}
+}
+
+func TestReplaceLeavesNothingElse(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "password")
+	for _, want := range []string{"first", "second"} {
+		testkit.Replace(t, path, []byte(want))
+		if got, err := os.ReadFile(path); err != nil || string(got) != want {
+			t.Errorf("%q %v, want %q", got, err, want)
+		}
+	}
+	if all, err := os.ReadDir(filepath.Dir(path)); err != nil || len(all) != 1 {
+		t.Error(all, err)
+	}
+}
+
+// speaker answers each line with its name, and hangs up on "bye".
+func speaker(t *testing.T, name string) (addr string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() {
+				defer func() { _ = c.Close() }()
+				for lines := bufio.NewScanner(c); lines.Scan() && lines.Text() != "bye"; {
+					_, _ = io.WriteString(c, name+"\n")
+				}
+			})
+		}
+	})
+	t.Cleanup(func() { _ = l.Close(); wg.Wait() })
+	return l.Addr().String()
+}
+
+// phone is a client's connection.
+type phone struct {
+	*testing.T
+	net.Conn
+
+	lines *bufio.Reader
+}
+
+func call(t *testing.T, p *testkit.Proxy) phone {
+	t.Helper()
+	c, err := net.Dial("tcp", p.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return phone{t, c, bufio.NewReader(c)}
+}
+
+func (p phone) say(what string) {
+	p.Helper()
+	if _, err := io.WriteString(p.Conn, what+"\n"); err != nil {
+		p.Error(err)
+	}
+}
+
+func (p phone) hears(want string) {
+	p.Helper()
+	p.say("hello")
+	if got, err := p.lines.ReadString('\n'); err != nil || got != want+"\n" {
+		p.Errorf("heard %q %v, want %q", got, err, want)
+	}
+}
+
+// hearsNothing wants neither an answer nor the end of the connection.
+func (p phone) hearsNothing() {
+	p.Helper()
+	if err := p.SetReadDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
+		p.Fatal(err)
+	}
+	if got, err := p.lines.ReadByte(); err == nil || !os.IsTimeout(err) {
+		p.Errorf("heard %q %v, want silence", got, err)
+	}
+}
+
+func TestProxyLeadsToWhatItPointsAt(t *testing.T) {
+	proxy := testkit.NewProxy(t, speaker(t, "one"))
+	first := call(t, proxy)
+	first.hears("one")
+	proxy.Point(speaker(t, "two"))
+	call(t, proxy).hears("two")
+	first.hears("one") // connections that there are stay where they are
+	first.say("bye")
+	if _, err := first.lines.ReadByte(); err != io.EOF {
+		t.Errorf("the server has hung up: %v, want EOF", err)
+	}
+}
+
+func TestProxyBlackHoleTellsNobody(t *testing.T) {
+	proxy := testkit.NewProxy(t, speaker(t, "one"))
+	lost := call(t, proxy)
+	lost.hears("one")
+	proxy.BlackHole()
+	lost.say("hello")
+	lost.hearsNothing()
+	call(t, proxy).hears("one") // those made later work
+}
+
+func TestProxyIsMuteToNewConnectionsOnly(t *testing.T) {
+	proxy := testkit.NewProxy(t, speaker(t, "one"))
+	first := call(t, proxy)
+	first.hears("one")
+	proxy.Mute(true)
+	second := call(t, proxy)
+	second.say("hello")
+	second.hearsNothing()
+	first.hears("one")
+	proxy.Mute(false)
+	call(t, proxy).hears("one")
+	proxy.MuteAfter(1)
+	call(t, proxy).hears("one")
+	third := call(t, proxy)
+	third.say("hello")
+	third.hearsNothing()
+}
+
+func TestProxyHangsUpWhenNobodyIsThere(t *testing.T) {
+	proxy := testkit.NewProxy(t, testkit.FreeAddr(t))
+	if _, err := call(t, proxy).lines.ReadByte(); err == nil || os.IsTimeout(err) {
+		t.Errorf("%v, want the end of the connection", err)
+	}
+}
