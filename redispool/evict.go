@@ -165,7 +165,7 @@ func (n *node) pingOne(ctx context.Context) error {
 	defer one.Close()
 	ctx, cancel := context.WithTimeout(ctx, n.pool.patience())
 	defer cancel()
-	return one.base(ctx, redis.NewStatusCmd(ctx, "ping"))
+	return one.base(ctx, onceOnly{redis.NewStatusCmd(ctx, "ping")}) // a loan has no second connection to try again on
 }
 
 // Fill implements eviction.Pool. A dial by go-redis' pool needs a caller who finds nothing idle: the adder takes what

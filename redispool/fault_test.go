@@ -19,21 +19,22 @@ import (
 // proxy stands for the network and the name service: it forwards to whatever the name stands for now, and can swallow
 // what old connections send, without a sign of it.
 type proxy struct {
-	addr     string
-	listener net.Listener
+	addr string
 
-	mu      sync.Mutex // guards the following
-	target  string
-	silent  bool // connections made now are never answered
-	answers int  // if not 0, silent begins after so many connections more
-	conns   map[*forwarded]struct{}
-	done    bool
-	running sync.WaitGroup
+	mu       sync.Mutex   // guards the following
+	listener net.Listener // nil while connections are refused
+	target   string
+	silent   bool // connections made now are never answered
+	answers  int  // if not 0, silent begins after so many connections more
+	conns    map[*forwarded]struct{}
+	done     bool
+	running  sync.WaitGroup
 }
 
 type forwarded struct {
 	client, server net.Conn
 	dead           atomic.Bool // swallows
+	unknown        atomic.Bool // is reset at the next byte from the client
 }
 
 func newProxy(tb testing.TB, target string) *proxy {
@@ -43,10 +44,12 @@ func newProxy(tb testing.TB, target string) *proxy {
 		tb.Fatal(err)
 	}
 	p := &proxy{addr: l.Addr().String(), listener: l, target: target, conns: map[*forwarded]struct{}{}}
-	p.running.Go(p.accept)
+	p.running.Go(func() { p.accept(l) })
 	tb.Cleanup(func() {
-		_ = l.Close()
 		p.mu.Lock()
+		if p.listener != nil {
+			_ = p.listener.Close()
+		}
 		p.done = true
 		for f := range p.conns {
 			f.close()
@@ -64,9 +67,9 @@ func (f *forwarded) close() {
 	}
 }
 
-func (p *proxy) accept() {
+func (p *proxy) accept(l net.Listener) {
 	for {
-		client, err := p.listener.Accept()
+		client, err := l.Accept()
 		if err != nil {
 			return
 		}
@@ -101,6 +104,12 @@ func (p *proxy) forward(f *forwarded, from, to net.Conn) {
 		if err != nil {
 			break
 		}
+		if f.unknown.Load() && from == f.client {
+			if c, ok := f.client.(*net.TCPConn); ok {
+				_ = c.SetLinger(0) // Close says RST
+			}
+			break
+		}
 		if f.dead.Load() {
 			continue
 		}
@@ -124,6 +133,34 @@ func (p *proxy) blackHole(silent bool) {
 	for f := range p.conns {
 		f.dead.Store(true)
 	}
+}
+
+// replaceMachine has another machine take over the address: the connections that there are break when they are used.
+func (p *proxy) replaceMachine() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for f := range p.conns {
+		f.unknown.Store(true)
+		f.dead.Store(true)
+	}
+}
+
+// refuse has new connections be refused, or no more.
+func (p *proxy) refuse(tb testing.TB, yes bool) {
+	tb.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if yes {
+		_ = p.listener.Close()
+		p.listener = nil
+		return
+	}
+	l, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", p.addr)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	p.listener = l
+	p.running.Go(func() { p.accept(l) })
 }
 
 // only has n connections more be answered, and those after them never.

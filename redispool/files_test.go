@@ -24,7 +24,7 @@ import (
 )
 
 // write replaces a file, as secret stores do: all at once.
-func write(t *testing.T, path string, content []byte) {
+func write(t testing.TB, path string, content []byte) {
 	t.Helper()
 	if err := os.WriteFile(path+".new", content, 0o600); err != nil {
 		t.Fatal(err)

@@ -19,7 +19,7 @@ import (
 )
 
 // do runs commands of an administrator's, each written as in redis-cli.
-func do(t *testing.T, look *redis.Client, commands ...string) {
+func do(t testing.TB, look *redis.Client, commands ...string) {
 	t.Helper()
 	for _, line := range commands {
 		var args []any

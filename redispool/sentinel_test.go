@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,6 +21,14 @@ import (
 type sentinels struct {
 	primary, replica *testserver.Server
 	addrs            []string // of the sentinels
+	stops            []func() // that end them
+}
+
+// stopSentinels ends all of them.
+func (s *sentinels) stopSentinels() {
+	for _, stop := range s.stops {
+		stop()
+	}
 }
 
 func newSentinels(tb testing.TB) *sentinels {
@@ -30,7 +39,8 @@ func newSentinels(tb testing.TB) *sentinels {
 	}
 	s.replica = testserver.Redis(tb, args...)
 	for range 3 {
-		s.addrs = append(s.addrs, startSentinel(tb, s.primary.Port()))
+		addr, stop := startSentinel(tb, s.primary.Port())
+		s.addrs, s.stops = append(s.addrs, addr), append(s.stops, stop)
 	}
 	for _, addr := range s.addrs {
 		look := admin(tb, addr)
@@ -55,10 +65,10 @@ func field(pairs []string, name string) string {
 	return ""
 }
 
-// startSentinel runs one from a file of its own, which a sentinel insists on, for as long as the test runs.
-func startSentinel(tb testing.TB, primaryPort string) string {
+// startSentinel runs one from a file of its own, which a sentinel insists on, until the test ends or stop is called.
+func startSentinel(tb testing.TB, primaryPort string) (addr string, stop func()) {
 	tb.Helper()
-	addr := freeAddr(tb)
+	addr = freeAddr(tb)
 	_, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		tb.Fatal(err)
@@ -78,13 +88,14 @@ func startSentinel(tb testing.TB, primaryPort string) string {
 	if err := cmd.Start(); err != nil {
 		tb.Fatal(err)
 	}
-	tb.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
+	tb.Cleanup(stop)
 	look := admin(tb, addr)
 	eventually(tb, "the sentinel answers", func() bool { return look.Ping(tb.Context()).Err() == nil })
-	return addr
+	return addr, stop
 }
 
 func (s *sentinels) url(parameters string) string {

@@ -30,21 +30,26 @@ func TestPeekSeesWhatTheOtherSideHasDone(t *testing.T) {
 	if !ok {
 		t.Fatalf("%T", ours)
 	}
+	peeker := socket.NewPeeker(tcp)
 	become := func(want socket.State) {
 		t.Helper()
 		tick := time.NewTicker(time.Millisecond)
 		defer tick.Stop()
 		for deadline := time.Now().Add(20 * time.Second); ; <-tick.C {
 			got, next := socket.Peek(tcp)
-			if got == want && (got != socket.Unread || next == 'E') {
+			again, nextAgain := peeker.Peek()
+			if got == want && again == want && (got != socket.Unread || next == 'E' && nextAgain == 'E') {
 				return
 			}
 			if time.Now().After(deadline) {
-				t.Fatalf("state %d, next %q; want %d", got, next, want)
+				t.Fatalf("state %d, next %q; by a Peeker %d, %q; want %d", got, next, again, nextAgain, want)
 			}
 		}
 	}
 	become(socket.Silent)
+	if n := testing.AllocsPerRun(100, func() { peeker.Peek() }); n != 0 {
+		t.Errorf("a look allocates %v times", n)
+	}
 	if _, err := theirs.Write([]byte("E")); err != nil {
 		t.Fatal(err)
 	}
@@ -59,5 +64,8 @@ func TestPeekSeesWhatTheOtherSideHasDone(t *testing.T) {
 	become(socket.Closed)
 	if got, _ := socket.Peek(nil); got != socket.Unknown {
 		t.Errorf("nothing at all: %d", got)
+	}
+	if got, _ := socket.NewPeeker(nil).Peek(); got != socket.Unknown {
+		t.Errorf("a Peeker for nothing at all: %d", got)
 	}
 }

@@ -1,0 +1,432 @@
+package redispool_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/poolkeeper/poolkeeper/internal/testcerts"
+	"github.com/poolkeeper/poolkeeper/internal/testserver"
+	"github.com/poolkeeper/poolkeeper/redispool"
+)
+
+// condemnations are the log's lines about a generation thrown away for this reason.
+func (l *log) condemnations(because string) []string {
+	var out []string
+	for line := range strings.Lines(l.String()) {
+		if strings.Contains(line, "connections are replaced") && strings.Contains(line, because) {
+			out = append(out, line)
+		}
+	}
+	return out
+}
+
+const (
+	andRefuses = "connections break, and the server refuses new ones"
+	andAnswers = "connections break, and the server answers on new ones only"
+)
+
+// Another machine answers at the address now. It knows nothing of the connections to its predecessor: each breaks when
+// it is used, and none looks broken before. On its own go-redis has callers find out one connection after the other.
+func TestGenerationOfAReplacedMachineIsLeftTogether(t *testing.T) {
+	const conns = 40
+	srv := testserver.Redis(t)
+	look := admin(t, srv.Addr())
+	results := map[string]outage{}
+	for name, retries := range map[string]int{"raw": 0, "managed": 0, "managed without retries": -1} {
+		way := newProxy(t, srv.Addr())
+		var c redis.UniversalClient
+		var out log
+		var p *redispool.Pool
+		if name == "raw" {
+			c = rawClient(t, &redis.Options{Addr: way.addr, PoolSize: conns})
+		} else {
+			p = started(t, redispool.Config{
+				Options: &redis.UniversalOptions{Addrs: []string{way.addr}, MaxRetries: retries}, MaxOpen: conns, Logger: out.logger(),
+			})
+			c = p.Client()
+		}
+		together(t, look, c, conns)
+		results[name] = load{workers: callers, pace: 20 * time.Millisecond, limit: 500 * time.Millisecond}.
+			endure(t, c, time.Second, way.replaceMachine)
+		t.Logf("%s: failed / begun later / first success: %s", name, results[name])
+		if p == nil {
+			continue
+		}
+		s := p.Stats()
+		t.Logf("%s: %d dials, evicted %v", name, s.Dials, s.Evicted)
+		if s.Evicted["dead"] < conns {
+			t.Errorf("%s: %d of %d connections given up", name, s.Evicted["dead"], conns)
+		}
+		if got := out.condemnations(andAnswers); len(got) != 1 {
+			t.Errorf("%s: condemned %d times:\n%s", name, len(got), out.String())
+		}
+		// conns before, at most as many after, the check's, and a few of the inspections'.
+		if s.Dials > 2*conns+10 {
+			t.Errorf("%s: %d dials for %d connections", name, s.Dials, conns)
+		}
+	}
+	if got := results["managed"]; got.failed > 0 || got.first < 0 {
+		t.Errorf("managed: %s; want no failure", got)
+	}
+	if got := results["managed without retries"]; got.failed > 2*callers {
+		t.Errorf("managed without retries: %s; want at most one failure per caller, or two on a slow machine; not one per connection", got)
+	}
+	if results["raw"].failed == 0 {
+		t.Errorf("raw: %s; the comparison has lost its point", results["raw"])
+	}
+}
+
+// The same, but nobody answers at the address for a while.
+func TestGenerationOfAServerThatIsGoneIsLeftTogether(t *testing.T) {
+	const conns = 40
+	srv := testserver.Redis(t)
+	look := admin(t, srv.Addr())
+	way := newProxy(t, srv.Addr())
+	var out log
+	p := started(t, redispool.Config{URL: "redis://" + way.addr, MaxOpen: conns, Logger: out.logger()})
+	together(t, look, p.Client(), conns)
+	got := endure(t, p.Client(), time.Second, func() {
+		way.refuse(t, true)
+		way.replaceMachine()
+		sleep(300 * time.Millisecond)
+		way.refuse(t, false)
+	})
+	s := p.Stats()
+	t.Logf("failed / begun later / first success: %s; %d dials, evicted %v", got, s.Dials, s.Evicted)
+	if got.late > 0 || got.first < 0 {
+		t.Errorf("%s; want no failure of a command begun after the server was back", got)
+	}
+	if lines := out.condemnations(andRefuses); len(lines) != 1 || s.Evicted["dead"] < conns {
+		t.Errorf("condemned %d times, %d connections given up:\n%s", len(lines), s.Evicted["dead"], out.String())
+	}
+}
+
+// One connection that ends, for reasons of its own, is no reason to throw the others away.
+func TestConnectionThatEndsAloneCondemnsNobody(t *testing.T) {
+	const conns = 10
+	for name, end := range map[string]func(t *testing.T, look *redis.Client, p *redispool.Pool) (ended int){
+		"killed in use": func(t *testing.T, look *redis.Client, p *redispool.Pool) int {
+			result := make(chan error, 1)
+			go func() { result <- p.Client().BLPop(within(t, patience), 0, "none").Err() }()
+			eventually(t, "it waits", func() bool { return blocked(t, look) == 1 })
+			killBlocked(t, look)
+			if err := <-result; err == nil {
+				t.Error("BLPOP ended well without an item")
+			}
+			return 1
+		},
+		"killed idle": func(t *testing.T, look *redis.Client, p *redispool.Pool) int {
+			do(t, look, fmt.Sprint("client kill id ", latestID(t, look)))
+			return 1
+		},
+		"all idle for too long": func(t *testing.T, look *redis.Client, p *redispool.Pool) int {
+			do(t, look, "config set timeout 1")
+			eventually(t, "the server has closed what was idle", func() bool { return len(pools(t, look)) == 0 })
+			do(t, look, "config set timeout 0")
+			return conns
+		},
+	} {
+		for _, secure := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, TLS %v", name, secure), func(t *testing.T) {
+				srv, addr, ca := secureRedis(t)
+				look := admin(t, srv.Addr())
+				var out log
+				cfg := redispool.Config{
+					Options: &redis.UniversalOptions{Addrs: []string{srv.Addr()}, ClientName: "p", MaxRetries: -1},
+					MaxOpen: conns + 5, KeepAlive: redispool.Off, MaxIdleTime: redispool.Off, Logger: out.logger(),
+				}
+				if secure {
+					cfg.Options.Addrs[0], cfg.TLSFiles.CA = addr, ca
+				}
+				p := started(t, cfg)
+				together(t, look, p.Client(), conns)
+				before := p.Stats()
+				ended := end(t, look, p)
+				for range 4 * conns {
+					if err := p.Client().Incr(t.Context(), "n").Err(); err != nil {
+						t.Fatalf("without retries: %v", err)
+					}
+				}
+				sleep(2 * inspection)
+				after := p.Stats()
+				if got := after.Evicted["dead"] - before.Evicted["dead"]; got > uint64(ended) {
+					t.Errorf("%d connections given up, %d had ended", got, ended)
+				}
+				if got := out.condemnations(""); len(got) > 0 {
+					t.Errorf("%s", got)
+				}
+			})
+		}
+	}
+}
+
+// killBlocked kills the connections that wait in a blocking command.
+func killBlocked(t *testing.T, look *redis.Client) {
+	t.Helper()
+	list, err := look.ClientList(t.Context()).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(list) {
+		if strings.Contains(line, " flags=b ") {
+			do(t, look, fmt.Sprint("client kill id ", number(t, line, "id=")))
+		}
+	}
+}
+
+// inspection is how long one takes, with the pause after it.
+const inspection = 400 * time.Millisecond
+
+// A server that restarts while nobody asks it anything leaves every connection dead. Below TLS go-redis does not look,
+// so that on its own callers find out one connection after the other.
+func TestRestartBehindTLSIsSeenBeforeTheNextCommand(t *testing.T) {
+	const conns = 20
+	for name, stop := range map[string]func(*testserver.Server, testing.TB){
+		"killed": (*testserver.Server).Kill, "shut down": (*testserver.Server).Stop,
+	} {
+		t.Run(name, func(t *testing.T) {
+			srv, addr, ca := secureRedis(t)
+			look := admin(t, srv.Addr())
+			var out log
+			p := started(t, redispool.Config{
+				Options: &redis.UniversalOptions{Addrs: []string{addr}, MaxRetries: -1, ClientName: "p"}, Logger: out.logger(),
+				MaxOpen: conns, TLSFiles: redispool.TLSFiles{CA: ca}, MaxIdleTime: redispool.Off, KeepAlive: redispool.Off,
+			})
+			together(t, look, p.Client(), conns)
+			stop(srv, t)
+			srv.Restart(t)
+			dials := p.Stats().Dials
+			for range conns {
+				if err := p.Client().Incr(t.Context(), "n").Err(); err != nil {
+					t.Fatalf("without retries: %v", err)
+				}
+			}
+			// go-redis drops three before it dials.
+			if got := p.Stats().Dials - dials; got > conns/3+1 {
+				t.Errorf("%d dials:\n%s", got, out.String())
+			}
+		})
+	}
+}
+
+// Nodes of a Cluster are judged one by one.
+func TestNodeThatIsGoneTakesNoConnectionOfAnotherWithIt(t *testing.T) {
+	const conns = 6
+	k := newCluster(t, 2, 0)
+	var out log
+	options := k.options()
+	options.ClientName = "p"
+	p := started(t, redispool.Config{
+		Options: options, MaxOpen: 2 * conns, KeepAlive: redispool.Off, MaxIdleTime: redispool.Off, Logger: out.logger(),
+	})
+	gone, stays := k.keyAt(t, 0), k.keyAt(t, 1)
+	for i, key := range []string{gone, stays} {
+		var wg sync.WaitGroup
+		for range conns {
+			wg.Go(func() {
+				if err := p.Client().BLPop(within(t, patience), 0, key).Err(); err != nil {
+					t.Errorf("BLPOP: %v", err)
+				}
+			})
+		}
+		eventually(t, "they wait", func() bool { return blocked(t, k.looks[i]) == conns })
+		if err := p.Client().RPush(t.Context(), key, make([]any, conns)...).Err(); err != nil {
+			t.Fatal(err)
+		}
+		wg.Wait()
+	}
+	before := pools(t, k.looks[1])
+	result := make(chan error, 1)
+	go func() { result <- p.Client().BLPop(within(t, time.Second), 0, gone).Err() }()
+	eventually(t, "one is in use", func() bool { return blocked(t, k.looks[0]) == 1 })
+	k.nodes[0].Kill(t)
+	if err := <-result; err == nil {
+		t.Error("BLPOP ended well without a server")
+	}
+	eventually(t, "the generation is condemned", func() bool { return len(out.condemnations(andRefuses)) > 0 })
+	for _, line := range out.condemnations("") {
+		if !strings.Contains(line, "node="+k.nodes[0].Addr()) {
+			t.Error(line)
+		}
+	}
+	k.nodes[0].Restart(t)
+	for _, key := range []string{gone, stays} {
+		eventually(t, "both nodes serve", func() bool { return p.Client().Incr(t.Context(), key+"n").Err() == nil })
+	}
+	for range 3 * conns {
+		if err := p.Client().Get(t.Context(), stays).Err(); err != redis.Nil { //nolint:errorlint // bare
+			t.Errorf("GET = %v", err)
+		}
+	}
+	after := pools(t, k.looks[1])
+	slices.Sort(before)
+	slices.Sort(after)
+	if !slices.Equal(before, after) {
+		t.Errorf("connections of the node that stayed: %v before, %v after", before, after)
+	}
+}
+
+// Behind Sentinel the inspection asks the sentinels too. A primary that dies takes all its connections with it, and
+// writers who may try again see the failover as a delay.
+func TestGenerationOfADeadPrimaryIsLeftBehindSentinel(t *testing.T) {
+	s := newSentinels(t)
+	var out log
+	p := started(t, redispool.Config{
+		URL: s.url("&client_name=p&max_retries=30&min_retry_backoff=100ms&max_retry_backoff=200ms"), MaxOpen: 10,
+		MaxIdleTime: redispool.Off, KeepAlive: redispool.Off, Logger: out.logger(),
+	})
+	together(t, admin(t, s.primary.Addr()), p.Client(), 10)
+	load := lightTraffic(t, p.Client(), 6)
+	eventually(t, "traffic", func() bool { return load.done.Load() > 50 })
+	s.primary.Kill(t)
+	eventually(t, "the generation is condemned", func() bool { return len(out.condemnations(andRefuses)) > 0 })
+	before := load.done.Load()
+	eventually(t, "traffic on the new primary", func() bool { return load.done.Load() > before+50 })
+	load.end()
+	if n := load.failed.Load(); n != 0 {
+		t.Errorf("%d commands failed", n)
+	}
+	if got := p.Stats().Evicted["dead"]; got < 10 {
+		t.Errorf("%d connections given up", got)
+	}
+}
+
+// The check's failure has to be one of the server's: sentinels that cannot be reached say nothing about the primary.
+func TestUnreachableSentinelsCondemnNobody(t *testing.T) {
+	const conns = 6
+	s := newSentinels(t)
+	var out log
+	p := started(t, redispool.Config{
+		URL: s.url("&client_name=p&max_retries=-1"), MaxOpen: conns, MaxIdleTime: redispool.Off, KeepAlive: redispool.Off, Logger: out.logger(),
+	})
+	look := admin(t, s.primary.Addr())
+	together(t, look, p.Client(), conns)
+	s.stopSentinels()
+	result := make(chan error, 1)
+	go func() { result <- p.Client().BLPop(within(t, patience), 0, "none").Err() }()
+	eventually(t, "it waits", func() bool { return blocked(t, look) == 1 })
+	killBlocked(t, look)
+	if err := <-result; err == nil || errors.Is(err, redis.Nil) {
+		t.Errorf("BLPOP = %v", err)
+	}
+	sleep(inspection)
+	for range 3 * conns {
+		if err := p.Client().Incr(t.Context(), "n").Err(); err != nil {
+			t.Fatalf("the others serve still: %v", err)
+		}
+	}
+	if st := p.Stats(); st.Open != conns-1 || len(out.condemnations("")) > 0 {
+		t.Errorf("%d of %d open:\n%s", st.Open, conns-1, out.String())
+	}
+}
+
+// A TLS server begins with tickets for later sessions. go-redis takes them for something pushed, and waits 50 ms for it
+// to become readable, before the first command on most connections.
+func TestDialBehindTLSDoesNotWaitForAPush(t *testing.T) {
+	const dials = 20
+	_, addr, ca := secureRedis(t)
+	trust := x509.NewCertPool()
+	read, err := os.ReadFile(ca)
+	if err != nil || !trust.AppendCertsFromPEM(read) {
+		t.Fatal("no authority", err)
+	}
+	raw := rawClient(t, &redis.Options{Addr: addr, TLSConfig: &tls.Config{RootCAs: trust, MinVersion: tls.VersionTLS12}})
+	p := started(t, redispool.Config{URL: "redis://" + addr, TLSFiles: redispool.TLSFiles{CA: ca}, MaxOpen: dials})
+	took := map[string]time.Duration{}
+	for range dials { // in turns
+		for name, c := range map[string]*redis.Client{"raw": raw, "managed": single(t, p)} {
+			conn := c.EphemeralConn()
+			begun := time.Now()
+			if err := conn.Ping(t.Context()).Err(); err != nil {
+				t.Fatal(err)
+			}
+			took[name] += time.Since(begun)
+			if err := conn.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	t.Logf("%d dials: %v", dials, took)
+	if took["raw"] < dials*10*time.Millisecond {
+		t.Errorf("raw: %s; the comparison has lost its point", took["raw"])
+	}
+	if took["managed"] > took["raw"]/2 {
+		t.Errorf("managed: %s, raw: %s", took["managed"], took["raw"])
+	}
+}
+
+// That we cannot open a connection proves nothing about those that are open.
+func TestFailureOfOurOwnCondemnsNobody(t *testing.T) {
+	const conns = 8
+	srv := testserver.Redis(t)
+	look := admin(t, srv.Addr())
+	var exhausted atomic.Bool
+	var out log
+	p := started(t, redispool.Config{
+		Options: &redis.UniversalOptions{
+			Addrs: []string{srv.Addr()}, ClientName: "p", MaxRetries: -1,
+			Dialer: func(ctx context.Context, network, addr string) (net.Conn, error) {
+				if exhausted.Load() {
+					return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.EMFILE}
+				}
+				return new(net.Dialer).DialContext(ctx, network, addr)
+			},
+		},
+		MaxOpen: conns, KeepAlive: redispool.Off, MaxIdleTime: redispool.Off, Logger: out.logger(),
+	})
+	together(t, look, p.Client(), conns)
+	exhausted.Store(true)
+	result := make(chan error, 1)
+	go func() { result <- p.Client().BLPop(within(t, patience), 0, "none").Err() }()
+	eventually(t, "it waits", func() bool { return blocked(t, look) == 1 })
+	killBlocked(t, look)
+	if err := <-result; err == nil || errors.Is(err, redis.Nil) {
+		t.Errorf("BLPOP = %v", err)
+	}
+	sleep(inspection)
+	for range 3 * conns {
+		if err := p.Client().Incr(t.Context(), "n").Err(); err != nil {
+			t.Fatalf("the others serve still: %v", err)
+		}
+	}
+	if s := p.Stats(); s.Open != conns-1 || len(out.condemnations("")) > 0 {
+		t.Errorf("%d of %d open:\n%s", s.Open, conns-1, out.String())
+	}
+	exhausted.Store(false)
+}
+
+// secureRedis is a server that speaks plain text at its address, and TLS at another. ca is a file with its authority.
+func secureRedis(tb testing.TB) (srv *testserver.Server, addr, ca string) {
+	tb.Helper()
+	dir := tb.TempDir()
+	authority := testcerts.New(tb)
+	cert, key := authority.Leaf(tb, "127.0.0.1")
+	file := func(name string, content []byte) string {
+		path := filepath.Join(dir, name)
+		write(tb, path, content)
+		return path
+	}
+	ca = file("ca", authority.PEM)
+	addr = freeAddr(tb)
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return testserver.Redis(tb, "--tls-port", port, "--tls-auth-clients", "no", "--tls-ca-cert-file", ca,
+		"--tls-cert-file", file("crt", cert), "--tls-key-file", file("key", key)), addr, ca
+}
