@@ -24,13 +24,13 @@ import (
 )
 
 // write replaces a file, as secret stores do: all at once.
-func write(t testing.TB, path string, content []byte) {
-	t.Helper()
+func write(tb testing.TB, path string, content []byte) {
+	tb.Helper()
 	if err := os.WriteFile(path+".new", content, 0o600); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := os.Rename(path+".new", path); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 }
 

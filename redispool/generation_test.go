@@ -43,7 +43,7 @@ const (
 // Another machine answers at the address now. It knows nothing of the connections to its predecessor: each breaks when
 // it is used, and none looks broken before. On its own go-redis has callers find out one connection after the other.
 func TestGenerationOfAReplacedMachineIsLeftTogether(t *testing.T) {
-	const conns = 40
+	const conns = 100
 	srv := testserver.Redis(t)
 	look := admin(t, srv.Addr())
 	results := map[string]outage{}
@@ -80,13 +80,13 @@ func TestGenerationOfAReplacedMachineIsLeftTogether(t *testing.T) {
 			t.Errorf("%s: %d dials for %d connections", name, s.Dials, conns)
 		}
 	}
-	if got := results["managed"]; got.failed > 0 || got.first < 0 {
-		t.Errorf("managed: %s; want no failure", got)
+	if got := results["managed"]; got.failed > 2 || got.first < 0 {
+		t.Errorf("managed: %s; want no failure, or two on a slow machine", got)
 	}
 	if got := results["managed without retries"]; got.failed > 2*callers {
 		t.Errorf("managed without retries: %s; want at most one failure per caller, or two on a slow machine; not one per connection", got)
 	}
-	if results["raw"].failed == 0 {
+	if results["raw"].failed <= callers {
 		t.Errorf("raw: %s; the comparison has lost its point", results["raw"])
 	}
 }
@@ -121,6 +121,7 @@ func TestConnectionThatEndsAloneCondemnsNobody(t *testing.T) {
 	const conns = 10
 	for name, end := range map[string]func(t *testing.T, look *redis.Client, p *redispool.Pool) (ended int){
 		"killed in use": func(t *testing.T, look *redis.Client, p *redispool.Pool) int {
+			t.Helper()
 			result := make(chan error, 1)
 			go func() { result <- p.Client().BLPop(within(t, patience), 0, "none").Err() }()
 			eventually(t, "it waits", func() bool { return blocked(t, look) == 1 })
@@ -131,10 +132,12 @@ func TestConnectionThatEndsAloneCondemnsNobody(t *testing.T) {
 			return 1
 		},
 		"killed idle": func(t *testing.T, look *redis.Client, p *redispool.Pool) int {
+			t.Helper()
 			do(t, look, fmt.Sprint("client kill id ", latestID(t, look)))
 			return 1
 		},
 		"all idle for too long": func(t *testing.T, look *redis.Client, p *redispool.Pool) int {
+			t.Helper()
 			do(t, look, "config set timeout 1")
 			eventually(t, "the server has closed what was idle", func() bool { return len(pools(t, look)) == 0 })
 			do(t, look, "config set timeout 0")

@@ -29,7 +29,7 @@ func peek(fd int, b []byte) State {
 		return Closed
 	case errno == nil:
 		return Unread
-	case errno == syscall.EAGAIN || errno == syscall.EINTR: //nolint:errorlint // Recvfrom returns it bare
+	case errno == syscall.EAGAIN || errno == syscall.EINTR:
 		return Silent
 	default:
 		return Closed
