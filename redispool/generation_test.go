@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -239,19 +238,7 @@ func TestNodeThatIsGoneTakesNoConnectionOfAnotherWithIt(t *testing.T) {
 	})
 	gone, stays := k.keyAt(t, 0), k.keyAt(t, 1)
 	for i, key := range []string{gone, stays} {
-		var wg sync.WaitGroup
-		for range conns {
-			wg.Go(func() {
-				if err := p.Client().BLPop(within(t, patience), 0, key).Err(); err != nil {
-					t.Errorf("BLPOP: %v", err)
-				}
-			})
-		}
-		eventually(t, "they wait", func() bool { return blocked(t, k.looks[i]) == conns })
-		if err := p.Client().RPush(t.Context(), key, make([]any, conns)...).Err(); err != nil {
-			t.Fatal(err)
-		}
-		wg.Wait()
+		togetherAt(t, k.looks[i], p.Client(), conns, key)
 	}
 	before := pools(t, k.looks[1])
 	result := make(chan error, 1)
@@ -293,13 +280,21 @@ func TestGenerationOfADeadPrimaryIsLeftBehindSentinel(t *testing.T) {
 		URL: s.url("&client_name=p&max_retries=30&min_retry_backoff=100ms&max_retry_backoff=200ms"), MaxOpen: 10,
 		MaxIdleTime: redispool.Off, KeepAlive: redispool.Off, Logger: out.logger(),
 	})
-	together(t, admin(t, s.primary.Addr()), p.Client(), 10)
-	load := lightTraffic(t, p.Client(), 6)
-	eventually(t, "traffic", func() bool { return load.done.Load() > 50 })
+	look := admin(t, s.primary.Addr())
+	together(t, look, p.Client(), 10)
+	result := make(chan error, 1)
+	go func() { result <- p.Client().BLPop(within(t, patience), 0, "later").Err() }()
+	eventually(t, "one is in use", func() bool { return blocked(t, look) == 1 })
 	s.primary.Kill(t)
 	eventually(t, "the generation is condemned", func() bool { return len(out.condemnations(andRefuses)) > 0 })
-	before := load.done.Load()
-	eventually(t, "traffic on the new primary", func() bool { return load.done.Load() > before+50 })
+	load := lightTraffic(t, p.Client(), 6)
+	eventually(t, "traffic on the new primary", func() bool { return load.done.Load() > 50 })
+	if err := p.Client().RPush(t.Context(), "later", 1).Err(); err != nil {
+		t.Error(err)
+	}
+	if err := <-result; err != nil {
+		t.Errorf("BLPOP, which go-redis has tried again: %v", err)
+	}
 	load.end()
 	if n := load.failed.Load(); n != 0 {
 		t.Errorf("%d commands failed", n)
