@@ -186,6 +186,9 @@ func (c *conn) SyscallConn() (syscall.RawConn, error) {
 	}
 	switch {
 	case reason(c.sentence.Load()) != stays:
+		if c.node.pardon(c) {
+			return blindConn{}, nil
+		}
 		return nil, errCondemned
 	case c.secure && c.endedBelow():
 		return nil, errEnded

@@ -115,6 +115,30 @@ func TestGenerationOfAServerThatIsGoneIsLeftTogether(t *testing.T) {
 	}
 }
 
+// Without traffic nothing is checked out. A sweep closes what is condemned, and does not dial for it.
+func TestSweepClosesWhatIsCondemnedWithoutADial(t *testing.T) {
+	const conns = 15
+	srv := testserver.Redis(t)
+	look := admin(t, srv.Addr())
+	p := started(t, redispool.Config{
+		Options: &redis.UniversalOptions{Addrs: []string{srv.Addr()}, ClientName: "p", MaxRetries: -1},
+		MaxOpen: 2 * conns, MaxIdleTime: redispool.Off, KeepAlive: 500 * time.Millisecond, EvictionInterval: 50 * time.Millisecond,
+	})
+	together(t, look, p.Client(), conns)
+	newest := latestID(t, look)
+	do(t, look, "replicaof 127.0.0.1 1")
+	if err := p.Client().Incr(t.Context(), "n").Err(); err == nil || !strings.Contains(err.Error(), "READONLY") {
+		t.Fatalf("INCR = %v", err)
+	}
+	do(t, look, "replicaof no one")
+	dials := p.Stats().Dials
+	eventually(t, "none but the check's is left", func() bool { return oldConns(t, look, newest) == 1 })
+	s := p.Stats()
+	if s.Dials != dials || s.Open != 0 || s.Evicted["failover"] != conns {
+		t.Errorf("%d dials; %+v", s.Dials-dials, s)
+	}
+}
+
 // One connection that ends, for reasons of its own, is no reason to throw the others away.
 func TestConnectionThatEndsAloneCondemnsNobody(t *testing.T) {
 	const conns = 10

@@ -168,6 +168,7 @@ func (n *node) inspect(ctx context.Context) {
 		case isEnd(err):
 			if n.inspector.takeBroken() {
 				n.flushBroken(begun, "connections break, and the server refuses new ones")
+				n.bury(ctx)
 			}
 			if n.inspector.quiet() {
 				return
@@ -178,6 +179,15 @@ func (n *node) inspect(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// bury closes what was condemned and is idle, so that no caller has to come past it.
+func (n *node) bury(ctx context.Context) {
+	if n.takeUpkeep(ctx) != nil {
+		return
+	}
+	defer func() { <-n.upkeep }()
+	_ = n.closeCondemned(ctx) // what remains is dropped at its next checkout
 }
 
 // answered condemns what the signs mean when the server has answered a question asked at begun.
@@ -191,6 +201,7 @@ func (n *node) answered(ctx context.Context, begun time.Time, s signs) {
 	if s.broken && n.witnessDead(ctx) {
 		n.flushBroken(begun, "connections break, and the server answers on new ones only")
 	}
+	n.bury(ctx)
 }
 
 // isEnd reports whether a failed attempt to reach the server says that it is gone, or its predecessor is.

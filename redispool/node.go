@@ -38,8 +38,10 @@ type node struct {
 
 	inspector inspector
 
-	upkeep   chan struct{}     // holds a token while the pool borrows from itself; guards borrowed
+	upkeep   chan struct{}     // holds a token while the pool borrows from itself; guards borrowed and pardoned
 	borrowed redis.ProcessHook // the end of the chain of the last loan
+	pardoned *conn             // the condemned connection that closeCondemned has got
+	pardons  atomic.Uint64     // the goroutine that may have one; 0: none
 
 	lent    atomic.Int64 // Conns that hold a connection, some of them closed by now
 	seeking atomic.Int64 // how many seekers there are
