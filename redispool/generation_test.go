@@ -45,48 +45,77 @@ func TestGenerationOfAReplacedMachineIsLeftTogether(t *testing.T) {
 	const conns = 100
 	srv := testserver.Redis(t)
 	look := admin(t, srv.Addr())
-	results := map[string]outage{}
-	for name, retries := range map[string]int{"raw": 0, "managed": 0, "managed without retries": -1} {
-		way := newProxy(t, srv.Addr())
-		var c redis.UniversalClient
-		var out log
-		var p *redispool.Pool
-		if name == "raw" {
-			c = rawClient(t, &redis.Options{Addr: way.addr, PoolSize: conns})
-		} else {
-			p = started(t, redispool.Config{
-				Options: &redis.UniversalOptions{Addrs: []string{way.addr}, MaxRetries: retries}, MaxOpen: conns, Logger: out.logger(),
-			})
-			c = p.Client()
+	failures := func(c redis.UniversalClient, n int) (failed int) {
+		t.Helper()
+		for range n {
+			if err := c.Incr(t.Context(), "n").Err(); err != nil {
+				failed++
+			}
 		}
+		return failed
+	}
+
+	way := newProxy(t, srv.Addr())
+	raw := rawClient(t, &redis.Options{Addr: way.addr, PoolSize: conns, MaxRetries: -1})
+	together(t, look, raw, conns)
+	way.replaceMachine()
+	if n := failures(raw, 2*conns); n != conns {
+		t.Errorf("raw: %d failures for %d connections; the comparison has lost its point", n, conns)
+	}
+
+	way = newProxy(t, srv.Addr())
+	var out log
+	p := started(t, redispool.Config{
+		Options: &redis.UniversalOptions{Addrs: []string{way.addr}, MaxRetries: -1}, MaxOpen: conns, Logger: out.logger(),
+		KeepAlive: redispool.Off, MaxIdleTime: redispool.Off,
+	})
+	together(t, look, p.Client(), conns)
+	way.replaceMachine()
+	if n := failures(p.Client(), 1); n != 1 {
+		t.Error("the first command, without retries, found a live connection")
+	}
+	eventually(t, "the generation is condemned, and closed", func() bool {
+		return len(out.condemnations(andAnswers)) == 1 && p.Stats().Evicted["dead"] == conns
+	})
+	dials := p.Stats().Dials
+	if n := failures(p.Client(), 2*conns); n != 0 {
+		t.Errorf("%d failures more, without retries", n)
+	}
+	if n := p.Stats().Dials - dials; n > 1 {
+		t.Errorf("%d dials for one caller", n)
+	}
+	if n := len(out.condemnations("")); n != 1 {
+		t.Errorf("%d generations condemned:\n%s", n, out.String())
+	}
+}
+
+// The same under load, and with retries.
+func TestReplacedMachineUnderLoad(t *testing.T) {
+	const conns = 100
+	srv := testserver.Redis(t)
+	look := admin(t, srv.Addr())
+	ways := map[string]*proxy{"raw": newProxy(t, srv.Addr()), "managed": newProxy(t, srv.Addr())}
+	p := started(t, redispool.Config{URL: "redis://" + ways["managed"].addr, MaxOpen: conns})
+	results := map[string]outage{}
+	for name, c := range map[string]redis.UniversalClient{
+		"raw": rawClient(t, &redis.Options{Addr: ways["raw"].addr, PoolSize: conns}), "managed": p.Client(),
+	} {
 		together(t, look, c, conns)
 		results[name] = load{workers: callers, pace: 20 * time.Millisecond, limit: 500 * time.Millisecond}.
-			endure(t, c, time.Second, way.replaceMachine)
+			endure(t, c, time.Second, ways[name].replaceMachine)
 		t.Logf("%s: failed / begun later / first success: %s", name, results[name])
-		if p == nil {
-			continue
-		}
-		s := p.Stats()
-		t.Logf("%s: %d dials, evicted %v", name, s.Dials, s.Evicted)
-		if s.Evicted["dead"] < conns {
-			t.Errorf("%s: %d of %d connections given up", name, s.Evicted["dead"], conns)
-		}
-		if got := out.condemnations(andAnswers); len(got) != 1 {
-			t.Errorf("%s: condemned %d times:\n%s", name, len(got), out.String())
-		}
-		// conns before, at most as many after, the check's, and a few of the inspections'.
-		if s.Dials > 2*conns+10 {
-			t.Errorf("%s: %d dials for %d connections", name, s.Dials, conns)
-		}
 	}
-	if got := results["managed"]; got.failed > 2 || got.first < 0 {
-		t.Errorf("managed: %s; want no failure, or two on a slow machine", got)
-	}
-	if got := results["managed without retries"]; got.failed > 2*callers {
-		t.Errorf("managed without retries: %s; want at most one failure per caller, or two on a slow machine; not one per connection", got)
-	}
-	if results["raw"].failed <= callers {
+	s := p.Stats()
+	t.Logf("%d dials, evicted %v", s.Dials, s.Evicted)
+	if results["raw"].failed < callers {
 		t.Errorf("raw: %s; the comparison has lost its point", results["raw"])
+	}
+	if got := results["managed"]; got.failed > results["raw"].failed/2 || got.first < 0 {
+		t.Errorf("managed: %s; want none, or a few on a slow machine; raw: %s", got, results["raw"])
+	}
+	// conns before, at most as many after, the check's, and a few of the inspections'.
+	if s.Evicted["dead"] < conns || s.Dials > 2*conns+10 {
+		t.Errorf("%d of %d connections given up, %d dials", s.Evicted["dead"], conns, s.Dials)
 	}
 }
 
@@ -136,6 +165,29 @@ func TestSweepClosesWhatIsCondemnedWithoutADial(t *testing.T) {
 	s := p.Stats()
 	if s.Dials != dials || s.Open != 0 || s.Evicted["failover"] != conns {
 		t.Errorf("%d dials; %+v", s.Dials-dials, s)
+	}
+}
+
+// A caller who dials for longer than the pool waits for a server that refuses is told that it refuses, which go-redis
+// takes for a reason to try again, and not that time is up, which it does not.
+func TestEndOfThePoolsPatienceIsARefusal(t *testing.T) {
+	var dials atomic.Int64
+	p := newPool(t, redispool.Config{
+		Options: &redis.UniversalOptions{
+			Addrs: []string{"x:1"}, MaxRetries: -1,
+			Dialer: func(ctx context.Context, network, _ string) (net.Conn, error) {
+				if dials.Add(1) == 1 {
+					return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ECONNREFUSED}
+				}
+				<-ctx.Done() // as while a sentinel is asked
+				return nil, ctx.Err()
+			},
+		},
+		AcquireTimeout: patience, DialTimeout: patience,
+	})
+	err := p.Client().Ping(within(t, patience)).Err()
+	if !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("PING = %v", err)
 	}
 }
 
@@ -384,10 +436,8 @@ func TestDialBehindTLSDoesNotWaitForAPush(t *testing.T) {
 		}
 	}
 	t.Logf("%d dials: %v", dials, took)
-	if took["raw"] < dials*10*time.Millisecond {
-		t.Errorf("raw: %s; the comparison has lost its point", took["raw"])
-	}
-	if took["managed"] > took["raw"]/2 {
+	// Both pay for the dial, and for a slow machine. Raw waits for 50 ms on top, on more than every second one.
+	if took["raw"]-took["managed"] < dials*10*time.Millisecond {
 		t.Errorf("managed: %s, raw: %s", took["managed"], took["raw"])
 	}
 }
