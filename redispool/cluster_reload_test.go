@@ -25,7 +25,7 @@ func (k *cluster) keyAt(t *testing.T, node int) string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if int(slot)*len(k.nodes)/16384 == node {
+		if int(slot)*k.primaries/16384 == node {
 			return key
 		}
 	}

@@ -21,19 +21,26 @@ import (
 
 // cluster is a real one.
 type cluster struct {
-	nodes []*testserver.Server
-	looks []*redis.Client // one raw client per node
+	nodes     []*testserver.Server // the primaries first
+	looks     []*redis.Client      // one raw client per node
+	primaries int
 }
 
 // newCluster starts primaries that share the slots. Nodes beyond them are their replicas, in turn.
 func newCluster(tb testing.TB, primaries, replicas int) *cluster {
 	tb.Helper()
-	k := &cluster{}
+	return newClusterOf(tb, primaries, replicas, func() []string { return nil })
+}
+
+// newClusterOf is newCluster with further arguments for each node.
+func newClusterOf(tb testing.TB, primaries, replicas int, further func() []string) *cluster {
+	tb.Helper()
+	k := &cluster{primaries: primaries}
 	buses := make([]string, primaries+replicas)
 	for i := range primaries + replicas {
 		_, buses[i], _ = net.SplitHostPort(freeAddr(tb))
-		s := testserver.Redis(tb, "--cluster-enabled", "yes", "--cluster-port", buses[i], "--cluster-node-timeout", "1000",
-			"--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1")
+		s := testserver.Redis(tb, append(further(), "--cluster-enabled", "yes", "--cluster-port", buses[i],
+			"--cluster-node-timeout", "1000", "--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1")...)
 		k.nodes = append(k.nodes, s)
 		k.looks = append(k.looks, admin(tb, s.Addr()))
 	}
@@ -70,13 +77,21 @@ func newCluster(tb testing.TB, primaries, replicas int) *cluster {
 				return false
 			}
 			slots, err := c.ClusterSlots(ctx).Result() //nolint:staticcheck // what go-redis itself asks for
-			if err != nil || len(slots) != primaries || len(slots[0].Nodes) != 1+replicas/primaries {
+			if err != nil || len(slots) != primaries || !allReplicated(slots, replicas) {
 				return false
 			}
 		}
 		return true
 	})
 	return k
+}
+
+// allReplicated reports whether that many replicas are known.
+func allReplicated(slots []redis.ClusterSlot, replicas int) bool {
+	for _, s := range slots {
+		replicas -= len(s.Nodes) - 1
+	}
+	return replicas == 0
 }
 
 func (k *cluster) options() *redis.UniversalOptions {

@@ -4,13 +4,13 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net"
-	"os"
 	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/holders"
+	"github.com/poolkeeper/poolkeeper/internal/socket"
 )
 
 // purpose is what a connection was dialled for.
@@ -58,6 +58,9 @@ func (r reason) String() string {
 // errCondemned makes go-redis drop an idle connection instead of handing it out. No caller sees it.
 var errCondemned = errors.New("redispool: connection is to be closed")
 
+// errEnded does the same for one that the server has closed.
+var errEnded = errors.New("redispool: connection was closed by the server")
+
 // conn is a connection as go-redis sees it: the native one, TLS included, with what the pool must know about it.
 //
 // Before go-redis hands out an idle connection it clears the deadlines and then asks for the raw connection, to look
@@ -72,8 +75,9 @@ type conn struct {
 	// checkout says that the deadlines were cleared, and the raw connection is asked for next. It belongs to whoever has
 	// the connection from go-redis.
 	checkout bool
-	aim      *aim         // by which it was opened
-	socket   syscall.Conn // of the transport below any TLS; nil if unknown
+	aim      *aim           // by which it was opened
+	socket   syscall.Conn   // of the transport below any TLS; nil if unknown
+	below    *socket.Peeker // of socket, where there is TLS
 	born     time.Time
 	draw     float64       // see eviction.Sweep.Expiry
 	used     atomic.Int64  // Unix nanoseconds of the last command; up to WriteTimeout too early where the caller's own deadline was closer
@@ -95,6 +99,9 @@ func newConn(n *node, native net.Conn, p purpose, by *aim) *conn {
 		transport, c.secure = t.NetConn(), true
 	}
 	c.socket, _ = transport.(syscall.Conn)
+	if c.secure {
+		c.below = socket.NewPeeker(c.socket)
+	}
 	return c
 }
 
@@ -138,8 +145,17 @@ func (c *conn) Read(b []byte) (int, error) {
 		if b[0] == '-' {
 			c.node.heardError(c, b[:n])
 		}
-	} else if err != nil && errors.Is(err, os.ErrDeadlineExceeded) {
-		c.node.heardNothing(c)
+	} else if err != nil {
+		c.node.failed(c, err)
+	}
+	return n, err
+}
+
+// Write notes that the connection has broken.
+func (c *conn) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	if err != nil && c.purpose == forPool {
+		c.node.failed(c, err)
 	}
 	return n, err
 }
@@ -151,24 +167,46 @@ func (c *conn) SetDeadline(t time.Time) error {
 }
 
 // SyscallConn refuses a condemned connection at checkout. Otherwise it lets go-redis look at the socket as it would
-// look at the native connection: at checkout never below TLS, where it would take a session ticket for a sign of
-// trouble; at other times, looking for pushed data, below TLS too.
+// look at the native connection, with two exceptions. At checkout never below TLS, where it would try to read what it
+// finds; we look ourselves. And at other times, when it looks for pushed data, not before the first answer: nothing is
+// pushed by then, and the tickets that a TLS server begins with would have it wait for 50 ms, which every second dial
+// of a raw client does.
 func (c *conn) SyscallConn() (syscall.RawConn, error) {
 	atCheckout := c.checkout
 	c.checkout = false
-	if atCheckout {
-		if s := c.lentTo.Load(); s != nil {
-			c.lentTo.Store(nil)
-			s.lost(c)
+	if !atCheckout {
+		if c.socket == nil || c.heard.Load() == 0 {
+			return blindConn{}, nil
 		}
-		if reason(c.sentence.Load()) != stays {
-			return nil, errCondemned
-		}
+		return c.socket.SyscallConn()
 	}
-	if c.socket == nil || atCheckout && c.secure {
+	if s := c.lentTo.Load(); s != nil {
+		c.lentTo.Store(nil)
+		s.lost(c)
+	}
+	switch {
+	case reason(c.sentence.Load()) != stays:
+		if c.node.pardon(c) {
+			return blindConn{}, nil
+		}
+		return nil, errCondemned
+	case c.secure && c.endedBelow():
+		return nil, errEnded
+	case c.secure, c.socket == nil:
 		return blindConn{}, nil
 	}
 	return c.socket.SyscallConn()
+}
+
+// endedBelow reports whether the other side of an idle connection has hung up, as far as that can be seen below TLS. A
+// farewell, which comes before the end, is encrypted: it is something unread. So is a push, but go-redis is sent none
+// unless it has asked for maintenance notifications; and the tickets for later sessions come before the first answer.
+func (c *conn) endedBelow() bool {
+	if c.heard.Load() == 0 {
+		return false
+	}
+	state, _ := c.below.Peek()
+	return state == socket.Closed || state == socket.Unread && !c.node.pool.target.pushes()
 }
 
 // Close closes the connection and takes it off the books, the first time.

@@ -59,8 +59,22 @@ func (n *node) connect(ctx context.Context, p purpose, next dialFunc) (net.Conn,
 	if p != forPool || !isRefused(err) {
 		return native, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, refusedPatience)
+	refused := err
+	patient, cancel := context.WithTimeout(ctx, refusedPatience)
 	defer cancel()
+	native, err = n.awaitListener(patient, next, err)
+	if err != nil && patient.Err() != nil && ctx.Err() == nil {
+		// It was our patience that ended, perhaps in the middle of an attempt. go-redis tries a command again that was
+		// refused a connection, but not one that has run out of time.
+		n.lastDial.Store(&refused)
+		return nil, refused
+	}
+	return native, err
+}
+
+// awaitListener goes on where a first attempt was refused, until one is not, or ctx ends.
+func (n *node) awaitListener(ctx context.Context, next dialFunc, err error) (net.Conn, error) {
+	var native net.Conn
 	for isRefused(err) && ctx.Err() == nil {
 		mine := &outage{over: make(chan struct{})}
 		if n.outage.CompareAndSwap(nil, mine) {

@@ -39,8 +39,8 @@
 //   - Waiting that explains itself: a pool timeout says size, in use, waiting, and who has held a connection for
 //     longest, with the line where it was taken ([AcquireError]).
 //   - Leaks of Conn and Watch, reported once, with a stack.
-//   - Generations: when the server turns out to be a replica, when the network has swallowed connections, when a password
-//     or a certificate was renewed, every connection dialled before is replaced, and callers do not notice.
+//   - Generations: when the server turns out to be a replica, when it is gone or the network has swallowed connections,
+//     when a password or a certificate was renewed, every connection dialled before is replaced, and callers do not notice.
 //   - Change while it works: [Pool.Reload] (planned by [Pool.Plan], tried, rolled back), [Pool.Recycle], and
 //     [Pool.Pause] with [Pool.Resume] for a failover that is planned. Files with secrets are watched.
 //   - A health check that a busy pool does not fail, and traffic that brings it forward when a connection fails.

@@ -40,7 +40,10 @@ func (n *node) Sweep(ctx context.Context, s eviction.Sweep) (eviction.Swept, err
 	}
 	defer func() { <-n.upkeep }()
 	var out eviction.Swept
-	err := n.closeSurplus(ctx, s, &out)
+	err := n.closeCondemned(ctx)
+	if err == nil {
+		err = n.closeSurplus(ctx, s, &out)
+	}
 	if err == nil && s.MaxLifetime > 0 {
 		err = n.closeExpired(ctx, s, &out)
 	}
@@ -138,6 +141,46 @@ func (n *node) passCondemned(ctx context.Context, condemned []*conn) error {
 	return nil
 }
 
+// closeCondemned closes what is idle and condemned, without a dial: left to a checkout, go-redis drops three and then
+// dials for one that nobody has asked for. It needs the turn of upkeep.
+func (n *node) closeCondemned(ctx context.Context) error {
+	for left := n.idle(); left > 0 && n.hasCondemned() && ctx.Err() == nil; left-- {
+		one := n.borrow(false)
+		n.pardoned = nil
+		n.pardons.Store(goroutineID())
+		err := one.seize(ctx)
+		n.pardons.Store(0)
+		if err == nil && n.pardoned != nil {
+			n.pardoned.cut()
+			_ = one.base(ctx, onceOnly{redis.NewStatusCmd(ctx, "ping")}) // go-redis finds it closed, and drops it
+		}
+		one.Close()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (n *node) hasCondemned() bool {
+	for _, c := range n.list() {
+		if reason(c.sentence.Load()) != stays {
+			return true
+		}
+	}
+	return false
+}
+
+// pardon lets closeCondemned, and nobody else, have a condemned connection.
+func (n *node) pardon(c *conn) bool {
+	by := n.pardons.Load()
+	if by == 0 || by != goroutineID() {
+		return false
+	}
+	n.pardoned = c
+	return true
+}
+
 // pingSilent asks those that were silent for KeepAlive whether they live. go-redis closes one that does not answer.
 func (n *node) pingSilent(ctx context.Context, s eviction.Sweep, out *eviction.Swept) error {
 	silent := 0
@@ -165,7 +208,7 @@ func (n *node) pingOne(ctx context.Context) error {
 	defer one.Close()
 	ctx, cancel := context.WithTimeout(ctx, n.pool.patience())
 	defer cancel()
-	return one.base(ctx, redis.NewStatusCmd(ctx, "ping"))
+	return one.base(ctx, onceOnly{redis.NewStatusCmd(ctx, "ping")}) // a loan has no second connection to try again on
 }
 
 // Fill implements eviction.Pool. A dial by go-redis' pool needs a caller who finds nothing idle: the adder takes what

@@ -125,11 +125,17 @@ func clients(tb testing.TB, a *redis.Client) map[string]int {
 // together has n commands wait on the server at the same time, so that the pool opens n connections.
 func together(tb testing.TB, look *redis.Client, c redis.UniversalClient, n int) {
 	tb.Helper()
+	togetherAt(tb, look, c, n, "queue")
+}
+
+// togetherAt is together at a key, and so at a node of a Cluster, which is the one that look is for.
+func togetherAt(tb testing.TB, look *redis.Client, c redis.UniversalClient, n int, key string) {
+	tb.Helper()
 	ctx := within(tb, patience)
 	var wg sync.WaitGroup
 	for range n {
 		wg.Go(func() {
-			if err := c.BLPop(ctx, 0, "queue").Err(); err != nil {
+			if err := c.BLPop(ctx, 0, key).Err(); err != nil {
 				tb.Errorf("BLPOP: %v", err)
 			}
 		})
@@ -139,7 +145,7 @@ func together(tb testing.TB, look *redis.Client, c redis.UniversalClient, n int)
 	for i := range items {
 		items[i] = i
 	}
-	if err := look.RPush(ctx, "queue", items...).Err(); err != nil {
+	if err := look.RPush(ctx, key, items...).Err(); err != nil {
 		tb.Fatal(err)
 	}
 	wg.Wait()

@@ -36,29 +36,29 @@ type node struct {
 	closing     atomic.Uint32 // the reason why a sweep is just closing a connection
 	dialEntered chan struct{} // gets a token when a dial for the pool begins
 
-	inspecting atomic.Bool  // an inspection is under way
-	inspected  atomic.Int64 // Unix nanoseconds of the end of the last
+	inspector inspector
 
-	upkeep   chan struct{}     // holds a token while the pool borrows from itself; guards borrowed
+	upkeep   chan struct{}     // holds a token while the pool borrows from itself; guards borrowed and pardoned
 	borrowed redis.ProcessHook // the end of the chain of the last loan
+	pardoned *conn             // the condemned connection that closeCondemned has got
+	pardons  atomic.Uint64     // the goroutine that may have one; 0: none
 
 	lent    atomic.Int64 // Conns that hold a connection, some of them closed by now
 	seeking atomic.Int64 // how many seekers there are
 
-	mu      sync.Mutex // guards the following
-	conns   map[*conn]struct{}
-	chains  map[uint64]chain    // being built, by goroutine
-	flushed time.Time           // when the last generation was condemned
-	pause   time.Duration       // before the next may be
-	seekers map[uint64]*session // Conns in their first command, by goroutine
+	mu       sync.Mutex // guards the following
+	conns    map[*conn]struct{}
+	chains   map[uint64]chain    // being built, by goroutine
+	disowned generations         // condemned because the server said that it is the wrong one
+	broken   generations         // condemned because connections broke, and the server was gone
+	seekers  map[uint64]*session // Conns in their first command, by goroutine
 }
 
 func newNode(p *Pool, client *redis.Client, gate *inflight.Gate) *node {
 	n := &node{
 		pool: p, client: client, gate: gate, isDoor: gate == p.gate, valve: p.valve,
-		dialEntered: make(chan struct{}, 1), pause: flushPause,
-		upkeep: make(chan struct{}, 1),
-		conns:  map[*conn]struct{}{}, chains: map[uint64]chain{}, seekers: map[uint64]*session{},
+		dialEntered: make(chan struct{}, 1), upkeep: make(chan struct{}, 1),
+		conns: map[*conn]struct{}{}, chains: map[uint64]chain{}, seekers: map[uint64]*session{},
 	}
 	if !n.isDoor {
 		n.valve = new(valve)

@@ -152,7 +152,9 @@ func TestResumeAndDrainEndAPauseThatIsNotYetAtRest(t *testing.T) {
 			for range callers {
 				go func() { served <- p.Client().Ping(ctx).Err() }()
 			}
-			eventually(t, "all callers wait", func() bool { return p.Stats().Waiting == callers })
+			eventually(t, "all callers wait", func() bool { // for the pause, and not for a dial
+				return p.Stats().Waiting == callers && single(t, p).PoolStats().PendingRequests == 0
+			})
 			if name == "Resume" {
 				if err := c.Ping(t.Context()).Err(); err != nil {
 					t.Errorf("a session that was open before: %v", err)

@@ -185,22 +185,29 @@ func sameSchemeTLS(from, to target) bool {
 	return from.url && to.url && x != nil && y != nil && x.ServerName == y.ServerName && x.InsecureSkipVerify == y.InsecureSkipVerify
 }
 
-// try opens a connection by a, logs in and asks for a sign of life.
+// try opens a connection by a, logs in and asks for a sign of life. Behind Sentinel it asks the sentinels by a too.
 func (p *Pool) try(ctx context.Context, a *aim) error {
 	ctx, cancel := context.WithTimeout(ctx, p.patience())
 	defer cancel()
-	nodes := p.liveNodes(ctx)
-	if len(nodes) == 0 {
-		return nil // a Cluster that nobody has used yet: the check afterwards will tell
+	var c *redis.Client
+	if p.target.kind == kindSentinel {
+		o := a.target.universal(p.cfg)
+		o.Dialer, o.Username, o.Password = a.connect, "", ""
+		o.CredentialsProvider, o.CredentialsProviderContext = nil, a.credentials
+		o.PoolSize, o.MaxConcurrentDials, o.MaxRetries = checkPoolSize, 0, -1
+		o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+		c = redis.NewFailoverClient(o.Failover())
+	} else {
+		nodes := p.liveNodes(ctx)
+		if len(nodes) == 0 {
+			return nil // a Cluster that nobody has used yet: the check afterwards will tell
+		}
+		o := *nodes[0].client.Options()
+		o.Dialer, o.CredentialsProviderContext = a.connect, a.credentials
+		o.PoolSize, o.MaxConcurrentDials, o.MinIdleConns, o.PipelinePoolSize, o.MaxRetries = checkPoolSize, 0, 0, -1, -1
+		o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+		c = redis.NewClient(&o)
 	}
-	o := *nodes[0].client.Options()
-	if p.target.kind != kindSentinel { // whose dialer asks the sentinels and then follows the pool: the login alone is tried
-		o.Dialer = a.connect
-	}
-	o.CredentialsProviderContext = a.credentials
-	o.PoolSize, o.MaxConcurrentDials, o.MinIdleConns, o.PipelinePoolSize, o.MaxRetries = checkPoolSize, 0, 0, -1, -1
-	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	c := redis.NewClient(&o)
 	err := c.Ping(ctx).Err()
 	return errors.Join(err, c.Close())
 }

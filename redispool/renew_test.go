@@ -21,15 +21,15 @@ import (
 )
 
 // do runs commands of an administrator's, each written as in redis-cli.
-func do(t *testing.T, look *redis.Client, commands ...string) {
-	t.Helper()
+func do(tb testing.TB, look *redis.Client, commands ...string) {
+	tb.Helper()
 	for _, line := range commands {
 		var args []any
 		for word := range strings.FieldsSeq(line) {
 			args = append(args, word)
 		}
-		if err := look.Do(t.Context(), args...).Err(); err != nil {
-			t.Fatalf("%s: %v", line, err)
+		if err := look.Do(tb.Context(), args...).Err(); err != nil {
+			tb.Fatalf("%s: %v", line, err)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,20 +20,55 @@ import (
 // sentinels is a real set: a primary, a replica, and three sentinels that watch them as "shop".
 type sentinels struct {
 	primary, replica *testserver.Server
-	addrs            []string // of the sentinels
+	addrs            []string // of the sentinels, for clients
+	plain            []string // where they speak plain text
+	stops            []func() // that end them
+}
+
+// stopSentinels ends all of them.
+func (s *sentinels) stopSentinels() {
+	for _, stop := range s.stops {
+		stop()
+	}
 }
 
 func newSentinels(tb testing.TB) *sentinels {
 	tb.Helper()
 	s := &sentinels{primary: testserver.Redis(tb)}
-	args := []string{
-		"--replicaof", "127.0.0.1 " + s.primary.Port(), "--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1",
-	}
-	s.replica = testserver.Redis(tb, args...)
+	s.replica = testserver.Redis(tb, replicaOf(s.primary.Port())...)
 	for range 3 {
-		s.addrs = append(s.addrs, startSentinel(tb, s.primary.Port()))
+		addr, stop := startSentinel(tb, s.primary.Port())
+		s.addrs, s.stops = append(s.addrs, addr), append(s.stops, stop)
 	}
-	for _, addr := range s.addrs {
+	s.plain = s.addrs
+	s.awaitAgreement(tb)
+	return s
+}
+
+// newSecureSentinels starts one whose servers and sentinels all speak TLS to each other, and to clients, whose
+// certificates they want to see.
+func newSecureSentinels(tb testing.TB, k *pki) *sentinels {
+	tb.Helper()
+	secure, second := freeAddr(tb), freeAddr(tb)
+	s := &sentinels{primary: testserver.Redis(tb, k.server(tb, secure, "server1")...)}
+	s.replica = testserver.Redis(tb, append(k.server(tb, second, "server1"), replicaOf(portIn(tb, secure))...)...)
+	for range 3 {
+		addr := freeAddr(tb)
+		plain, stop := startSentinel(tb, portIn(tb, secure), k.server(tb, addr, "sentinel")...)
+		s.addrs, s.plain, s.stops = append(s.addrs, addr), append(s.plain, plain), append(s.stops, stop)
+	}
+	s.awaitAgreement(tb)
+	return s
+}
+
+func replicaOf(port string) []string {
+	return []string{"--replicaof", "127.0.0.1 " + port, "--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"}
+}
+
+// awaitAgreement waits until the sentinels know each other and the replica.
+func (s *sentinels) awaitAgreement(tb testing.TB) {
+	tb.Helper()
+	for _, addr := range s.plain {
 		look := admin(tb, addr)
 		eventually(tb, "each sentinel knows all", func() bool {
 			state, err := look.Do(within(tb, patience), "sentinel", "master", "shop").Text()
@@ -43,7 +79,6 @@ func newSentinels(tb testing.TB) *sentinels {
 			return err == nil && field(m, "num-slaves") == "1" && field(m, "num-other-sentinels") == "2"
 		})
 	}
-	return s
 }
 
 func field(pairs []string, name string) string {
@@ -55,10 +90,10 @@ func field(pairs []string, name string) string {
 	return ""
 }
 
-// startSentinel runs one from a file of its own, which a sentinel insists on, for as long as the test runs.
-func startSentinel(tb testing.TB, primaryPort string) string {
+// startSentinel runs one from a file of its own, which a sentinel insists on, until the test ends or stop is called.
+func startSentinel(tb testing.TB, primaryPort string, args ...string) (addr string, stop func()) {
 	tb.Helper()
-	addr := freeAddr(tb)
+	addr = freeAddr(tb)
 	_, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		tb.Fatal(err)
@@ -74,17 +109,18 @@ func startSentinel(tb testing.TB, primaryPort string) string {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	cmd := exec.Command(binary, path, "--sentinel") // killed at the end of the test
+	cmd := exec.Command(binary, append([]string{path, "--sentinel"}, args...)...) // killed at the end of the test
 	if err := cmd.Start(); err != nil {
 		tb.Fatal(err)
 	}
-	tb.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
+	tb.Cleanup(stop)
 	look := admin(tb, addr)
 	eventually(tb, "the sentinel answers", func() bool { return look.Ping(tb.Context()).Err() == nil })
-	return addr
+	return addr, stop
 }
 
 func (s *sentinels) url(parameters string) string {

@@ -233,6 +233,12 @@ func (t target) aim(c Config, given *tls.Config) *aim {
 	return a
 }
 
+// pushes reports whether servers may send what nobody has asked for.
+func (t target) pushes() bool {
+	m := t.opts.MaintNotificationsConfig
+	return m != nil && m.Mode != maintnotifications.ModeDisabled
+}
+
 // connect opens a connection to where a leads; addr counts where a does not say.
 func (a *aim) connect(ctx context.Context, network, addr string) (net.Conn, error) {
 	if a.addr != "" {

@@ -16,22 +16,22 @@ func Peek(c syscall.Conn) (state State, next byte) {
 	}
 	var b [1]byte
 	// Not raw.Read, which would wait for the reader.
-	err = raw.Control(func(fd uintptr) {
-		n, _, errno := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		switch errno {
-		case nil:
-			state = Unread
-			if n == 0 {
-				state = Closed
-			}
-		case syscall.EAGAIN, syscall.EINTR:
-			state = Silent
-		default:
-			state = Closed
-		}
-	})
-	if err != nil {
+	if raw.Control(func(fd uintptr) { state = peek(int(fd), b[:]) }) != nil {
 		return Closed, 0
 	}
 	return state, b[0]
+}
+
+func peek(fd int, b []byte) State {
+	n, _, errno := syscall.Recvfrom(fd, b, syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+	switch {
+	case errno == nil && n == 0:
+		return Closed
+	case errno == nil:
+		return Unread
+	case errno == syscall.EAGAIN || errno == syscall.EINTR:
+		return Silent
+	default:
+		return Closed
+	}
 }

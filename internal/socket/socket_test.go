@@ -31,14 +31,19 @@ func TestPeekSeesWhatTheOtherSideHasDone(t *testing.T) {
 	if !ok {
 		t.Fatalf("%T", ours)
 	}
+	peeker := socket.NewPeeker(tcp)
 	become := func(want socket.State) {
 		t.Helper()
 		testkit.Eventually(t, fmt.Sprintf("state %d", want), func() bool {
 			got, next := socket.Peek(tcp)
-			return got == want && (got != socket.Unread || next == 'E')
+			again, nextAgain := peeker.Peek()
+			return got == want && again == want && (got != socket.Unread || next == 'E' && nextAgain == 'E')
 		})
 	}
 	become(socket.Silent)
+	if n := testing.AllocsPerRun(100, func() { peeker.Peek() }); n != 0 {
+		t.Errorf("a look allocates %v times", n)
+	}
 	if _, err := theirs.Write([]byte("E")); err != nil {
 		t.Fatal(err)
 	}
@@ -53,5 +58,8 @@ func TestPeekSeesWhatTheOtherSideHasDone(t *testing.T) {
 	become(socket.Closed)
 	if got, _ := socket.Peek(nil); got != socket.Unknown {
 		t.Errorf("nothing at all: %d", got)
+	}
+	if got, _ := socket.NewPeeker(nil).Peek(); got != socket.Unknown {
+		t.Errorf("a Peeker for nothing at all: %d", got)
 	}
 }

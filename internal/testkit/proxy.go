@@ -13,11 +13,12 @@ import (
 // Proxy stands between clients and a server for the network and the name service: it forwards to what the name
 // stands for now, and can lose what is sent without a sign of it. Its methods are safe for concurrent use.
 type Proxy struct {
-	listener net.Listener
-	running  sync.WaitGroup // the goroutines of the proxy, which end with the test
+	addr    string
+	running sync.WaitGroup // the goroutines of the proxy, which end with the test
 
-	mu      sync.Mutex // guards the following
-	target  string
+	mu       sync.Mutex   // guards the following
+	listener net.Listener // closed while connections are refused
+	target   string
 	mute    bool // connections made now are never answered
 	answers int  // if not 0, mute begins after so many connections more
 	links   map[*link]struct{}
@@ -26,8 +27,9 @@ type Proxy struct {
 
 // link is one connection through the proxy.
 type link struct {
-	client net.Conn
-	lost   atomic.Bool // what comes is swallowed
+	client  net.Conn
+	lost    atomic.Bool // what comes is swallowed
+	unknown atomic.Bool // the next byte from the client is answered by a reset
 
 	mu     sync.Mutex // guards the following
 	server net.Conn   // nil before it is dialed, and for a link that never is
@@ -42,11 +44,11 @@ func NewProxy(tb testing.TB, target string) *Proxy {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	p := &Proxy{listener: l, target: target, links: map[*link]struct{}{}}
-	p.running.Go(func() { p.accept(ctx) })
+	p := &Proxy{addr: l.Addr().String(), listener: l, target: target, links: map[*link]struct{}{}}
+	p.running.Go(func() { p.accept(ctx, l) })
 	tb.Cleanup(func() {
-		_ = l.Close()
 		p.mu.Lock()
+		_ = p.listener.Close()
 		p.closed = true
 		for k := range p.links {
 			k.close()
@@ -58,7 +60,7 @@ func NewProxy(tb testing.TB, target string) *Proxy {
 }
 
 // Addr is where clients connect to.
-func (p *Proxy) Addr() string { return p.listener.Addr().String() }
+func (p *Proxy) Addr() string { return p.addr }
 
 // Point has new connections lead to target, and be answered.
 func (p *Proxy) Point(target string) {
@@ -77,6 +79,35 @@ func (p *Proxy) BlackHole() {
 	}
 }
 
+// ReplaceMachine has another machine take over the server's address, which does not know of the connections there are:
+// each is reset when its client sends something.
+func (p *Proxy) ReplaceMachine() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for k := range p.links {
+		k.unknown.Store(true)
+		k.lost.Store(true)
+	}
+}
+
+// Refuse has new connections be refused, until it is called with false.
+func (p *Proxy) Refuse(tb testing.TB, refuse bool) {
+	tb.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if refuse {
+		_ = p.listener.Close()
+		return
+	}
+	ctx := context.WithoutCancel(tb.Context())
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", p.addr)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	p.listener = l
+	p.running.Go(func() { p.accept(ctx, l) })
+}
+
 // Mute has new connections be accepted and never answered, until it is called with false.
 func (p *Proxy) Mute(mute bool) {
 	p.mu.Lock()
@@ -91,9 +122,9 @@ func (p *Proxy) MuteAfter(n int) {
 	p.answers = n
 }
 
-func (p *Proxy) accept(ctx context.Context) {
+func (p *Proxy) accept(ctx context.Context, l net.Listener) {
 	for {
-		c, err := p.listener.Accept()
+		c, err := l.Accept()
 		if err != nil {
 			return
 		}
@@ -152,6 +183,12 @@ func (k *link) pump(to, from net.Conn) {
 	for {
 		n, err := from.Read(buf)
 		if err != nil {
+			return
+		}
+		if from == k.client && k.unknown.Load() {
+			if c, ok := from.(*net.TCPConn); ok {
+				_ = c.SetLinger(0) // closing it is a reset
+			}
 			return
 		}
 		if k.lost.Load() {

@@ -1,0 +1,316 @@
+package redispool
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/socket"
+)
+
+const (
+	// silence is how long a command must have waited for its end by timeout to be a sign.
+	silence = 50 * time.Millisecond
+	// inspectPause is the least time between two inspections.
+	inspectPause = 250 * time.Millisecond
+	// inspectEvery is how often an inspection asks a server that does not answer, and inspectFor for how long.
+	inspectEvery = 100 * time.Millisecond
+	inspectFor   = time.Minute
+	// inspectLimit bounds one question.
+	inspectLimit = time.Second
+	// grace is what answers get that overtake each other on different connections.
+	grace = 50 * time.Millisecond
+	// witnesses is how many idle connections are asked whether they are still alive.
+	witnesses = 3
+)
+
+// inspector looks into signs that connections may be dead: a command that has waited in vain, or whose connection broke.
+// Either may be the fault of that connection alone: somebody killed it, the server found it idle for too long, the
+// command was slow. So the server is asked, on a new connection:
+//
+//	it refuses, or hangs up      after a break, what there was before is gone, and is condemned
+//	                             after silence, nothing is known yet: the server may be slow, and full. It is asked again
+//	it does not answer           nothing is known yet: it is asked again
+//	it answers, after silence    a Redis server answers in order of arrival, so what has been silent for longer is dead
+//	it answers, after a break    another machine may answer now: a few idle connections are asked, and if one of them
+//	                             is dead too, those not heard of since are condemned
+//
+// That no connection can be opened for reasons of ours (no ports, no descriptors, no certificate) proves nothing.
+type inspector struct {
+	mu      sync.Mutex // guards the following
+	running bool
+	ended   time.Time // of the last inspection
+	signs   signs     // not yet looked into
+}
+
+// signs are what has been seen of connections that failed in use.
+type signs struct {
+	asked  int64 // Unix nanoseconds: when the first command was sent that has waited in vain; 0: none
+	broken bool  // a connection broke under a command, or under what blocks for longer
+}
+
+// note adds a sign and reports whether an inspection is to be begun.
+func (i *inspector) note(s signs) (begin bool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if s.asked != 0 && (i.signs.asked == 0 || s.asked < i.signs.asked) {
+		i.signs.asked = s.asked
+	}
+	i.signs.broken = i.signs.broken || s.broken
+	begin = !i.running
+	i.running = true
+	return begin
+}
+
+// take returns the signs, and forgets them: they have been looked into.
+func (i *inspector) take() signs {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	s := i.signs
+	i.signs = signs{}
+	return s
+}
+
+// takeBroken returns whether connections have broken, and forgets that.
+func (i *inspector) takeBroken() bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	was := i.signs.broken
+	i.signs.broken = false
+	return was
+}
+
+// quiet reports whether all signs have been looked into.
+func (i *inspector) quiet() bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.signs == signs{}
+}
+
+// rest ends an inspection and reports whether there are signs already for another.
+func (i *inspector) rest() (again bool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.ended = time.Now()
+	i.running = i.signs != signs{}
+	return i.running
+}
+
+// wait is how long it is until an inspection may begin.
+func (i *inspector) wait() time.Duration {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return time.Until(i.ended.Add(inspectPause))
+}
+
+// heardNothing notes that a command has waited in vain.
+func (n *node) heardNothing(c *conn) {
+	asked := c.used.Load()
+	if time.Now().UnixNano()-asked >= int64(silence) {
+		n.suspect(c, signs{asked: asked})
+	}
+}
+
+// failed notes that a connection has failed in use, by reading or writing.
+func (n *node) failed(c *conn, err error) {
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		n.heardNothing(c)
+	case c.heard.Load() != 0: // one that breaks before it has served says nothing about those that did
+		n.suspect(c, signs{broken: true})
+	}
+}
+
+// suspect has a sign looked into, unless it comes from a connection that is known to be lost.
+func (n *node) suspect(c *conn, s signs) {
+	if c.gone.Load() || reason(c.sentence.Load()) != stays || !n.inspector.note(s) {
+		return
+	}
+	if !n.pool.dialing.Enter() {
+		n.inspector.take()
+		n.inspector.rest()
+		return
+	}
+	// Owner: the pool. It ends with the pool's life, or when there are no signs left; Stop waits for it as for a dial.
+	go func() {
+		defer n.pool.dialing.Leave()
+		for again := true; again; again = n.inspector.rest() {
+			if d := n.inspector.wait(); d <= 0 || pause(n.pool.life, d) {
+				n.inspect(n.pool.life)
+			}
+			if n.pool.life.Err() != nil {
+				n.inspector.take()
+			}
+		}
+	}()
+}
+
+// inspect asks the server for a sign of life on a connection of its own, until it is known what the signs mean.
+func (n *node) inspect(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, inspectFor)
+	defer cancel()
+	for {
+		begun := time.Now()
+		err := n.ask(ctx)
+		switch {
+		case ctx.Err() != nil:
+			n.inspector.take()
+			return
+		case err == nil:
+			n.answered(ctx, begun, n.inspector.take())
+			return
+		case isEnd(err):
+			if n.inspector.takeBroken() {
+				n.flushBroken(begun, "connections break, and the server refuses new ones")
+				n.bury(ctx)
+			}
+			if n.inspector.quiet() {
+				return
+			}
+		}
+		if !pause(ctx, inspectEvery) {
+			n.inspector.take() // it has been silent for so long that new signs will come, or the pool ends
+			return
+		}
+	}
+}
+
+// bury closes what was condemned and is idle, so that no caller has to come past it.
+func (n *node) bury(ctx context.Context) {
+	if n.takeUpkeep(ctx) != nil {
+		return
+	}
+	defer func() { <-n.upkeep }()
+	_ = n.closeCondemned(ctx) // what remains is dropped at its next checkout
+}
+
+// answered condemns what the signs mean when the server has answered a question asked at begun.
+func (n *node) answered(ctx context.Context, begun time.Time, s signs) {
+	if s.asked != 0 {
+		if !pause(ctx, grace) { // for answers that came before ours, and are on their way
+			return
+		}
+		n.flushSilent(s.asked, begun)
+	}
+	if s.broken && n.witnessDead(ctx) {
+		n.flushBroken(begun, "connections break, and the server answers on new ones only")
+	}
+	n.bury(ctx)
+}
+
+// isEnd reports whether a failed attempt to reach the server says that it is gone, or its predecessor is.
+func isEnd(err error) bool {
+	k := Classify(err).Kind
+	return k == health.KindRefused || k == health.KindReset
+}
+
+// pause reports false if ctx ended before d had passed.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// ask dials and asks, without logging in: any answer will do.
+func (n *node) ask(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, inspectLimit)
+	defer cancel()
+	o := n.client.Options()
+	c, err := n.dial(ctx, forCheck, func(ctx context.Context) (net.Conn, error) { return o.Dialer(ctx, o.Network, o.Addr) })
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close() }()
+	deadline, _ := ctx.Deadline()
+	if err = c.SetDeadline(deadline); err != nil {
+		return err
+	}
+	if _, err = c.Write([]byte("PING\r\n")); err != nil {
+		return err
+	}
+	_, err = c.Read(make([]byte, 1))
+	return err
+}
+
+// witnessDead asks some of the connections that were idle for longest for a sign of life, and reports whether one of
+// them turns out to be dead without having looked so. Such an end comes from a machine that does not know the
+// connection: one that was closed in order looks closed, and go-redis has dropped it before it can be asked.
+func (n *node) witnessDead(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, inspectLimit)
+	defer cancel()
+	if n.takeUpkeep(ctx) != nil {
+		return false
+	}
+	defer func() { <-n.upkeep }()
+	for left := min(witnesses, n.idle()); left > 0; left-- {
+		if err := n.pingOne(ctx); err != nil {
+			return isEnd(err)
+		}
+	}
+	return false
+}
+
+// onceOnly is a command that is not tried again.
+type onceOnly struct{ *redis.StatusCmd }
+
+// NoRetry implements redis.Cmder.
+func (onceOnly) NoRetry() bool { return true }
+
+// flushBroken condemns what was dialled before begun and not heard of since. It is limited as the other generations
+// are: behind a name that stands for several servers, of which one is broken, nothing else would help but patience.
+func (n *node) flushBroken(begun time.Time, why string) {
+	n.mu.Lock()
+	next := n.broken.nextLocked(time.Now())
+	n.mu.Unlock()
+	if !next {
+		return
+	}
+	condemned := 0
+	for _, c := range n.list() {
+		if c.heard.Load() < begun.UnixNano() && c.born.Before(begun) && c.condemn(dead) {
+			condemned++
+		}
+	}
+	if condemned > 0 {
+		n.logGeneration(why, condemned, 0)
+	}
+}
+
+// flushSilent condemns what was dialled before begun and not heard of since asked. What waits for the answer to an
+// ordinary command is cut off, and go-redis tries that command again elsewhere.
+func (n *node) flushSilent(asked int64, begun time.Time) {
+	condemned, cut := 0, 0
+	for _, c := range n.list() {
+		heard := c.heard.Load()
+		if heard >= asked || !c.born.Before(begun) {
+			continue
+		}
+		if c.condemn(dead) {
+			condemned++
+		}
+		if c.used.Load() < asked || heard != c.heard.Load() { // idle, or heard of just now
+			continue
+		}
+		if c.patient.Load() {
+			continue
+		}
+		if state, _ := socket.Peek(c.socket); state == socket.Silent || state == socket.Closed {
+			c.cut()
+			cut++
+		}
+	}
+	if condemned > 0 {
+		n.logGeneration("the server answers on new connections only", condemned, cut)
+	}
+}
