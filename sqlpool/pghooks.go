@@ -123,10 +123,13 @@ func (b *pgBackend) prepareConn(ctx context.Context, c *pgx.Conn) (bool, error) 
 		now = time.Now()
 	}
 	fit, err := b.fits(ctx, c, r, now)
-	if !fit && err == nil { // the caller is in for a new connection
-		err = b.exchange(ctx, r, now)
+	if fit || err != nil {
+		return fit, err
 	}
-	return fit, err
+	if err := ctx.Err(); err != nil {
+		return false, err // pgxpool would try, and lose, one idle connection after the other
+	}
+	return false, b.exchange(ctx, r, now) // the caller is in for a new connection
 }
 
 // fits says whether a caller may have the connection.

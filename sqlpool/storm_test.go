@@ -299,6 +299,30 @@ func TestSilentPoolWhoseConnectionsLeadNowhereCostsOneQueryPerCaller(t *testing.
 	})
 }
 
+// What a caller loses patience over is one connection, not all that are idle.
+func TestImpatientCallerCostsOneConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, srv, _ := stormPool(t, 0)
+		giveBack(t, 10, func() (func(), error) {
+			c, err := p.Pool().Acquire(t.Context())
+			return c.Release, err
+		})
+		pass(2 * time.Second)
+		srv.Hang()
+		if _, err := p.Pool().Exec(within(t, 100*time.Millisecond), "work"); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		srv.Heal()
+		pass(time.Second)
+		if st := p.Stats(); st.Idle != 9 || st.Evicted["dead"] != 1 {
+			t.Errorf("%d are idle, %v were evicted; want one lost", st.Idle, st.Evicted)
+		}
+		if _, err := p.Pool().Exec(t.Context(), "set x"); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // leadingNowhere loses what it is sent, without a word.
 type leadingNowhere struct {
 	net.Conn
