@@ -9,7 +9,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"github.com/poolkeeper/poolkeeper/sqlpool"
+	"github.com/poolkeeper/poolkeeper/sqlpool/sqlpooltest"
 )
 
 // burst makes n callers use a connection at once.
@@ -134,37 +137,96 @@ func TestIdleConnectionIsReadyWithoutADial(t *testing.T) {
 	})
 }
 
-func TestLifetimesEndSpreadOut(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		const n = 200
-		s := newFakeServer()
-		p := fakePool(t, s, sqlpool.Config{
-			MaxOpen: n, MaxDials: n, MaxIdleTime: sqlpool.Off, KeepAlive: sqlpool.Off, EvictionInterval: 100 * time.Millisecond,
-			MaxLifetime: 10 * time.Minute, LifetimeJitter: 0.1, AcquireTimeout: sqlpool.Off,
-		})
-		defer stop(t, p)
-		burst(t, p, n)
-		born, before := time.Now(), uint64(0)
-		var first, last, most time.Duration
-		for time.Since(born) < 11*time.Minute {
-			time.Sleep(time.Second)
-			ended := p.Stats().Evicted["lifetime"]
-			if ended > before {
-				if first == 0 {
-					first = time.Since(born)
-				}
-				last = time.Since(born)
-				most = max(most, time.Duration(ended-before))
+// ends is how connections that were opened together were seen to go, by the server.
+type ends struct {
+	count       int
+	first, last time.Duration // from when they were opened
+	most        int           // within one second
+}
+
+// watchEnds looks once a second, for 11 minutes, how many connections a server has.
+func watchEnds(onServer func() int) ends {
+	var out ends
+	begun := onServer()
+	for born := time.Now(); time.Since(born) < 11*time.Minute; {
+		time.Sleep(time.Second)
+		now := begun - onServer()
+		if now > out.count {
+			out.last = time.Since(born)
+			if out.first == 0 {
+				out.first = out.last
 			}
-			before = ended
+			out.most = max(out.most, now-out.count)
 		}
-		if before != n || first < 9*time.Minute || last > 10*time.Minute+2*time.Second {
-			t.Errorf("%d ended, from %v to %v; want all %d between 9 and 10 minutes", before, first, last, n)
-		}
-		if most > n/10 {
-			t.Errorf("%d connections ended within one second, want at most a tenth of %d", most, n)
-		}
+		out.count = now
+	}
+	return out
+}
+
+// stampede is a configuration under which n connections are opened together, and end by their lifetimes alone.
+func stampede(n int) sqlpool.Config {
+	return sqlpool.Config{
+		MaxOpen: n, MaxDials: n, MaxIdleTime: sqlpool.Off, KeepAlive: sqlpool.Off, EvictionInterval: 100 * time.Millisecond,
+		MaxLifetime: 10 * time.Minute, LifetimeJitter: 0.1, AcquireTimeout: sqlpool.Off, LeakThreshold: sqlpool.Off,
+	}
+}
+
+func TestLifetimesEndSpreadOut(t *testing.T) {
+	const n = 200
+	t.Run("database/sql", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			s := newFakeServer()
+			p := fakePool(t, s, stampede(n))
+			defer stop(t, p)
+			burst(t, p, n)
+			endSpreadOut(t, watchEnds(s.Open), n)
+		})
 	})
+	t.Run("pgxpool", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) { endSpreadOut(t, pgStampede(t, n, sqlpool.DefaultLifetimeJitter), n) })
+	})
+	t.Run("pgxpool, no jitter", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			if got := pgStampede(t, n, sqlpool.NoJitter); got.most != n {
+				t.Errorf("%+v; want all at once, or this test sees nothing", got)
+			}
+		})
+	})
+}
+
+func endSpreadOut(t *testing.T, got ends, n int) {
+	t.Helper()
+	if got.count != n || got.first < 9*time.Minute || got.last > 10*time.Minute+2*time.Second {
+		t.Errorf("%+v; want all %d between 9 and 10 minutes", got, n)
+	}
+	if got.most > n/10 {
+		t.Errorf("%d connections ended within one second, want at most a tenth of %d", got.most, n)
+	}
+}
+
+// pgStampede opens n connections of a pgxpool together and watches them end.
+func pgStampede(t *testing.T, n int, jitter float64) ends {
+	t.Helper()
+	p, srv := sqlpooltest.NewPostgresInMemory(t, func(c *sqlpool.Config) {
+		url := c.URL
+		*c = stampede(n)
+		c.URL, c.LifetimeJitter, c.Logger = url, jitter, quiet()
+	})
+	held := make([]*pgxpool.Conn, n)
+	for i := range held {
+		var err error
+		if held[i], err = p.Pool().Acquire(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range held {
+		c.Release()
+	}
+	got := watchEnds(srv.Connections)
+	if st := p.Stats(); srv.Connections() != 1 || st.Open != 0 || st.Evicted["lifetime"] != uint64(n) {
+		t.Errorf("the server has %d connections, want the check's; the pool says %d, and evicted %v", srv.Connections(), st.Open, st.Evicted)
+	}
+	return got
 }
 
 func TestLifetimeShorterThanASecondIsKept(t *testing.T) {

@@ -113,52 +113,73 @@ type rig struct {
 	idle  func(n int) // opens n connections that then lie idle
 }
 
+// stopAfterFault stops a pool; without its remedies it may take longer than it is given.
+func stopAfterFault(tb testing.TB, p interface{ Stop(context.Context) error }, v variant) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
+	if err := p.Stop(ctx); err != nil && v.change == nil {
+		tb.Error(err)
+	}
+}
+
+// pgPool is the variant's pool of at most 50 connections.
+func pgPool(tb testing.TB, url string, v variant, configure func(*pgxpool.Config) error) *pgxpool.Pool {
+	tb.Helper()
+	if !v.raw {
+		p, err := sqlpool.NewPostgres(v.config(sqlpool.Config{URL: url, MaxOpen: 50, Logger: quiet(), ConfigurePostgres: configure}))
+		if err != nil {
+			tb.Fatal(err)
+		}
+		tb.Cleanup(func() { stopAfterFault(tb, p, v) })
+		return p.Pool()
+	}
+	c, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if configure != nil {
+		if err = configure(c); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	c.MaxConns = 50
+	pool, err := pgxpool.NewWithConfig(tb.Context(), c)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(pool.Close)
+	return pool
+}
+
 func pgRig(tb testing.TB, srv *testserver.Server, v variant, query string) rig {
 	tb.Helper()
 	px := testkit.NewProxy(tb, srv.Addr())
-	url := strings.Replace(srv.URL(), srv.Addr(), px.Addr(), 1)
-	var pool *pgxpool.Pool
-	if v.raw {
-		c, err := pgxpool.ParseConfig(url)
-		if err != nil {
-			tb.Fatal(err)
-		}
-		c.MaxConns = 50
-		if pool, err = pgxpool.NewWithConfig(tb.Context(), c); err != nil {
-			tb.Fatal(err)
-		}
-		tb.Cleanup(pool.Close)
-	} else {
-		log, _ := logTo()
-		p, err := sqlpool.NewPostgres(v.config(sqlpool.Config{URL: url, MaxOpen: 50, Logger: log}))
-		if err != nil {
-			tb.Fatal(err)
-		}
-		tb.Cleanup(func() {
-			ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
-			defer cancel()
-			if err := p.Stop(ctx); err != nil && v.change == nil { // without its remedies it may take longer
-				tb.Error(err)
-			}
-		})
-		pool = p.Pool()
-	}
+	pool := pgPool(tb, strings.Replace(srv.URL(), srv.Addr(), px.Addr(), 1), v, nil)
 	return rig{
 		proxy: px,
 		query: func(ctx context.Context) error { _, err := pool.Exec(ctx, query); return err },
 		idle: func(n int) {
-			var held []*pgxpool.Conn
-			for range n {
+			giveBack(tb, n, func() (func(), error) {
 				c, err := pool.Acquire(tb.Context())
-				if err != nil {
-					tb.Fatal(err)
-				}
-				held = append(held, c)
-			}
-			for _, c := range held {
-				c.Release()
-			}
+				return c.Release, err
+			})
 		},
+	}
+}
+
+// giveBack acquires n connections and gives them back.
+func giveBack(tb testing.TB, n int, acquire func() (release func(), err error)) {
+	tb.Helper()
+	held := make([]func(), n)
+	for i := range held {
+		var err error
+		if held[i], err = acquire(); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	for _, release := range held {
+		release()
 	}
 }
 
@@ -166,47 +187,37 @@ func mysqlRig(tb testing.TB, srv *testserver.Server, v variant, query string) ri
 	tb.Helper()
 	px := testkit.NewProxy(tb, srv.Addr())
 	dsn := strings.NewReplacer(srv.Addr(), px.Addr(), "root@", "app:app@").Replace(srv.DSN())
-	var db *sql.DB
-	if v.raw {
-		var err error
-		if db, err = sql.Open("mysql", dsn); err != nil {
-			tb.Fatal(err)
-		}
-		db.SetMaxOpenConns(50)
-		db.SetMaxIdleConns(50)
-		tb.Cleanup(func() { _ = db.Close() })
-	} else {
-		log, _ := logTo()
-		p, err := sqlpool.NewMySQL(v.config(sqlpool.Config{URL: dsn, MaxOpen: 50, Logger: log}))
-		if err != nil {
-			tb.Fatal(err)
-		}
-		tb.Cleanup(func() {
-			ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
-			defer cancel()
-			if err := p.Stop(ctx); err != nil && v.change == nil { // without its remedies it may take longer
-				tb.Error(err)
-			}
-		})
-		db = p.DB()
-	}
+	db := mysqlPool(tb, dsn, v)
 	return rig{
 		proxy: px,
 		query: func(ctx context.Context) error { _, err := db.ExecContext(ctx, query); return err },
 		idle: func(n int) {
-			var held []*sql.Conn
-			for range n {
+			giveBack(tb, n, func() (func(), error) {
 				c, err := db.Conn(tb.Context())
-				if err != nil {
-					tb.Fatal(err)
-				}
-				held = append(held, c)
-			}
-			for _, c := range held {
-				_ = c.Close()
-			}
+				return func() { _ = c.Close() }, err
+			})
 		},
 	}
+}
+
+func mysqlPool(tb testing.TB, dsn string, v variant) *sql.DB {
+	tb.Helper()
+	if !v.raw {
+		p, err := sqlpool.NewMySQL(v.config(sqlpool.Config{URL: dsn, MaxOpen: 50, Logger: quiet()}))
+		if err != nil {
+			tb.Fatal(err)
+		}
+		tb.Cleanup(func() { stopAfterFault(tb, p, v) })
+		return p.DB()
+	}
+	db, err := sql.Open("mysql", dsn)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	db.SetMaxOpenConns(50)
+	db.SetMaxIdleConns(50)
+	tb.Cleanup(func() { _ = db.Close() })
+	return db
 }
 
 // faultServers are two servers of each kind, the second to fail over to, and how to make the first read-only.

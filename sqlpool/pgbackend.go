@@ -42,6 +42,8 @@ type pgRecord struct {
 	reason string // why it is being closed
 	owes   bool   // its permit is given back when it is closed
 
+	discounted bool // it is not counted as open any more, and about to be closed
+
 	reclaimed, returned bool // taken away from its holder; who has noticed, and released it
 }
 

@@ -16,6 +16,9 @@ import (
 // peekAfter is the silence after which a connection is looked at before it is used: under load nothing is gained.
 const peekAfter = time.Millisecond
 
+// pingAfter is the silence after which it is pinged before it is used, as by pgxpool.
+const pingAfter = time.Second
+
 // beforeConnect is where every dial of pgxpool begins. What pgxpool was made with may be outdated by a Reload.
 func (b *pgBackend) beforeConnect(ctx context.Context, conn *pgx.ConnConfig) error {
 	if f, ok := ctx.Value(fillKey{}).(*fillContext); ok {
@@ -63,7 +66,7 @@ func (b *pgBackend) beforeClose(c *pgx.Conn) {
 	reason, owes, reclaimed := r.reason, r.owes, r.reclaimed
 	r.owes = false
 	delete(b.all, r)
-	if !reclaimed {
+	if !reclaimed && !r.discounted {
 		b.open--
 	}
 	b.mu.Unlock()
@@ -120,14 +123,26 @@ func (b *pgBackend) prepareConn(ctx context.Context, c *pgx.Conn) (bool, error) 
 	if now.IsZero() {
 		now = time.Now()
 	}
+	fit, err := b.fits(ctx, c, r, now)
+	if fit || err != nil {
+		return fit, err
+	}
+	if err := ctx.Err(); err != nil {
+		return false, err // pgxpool would try, and lose, one idle connection after the other
+	}
+	return false, b.exchange(ctx, r, now) // the caller is in for a new connection
+}
+
+// fits says whether a caller may have the connection.
+func (b *pgBackend) fits(ctx context.Context, c *pgx.Conn, r *pgRecord, now time.Time) (bool, error) {
 	reason := b.core.stale(&r.times, now)
 	if reason == "" && !b.proves(ctx, c, r, now) {
 		reason = poolkeeper.EvictedDead
 	}
 	if reason != "" {
 		b.mu.Lock()
+		defer b.mu.Unlock()
 		r.reason = reason
-		b.mu.Unlock()
 		return false, nil
 	}
 	if user := b.aimed.Load().prepare; user != nil {
@@ -136,18 +151,20 @@ func (b *pgBackend) prepareConn(ctx context.Context, c *pgx.Conn) (bool, error) 
 	return true, nil
 }
 
-// shouldPing knows better than pgxpool how long a connection has been silent: a sweep makes it look fresh there.
+// shouldPing leaves pings to prepareConn, which draws conclusions from those that fail, unless the user has a rule. He is
+// told how long a connection has been silent: a sweep makes it look fresh to pgxpool.
 func (b *pgBackend) shouldPing(ctx context.Context, p pgxpool.ShouldPingParams) bool {
 	r := record(p.Conn.PgConn())
 	now := time.Now()
+	r.at = now
+	user := b.aimed.Load().native.ShouldPing
+	if user == nil {
+		return false
+	}
 	b.mu.Lock()
 	p.IdleDuration = now.Sub(r.seen)
 	b.mu.Unlock()
-	ping := p.IdleDuration > time.Second && !b.core.suspect(&r.times) // prepareConn pings those, with less patience
-	if user := b.aimed.Load().native.ShouldPing; user != nil {
-		ping = user(ctx, p)
-	}
-	r.at = now
+	ping := user(ctx, p)
 	if ping {
 		r.at = time.Time{}
 	}
@@ -158,8 +175,8 @@ func (b *pgBackend) shouldPing(ctx context.Context, p pgxpool.ShouldPingParams) 
 // nothing else but notices, notifications and changed settings can come in. No TLS record begins with this byte.
 const errorResponse = 'E'
 
-// proves looks at a connection that was silent, and pings it if it is suspect, or if something has come in on it: under
-// TLS that may be the server's farewell. It reports false if the connection is not to be used.
+// proves looks at a connection that was silent, and pings it if it is suspect, or was silent for long, or if something has
+// come in on it: under TLS that may be the server's farewell. It reports false if the connection is not to be used.
 func (b *pgBackend) proves(ctx context.Context, c *pgx.Conn, r *pgRecord, now time.Time) bool {
 	cfg := b.core.cfg()
 	spoken := false
@@ -171,23 +188,39 @@ func (b *pgBackend) proves(ctx context.Context, c *pgx.Conn, r *pgRecord, now ti
 			return false
 		}
 	}
+	suspect := b.core.suspect(&r.times)
 	patience := cfg.SuspectPing
-	if !b.core.suspect(&r.times) {
-		if !spoken {
-			return true
-		}
+	switch {
+	case suspect:
+	case spoken:
 		patience = DefaultSuspectPing
+	case now.Sub(r.seen) > pingAfter && b.aimed.Load().native.ShouldPing == nil:
+		patience = b.pingTimeout()
+	default:
+		return true
 	}
 	ping, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	if c.Ping(ping) == nil {
+	err := c.Ping(ping)
+	switch {
+	case err == nil:
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		r.seen = time.Now()
-		return true
-	}
-	if ctx.Err() == nil { // else it is the caller who had no time
+	case !suspect && ctx.Err() == nil:
+		b.core.diedInUse(err, time.Now()) // the others are suspect, as if it had been in use
+	case !suspect:
+		b.core.diedInUse(ctx.Err(), time.Now())
+	case ctx.Err() == nil: // else it is the caller who had no time
 		b.core.pingedInVain()
 	}
-	return false
+	return err == nil
+}
+
+// pingTimeout bounds pings of connections against which nothing speaks but their silence.
+func (b *pgBackend) pingTimeout() time.Duration {
+	if user := b.aimed.Load().native.PingTimeout; user > 0 {
+		return user
+	}
+	return min(pingLimit, b.core.cfg().DialTimeout)
 }

@@ -62,6 +62,43 @@ func (b *pgBackend) givePermit() {
 	b.grantLocked()
 }
 
+// exchange is for a caller who was given an idle connection that turned out to be of no use: he is in for a dial, and so
+// needs leave like everybody else, or a server that has ended all its sessions would be met by all callers at once. He
+// comes before those who wait already: they have asked later. If it fails he keeps the permit, for TraceAcquireEnd to give
+// back.
+func (b *pgBackend) exchange(ctx context.Context, r *pgRecord, start time.Time) error {
+	b.mu.Lock()
+	r.discounted = true
+	b.open--
+	b.permits--
+	b.events++
+	if b.closed || b.held || b.mayLocked() { // a Pause waits for those who have permits
+		b.permits++
+		b.mu.Unlock()
+		return nil
+	}
+	w := b.waiting.pushEarly()
+	b.reconcileLaterLocked()
+	b.mu.Unlock()
+	err := b.permitted(ctx, w, start)
+	if err != nil {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.permits++
+		b.events++
+	}
+	return err
+}
+
+// grantEarlyLocked lets those go on whose connections a Pause would wait for.
+func (b *pgBackend) grantEarlyLocked() {
+	for b.waiting.first != nil && b.waiting.first.early {
+		b.permits++
+		b.events++
+		b.waiting.pop().ready <- grant{}
+	}
+}
+
 // awaitPermit queues.
 func (b *pgBackend) awaitPermit(ctx context.Context, start time.Time) error {
 	b.mu.Lock()
@@ -69,6 +106,11 @@ func (b *pgBackend) awaitPermit(ctx context.Context, start time.Time) error {
 	b.grantLocked()
 	b.reconcileLaterLocked()
 	b.mu.Unlock()
+	return b.permitted(ctx, w, start)
+}
+
+// permitted waits for what w queues for.
+func (b *pgBackend) permitted(ctx context.Context, w *waiter, start time.Time) error {
 	if g, ok := b.core.waitFor(ctx, w, start); ok {
 		return g.err
 	}

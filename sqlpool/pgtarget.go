@@ -137,6 +137,7 @@ func (b *pgBackend) setHeld(held bool) bool {
 		return false
 	}
 	b.held = held
+	b.grantEarlyLocked()
 	b.grantLocked()
 	return true
 }

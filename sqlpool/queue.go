@@ -17,6 +17,7 @@ type waiter struct {
 	dial       func()     // opens a connection on its behalf, under its context
 	ready      chan grant // buffered: whoever grants does not block
 	queued     bool
+	early      bool // it stands before all who are not
 	prev, next *waiter
 }
 
@@ -34,6 +35,26 @@ func (q *queue) push(dial func()) *waiter {
 		q.first = w
 	}
 	q.last = w
+	q.n++
+	return w
+}
+
+// pushEarly puts a caller in front, behind those who came that way before.
+func (q *queue) pushEarly() *waiter {
+	w := &waiter{ready: make(chan grant, 1), queued: true, early: true}
+	for next := q.first; next != nil && next.early; next = next.next {
+		w.prev = next
+	}
+	if w.prev == nil {
+		w.next, q.first = q.first, w
+	} else {
+		w.next, w.prev.next = w.prev.next, w
+	}
+	if w.next == nil {
+		q.last = w
+	} else {
+		w.next.prev = w
+	}
 	q.n++
 	return w
 }

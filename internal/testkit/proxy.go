@@ -19,10 +19,10 @@ type Proxy struct {
 	mu       sync.Mutex   // guards the following
 	listener net.Listener // closed while connections are refused
 	target   string
-	mute    bool // connections made now are never answered
-	answers int  // if not 0, mute begins after so many connections more
-	links   map[*link]struct{}
-	closed  bool
+	mute     bool // connections made now are never answered
+	answers  int  // if not 0, mute begins after so many connections more
+	links    map[*link]struct{}
+	closed   bool
 }
 
 // link is one connection through the proxy.

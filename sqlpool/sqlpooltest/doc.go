@@ -24,6 +24,8 @@
 //	test ─┬─ pool.DB() ─── the same pool as in production ─── sqlmock's driver ─── mock.Expect…
 //	      └─ pool.Pool() ─ the same pool as in production ─── a socket ─── fake server ─── Answer, Hang, Drop, ReadOnly …
 //
-// It refuses to be a database: what it is not told to answer is an error. It has no tables, no TLS, no COPY. Its sockets are real ones, so
-// that time in a testing/synctest bubble does not advance while a fake server answers.
+// [NewPostgresInMemory] is for tests in a testing/synctest bubble: while somebody waits on a socket, time in a bubble does not
+// advance; with the server in memory it does, so that hours of a pool's life take a moment.
+//
+// It refuses to be a database: what it is not told to answer is an error. It has no tables, no TLS, no COPY.
 package sqlpooltest

@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/DATA-DOG/go-sqlmock"
 
+	"github.com/poolkeeper/poolkeeper/sqlpool"
 	"github.com/poolkeeper/poolkeeper/sqlpool/sqlpooltest"
 )
 
@@ -62,6 +64,18 @@ func ExampleNewPostgres() {
 	// Ada <nil> [{select name from users where id = $1 [7]}]
 	// true
 	// <nil>
+}
+
+func ExampleNewPostgresInMemory() {
+	_ = func(t *testing.T) { // a test
+		t.Helper()
+		synctest.Test(t, func(t *testing.T) {
+			pool, _ := sqlpooltest.NewPostgresInMemory(t, func(c *sqlpool.Config) { c.MinIdle, c.MaxLifetime = 2, time.Hour })
+			time.Sleep(24 * time.Hour) // a day of the pool's life, and a moment of the test's
+			t.Log(pool.Stats().Evicted)
+		})
+	}
+	// Output:
 }
 
 func ExamplePostgresServer_Slow() {

@@ -24,7 +24,7 @@ type faults struct {
 func (s *PostgresServer) Refuse() {
 	s.mu.Lock()
 	l := s.listener
-	s.listener = nil
+	s.listener, s.refusing = nil, true
 	s.mu.Unlock()
 	if l != nil {
 		_ = l.Close()
@@ -77,8 +77,8 @@ func (s *PostgresServer) Heal() {
 	if s.faults.hang != nil {
 		close(s.faults.hang)
 	}
-	s.faults = faults{}
-	listening := s.listener != nil || s.stopped
+	s.faults, s.refusing = faults{}, false
+	listening := s.listener != nil || s.stopped || s.memory
 	s.mu.Unlock()
 	if !listening {
 		if err := s.listen(s.addr); err != nil {

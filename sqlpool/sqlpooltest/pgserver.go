@@ -12,19 +12,21 @@ import (
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 )
 
-// PostgresServer speaks PostgreSQL's protocol on a port of the loopback interface, gives the answers it was told to
-// give, and fails when it is told to. Its methods are safe for concurrent use. It is stopped at the end of its test.
+// PostgresServer speaks PostgreSQL's protocol on a port of the loopback interface, or in memory, gives the answers it was
+// told to give, and fails when it is told to. Its methods are safe for concurrent use. It is stopped at the end of its test.
 //
 // It knows transactions (and answers 25P02 in one that has failed), BEGIN … READ ONLY, savepoints, prepared statements,
 // cancel requests, the simple and the extended protocol. SET, RESET, LISTEN and their kin succeed and do nothing. It has
 // no tables, no passwords, no TLS, no COPY and no cursors: COPY is an error that says so, and so is a statement without an answer.
 type PostgresServer struct {
-	tb   testing.TB
-	addr string
-	all  sync.WaitGroup // of accept loops and sessions
+	tb     testing.TB
+	addr   string
+	memory bool           // it has no port
+	all    sync.WaitGroup // of accept loops and sessions
 
 	mu       sync.Mutex // guards the following
 	listener net.Listener
+	refusing bool
 	sessions map[*session]struct{}
 	nextPID  uint32
 	answers  []registered
@@ -56,6 +58,11 @@ func ServePostgres(tb testing.TB) *PostgresServer {
 func NewPostgres(tb testing.TB, options ...Option) (*sqlpool.Postgres, *PostgresServer) {
 	tb.Helper()
 	s := ServePostgres(tb)
+	return startPostgres(tb, s, options), s
+}
+
+func startPostgres(tb testing.TB, s *PostgresServer, options []Option) *sqlpool.Postgres {
+	tb.Helper()
 	cfg := sqlpool.Config{Name: "fake", URL: s.URL(), KeepAlive: sqlpool.Off}
 	for _, o := range options {
 		o(&cfg)
@@ -75,13 +82,14 @@ func NewPostgres(tb testing.TB, options ...Option) (*sqlpool.Postgres, *Postgres
 	if err := pool.Start(tb.Context()); err != nil {
 		tb.Fatalf("sqlpooltest: %v", err)
 	}
-	return pool, s
+	return pool
 }
 
-// URL returns what a client opens.
+// URL returns what a client opens; of a server in memory, by its Dial.
 func (s *PostgresServer) URL() string { return "postgres://fake@" + s.addr + "/fake?sslmode=disable" }
 
-// Addr returns "127.0.0.1:port". It stays the same, whatever the server is told to do.
+// Addr returns "127.0.0.1:port". It stays the same, whatever the server is told to do. Of a server in memory it is only a
+// name.
 func (s *PostgresServer) Addr() string { return s.addr }
 
 // Connections returns how many clients are logged in now. A pool has one more than its Stats say, for its checks.
@@ -134,30 +142,29 @@ func (s *PostgresServer) accept(l net.Listener) {
 		if err != nil {
 			return // closed
 		}
-		c := s.admit(conn)
-		if c == nil {
+		if !s.talk(conn) {
 			_ = conn.Close()
 			return
 		}
-		// Owner: the server. It ends when its socket is closed, by the client, a fault or stop; stop waits for it.
-		s.all.Go(func() {
-			defer s.dismiss(c)
-			c.serve()
-		})
 	}
 }
 
-// admit makes the session of a new client, or returns nil once the server is stopped.
-func (s *PostgresServer) admit(conn net.Conn) *session {
+// talk serves a new client, or reports false if the server is stopped, or refuses.
+func (s *PostgresServer) talk(conn net.Conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.stopped {
-		return nil
+	if s.stopped || s.refusing {
+		return false
 	}
 	s.nextPID++
 	c := newSession(s, conn, s.nextPID)
 	s.sessions[c] = struct{}{}
-	return c
+	// Owner: the server. It ends when its socket is closed, by the client, a fault or stop; stop waits for it.
+	s.all.Go(func() {
+		defer s.dismiss(c)
+		c.serve()
+	})
+	return true
 }
 
 func (s *PostgresServer) dismiss(c *session) {
