@@ -85,6 +85,7 @@ func (p *Pool) Stop(ctx context.Context) error {
 		return p.awaitStop(ctx, done)
 	}
 	p.stopDone, p.cancelStop = make(chan struct{}), cancel
+	p.phase = max(p.phase, phaseDraining) // a Start that has not begun is refused from here on
 	cancelStart, startDone := p.cancelStart, p.startDone
 	p.mu.Unlock()
 

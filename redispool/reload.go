@@ -200,6 +200,7 @@ func (p *Pool) try(ctx context.Context, a *aim) error {
 	o.PoolSize, o.MaxConcurrentDials, o.MinIdleConns, o.PipelinePoolSize, o.MaxRetries = checkPoolSize, 0, 0, -1, -1
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	c := redis.NewClient(&o)
+	c.AddHook(checkHook{nodes[0]}) // so that Stop closes it too
 	err := c.Ping(ctx).Err()
 	return errors.Join(err, c.Close())
 }
