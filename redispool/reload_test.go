@@ -519,7 +519,7 @@ func TestStopClosesTheConnectionThatAReloadTries(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	stopped := p.Stop(ctx)
-	if err := tried.SetDeadline(time.Now().Add(patience / 4)); err != nil {
+	if err = tried.SetDeadline(time.Now().Add(patience / 4)); err != nil {
 		t.Fatal(err)
 	}
 	buf := make([]byte, 1<<10)
