@@ -111,14 +111,8 @@ func (c *core) stop(ctx context.Context) error {
 }
 
 func (c *core) awaitStop(ctx context.Context, done <-chan struct{}) error {
-	select {
-	case <-done:
-	case <-ctx.Done():
-		select {
-		case <-done: // what has stopped has stopped, however late one asks
-		default:
-			return fmt.Errorf("sqlpool: stop %q: another Stop is still under way: %w", c.poolName(), context.Cause(ctx))
-		}
+	if !closedBy(ctx, done) { // what has stopped has stopped, however late one asks
+		return fmt.Errorf("sqlpool: stop %q: another Stop is still under way: %w", c.poolName(), context.Cause(ctx))
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -145,12 +139,8 @@ func (c *core) abort() error {
 // shut ends the pool's own work, waits for callers, closes, and at the end of ctx cuts off who is left.
 func (c *core) shut(ctx context.Context, startDone <-chan struct{}) error {
 	var errs []error
-	if startDone != nil {
-		select {
-		case <-startDone:
-		case <-ctx.Done():
-			errs = append(errs, errors.New("a Start is still under way"))
-		}
+	if !closedBy(ctx, startDone) {
+		errs = append(errs, errors.New("a Start is still under way"))
 	}
 	c.stopWatches()
 	errs = append(errs, c.work.wait(ctx))
@@ -187,6 +177,24 @@ func (c *core) shut(ctx context.Context, startDone <-chan struct{}) error {
 		return fmt.Errorf("sqlpool: stop %q: %w", name, errors.Join(errs...))
 	default:
 		return nil // it took a cut to close, and nobody lost anything by it
+	}
+}
+
+// closedBy waits for done, if there is one, or the end of ctx, and reports whether done was closed, which counts first.
+func closedBy(ctx context.Context, done <-chan struct{}) bool {
+	if done == nil {
+		return true
+	}
+	select {
+	case <-done:
+		return true
+	default:
+	}
+	select {
+	case <-done:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
