@@ -26,6 +26,7 @@ type Evictor struct {
 	mu       sync.Mutex // guards the following; never held over a call of pool
 	planner  *planner   // set by Start
 	policy   Policy
+	changes  int                // of policy: a round that has begun before one speaks for the past
 	timer    *time.Timer        // set by Start
 	deadline time.Time          // for which timer is set; zero: it is not set, or to run at once
 	base     context.Context    //nolint:containedctx // of the rounds that the timer begins: it has the values of Start's, and ends with Stop
@@ -124,6 +125,7 @@ func (e *Evictor) SetPolicy(policy Policy) error {
 		return nil
 	}
 	e.planner.setPolicy(policy, time.Now())
+	e.changes++
 	e.asleep.Store(false)
 	e.deadline = time.Time{}
 	e.timer.Reset(0)
@@ -166,8 +168,9 @@ func (e *Evictor) tick() {
 	if ctx == nil {
 		return
 	}
+	changes := e.changesSoFar()
 	_, _ = e.round(ctx) // the pool reports its own errors; here they have only set the next deadline
-	e.rearm()
+	e.rearm(changes)
 }
 
 // postpone sets the timer one interval ahead.
@@ -195,7 +198,7 @@ func (e *Evictor) running() context.Context {
 func (e *Evictor) round(ctx context.Context) (Swept, error) {
 	now, open, peak := time.Now(), e.pool.Open(), e.pool.Peak()
 	e.mu.Lock()
-	todo := e.planner.plan(now, open, peak)
+	todo, changes := e.planner.plan(now, open, peak), e.changes
 	e.mu.Unlock()
 
 	var swept Swept
@@ -203,7 +206,9 @@ func (e *Evictor) round(ctx context.Context) (Swept, error) {
 	if todo.sweep {
 		swept, sweepErr = e.pool.Sweep(ctx, todo.order)
 		e.mu.Lock()
-		e.planner.swept(now, swept)
+		if changes == e.changes {
+			e.planner.swept(now, swept)
+		}
 		e.mu.Unlock()
 	}
 	if todo.fill > 0 && ctx.Err() == nil {
@@ -215,17 +220,24 @@ func (e *Evictor) round(ctx context.Context) (Swept, error) {
 	return swept, errors.Join(sweepErr, fillErr)
 }
 
-// rearm sets the timer for the next deadline, and goes to sleep if that does not depend on demand.
-func (e *Evictor) rearm() {
-	if e.setTimer(e.pool.Open(), 0) {
+func (e *Evictor) changesSoFar() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.changes
+}
+
+// rearm sets the timer for the next deadline, and goes to sleep if that does not depend on demand. If the policy has changed
+// since the round began, the next begins at once.
+func (e *Evictor) rearm(changes int) {
+	if e.setTimer(e.pool.Open(), 0, changes) {
 		return
 	}
 	// Whatever has begun since the round looked is either seen by this second look, or its Wake sees asleep.
-	e.setTimer(e.pool.Open(), e.pool.Peak())
+	e.setTimer(e.pool.Open(), e.pool.Peak(), changes)
 }
 
 // setTimer reports false if the evictor is asleep now.
-func (e *Evictor) setTimer(open, peak int) bool {
+func (e *Evictor) setTimer(open, peak, changes int) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.stopped {
@@ -236,6 +248,9 @@ func (e *Evictor) setTimer(open, peak int) bool {
 		e.planner.demand.add(now, peak)
 	}
 	at, attentive := e.planner.next(now, open)
+	if changes != e.changes {
+		at, attentive = now, true
+	}
 	e.deadline = at
 	if at.IsZero() {
 		e.timer.Stop()

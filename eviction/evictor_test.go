@@ -371,6 +371,47 @@ func TestSetPolicyWakesASleeper(t *testing.T) {
 	})
 }
 
+// slowPool takes its time for a Sweep.
+type slowPool struct {
+	*simPool
+
+	delay atomic.Int64 // nanoseconds
+}
+
+func (s *slowPool) Sweep(ctx context.Context, o eviction.Sweep) (eviction.Swept, error) {
+	out, err := s.simPool.Sweep(ctx, o)
+	time.Sleep(time.Duration(s.delay.Load()))
+	return out, err
+}
+
+func TestSetPolicyDuringARoundBringsTheNextForward(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &slowPool{simPool: &simPool{limit: 10}}
+		p.use(5, time.Second)
+		e := eviction.New(p, eviction.Policy{KeepAlive: time.Hour})
+		p.wake = e.Wake
+		if err := e.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(50 * time.Minute)
+		p.delay.Store(int64(time.Minute))
+		for sweeps := p.record().sweeps; p.record().sweeps == sweeps; {
+			time.Sleep(time.Second)
+		}
+		if err := e.SetPolicy(eviction.Policy{MinIdle: 7, MaxLifetime: 10 * time.Minute}); err != nil {
+			t.Fatal(err)
+		}
+		p.delay.Store(0)
+		time.Sleep(90 * time.Second) // the sweep under way ends; what it has found out holds no more
+		if closed, n := p.record().closed, p.Idle(); closed.Lifetime < 5 || n != 7 {
+			t.Errorf("closed %+v, %d idle; want the 5 that have expired by the new policy replaced by 7", closed, n)
+		}
+		if err := e.Stop(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
 func TestSetPolicyBeforeStartIsWhatStartUses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &simPool{limit: 10}

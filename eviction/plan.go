@@ -13,8 +13,8 @@ const (
 // planner is the evictor without clock, goroutine or I/O: what it has seen, and what it makes of it. Its methods are
 // called in rounds: plan, then swept and filled as far as the plan asked for them, then next.
 type planner struct {
-	policy   Policy // with defaults
-	since    time.Time
+	policy   Policy    // with defaults
+	since    time.Time // demand is known from here on
 	demand   window    // most in use at once, per tick
 	sweepDue time.Time // when a connection comes due for its age or silence; zero: none will
 	fillFrom time.Time // no Fill before this: the last one failed
@@ -37,8 +37,9 @@ func newPlanner(p Policy, now time.Time) *planner {
 	return c
 }
 
-// setPolicy changes the policy at now. What was seen of demand stays.
+// setPolicy changes the policy at now. What is remembered of demand stays, and nothing more is known of it.
 func (c *planner) setPolicy(p Policy, now time.Time) {
+	c.since = later(c.since, now.Add(-c.memory()))
 	c.policy = p.withDefaults()
 	c.sweepDue = time.Time{}
 	if _, ok := p.soonest(); ok {

@@ -301,3 +301,19 @@ func BenchmarkPlan(b *testing.B) {
 		})
 	}
 }
+
+// INV-7: after MaxIdleTime was raised, demand is known for as long only as it was remembered before.
+func TestLongerMaxIdleTimeHoldsForDemandThatIsForgotten(t *testing.T) {
+	for _, before := range []time.Duration{0, time.Minute} {
+		p := eviction.NewPlanner(eviction.Policy{MaxIdleTime: before}, epoch)
+		p.Plan(epoch.Add(30*time.Minute), 10, 10)                                              // all are needed
+		p.Plan(epoch.Add(35*time.Minute), 10, 0)                                               // forgotten by now
+		p.SetPolicy(eviction.Policy{MaxIdleTime: 20 * time.Minute}, epoch.Add(35*time.Minute)) // needed 5 minutes ago
+		if got := p.Plan(epoch.Add(36*time.Minute), 10, 0); got.Order.Surplus != 0 {
+			t.Errorf("from %s: %d are surplus that were in use 6 minutes ago", before, got.Order.Surplus)
+		}
+		if got := p.Plan(epoch.Add(56*time.Minute), 10, 0); got.Order.Surplus != 10 {
+			t.Errorf("from %s: surplus is %d in the end", before, got.Order.Surplus)
+		}
+	}
+}

@@ -41,14 +41,25 @@ func (n *node) dial(ctx context.Context, p purpose, next dialFunc) (net.Conn, er
 		}
 	}
 
-	start, by := time.Now(), n.pool.aim.Load()
-	native, err := n.connect(ctx, p, next)
-	if err != nil {
-		return nil, err
+	for {
+		start, by := time.Now(), n.pool.aim.Load()
+		native, err := n.connect(ctx, p, next)
+		if err != nil {
+			return nil, err
+		}
+		n.pool.met.dials.Add(1)
+		n.pool.met.dial.Record(time.Since(start))
+		c, err := n.adopt(native, p, by)
+		if err != nil {
+			return nil, err
+		}
+		if by == n.pool.aim.Load() {
+			return c, nil
+		}
+		// A Reload has come meanwhile. What it replaces was listed before, and go-redis would log in by what is new.
+		c.condemn(reload)
+		c.cut()
 	}
-	n.pool.met.dials.Add(1)
-	n.pool.met.dial.Record(time.Since(start))
-	return n.adopt(native, p, by)
 }
 
 // connect dials, and for the pool waits for a while for a server that refuses: callers are held, within their own
@@ -159,7 +170,7 @@ func (n *node) awaitServer(next dialFunc) (net.Conn, error) {
 }
 
 // adopt puts a connection just dialled on the books. If the pool has stopped meanwhile, it closes it.
-func (n *node) adopt(native net.Conn, p purpose, by *aim) (net.Conn, error) {
+func (n *node) adopt(native net.Conn, p purpose, by *aim) (*conn, error) {
 	c := newConn(n, native, p, by)
 	if p == forSubscription {
 		c.holder = new(holders.Entry)

@@ -189,25 +189,26 @@ func sameSchemeTLS(from, to target) bool {
 func (p *Pool) try(ctx context.Context, a *aim) error {
 	ctx, cancel := context.WithTimeout(ctx, p.patience())
 	defer cancel()
+	nodes := p.liveNodes(ctx)
+	if len(nodes) == 0 {
+		return nil // a Cluster that nobody has used yet: the check afterwards will tell
+	}
+	quiet := &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	var c *redis.Client
 	if p.target.kind == kindSentinel {
 		o := a.target.universal(p.cfg)
 		o.Dialer, o.Username, o.Password = a.connect, "", ""
 		o.CredentialsProvider, o.CredentialsProviderContext = nil, a.credentials
-		o.PoolSize, o.MaxConcurrentDials, o.MaxRetries = checkPoolSize, 0, -1
-		o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+		o.PoolSize, o.MaxConcurrentDials, o.MaxRetries, o.MaintNotificationsConfig = checkPoolSize, 0, -1, quiet
 		c = redis.NewFailoverClient(o.Failover())
 	} else {
-		nodes := p.liveNodes(ctx)
-		if len(nodes) == 0 {
-			return nil // a Cluster that nobody has used yet: the check afterwards will tell
-		}
 		o := *nodes[0].client.Options()
 		o.Dialer, o.CredentialsProviderContext = a.connect, a.credentials
-		o.PoolSize, o.MaxConcurrentDials, o.MinIdleConns, o.PipelinePoolSize, o.MaxRetries = checkPoolSize, 0, 0, -1, -1
-		o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+		o.PoolSize, o.MaxConcurrentDials, o.MinIdleConns, o.PipelinePoolSize = checkPoolSize, 0, 0, -1
+		o.MaxRetries, o.MaintNotificationsConfig = -1, quiet
 		c = redis.NewClient(&o)
 	}
+	c.AddHook(checkHook{nodes[0]}) // so that Stop closes it too
 	err := c.Ping(ctx).Err()
 	return errors.Join(err, c.Close())
 }

@@ -5,10 +5,12 @@ import (
 	"crypto/tls"
 	"errors"
 	"maps"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -442,5 +444,95 @@ func TestReloadChangesTLS(t *testing.T) {
 	}
 	if err := p.Client().Get(t.Context(), "a").Err(); err != nil {
 		t.Error(err)
+	}
+}
+
+// A dial that was begun before a Reload and ends after it leads to where the pool was before.
+func TestReloadReplacesAConnectionThatIsBeingOpenedToTheOldServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var oldDials, newDials atomic.Int64
+		release, slow := make(chan struct{}), atomic.Bool{}
+		cfg := redispool.Config{
+			MaxOpen: 5, KeepAlive: redispool.Off, Logger: silent(), DialTimeout: time.Minute, AcquireTimeout: time.Minute,
+			Options: &redis.UniversalOptions{
+				Addrs: []string{"old:1"}, MaxRetries: -1,
+				Dialer: func(context.Context, string, string) (net.Conn, error) {
+					oldDials.Add(1)
+					if slow.Load() {
+						<-release
+					}
+					return newFakeServer(), nil
+				},
+			},
+		}
+		p, err := redispool.New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = p.Abort() })
+		if err := p.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		slow.Store(true)
+		got := make(chan error, 1)
+		go func() { got <- p.Client().Get(t.Context(), "key").Err() }()
+		synctest.Wait()
+		next := *cfg.Options
+		next.Dialer = func(context.Context, string, string) (net.Conn, error) {
+			newDials.Add(1)
+			return newFakeServer(), nil
+		}
+		cfg.Options = &next
+		if err := p.Reload(t.Context(), cfg); err != nil {
+			t.Fatal(err)
+		}
+		before := newDials.Load()
+		close(release)
+		if err := <-got; err != nil {
+			t.Errorf("the command: %v", err)
+		}
+		synctest.Wait()
+		if err := p.Client().Get(t.Context(), "key").Err(); err != nil {
+			t.Error(err)
+		}
+		if n := newDials.Load() - before; n == 0 {
+			t.Error("the connection to the old server is in use")
+		}
+	})
+}
+
+// INV-9: the connection by which a Reload tries what is new is one of the pool's too.
+func TestStopClosesTheConnectionThatAReloadTries(t *testing.T) {
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0") // accepts, and never answers
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	cfg := redispool.Config{URL: "redis://" + mini(t).Addr(), DialTimeout: patience, ReadTimeout: patience}
+	p := started(t, cfg)
+	cfg.URL = "redis://" + l.Addr().String()
+	reloaded := make(chan error, 1)
+	go func() { reloaded <- p.Reload(t.Context(), cfg) }()
+	tried, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tried.Close() }()
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	stopped := p.Stop(ctx)
+	if err = tried.SetDeadline(time.Now().Add(patience / 4)); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 1<<10)
+	for err = nil; err == nil; {
+		_, err = tried.Read(buf)
+	}
+	var late net.Error
+	if errors.As(err, &late) && late.Timeout() {
+		t.Errorf("after Stop, which returned %v, the connection is open", stopped)
+	}
+	if err := <-reloaded; err == nil {
+		t.Error("Reload has succeeded")
 	}
 }

@@ -261,3 +261,16 @@ func TestTokensMadeForEachLoginAreNoRotation(t *testing.T) {
 		})
 	}
 }
+
+// A panic in the caller's goroutine would be his affair, but the evictor dials too, and logins are asked for again later.
+func TestPanicOfCredentialsIsAnError(t *testing.T) {
+	p := newPool(t, redispool.Config{URL: "redis://" + mini(t).Addr(), Credentials: func(context.Context) (string, string, error) {
+		panic("vault")
+	}})
+	if err := p.Client().Ping(t.Context()).Err(); err == nil || !strings.Contains(err.Error(), "vault") {
+		t.Errorf("PING: %v", err)
+	}
+	if err := p.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "vault") {
+		t.Errorf("Check: %v", err)
+	}
+}

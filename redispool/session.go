@@ -24,16 +24,18 @@ type session struct {
 	kind    chainKind
 	refused bool // it was begun after the pool had begun to drain
 
-	mu     sync.Mutex // guards the following
-	busy   int        // commands under way
-	passed bool       // the valve is owed a done at the end of the hold, or of the command outside of one
-	holds  bool       // counted by node.gate, listed in entry
-	conn   *conn      // of a Conn that holds; nil until it is known which
-	entry  holders.Entry
+	admitting chan struct{} // holds a token while a command waits for what holds callers up; the others wait for it
+
+	mu    sync.Mutex // guards the following
+	busy  int        // commands under way
+	owed  int        // how many dones the valve is owed, at the end of the hold or of the commands outside of one
+	holds bool       // counted by node.gate, listed in entry
+	conn  *conn      // of a Conn that holds; nil until it is known which
+	entry holders.Entry
 }
 
 func newSession(n *node, kind chainKind) *session {
-	return &session{node: n, kind: kind, refused: n.pool.gate.Closed()}
+	return &session{node: n, kind: kind, refused: n.pool.gate.Closed(), admitting: make(chan struct{}, 1)}
 }
 
 // enter begins a command. Work that is part of a session is never refused or held up, unless the whole session is.
@@ -45,19 +47,40 @@ func (s *session) enter(ctx context.Context) error {
 	joined, seeks := s.begin(false)
 	if joined && (n.valve.active.Load() || n.pool.valve.active.Load()) {
 		s.leave(false, false)
-		if err := n.waitOutPause(ctx); err != nil {
+		var err error
+		if seeks, err = s.enterInTurn(ctx); err != nil {
 			return err
 		}
-		if err := n.queue(ctx); err != nil {
-			return err
-		}
-		_, seeks = s.begin(true)
 	}
 	if seeks {
 		n.seek(s)
 	}
 	n.evictor.Wake()
 	return nil
+}
+
+// enterInTurn begins a command when those who hold callers up let it. Of several commands of a session that come at once
+// only one queues: they share its connection, and none may wait for what the session itself has.
+func (s *session) enterInTurn(ctx context.Context) (seeks bool, err error) {
+	select {
+	case s.admitting <- struct{}{}:
+	case <-ctx.Done():
+		return false, s.node.heldUp(ctx.Err())
+	}
+	defer func() { <-s.admitting }()
+	joined, seeks := s.begin(false)
+	if !joined {
+		return seeks, nil
+	}
+	s.leave(false, false)
+	if err := s.node.waitOutPause(ctx); err != nil {
+		return false, err
+	}
+	if err := s.node.queue(ctx); err != nil {
+		return false, err
+	}
+	_, seeks = s.begin(true)
+	return seeks, nil
 }
 
 // begin counts a command. joined says that the session did not hold a connection before, seeks that it is not known
@@ -67,7 +90,9 @@ func (s *session) begin(passed bool) (joined, seeks bool) {
 	defer s.mu.Unlock()
 	s.busy++
 	joined = !s.holds
-	s.passed = s.passed || passed
+	if passed {
+		s.owed++
+	}
 	switch {
 	case s.holds:
 	case s.kind == chainConn:
@@ -98,14 +123,14 @@ func (s *session) leave(armed, disarmed bool) {
 		s.node.gate.Leave() // what begin has joined; holdLocked has joined for the whole watch
 	default:
 		s.node.gate.Leave()
-		s.payLocked()
+		s.payLocked(1)
 	}
 }
 
-// payLocked gives the valve what it is owed.
-func (s *session) payLocked() {
-	if s.passed {
-		s.passed = false
+// payLocked gives the valve what it is owed, up to a limit.
+func (s *session) payLocked(most int) {
+	for ; s.owed > 0 && most > 0; most-- {
+		s.owed--
 		s.node.valve.done()
 	}
 }
@@ -139,7 +164,7 @@ func (s *session) releaseLocked() {
 	s.holds, s.conn = false, nil
 	s.node.pool.held.Release(&s.entry)
 	s.node.gate.Leave()
-	s.payLocked()
+	s.payLocked(s.owed)
 	if s.kind == chainConn {
 		s.node.lent.Add(-1)
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -360,4 +361,44 @@ func (w watcher) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proce
 		w.saw("pipeline")
 		return next(ctx, cmds)
 	}
+}
+
+// Two commands of one session may wait at the valve at once, and each is let through; both are owed for.
+func TestConcurrentCommandsOfASessionReturnAllTheyWereGranted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, cfg := bubble(t, redispool.Config{MaxOpen: 3, AcquireTimeout: 10 * time.Second, KeepAlive: redispool.Off})
+		cfg.MaxOpen = 2
+		if err := p.Reload(t.Context(), cfg); err != nil {
+			t.Fatal(err)
+		}
+		for range 4 {
+			c := single(t, p).Conn()
+			var both sync.WaitGroup
+			for range 2 {
+				both.Go(func() { // the limit is reached, so that both queue
+					if err := p.Client().Get(t.Context(), "slow").Err(); err != nil {
+						t.Errorf("GET: %v", err)
+					}
+				})
+			}
+			synctest.Wait()
+			for range 2 {
+				both.Go(func() {
+					if err := c.Get(t.Context(), "key").Err(); err != nil {
+						t.Errorf("GET on a Conn: %v", err)
+					}
+				})
+			}
+			both.Wait()
+			if err := c.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if n := len(p.Holders()); n != 0 {
+				t.Fatalf("%d holders", n)
+			}
+		}
+		if err := p.Client().Get(t.Context(), "key").Err(); err != nil {
+			t.Errorf("GET after all was returned: %v", err)
+		}
+	})
 }

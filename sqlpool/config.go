@@ -108,8 +108,8 @@ type Config struct {
 	// decides. Adopt refuses it: only the handle's own waiting is possible there.
 	AcquireTimeout time.Duration
 
-	// DialTimeout bounds opening one connection, authentication included. Default: DefaultDialTimeout. It cannot be
-	// turned off. Adopt refuses it.
+	// DialTimeout bounds opening one connection, authentication included. Of several hosts in a PostgreSQL URL each has an
+	// equal share of it. Default: DefaultDialTimeout. It cannot be turned off. Adopt refuses it.
 	DialTimeout time.Duration
 
 	// MaxDials is how many connections may be being opened at once, so that a burst, or the end of an outage, is not

@@ -41,6 +41,7 @@ type dialing struct {
 	slow     bool
 	gone     bool // on pgxpool: the caller for whom it was begun has given up
 	replaced bool // it was cancelled to make room for a younger one
+	over     bool // it has ended, and its timer may not have noticed
 }
 
 // dialLocked begins dials for callers in the queue, within MaxOpen and MaxDials. What is about to be given back
@@ -77,6 +78,9 @@ func (s *store) dial(ctx context.Context) {
 func (s *store) tooSlow(d *dialing) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if d.over {
+		return
+	}
 	d.slow = true
 	s.slow = append(s.slow, d)
 	s.dialLocked()
@@ -102,6 +106,7 @@ func (s *store) dialled(d *dialing, n *native, err error) {
 	}
 	s.mu.Lock()
 	s.dialing--
+	d.over = true
 	s.slow = slices.DeleteFunc(s.slow, func(x *dialing) bool { return x == d })
 	switch {
 	case err != nil && d.replaced:

@@ -480,3 +480,14 @@ func TestHoldersAreListedByWhatTheyHold(t *testing.T) {
 		t.Errorf("%d holders after all was returned", n)
 	}
 }
+
+func TestAbortDoesNotBlameAStartThatIsOver(t *testing.T) {
+	for range 20 {
+		p := fakePool(t, newFakeServer(), sqlpool.Config{MaxOpen: 1})
+		c := hold(t, p)
+		if err := p.Abort(); err == nil || strings.Contains(err.Error(), "Start") {
+			t.Fatalf("Abort: %v", err)
+		}
+		_ = c.Close()
+	}
+}

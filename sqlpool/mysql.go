@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"github.com/go-sql-driver/mysql"
+
+	"github.com/poolkeeper/poolkeeper/internal/rotation"
 )
 
 // NewMySQL returns a pool of connections to MySQL or MariaDB at Config.URL. It does no I/O; as sql.OpenDB does, it
@@ -48,21 +50,21 @@ func (f *freshCredentials) Driver() driver.Driver { return f.plain.Driver() }
 
 // Connect dials with what it is told now.
 func (f *freshCredentials) Connect(ctx context.Context) (driver.Conn, error) {
-	user, password, err := f.ask(ctx)
+	login, err := rotation.Ask(ctx, f.ask)
 	if err != nil {
 		return nil, fmt.Errorf("sqlpool: Credentials: %w", err)
 	}
 	own := f.native.Clone()
-	if user != "" {
-		own.User = user
+	if login.User != "" {
+		own.User = login.User
 	}
-	own.Passwd = password
+	own.Passwd = login.Password
 	connector, err := mysql.NewConnector(own)
 	if err != nil {
 		return nil, err
 	}
 	if d, ok := ctx.Value(dialKey{}).(*dialing); ok {
-		d.login = &[2]string{user, password}
+		d.login = &[2]string{login.User, login.Password}
 	}
 	return connector.Connect(ctx)
 }

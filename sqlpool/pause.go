@@ -12,6 +12,9 @@ import (
 // ErrPaused is wrapped by the [AcquireError] of a caller that gave up while the pool was paused.
 var ErrPaused = errors.New("sqlpool: paused")
 
+// errResumed ends a Pause that had not yet come to rest.
+var errResumed = errors.New("sqlpool: Resume was called meanwhile")
+
 // pauseFor makes callers wait, until what is in use has come back and every connection is closed.
 func (c *core) pauseFor(ctx context.Context) error {
 	if err := c.state.Turn(ctx); err != nil {
@@ -22,9 +25,15 @@ func (c *core) pauseFor(ctx context.Context) error {
 		return nil // it is paused already
 	}
 	c.paused.Store(true)
+	if c.state.At().Refusal() != nil { // Drain has come meanwhile, and ended pauses before there was one
+		c.resume()
+	}
 	if err := c.back.emptied(ctx); err != nil {
 		who := c.held.Describe(time.Now())
 		c.resume()
+		if going := c.state.At().Refusal(); going != nil && errors.Is(err, errResumed) {
+			return fmt.Errorf("sqlpool: pause %q: %w", c.poolName(), going)
+		}
 		return fmt.Errorf("sqlpool: pause %q: %s; callers go on: %w", c.poolName(), who, err)
 	}
 	return nil
@@ -37,10 +46,14 @@ func (c *core) resume() {
 	}
 }
 
-// emptied waits until nothing is in use, throws away what is idle, and waits until nothing is open or about to be.
+// emptied waits until nothing is in use, throws away what is idle, and waits until nothing is open or about to be. It gives
+// up when the pause is ended.
 // opening says whether the pool itself is opening a connection, or has not yet decided to.
 func emptied(ctx context.Context, c *core, opening func() bool) error {
 	for pause := time.Millisecond; ; pause = min(2*pause, 20*time.Millisecond) {
+		if !c.paused.Load() {
+			return errResumed
+		}
 		settled := !opening() // before the counts: what has been opened since is in them
 		var s poolkeeper.Stats
 		c.back.stats(&s)

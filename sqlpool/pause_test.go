@@ -164,3 +164,52 @@ func TestPostgresPauseAndResumeUnderLoad(t *testing.T) {
 	wg.Wait()
 	stop(t, p)
 }
+
+func TestResumeEndsAPauseThatIsNotYetAtRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := fakePool(t, newFakeServer(), sqlpool.Config{MaxOpen: 3})
+		c := hold(t, p)
+		paused := make(chan error, 1)
+		go func() { paused <- p.Pause(context.WithoutCancel(t.Context())) }()
+		synctest.Wait()
+		p.Resume()
+		time.Sleep(time.Second)
+		select {
+		case err := <-paused:
+			if err == nil {
+				t.Error("Pause says that the pool is paused")
+			}
+		default:
+			t.Error("Pause goes on")
+		}
+		_ = c.Close()
+		stop(t, p)
+	})
+}
+
+func TestDrainBesideAPauseServesWhoHadAsked(t *testing.T) {
+	for i := range 300 {
+		synctest.Test(t, func(t *testing.T) {
+			p := fakePool(t, newFakeServer(), sqlpool.Config{MaxOpen: 1})
+			c := hold(t, p)
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				if _, err := p.DB().ExecContext(t.Context(), "x"); err != nil {
+					t.Errorf("%d: %v", i, err)
+				}
+			})
+			synctest.Wait()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			wg.Go(func() { _ = p.Pause(ctx) })
+			wg.Go(func() { _ = p.Drain(ctx) })
+			time.Sleep(time.Second)
+			_ = c.Close()
+			wg.Wait()
+			stop(t, p)
+		})
+		if t.Failed() {
+			return
+		}
+	}
+}

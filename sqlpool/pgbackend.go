@@ -101,6 +101,7 @@ func (b *pgBackend) dialOutside(ctx context.Context, aim *pgTarget, cfg *Config)
 	ctx, cancel := context.WithTimeout(ctx, cfg.DialTimeout)
 	defer cancel()
 	conn := aim.check.Copy()
+	conn.ConnectTimeout = perHost(ctx, conn, cfg.DialTimeout)
 	if err := aim.personalize(ctx, conn, cfg); err != nil {
 		return nil, err
 	}
@@ -237,6 +238,9 @@ func (b *pgBackend) cut(idleToo bool) (cut, left int) {
 
 // record makes the record of a new connection.
 func (b *pgBackend) record(c *pgx.Conn, sock net.Conn) *pgRecord {
+	if sock == nil { // the user's BeforeConnect has replaced the pool's way to dial
+		sock = c.PgConn().Conn()
+	}
 	r := &pgRecord{sock: belowTLS(sock), times: times{draw: rand.Float64()}}
 	c.PgConn().CustomData()[customKey] = r
 	runtime.AddCleanup(c, b.forget, r)

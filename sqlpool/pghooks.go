@@ -2,6 +2,9 @@ package sqlpool
 
 import (
 	"context"
+	"fmt"
+	"net"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -24,10 +27,21 @@ func (b *pgBackend) beforeConnect(ctx context.Context, conn *pgx.ConnConfig) err
 	if f, ok := ctx.Value(fillKey{}).(*fillContext); ok {
 		f.begin()
 	}
+	generation := b.core.rec.generation.Load() // first: what is asked for below may be outdated by the time it is used
 	cfg, aim := b.core.cfg(), b.aimed.Load()
 	*conn = *aim.conn.Copy()
-	conn.ConnectTimeout = cfg.DialTimeout
-	return aim.personalize(ctx, conn, cfg)
+	conn.ConnectTimeout = perHost(ctx, conn, cfg.DialTimeout)
+	if err := aim.personalize(ctx, conn, cfg); err != nil {
+		return err
+	}
+	dial := conn.DialFunc
+	conn.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if d, ours := ctx.Value(dialKey{}).(*dialing); ours {
+			d.generation = generation
+		}
+		return dial(ctx, network, addr)
+	}
+	return nil
 }
 
 // afterConnect takes a new connection into the books.
@@ -39,7 +53,8 @@ func (b *pgBackend) afterConnect(ctx context.Context, c *pgx.Conn) error {
 	}
 	r := record(c.PgConn())
 	if r == nil { // the user's BeforeConnect has replaced the tracer
-		r = b.record(c, c.PgConn().Conn())
+		r = b.record(c, nil)
+		r.generation = b.core.rec.generation.Load()
 	}
 	now := time.Now()
 	b.mu.Lock()
@@ -146,9 +161,19 @@ func (b *pgBackend) fits(ctx context.Context, c *pgx.Conn, r *pgRecord, now time
 		return false, nil
 	}
 	if user := b.aimed.Load().prepare; user != nil {
-		return user(ctx, c)
+		return recovered(ctx, c, user)
 	}
 	return true, nil
+}
+
+// recovered turns a panic of the user's hook into an error: pgxpool would lose the connection's place for ever.
+func recovered(ctx context.Context, c *pgx.Conn, prepare func(context.Context, *pgx.Conn) (bool, error)) (ok bool, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			ok, err = false, fmt.Errorf("sqlpool: PrepareConn: panic: %v\n%s", r, debug.Stack())
+		}
+	}()
+	return prepare(ctx, c)
 }
 
 // shouldPing leaves pings to prepareConn, which draws conclusions from those that fail, unless the user has a rule. He is

@@ -5,11 +5,14 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/multitracer"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/poolkeeper/poolkeeper/internal/rotation"
 )
 
 // pgTarget says how connections to PostgreSQL are opened, and which hooks of the user's they pass. It never changes.
@@ -86,19 +89,32 @@ func (t *pgTarget) personalize(ctx context.Context, conn *pgx.ConnConfig, cfg *C
 	if cfg.Credentials != nil {
 		ask, cancel := context.WithTimeout(ctx, cfg.DialTimeout)
 		defer cancel()
-		user, password, err := cfg.Credentials(ask)
+		login, err := rotation.Ask(ask, cfg.Credentials)
 		if err != nil {
 			return fmt.Errorf("sqlpool: Credentials: %w", err)
 		}
-		if user != "" {
-			conn.User = user
+		if login.User != "" {
+			conn.User = login.User
 		}
-		conn.Password = password
+		conn.Password = login.Password
 	}
 	if t.native.BeforeConnect != nil {
 		return t.native.BeforeConnect(ctx, conn)
 	}
 	return nil
+}
+
+// perHost shares out the time for opening a connection, as far as ctx leaves it, among the hosts that pgconn tries one after
+// the other: one that is silent must not use up the time of those behind it.
+func perHost(ctx context.Context, c *pgx.ConnConfig, limit time.Duration) time.Duration {
+	if by, ok := ctx.Deadline(); ok {
+		limit = min(limit, time.Until(by))
+	}
+	hosts := map[string]bool{net.JoinHostPort(c.Host, strconv.Itoa(int(c.Port))): true}
+	for _, f := range c.Fallbacks {
+		hosts[net.JoinHostPort(f.Host, strconv.Itoa(int(f.Port)))] = true
+	}
+	return max(limit/time.Duration(len(hosts)), time.Nanosecond) // 0 would be for ever
 }
 
 // tlsFor puts t into the configuration of every host.

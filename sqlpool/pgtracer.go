@@ -119,7 +119,7 @@ func (t *pgTracer) TraceAcquireEnd(ctx context.Context, pool *pgxpool.Pool, data
 			waited = time.Since(c.start)
 		}
 	}
-	if data.Err != nil {
+	if data.Conn == nil { // without an error: a hook of the user's has panicked, and pgxpool has lost the connection
 		b.givePermit()
 		b.core.gate.Leave()
 		if isClosedPgxPool(data.Err) {

@@ -89,14 +89,15 @@ func (c *core) doubt(err error) {
 // good, connections that were opened by the old one are replaced.
 func (c *core) loggedIn(user, password string) {
 	cfg, w, now := c.cfg(), c.logins.Load(), rotation.Login{User: user, Password: password}
-	if !w.Changed(now) {
+	if cfg.Credentials == nil || !w.Changed(now) { // nil: a Reload is just doing away with it
 		return
 	}
 	// Owner: the pool. It ends by itself, or with the pool's life; shut waits for it.
 	c.work.run(func() {
 		if w.Lasting(c.life, cfg.DialTimeout, now, func(ctx context.Context) (rotation.Login, error) {
-			again, secret, err := cfg.Credentials(ctx)
-			return rotation.Login{User: cmp.Or(again, user), Password: secret}, err // without a user: that of URL
+			again, err := rotation.Ask(ctx, cfg.Credentials)
+			again.User = cmp.Or(again.User, user) // without one: that of URL
+			return again, err
 		}) && c.logins.Load() == w {
 			c.recycle(poolkeeper.EvictedReload)
 		}

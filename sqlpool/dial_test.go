@@ -1,0 +1,48 @@
+package sqlpool_test
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/poolkeeper/poolkeeper/sqlpool"
+)
+
+// A dial counts as slow after 500 ms. Those that end at that very moment must not be counted as slow for ever.
+func TestDialsThatEndAsTheyBecomeSlowAreNotCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeServer()
+		var took atomic.Int64
+		var now, most atomic.Int64
+		s.dial.set(func(context.Context) error {
+			n := now.Add(1)
+			defer now.Add(-1)
+			most.Store(max(n, most.Load()))
+			time.Sleep(time.Duration(took.Load()))
+			return nil
+		})
+		p := fakePool(t, s, sqlpool.Config{MaxOpen: 10, MaxDials: 1})
+		took.Store(int64(500 * time.Millisecond))
+		for range 200 {
+			if _, err := p.DB().ExecContext(t.Context(), "x"); err != nil {
+				t.Fatal(err)
+			}
+			p.Recycle()
+			synctest.Wait()
+		}
+		most.Store(0)
+		took.Store(int64(400 * time.Millisecond))
+		var wg sync.WaitGroup
+		for range 10 {
+			wg.Go(func() { _, _ = p.DB().ExecContext(t.Context(), "sleep 1m") })
+		}
+		wg.Wait()
+		if n := most.Load(); n != 1 {
+			t.Errorf("%d dials at once", n)
+		}
+		stop(t, p)
+	})
+}
