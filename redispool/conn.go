@@ -66,34 +66,37 @@ var errEnded = errors.New("redispool: connection was closed by the server")
 // Before go-redis hands out an idle connection it clears the deadlines and then asks for the raw connection, to look
 // for a sign of death. That is the one moment at which a connection can be taken away from it without a caller
 // noticing: a condemned one refuses the second question.
+//
+// A command touches its first fields. They fill a cache line, and all of them two, which no other connection shares.
 type conn struct {
 	net.Conn // outermost: *tls.Conn where there is TLS
 
-	node    *node
-	purpose purpose
-	secure  bool // what comes out of socket is not what go-redis would read
+	node     *node
+	used     atomic.Int64  // Unix nanoseconds of the last command; up to WriteTimeout too early where the caller's own deadline was closer
+	heard    atomic.Int64  // used of the last command that was answered; 0 before the first
+	socket   syscall.Conn  // of the transport below any TLS; nil if unknown
+	sentence atomic.Uint32 // a reason; stays until condemned
+	purpose  purpose
+	secure   bool // what comes out of socket is not what go-redis would read
 	// checkout says that the deadlines were cleared, and the raw connection is asked for next. It belongs to whoever has
 	// the connection from go-redis.
 	checkout bool
-	aim      *aim           // by which it was opened
-	socket   syscall.Conn   // of the transport below any TLS; nil if unknown
-	below    *socket.Peeker // of socket, where there is TLS
-	born     time.Time
-	draw     float64       // see eviction.Sweep.Expiry
-	used     atomic.Int64  // Unix nanoseconds of the last command; up to WriteTimeout too early where the caller's own deadline was closer
-	heard    atomic.Int64  // used of the last command that was answered; 0 before the first
-	id       atomic.Int64  // CLIENT ID; 0: unknown
-	patient  atomic.Bool   // the command under way may take long: it blocks on the server
-	sentence atomic.Uint32 // a reason; stays until condemned
-	gone     atomic.Bool
-	lentTo   atomic.Pointer[session] // the Conn that has it, or had it when it was last heard of
 
-	holder *holders.Entry // of a subscription
+	patient atomic.Bool             // the command under way may take long: it blocks on the server
+	gone    atomic.Bool             // closed
+	lentTo  atomic.Pointer[session] // the Conn that has it, or had it when it was last heard of
+	below   *socket.Peeker          // of socket, where there is TLS
+	aim     *aim                    // by which it was opened
+	age     time.Duration           // of the pool, when it was dialled
+	draw    float64                 // see eviction.Sweep.Expiry
+	id      atomic.Int64            // CLIENT ID; 0: unknown
+	holder  *holders.Entry          // of a subscription
 }
 
 func newConn(n *node, native net.Conn, p purpose, by *aim) *conn {
-	c := &conn{Conn: native, node: n, aim: by, purpose: p, born: time.Now(), draw: rand.Float64()}
-	c.used.Store(c.born.UnixNano())
+	now := time.Now()
+	c := &conn{Conn: native, node: n, aim: by, purpose: p, age: now.Sub(n.pool.made), draw: rand.Float64()}
+	c.used.Store(now.UnixNano())
 	transport := native
 	if t, ok := native.(interface{ NetConn() net.Conn }); ok { // *tls.Conn
 		transport, c.secure = t.NetConn(), true
@@ -229,6 +232,9 @@ func (c *conn) cut() {
 func (c *conn) condemn(r reason) bool {
 	return c.sentence.CompareAndSwap(uint32(stays), uint32(r))
 }
+
+// born is when the connection was dialled.
+func (c *conn) born() time.Time { return c.node.pool.made.Add(c.age) }
 
 // silentSince is when the connection was used last.
 func (c *conn) silentSince() time.Time { return time.Unix(0, c.used.Load()) }

@@ -52,7 +52,7 @@ func (n *node) Sweep(ctx context.Context, s eviction.Sweep) (eviction.Swept, err
 	}
 	for _, c := range n.list() {
 		if s.MaxLifetime > 0 {
-			out.Next = sooner(out.Next, s.Expiry(c.born, c.draw))
+			out.Next = sooner(out.Next, s.Expiry(c.born(), c.draw))
 		}
 		if s.KeepAlive > 0 {
 			out.Next = sooner(out.Next, c.silentSince().Add(s.KeepAlive))
@@ -98,7 +98,7 @@ func (n *node) discardOne(ctx context.Context, why reason) error {
 func (n *node) closeExpired(ctx context.Context, s eviction.Sweep, out *eviction.Swept) error {
 	var expired []*conn
 	for _, c := range n.list() {
-		if s.Expired(c.born, c.draw) && reason(c.sentence.Load()) == stays {
+		if s.Expired(c.born(), c.draw) && reason(c.sentence.Load()) == stays {
 			expired = append(expired, c)
 		}
 	}

@@ -48,7 +48,7 @@ func (g *generations) nextLocked(now time.Time) bool {
 func (n *node) heardError(c *conn, reply []byte) {
 	if bytes.HasPrefix(reply, []byte("-READONLY ")) || bytes.HasPrefix(reply, []byte("-MASTERDOWN ")) ||
 		bytes.HasPrefix(reply, []byte("-LOADING ")) {
-		n.flushAfter(c.born)
+		n.flushAfter(c.born())
 	}
 }
 

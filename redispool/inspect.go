@@ -278,7 +278,7 @@ func (n *node) flushBroken(begun time.Time, why string) {
 	}
 	condemned := 0
 	for _, c := range n.list() {
-		if c.heard.Load() < begun.UnixNano() && c.born.Before(begun) && c.condemn(dead) {
+		if c.heard.Load() < begun.UnixNano() && c.born().Before(begun) && c.condemn(dead) {
 			condemned++
 		}
 	}
@@ -293,7 +293,7 @@ func (n *node) flushSilent(asked int64, begun time.Time) {
 	condemned, cut := 0, 0
 	for _, c := range n.list() {
 		heard := c.heard.Load()
-		if heard >= asked || !c.born.Before(begun) {
+		if heard >= asked || !c.born().Before(begun) {
 			continue
 		}
 		if c.condemn(dead) {

@@ -24,6 +24,7 @@ type Pool struct {
 	live   atomic.Pointer[Config] // what is in effect
 	aim    atomic.Pointer[aim]    // what new connections are opened with
 	target target
+	made   time.Time // by New; connections tell their age by it
 	client redis.UniversalClient
 
 	valve   *valve          // holds callers up while the pool is paused
@@ -64,7 +65,7 @@ func New(cfg Config) (*Pool, error) {
 	ctx, end := context.WithCancel(context.Background()) //nolint:forbidigo // the pool's life is nobody's call
 	p := &Pool{
 		cfg: cfg, target: t, state: life.NewState("redispool", cfg.Name),
-		valve: new(valve), gate: inflight.New(), dialing: inflight.New(), life: ctx, endLife: end,
+		made: time.Now(), valve: new(valve), gate: inflight.New(), dialing: inflight.New(), life: ctx, endLife: end,
 		held: holders.NewTable(cfg.LeakStacks == StacksOn),
 	}
 	p.live.Store(&cfg)

@@ -113,24 +113,6 @@ func (c *core) shut(ctx context.Context, started <-chan struct{}) error {
 	}
 }
 
-// closedBy waits for done, if there is one, or the end of ctx, and reports whether done was closed, which counts first.
-func closedBy(ctx context.Context, done <-chan struct{}) bool {
-	if done == nil {
-		return true
-	}
-	select {
-	case <-done:
-		return true
-	default:
-	}
-	select {
-	case <-done:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
 func (c *core) stopWatches() {
 	c.end()
 	c.mu.Lock()
