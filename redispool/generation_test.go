@@ -102,7 +102,7 @@ func TestReplacedMachineUnderLoad(t *testing.T) {
 		"raw": rawClient(t, &redis.Options{Addr: ways["raw"].Addr(), PoolSize: conns}), "managed": p.Client(),
 	} {
 		together(t, look, c, conns)
-		results[name] = load{workers: callers, pace: 20 * time.Millisecond, limit: 500 * time.Millisecond}.
+		results[name] = load{workers: callers, pace: 20 * time.Millisecond, limit: 3 * time.Second}.
 			endure(t, c, time.Second, ways[name].ReplaceMachine)
 		t.Logf("%s: failed / begun later / first success: %s", name, results[name])
 	}
