@@ -13,6 +13,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/turn"
 )
 
 // Check asks the server for a sign of life, on a connection of its own outside the pool: a pool whose callers hold
@@ -45,32 +46,20 @@ const checkBuffer = 1 << 10
 // checker has the connections that only checks use, one per node.
 type checker struct {
 	pool *Pool
-	turn chan struct{} // holds a token while a check is under way; guards the following
+	turn turn.Turn // to check; guards the following
 	own  map[string]*redis.Client
 	done bool
 }
 
 func newChecker(p *Pool) *checker {
-	return &checker{pool: p, turn: make(chan struct{}, 1), own: map[string]*redis.Client{}}
+	return &checker{pool: p, turn: turn.New(), own: map[string]*redis.Client{}}
 }
 
 // begin takes the turn. The caller owes an end.
 func (k *checker) begin(ctx context.Context) error {
-	select { // first without ctx, which has ended on a closed pool: that is what is to be said then
-	case k.turn <- struct{}{}:
-		return k.admitted()
-	default:
+	if err := k.turn.Take(ctx); err != nil {
+		return fmt.Errorf("another check is still under way: %w", err)
 	}
-	select {
-	case k.turn <- struct{}{}:
-	case <-ctx.Done():
-		return fmt.Errorf("another check is still under way: %w", context.Cause(ctx))
-	}
-	return k.admitted()
-}
-
-// admitted gives the turn back if the pool is closed.
-func (k *checker) admitted() error {
 	if k.done {
 		k.end()
 		return poolkeeper.ErrClosed
@@ -78,7 +67,7 @@ func (k *checker) admitted() error {
 	return nil
 }
 
-func (k *checker) end() { <-k.turn }
+func (k *checker) end() { k.turn.End() }
 
 // use lends the check's own client for a node, until done is called.
 func (k *checker) use(ctx context.Context, n *node) (own *redis.Client, done func(), err error) {
@@ -186,16 +175,10 @@ func (n *node) addr() string { return n.client.Options().Addr }
 
 // close waits for a check under way and hangs up, for good.
 func (k *checker) close(ctx context.Context) error {
-	select { // first without ctx: at rest it succeeds even when ctx has ended
-	case k.turn <- struct{}{}:
-	default:
-		select {
-		case k.turn <- struct{}{}:
-		case <-ctx.Done():
-			return fmt.Errorf("a check is still under way: %w", context.Cause(ctx))
-		}
+	if err := k.turn.Take(ctx); err != nil {
+		return fmt.Errorf("a check is still under way: %w", err)
 	}
-	defer func() { <-k.turn }()
+	defer k.turn.End()
 	k.done = true
 	var errs []error
 	for addr, c := range k.own {

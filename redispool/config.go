@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/settings"
 )
 
 // Words that both pools share, under the names they have here.
@@ -298,15 +299,15 @@ func (c Config) withDefaults() Config {
 		c.MaxOpen = defaultMaxOpen()
 	}
 	c.MaxOpenCeiling = max(c.MaxOpenCeiling, c.MaxOpen)
-	c.MaxIdleTime = timeOr(c.MaxIdleTime, DefaultMaxIdleTime)
-	c.MaxLifetime = timeOr(c.MaxLifetime, 0)
-	c.KeepAlive = timeOr(c.KeepAlive, DefaultKeepAlive)
-	c.AcquireTimeout = timeOr(c.AcquireTimeout, DefaultAcquireTimeout)
-	c.DialTimeout = timeOr(c.DialTimeout, DefaultDialTimeout)
-	c.ReadTimeout = timeOr(c.ReadTimeout, DefaultReadTimeout)
-	c.WriteTimeout = timeOr(c.WriteTimeout, c.ReadTimeout)
-	c.LeakThreshold = timeOr(c.LeakThreshold, DefaultLeakThreshold)
-	c.FileInterval = timeOr(c.FileInterval, DefaultFileInterval)
+	c.MaxIdleTime = settings.Or(c.MaxIdleTime, DefaultMaxIdleTime)
+	c.MaxLifetime = settings.Or(c.MaxLifetime, 0)
+	c.KeepAlive = settings.Or(c.KeepAlive, DefaultKeepAlive)
+	c.AcquireTimeout = settings.Or(c.AcquireTimeout, DefaultAcquireTimeout)
+	c.DialTimeout = settings.Or(c.DialTimeout, DefaultDialTimeout)
+	c.ReadTimeout = settings.Or(c.ReadTimeout, DefaultReadTimeout)
+	c.WriteTimeout = settings.Or(c.WriteTimeout, c.ReadTimeout)
+	c.LeakThreshold = settings.Or(c.LeakThreshold, DefaultLeakThreshold)
+	c.FileInterval = settings.Or(c.FileInterval, DefaultFileInterval)
 	if c.LifetimeJitter == 0 {
 		c.LifetimeJitter = DefaultLifetimeJitter
 	}
@@ -321,11 +322,4 @@ func (c Config) withDefaults() Config {
 		c.Logger = slog.Default()
 	}
 	return c
-}
-
-func timeOr(d, otherwise time.Duration) time.Duration {
-	if d == 0 {
-		return otherwise
-	}
-	return max(d, 0) // Off is negative
 }

@@ -35,10 +35,10 @@ func (n *node) Peak() int {
 
 // Sweep implements eviction.Pool. It has one connection out of the pool at a time.
 func (n *node) Sweep(ctx context.Context, s eviction.Sweep) (eviction.Swept, error) {
-	if err := n.takeUpkeep(ctx); err != nil {
+	if err := n.upkeep.Take(ctx); err != nil {
 		return eviction.Swept{}, err
 	}
-	defer func() { <-n.upkeep }()
+	defer n.upkeep.End()
 	var out eviction.Swept
 	err := n.closeCondemned(ctx)
 	if err == nil {
@@ -217,10 +217,10 @@ func (n *node) Fill(ctx context.Context, want int) (int, error) {
 	if !n.isDoor && !n.used.Load() {
 		return 0, nil // a Cluster's replica, for example, that nobody reads from
 	}
-	if err := n.takeUpkeep(ctx); err != nil {
+	if err := n.upkeep.Take(ctx); err != nil {
 		return 0, err
 	}
-	defer func() { <-n.upkeep }()
+	defer n.upkeep.End()
 	for opened := 0; ; opened++ {
 		s := n.client.PoolStats()
 		free := int(s.IdleConns)
@@ -264,16 +264,6 @@ func (n *node) addOne(ctx context.Context, free int) error {
 		return <-done
 	case err := <-done:
 		return err
-	}
-}
-
-// takeUpkeep waits for the turn to borrow, which a rotation may have for a moment.
-func (n *node) takeUpkeep(ctx context.Context) error {
-	select {
-	case n.upkeep <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 }
 

@@ -183,10 +183,10 @@ func (n *node) inspect(ctx context.Context) {
 
 // bury closes what was condemned and is idle, so that no caller has to come past it.
 func (n *node) bury(ctx context.Context) {
-	if n.takeUpkeep(ctx) != nil {
+	if n.upkeep.Take(ctx) != nil {
 		return
 	}
-	defer func() { <-n.upkeep }()
+	defer n.upkeep.End()
 	_ = n.closeCondemned(ctx) // what remains is dropped at its next checkout
 }
 
@@ -249,10 +249,10 @@ func (n *node) ask(ctx context.Context) error {
 func (n *node) witnessDead(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, inspectLimit)
 	defer cancel()
-	if n.takeUpkeep(ctx) != nil {
+	if n.upkeep.Take(ctx) != nil {
 		return false
 	}
-	defer func() { <-n.upkeep }()
+	defer n.upkeep.End()
 	for left := min(witnesses, n.idle()); left > 0; left-- {
 		if err := n.pingOne(ctx); err != nil {
 			return isEnd(err)

@@ -3,12 +3,13 @@ package redispool
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/poolkeeper/poolkeeper/internal/fleet"
 )
 
 // Limits is what the server grants beside what this configuration may ask of it. On a Cluster it is about the node that
@@ -98,9 +99,8 @@ func configNumber(ctx context.Context, c *redis.Client, setting string) (int, bo
 
 // judge fills in the demand and the warnings.
 func (l *Limits) judge(cfg *Config, keepAliveKnown bool) {
-	l.PerReplica, l.Replicas = cfg.MaxOpen+1, cfg.Replicas
-	l.Surge = (l.Replicas + 3) / 4
-	l.Demand = l.PerReplica * (l.Replicas + l.Surge)
+	d := fleet.Of(cfg.MaxOpen, cfg.Replicas)
+	l.PerReplica, l.Replicas, l.Surge, l.Demand = d.PerReplica, d.Replicas, d.Surge, d.Total
 	warn := func(format string, args ...any) {
 		text := fmt.Sprintf(format, args...)
 		if l.Node != "" {
@@ -109,15 +109,10 @@ func (l *Limits) judge(cfg *Config, keepAliveKnown bool) {
 		l.Warnings = append(l.Warnings, text)
 	}
 	if l.MaxConnections > 0 && l.Demand > l.MaxConnections {
-		warn("%d replicas, and %d more in a rolling update, may open %d connections each, %d in all; the server grants %d (maxclients)",
-			l.Replicas, l.Surge, l.PerReplica, l.Demand, l.MaxConnections)
+		warn("%s; the server grants %d (maxclients)", d, l.MaxConnections)
 	}
-	switch {
-	case l.IdleTimeout == 0:
-	case cfg.KeepAlive == 0:
-		warn("the server closes connections that are silent for %s, and KeepAlive is off: idle connections will be found dead", l.IdleTimeout)
-	case cfg.KeepAlive >= l.IdleTimeout:
-		warn("the server closes connections that are silent for %s, and KeepAlive is %s: choose less", l.IdleTimeout, cfg.KeepAlive)
+	if w := fleet.Silence("connection", l.IdleTimeout, cfg.KeepAlive); w != "" {
+		warn("%s", w)
 	}
 	if keepAliveKnown && l.TCPKeepAlive == 0 {
 		warn("the server's tcp-keepalive is 0: it keeps the connections of a replica that has vanished, which count for its limit of %d",
@@ -128,11 +123,5 @@ func (l *Limits) judge(cfg *Config, keepAliveKnown bool) {
 // warnOfLimits logs what does not fit. Not to be able to ask is no reason not to start.
 func (p *Pool) warnOfLimits(ctx context.Context) {
 	l, err := p.Limits(ctx)
-	if err != nil {
-		p.logger().LogAttrs(ctx, slog.LevelDebug, "redispool: cannot compare the limits",
-			slog.String("pool", p.poolName()), slog.Any("error", err))
-	}
-	for _, w := range l.Warnings {
-		p.logger().LogAttrs(ctx, slog.LevelWarn, "redispool: "+w, slog.String("pool", p.poolName()))
-	}
+	fleet.Log(ctx, p.logger(), "redispool", p.poolName(), l.Warnings, err)
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper/eviction"
 	"github.com/poolkeeper/poolkeeper/internal/inflight"
+	"github.com/poolkeeper/poolkeeper/internal/turn"
 )
 
 // node is one native client with one pool of connections: the whole of a single-node or Sentinel pool, one of
@@ -38,7 +39,7 @@ type node struct {
 
 	inspector inspector
 
-	upkeep   chan struct{}     // holds a token while the pool borrows from itself; guards borrowed and pardoned
+	upkeep   turn.Turn         // held while the pool borrows from itself; guards borrowed and pardoned
 	borrowed redis.ProcessHook // the end of the chain of the last loan
 	pardoned *conn             // the condemned connection that closeCondemned has got
 	pardons  atomic.Uint64     // the goroutine that may have one; 0: none
@@ -57,7 +58,7 @@ type node struct {
 func newNode(p *Pool, client *redis.Client, gate *inflight.Gate) *node {
 	n := &node{
 		pool: p, client: client, gate: gate, isDoor: gate == p.gate, valve: p.valve,
-		dialEntered: make(chan struct{}, 1), upkeep: make(chan struct{}, 1),
+		dialEntered: make(chan struct{}, 1), upkeep: turn.New(),
 		conns: map[*conn]struct{}{}, chains: map[uint64]chain{}, seekers: map[uint64]*session{},
 	}
 	if !n.isDoor {
@@ -196,7 +197,7 @@ func (n *node) rotate(ctx context.Context) {
 	case <-moment.C:
 		return
 	}
-	defer func() { <-n.upkeep }()
+	defer n.upkeep.End()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cutGrace)
 	defer cancel()
 	for left := n.idle(); left > 0 && n.lent.Load() > 0 && n.idle() > 0; left-- {

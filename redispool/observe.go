@@ -13,25 +13,13 @@ import (
 
 // ObserveWith has live traffic tell o what it sees: failures of connections as they happen, and the first success
 // after one. It may be called again; nil turns it off. The Registry calls it.
-func (p *Pool) ObserveWith(o poolkeeper.Observer) {
-	if o == nil {
-		p.observer.Store(nil)
-		return
-	}
-	p.observer.Store(&o)
-}
-
-func (p *Pool) observe(err error) {
-	if o := p.observer.Load(); o != nil {
-		(*o).Observe(err)
-	}
-}
+func (p *Pool) ObserveWith(o poolkeeper.Observer) { p.observer.Set(o) }
 
 // outcome takes note of how a command ended, and returns the error that its caller gets.
 func (n *node) outcome(err error) error {
 	if err == nil || isAnswer(err) {
 		if n.troubled.Load() && n.troubled.CompareAndSwap(true, false) {
-			n.pool.observe(nil)
+			n.pool.observer.Observe(nil)
 		}
 		if err != nil && err != redis.Nil { //nolint:errorlint // see isAnswer
 			n.doubt(err)
@@ -41,7 +29,7 @@ func (n *node) outcome(err error) error {
 	n.doubt(err)
 	if isConnFailure(err) {
 		n.troubled.Store(true)
-		n.pool.observe(err)
+		n.pool.observer.Observe(err)
 		return err
 	}
 	return n.explain(err)

@@ -117,11 +117,11 @@ func (p *Pool) recycle(ctx context.Context, isOld func(*conn) bool) {
 
 func (n *node) recycle(ctx context.Context, isOld func(*conn) bool) {
 	old := slices.DeleteFunc(n.list(), func(c *conn) bool { return !isOld(c) })
-	if n.takeUpkeep(ctx) == nil {
+	if n.upkeep.Take(ctx) == nil {
 		// No more than were old and idle: those that come after are new, or are condemned below.
 		for left := min(n.idle(), len(old)); left > 0 && n.idle() > 0 && n.discardOne(ctx, reload) == nil; left-- {
 		}
-		<-n.upkeep
+		n.upkeep.End()
 	}
 	for _, c := range old {
 		c.condemn(reload)

@@ -16,6 +16,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/holders"
 	"github.com/poolkeeper/poolkeeper/internal/inflight"
 	"github.com/poolkeeper/poolkeeper/internal/life"
+	"github.com/poolkeeper/poolkeeper/internal/observer"
 )
 
 // Pool is a go-redis client whose connections are looked after. All methods are safe for concurrent use.
@@ -38,7 +39,7 @@ type Pool struct {
 	checker *checker
 	met     metrics
 
-	observer atomic.Pointer[poolkeeper.Observer]
+	observer observer.Slot
 	refused  atomic.Pointer[error] // what new work is told while draining and after
 
 	closeOnce    sync.Once

@@ -261,10 +261,10 @@ func (p *Pool) checkAnew(ctx context.Context) error {
 
 // trim closes idle connections above a limit. If they are too few, as many more go at their next turn.
 func (n *node) trim(ctx context.Context, limit int) {
-	if n.Open() <= limit || n.takeUpkeep(ctx) != nil {
+	if n.Open() <= limit || n.upkeep.Take(ctx) != nil {
 		return
 	}
-	defer func() { <-n.upkeep }()
+	defer n.upkeep.End()
 	for n.Open() > limit && n.idle() > 0 && n.discardOne(ctx, reload) == nil {
 	}
 	over := n.Open() - limit

@@ -3,7 +3,8 @@ package redispool
 import (
 	"log/slog"
 	"strings"
-	"time"
+
+	"github.com/poolkeeper/poolkeeper/internal/settings"
 )
 
 // Settings returns what is in effect, defaults filled in: addresses and limits, but no user and no password (INV-12).
@@ -17,16 +18,16 @@ func (p *Pool) Settings() []slog.Attr {
 		slog.Int("max_open", c.MaxOpen),
 		slog.Int("max_open_ceiling", c.MaxOpenCeiling),
 		slog.Int("min_idle", c.MinIdle),
-		durationAttr("max_idle_time", c.MaxIdleTime),
-		durationAttr("max_lifetime", c.MaxLifetime),
+		settings.Duration("max_idle_time", c.MaxIdleTime),
+		settings.Duration("max_lifetime", c.MaxLifetime),
 		slog.Float64("lifetime_jitter", c.LifetimeJitter),
-		durationAttr("keep_alive", c.KeepAlive),
-		durationAttr("acquire_timeout", c.AcquireTimeout),
-		durationAttr("dial_timeout", c.DialTimeout),
-		durationAttr("read_timeout", c.ReadTimeout),
-		durationAttr("write_timeout", c.WriteTimeout),
+		settings.Duration("keep_alive", c.KeepAlive),
+		settings.Duration("acquire_timeout", c.AcquireTimeout),
+		settings.Duration("dial_timeout", c.DialTimeout),
+		settings.Duration("read_timeout", c.ReadTimeout),
+		settings.Duration("write_timeout", c.WriteTimeout),
 		slog.Int("max_attempts", p.target.attempts()),
-		durationAttr("leak_threshold", c.LeakThreshold),
+		settings.Duration("leak_threshold", c.LeakThreshold),
 		slog.Bool("leak_stacks", c.LeakStacks == StacksOn),
 		slog.String("start", c.Start.String()),
 		slog.Bool("tls", c.TLS != nil || o.TLSConfig != nil || c.TLSFiles != (TLSFiles{})),
@@ -34,15 +35,8 @@ func (p *Pool) Settings() []slog.Attr {
 		slog.String("tls_cert_file", c.TLSFiles.Cert),
 		slog.String("tls_key_file", c.TLSFiles.Key),
 		slog.String("credentials_file", c.CredentialsFile),
-		durationAttr("file_interval", c.FileInterval),
+		settings.Duration("file_interval", c.FileInterval),
 		slog.Bool("credentials_given", c.Credentials != nil),
 		slog.Int("replicas", c.Replicas),
 	}
-}
-
-func durationAttr(key string, d time.Duration) slog.Attr {
-	if d == 0 {
-		return slog.String(key, "off")
-	}
-	return slog.Duration(key, d)
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/settings"
 )
 
 // Adopt makes a pool of a handle that somebody else has opened: sqlmock's, or one that exists already. It does no
@@ -38,8 +39,8 @@ func Adopt(db *sql.DB, cfg Config) (*Pool, error) {
 		return []slog.Attr{
 			slog.String("kind", "adopted"),
 			slog.Int("max_open", db.Stats().MaxOpenConnections),
-			durationAttr("max_idle_time", now.MaxIdleTime),
-			durationAttr("max_lifetime", now.MaxLifetime),
+			settings.Duration("max_idle_time", now.MaxIdleTime),
+			settings.Duration("max_lifetime", now.MaxLifetime),
 			slog.String("start", now.Start.String()),
 			slog.Bool("cuts_sockets", false),
 		}

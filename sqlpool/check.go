@@ -6,6 +6,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/life"
+	"github.com/poolkeeper/poolkeeper/internal/turn"
 )
 
 // check asks the server for a sign of life. Before Start it may be asked too.
@@ -26,24 +27,22 @@ type checkConn[T any] struct {
 	probe  func(ctx context.Context, conn T) error
 	hangUp func(ctx context.Context, conn T)
 
-	turn chan struct{} // holds a token while a check is under way; guards the following
+	turn turn.Turn // to check; guards the following
 	conn *T
 	done bool
 }
 
 func newCheckConn[T any](dial func(context.Context) (T, error), probe func(context.Context, T) error, hangUp func(context.Context, T)) *checkConn[T] {
-	return &checkConn[T]{dial: dial, probe: probe, hangUp: hangUp, turn: make(chan struct{}, 1)}
+	return &checkConn[T]{dial: dial, probe: probe, hangUp: hangUp, turn: turn.New()}
 }
 
 // check probes. A connection kept from an earlier check may have been closed by the server meanwhile, so only the
 // failure of a fresh one counts.
 func (k *checkConn[T]) check(ctx context.Context) error {
-	select {
-	case k.turn <- struct{}{}:
-	case <-ctx.Done():
-		return fmt.Errorf("another check is still under way: %w", context.Cause(ctx))
+	if err := k.turn.Take(ctx); err != nil {
+		return fmt.Errorf("another check is still under way: %w", err)
 	}
-	defer func() { <-k.turn }()
+	defer k.turn.End()
 	if k.done {
 		return poolkeeper.ErrClosed
 	}
@@ -79,12 +78,10 @@ func (k *checkConn[T]) use(ctx context.Context, f func(context.Context, T) error
 
 // useKept runs f with the connection that is kept. It reports false if there is none.
 func (k *checkConn[T]) useKept(ctx context.Context, f func(context.Context, T) error) (used bool, err error) {
-	select {
-	case k.turn <- struct{}{}:
-	case <-ctx.Done():
-		return true, fmt.Errorf("a check is under way: %w", context.Cause(ctx))
+	if err := k.turn.Take(ctx); err != nil {
+		return true, fmt.Errorf("a check is under way: %w", err)
 	}
-	defer func() { <-k.turn }()
+	defer k.turn.End()
 	switch {
 	case k.done:
 		return true, poolkeeper.ErrClosed
@@ -97,12 +94,10 @@ func (k *checkConn[T]) useKept(ctx context.Context, f func(context.Context, T) e
 
 // forget hangs up a connection that is kept: the next check dials anew.
 func (k *checkConn[T]) forget(ctx context.Context) {
-	select {
-	case k.turn <- struct{}{}:
-	case <-ctx.Done():
+	if k.turn.Take(ctx) != nil {
 		return // the check under way is of the old kind, and the next finds out
 	}
-	defer func() { <-k.turn }()
+	defer k.turn.End()
 	if k.conn != nil {
 		k.drop(ctx)
 	}
@@ -116,16 +111,10 @@ func (k *checkConn[T]) drop(ctx context.Context) {
 
 // close waits for a check under way and hangs up, for good.
 func (k *checkConn[T]) close(ctx context.Context) error {
-	select { // first without ctx: at rest it succeeds even when ctx has ended
-	case k.turn <- struct{}{}:
-	default:
-		select {
-		case k.turn <- struct{}{}:
-		case <-ctx.Done():
-			return fmt.Errorf("a check is still under way: %w", context.Cause(ctx))
-		}
+	if err := k.turn.Take(ctx); err != nil {
+		return fmt.Errorf("a check is still under way: %w", err)
 	}
-	defer func() { <-k.turn }()
+	defer k.turn.End()
 	k.done = true
 	if k.conn != nil {
 		k.drop(ctx)

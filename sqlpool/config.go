@@ -6,12 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/settings"
 )
 
 // Words that both pools share, under the names they have here.
@@ -310,15 +313,15 @@ func (c Config) withDefaults(kind string) Config {
 		c.Name = kind
 	}
 	c.MaxOpen = c.maxOpenOrDefault()
-	c.MaxIdleTime = timeOr(c.MaxIdleTime, DefaultMaxIdleTime)
-	c.MaxLifetime = timeOr(c.MaxLifetime, DefaultMaxLifetime)
-	c.KeepAlive = timeOr(c.KeepAlive, DefaultKeepAlive)
-	c.AcquireTimeout = timeOr(c.AcquireTimeout, DefaultAcquireTimeout)
-	c.DialTimeout = timeOr(c.DialTimeout, DefaultDialTimeout)
-	c.LeakThreshold = timeOr(c.LeakThreshold, DefaultLeakThreshold)
-	c.SuspectPing = timeOr(c.SuspectPing, DefaultSuspectPing)
-	c.CloseGrace = timeOr(c.CloseGrace, DefaultCloseGrace)
-	c.FileInterval = timeOr(c.FileInterval, DefaultFileInterval)
+	c.MaxIdleTime = settings.Or(c.MaxIdleTime, DefaultMaxIdleTime)
+	c.MaxLifetime = settings.Or(c.MaxLifetime, DefaultMaxLifetime)
+	c.KeepAlive = settings.Or(c.KeepAlive, DefaultKeepAlive)
+	c.AcquireTimeout = settings.Or(c.AcquireTimeout, DefaultAcquireTimeout)
+	c.DialTimeout = settings.Or(c.DialTimeout, DefaultDialTimeout)
+	c.LeakThreshold = settings.Or(c.LeakThreshold, DefaultLeakThreshold)
+	c.SuspectPing = settings.Or(c.SuspectPing, DefaultSuspectPing)
+	c.CloseGrace = settings.Or(c.CloseGrace, DefaultCloseGrace)
+	c.FileInterval = settings.Or(c.FileInterval, DefaultFileInterval)
 	if c.RecycleReadOnly == Default {
 		c.RecycleReadOnly = Enabled
 	}
@@ -342,17 +345,10 @@ func (c Config) withDefaults(kind string) Config {
 	return c
 }
 
-func timeOr(d, otherwise time.Duration) time.Duration {
-	if d == 0 {
-		return otherwise
-	}
-	return max(d, 0) // Off is negative
-}
-
 // refuse returns a fault for each of the named fields that is set. why ends the sentence.
 func refuse(why string, set map[string]bool) error {
 	var errs []error
-	for _, name := range sortedKeys(set) {
+	for _, name := range slices.Sorted(maps.Keys(set)) {
 		if set[name] {
 			errs = append(errs, fmt.Errorf("sqlpool: %s is set, but %s", name, why))
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/holders"
 	"github.com/poolkeeper/poolkeeper/internal/inflight"
 	"github.com/poolkeeper/poolkeeper/internal/life"
+	"github.com/poolkeeper/poolkeeper/internal/observer"
 	"github.com/poolkeeper/poolkeeper/internal/onfile"
 	"github.com/poolkeeper/poolkeeper/internal/rotation"
 )
@@ -29,7 +30,7 @@ type core struct {
 	met     metrics
 	rec     recovery
 
-	observer  atomic.Pointer[poolkeeper.Observer]
+	observer  observer.Slot
 	paused    atomic.Bool
 	unreached atomic.Bool // it has been said that reclaiming is out of reach
 
@@ -139,19 +140,4 @@ func (c *core) acquireFailed(ctx context.Context, since time.Time) *AcquireError
 		Pool: c.poolName(), Max: s.Max, InUse: s.InUse, Waiting: s.Waiting, Dialing: c.back.dialing(),
 		Waited: now.Sub(since), Holders: oldest, Err: err,
 	}
-}
-
-// observe tells whoever wants to know how traffic went.
-func (c *core) observe(err error) {
-	if o := c.observer.Load(); o != nil {
-		(*o).Observe(err)
-	}
-}
-
-func (c *core) observeWith(o poolkeeper.Observer) {
-	if o == nil {
-		c.observer.Store(nil)
-		return
-	}
-	c.observer.Store(&o)
 }

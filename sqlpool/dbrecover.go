@@ -15,10 +15,10 @@ var errLost = errors.New("sqlpool: a connection was lost in use")
 func (s *store) returned(c *conn, ok bool, now time.Time) {
 	switch {
 	case ok:
-		s.core.observe(nil)
+		s.core.observer.Observe(nil)
 	case !c.given:
 		s.core.diedInUse(c.cause(), now)
-		s.core.observe(errLost)
+		s.core.observer.Observe(errLost)
 	}
 	c.last, c.lastErr, c.readOnly = nil, nil, false
 }
@@ -49,7 +49,7 @@ func (s *store) proves(ctx context.Context, n *native) bool {
 // failed looks at the error of an operation: what says something about the server, or the way there, is passed on.
 func (s *store) failed(c *conn, err error) {
 	if connectionLevel(err) {
-		s.core.observe(err)
+		s.core.observer.Observe(err)
 	}
 	if refusesWrites(err, c.readOnly) {
 		s.core.refusedWrite(c.n.generation, err)

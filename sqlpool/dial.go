@@ -140,7 +140,7 @@ func (s *store) connect(ctx context.Context) (*native, error) {
 	s.core.met.dial.Record(time.Since(start))
 	if err != nil {
 		s.core.met.dialErrors.Add(1)
-		s.core.observe(err)
+		s.core.observer.Observe(err)
 		s.core.doubt(err)
 		return nil, err
 	}

@@ -48,6 +48,13 @@ func (e *HeldError) Error() string {
 	return b.String()
 }
 
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
 // Unwrap returns Err.
 func (e *HeldError) Unwrap() error { return e.Err }
 

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
+
+	"github.com/poolkeeper/poolkeeper/internal/fleet"
 )
 
 // Limits is what the server grants beside what this configuration may ask of it.
@@ -73,39 +75,29 @@ func (c *core) keepAliveWithin() {
 func (c *core) warnOfLimits(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg().DialTimeout)
 	defer cancel()
-	log, pool := c.cfg().Logger, slog.String("pool", c.poolName())
 	l, err := c.limits(ctx)
-	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
-		log.LogAttrs(ctx, slog.LevelDebug, "sqlpool: cannot compare the limits", pool, slog.Any("error", err))
+	if errors.Is(err, errors.ErrUnsupported) {
+		err = nil
 	}
-	for _, w := range l.Warnings {
-		log.LogAttrs(ctx, slog.LevelWarn, "sqlpool: "+w, pool)
-	}
+	fleet.Log(ctx, c.cfg().Logger, "sqlpool", c.poolName(), l.Warnings, err)
 }
 
 // judge fills in the demand and the warnings.
 func (l *Limits) judge(cfg *Config) {
-	l.PerReplica, l.Replicas = cfg.MaxOpen+1, cfg.Replicas
-	l.Surge = (l.Replicas + 3) / 4
-	l.Demand = l.PerReplica * (l.Replicas + l.Surge)
+	d := fleet.Of(cfg.MaxOpen, cfg.Replicas)
+	l.PerReplica, l.Replicas, l.Surge, l.Demand = d.PerReplica, d.Replicas, d.Surge, d.Total
 	warn := func(format string, args ...any) { l.Warnings = append(l.Warnings, fmt.Sprintf(format, args...)) }
 
 	if l.Pooled {
 		return // connections end at the pooler
 	}
-	wanted := fmt.Sprintf("%d replicas, and %d more in a rolling update, may open %d connections each, %d in all", l.Replicas, l.Surge, l.PerReplica, l.Demand)
 	if granted := l.MaxConnections - l.Reserved; l.MaxConnections > 0 && l.Demand > granted {
-		warn("%s; the server grants %d (max_connections %d, %d reserved)", wanted, granted, l.MaxConnections, l.Reserved)
+		warn("%s; the server grants %d (max_connections %d, %d reserved)", d, granted, l.MaxConnections, l.Reserved)
 	}
 	if l.UserLimit > 0 && l.Demand > l.UserLimit {
-		warn("%s; the server grants this user %d", wanted, l.UserLimit)
+		warn("%s; the server grants this user %d", d, l.UserLimit)
 	}
-	if l.IdleTimeout > 0 {
-		switch silent, name := cfg.KeepAlive, "KeepAlive"; {
-		case silent == 0:
-			warn("the server closes sessions that are silent for %s, and KeepAlive is off: idle connections will be found dead", l.IdleTimeout)
-		case silent >= l.IdleTimeout:
-			warn("the server closes sessions that are silent for %s, and %s is %s: choose less", l.IdleTimeout, name, silent)
-		}
+	if w := fleet.Silence("session", l.IdleTimeout, cfg.KeepAlive); w != "" {
+		warn("%s", w)
 	}
 }

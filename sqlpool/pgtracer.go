@@ -125,7 +125,7 @@ func (t *pgTracer) TraceAcquireEnd(ctx context.Context, pool *pgxpool.Pool, data
 		if isClosedPgxPool(data.Err) {
 			b.noticeClosed(ctx)
 		} else if connectionLevel(data.Err) {
-			b.core.observe(data.Err)
+			b.core.observer.Observe(data.Err)
 		}
 		return
 	}
@@ -183,7 +183,7 @@ func (t *pgTracer) TraceRelease(_ *pgxpool.Pool, data pgxpool.TraceReleaseData) 
 	if lost {
 		b.core.diedInUse(lastErr, now)
 	} else {
-		b.core.observe(nil)
+		b.core.observer.Observe(nil)
 	}
 }
 
@@ -203,7 +203,7 @@ func (t *pgTracer) TraceQueryEnd(_ context.Context, c *pgx.Conn, data pgx.TraceQ
 	}
 	lost := c.IsClosed() && !errors.Is(data.Err, context.Canceled) // pgx closes it when a caller gives up
 	if lost || connectionLevel(data.Err) {
-		b.core.observe(data.Err)
+		b.core.observer.Observe(data.Err)
 	}
 	if r != nil && refusesWrites(data.Err, askedForReadOnly(c)) {
 		b.core.refusedWrite(r.generation, data.Err)
@@ -263,7 +263,7 @@ func (t *pgTracer) TraceConnectEnd(ctx context.Context, data pgx.TraceConnectEnd
 	b.core.met.dial.Record(time.Since(d.began))
 	if data.Err != nil {
 		b.core.met.dialErrors.Add(1)
-		b.core.observe(data.Err)
+		b.core.observer.Observe(data.Err)
 		b.core.doubt(data.Err)
 	} else {
 		b.core.met.dials.Add(1)

@@ -140,7 +140,7 @@ func (p *Pool) Settings() []slog.Attr { return p.settings() }
 
 // ObserveWith makes o hear how traffic goes: nil for connections that came back well, an error for connection-level
 // failures. A nil o ends it. It does not block.
-func (p *Pool) ObserveWith(o poolkeeper.Observer) { p.c.observeWith(o) }
+func (p *Pool) ObserveWith(o poolkeeper.Observer) { p.c.observer.Set(o) }
 
 // SetName gives the pool the name it has in logs, errors and metrics. An empty name changes nothing.
 func (p *Pool) SetName(name string) { p.c.state.SetName(name) }

@@ -260,7 +260,7 @@ func (p *Postgres) Settings() []slog.Attr { return p.c.effective(true) }
 
 // ObserveWith makes o hear how traffic goes: nil for connections that came back well, an error for connection-level
 // failures. A nil o ends it. It does not block.
-func (p *Postgres) ObserveWith(o poolkeeper.Observer) { p.c.observeWith(o) }
+func (p *Postgres) ObserveWith(o poolkeeper.Observer) { p.c.observer.Set(o) }
 
 // SetName gives the pool the name it has in logs, errors and metrics. An empty name changes nothing.
 func (p *Postgres) SetName(name string) { p.c.state.SetName(name) }

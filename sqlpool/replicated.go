@@ -12,6 +12,7 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/life"
+	"github.com/poolkeeper/poolkeeper/internal/observer"
 )
 
 // ErrNoReplica is what acquiring a connection of [Replicated.Reader] fails with while no replica is fit and
@@ -26,7 +27,7 @@ type replication struct {
 
 	readers  atomic.Pointer[[]watched] // what Reader hands out in turn; never empty
 	turn     atomic.Uint32
-	observer atomic.Pointer[poolkeeper.Observer]
+	observer observer.Slot
 	changing chan struct{} // holds a token while a Reload is under way
 
 	mu        sync.Mutex // guards the following, and state and since of every member; no I/O and no log call under it
@@ -309,9 +310,7 @@ func (w *memberObserver) Observe(err error) {
 		}
 		w.m.rounds.hurry()
 	}
-	if o := w.r.observer.Load(); o != nil {
-		(*o).Observe(err)
-	}
+	w.r.observer.Observe(err)
 }
 
 // broken says whether an error leaves no doubt that a connection was lost or refused. A deadline may be the caller's own.

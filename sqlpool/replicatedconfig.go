@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"strings"
 	"time"
+
+	"github.com/poolkeeper/poolkeeper/internal/settings"
 )
 
 // Fallback says what [Replicated.Reader] and [ReplicatedMySQL.Reader] return while no replica is fit.
@@ -130,7 +132,7 @@ func (c ReplicatedConfig) validateOwn() error {
 			errs = append(errs, fmt.Errorf("sqlpool: %s is %s; it must be positive or 0 (the default); it cannot be off", d.name, d.value))
 		}
 	}
-	lag, every := timeOr(c.MaxLag, DefaultMaxLag), timeOr(c.LookInterval, DefaultLookInterval)
+	lag, every := settings.Or(c.MaxLag, DefaultMaxLag), settings.Or(c.LookInterval, DefaultLookInterval)
 	if lag > 0 && lag < every {
 		errs = append(errs, fmt.Errorf("sqlpool: MaxLag is %s; it must not be below LookInterval, %s: lag is not known better than that", lag, every))
 	}
@@ -167,9 +169,9 @@ func (c ReplicatedConfig) withDefaults() ReplicatedConfig {
 	if c.Name == "" {
 		c.Name = "replicated"
 	}
-	c.MaxLag = timeOr(c.MaxLag, DefaultMaxLag)
-	c.LookInterval = timeOr(c.LookInterval, DefaultLookInterval)
-	c.LookTimeout = timeOr(c.LookTimeout, DefaultLookTimeout)
+	c.MaxLag = settings.Or(c.MaxLag, DefaultMaxLag)
+	c.LookInterval = settings.Or(c.LookInterval, DefaultLookInterval)
+	c.LookTimeout = settings.Or(c.LookTimeout, DefaultLookTimeout)
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/life"
+	"github.com/poolkeeper/poolkeeper/internal/settings"
 )
 
 // Member is what a [Replicated] or [ReplicatedMySQL] knows of one of its servers.
@@ -124,9 +125,9 @@ func (r *replication) Settings() []slog.Attr {
 	cfg := r.conf.Load()
 	out := []slog.Attr{
 		slog.String("kind", "replicated"),
-		durationAttr("max_lag", cfg.MaxLag),
-		durationAttr("look_interval", cfg.LookInterval),
-		durationAttr("look_timeout", cfg.LookTimeout),
+		settings.Duration("max_lag", cfg.MaxLag),
+		settings.Duration("look_interval", cfg.LookInterval),
+		settings.Duration("look_timeout", cfg.LookTimeout),
 		slog.String("fallback", cfg.Fallback.String()),
 	}
 	for _, m := range r.members {
@@ -137,13 +138,7 @@ func (r *replication) Settings() []slog.Attr {
 
 // ObserveWith makes o hear how traffic goes: errors of every pool, and success of the primary's, whose health the
 // component's is. A nil o ends it. It does not block.
-func (r *replication) ObserveWith(o poolkeeper.Observer) {
-	if o == nil {
-		r.observer.Store(nil)
-		return
-	}
-	r.observer.Store(&o)
-}
+func (r *replication) ObserveWith(o poolkeeper.Observer) { r.observer.Set(o) }
 
 // SetName gives the component the name it has in logs, errors and metrics, and the pools theirs below it. An empty name
 // changes nothing.

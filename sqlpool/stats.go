@@ -3,6 +3,7 @@ package sqlpool
 import (
 	"errors"
 	"sync/atomic"
+	"time"
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/histogram"
@@ -51,7 +52,7 @@ func (m *metrics) byReason(reason string) *atomic.Uint64 {
 func (c *core) stats() poolkeeper.Stats {
 	m := &c.met
 	s := poolkeeper.Stats{
-		WaitCount: m.waits.Load(), WaitDuration: duration(m.waited.Load()),
+		WaitCount: m.waits.Load(), WaitDuration: time.Duration(m.waited.Load()),
 		Dials: m.dials.Load(), DialErrors: m.dialErrors.Load(),
 		AcquireTimeouts: m.acquireTimeouts.Load(), Leaks: m.leaks.Load(),
 		Evicted: make(map[string]uint64),

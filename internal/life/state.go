@@ -5,14 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+
+	"github.com/poolkeeper/poolkeeper/internal/turn"
 )
 
 // State is the name of a pool and where it is in its life. All methods are safe for concurrent use. Those that call a
 // function of the pool's hold no lock meanwhile.
 type State struct {
-	pkg               string        // what errors begin with
-	stopping, aborted error         // why contexts end
-	turn              chan struct{} // holds a token during a Turn
+	pkg               string    // what errors begin with
+	stopping, aborted error     // why contexts end
+	turn              turn.Turn // to change the pool
 
 	mu          sync.Mutex // guards the following
 	name        string
@@ -27,7 +29,7 @@ type State struct {
 // NewState returns the state of a pool that was not started. pkg is the package that errors speak of.
 func NewState(pkg, name string) *State {
 	return &State{
-		pkg: pkg, name: name, turn: make(chan struct{}, 1),
+		pkg: pkg, name: name, turn: turn.New(),
 		stopping: errors.New(pkg + ": stopping"), aborted: errors.New(pkg + ": aborted"),
 	}
 }

@@ -8,10 +8,8 @@ import (
 // Turn waits, at most until ctx ends, for the turn to change the pool: one Reload, Pause or look at its files goes on
 // at a time. It refuses when the pool goes away. After nil the caller owes an EndTurn.
 func (s *State) Turn(ctx context.Context) error {
-	select {
-	case s.turn <- struct{}{}:
-	case <-ctx.Done():
-		return fmt.Errorf("another pause or reload is under way: %w", context.Cause(ctx))
+	if err := s.turn.Take(ctx); err != nil {
+		return fmt.Errorf("another pause or reload is under way: %w", err)
 	}
 	err := s.At().Refusal()
 	if err != nil {
@@ -21,14 +19,7 @@ func (s *State) Turn(ctx context.Context) error {
 }
 
 // TryTurn takes the turn if nobody has it. It does not ask for the phase. After true the caller owes an EndTurn.
-func (s *State) TryTurn() bool {
-	select {
-	case s.turn <- struct{}{}:
-		return true
-	default:
-		return false
-	}
-}
+func (s *State) TryTurn() bool { return s.turn.Try() }
 
 // EndTurn gives the turn back.
-func (s *State) EndTurn() { <-s.turn }
+func (s *State) EndTurn() { s.turn.End() }

@@ -63,3 +63,16 @@ func TestDifferencesAreToldFieldByField(t *testing.T) {
 		t.Errorf("differs from itself by %v", got)
 	}
 }
+
+func TestOffAndDefaultAreToldApart(t *testing.T) {
+	for d, want := range map[time.Duration]time.Duration{0: time.Minute, poolkeeper.Off: 0, time.Second: time.Second} {
+		if got := settings.Or(d, time.Minute); got != want {
+			t.Errorf("%d comes to %s, want %s", d, got, want)
+		}
+	}
+	for d, want := range map[time.Duration]string{0: "keep_alive=off", time.Second: "keep_alive=1s"} {
+		if got := settings.Duration("keep_alive", d).String(); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}

@@ -1,0 +1,61 @@
+package fleet_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/poolkeeper/poolkeeper/internal/fleet"
+	"github.com/poolkeeper/poolkeeper/internal/testkit"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestDemandIncludesChecksAndARollingUpdate(t *testing.T) {
+	for _, c := range []struct{ maxOpen, replicas, surge, total int }{
+		{20, 1, 1, 42},
+		{20, 4, 1, 105},
+		{20, 5, 2, 147},
+		{9, 3, 1, 40},
+	} {
+		if d := fleet.Of(c.maxOpen, c.replicas); d.Surge != c.surge || d.Total != c.total {
+			t.Errorf("%d × %d: %+v", c.replicas, c.maxOpen, d)
+		}
+	}
+	if got, want := fleet.Of(9, 3).String(), "3 replicas, and 1 more in a rolling update, may open 10 connections each, 40 in all"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+func TestSilenceWarnsOfWhatWillBeFoundDead(t *testing.T) {
+	for _, c := range []struct {
+		limit, keepAlive time.Duration
+		want             string
+	}{
+		{0, 0, ""},
+		{time.Minute, 30 * time.Second, ""},
+		{time.Minute, time.Minute, "the server closes sessions that are silent for 1m0s, and KeepAlive is 1m0s: choose less"},
+		{time.Minute, 0, "the server closes sessions that are silent for 1m0s, and KeepAlive is off: idle connections will be found dead"},
+	} {
+		if got := fleet.Silence("session", c.limit, c.keepAlive); got != c.want {
+			t.Errorf("%s, %s: %q, want %q", c.limit, c.keepAlive, got, c.want)
+		}
+	}
+}
+
+func TestLogNamesThePool(t *testing.T) {
+	var out testkit.Log
+	fleet.Log(t.Context(), out.Logger(), "pkg", "orders", []string{"one", "two"}, errors.New("forbidden"))
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	if len(lines) != 3 {
+		t.Fatalf("logged:\n%s", out.String())
+	}
+	for i, want := range []string{"level=DEBUG msg=\"pkg: cannot compare the limits\" pool=orders error=forbidden", "level=WARN msg=\"pkg: one\" pool=orders", "level=WARN msg=\"pkg: two\" pool=orders"} {
+		if !strings.Contains(lines[i], want) {
+			t.Errorf("%s, want %s", lines[i], want)
+		}
+	}
+}
