@@ -37,6 +37,8 @@ type Pool struct {
 	checker *checker
 	met     metrics
 
+	reread atomic.Int64 // Unix nanoseconds: when a Cluster's state was asked for last, after a failed dial
+
 	observer atomic.Pointer[poolkeeper.Observer]
 	refused  atomic.Pointer[error] // what new work is told while draining and after
 
