@@ -75,9 +75,10 @@ type conn struct {
 	// checkout says that the deadlines were cleared, and the raw connection is asked for next. It belongs to whoever has
 	// the connection from go-redis.
 	checkout bool
-	aim      *aim           // by which it was opened
-	socket   syscall.Conn   // of the transport below any TLS; nil if unknown
-	below    *socket.Peeker // of socket, where there is TLS
+	aim      *aim            // by which it was opened
+	socket   syscall.Conn    // of the transport below any TLS; nil if unknown
+	below    *socket.Peeker  // of socket, where there is TLS
+	raw      syscall.RawConn // of socket: asked for once, for each answer is allocated
 	born     time.Time
 	draw     float64       // see eviction.Sweep.Expiry
 	used     atomic.Int64  // Unix nanoseconds of the last command; up to WriteTimeout too early where the caller's own deadline was closer
@@ -99,6 +100,13 @@ func newConn(n *node, native net.Conn, p purpose, by *aim) *conn {
 		transport, c.secure = t.NetConn(), true
 	}
 	c.socket, _ = transport.(syscall.Conn)
+	c.raw = blindConn{}
+	if c.socket == nil {
+		return c
+	}
+	if raw, err := c.socket.SyscallConn(); err == nil {
+		c.raw = raw
+	}
 	if c.secure {
 		c.below = socket.NewPeeker(c.socket)
 	}
@@ -175,10 +183,10 @@ func (c *conn) SyscallConn() (syscall.RawConn, error) {
 	atCheckout := c.checkout
 	c.checkout = false
 	if !atCheckout {
-		if c.socket == nil || c.heard.Load() == 0 {
+		if c.heard.Load() == 0 {
 			return blindConn{}, nil
 		}
-		return c.socket.SyscallConn()
+		return c.raw, nil
 	}
 	if s := c.lentTo.Load(); s != nil {
 		c.lentTo.Store(nil)
@@ -192,10 +200,10 @@ func (c *conn) SyscallConn() (syscall.RawConn, error) {
 		return nil, errCondemned
 	case c.secure && c.endedBelow():
 		return nil, errEnded
-	case c.secure, c.socket == nil:
+	case c.secure:
 		return blindConn{}, nil
 	}
-	return c.socket.SyscallConn()
+	return c.raw, nil
 }
 
 // endedBelow reports whether the other side of an idle connection has hung up, as far as that can be seen below TLS. A
