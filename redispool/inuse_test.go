@@ -9,6 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/poolkeeper/poolkeeper/internal/testkit"
 	"github.com/poolkeeper/poolkeeper/internal/testserver"
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
@@ -175,8 +176,8 @@ func TestSubscribersAreToldOfTheStop(t *testing.T) {
 // it was taken.
 func TestWatchThatIsHeldIsReported(t *testing.T) {
 	srv := testserver.SharedRedis(t)
-	var out log
-	p := started(t, redispool.Config{URL: srv.URL(), LeakThreshold: 30 * time.Millisecond, Logger: out.logger()})
+	var out testkit.Log
+	p := started(t, redispool.Config{URL: srv.URL(), LeakThreshold: 30 * time.Millisecond, Logger: out.Logger()})
 	err := p.Client().Watch(t.Context(), func(tx *redis.Tx) error {
 		eventually(t, "it is reported", func() bool { return strings.Contains(out.String(), "kind=watch") })
 		return nil
