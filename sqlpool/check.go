@@ -3,6 +3,7 @@ package sqlpool
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/poolkeeper/poolkeeper"
 )
@@ -28,9 +29,10 @@ type checkConn[T any] struct {
 	probe  func(ctx context.Context, conn T) error
 	hangUp func(ctx context.Context, conn T)
 
-	turn chan struct{} // holds a token while a check is under way; guards the following
-	conn *T
-	done bool
+	closing atomic.Bool   // close has begun: whoever has the turn leaves nothing behind
+	turn    chan struct{} // holds a token while a check is under way; guards the following
+	conn    *T
+	done    bool
 }
 
 func newCheckConn[T any](dial func(context.Context) (T, error), probe func(context.Context, T) error, hangUp func(context.Context, T)) *checkConn[T] {
@@ -45,7 +47,7 @@ func (k *checkConn[T]) check(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("another check is still under way: %w", context.Cause(ctx))
 	}
-	defer func() { <-k.turn }()
+	defer k.end(ctx)
 	if k.done {
 		return poolkeeper.ErrClosed
 	}
@@ -67,6 +69,14 @@ func (k *checkConn[T]) check(ctx context.Context) error {
 	return nil
 }
 
+// end gives the turn back.
+func (k *checkConn[T]) end(ctx context.Context) {
+	if k.closing.Load() && k.conn != nil { // close may have lost patience, and does not come again
+		k.drop(ctx)
+	}
+	<-k.turn
+}
+
 // use runs f with the connection that checks use, dialling it if need be. f must leave it as it was.
 func (k *checkConn[T]) use(ctx context.Context, f func(context.Context, T) error) error {
 	for {
@@ -86,7 +96,7 @@ func (k *checkConn[T]) useKept(ctx context.Context, f func(context.Context, T) e
 	case <-ctx.Done():
 		return true, fmt.Errorf("a check is under way: %w", context.Cause(ctx))
 	}
-	defer func() { <-k.turn }()
+	defer k.end(ctx)
 	switch {
 	case k.done:
 		return true, poolkeeper.ErrClosed
@@ -118,6 +128,7 @@ func (k *checkConn[T]) drop(ctx context.Context) {
 
 // close waits for a check under way and hangs up, for good.
 func (k *checkConn[T]) close(ctx context.Context) error {
+	k.closing.Store(true)
 	select { // first without ctx: at rest it succeeds even when ctx has ended
 	case k.turn <- struct{}{}:
 	default:
