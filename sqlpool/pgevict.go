@@ -153,6 +153,7 @@ func (b *pgBackend) Sweep(ctx context.Context, order eviction.Sweep) (eviction.S
 		for _, x := range rest { // the coldest first: pgxpool gives out the one released last
 			x.conn.Release()
 		}
+		b.discount(drop)
 		resume()
 		for _, x := range drop {
 			b.drop(ctx, x.conn, x.reason)
@@ -182,6 +183,16 @@ func (b *pgBackend) takeIdle(ctx context.Context) []candidate[*pgxpool.Conn] {
 		out[i] = candidate[*pgxpool.Conn]{times: record(c.Conn().PgConn()).times, conn: c}
 	}
 	return out
+}
+
+// discount takes connections that are about to be closed out of the count of what callers may find.
+func (b *pgBackend) discount(drop []candidate[*pgxpool.Conn]) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, x := range drop {
+		record(x.conn.Conn().PgConn()).discounted = true
+	}
+	b.open -= len(drop)
 }
 
 func (b *pgBackend) drop(ctx context.Context, c *pgxpool.Conn, reason string) {

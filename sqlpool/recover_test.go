@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -12,6 +13,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"github.com/poolkeeper/poolkeeper/sqlpool"
+	"github.com/poolkeeper/poolkeeper/sqlpool/sqlpooltest"
 )
 
 // idle opens n connections of the pool and returns them all.
@@ -211,5 +213,56 @@ func TestRecyclingCanBeDisabled(t *testing.T) {
 				t.Fatal("the server is not read-only")
 			}
 		}
+	})
+}
+
+// What a server that ends all its sessions costs is the queries that are under way, and nothing else: nobody is handed a
+// dead connection. There is no peek into memory, so that it is the suspicion that is tried here; the peek saves the first
+// query even where none was under way, see TestPostgresTerminatedWhileIdleCostsNoQuery.
+func TestPostgresTerminatedUnderLoadCostsWhatIsUnderWayAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, srv := sqlpooltest.NewPostgresInMemory(t, func(c *sqlpool.Config) { c.MaxOpen, c.Logger = 50, quiet() })
+		srv.Answer("work", sqlpooltest.Answer{})
+		giveBack(t, 18, func() (func(), error) {
+			c, err := p.Pool().Acquire(t.Context())
+			return c.Release, err
+		})
+		srv.Slow(3 * time.Millisecond)
+		var failed, ended atomic.Int64
+		end := make(chan struct{})
+		var wg sync.WaitGroup
+		for i := range 8 {
+			wg.Go(func() {
+				time.Sleep(time.Duration(i) * 700 * time.Microsecond)
+				for {
+					select {
+					case <-end:
+						return
+					default:
+					}
+					if _, err := p.Pool().Exec(t.Context(), "work"); err != nil {
+						failed.Add(1)
+						if sqlStateOf(err) == "57P01" {
+							ended.Add(1)
+						}
+					}
+					time.Sleep(5 * time.Millisecond)
+				}
+			})
+		}
+		for range 20 {
+			time.Sleep(51_150 * time.Microsecond)
+			synctest.Wait()
+			failed.Store(0)
+			ended.Store(0)
+			underWay := p.Stats().InUse
+			srv.Terminate()
+			time.Sleep(200 * time.Millisecond)
+			if got := failed.Load(); underWay == 0 || int(got) != underWay || ended.Load() != got {
+				t.Errorf("%d queries failed, %d of them because their session was ended; want the %d that were under way", got, ended.Load(), underWay)
+			}
+		}
+		close(end)
+		wg.Wait()
 	})
 }
