@@ -12,6 +12,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/poolkeeper/poolkeeper/internal/testkit"
 	"github.com/poolkeeper/poolkeeper/internal/testserver"
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
@@ -183,6 +184,75 @@ func TestNodeThatJoinsTheClusterIsLookedAfter(t *testing.T) { // INV-7, INV-9
 	}
 	if n := clients(t, look)["managed"]; n != 0 {
 		t.Errorf("the new node still sees %d connections", n)
+	}
+}
+
+// A node that leaves while the pool works: its slots go to another, its process ends, and a minute later go-redis closes
+// its client. Nobody who uses other nodes notices, and nothing of it remains.
+func TestNodeThatLeavesTheClusterIsForgotten(t *testing.T) { // INV-9
+	k := newClusterOf(t, 3, 0, func() []string { return []string{"--cluster-require-full-coverage", "no"} })
+	var out testkit.Log
+	p := started(t, redispool.Config{
+		Options: k.options(), MaxOpen: 10, MinIdle: 2, MaxIdleTime: 300 * time.Millisecond,
+		EvictionInterval: 20 * time.Millisecond, Logger: out.Logger(),
+	})
+	c, ok := p.Client().(*redis.ClusterClient)
+	if !ok {
+		t.Fatal("no ClusterClient")
+	}
+	stays, moves := k.keyAt(t, 0), k.keyAt(t, 2)
+	var gone *redis.Client
+	for _, key := range []string{stays, moves} {
+		if err := c.Set(t.Context(), key, 1, 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	do(t, k.looks[2], "flushall") // a node does not give up slots that have keys
+	err := c.ForEachMaster(t.Context(), func(_ context.Context, n *redis.Client) error {
+		if n.Options().Addr == k.nodes[2].Addr() {
+			gone = n
+		}
+		return nil
+	})
+	if err != nil || gone == nil {
+		t.Fatal("no client for the node: ", err)
+	}
+	before := p.Stats().Max
+	load := lightTraffic(t, c, 3, "{"+stays+"}n")
+
+	const from, to = 2 * 16384 / 3, 16383
+	id, err := k.looks[2].Do(t.Context(), "cluster", "myid").Text()
+	if err != nil {
+		t.Fatal(err)
+	}
+	do(t, k.looks[2], fmt.Sprint("cluster delslotsrange ", from, " ", to))
+	eventually(t, "the first node has the slots", func() bool {
+		for _, look := range k.looks[:2] {
+			_ = look.Do(t.Context(), "cluster", "delslotsrange", from, to).Err() // until it is not told of the old owner any more
+		}
+		return k.looks[0].Do(t.Context(), "cluster", "addslotsrange", from, to).Err() == nil
+	})
+	k.nodes[2].Kill(t)
+	for _, look := range k.looks[:2] {
+		do(t, look, "cluster forget "+id)
+	}
+	eventually(t, "what has moved is found", func() bool { return c.Set(within(t, time.Second), moves, 2, 0).Err() == nil })
+	if err := gone.Close(); err != nil { // as go-redis does
+		t.Logf("closing the node's client: %v", err)
+	}
+	eventually(t, "the check passes", func() bool { return p.Check(within(t, time.Second)) == nil })
+	if got := p.Stats().Max; got != before-10 {
+		t.Errorf("Max is %d, want 10 less than %d", got, before)
+	}
+	load.end()
+	if n := load.failed.Load(); n != 0 {
+		t.Errorf("%d commands for another node failed", n)
+	}
+	if err := p.Stop(within(t, patience)); err != nil {
+		t.Error(err)
+	}
+	if n := k.seen(t, "managed"); n != 0 {
+		t.Errorf("the servers still see %d connections", n)
 	}
 }
 

@@ -282,3 +282,41 @@ func TestClusterWithoutAReplicaIsDegraded(t *testing.T) {
 		t.Errorf("Max is %d, want half of %d", after, before)
 	}
 }
+
+// A primary dies, its replica takes over, and nobody is left who could send callers there by MOVED. On its own go-redis
+// asks who serves what once a minute.
+func TestClusterFailoverIsFollowed(t *testing.T) {
+	k := newCluster(t, 3, 1) // the replica is the first primary's
+	p := started(t, redispool.Config{Options: k.options(), MaxOpen: 10, MinIdle: 1})
+	raw := redis.NewClusterClient(&redis.ClusterOptions{Addrs: k.options().Addrs, ContextTimeoutEnabled: true})
+	defer func() {
+		if err := raw.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	key := k.keyAt(t, 0)
+	set := func(c redis.UniversalClient) error { return c.Set(within(t, time.Second), key, 1, 0).Err() }
+	for _, c := range []redis.UniversalClient{raw, p.Client()} {
+		if err := set(c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "the replica has it", func() bool {
+		size, err := k.looks[3].DBSize(t.Context()).Result()
+		return err == nil && size == 1
+	})
+	k.nodes[0].Kill(t)
+	eventually(t, "the replica has taken over", func() bool {
+		info, err := k.looks[3].Info(t.Context(), "replication").Result()
+		return err == nil && strings.Contains(info, "role:master")
+	})
+	begun := time.Now()
+	eventually(t, "writes go to the new primary", func() bool { return set(p.Client()) == nil })
+	t.Logf("found after %s", time.Since(begun))
+	if err := set(raw); err == nil {
+		t.Error("go-redis on its own has found it too; the comparison has lost its point")
+	}
+	if err := p.Stop(within(t, patience)); err != nil {
+		t.Error(err)
+	}
+}

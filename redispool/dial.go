@@ -7,14 +7,20 @@ import (
 	"net"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/holders"
 )
 
 const (
-	// refusedPatience is how long a dial for the pool waits for a server that refuses.
-	refusedPatience = 2 * time.Second
+	// refusedPatience is how long a dial for the pool waits for a server that refuses. On a Cluster it is shorter, for
+	// another node may have taken over meanwhile, and a caller who waits cannot go there.
+	refusedPatience        = 2 * time.Second
+	refusedPatienceCluster = refusedPatience / 4
+	// rereadPause is the least time between two looks at a Cluster's state that failed dials ask for.
+	rereadPause = time.Second
 	// shortestPause and longestPause are between two attempts.
 	shortestPause = 10 * time.Millisecond
 	longestPause  = 100 * time.Millisecond
@@ -45,6 +51,9 @@ func (n *node) dial(ctx context.Context, p purpose, next dialFunc) (net.Conn, er
 		start, by := time.Now(), n.pool.aim.Load()
 		native, err := n.connect(ctx, p, next)
 		if err != nil {
+			if !n.isDoor {
+				n.pool.rereadCluster(ctx)
+			}
 			return nil, err
 		}
 		n.pool.met.dials.Add(1)
@@ -71,7 +80,11 @@ func (n *node) connect(ctx context.Context, p purpose, next dialFunc) (net.Conn,
 		return native, err
 	}
 	refused := err
-	patient, cancel := context.WithTimeout(ctx, refusedPatience)
+	patience := refusedPatience
+	if !n.isDoor {
+		patience = refusedPatienceCluster
+	}
+	patient, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	native, err = n.awaitListener(patient, next, err)
 	if err != nil && patient.Err() != nil && ctx.Err() == nil {
@@ -81,6 +94,19 @@ func (n *node) connect(ctx context.Context, p purpose, next dialFunc) (net.Conn,
 		return nil, refused
 	}
 	return native, err
+}
+
+// rereadCluster has go-redis ask the Cluster who serves what, after a node could not be reached. By itself it asks
+// when a node that it reaches sends it elsewhere, and else once a minute: for that long writes would go to a node that is
+// dead, and that another has replaced.
+func (p *Pool) rereadCluster(ctx context.Context) {
+	now, last := time.Now().UnixNano(), p.reread.Load()
+	if now-last < int64(rereadPause) || p.life.Err() != nil || !p.reread.CompareAndSwap(last, now) {
+		return
+	}
+	if c, ok := p.client.(*redis.ClusterClient); ok {
+		c.ReloadState(ctx)
+	}
 }
 
 // awaitListener goes on where a first attempt was refused, until one is not, or ctx ends.

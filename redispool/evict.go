@@ -2,6 +2,7 @@ package redispool
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -228,6 +229,9 @@ func (n *node) Fill(ctx context.Context, want int) (int, error) {
 			return opened, nil
 		}
 		if err := n.addOne(ctx, free); err != nil {
+			if errors.Is(err, redis.ErrClosed) { // a node that has left a Cluster: nobody is to try again
+				return opened, nil
+			}
 			return opened, err
 		}
 	}
