@@ -72,25 +72,24 @@ type conn struct {
 	net.Conn // outermost: *tls.Conn where there is TLS
 
 	node     *node
-	used     atomic.Int64  // Unix nanoseconds of the last command; up to WriteTimeout too early where the caller's own deadline was closer
-	heard    atomic.Int64  // used of the last command that was answered; 0 before the first
-	socket   syscall.Conn  // of the transport below any TLS; nil if unknown
-	sentence atomic.Uint32 // a reason; stays until condemned
+	used     atomic.Int64    // Unix nanoseconds of the last command; up to WriteTimeout too early where the caller's own deadline was closer
+	heard    atomic.Int64    // used of the last command that was answered; 0 before the first
+	raw      syscall.RawConn // of the transport below any TLS; blindConn if unknown. Kept, for each that is asked for is allocated
+	sentence atomic.Uint32   // a reason; stays until condemned
 	purpose  purpose
-	secure   bool // what comes out of socket is not what go-redis would read
+	secure   bool // what comes out of raw is not what go-redis would read
 	// checkout says that the deadlines were cleared, and the raw connection is asked for next. It belongs to whoever has
 	// the connection from go-redis.
 	checkout bool
-
-	patient atomic.Bool             // the command under way may take long: it blocks on the server
-	gone    atomic.Bool             // closed
-	lentTo  atomic.Pointer[session] // the Conn that has it, or had it when it was last heard of
-	below   *socket.Peeker          // of socket, where there is TLS
-	aim     *aim                    // by which it was opened
-	age     time.Duration           // of the pool, when it was dialled
-	draw    float64                 // see eviction.Sweep.Expiry
-	id      atomic.Int64            // CLIENT ID; 0: unknown
-	holder  *holders.Entry          // of a subscription
+	patient  atomic.Bool             // the command under way may take long: it blocks on the server
+	gone     atomic.Bool             // closed
+	lentTo   atomic.Pointer[session] // the Conn that has it, or had it when it was last heard of
+	below    *socket.Peeker          // of raw, where there is TLS
+	aim      *aim                    // by which it was opened
+	age      time.Duration           // of the pool, when it was dialled
+	draw     float64                 // see eviction.Sweep.Expiry
+	id       atomic.Int64            // CLIENT ID; 0: unknown
+	holder   *holders.Entry          // of a subscription
 }
 
 func newConn(n *node, native net.Conn, p purpose, by *aim) *conn {
@@ -101,9 +100,14 @@ func newConn(n *node, native net.Conn, p purpose, by *aim) *conn {
 	if t, ok := native.(interface{ NetConn() net.Conn }); ok { // *tls.Conn
 		transport, c.secure = t.NetConn(), true
 	}
-	c.socket, _ = transport.(syscall.Conn)
-	if c.secure {
-		c.below = socket.NewPeeker(c.socket)
+	c.raw = blindConn{}
+	if open, ok := transport.(syscall.Conn); ok {
+		if raw, err := open.SyscallConn(); err == nil {
+			c.raw = raw
+			if c.secure {
+				c.below = socket.NewPeeker(raw)
+			}
+		}
 	}
 	return c
 }
@@ -178,10 +182,10 @@ func (c *conn) SyscallConn() (syscall.RawConn, error) {
 	atCheckout := c.checkout
 	c.checkout = false
 	if !atCheckout {
-		if c.socket == nil || c.heard.Load() == 0 {
+		if c.heard.Load() == 0 {
 			return blindConn{}, nil
 		}
-		return c.socket.SyscallConn()
+		return c.raw, nil
 	}
 	if s := c.lentTo.Load(); s != nil {
 		c.lentTo.Store(nil)
@@ -195,10 +199,10 @@ func (c *conn) SyscallConn() (syscall.RawConn, error) {
 		return nil, errCondemned
 	case c.secure && c.endedBelow():
 		return nil, errEnded
-	case c.secure, c.socket == nil:
+	case c.secure:
 		return blindConn{}, nil
 	}
-	return c.socket.SyscallConn()
+	return c.raw, nil
 }
 
 // endedBelow reports whether the other side of an idle connection has hung up, as far as that can be seen below TLS. A
