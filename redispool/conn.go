@@ -74,55 +74,42 @@ type conn struct {
 	node     *node
 	used     atomic.Int64    // Unix nanoseconds of the last command; up to WriteTimeout too early where the caller's own deadline was closer
 	heard    atomic.Int64    // used of the last command that was answered; 0 before the first
-	raw      syscall.RawConn // of the transport below any TLS, asked for once: each answer is allocated; blind if there is none
+	raw      syscall.RawConn // of the transport below any TLS; blindConn if unknown. Kept, for each that is asked for is allocated
 	sentence atomic.Uint32   // a reason; stays until condemned
 	purpose  purpose
 	secure   bool // what comes out of raw is not what go-redis would read
 	// checkout says that the deadlines were cleared, and the raw connection is asked for next. It belongs to whoever has
 	// the connection from go-redis.
 	checkout bool
-
-	patient atomic.Bool             // the command under way may take long: it blocks on the server
-	gone    atomic.Bool             // closed
-	lentTo  atomic.Pointer[session] // the Conn that has it, or had it when it was last heard of
-	below   *socket.Peeker          // of raw, where there is TLS
-	aim     *aim                    // by which it was opened
-	age     time.Duration           // of the pool, when it was dialled
-	draw    float64                 // see eviction.Sweep.Expiry
-	id      atomic.Int64            // CLIENT ID; 0: unknown
-	holder  *holders.Entry          // of a subscription
+	patient  atomic.Bool             // the command under way may take long: it blocks on the server
+	gone     atomic.Bool             // closed
+	lentTo   atomic.Pointer[session] // the Conn that has it, or had it when it was last heard of
+	below    *socket.Peeker          // of raw, where there is TLS
+	aim      *aim                    // by which it was opened
+	age      time.Duration           // of the pool, when it was dialled
+	draw     float64                 // see eviction.Sweep.Expiry
+	id       atomic.Int64            // CLIENT ID; 0: unknown
+	holder   *holders.Entry          // of a subscription
 }
 
 func newConn(n *node, native net.Conn, p purpose, by *aim) *conn {
 	now := time.Now()
 	c := &conn{Conn: native, node: n, aim: by, purpose: p, age: now.Sub(n.pool.made), draw: rand.Float64()}
 	c.used.Store(now.UnixNano())
+	transport := native
+	if t, ok := native.(interface{ NetConn() net.Conn }); ok { // *tls.Conn
+		transport, c.secure = t.NetConn(), true
+	}
 	c.raw = blindConn{}
-	_, c.secure = transport(native)
-	if s := c.socket(); s != nil {
-		if raw, err := s.SyscallConn(); err == nil {
+	if open, ok := transport.(syscall.Conn); ok {
+		if raw, err := open.SyscallConn(); err == nil {
 			c.raw = raw
-		}
-		if c.secure {
-			c.below = socket.NewPeeker(s)
+			if c.secure {
+				c.below = socket.NewPeeker(raw)
+			}
 		}
 	}
 	return c
-}
-
-// transport is what carries a connection, below any TLS.
-func transport(c net.Conn) (below net.Conn, secure bool) {
-	if t, ok := c.(interface{ NetConn() net.Conn }); ok { // *tls.Conn
-		return t.NetConn(), true
-	}
-	return c, false
-}
-
-// socket is the transport's, or nil.
-func (c *conn) socket() syscall.Conn {
-	below, _ := transport(c.Conn)
-	s, _ := below.(syscall.Conn)
-	return s
 }
 
 // SetWriteDeadline notes when the connection was used last. go-redis sets it before each command, from a clock it has
@@ -239,8 +226,8 @@ func (c *conn) Close() error {
 
 // cut closes the socket under whoever uses it, without a TLS farewell, which could block.
 func (c *conn) cut() {
-	if below, secure := transport(c.Conn); secure {
-		_ = below.Close()
+	if t, ok := c.Conn.(interface{ NetConn() net.Conn }); ok {
+		_ = t.NetConn().Close()
 	}
 	_ = c.Close()
 }

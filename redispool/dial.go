@@ -51,9 +51,6 @@ func (n *node) dial(ctx context.Context, p purpose, next dialFunc) (net.Conn, er
 		start, by := time.Now(), n.pool.aim.Load()
 		native, err := n.connect(ctx, p, next)
 		if err != nil {
-			if !n.isDoor {
-				n.pool.rereadCluster(ctx)
-			}
 			return nil, err
 		}
 		n.pool.met.dials.Add(1)
@@ -100,11 +97,12 @@ func (n *node) connect(ctx context.Context, p purpose, next dialFunc) (net.Conn,
 // when a node that it reaches sends it elsewhere, and else once a minute: for that long writes would go to a node that is
 // dead, and that another has replaced.
 func (p *Pool) rereadCluster(ctx context.Context) {
-	now, last := time.Now().UnixNano(), p.reread.Load()
-	if now-last < int64(rereadPause) || p.life.Err() != nil || !p.reread.CompareAndSwap(last, now) {
+	c, ok := p.client.(*redis.ClusterClient)
+	if !ok || p.life.Err() != nil {
 		return
 	}
-	if c, ok := p.client.(*redis.ClusterClient); ok {
+	now, last := time.Now().UnixNano(), p.reread.Load()
+	if now-last >= int64(rereadPause) && p.reread.CompareAndSwap(last, now) {
 		c.ReloadState(ctx)
 	}
 }
@@ -162,6 +160,7 @@ func (n *node) tryOnce(ctx context.Context, next dialFunc) (net.Conn, error) {
 	if err != nil {
 		n.pool.met.dialErrors.Add(1)
 		n.lastDial.Store(&err)
+		n.pool.rereadCluster(ctx)
 		return nil, err
 	}
 	n.lastDial.Store(nil)

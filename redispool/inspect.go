@@ -305,7 +305,7 @@ func (n *node) flushSilent(asked int64, begun time.Time) {
 		if c.patient.Load() {
 			continue
 		}
-		if state, _ := socket.Peek(c.socket()); state == socket.Silent || state == socket.Closed {
+		if state, _ := socket.PeekRaw(c.raw); state == socket.Silent || state == socket.Closed {
 			c.cut()
 			cut++
 		}

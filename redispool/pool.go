@@ -39,8 +39,8 @@ type Pool struct {
 	checker *checker
 	met     metrics
 
-	reread   atomic.Int64 // Unix nanoseconds: when a Cluster's state was asked for last, after a failed dial
 	observer observer.Slot
+	reread   atomic.Int64          // Unix nanoseconds: when a Cluster's state was asked for last, after a failed dial
 	refused  atomic.Pointer[error] // what new work is told while draining and after
 
 	closeOnce    sync.Once

@@ -14,6 +14,11 @@ func Peek(c syscall.Conn) (state State, next byte) {
 	if err != nil {
 		return Closed, 0
 	}
+	return PeekRaw(raw)
+}
+
+// PeekRaw is Peek for who has the raw connection. One that shows no descriptor is Unknown.
+func PeekRaw(raw syscall.RawConn) (state State, next byte) {
 	var b [1]byte
 	// Not raw.Read, which would wait for the reader.
 	if raw.Control(func(fd uintptr) { state = peek(int(fd), b[:]) }) != nil {

@@ -8,7 +8,7 @@ import "syscall"
 type Peeker struct{}
 
 // NewPeeker returns nil: there is nothing that can be seen.
-func NewPeeker(syscall.Conn) *Peeker { return nil }
+func NewPeeker(syscall.RawConn) *Peeker { return nil }
 
 // Peek returns Unknown.
 func (*Peeker) Peek() (state State, next byte) { return Unknown, 0 }

@@ -12,15 +12,8 @@ type Peeker struct {
 	next  [1]byte
 }
 
-// NewPeeker returns a Peeker for c, or nil if c cannot be looked at.
-func NewPeeker(c syscall.Conn) *Peeker {
-	if c == nil {
-		return nil
-	}
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return nil
-	}
+// NewPeeker returns a Peeker for raw.
+func NewPeeker(raw syscall.RawConn) *Peeker {
 	p := &Peeker{raw: raw}
 	p.look = func(fd uintptr) { p.state = peek(int(fd), p.next[:]) }
 	return p

@@ -31,7 +31,11 @@ func TestPeekSeesWhatTheOtherSideHasDone(t *testing.T) {
 	if !ok {
 		t.Fatalf("%T", ours)
 	}
-	peeker := socket.NewPeeker(tcp)
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	peeker := socket.NewPeeker(raw)
 	become := func(want socket.State) {
 		t.Helper()
 		testkit.Eventually(t, fmt.Sprintf("state %d", want), func() bool {
@@ -59,7 +63,8 @@ func TestPeekSeesWhatTheOtherSideHasDone(t *testing.T) {
 	if got, _ := socket.Peek(nil); got != socket.Unknown {
 		t.Errorf("nothing at all: %d", got)
 	}
-	if got, _ := socket.NewPeeker(nil).Peek(); got != socket.Unknown {
+	var none *socket.Peeker
+	if got, _ := none.Peek(); got != socket.Unknown {
 		t.Errorf("a Peeker for nothing at all: %d", got)
 	}
 }
