@@ -3,6 +3,7 @@ package sqlpool
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/life"
@@ -27,9 +28,10 @@ type checkConn[T any] struct {
 	probe  func(ctx context.Context, conn T) error
 	hangUp func(ctx context.Context, conn T)
 
-	turn turn.Turn // to check; guards the following
-	conn *T
-	done bool
+	closing atomic.Bool // close has begun: whoever has the turn leaves nothing behind
+	turn    turn.Turn   // to check; guards the following
+	conn    *T
+	done    bool
 }
 
 func newCheckConn[T any](dial func(context.Context) (T, error), probe func(context.Context, T) error, hangUp func(context.Context, T)) *checkConn[T] {
@@ -42,7 +44,7 @@ func (k *checkConn[T]) check(ctx context.Context) error {
 	if err := k.turn.Take(ctx); err != nil {
 		return fmt.Errorf("another check is still under way: %w", err)
 	}
-	defer k.turn.End()
+	defer k.end(ctx)
 	if k.done {
 		return poolkeeper.ErrClosed
 	}
@@ -64,6 +66,14 @@ func (k *checkConn[T]) check(ctx context.Context) error {
 	return nil
 }
 
+// end gives the turn back.
+func (k *checkConn[T]) end(ctx context.Context) {
+	if k.closing.Load() && k.conn != nil { // close may have lost patience, and does not come again
+		k.drop(ctx)
+	}
+	k.turn.End()
+}
+
 // use runs f with the connection that checks use, dialling it if need be. f must leave it as it was.
 func (k *checkConn[T]) use(ctx context.Context, f func(context.Context, T) error) error {
 	for {
@@ -81,7 +91,7 @@ func (k *checkConn[T]) useKept(ctx context.Context, f func(context.Context, T) e
 	if err := k.turn.Take(ctx); err != nil {
 		return true, fmt.Errorf("a check is under way: %w", err)
 	}
-	defer k.turn.End()
+	defer k.end(ctx)
 	switch {
 	case k.done:
 		return true, poolkeeper.ErrClosed
@@ -111,6 +121,7 @@ func (k *checkConn[T]) drop(ctx context.Context) {
 
 // close waits for a check under way and hangs up, for good.
 func (k *checkConn[T]) close(ctx context.Context) error {
+	k.closing.Store(true)
 	if err := k.turn.Take(ctx); err != nil {
 		return fmt.Errorf("a check is still under way: %w", err)
 	}

@@ -289,3 +289,41 @@ func TestConfigureHooksMayFail(t *testing.T) {
 		t.Error("NewMySQL accepts what the driver refuses")
 	}
 }
+
+// INV-12: what drivers say about a URL that they do not understand may repeat any part of it, whatever it was meant to be.
+func TestFaultyURLIsReportedWithoutItsPassword(t *testing.T) {
+	check := func(url string, err error) {
+		t.Helper()
+		if err == nil {
+			t.Errorf("%s is accepted", url)
+		} else if strings.Contains(err.Error(), "s3c") || strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("%s: %v", url, err)
+		}
+	}
+	for _, u := range []string{
+		"root:s3cret/db", "root:s3cret#tcp(h)/db", "root:s3cret@tcp(h:1", "root:s3cret", "root:s3cret@h/db",
+		"root:p@s3cret/db", "mysql://root:s3cret@h:s3cret/db", "mysql:root:s3cret@h/db", "root:x/y?z=%zzs3cret@tcp(h)", "mysql://u@h/db?x=%zz@s3cret",
+	} {
+		_, err := sqlpool.NewMySQL(sqlpool.Config{URL: u})
+		check(u, err)
+	}
+	for _, u := range []string{
+		"postgres://u:s3cret x@h/db", "host=h password='s3cret", "host=h password = s3cret port=x", "postgres://u:s3%zzcret@h/db", "u:s3cret@h/db",
+		"postgres://u:s3c/ret@h/db", "postgres://u:s3cret@h:s3x/db", "host=h port=y password='a s3cret'", "postgres://u@h/db?password=s3cret&port=x",
+		`host=h port=x password="a s3cret"`, `host=h port=x password='it\'s s3cret'`, "postgres://u:p@s3cret@h:x/db",
+		`host=h port=x password=a\ s3cret`, "host=h port=x sslpassword=s3cret", "host=h pool_max_conns=x password=s3cret", "postgres://h/db?PASSWORD=s3cret&port=x",
+	} {
+		_, err := sqlpool.NewPostgres(sqlpool.Config{URL: u})
+		check(u, err)
+	}
+	_, err := sqlpool.NewMySQL(sqlpool.Config{URL: "root:s3cret@/db?parseTime=maybe"})
+	check("parseTime", err)
+	if !strings.Contains(err.Error(), "invalid bool value: maybe") {
+		t.Errorf("what is wrong with a parameter is not said: %v", err)
+	}
+	_, err = sqlpool.NewPostgres(sqlpool.Config{URL: "host=h port=x password=s3cret"})
+	check("port", err)
+	if !strings.Contains(err.Error(), "invalid port") {
+		t.Errorf("what is wrong with the port is not said: %v", err)
+	}
+}

@@ -141,7 +141,10 @@ func parseMySQL(text string) (*mysql.Config, error) {
 	if !isURL || strings.ContainsAny(scheme, ":@/(") {
 		c, err := mysql.ParseDSN(text)
 		if err != nil {
-			return nil, fmt.Errorf("sqlpool: URL is not a DSN of go-sql-driver/mysql: %w", err)
+			return nil, errors.New("sqlpool: URL is not a DSN of go-sql-driver/mysql: " + dsnFault(text, err))
+		}
+		if strings.Contains(c.Net, ":") { // the driver would repeat it at every dial
+			return nil, errors.New("sqlpool: URL is not a DSN of go-sql-driver/mysql: " + notShown)
 		}
 		return c, nil
 	}
@@ -154,6 +157,21 @@ func parseMySQL(text string) (*mysql.Config, error) {
 	}
 	return mysqlOfURL(u)
 }
+
+// dsnFault says what the driver has against a DSN, unless it may quote a part of the password: what is not understood is
+// repeated by the driver, whatever it was meant to be.
+func dsnFault(dsn string, err error) string {
+	if strings.HasPrefix(err.Error(), "invalid DSN: ") { // the driver's own words only
+		return err.Error()
+	}
+	_, options, _ := strings.Cut(dsn[strings.LastIndexByte(dsn, '/')+1:], "?")
+	if _, fault := mysql.ParseDSN("/?" + options); fault != nil && !strings.Contains(options, "@") {
+		return fault.Error() // about the parameters
+	}
+	return notShown
+}
+
+const notShown = "it must be user:password@tcp(host:3306)/database?parameter=value; what is wrong is not shown, because it may be a part of the password"
 
 func mysqlOfURL(u *url.URL) (*mysql.Config, error) {
 	// The driver knows its parameters and defaults; user, password and database are put in afterwards, because its
@@ -171,7 +189,7 @@ func mysqlOfURL(u *url.URL) (*mysql.Config, error) {
 	}
 	c, err := mysql.ParseDSN(dsn)
 	if err != nil {
-		return nil, fmt.Errorf("sqlpool: parameters of URL: %w", err)
+		return nil, errors.New("sqlpool: parameters of URL: " + dsnFault(dsn, err))
 	}
 	c.User = u.User.Username()
 	c.Passwd, _ = u.User.Password()

@@ -8,10 +8,12 @@ import (
 	"log/slog"
 	"math"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 
@@ -81,12 +83,29 @@ func parsePostgres(cfg *Config) (*pgxpool.Config, error) {
 	}
 	native, err := pgxpool.ParseConfig(cfg.URL)
 	if err != nil {
-		return nil, fmt.Errorf("sqlpool: URL: %w", err) // pgx takes the password out
+		return nil, notParsed(err)
 	}
 	if t := native.ConnConfig.ConnectTimeout; cfg.DialTimeout == 0 && t > 0 && t != pgxConnectTimeout {
 		cfg.DialTimeout = t // connect_timeout of URL or PGCONNECT_TIMEOUT
 	}
 	return native, nil
+}
+
+// notParsed is pgx's error without the URL: what pgx takes for the password in a text that it cannot parse need not be all
+// of it (INV-12).
+func notParsed(err error) error {
+	e, ok := errors.AsType[*pgconn.ParseConfigError](err)
+	if !ok {
+		return fmt.Errorf("sqlpool: URL: %w", err)
+	}
+	text, why := e.Error(), "it cannot be parsed"
+	if end := strings.LastIndex(text, "`: "); end >= 0 {
+		why = text[end+len("`: "):]
+	}
+	if cause := e.Unwrap(); cause != nil && !strings.Contains(why, cause.Error()) {
+		why = "it cannot be parsed"
+	}
+	return fmt.Errorf("sqlpool: URL, which is not shown because it may hold a password: %s", why)
 }
 
 // pgxConnectTimeout is pgconn's default; any other value was asked for.
@@ -96,7 +115,7 @@ const pgxConnectTimeout = 2 * time.Minute
 func poolParams(cfg *Config) error {
 	plain, err := pgx.ParseConfig(cfg.URL)
 	if err != nil {
-		return fmt.Errorf("sqlpool: URL: %w", err)
+		return notParsed(err)
 	}
 	p := params{values: plain.RuntimeParams}
 	p.number(&cfg.MaxOpen, "pool_max_conns")

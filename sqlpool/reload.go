@@ -118,9 +118,13 @@ func (c *core) reload(ctx context.Context, wanted Config) error {
 	return nil
 }
 
+// tryTarget opens a connection and closes it. It ends with the pool's life; shut waits for it.
 func (c *core) tryTarget(ctx context.Context, aim target, cfg *Config) error {
+	c.work.begin()
+	defer c.work.end()
 	ctx, cancel := context.WithTimeout(ctx, cfg.DialTimeout)
 	defer cancel()
+	defer context.AfterFunc(c.life, cancel)() //nolint:contextcheck // two lives bound it
 	return c.back.try(ctx, aim, cfg)
 }
 

@@ -3,6 +3,7 @@ package sqlpool_test
 import (
 	"context"
 	"errors"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -14,6 +15,7 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/testserver"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
+	"github.com/poolkeeper/poolkeeper/sqlpool/sqlpooltest"
 )
 
 func TestReloadChangesSizesAndTimesUnderLoad(t *testing.T) {
@@ -327,4 +329,41 @@ func TestMySQLPasswordRotation(t *testing.T) {
 	close(end)
 	wg.Wait()
 	stop(t, p)
+}
+
+// INV-9: the connection by which a Reload tries what is new ends with the pool.
+func TestStopEndsTheConnectionThatAReloadTries(t *testing.T) {
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0") // accepts, and is silent
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	cfg := sqlpool.Config{URL: sqlpooltest.ServePostgres(t).URL(), DialTimeout: 20 * time.Second, Logger: quiet()}
+	p, err := sqlpool.NewPostgres(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.Abort() })
+	if err = p.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	cfg.URL = "postgres://fake@" + l.Addr().String() + "/fake?sslmode=disable"
+	reloaded := make(chan error, 1)
+	go func() { reloaded <- p.Reload(t.Context(), cfg) }()
+	tried, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tried.Close() }()
+	if err = p.Stop(within(t, 10*time.Second)); err != nil {
+		t.Errorf("Stop: %v", err)
+	}
+	select {
+	case err := <-reloaded:
+		if err == nil {
+			t.Error("Reload has succeeded")
+		}
+	case <-within(t, 5*time.Second).Done():
+		t.Error("Reload goes on")
+	}
 }

@@ -230,3 +230,28 @@ func TestCheckQueryIsRunByWhateverMeansTheDriverHas(t *testing.T) {
 		})
 	}
 }
+
+// A check whose driver is deaf to its context comes back after Stop has given up on it.
+func TestCheckThatOutlivesStopKeepsNoConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeServer()
+		p := fakePool(t, s, sqlpool.Config{DialTimeout: time.Minute})
+		s.breakAll()
+		s.dial.set(func(context.Context) error { time.Sleep(10 * time.Second); return nil })
+		checked := make(chan error, 1)
+		go func() { checked <- p.Check(context.WithoutCancel(t.Context())) }()
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := p.Stop(ctx); err == nil {
+			t.Error("Stop has not waited for a check under way")
+		}
+		if err := <-checked; err != nil {
+			t.Errorf("Check: %v", err)
+		}
+		time.Sleep(time.Second)
+		if n := s.Open(); n != 0 {
+			t.Errorf("%d connections are open", n)
+		}
+	})
+}
