@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"net"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -54,11 +56,11 @@ func (p *Pool) unblock(ctx context.Context) {
 
 // unblock asks the server which of our connections are blocked, and to end what blocks them.
 func (n *node) unblock(ctx context.Context) error {
-	ours := map[int64]string{} // local address by id
+	ours := map[int64]string{} // by id, the address by which the server should know it
 	ask := []any{"client", "list", "id"}
 	for _, c := range n.list() {
 		if id := c.id.Load(); id != 0 {
-			ours[id] = c.LocalAddr().String()
+			ours[id] = nameAtServer(c)
 			ask = append(ask, id)
 		}
 	}
@@ -80,7 +82,7 @@ func (n *node) unblock(ctx context.Context) error {
 		f := clientFields(line)
 		id, err := strconv.ParseInt(f["id"], 10, 64)
 		// Behind a proxy the id may be that of somebody else's connection: the address has to be ours too.
-		if err != nil || ours[id] == "" || f["addr"] != ours[id] || !strings.Contains(f["flags"], "b") {
+		if err != nil || ours[id] == "" || filepath.Base(f["addr"]) != ours[id] || !strings.Contains(f["flags"], "b") {
 			continue
 		}
 		if err := own.ClientUnblock(ctx, id).Err(); err != nil {
@@ -88,6 +90,15 @@ func (n *node) unblock(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// nameAtServer is how the server should name the connection: by our address, or on a local socket, where we have none, by
+// the socket's, which it may know by another path.
+func nameAtServer(c net.Conn) string {
+	if at := c.RemoteAddr(); at.Network() == "unix" {
+		return filepath.Base(at.String()) + ":0"
+	}
+	return c.LocalAddr().String()
 }
 
 // clientFields splits a line of CLIENT LIST.

@@ -3,6 +3,7 @@ package redispool_test
 import (
 	"context"
 	"errors"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -94,5 +95,28 @@ func TestDrainWaitsWhereItMayNotUnblock(t *testing.T) {
 	}
 	if err := <-result; err != nil {
 		t.Error(err)
+	}
+}
+
+// On a local socket the server names its clients by the socket's path.
+func TestDrainEndsBlockingCommandsOnALocalSocket(t *testing.T) { // INV-8
+	path := filepath.Join(t.TempDir(), "r.sock")
+	srv := testserver.Redis(t, "--unixsocket", path)
+	p := started(t, redispool.Config{URL: "unix://" + path})
+	ctx := within(t, patience)
+	result := make(chan error, 1)
+	go func() { result <- p.Client().BLPop(ctx, 0, "list").Err() }()
+	look := admin(t, srv.Addr())
+	eventually(t, "it waits", func() bool { return blocked(t, look) == 1 })
+	bounded, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if err := p.Drain(bounded); err != nil {
+		t.Error(err)
+	}
+	if err := p.Abort(); err != nil {
+		t.Log(err)
+	}
+	if err := <-result; !errors.Is(err, redis.Nil) {
+		t.Errorf("BLPOP: %v, want redis.Nil as after a timeout", err)
 	}
 }
