@@ -384,3 +384,33 @@ func pools(t *testing.T, look *redis.Client) []int64 {
 	}
 	return out
 }
+
+// A caller's patience may end at the very moment at which its turn comes: then the turn is the next one's.
+func TestTurnThatComesTooLateIsHandedOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, cfg := bubble(t, redispool.Config{MaxOpen: 2, AcquireTimeout: time.Minute, KeepAlive: redispool.Off})
+		cfg.MaxOpen = 1
+		if err := p.Reload(t.Context(), cfg); err != nil {
+			t.Fatal(err)
+		}
+		for range 100 {
+			var all sync.WaitGroup
+			all.Go(func() {
+				if err := p.Client().Get(t.Context(), "slow").Err(); err != nil { // a second
+					t.Error(err)
+				}
+			})
+			synctest.Wait()
+			all.Go(func() {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				_ = p.Client().Get(ctx, "key").Err() // either way
+			})
+			synctest.Wait()
+			if err := p.Client().Get(t.Context(), "key").Err(); err != nil {
+				t.Fatal(err)
+			}
+			all.Wait()
+		}
+	})
+}
