@@ -35,6 +35,9 @@ func (n *node) dial(ctx context.Context, p purpose, next dialFunc) (net.Conn, er
 		return nil, n.pool.refusal()
 	}
 	defer n.pool.dialing.Leave()
+	if p == forSubscription && n.pool.gate.Closed() {
+		return nil, n.pool.refusal() // a new one, or one that has lost its connection
+	}
 	if p == forProbe {
 		return n.awaitServer(next) //nolint:contextcheck // go-redis' own context would end before the server is back
 	}

@@ -49,7 +49,8 @@ func (e *HeldError) Unwrap() error { return e.Err }
 
 // Drain refuses new work with poolkeeper.ErrDraining from now on and waits until the work in flight has finished, or
 // ctx ends: commands, pipelines, and the commands inside every Watch and Conn begun before (INV-8). Commands that block on
-// the server are ended there by CLIENT UNBLOCK, as if their timeout had come. Subscriptions go on until Stop. Its error says how much is left and who holds it. It may be called more than once.
+// the server are ended there by CLIENT UNBLOCK, as if their timeout had come. Subscriptions go on until Stop; new ones are
+// refused. Its error says how much is left and who holds it. It may be called more than once.
 func (p *Pool) Drain(ctx context.Context) error {
 	p.closeGate(life.Draining)
 	if err := p.settle(ctx); err != nil {

@@ -470,6 +470,29 @@ func TestStopDuringStartEndsIt(t *testing.T) {
 	}
 }
 
+// Those that there are go on until Stop.
+func TestDrainRefusesNewSubscriptions(t *testing.T) { // INV-8
+	srv := testserver.SharedRedis(t)
+	p := started(t, redispool.Config{URL: srv.URL()})
+	ctx := within(t, patience)
+	before := p.Client().Subscribe(ctx, "news")
+	defer func() { _ = before.Close() }()
+	if _, err := before.Receive(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Drain(ctx); err != nil {
+		t.Fatal(err)
+	}
+	after := p.Client().Subscribe(ctx, "news")
+	defer func() { _ = after.Close() }()
+	if _, err := after.Receive(ctx); !errors.Is(err, poolkeeper.ErrDraining) {
+		t.Errorf("a subscription begun after Drain: %v", err)
+	}
+	if err := before.Ping(ctx); err != nil {
+		t.Errorf("a subscription begun before: %v", err)
+	}
+}
+
 func TestStopEndsSubscriptions(t *testing.T) {
 	srv := testserver.Redis(t)
 	look := admin(t, srv.Addr())

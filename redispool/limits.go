@@ -43,7 +43,7 @@ func (p *Pool) Limits(ctx context.Context) (Limits, error) {
 		if err != nil {
 			return Limits{}, fmt.Errorf("redispool: limits of %q: %w", p.poolName(), asFault(err))
 		}
-		if i == 0 || l.MaxConnections < least.MaxConnections {
+		if i == 0 || l.MaxConnections > 0 && (least.MaxConnections == 0 || l.MaxConnections < least.MaxConnections) {
 			least = l
 		}
 	}

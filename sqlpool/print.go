@@ -1,6 +1,8 @@
 package sqlpool
 
 import (
+	"fmt"
+	"io"
 	"log/slog"
 
 	"github.com/poolkeeper/poolkeeper/internal/settings"
@@ -10,8 +12,8 @@ import (
 // of a pool says what is in effect.
 func (c Config) String() string { return settings.Config("sqlpool.Config", c, "URL") }
 
-// GoString is String, for %#v.
-func (c Config) GoString() string { return c.String() }
+// Format prints String, whatever the verb: %d would print the fields one by one.
+func (c Config) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.String()) }
 
 // LogValue is String, for slog.
 func (c Config) LogValue() slog.Value { return slog.StringValue(c.String()) }

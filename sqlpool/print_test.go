@@ -15,7 +15,7 @@ func TestAPrintedConfigShowsNoPassword(t *testing.T) { // INV-12
 	var log bytes.Buffer
 	slog.New(slog.NewJSONHandler(&log, nil)).Info("configured", "config", c)
 	slog.New(slog.NewTextHandler(&log, nil)).Info("configured", "config", &c)
-	for _, text := range []string{fmt.Sprint(c), fmt.Sprintf("%+v %#v %s %v", c, c, &c, &c), log.String()} {
+	for _, text := range []string{fmt.Sprint(c), fmt.Sprintf("%+v %#v %s %v %d", c, c, &c, &c, c), log.String()} {
 		if strings.Contains(text, "sesame") || !strings.Contains(text, "MaxOpen:7") {
 			t.Error(text)
 		}

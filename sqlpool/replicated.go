@@ -130,19 +130,29 @@ func (r *replication) reader() watched {
 	return readers[r.turn.Add(1)%uint32(len(readers))] //nolint:gosec // a handful
 }
 
-// prepareFallback makes the pool that refuses, once it is wanted.
+// prepareFallback makes the pool that refuses, once it is wanted. It belongs to whoever has the turn to change r.
 func (r *replication) prepareFallback(cfg *ReplicatedConfig) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if cfg.Fallback != FallbackNone || r.nowhere != nil || r.phase >= life.Draining {
+	if cfg.Fallback != FallbackNone || r.refuser() != nil {
 		return nil
 	}
 	p, err := r.kind.nowhere(Config{Name: r.name + "/none", URL: cfg.Primary.URL, LeakThreshold: Off})
 	if err != nil {
 		return err
 	}
-	r.nowhere = p
+	if !r.adoptRefuser(p) {
+		return p.Abort() // a Stop has come meanwhile
+	}
 	return nil
+}
+
+func (r *replication) adoptRefuser(p watched) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.phase >= life.Draining {
+		return false
+	}
+	r.nowhere = p
+	return true
 }
 
 // look looks at one server and draws the consequences. It reports false if ctx has ended before the server answered:
