@@ -102,12 +102,16 @@ func (l *Limits) judge(cfg *Config) {
 	if l.UserLimit > 0 && l.Demand > l.UserLimit {
 		warn("%s; the server grants this user %d", wanted, l.UserLimit)
 	}
-	if l.IdleTimeout > 0 {
-		switch silent, name := cfg.KeepAlive, "KeepAlive"; {
-		case silent == 0:
-			warn("the server closes sessions that are silent for %s, and KeepAlive is off: idle connections will be found dead", l.IdleTimeout)
-		case silent >= l.IdleTimeout:
-			warn("the server closes sessions that are silent for %s, and %s is %s: choose less", l.IdleTimeout, name, silent)
-		}
+	oldest := cfg.MaxLifetime
+	if l.IdleTimeout <= 0 || oldest > 0 && oldest < l.IdleTimeout {
+		return // no connection grows old enough to be silent for so long
+	}
+	switch silent := cfg.KeepAlive; {
+	case silent == 0 && oldest == 0:
+		warn("the server closes sessions that are silent for %s, and KeepAlive and MaxLifetime are off: idle connections will be found dead", l.IdleTimeout)
+	case silent == 0:
+		warn("the server closes sessions that are silent for %s, and KeepAlive is off, MaxLifetime %s: idle connections will be found dead", l.IdleTimeout, oldest)
+	case silent >= l.IdleTimeout:
+		warn("the server closes sessions that are silent for %s, and KeepAlive is %s: choose less", l.IdleTimeout, silent)
 	}
 }
