@@ -51,24 +51,32 @@ func (n *node) dial(ctx context.Context, p purpose, next dialFunc) (net.Conn, er
 	}
 
 	for {
-		start, by := time.Now(), n.pool.aim.Load()
-		native, err := n.connect(ctx, p, next)
-		if err != nil {
-			return nil, err
+		if c, err := n.dialBy(ctx, p, next); c != nil || err != nil {
+			return c, err
 		}
-		n.pool.met.dials.Add(1)
-		n.pool.met.dial.Record(time.Since(start))
-		c, err := n.adopt(native, p, by)
-		if err != nil {
-			return nil, err
-		}
-		if by == n.pool.aim.Load() {
-			return c, nil
-		}
-		// A Reload has come meanwhile. What it replaces was listed before, and go-redis would log in by what is new.
+	}
+}
+
+// dialBy dials once, by the aim of now. It returns nothing if a Reload has come meanwhile: what that replaces was listed before, and go-redis
+// would log in by what is new.
+func (n *node) dialBy(ctx context.Context, p purpose, next dialFunc) (net.Conn, error) {
+	start, by := time.Now(), n.pool.aim.Load()
+	native, err := n.connect(ctx, p, next)
+	if err != nil {
+		return nil, err
+	}
+	n.pool.met.dials.Add(1)
+	n.pool.met.dial.Record(time.Since(start))
+	c, err := n.adopt(native, p, by)
+	if err != nil {
+		return nil, err
+	}
+	if by != n.pool.aim.Load() {
 		c.condemn(reload)
 		c.cut()
+		return nil, nil //nolint:nilnil // once more
 	}
+	return c, nil
 }
 
 // connect dials, and for the pool waits for a while for a server that refuses: callers are held, within their own

@@ -111,7 +111,7 @@ func (l *Limits) judge(cfg *Config, keepAliveKnown bool) {
 	if l.MaxConnections > 0 && l.Demand > l.MaxConnections {
 		warn("%s; the server grants %d (maxclients)", d, l.MaxConnections)
 	}
-	if w := fleet.Silence("connection", l.IdleTimeout, cfg.KeepAlive); w != "" {
+	if w := fleet.Silence("connection", l.IdleTimeout, cfg.KeepAlive, cfg.MaxLifetime); w != "" {
 		warn("%s", w)
 	}
 	if keepAliveKnown && l.TCPKeepAlive == 0 {

@@ -97,7 +97,7 @@ func (l *Limits) judge(cfg *Config) {
 	if l.UserLimit > 0 && l.Demand > l.UserLimit {
 		warn("%s; the server grants this user %d", d, l.UserLimit)
 	}
-	if w := fleet.Silence("session", l.IdleTimeout, cfg.KeepAlive); w != "" {
+	if w := fleet.Silence("session", l.IdleTimeout, cfg.KeepAlive, cfg.MaxLifetime); w != "" {
 		warn("%s", w)
 	}
 }

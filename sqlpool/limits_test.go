@@ -50,8 +50,19 @@ func TestPostgresLimitsAreComparedWithTheServers(t *testing.T) {
 	if l, err = q.Limits(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if l.Reserved != 3 || l.UserLimit != 5 || !l.Proxied || len(l.Warnings) != 2 {
+	if l.Reserved != 3 || l.UserLimit != 5 || !l.Proxied || len(l.Warnings) != 2 || !strings.Contains(l.Warnings[1], "1m0s, and KeepAlive is off, MaxLifetime 30m0s") {
 		t.Errorf("Limits = %+v", l)
+	}
+	for lifetime, want := range map[time.Duration]string{
+		30 * time.Second: "", // none is ever silent for so long
+		sqlpool.Off:      "1m0s, and KeepAlive and MaxLifetime are off",
+	} {
+		if err = q.Reload(t.Context(), sqlpool.Config{URL: url, MaxOpen: 1, KeepAlive: sqlpool.Off, MaxLifetime: lifetime, Logger: quiet()}); err != nil {
+			t.Fatal(err)
+		}
+		if l, err = q.Limits(t.Context()); err != nil || (want == "") != (len(l.Warnings) == 0) || !strings.Contains(strings.Join(l.Warnings, ""), want) {
+			t.Errorf("with a lifetime of %s: %q, %v; want %q", lifetime, l.Warnings, err, want)
+		}
 	}
 	stop(t, q)
 }

@@ -134,23 +134,7 @@ func TestAdoptedPoolSaysThatItCannotPause(t *testing.T) {
 
 func TestPostgresPauseAndResumeUnderLoad(t *testing.T) {
 	p, onServer := startPG(t, sqlpool.Config{MaxOpen: 4, MinIdle: 2, AcquireTimeout: 30 * time.Second})
-	end := make(chan struct{})
-	var wg sync.WaitGroup
-	for range 8 {
-		wg.Go(func() {
-			for {
-				select {
-				case <-end:
-					return
-				default:
-				}
-				if _, err := p.Pool().Exec(t.Context(), "select 1"); err != nil {
-					t.Error(err)
-					return
-				}
-			}
-		})
-	}
+	end := underLoad(t, 8, func(ctx context.Context) error { _, err := p.Pool().Exec(ctx, "select 1"); return err })
 	for range 5 {
 		if err := p.Pause(t.Context()); err != nil {
 			t.Fatal(err)
@@ -160,8 +144,7 @@ func TestPostgresPauseAndResumeUnderLoad(t *testing.T) {
 		p.Resume()
 		eventually(t, "callers go on", func() bool { return p.Stats().Use.Count > uses+20 })
 	}
-	close(end)
-	wg.Wait()
+	end()
 	stop(t, p)
 }
 

@@ -6,7 +6,6 @@ import (
 	"net"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -23,23 +22,7 @@ func TestReloadChangesSizesAndTimesUnderLoad(t *testing.T) {
 	cfg := sqlpool.Config{MaxOpen: 2, Logger: quiet(), AcquireTimeout: 30 * time.Second}
 	p := fakePool(t, s, cfg)
 	defer stop(t, p)
-	var wg sync.WaitGroup
-	end := make(chan struct{})
-	for range 12 {
-		wg.Go(func() {
-			for {
-				select {
-				case <-end:
-					return
-				default:
-				}
-				if _, err := p.DB().ExecContext(t.Context(), "sleep 200us"); err != nil {
-					t.Error(err)
-					return
-				}
-			}
-		})
-	}
+	end := underLoad(t, 12, func(ctx context.Context) error { _, err := p.DB().ExecContext(ctx, "sleep 200us"); return err })
 	for i := range 60 {
 		cfg.MaxOpen = 1 + i%12
 		cfg.MinIdle = i % cfg.MaxOpen
@@ -61,8 +44,7 @@ func TestReloadChangesSizesAndTimesUnderLoad(t *testing.T) {
 			t.Fatalf("%d in use with a limit of 3", st.InUse)
 		}
 	}
-	close(end)
-	wg.Wait()
+	end()
 }
 
 func TestReloadRaisesTheLimitForCallersWhoWait(t *testing.T) {
@@ -164,31 +146,14 @@ func TestRecycleReplacesConnectionsWithoutAFailedQuery(t *testing.T) {
 	s := newFakeServer()
 	p := fakePool(t, s, sqlpool.Config{MaxOpen: 4, MinIdle: 2, AcquireTimeout: 30 * time.Second})
 	defer stop(t, p)
-	var wg sync.WaitGroup
-	end := make(chan struct{})
-	for range 8 {
-		wg.Go(func() {
-			for {
-				select {
-				case <-end:
-					return
-				default:
-				}
-				if _, err := p.DB().ExecContext(t.Context(), "sleep 100us"); err != nil {
-					t.Error(err)
-					return
-				}
-			}
-		})
-	}
+	end := underLoad(t, 8, func(ctx context.Context) error { _, err := p.DB().ExecContext(ctx, "sleep 100us"); return err })
 	eventually(t, "there is something to replace", func() bool { return p.Stats().Open == 4 })
 	for range 20 {
 		before := p.Stats().Evicted["reload"]
 		p.Recycle()
 		eventually(t, "connections have been replaced", func() bool { return p.Stats().Evicted["reload"] > before })
 	}
-	close(end)
-	wg.Wait()
+	end()
 }
 
 func TestPostgresReloadAndRotation(t *testing.T) {
@@ -215,25 +180,7 @@ func TestPostgresReloadAndRotation(t *testing.T) {
 	if err := p.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	end := make(chan struct{})
-	var wg sync.WaitGroup
-	var queries atomic.Int64
-	for range 8 {
-		wg.Go(func() {
-			for {
-				select {
-				case <-end:
-					return
-				default:
-				}
-				if _, err := p.Pool().Exec(t.Context(), "select 1"); err != nil {
-					t.Error(err)
-					return
-				}
-				queries.Add(1)
-			}
-		})
-	}
+	end := underLoad(t, 8, func(ctx context.Context) error { _, err := p.Pool().Exec(ctx, "select 1"); return err })
 	user := func() string {
 		var u string
 		if err := p.Pool().QueryRow(t.Context(), "select current_user").Scan(&u); err != nil {
@@ -283,9 +230,8 @@ func TestPostgresReloadAndRotation(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the pool shrinks", func() bool { return p.Stats().Open <= 1 })
-	close(end)
-	wg.Wait()
-	if queries.Load() == 0 {
+	end()
+	if p.Stats().Use.Count == 0 {
 		t.Error("no query ran")
 	}
 }
@@ -303,31 +249,14 @@ func TestMySQLPasswordRotation(t *testing.T) {
 	if err := p.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	end := make(chan struct{})
-	var wg sync.WaitGroup
-	for range 8 {
-		wg.Go(func() {
-			for {
-				select {
-				case <-end:
-					return
-				default:
-				}
-				if _, err := p.DB().ExecContext(t.Context(), "do 1"); err != nil {
-					t.Error(err)
-					return
-				}
-			}
-		})
-	}
+	end := underLoad(t, 8, func(ctx context.Context) error { _, err := p.DB().ExecContext(ctx, "do 1"); return err })
 	eventually(t, "the pool is full: no dial comes between the server's change and the pool's", func() bool { return p.Stats().Open == 4 })
 	dials := p.Stats().Dials
 	mysqlExec(t, srv, "alter user app identified by 'second'")
 	password.Store("second")
 	p.Recycle()
 	eventually(t, "connections have been opened with the new password", func() bool { return p.Stats().Dials >= dials+2 })
-	close(end)
-	wg.Wait()
+	end()
 	stop(t, p)
 }
 

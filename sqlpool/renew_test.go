@@ -19,12 +19,12 @@ import (
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 )
 
-// underLoad has four callers query without a pause until end is called. Not one query may fail.
-func underLoad(t *testing.T, query func(context.Context) error) (end func()) {
+// underLoad has callers query without a pause until end is called. Not one query may fail.
+func underLoad(t *testing.T, callers int, query func(context.Context) error) (end func()) {
 	t.Helper()
 	done := make(chan struct{})
 	var wg sync.WaitGroup
-	for range 4 {
+	for range callers {
 		wg.Go(func() {
 			for {
 				select {
@@ -45,7 +45,7 @@ func underLoad(t *testing.T, query func(context.Context) error) (end func()) {
 // renews fills the pool, changes something, and waits until every connection has been replaced, while queries run.
 func renews(t *testing.T, p interface{ Stats() poolkeeper.Stats }, query func(context.Context) error, change func()) {
 	t.Helper()
-	end := underLoad(t, query)
+	end := underLoad(t, 4, query)
 	defer end()
 	eventually(t, "the pool is full: no dial comes between the server's change and the pool's", func() bool { return p.Stats().Open == 4 })
 	change()

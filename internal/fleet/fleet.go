@@ -29,17 +29,20 @@ func (d Demand) String() string {
 		d.Replicas, d.Surge, d.PerReplica, d.Total)
 }
 
-// Silence warns of a server that closes what is silent for limit, and of a keepAlive that does not prevent it. Of both
-// zero is off. what is closed is a connection or a session. It returns "" if all fits.
-func Silence(what string, limit, keepAlive time.Duration) string {
-	begin := fmt.Sprintf("the server closes %ss that are silent for %s, and KeepAlive is ", what, limit)
+// Silence warns of a server that closes what is silent for limit, and of a keepAlive that does not prevent it, unless
+// nothing lives that long. Of all three zero is off. what is closed is a connection or a session. It returns "" if all
+// fits.
+func Silence(what string, limit, keepAlive, lifetime time.Duration) string {
+	begin := fmt.Sprintf("the server closes %ss that are silent for %s, and KeepAlive ", what, limit)
 	switch {
-	case limit <= 0:
+	case limit <= 0, lifetime > 0 && lifetime < limit:
 		return ""
+	case keepAlive == 0 && lifetime == 0:
+		return begin + "and MaxLifetime are off: idle connections will be found dead"
 	case keepAlive == 0:
-		return begin + "off: idle connections will be found dead"
+		return begin + "is off, MaxLifetime " + lifetime.String() + ": idle connections will be found dead"
 	case keepAlive >= limit:
-		return begin + keepAlive.String() + ": choose less"
+		return begin + "is " + keepAlive.String() + ": choose less"
 	default:
 		return ""
 	}

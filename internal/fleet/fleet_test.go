@@ -31,17 +31,22 @@ func TestDemandIncludesChecksAndARollingUpdate(t *testing.T) {
 }
 
 func TestSilenceWarnsOfWhatWillBeFoundDead(t *testing.T) {
+	const m, h = time.Minute, time.Hour
+	const begin = "the server closes sessions that are silent for 1m0s, and KeepAlive "
 	for _, c := range []struct {
-		limit, keepAlive time.Duration
-		want             string
+		limit, keepAlive, lifetime time.Duration
+		want                       string
 	}{
-		{0, 0, ""},
-		{time.Minute, 30 * time.Second, ""},
-		{time.Minute, time.Minute, "the server closes sessions that are silent for 1m0s, and KeepAlive is 1m0s: choose less"},
-		{time.Minute, 0, "the server closes sessions that are silent for 1m0s, and KeepAlive is off: idle connections will be found dead"},
+		{0, 0, 0, ""},
+		{m, m / 2, h, ""},
+		{m, m / 2, 0, ""},
+		{m, 0, m / 2, ""}, // nothing lives that long
+		{m, m, h, begin + "is 1m0s: choose less"},
+		{m, 0, h, begin + "is off, MaxLifetime 1h0m0s: idle connections will be found dead"},
+		{m, 0, 0, begin + "and MaxLifetime are off: idle connections will be found dead"},
 	} {
-		if got := fleet.Silence("session", c.limit, c.keepAlive); got != c.want {
-			t.Errorf("%s, %s: %q, want %q", c.limit, c.keepAlive, got, c.want)
+		if got := fleet.Silence("session", c.limit, c.keepAlive, c.lifetime); got != c.want {
+			t.Errorf("%s, %s, %s: %q, want %q", c.limit, c.keepAlive, c.lifetime, got, c.want)
 		}
 	}
 }
