@@ -95,11 +95,11 @@ func (n *node) connect(ctx context.Context, p purpose, next dialFunc) (net.Conn,
 	patient, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	native, err = n.awaitListener(patient, next, err)
-	if err != nil && patient.Err() != nil && ctx.Err() == nil {
-		// It was our patience that ended, perhaps in the middle of an attempt. go-redis tries a command again that was
-		// refused a connection, but not one that has run out of time.
+	if err != nil && patient.Err() != nil { // perhaps in the middle of an attempt
 		n.lastDial.Store(&refused)
-		return nil, refused
+		if ctx.Err() == nil {
+			return nil, refused // it was our patience that ended: go-redis is to try again, as it does not after a timeout
+		}
 	}
 	return native, err
 }
