@@ -196,19 +196,34 @@ func TestSiteShortensAStack(t *testing.T) {
 	}
 }
 
+// The user's frames may be many, or far up.
 func BenchmarkHoldRelease(b *testing.B) {
-	for _, stacks := range []bool{false, true} {
-		name := map[bool]string{false: "bare", true: "stacks"}[stacks]
-		b.Run(name, func(b *testing.B) {
-			tab := holders.NewTable(stacks)
+	for _, c := range []struct {
+		name   string
+		stacks bool
+		under  func(n int, f func()) int
+	}{{"bare", false, users}, {"stacks", true, users}, {"stacks through an ORM", true, orm}} {
+		b.Run(c.name, func(b *testing.B) {
+			tab := holders.NewTable(c.stacks)
 			var e holders.Entry
 			b.ReportAllocs()
-			for b.Loop() {
-				tab.Hold(&e, poolkeeper.KindConn, 0)
-				tab.Release(&e)
-			}
+			c.under(24, func() {
+				for b.Loop() {
+					tab.Hold(&e, poolkeeper.KindConn, 1) // 1: this function is the user's in any case
+					tab.Release(&e)
+				}
+			})
 		})
 	}
+}
+
+// users calls f through n frames of the user's own.
+func users(n int, f func()) int {
+	if n == 0 {
+		f()
+		return 0
+	}
+	return users(n-1, f) + 1 // not a tail call
 }
 
 func TestDescribeNamesFiveAndCountsTheRest(t *testing.T) {
