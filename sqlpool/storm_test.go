@@ -480,11 +480,13 @@ func mysqlStormServer(tb testing.TB) (*testserver.Server, func(v variant, l *log
 		if err != nil {
 			tb.Fatal(err)
 		}
-		db := sql.OpenDB(dbLogins{connector, l})
-		db.SetMaxOpenConns(stormCallers)
-		db.SetMaxIdleConns(stormCallers)
-		tb.Cleanup(func() { _ = db.Close() })
-		if !v.raw {
+		var db *sql.DB
+		if v.raw {
+			db = sql.OpenDB(dbLogins{connector, l})
+			db.SetMaxOpenConns(stormCallers)
+			db.SetMaxIdleConns(stormCallers)
+			tb.Cleanup(func() { _ = db.Close() })
+		} else {
 			p, err := sqlpool.NewDB(dbLogins{connector, l}, v.config(sqlpool.Config{MaxOpen: stormCallers, Logger: quiet()}))
 			if err != nil {
 				tb.Fatal(err)
