@@ -95,7 +95,7 @@ type conn struct {
 func newConn(n *node, native net.Conn, p purpose, by *aim) *conn {
 	now := time.Now()
 	c := &conn{Conn: native, node: n, aim: by, purpose: p, age: now.Sub(n.pool.made), draw: rand.Float64()}
-	c.used.Store(now.UnixNano())
+	c.used.Store(c.born().UnixNano())
 	transport := native
 	if t, ok := native.(interface{ NetConn() net.Conn }); ok { // *tls.Conn
 		transport, c.secure = t.NetConn(), true
@@ -242,6 +242,9 @@ func (c *conn) born() time.Time { return c.node.pool.made.Add(c.age) }
 
 // silentSince is when the connection was used last.
 func (c *conn) silentSince() time.Time { return time.Unix(0, c.used.Load()) }
+
+// loggingIn reports whether the login has been sent, and perhaps answered.
+func (c *conn) loggingIn() bool { return c.heard.Load() > 0 || c.used.Load() != c.born().UnixNano() }
 
 // blindConn is a raw connection that shows nothing.
 type blindConn struct{}

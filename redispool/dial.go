@@ -57,8 +57,8 @@ func (n *node) dial(ctx context.Context, p purpose, next dialFunc) (net.Conn, er
 	}
 }
 
-// dialBy dials once, by the aim of now. It returns nothing if a Reload has come meanwhile: what that replaces was listed before, and go-redis
-// would log in by what is new.
+// dialBy dials once, by the aim of now. It returns nothing if a Reload has come meanwhile: what that replaces was listed
+// before, and go-redis would log in by what is new.
 func (n *node) dialBy(ctx context.Context, p purpose, next dialFunc) (net.Conn, error) {
 	start, by := time.Now(), n.pool.aim.Load()
 	native, err := n.connect(ctx, p, next)

@@ -164,8 +164,10 @@ func (n *node) closeCondemned(ctx context.Context) error {
 }
 
 func (n *node) hasCondemned() bool {
-	for _, c := range n.list() {
-		if reason(c.sentence.Load()) != stays {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for c := range n.conns {
+		if c.purpose == forPool && reason(c.sentence.Load()) != stays {
 			return true
 		}
 	}

@@ -392,22 +392,7 @@ func TestUnreachableSentinelsCondemnNobody(t *testing.T) {
 	look := admin(t, s.primary.Addr())
 	together(t, look, p.Client(), conns)
 	s.stopSentinels()
-	result := make(chan error, 1)
-	go func() { result <- p.Client().BLPop(within(t, patience), 0, "none").Err() }()
-	eventually(t, "it waits", func() bool { return blocked(t, look) == 1 })
-	killBlocked(t, look)
-	if err := <-result; err == nil || errors.Is(err, redis.Nil) {
-		t.Errorf("BLPOP = %v", err)
-	}
-	sleep(inspection)
-	for range 3 * conns {
-		if err := p.Client().Incr(t.Context(), "n").Err(); err != nil {
-			t.Fatalf("the others serve still: %v", err)
-		}
-	}
-	if st := p.Stats(); st.Open != conns-1 || len(condemnations(&out, "")) > 0 {
-		t.Errorf("%d of %d open:\n%s", st.Open, conns-1, out.String())
-	}
+	breaksAlone(t, p, look, conns, &out)
 }
 
 // A TLS server begins with tickets for later sessions. go-redis takes them for something pushed, and waits 50 ms for it
@@ -464,22 +449,7 @@ func TestFailureOfOurOwnCondemnsNobody(t *testing.T) {
 	})
 	together(t, look, p.Client(), conns)
 	exhausted.Store(true)
-	result := make(chan error, 1)
-	go func() { result <- p.Client().BLPop(within(t, patience), 0, "none").Err() }()
-	eventually(t, "it waits", func() bool { return blocked(t, look) == 1 })
-	killBlocked(t, look)
-	if err := <-result; err == nil || errors.Is(err, redis.Nil) {
-		t.Errorf("BLPOP = %v", err)
-	}
-	sleep(inspection)
-	for range 3 * conns {
-		if err := p.Client().Incr(t.Context(), "n").Err(); err != nil {
-			t.Fatalf("the others serve still: %v", err)
-		}
-	}
-	if s := p.Stats(); s.Open != conns-1 || len(condemnations(&out, "")) > 0 {
-		t.Errorf("%d of %d open:\n%s", s.Open, conns-1, out.String())
-	}
+	breaksAlone(t, p, look, conns, &out)
 	exhausted.Store(false)
 }
 
@@ -502,4 +472,27 @@ func secureRedis(tb testing.TB) (srv *testserver.Server, addr, ca string) {
 	}
 	return testserver.Redis(tb, "--tls-port", port, "--tls-auth-clients", "no", "--tls-ca-cert-file", ca,
 		"--tls-cert-file", file("crt", cert), "--tls-key-file", file("key", key)), addr, ca
+}
+
+// breaksAlone has one of a pool's connections break while the server cannot be asked, which tells nothing of the others.
+func breaksAlone(t *testing.T, p *redispool.Pool, look *redis.Client, conns int, out *testkit.Log) {
+	t.Helper()
+	result := make(chan error, 1)
+	go func() { result <- p.Client().BLPop(within(t, patience), 0, "none").Err() }()
+	eventually(t, "it waits", func() bool { return blocked(t, look) == 1 })
+	asked := p.Stats().DialErrors
+	killBlocked(t, look)
+	if err := <-result; err == nil || errors.Is(err, redis.Nil) {
+		t.Errorf("BLPOP = %v", err)
+	}
+	// The second time shows that the first has had no consequence.
+	eventually(t, "it has been tried to ask the server twice", func() bool { return p.Stats().DialErrors >= asked+2 })
+	for range 3 * conns {
+		if err := p.Client().Incr(t.Context(), "n").Err(); err != nil {
+			t.Fatalf("the others serve still: %v", err)
+		}
+	}
+	if s := p.Stats(); s.Open != conns-1 || len(condemnations(out, "")) > 0 {
+		t.Errorf("%d of %d open:\n%s", s.Open, conns-1, out.String())
+	}
 }

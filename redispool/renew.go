@@ -109,7 +109,7 @@ func (p *Pool) login(ctx context.Context) (user, password string, err error) {
 	old := map[*conn]bool{}
 	for _, n := range p.allNodes() {
 		for _, c := range n.list() {
-			old[c] = c.heard.Load() > 0 // those not heard of yet are just logging in
+			old[c] = c.loggingIn() // one that has not written yet is about to log in by the new
 		}
 	}
 	// Owner: the pool, which waits for it at Stop as for a dial. It ends by itself, or with the pool's life.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/holders"
+	"github.com/poolkeeper/poolkeeper/internal/turn"
 )
 
 // session is a connection lent to one caller: a Conn, or the Tx of a Watch. It holds a connection from its first
@@ -24,18 +25,17 @@ type session struct {
 	kind    chainKind
 	refused bool // it was begun after the pool had begun to drain
 
-	admitting chan struct{} // holds a token while a command waits for what holds callers up; the others wait for it
-
-	mu    sync.Mutex // guards the following
-	busy  int        // commands under way
-	owed  int        // how many dones the valve is owed, at the end of the hold or of the commands outside of one
-	holds bool       // counted by node.gate, listed in entry
-	conn  *conn      // of a Conn that holds; nil until it is known which
-	entry holders.Entry
+	mu        sync.Mutex // guards the following
+	admitting turn.Turn  // see admission
+	busy      int        // commands under way
+	owed      int        // how many dones the valve is owed, at the end of the hold or of the commands outside of one
+	holds     bool       // counted by node.gate, listed in entry
+	conn      *conn      // of a Conn that holds; nil until it is known which
+	entry     holders.Entry
 }
 
 func newSession(n *node, kind chainKind) *session {
-	return &session{node: n, kind: kind, refused: n.pool.gate.Closed(), admitting: make(chan struct{}, 1)}
+	return &session{node: n, kind: kind, refused: n.pool.gate.Closed()}
 }
 
 // enter begins a command. Work that is part of a session is never refused or held up, unless the whole session is.
@@ -62,12 +62,11 @@ func (s *session) enter(ctx context.Context) error {
 // enterInTurn begins a command when those who hold callers up let it. Of several commands of a session that come at once
 // only one queues: they share its connection, and none may wait for what the session itself has.
 func (s *session) enterInTurn(ctx context.Context) (seeks bool, err error) {
-	select {
-	case s.admitting <- struct{}{}:
-	case <-ctx.Done():
+	one := s.admission()
+	if one.Take(ctx) != nil {
 		return false, s.node.heldUp(ctx.Err())
 	}
-	defer func() { <-s.admitting }()
+	defer one.End()
 	joined, seeks := s.begin(false)
 	if !joined {
 		return seeks, nil
@@ -81,6 +80,16 @@ func (s *session) enterInTurn(ctx context.Context) (seeks bool, err error) {
 	}
 	_, seeks = s.begin(true)
 	return seeks, nil
+}
+
+// admission is the turn to wait for what holds callers up. It is made when somebody has to: most sessions never do.
+func (s *session) admission() turn.Turn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.admitting == nil {
+		s.admitting = turn.New()
+	}
+	return s.admitting
 }
 
 // begin counts a command. joined says that the session did not hold a connection before, seeks that it is not known

@@ -13,6 +13,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/life"
 	"github.com/poolkeeper/poolkeeper/internal/observer"
+	"github.com/poolkeeper/poolkeeper/internal/turn"
 )
 
 // ErrNoReplica is what acquiring a connection of [Replicated.Reader] fails with while no replica is fit and
@@ -28,7 +29,7 @@ type replication struct {
 	readers  atomic.Pointer[[]watched] // what Reader hands out in turn; never empty
 	turn     atomic.Uint32
 	observer observer.Slot
-	changing chan struct{} // holds a token while a Reload is under way
+	changing turn.Turn // to Reload
 
 	mu        sync.Mutex // guards the following, and state and since of every member; no I/O and no log call under it
 	name      string
@@ -76,7 +77,7 @@ type member struct {
 	name    string // below the component's
 	pool    watched
 	rounds  *rounds
-	looking chan struct{}         // holds a token during a look, until its consequences are drawn: a Check looks too
+	looking turn.Turn             // to look, until its consequences are drawn: a Check looks too
 	seen    atomic.Pointer[sight] // nil: not looked at yet
 
 	// guarded by the replication's mutex
@@ -88,11 +89,11 @@ type member struct {
 // prepare fills in r, which is new. If it returns an error nothing of it is left.
 func (r *replication) prepare(kind *dialect, cfg ReplicatedConfig) error {
 	err := errors.Join(cfg.validateOwn(), cfg.validateMembers(), cfg.foreign(kind.scheme))
-	r.kind, r.changing = kind, make(chan struct{}, 1)
+	r.kind, r.changing = kind, turn.New()
 	full := cfg.withDefaults()
 	r.name = full.Name
 	for _, c := range cfg.members() {
-		m := &member{name: c.Name, looking: make(chan struct{}, 1), state: MemberUnknown, since: time.Now()}
+		m := &member{name: c.Name, looking: turn.New(), state: MemberUnknown, since: time.Now()}
 		c.Name = r.name + "/" + m.name
 		pool, poolErr := kind.pool(c)
 		if poolErr != nil {
@@ -158,12 +159,10 @@ func (r *replication) adoptRefuser(p watched) bool {
 // look looks at one server and draws the consequences. It reports false if ctx has ended before the server answered:
 // that tells nothing about the server.
 func (r *replication) look(ctx context.Context, m *member) bool {
-	select {
-	case m.looking <- struct{}{}:
-		defer func() { <-m.looking }()
-	case <-ctx.Done():
+	if m.looking.Take(ctx) != nil {
 		return false
 	}
+	defer m.looking.End()
 	cfg := r.conf.Load()
 	bounded, cancel := context.WithTimeout(ctx, cfg.LookTimeout)
 	defer cancel()

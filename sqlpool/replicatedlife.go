@@ -173,12 +173,10 @@ func (r *replication) Reload(ctx context.Context, cfg ReplicatedConfig) error {
 	r.mu.Lock()
 	name := r.name
 	r.mu.Unlock()
-	select {
-	case r.changing <- struct{}{}:
-	case <-ctx.Done():
-		return fmt.Errorf("sqlpool: reload %q: another is under way: %w", name, context.Cause(ctx))
+	if err := r.changing.Take(ctx); err != nil {
+		return fmt.Errorf("sqlpool: reload %q: another is under way: %w", name, err)
 	}
-	defer func() { <-r.changing }()
+	defer r.changing.End()
 	old := r.conf.Load()
 	if err := r.reloadable(old, cfg); err != nil {
 		return fmt.Errorf("sqlpool: reload %q: nothing was changed: %w", name, err)
