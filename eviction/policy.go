@@ -7,7 +7,7 @@ import (
 )
 
 const (
-	// DefaultBatch is how many connections a sweep takes out of its pool at once when [Policy.Batch] is 0.
+	// DefaultBatch is how many connections a sweep keeps out of callers' reach at once when [Policy.Batch] is 0.
 	DefaultBatch = 4
 
 	minInterval = 10 * time.Millisecond // of a derived Interval
@@ -47,7 +47,7 @@ type Policy struct {
 	// next. Zero means no limit. Bounds: not negative.
 	MaxPerSweep int
 
-	// Batch is how many connections a sweep may have out of the pool at once. Zero means DefaultBatch.
+	// Batch is how many connections a sweep may keep out of callers' reach at once, to ask them. Zero means DefaultBatch.
 	// Bounds: not negative.
 	Batch int
 }

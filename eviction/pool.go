@@ -16,8 +16,8 @@ type Pool interface {
 	// callers that wait for a connection may be counted as using one. It must not block.
 	Peak() int
 
-	// Sweep closes idle connections. It goes through what is idle in batches of at most s.Batch, does its I/O outside
-	// any lock that a caller of the pool can need, and bounds each piece of I/O by itself.
+	// Sweep closes idle connections. It does its I/O outside any lock that a caller of the pool can need, bounds each
+	// piece of I/O by itself, and has at most s.Batch connections that stay out of callers' reach meanwhile.
 	//
 	// It closes, and counts once each:
 	//   - Dead: idle connections found to be broken, which for those silent longer than s.KeepAlive (if not 0) means
@@ -46,7 +46,7 @@ type Pool interface {
 type Sweep struct {
 	// Surplus is how many connections may be closed because demand has not needed them for MaxIdleTime. May be 0.
 	Surplus int
-	// Batch is how many connections may be out of the pool at once. At least 1.
+	// Batch is how many connections may be out of callers' reach at once during I/O. At least 1.
 	Batch int
 	// MinIdle is how many connections stay idle at least.
 	MinIdle int

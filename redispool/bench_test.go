@@ -2,6 +2,7 @@ package redispool_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 
@@ -49,6 +50,19 @@ var work = []struct {
 			return nil
 		})
 		return err
+	}},
+	{"conn", func(ctx context.Context, c redis.UniversalClient) error {
+		one := c.(*redis.Client).Conn() //nolint:errcheck,forcetypeassert // it is one
+		return errors.Join(one.Get(ctx, "key").Err(), one.Close())
+	}},
+	{"watch", func(ctx context.Context, c redis.UniversalClient) error {
+		return c.Watch(ctx, func(tx *redis.Tx) error {
+			_, err := tx.TxPipelined(ctx, func(p redis.Pipeliner) error {
+				p.Set(ctx, "other", "value", 0)
+				return nil
+			})
+			return err
+		}, "key")
 	}},
 }
 

@@ -1,13 +1,13 @@
 package redispool
 
 import (
-	"bytes"
 	"runtime"
-	"strconv"
 	"strings"
 	"sync"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/poolkeeper/poolkeeper/internal/goroutines"
 )
 
 // chainKind is what a chain of hooks is built for. go-redis builds the chain anew, in the caller's goroutine, for
@@ -15,65 +15,62 @@ import (
 type chainKind int
 
 const (
-	chainRoot      chainKind = iota // the client's own commands
-	chainHandshake                  // HELLO, AUTH, SELECT on a connection just dialled
-	chainConn                       // Client.Conn: a connection lent to one caller
-	chainWatch                      // Client.Watch
-	chainOwn                        // a connection that the pool itself borrows, to close it or to ask after it
+	chainUnknown    chainKind = iota // of one frame: look further
+	chainRoot                        // the client's own commands
+	chainPerCommand                  // the same, built for one command only: on the client itself, for its AutoPipeliner, for a Cluster's pipelines
+	chainHandshake                   // HELLO, AUTH, SELECT on a connection just dialled
+	chainConn                        // Client.Conn: a connection lent to one caller
+	chainWatch                       // Client.Watch
+	chainOwn                         // a connection that the pool itself borrows, to close it or to ask after it
 )
 
-const (
-	goRedis   = "github.com/redis/go-redis/v9."
-	ownPrefix = "github.com/poolkeeper/poolkeeper/redispool.(*node).borrow"
-)
+const goRedis = "github.com/redis/go-redis/v9."
 
-// perCommand reports whether go-redis builds the chain for one command only, which it does on the client itself, for
-// its AutoPipeliner and for a Cluster's pipelines. It is asked for each of them, so it looks one frame up and
-// remembers the answer.
-func perCommand() bool {
-	var pc [1]uintptr
-	if runtime.Callers(3, pc[:]) == 0 {
-		return false
+// chainKind tells from the caller's stack, innermost first, what the chain is built for.
+func (n *node) chainKind() chainKind {
+	if by := n.borrower.Load(); by != 0 && by == goroutines.ID() {
+		return chainOwn
 	}
-	if known, ok := perCommandCallers.Load(pc[0]); ok {
-		return known == true
+	var pcs [24]uintptr
+	for _, pc := range pcs[:runtime.Callers(3, pcs[:])] {
+		if kind := kindAt(pc); kind != chainUnknown {
+			return kind
+		}
 	}
-	f, _ := runtime.CallersFrames(pc[:]).Next()
-	is := strings.HasPrefix(f.Function, goRedis+"(*hooksMixin).withProcess")
-	perCommandCallers.Store(pc[0], is)
-	return is
+	return chainRoot
 }
 
-// perCommandCallers remembers the answers of perCommand by program counter: there are four.
-var perCommandCallers sync.Map //nolint:gochecknoglobals // a cache of constants
+// kinds remembers the answers of kindAt: there are as many as functions of go-redis, and of its users', on the way to a
+// chain being built.
+var kinds sync.Map //nolint:gochecknoglobals // a cache of constants
 
-// chainKindOf tells from the caller's stack, innermost first, what the chain is built for. All names but initConn
-// are of go-redis' public methods; if a release renamed initConn, TestHandshakeIsNotASession would fail.
-func chainKindOf() chainKind {
-	var pcs [24]uintptr
-	frames := runtime.CallersFrames(pcs[:runtime.Callers(3, pcs[:])])
-	for {
-		f, more := frames.Next()
+// kindAt says what one frame, and those inlined into it, tell. All names but initConn and withProcess are of go-redis'
+// public methods; if a release renamed initConn, TestHandshakeIsNotASession would fail.
+func kindAt(pc uintptr) chainKind {
+	if known, ok := kinds.Load(pc); ok {
+		return known.(chainKind) //nolint:errcheck,forcetypeassert // nothing else is stored
+	}
+	kind := chainUnknown
+	for frames, more := runtime.CallersFrames([]uintptr{pc}), true; more && kind == chainUnknown; {
+		var f runtime.Frame
+		f, more = frames.Next()
 		name, ok := strings.CutPrefix(f.Function, goRedis)
-		if ok {
-			switch name {
-			case "(*baseClient).initConn", "(*baseClient).reAuthConnection.func1":
-				return chainHandshake
-			case "(*hooksMixin).AddHook", "(*Client).WithTimeout":
-				return chainRoot
-			case "(*Client).Watch":
-				return chainWatch
-			case "(*Client).Conn", "(*Client).EphemeralConn":
-				if by, _ := frames.Next(); strings.HasPrefix(by.Function, ownPrefix) {
-					return chainOwn
-				}
-				return chainConn
-			}
-		}
-		if !more {
-			return chainRoot
+		switch {
+		case !ok:
+		case strings.HasPrefix(name, "(*hooksMixin).withProcess"):
+			kind = chainPerCommand
+		case name == "(*baseClient).initConn" || name == "(*baseClient).reAuthConnection.func1":
+			kind = chainHandshake
+		case name == "(*hooksMixin).AddHook" || name == "(*Client).WithTimeout":
+			kind = chainRoot
+		case name == "(*Client).Watch":
+			kind = chainWatch
+		case name == "(*Client).Conn" || name == "(*Client).EphemeralConn":
+			kind = chainConn
 		}
 	}
+	kinds.Store(pc, kind)
+	return kind
 }
 
 // dialPurpose tells from the stack who dials.
@@ -94,7 +91,7 @@ func dialPurpose() purpose {
 }
 
 // chain is one chain being built: what ProcessHook has found out, for the two calls of ProcessPipelineHook that
-// follow in the same goroutine.
+// follow in the same goroutine. Nothing else ties these calls together.
 type chain struct {
 	kind    chainKind
 	session *session // of chainConn and chainWatch
@@ -103,7 +100,7 @@ type chain struct {
 
 // beginChain is called by ProcessHook.
 func (n *node) beginChain(next redis.ProcessHook) chain {
-	c := chain{kind: chainKindOf(), calls: 2}
+	c := chain{kind: n.chainKind(), calls: 2}
 	switch c.kind {
 	case chainConn, chainWatch:
 		c.session = newSession(n, c.kind)
@@ -111,18 +108,20 @@ func (n *node) beginChain(next redis.ProcessHook) chain {
 		n.borrowed = next
 	case chainRoot:
 		n.root.Store(&next)
-	case chainHandshake:
+	case chainPerCommand:
+		return c
+	case chainHandshake, chainUnknown:
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.chains[goroutineID()] = c
+	n.chains[goroutines.ID()] = c
 	return c
 }
 
 // pipelineChain is called by ProcessPipelineHook. Without a ProcessHook before it the chain counts as the client's
 // own, the harmless mistake: its commands are counted one by one.
 func (n *node) pipelineChain() (c chain, last bool) {
-	id := goroutineID()
+	id := goroutines.ID()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	c, ok := n.chains[id]
@@ -136,17 +135,4 @@ func (n *node) pipelineChain() (c chain, last bool) {
 		n.chains[id] = c
 	}
 	return c, c.calls == 0
-}
-
-// goroutineID is read from the head of a stack trace, as net/http2 does for its debugging. Nothing else ties together
-// the calls by which go-redis builds one chain.
-func goroutineID() uint64 {
-	var buf [64]byte
-	b := bytes.TrimPrefix(buf[:runtime.Stack(buf[:], false)], []byte("goroutine "))
-	digits, _, _ := bytes.Cut(b, []byte(" "))
-	id, err := strconv.ParseUint(string(digits), 10, 64)
-	if err != nil {
-		return 0
-	}
-	return id
 }

@@ -240,7 +240,7 @@ func FuzzURL(f *testing.F) {
 func TestOptionsAreCopied(t *testing.T) {
 	o := &redis.UniversalOptions{Addrs: []string{mini(t).Addr()}}
 	p := started(t, redispool.Config{Options: o, MinIdle: 1})
-	if o.PoolSize != 0 || o.PoolFIFO || o.PipelinePoolSize != 0 {
+	if o.PoolSize != 0 || o.PipelinePoolSize != 0 {
 		t.Errorf("the caller's options were changed: %+v", o)
 	}
 	o.Addrs[0] = "nowhere:1"

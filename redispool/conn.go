@@ -28,7 +28,7 @@ type reason uint32
 
 const (
 	stays reason = iota // it is not to be closed
-	idle
+	unneeded
 	lifetime
 	dead
 	failover
@@ -40,7 +40,7 @@ const (
 // String returns the key of [poolkeeper.Stats.Evicted].
 func (r reason) String() string {
 	switch r {
-	case idle:
+	case unneeded:
 		return poolkeeper.EvictedIdle
 	case lifetime:
 		return poolkeeper.EvictedLifetime
@@ -72,7 +72,7 @@ type conn struct {
 	net.Conn // outermost: *tls.Conn where there is TLS
 
 	node     *node
-	used     atomic.Int64    // Unix nanoseconds of the last command; up to WriteTimeout too early where the caller's own deadline was closer
+	used     atomic.Int64    // Unix nanoseconds of the last command
 	heard    atomic.Int64    // used of the last command that was answered; 0 before the first
 	raw      syscall.RawConn // of the transport below any TLS; blindConn if unknown. Kept, for each that is asked for is allocated
 	sentence atomic.Uint32   // a reason; stays until condemned
@@ -113,13 +113,18 @@ func newConn(n *node, native net.Conn, p purpose, by *aim) *conn {
 }
 
 // SetWriteDeadline notes when the connection was used last. go-redis sets it before each command, from a clock it has
-// just read; reading the clock again would be the dearest thing that the pool adds to a command.
+// just read, and reading the clock again would be the dearest thing that the pool adds to a command. So it is told from
+// t, until somebody's own deadline turns out to be closer than WriteTimeout.
 func (c *conn) SetWriteDeadline(t time.Time) error {
-	if limit := c.node.pool.cfg.WriteTimeout; limit > 0 {
-		c.used.Store(t.UnixNano() - int64(limit))
-	} else {
-		c.used.Store(time.Now().UnixNano())
+	limit := c.node.pool.cfg.WriteTimeout
+	at := t.UnixNano() - int64(limit)
+	if limit == 0 || c.node.hurried.Load() {
+		at = time.Now().UnixNano()
+	} else if at < c.used.Load() {
+		c.node.hurried.Store(true)
+		at = time.Now().UnixNano()
 	}
+	c.used.Store(at)
 	if c.node.seeking.Load() > 0 {
 		if s := c.node.unseek(); s != nil {
 			s.takes(c)
@@ -192,10 +197,9 @@ func (c *conn) SyscallConn() (syscall.RawConn, error) {
 		s.lost(c)
 	}
 	switch {
-	case reason(c.sentence.Load()) != stays:
-		if c.node.pardon(c) {
-			return blindConn{}, nil
-		}
+	case c.node.isTaken(c):
+		return blindConn{}, nil
+	case c.sentenced() != stays:
 		return nil, errCondemned
 	case c.secure && c.endedBelow():
 		return nil, errEnded
@@ -232,10 +236,26 @@ func (c *conn) cut() {
 	_ = c.Close()
 }
 
-// condemn has the connection closed at its next checkout. The first reason counts. It reports whether this was it.
-func (c *conn) condemn(r reason) bool {
-	return c.sentence.CompareAndSwap(uint32(stays), uint32(r))
+// hasEnded reports whether the other side of an idle connection has hung up.
+func (c *conn) hasEnded() bool {
+	if c.secure {
+		return c.endedBelow()
+	}
+	state, _ := socket.PeekRaw(c.raw)
+	return state == socket.Closed
 }
+
+// condemn has the connection closed at its next checkout, or as soon as it is idle. The first reason counts. It reports
+// whether this was it.
+func (c *conn) condemn(r reason) bool {
+	first := c.sentence.CompareAndSwap(uint32(stays), uint32(r))
+	if first {
+		c.node.buryLater()
+	}
+	return first
+}
+
+func (c *conn) sentenced() reason { return reason(c.sentence.Load()) }
 
 // born is when the connection was dialled.
 func (c *conn) born() time.Time { return c.node.pool.made.Add(c.age) }

@@ -48,6 +48,9 @@ func (n *node) dial(ctx context.Context, p purpose, next dialFunc) (net.Conn, er
 		case n.dialEntered <- struct{}{}:
 		default:
 		}
+		if give := n.onDial.Load(); give != nil {
+			(*give)()
+		}
 	}
 
 	for {

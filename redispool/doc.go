@@ -17,7 +17,7 @@
 //	                        your code
 //	                           │ Client(): *redis.Client or *redis.ClusterClient
 //	┌──────────────────────────▼───────────────────────────┐
-//	│ go-redis   your hooks ─▶ our hook ─▶ its pool (FIFO) │
+//	│ go-redis   your hooks ─▶ our hook ─▶ its pool        │
 //	└──────────────────────────┬──────────────────┬────────┘
 //	  counts what is in flight, │                 │ every connection is a conn of ours:
 //	  refuses while draining,   │                 │ its age, its last use, whether it is
@@ -26,14 +26,15 @@
 //	            gate, holders ─▶ node ◀───────── books
 //	                            ▲ ▲
 //	    eviction.Evictor ───────┘ └─────── checker: one connection of its own, outside the pool
-//	    borrows what is idle for longest,
-//	    to close it, to ping it, or to fill up
+//	    borrows what is idle, to close
+//	    or ping the coldest, or to fill up
 //
 // What it does, on a single node, behind Sentinel and on a Cluster (per node):
 //
 //   - Idle eviction by demand (package eviction). go-redis closes a stale connection only when a caller has asked for
 //     one already, so after a burst all of them stay. Here the surplus goes within MaxIdleTime plus an interval, the
-//     coldest first, without a dial or a failed command.
+//     coldest first, without a dial or a failed command. Callers wait while the pool looks through what is idle, some
+//     microseconds for each connection and with no I/O, at most once per interval and only when there is something to do.
 //   - Drain and Stop. Commands, pipelines, and the commands inside an open Watch or Conn finish; new ones get
 //     poolkeeper.ErrDraining at once. go-redis' Close fails what is in flight.
 //   - Waiting that explains itself: a pool timeout says size, in use, waiting, and who has held a connection for
@@ -47,7 +48,7 @@
 //
 // # What differs from go-redis on its own
 //
-// The pool is FIFO, so that every connection stays in use. Pipelines run on the one pool: the second one that go-redis
+// Pipelines run on the one pool: the second one that go-redis
 // keeps for them since 9.23 has no eviction, and is off. A context bounds every read. A failed dial is tried again
 // with its command and not by itself. Maintenance notifications are off unless asked for.
 //

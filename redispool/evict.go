@@ -3,6 +3,8 @@ package redispool
 import (
 	"context"
 	"errors"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -10,18 +12,19 @@ import (
 	"github.com/poolkeeper/poolkeeper/eviction"
 )
 
-// go-redis exports no access to its pool. But it lends connections: an EphemeralConn is taken out of the pool when it
-// is first used and discarded when it is closed, a Conn is put back. The pool is FIFO, so both get at the connection
-// that was idle for longest. That is all that eviction needs.
-
-// maxCondemned is how many idle connections may be condemned at once: go-redis looks at three before it dials.
-const maxCondemned = 2
+const (
+	// askedAtOnce is how many connections are pinged at once, out of callers' reach, and at most half of those idle.
+	askedAtOnce = 16
+	// firstBurial and lastBurial are between two looks for what is condemned and was in use.
+	firstBurial = 2 * time.Millisecond
+	lastBurial  = 30 * time.Second
+)
 
 func (p *Pool) policy() eviction.Policy {
 	c := p.config()
 	return eviction.Policy{
 		MinIdle: c.MinIdle, MaxIdleTime: c.MaxIdleTime, MaxLifetime: c.MaxLifetime, LifetimeJitter: c.LifetimeJitter,
-		KeepAlive: c.KeepAlive, Interval: c.EvictionInterval, Batch: 1,
+		KeepAlive: c.KeepAlive, Interval: c.EvictionInterval, Batch: askedAtOnce,
 	}
 }
 
@@ -34,22 +37,19 @@ func (n *node) Peak() int {
 	return n.gate.Peak()
 }
 
-// Sweep implements eviction.Pool. It has one connection out of the pool at a time.
+// Sweep implements eviction.Pool.
 func (n *node) Sweep(ctx context.Context, s eviction.Sweep) (eviction.Swept, error) {
 	if err := n.upkeep.Take(ctx); err != nil {
 		return eviction.Swept{}, err
 	}
 	defer n.upkeep.End()
 	var out eviction.Swept
-	err := n.closeCondemned(ctx)
-	if err == nil {
-		err = n.closeSurplus(ctx, s, &out)
-	}
-	if err == nil && s.MaxLifetime > 0 {
-		err = n.closeExpired(ctx, s, &out)
-	}
-	if err == nil && s.KeepAlive > 0 {
-		err = n.pingSilent(ctx, s, &out)
+	var err error
+	for more := n.isDue(s); more && err == nil; {
+		more = false
+		var asked []*loan
+		asked, err = n.sift(ctx, nil, func(idle []*loan) { more = n.judge(idle, s, &out) })
+		err = errors.Join(err, n.pingAll(ctx, asked, &out))
 	}
 	for _, c := range n.list() {
 		if s.MaxLifetime > 0 {
@@ -69,149 +69,148 @@ func sooner(a, b time.Time) time.Time {
 	return a
 }
 
-// closeSurplus closes the longest idle connections until the surplus is gone, or no longer one (INV-7).
-func (n *node) closeSurplus(ctx context.Context, s eviction.Sweep, out *eviction.Swept) error {
-	for target := n.Open() - s.Surplus; n.Open() > target; out.Idle++ {
-		free := n.idle()
-		if free <= s.MinIdle || n.Open()-n.gate.InFlight() <= s.MinIdle {
-			return nil
-		}
-		if err := n.discardOne(ctx, idle); err != nil {
-			return err
-		}
-	}
-	return nil
+// isDue reports whether a look through what is idle can come to anything.
+func (n *node) isDue(s eviction.Sweep) bool {
+	return n.idle() > 0 && (s.Surplus > 0 || slices.ContainsFunc(n.list(), func(c *conn) bool {
+		return c.sentenced() != stays || s.Expired(c.born(), c.draw) || isSilent(c, s)
+	}))
 }
 
-// discardOne closes the connection that was idle for longest. It needs the turn of upkeep.
-func (n *node) discardOne(ctx context.Context, why reason) error {
-	one := n.borrow(true)
-	err := one.seize(ctx)
-	if err == nil {
-		n.closing.Store(uint32(why))
-	}
-	one.Close()
-	n.closing.Store(uint32(stays))
-	return err
+func isSilent(c *conn, s eviction.Sweep) bool {
+	return s.KeepAlive > 0 && s.Now.Sub(c.silentSince()) >= s.KeepAlive
 }
 
-// closeExpired has go-redis drop connections past their lifetime, a few at a time.
-func (n *node) closeExpired(ctx context.Context, s eviction.Sweep, out *eviction.Swept) error {
-	var expired []*conn
-	for _, c := range n.list() {
-		if s.Expired(c.born(), c.draw) && reason(c.sentence.Load()) == stays {
-			expired = append(expired, c)
+// judge says what becomes of the idle connections, the one used last first, and counts it. It reports whether some that
+// are silent have to wait for the next time.
+func (n *node) judge(idle []*loan, s eviction.Sweep, out *eviction.Swept) (more bool) {
+	stay := len(idle)
+	for _, l := range idle {
+		if l.fate = l.conn.fate(s); l.fate != stays {
+			stay--
+		}
+		switch l.fate { //nolint:exhaustive // others have not been decided by this sweep
+		case dead:
+			out.Dead++
+		case lifetime:
+			out.Lifetime++
 		}
 	}
-	for len(expired) > 0 && ctx.Err() == nil {
-		now := expired[:min(len(expired), maxCondemned)]
-		expired = expired[len(now):]
-		for _, c := range now {
-			c.condemn(lifetime)
-		}
-		if err := n.passCondemned(ctx, now); err != nil {
-			return err
-		}
-		for _, c := range now { // one in use is dropped when it is wanted next
-			if c.gone.Load() {
-				out.Lifetime++
-			}
+	// Demand may have risen since the order was given (INV-7): who waits at the valve will want one of these, and so will
+	// who has passed it and has none yet.
+	inUse := n.Open() - len(idle)
+	wanted := n.valve.waiting() + max(n.gate.InFlight()-inUse, 0)
+	surplus := min(s.Surplus-out.Closed(), stay-wanted-s.MinIdle)
+	asked, most := 0, max(min(s.Batch, stay/2), 1)
+	for _, l := range slices.Backward(idle) {
+		switch {
+		case l.fate != stays:
+		case surplus > 0:
+			l.fate = unneeded
+			surplus--
+			out.Idle++
+		case !isSilent(l.conn, s):
+		case asked < most:
+			l.ask = true
+			asked++
+		default:
+			more = true
 		}
 	}
-	return nil
+	return more
 }
 
-// passCondemned takes idle connections out and puts them back, one at a time, until go-redis has come past the
-// condemned ones, or past all that were idle.
-func (n *node) passCondemned(ctx context.Context, condemned []*conn) error {
-	for left := n.idle(); left > 0 && ctx.Err() == nil; left-- {
-		pending := false
-		for _, c := range condemned {
-			pending = pending || !c.gone.Load()
-		}
-		if !pending {
-			return nil
-		}
-		one := n.borrow(false)
-		err := one.seize(ctx)
-		one.Close()
+// fate is why an idle connection is to be closed whatever the demand.
+func (c *conn) fate(s eviction.Sweep) reason {
+	switch {
+	case c.sentenced() != stays:
+		return c.sentenced()
+	case c.hasEnded():
+		return dead
+	case s.Expired(c.born(), c.draw):
+		return lifetime
+	}
+	return stays
+}
+
+// pingAll asks connections for a sign of life, all at once, and gives them back. go-redis closes one that gives none.
+func (n *node) pingAll(ctx context.Context, asked []*loan, out *eviction.Swept) error {
+	errs := n.ping(ctx, asked)
+	for _, err := range errs {
 		if err != nil {
-			return err
+			out.Dead++
+			_ = n.outcome(err) // an answer missing is news for the health check
 		}
 	}
-	return nil
+	return errors.Join(errs...) // the next may take as long; the health check decides what these meant
 }
 
-// closeCondemned closes what is idle and condemned, without a dial: left to a checkout, go-redis drops three and then
-// dials for one that nobody has asked for. It needs the turn of upkeep.
-func (n *node) closeCondemned(ctx context.Context) error {
-	for left := n.idle(); left > 0 && n.hasCondemned() && ctx.Err() == nil; left-- {
-		one := n.borrow(false)
-		n.pardoned = nil
-		n.pardons.Store(goroutineID())
-		err := one.seize(ctx)
-		n.pardons.Store(0)
-		if err == nil && n.pardoned != nil {
-			n.pardoned.cut()
-			_ = one.base(ctx, onceOnly{redis.NewStatusCmd(ctx, "ping")}) // go-redis finds it closed, and drops it
-		}
-		one.Close()
-		if err != nil {
-			return err
-		}
+// ping asks several connections at once, and gives them back.
+func (n *node) ping(ctx context.Context, asked []*loan) []error {
+	ctx, cancel := context.WithTimeout(ctx, n.pool.patience())
+	defer cancel()
+	errs := make([]error, len(asked))
+	var wg sync.WaitGroup
+	for i, l := range asked { // they end with their answer or with ctx, and are waited for below
+		wg.Go(func() {
+			defer l.giveBack()
+			errs[i] = l.base(ctx, onceOnly{redis.NewStatusCmd(ctx, "ping")})
+		})
 	}
-	return nil
+	wg.Wait()
+	return errs
 }
 
+// buryLater has what is condemned closed as soon as it is idle, so that no caller has to come past it: go-redis drops
+// three at a checkout and then dials for one that nobody has asked for; and what lies below those in use would stay. What
+// the server has closed goes with it.
+func (n *node) buryLater() {
+	if n.burying.CompareAndSwap(false, true) {
+		n.buryAfter(0)
+	}
+}
+
+// buryAfter sets the timer for the next look. One that is left at Stop comes to nothing.
+func (n *node) buryAfter(delay time.Duration) {
+	time.AfterFunc(delay, func() {
+		if !n.pool.dialing.Enter() { // Stop waits for it as for a dial
+			return
+		}
+		defer n.pool.dialing.Leave()
+		done := n.bury(n.pool.life)
+		n.burying.Store(false)
+		if (!done || n.hasCondemned()) && n.burying.CompareAndSwap(false, true) {
+			n.buryAfter(min(max(2*delay, firstBurial), lastBurial))
+		}
+	})
+}
+
+// bury closes what is idle, and condemned or closed by the server. It reports whether it has seen all of it.
+func (n *node) bury(ctx context.Context) (done bool) {
+	if n.upkeep.Take(ctx) != nil {
+		return true // the pool has ended
+	}
+	defer n.upkeep.End()
+	if n.idle() == 0 {
+		return true
+	}
+	_, err := n.sift(ctx, nil, func(idle []*loan) {
+		for _, l := range idle {
+			l.fate = l.conn.fate(eviction.Sweep{})
+		}
+	})
+	return err == nil || errors.Is(err, redis.ErrClosed)
+}
+
+// hasCondemned reports whether something that is condemned is open.
 func (n *node) hasCondemned() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for c := range n.conns {
-		if c.purpose == forPool && reason(c.sentence.Load()) != stays {
+		if c.purpose == forPool && c.sentenced() != stays {
 			return true
 		}
 	}
 	return false
-}
-
-// pardon lets closeCondemned, and nobody else, have a condemned connection.
-func (n *node) pardon(c *conn) bool {
-	by := n.pardons.Load()
-	if by == 0 || by != goroutineID() {
-		return false
-	}
-	n.pardoned = c
-	return true
-}
-
-// pingSilent asks those that were silent for KeepAlive whether they live. go-redis closes one that does not answer.
-func (n *node) pingSilent(ctx context.Context, s eviction.Sweep, out *eviction.Swept) error {
-	silent := 0
-	for _, c := range n.list() {
-		if s.Now.Sub(c.silentSince()) >= s.KeepAlive {
-			silent++
-		}
-	}
-	for left := min(silent, n.idle()); left > 0 && ctx.Err() == nil; left-- {
-		err := n.pingOne(ctx)
-		if err == nil {
-			continue
-		}
-		out.Dead++
-		_ = n.outcome(err) // an answer missing is news for the health check
-		if n.pool.life.Err() == nil {
-			return err // the next may take as long; the health check decides what this one meant
-		}
-	}
-	return nil
-}
-
-func (n *node) pingOne(ctx context.Context) error {
-	one := n.borrow(false)
-	defer one.Close()
-	ctx, cancel := context.WithTimeout(ctx, n.pool.patience())
-	defer cancel()
-	return one.base(ctx, onceOnly{redis.NewStatusCmd(ctx, "ping")}) // a loan has no second connection to try again on
 }
 
 // Fill implements eviction.Pool. A dial by go-redis' pool needs a caller who finds nothing idle: the adder takes what
@@ -244,63 +243,35 @@ func (n *node) addOne(ctx context.Context, free int) error {
 	case <-n.dialEntered: // left by another's dial
 	default:
 	}
-	held := make([]loan, 0, free)
-	putBack := func() {
-		for _, l := range held {
-			l.Close()
+	ctx, cancel := context.WithTimeout(ctx, n.pool.patience())
+	defer cancel()
+	held := make([]*loan, 0, free)
+	giveBack := func() {
+		for _, l := range slices.Backward(held) {
+			l.giveBack()
 		}
 		held = nil
 	}
-	defer putBack()
+	defer giveBack()
 	for range free {
-		one := n.borrow(false)
-		held = append(held, one)
-		if err := one.seize(ctx); err != nil {
+		one := n.borrow()
+		if err := n.seizeIdle(ctx, one); errors.Is(err, errBusy) {
+			return nil // one was dialled, which is what is wanted
+		} else if err != nil {
 			return err
 		}
+		held = append(held, one)
 	}
-	added := n.borrow(false)
-	defer added.Close()
+	added := n.borrow()
+	defer added.giveBack()
 	done := make(chan error, 1)
 	// Owner: this call, which waits for it. It ends with ctx, or with the dial, which DialTimeout bounds.
-	go func() { done <- added.seize(ctx) }()
+	go func() { done <- seize(ctx, added.base) }()
 	select {
 	case <-n.dialEntered:
-		putBack()
+		giveBack()
 		return <-done
 	case err := <-done:
 		return err
 	}
 }
-
-// idle is how many connections nobody holds.
-func (n *node) idle() int { return int(n.client.PoolStats().IdleConns) }
-
-// loan is a connection lent to the pool itself.
-type loan struct {
-	conn *redis.Conn
-	base redis.ProcessHook
-	wait time.Duration
-}
-
-// borrow returns a loan that has no connection yet. With discard the connection is closed at the end, and else put
-// back. It needs the turn of upkeep.
-func (n *node) borrow(discard bool) loan {
-	var c *redis.Conn
-	if discard {
-		c = n.client.EphemeralConn()
-	} else {
-		c = n.client.Conn()
-	}
-	return loan{conn: c, base: n.borrowed, wait: n.pool.patience()}
-}
-
-// seize takes a connection for the loan. If none is idle go-redis dials one.
-func (l loan) seize(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, l.wait)
-	defer cancel()
-	return seize(ctx, l.base)
-}
-
-// Close ends the loan.
-func (l loan) Close() { _ = l.conn.Close() }

@@ -2,6 +2,7 @@ package redispool_test
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -131,28 +132,77 @@ func TestSurplusOfABurstIsClosedUnderTraffic(t *testing.T) { // INV-7
 func TestSweepKeepsTheConnectionsUsedLast(t *testing.T) {
 	srv := testserver.Redis(t)
 	look := admin(t, srv.Addr())
-	p := started(t, redispool.Config{
-		Options: &redis.UniversalOptions{Addrs: []string{srv.Addr()}, ClientName: "p"},
-		MaxOpen: 50, MaxIdleTime: 2500 * time.Millisecond, EvictionInterval: 50 * time.Millisecond, KeepAlive: redispool.Off,
-	})
-	together(t, look, p.Client(), 30)
-	load := lightTraffic(t, p.Client(), 3)
-	eventually(t, "30 are reduced to the traffic's", func() bool { return p.Stats().Open <= 3 })
-	list, err := look.ClientList(t.Context()).Result()
-	if err != nil {
-		t.Fatal(err)
-	}
-	load.end()
-	for line := range strings.Lines(list) {
-		fields := strings.Fields(line)
-		if !slices.Contains(fields, "name=p") || !slices.Contains(fields, "cmd=incr") {
-			continue // the check's connection has pinged only
-		}
-		for _, f := range fields {
-			if idle, ok := strings.CutPrefix(f, "idle="); ok && idle != "0" && idle != "1" {
-				t.Errorf("a survivor was idle for %s s under traffic: %s", idle, line)
+	for _, fifo := range []bool{false, true} {
+		name := "fifo=" + strconv.FormatBool(fifo)
+		t.Run(name, func(t *testing.T) {
+			p := started(t, redispool.Config{
+				Options: &redis.UniversalOptions{Addrs: []string{srv.Addr()}, ClientName: name, PoolFIFO: fifo},
+				MaxOpen: 50, MaxIdleTime: 2500 * time.Millisecond, EvictionInterval: 50 * time.Millisecond, KeepAlive: redispool.Off,
+			})
+			together(t, look, p.Client(), 30)
+			load := lightTraffic(t, p.Client(), 3)
+			eventually(t, "30 are reduced to the traffic's", func() bool { return p.Stats().Open <= 3 })
+			list, err := look.ClientList(t.Context()).Result()
+			if err != nil {
+				t.Fatal(err)
 			}
+			load.end()
+			for line := range strings.Lines(list) {
+				fields := strings.Fields(line)
+				if !slices.Contains(fields, "name="+name) || !slices.Contains(fields, "cmd=incr") {
+					continue // the check's connection has pinged only
+				}
+				for _, f := range fields {
+					if idle, ok := strings.CutPrefix(f, "idle="); ok && idle != "0" && idle != "1" {
+						t.Errorf("a survivor was idle for %s s under traffic: %s", idle, line)
+					}
+				}
+			}
+		})
+	}
+}
+
+// A caller who comes while the pool looks through what is idle waits for a moment. He does not dial, whatever is out of
+// his reach just then. The connection used last is the next to be used, also after it was out.
+func TestLookingThroughWhatIsIdleIsNotNoticed(t *testing.T) { // INV-7
+	const conns, busy = 24, 4
+	srv := testserver.Redis(t)
+	look := admin(t, srv.Addr())
+	p := started(t, redispool.Config{
+		URL: srv.URL(), MaxOpen: 2 * conns, MaxIdleTime: redispool.Off, KeepAlive: 5 * time.Millisecond, EvictionInterval: 10 * time.Millisecond,
+	})
+	together(t, look, p.Client(), conns)
+	before := p.Stats()
+	load := lightTraffic(t, p.Client(), busy)
+	eventually(t, "many sweeps under traffic", func() bool { return load.done.Load() > 500 })
+	load.end()
+	if s := p.Stats(); s.Dials != before.Dials || s.Open != conns {
+		t.Errorf("%d dials, %d open; want none, and all %d", s.Dials-before.Dials, s.Open, conns)
+	}
+	pings, err := look.Info(t.Context(), "commandstats").Result()
+	if err != nil || !strings.Contains(pings, "cmdstat_ping:calls=") {
+		t.Errorf("nothing was asked, the test has lost its point: %v\n%s", err, pings)
+	}
+}
+
+// Light traffic under LIFO uses one connection, and so finds it in the processor's caches.
+func TestCallersGetTheConnectionUsedLast(t *testing.T) {
+	srv := testserver.Redis(t)
+	look := admin(t, srv.Addr())
+	p := started(t, redispool.Config{
+		URL: srv.URL(), MaxOpen: 20, KeepAlive: redispool.Off, EvictionInterval: 10 * time.Millisecond, MaxIdleTime: time.Minute,
+	})
+	together(t, look, p.Client(), 8)
+	used := map[int64]bool{}
+	for range 100 {
+		id, err := p.Client().Do(t.Context(), "client", "id").Int64()
+		if err != nil {
+			t.Fatal(err)
 		}
+		used[id] = true
+	}
+	if len(used) != 1 {
+		t.Errorf("one caller has used %d of 8 connections", len(used))
 	}
 }
 

@@ -9,13 +9,16 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/poolkeeper/poolkeeper/redispool"
 )
 
 // end is a way to close surplus connections of a go-redis client with its public API alone: docs/adr/0006.
 type end struct {
-	name  string
-	fifo  bool // go-redis hands out the connection that was idle for longest
-	spare int  // connections taken out first, the hottest where it is not fifo, and put back last
+	name    string
+	fifo    bool // go-redis hands out the connection that was idle for longest
+	spare   int  // connections taken out first, the hottest where it is not fifo, and put back last
+	managed bool // the pool's own way
 }
 
 var ends = []end{
@@ -23,6 +26,8 @@ var ends = []end{
 	{name: "lifo-spare-2-hottest", spare: 2},
 	{name: "lifo-spare-5-hottest", spare: 5},
 	{name: "fifo-next", fifo: true},
+	{name: "managed", managed: true},
+	{name: "managed-fifo", managed: true, fifo: true},
 }
 
 // closes closes n connections of c.
@@ -45,10 +50,44 @@ func (e end) closes(ctx context.Context, c *redis.Client, n int) error {
 	return nil
 }
 
+const (
+	endBurst = 100
+	endMin   = 2 // of which light traffic needs none
+	endKeep  = endMin + 3
+)
+
+// client returns a client, and what closes all but endKeep of its connections.
+func (e end) client(b *testing.B, addr string, dials *atomic.Int64) (c redis.UniversalClient, closes func() error) {
+	b.Helper()
+	o := redis.UniversalOptions{
+		Addrs: []string{addr}, ClientName: "raw", PoolFIFO: e.fifo,
+		Dialer: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			dials.Add(1)
+			return new(net.Dialer).DialContext(ctx, network, addr)
+		},
+	}
+	if e.managed {
+		p := started(b, redispool.Config{
+			Options: &o, MaxOpen: endBurst + 50, MinIdle: endMin, MaxIdleTime: span(6 * time.Second), EvictionInterval: 20 * time.Millisecond,
+		})
+		return p.Client(), func() error {
+			eventually(b, "the sweep", func() bool { return p.Stats().Open <= endKeep })
+			return nil
+		}
+	}
+	o.PoolSize, o.ConnMaxIdleTime = endBurst+50, -1
+	raw := redis.NewClient(o.Simple())
+	b.Cleanup(func() {
+		if err := raw.Close(); err != nil {
+			b.Error(err)
+		}
+	})
+	return raw, func() error { return e.closes(b.Context(), raw, endBurst-endKeep) }
+}
+
 // BenchmarkEvictionEnd compares the ways after a burst of 100, under light traffic that needs 3 and with 2 to be spared:
 // dials caused, the slowest command meanwhile, and how long the survivor that was used last longest ago has been silent.
 func BenchmarkEvictionEnd(b *testing.B) {
-	const burst, callers, keep = 100, 3, 5
 	for _, e := range ends {
 		b.Run(e.name, func(b *testing.B) {
 			var slowest time.Duration
@@ -56,25 +95,16 @@ func BenchmarkEvictionEnd(b *testing.B) {
 			var silent, dialed int64
 			for b.Loop() {
 				w := oneNode(b)
-				c := redis.NewClient(&redis.Options{
-					Addr: w.addrs[0], ClientName: "raw", PoolSize: burst + 50, PoolFIFO: e.fifo, ConnMaxIdleTime: -1,
-					Dialer: func(ctx context.Context, network, addr string) (net.Conn, error) {
-						dials.Add(1)
-						return new(net.Dialer).DialContext(ctx, network, addr)
-					},
-				})
-				w.burst(b, c, burst)
-				tr := lightTraffic(b, c, callers, w.keys...)
+				c, closes := e.client(b, w.addrs[0], &dials)
+				w.burst(b, c, endBurst)
+				tr := lightTraffic(b, c, 3, w.keys...)
 				sleep(span(5 * time.Second))
 				before := dials.Load()
-				slowest = max(slowest, slowestDuring(b, c, func() error { return e.closes(b.Context(), c, burst-keep) }))
+				slowest = max(slowest, slowestDuring(b, c, closes))
 				sleep(span(2 * time.Second))
 				dialed += dials.Load() - before
 				silent = max(silent, int64(w.oldest(b, "raw")))
 				tr.end()
-				if err := c.Close(); err != nil {
-					b.Error(err)
-				}
 			}
 			b.ReportMetric(float64(dialed)/float64(b.N), "dials")
 			b.ReportMetric(float64(slowest.Microseconds())/1000, "slowest-ms")
@@ -85,7 +115,7 @@ func BenchmarkEvictionEnd(b *testing.B) {
 }
 
 // slowestDuring sends commands, one after the other, until happens has returned, and returns the time of the slowest.
-func slowestDuring(b *testing.B, c *redis.Client, happens func() error) time.Duration {
+func slowestDuring(b *testing.B, c redis.UniversalClient, happens func() error) time.Duration {
 	b.Helper()
 	over := make(chan struct{})
 	var wg sync.WaitGroup

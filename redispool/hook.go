@@ -39,14 +39,12 @@ func (h *hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		return nil
 	}
 	n := h.node
-	if !perCommand() {
-		switch c := n.beginChain(next); c.kind {
-		case chainHandshake, chainOwn:
-			return nil
-		case chainConn, chainWatch:
-			return func(ctx context.Context, cmd redis.Cmder) error { return c.session.process(ctx, cmd, next) }
-		case chainRoot:
-		}
+	switch c := n.beginChain(next); c.kind {
+	case chainHandshake, chainOwn:
+		return nil
+	case chainConn, chainWatch:
+		return func(ctx context.Context, cmd redis.Cmder) error { return c.session.process(ctx, cmd, next) }
+	case chainRoot, chainPerCommand, chainUnknown:
 	}
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		passed, err := n.admit(ctx)
@@ -69,14 +67,12 @@ func (h *hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Process
 		return nil
 	}
 	n := h.node
-	if !perCommand() {
-		switch c, tx := n.pipelineChain(); c.kind {
-		case chainHandshake, chainOwn:
-			return nil
-		case chainConn, chainWatch:
-			return func(ctx context.Context, cmds []redis.Cmder) error { return c.session.pipeline(ctx, cmds, tx, next) }
-		case chainRoot:
-		}
+	switch c, tx := n.pipelineChain(); c.kind {
+	case chainHandshake, chainOwn:
+		return nil
+	case chainConn, chainWatch:
+		return func(ctx context.Context, cmds []redis.Cmder) error { return c.session.pipeline(ctx, cmds, tx, next) }
+	case chainRoot, chainPerCommand, chainUnknown:
 	}
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		passed, err := n.admit(ctx)

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/poolkeeper/poolkeeper/eviction"
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/socket"
 )
@@ -26,8 +28,10 @@ const (
 	inspectLimit = time.Second
 	// grace is what answers get that overtake each other on different connections.
 	grace = 50 * time.Millisecond
-	// witnesses is how many idle connections are asked whether they are still alive.
-	witnesses = 3
+	// witnesses is how many idle connections are asked whether they are still alive, and witnessLimit how long the
+	// server may take for that when it has just answered somebody else.
+	witnesses    = 3
+	witnessLimit = 4 * grace
 )
 
 // inspector looks into signs that connections may be dead: a command that has waited in vain, or whose connection broke.
@@ -37,7 +41,9 @@ const (
 //	it refuses, or hangs up      after a break, what there was before is gone, and is condemned
 //	                             after silence, nothing is known yet: the server may be slow, and full. It is asked again
 //	it does not answer           nothing is known yet: it is asked again
-//	it answers, after silence    a Redis server answers in order of arrival, so what has been silent for longer is dead
+//	it answers, after silence    a Redis server answers in order of arrival, so who waits for longer is dead. If nobody
+//	                             does, a few idle connections are asked. If one is dead, what was silent for as long is
+//	                             condemned
 //	it answers, after a break    another machine may answer now: a few idle connections are asked, and if one of them
 //	                             is dead too, those not heard of since are condemned
 //
@@ -129,7 +135,7 @@ func (n *node) failed(c *conn, err error) {
 
 // suspect has a sign looked into, unless it comes from a connection that is known to be lost.
 func (n *node) suspect(c *conn, s signs) {
-	if c.gone.Load() || reason(c.sentence.Load()) != stays || !n.inspector.note(s) {
+	if c.gone.Load() || c.sentenced() != stays || !n.inspector.note(s) {
 		return
 	}
 	if !n.pool.dialing.Enter() {
@@ -168,7 +174,6 @@ func (n *node) inspect(ctx context.Context) {
 		case isEnd(err):
 			if n.inspector.takeBroken() {
 				n.flushBroken(begun, "connections break, and the server refuses new ones")
-				n.bury(ctx)
 			}
 			if n.inspector.quiet() {
 				return
@@ -181,27 +186,19 @@ func (n *node) inspect(ctx context.Context) {
 	}
 }
 
-// bury closes what was condemned and is idle, so that no caller has to come past it.
-func (n *node) bury(ctx context.Context) {
-	if n.upkeep.Take(ctx) != nil {
-		return
-	}
-	defer n.upkeep.End()
-	_ = n.closeCondemned(ctx) // what remains is dropped at its next checkout
-}
-
 // answered condemns what the signs mean when the server has answered a question asked at begun.
 func (n *node) answered(ctx context.Context, begun time.Time, s signs) {
 	if s.asked != 0 {
 		if !pause(ctx, grace) { // for answers that came before ours, and are on their way
 			return
 		}
-		n.flushSilent(s.asked, begun)
+		if n.waitsInVain(begun) || n.witnessDead(ctx, witnessLimit, isLoss) {
+			n.flushSilent(s.asked, begun)
+		}
 	}
-	if s.broken && n.witnessDead(ctx) {
+	if s.broken && n.witnessDead(ctx, inspectLimit, isEnd) {
 		n.flushBroken(begun, "connections break, and the server answers on new ones only")
 	}
-	n.bury(ctx)
 }
 
 // isEnd reports whether a failed attempt to reach the server says that it is gone, or its predecessor is.
@@ -209,6 +206,9 @@ func isEnd(err error) bool {
 	k := Classify(err).Kind
 	return k == health.KindRefused || k == health.KindReset
 }
+
+// isLoss reports whether an attempt on a connection opened before says that it is dead, if a new one is answered.
+func isLoss(err error) bool { return isEnd(err) || Classify(err).Kind == health.KindTimeout }
 
 // pause reports false if ctx ended before d had passed.
 func pause(ctx context.Context, d time.Duration) bool {
@@ -243,22 +243,38 @@ func (n *node) ask(ctx context.Context) error {
 	return err
 }
 
+// waitsInVain reports whether an ordinary command that was sent before begun is still without an answer, when a question
+// asked later has got one.
+func (n *node) waitsInVain(begun time.Time) bool {
+	return slices.ContainsFunc(n.list(), func(c *conn) bool {
+		used := c.used.Load()
+		return used != c.heard.Load() && used < begun.UnixNano() && c.heard.Load() > 0 && !c.patient.Load()
+	})
+}
+
 // witnessDead asks some of the connections that were idle for longest for a sign of life, and reports whether one of
 // them turns out to be dead without having looked so. Such an end comes from a machine that does not know the
-// connection: one that was closed in order looks closed, and go-redis has dropped it before it can be asked.
-func (n *node) witnessDead(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, inspectLimit)
+// connection: one that was closed in order looks closed, and is not asked.
+func (n *node) witnessDead(ctx context.Context, limit time.Duration, isDead func(error) bool) bool {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	if n.upkeep.Take(ctx) != nil {
 		return false
 	}
 	defer n.upkeep.End()
-	for left := min(witnesses, n.idle()); left > 0; left-- {
-		if err := n.pingOne(ctx); err != nil {
-			return isEnd(err)
+	asked, err := n.sift(ctx, nil, func(idle []*loan) {
+		left := witnesses
+		for _, l := range slices.Backward(idle) {
+			if l.fate = l.conn.fate(eviction.Sweep{}); l.fate == stays && left > 0 {
+				l.ask = true
+				left--
+			}
 		}
+	})
+	if err != nil {
+		return false
 	}
-	return false
+	return slices.ContainsFunc(n.ping(ctx, asked), func(err error) bool { return err != nil && isDead(err) })
 }
 
 // onceOnly is a command that is not tried again.

@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/poolkeeper/poolkeeper/eviction"
+	"github.com/poolkeeper/poolkeeper/internal/goroutines"
 	"github.com/poolkeeper/poolkeeper/internal/inflight"
 	"github.com/poolkeeper/poolkeeper/internal/turn"
 )
@@ -30,19 +31,23 @@ type node struct {
 	lastDial atomic.Pointer[error]  // why the last dial failed; nil: it did not
 	open     atomic.Int64           // connections of the pool
 	used     atomic.Bool            // a Cluster's node: it has had a command
+	hurried  atomic.Bool            // there are callers with deadlines closer than WriteTimeout
 
 	root      atomic.Pointer[redis.ProcessHook] // the end of the client's own chain
 	startOnce sync.Once
 
-	closing     atomic.Uint32 // the reason why a sweep is just closing a connection
 	dialEntered chan struct{} // gets a token when a dial for the pool begins
 
 	inspector inspector
 
-	upkeep   turn.Turn         // held while the pool borrows from itself; guards borrowed and pardoned
-	borrowed redis.ProcessHook // the end of the chain of the last loan
-	pardoned *conn             // the condemned connection that closeCondemned has got
-	pardons  atomic.Uint64     // the goroutine that may have one; 0: none
+	upkeep    turn.Turn                          // held while the pool borrows from itself; guards borrowed, taken and takenUsed
+	borrower  atomic.Uint64                      // the goroutine that borrows; 0: none
+	borrowed  redis.ProcessHook                  // the end of the chain of the last loan
+	taker     atomic.Uint64                      // the goroutine that takes what is idle; 0: none
+	taken     *conn                              // what it has got
+	takenUsed int64                              // when that was used last
+	onDial    atomic.Pointer[context.CancelFunc] // called when a dial for the pool begins
+	burying   atomic.Bool                        // somebody looks for what is condemned
 
 	lent    atomic.Int64 // Conns that hold a connection, some of them closed by now
 	seeking atomic.Int64 // how many seekers there are
@@ -107,16 +112,14 @@ func (n *node) forget(c *conn) {
 		return
 	}
 	n.open.Add(-1)
-	why := reason(c.sentence.Load())
+	why := c.sentenced()
 	switch {
 	case why != stays:
 	case n.pool.life.Err() != nil:
 		why = closed
 	default:
 		why = dead
-		if sweeps := reason(n.closing.Swap(uint32(stays))); sweeps != stays {
-			why = sweeps
-		}
+		n.buryLater() // others may have been closed with it
 	}
 	n.pool.met.evicted[why].Add(1)
 	n.evictor.Wake()
@@ -163,7 +166,7 @@ func (n *node) connsOpen() int {
 
 // seek has the connection that this goroutine writes to next known as the session's.
 func (n *node) seek(s *session) {
-	id := goroutineID()
+	id := goroutines.ID()
 	n.mu.Lock()
 	n.seekers[id] = s
 	n.mu.Unlock()
@@ -172,7 +175,7 @@ func (n *node) seek(s *session) {
 
 // unseek ends a seek of this goroutine that has found nothing.
 func (n *node) unseek() *session {
-	id := goroutineID()
+	id := goroutines.ID()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	s := n.seekers[id]
@@ -198,14 +201,5 @@ func (n *node) rotate(ctx context.Context) {
 		return
 	}
 	defer n.upkeep.End()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cutGrace)
-	defer cancel()
-	for left := n.idle(); left > 0 && n.lent.Load() > 0 && n.idle() > 0; left-- {
-		one := n.borrow(false)
-		err := one.seize(ctx)
-		one.Close()
-		if err != nil {
-			return
-		}
-	}
+	_, _ = n.sift(context.WithoutCancel(ctx), func() bool { return n.lent.Load() > 0 }, func([]*loan) {})
 }

@@ -117,10 +117,14 @@ func (p *Pool) recycle(ctx context.Context, isOld func(*conn) bool) {
 
 func (n *node) recycle(ctx context.Context, isOld func(*conn) bool) {
 	old := slices.DeleteFunc(n.list(), func(c *conn) bool { return !isOld(c) })
-	if n.upkeep.Take(ctx) == nil {
-		// No more than were old and idle: those that come after are new, or are condemned below.
-		for left := min(n.idle(), len(old)); left > 0 && n.idle() > 0 && n.discardOne(ctx, reload) == nil; left-- {
-		}
+	if len(old) > 0 && n.upkeep.Take(ctx) == nil {
+		_, _ = n.sift(ctx, nil, func(idle []*loan) { // what it does not get is condemned below
+			for _, l := range idle {
+				if isOld(l.conn) {
+					l.fate = reload
+				}
+			}
+		})
 		n.upkeep.End()
 	}
 	for _, c := range old {

@@ -149,7 +149,7 @@ func changes(from, to *Config) []Change {
 //
 //nolint:gochecknoglobals // a constant table
 var ours = []string{
-	"PoolSize", "PoolFIFO", "MinIdleConns", "PoolTimeout", "ConnMaxIdleTime", "ConnMaxLifetime", "ConnMaxLifetimeJitter",
+	"PoolSize", "MinIdleConns", "PoolTimeout", "ConnMaxIdleTime", "ConnMaxLifetime", "ConnMaxLifetimeJitter",
 	"DialTimeout", "ReadTimeout", "WriteTimeout", "PipelinePoolSize", "ContextTimeoutEnabled", "DialerRetries", "DialerRetryTimeout",
 }
 
@@ -265,8 +265,12 @@ func (n *node) trim(ctx context.Context, limit int) {
 		return
 	}
 	defer n.upkeep.End()
-	for n.Open() > limit && n.idle() > 0 && n.discardOne(ctx, reload) == nil {
-	}
+	_, _ = n.sift(ctx, nil, func(idle []*loan) { // what it does not get is condemned below
+		over := min(max(n.Open()-limit, 0), len(idle))
+		for _, l := range idle[len(idle)-over:] {
+			l.fate = reload
+		}
+	})
 	over := n.Open() - limit
 	for _, c := range n.list() {
 		if over > 0 && c.condemn(reload) {

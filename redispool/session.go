@@ -18,8 +18,8 @@ import (
 //
 //   - a Watch holds from WATCH until EXEC or UNWATCH, one of which go-redis always sends; commands outside of that
 //     count one by one, as the client's own do;
-//   - a Conn holds from its first command until its connection is closed, or is handed out to somebody else. In a
-//     FIFO pool that happens soon, and node.rotate makes it happen at once.
+//   - a Conn holds from its first command until its connection is closed, or is handed out to somebody else. Under
+//     traffic that happens soon, and node.rotate makes it happen at once.
 type session struct {
 	node    *node
 	kind    chainKind

@@ -155,11 +155,9 @@ func (t target) attempts() int {
 
 // universal returns go-redis' options for the pool that c (with its defaults) describes. What go-redis would do by
 // itself about idle and old connections is off: it closes a stale connection only when a caller has already asked for
-// one, and replaces it by a dial. The pool hands out the connection that was idle for longest (FIFO), so that all of
-// them stay in use and a sweep gets at the coldest.
+// one, and replaces it by a dial.
 func (t target) universal(c Config) redis.UniversalOptions {
 	o := t.opts
-	o.PoolFIFO = true
 	o.PoolSize = c.MaxOpenCeiling
 	o.MinIdleConns, o.MaxIdleConns, o.MaxActiveConns = 0, 0, 0
 	o.ConnMaxIdleTime, o.ConnMaxLifetime, o.ConnMaxLifetimeJitter = -1, 0, 0

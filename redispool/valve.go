@@ -10,16 +10,17 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// valve holds callers up before they ask go-redis for a connection: all of them while the pool is paused, and those
-// above the limit after Reload has lowered it, in order of arrival. It is out of the way otherwise: an idle valve costs
+// valve holds callers up before they ask go-redis for a connection: all of them while the pool is paused, or looks through
+// its idle connections, and those above the limit after Reload has lowered it, in order of arrival. It is out of the way otherwise: an idle valve costs
 // one atomic load.
 type valve struct {
-	active atomic.Bool   // paused, or with a limit, or with a queue
+	active atomic.Bool   // paused or shut, or with a limit, or with a queue
 	waits  atomic.Uint64 // callers who have queued, and are done with it
 	waited atomic.Int64  // nanoseconds, those callers together
 
 	mu     sync.Mutex // guards the following
 	paused bool
+	shut   bool      // for a moment: the pool looks through what is idle
 	limit  int       // 0: none
 	size   int       // who waited out a pause goes on in order, this many at a time; 0: all at once
 	busy   int       // those who have passed and are not done
@@ -104,7 +105,7 @@ func (v *valve) openLocked() bool {
 	if limit == 0 {
 		limit = v.size
 	}
-	return !v.paused && (limit == 0 || v.busy < limit)
+	return !v.paused && !v.shut && (limit == 0 || v.busy < limit)
 }
 
 func (v *valve) admitLocked() {
@@ -113,5 +114,5 @@ func (v *valve) admitLocked() {
 		v.busy++
 		close(turn)
 	}
-	v.active.Store(v.paused || v.limit > 0 || v.queue.Len() > 0)
+	v.active.Store(v.paused || v.shut || v.limit > 0 || v.queue.Len() > 0)
 }

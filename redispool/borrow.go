@@ -1,0 +1,182 @@
+package redispool
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"slices"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/poolkeeper/poolkeeper/internal/goroutines"
+)
+
+// go-redis exports no access to its pool. But it lends connections: a Conn takes one out of the pool when it is first
+// used, and puts it back when it is closed. A loan is such a Conn, taken by the pool itself. go-redis hands out the
+// connection that was used last (LIFO), so to get at those that were idle for longest, all that are idle have to be taken.
+// That is done without I/O, some microseconds for each connection. While the last inReach are out callers wait at the valve.
+
+// errBusy says that not everything that is idle could be taken, because callers were quicker.
+var errBusy = errors.New("redispool: the pool's connections are wanted elsewhere")
+
+// inReach is how many idle connections are left to callers, so that they need not wait while the others are taken.
+const inReach = 64
+
+// loan is a connection lent to the pool itself.
+type loan struct {
+	lent *redis.Conn
+	base redis.ProcessHook // sends a command on it
+	conn *conn             // that it has got; nil: none yet
+	fate reason            // why it is to be closed; stays: it is put back
+	ask  bool              // it is to be asked for a sign of life, and not put back before
+}
+
+// borrow returns a loan that has no connection yet. It needs the turn of upkeep.
+func (n *node) borrow() *loan {
+	n.borrower.Store(goroutines.ID())
+	defer n.borrower.Store(0)
+	lent := n.client.Conn() // our hook stores the end of its chain
+	return &loan{lent: lent, base: n.borrowed}
+}
+
+// giveBack ends a loan: its connection is idle again, the one used last.
+func (l *loan) giveBack() { _ = l.lent.Close() }
+
+// discard ends a loan and closes its connection. It blocks on the farewell of TLS at most.
+func (l *loan) discard(ctx context.Context) {
+	l.conn.sentence.CompareAndSwap(uint32(stays), uint32(l.fate))
+	_ = l.conn.Close()
+	_ = l.base(ctx, onceOnly{redis.NewStatusCmd(ctx, "ping")}) // go-redis finds it closed, and drops it
+	_ = l.lent.Close()
+}
+
+// seizeIdle takes the idle connection that is next, whatever its state: nobody looks at it, and it does not count as used.
+// If it returns an error, of which errBusy is one, the loan has ended. It needs the turn of upkeep.
+func (n *node) seizeIdle(ctx context.Context, l *loan) error {
+	n.taken = nil
+	n.taker.Store(goroutines.ID())
+	err := seize(ctx, l.base)
+	n.taker.Store(0)
+	if n.taken != nil {
+		n.taken.used.Store(n.takenUsed)
+		l.conn = n.taken
+	} else if err == nil {
+		err = errBusy // a caller was quicker, and go-redis has dialled
+	}
+	if err != nil {
+		l.giveBack()
+	}
+	return err
+}
+
+// isTaken reports, at a checkout of c, whether it is seizeIdle's.
+func (n *node) isTaken(c *conn) bool {
+	if by := n.taker.Load(); by == 0 || by != goroutines.ID() {
+		return false
+	}
+	n.taken, n.takenUsed = c, c.used.Load()
+	return true
+}
+
+// sift takes out what is idle, has judge say what is to become of it, and puts back what stays, in the order in which it
+// was. judge gets the connection used last first, with callers waiting: it does no I/O. What it condemns is closed when
+// they go on; what it wants asked is returned, and the caller owes a giveBack for each. more, if it is not nil, ends the
+// taking early. If not all could be taken, judge is not called and all is put back. sift needs the turn of upkeep.
+func (n *node) sift(ctx context.Context, more func() bool, judge func(idle []*loan)) (asked []*loan, err error) {
+	loans := make([]*loan, n.idle())
+	for i := range loans {
+		loans[i] = n.borrow() // before callers have to wait
+	}
+	idle, err := n.take(ctx, loans, more)
+	if err == nil {
+		judge(idle)
+	}
+	back := 0
+	for _, l := range slices.Backward(idle) {
+		if l.fate == stays && !l.ask {
+			l.giveBack()
+			if back++; back == inReach {
+				n.shut(false)
+			}
+		}
+	}
+	n.shut(false)
+	for _, l := range idle {
+		switch {
+		case l.fate != stays:
+			l.discard(ctx)
+		case l.ask:
+			asked = append(asked, l)
+		}
+	}
+	return asked, err
+}
+
+func (n *node) shut(is bool) { n.valve.set(func(v *valve) { v.shut = is }) }
+
+// take takes what is idle, the connection used last first, with loans that are prepared and as many more as it needs. It
+// leaves the valve shut. It ends early when somebody has to dial: that may take long, and those who wait at the valve
+// shall not wait for it.
+func (n *node) take(ctx context.Context, loans []*loan, more func() bool) (idle []*loan, err error) {
+	ctx, cancel := context.WithTimeout(ctx, n.pool.patience())
+	defer cancel()
+	n.onDial.Store(&cancel)
+	defer n.onDial.Store(nil)
+	isShut := false
+	for more == nil || more() {
+		spare := n.spare(len(idle))
+		if spare <= inReach && !isShut {
+			n.shut(true)
+			isShut = true
+			n.awaitAdmitted(ctx, len(idle))
+			continue
+		}
+		if spare <= 0 {
+			break
+		}
+		if len(loans) == 0 {
+			loans = append(loans, n.borrow())
+		}
+		if err := n.seizeIdle(ctx, loans[0]); err != nil {
+			return idle, err
+		}
+		idle, loans = append(idle, loans[0]), loans[1:]
+	}
+	if n.client.Options().PoolFIFO {
+		slices.Reverse(idle)
+	}
+	return idle, nil
+}
+
+// awaitAdmitted waits until those who have passed the valve have got their connections. Usually they have, or it is a
+// matter of microseconds; for somebody who is dialling it waits no longer.
+func (n *node) awaitAdmitted(ctx context.Context, taken int) {
+	for i := range 40 {
+		s := n.client.PoolStats()
+		if s.IdleConns == 0 || n.unserved(s, taken) == 0 {
+			return
+		}
+		if i < 32 {
+			runtime.Gosched()
+		} else {
+			pause(ctx, 100*time.Microsecond)
+		}
+	}
+}
+
+// unserved is how many have passed the valve and have no connection yet, when that many are taken. Conns that were closed
+// and still count would look like that.
+func (n *node) unserved(s *redis.PoolStats, taken int) int {
+	inUse := int(s.TotalConns) - int(s.IdleConns) - taken
+	return max(n.gate.InFlight()-int(n.lent.Load())-inUse, 0)
+}
+
+// spare is how many idle connections there are beside those that somebody is about to get, when that many are taken.
+func (n *node) spare(taken int) int {
+	s := n.client.PoolStats()
+	return int(s.IdleConns) - n.unserved(s, taken)
+}
+
+// idle is how many connections nobody holds.
+func (n *node) idle() int { return int(n.client.PoolStats().IdleConns) }
