@@ -1,0 +1,19 @@
+//go:build gc && !purego && (amd64 || arm64)
+
+package callers
+
+// walk follows the frame pointers from the function that calls it, and writes each one's return address into pcs, for as
+// long as there is room and the next lies above the last and within the goroutine's stack. So, whatever it may come
+// across, it reads nothing but the part of that stack that is in use. The stack does not move meanwhile: the runtime
+// stops a goroutine for that where the compiler has left word of what is live, and in assembly nobody has.
+//
+//go:noescape
+func walk(pcs []uintptr) int
+
+// trusted says that walk was seen to find what the runtime finds.
+//
+//nolint:gochecknoglobals // a constant of the platform
+var trusted = agrees(walked)
+
+//go:noinline
+func walked(pcs []uintptr) int { return walk(pcs) }
