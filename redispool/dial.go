@@ -213,7 +213,7 @@ func (n *node) adopt(native net.Conn, p purpose, by *aim) (*conn, error) {
 	c := newConn(n, native, p, by)
 	if p == forSubscription {
 		c.holder = new(holders.Entry)
-		n.pool.held.Hold(c.holder, poolkeeper.KindPubSub, 0)
+		n.pool.held.Hold(c.holder, poolkeeper.KindPubSub)
 	}
 	n.mu.Lock()
 	n.conns[c] = struct{}{}

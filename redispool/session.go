@@ -166,7 +166,7 @@ func (s *session) lost(c *conn) {
 func (s *session) holdLocked(kind string) {
 	s.holds = true
 	s.node.gate.Join()
-	s.node.pool.held.Hold(&s.entry, kind, 0)
+	s.node.pool.held.Hold(&s.entry, kind)
 }
 
 func (s *session) releaseLocked() {

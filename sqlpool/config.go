@@ -131,8 +131,9 @@ type Config struct {
 	// tell which. Where the driver's sockets are out of reach (NewDB, but for pgx's own driver) it is only logged. Default: never. Bounds: positive. Adopt refuses it.
 	ReclaimAfter time.Duration
 
-	// LeakStacks says whether the caller's stack is kept for each connection in use, which costs some 2 µs per
-	// acquisition. Without it holders are listed with kind and age only. Default: StacksOn. Adopt refuses it.
+	// LeakStacks says whether the caller's stack is kept for each connection in use, which costs 0.1 to 0.2 µs
+	// per acquisition on amd64 and arm64, and 2 to 3 µs elsewhere. Without it holders are listed with kind and age only.
+	// Default: StacksOn. Adopt refuses it.
 	LeakStacks Stacks
 
 	// SuspectPing is how long a connection that has come under suspicion may take to answer a ping before its next use.

@@ -62,7 +62,7 @@ func (c *conn) ResetSession(ctx context.Context) error {
 		return driver.ErrBadConn
 	}
 	c.s.core.met.wait.Record(0)
-	c.s.core.held.HoldAt(&c.n.entry, poolkeeper.KindConn, 1, now)
+	c.s.core.held.HoldAt(&c.n.entry, poolkeeper.KindConn, now)
 	return nil
 }
 

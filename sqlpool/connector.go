@@ -38,7 +38,7 @@ func (w watching) Connect(ctx context.Context) (driver.Conn, error) {
 	}
 	s.core.evictor.Wake()
 	s.core.met.wait.Record(now.Sub(start))
-	s.core.held.HoldAt(&n.entry, poolkeeper.KindConn, 1, now)
+	s.core.held.HoldAt(&n.entry, poolkeeper.KindConn, now)
 	return s.wrap(n), nil
 }
 

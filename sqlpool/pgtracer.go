@@ -140,7 +140,7 @@ func (t *pgTracer) TraceAcquireEnd(ctx context.Context, pool *pgxpool.Pool, data
 		now = time.Now()
 	}
 	b.core.met.wait.Record(waited)
-	b.core.held.HoldAt(&r.entry, poolkeeper.KindConn, 1, now)
+	b.core.held.HoldAt(&r.entry, poolkeeper.KindConn, now)
 }
 
 // TraceRelease books a connection as returned. A connection that pgxpool is about to close keeps its place until it

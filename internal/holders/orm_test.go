@@ -10,8 +10,10 @@ func orm(n int, f func()) int {
 	return orm(n-1, f) + 1 // not a tail call
 }
 
-// ormGoroutine calls f and closes done; all its frames are the other module's.
-func ormGoroutine(f func(), done chan<- struct{}) {
-	defer close(done)
-	orm(2, f)
+// ormWork returns what holds e and closes done; all its frames are the other module's.
+func ormWork[E any](hold func(e E, kind string), e E, done chan<- struct{}) func() {
+	return func() {
+		defer close(done)
+		orm(2, func() { hold(e, "conn") })
+	}
 }

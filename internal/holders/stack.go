@@ -2,14 +2,12 @@ package holders
 
 import (
 	"fmt"
-	"maps"
 	"path/filepath"
 	"runtime"
 	"strings"
-	"sync"
-	"sync/atomic"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/callers"
 )
 
 // inner are the packages whose frames stand between a user's code and a pool; a stack is trimmed of them on its
@@ -17,14 +15,12 @@ import (
 //
 //nolint:gochecknoglobals // a constant table
 var inner = []string{
-	"runtime.",
 	"database/sql.",
 	"github.com/jackc/pgx/", "github.com/jackc/puddle/",
 	"github.com/redis/go-redis/",
 	"github.com/go-sql-driver/mysql.",
 	"github.com/poolkeeper/poolkeeper/redispool.",
 	"github.com/poolkeeper/poolkeeper/sqlpool.",
-	"github.com/poolkeeper/poolkeeper/internal/holders.",
 	"github.com/poolkeeper/poolkeeper/internal/inflight.",
 }
 
@@ -40,67 +36,9 @@ var kinds = map[string]string{
 	"github.com/jackc/pgx/v5/pgxpool.(*Pool).QueryRow": poolkeeper.KindRows,
 }
 
-const (
-	// maxFrames bounds the part of a stack that is kept. Deep ORMs put some 15 frames between the user and the pool.
-	maxFrames = 32
-	// minFrames is how many a walk takes, until more have turned out to be needed: each costs some 50 to 200 ns.
-	minFrames = 8
-	// userFrames is how many frames are to be seen from the innermost of the user's own on.
-	userFrames = 4
-)
-
-// namesUser reports whether a part of a stack shows enough of the user's own frames.
-func namesUser(pcs []uintptr) bool {
-	for i := len(pcs) - userFrames; i >= 0; i-- {
-		if isUsers(pcs[i]) {
-			return true
-		}
-	}
-	return false
-}
-
-// walkOn walks the whole stack, when a part of it has not shown the user, and has later walks of t take as much as was
-// needed here. skip is that of runtime.Callers in the caller.
-func (t *Table) walkOn(skip int, pcs *[maxFrames]uintptr) int {
-	frames := runtime.Callers(skip+1, pcs[:])
-	for i, pc := range pcs[:frames] {
-		if !isUsers(pc) {
-			continue
-		}
-		need := int32(min(i+userFrames, maxFrames))
-		for d := t.depth.Load(); d > 0 && d < need && !t.depth.CompareAndSwap(d, need); d = t.depth.Load() {
-		}
-		break
-	}
-	return frames
-}
-
-// known remembers for program counters whether they are the user's. There are as many as places in the program's text
-// that lead to a pool.
-//
-//nolint:gochecknoglobals // a cache of constants
-var (
-	known   atomic.Pointer[map[uintptr]bool] // never written to
-	knowing sync.Mutex                       // held to replace it
-)
-
-func isUsers(pc uintptr) bool {
-	if m := known.Load(); m != nil {
-		if is, ok := (*m)[pc]; ok {
-			return is
-		}
-	}
-	f, _ := runtime.CallersFrames([]uintptr{pc}).Next()
-	is := !isInner(&f)
-	knowing.Lock()
-	defer knowing.Unlock()
-	next := map[uintptr]bool{pc: is}
-	if m := known.Load(); m != nil {
-		maps.Copy(next, *m)
-	}
-	known.Store(&next)
-	return is
-}
+// maxFrames bounds what is kept of a stack, from the pool's own innermost frame on: deep ORMs put some 15 between that and
+// the user.
+const maxFrames = 32
 
 // render turns program counters into one "function (file:line)" per line, innermost user frame first, and tells for
 // what the connection was taken: kind, unless the frames of the library know better.
@@ -123,27 +61,20 @@ func render(pcs []uintptr, kind string) (stack, forWhat string) {
 // framesOf returns the user's part of a stack, the whole if there is none.
 func framesOf(pcs []uintptr, kind string) (frames []runtime.Frame, forWhat string) {
 	firstUser := -1
-	for next := runtime.CallersFrames(pcs); ; {
-		f, more := next.Next()
-		if firstUser < 0 && f.Function != "" {
+	for f := range callers.Frames(pcs) {
+		if strings.HasPrefix(f.Function, "github.com/poolkeeper/poolkeeper/internal/holders.") {
+			continue
+		}
+		if firstUser < 0 {
 			if !isInner(&f) {
 				firstUser = len(frames)
 			} else if k, ok := kinds[f.Function]; ok && kind == poolkeeper.KindConn {
 				kind = k
 			}
 		}
-		if f.Function != "" {
-			frames = append(frames, f)
-		}
-		if !more {
-			break
-		}
+		frames = append(frames, f)
 	}
-	frames = frames[max(firstUser, 0):]
-	for len(frames) > 1 && strings.HasPrefix(frames[len(frames)-1].Function, "runtime.") {
-		frames = frames[:len(frames)-1]
-	}
-	return frames, kind
+	return frames[max(firstUser, 0):], kind
 }
 
 // isInner reports whether a frame is not the user's own: one of inner, or of any module that the program depends on,

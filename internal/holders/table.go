@@ -1,19 +1,19 @@
 // Package holders knows who has a connection of a pool right now, since when, and where it was taken.
 //
 // It is on the data path: an [Entry] lives inside the connection it describes, so that holding and releasing cost a
-// short lock and, if stacks are wanted, a walk of the stack into a fixed array, no further than needed to name the
-// user. Nothing is allocated; a stack becomes text only when somebody asks.
+// short lock and, if stacks are wanted, a walk of the stack into a fixed array. Nothing is allocated; a stack becomes
+// text only when somebody asks.
 package holders
 
 import (
 	"fmt"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/callers"
 )
 
 // Entry is the record of one held connection. Its zero value is ready and not held. It must not be copied, and
@@ -30,7 +30,7 @@ type Entry struct {
 
 // Table lists the held entries of one pool. All methods are safe for concurrent use.
 type Table struct {
-	depth atomic.Int32 // frames that a walk takes at first; 0: stacks are not wanted
+	stacks atomic.Bool // whether they are wanted
 
 	mu           sync.Mutex // guards the following and every Entry linked in
 	oldest, last *Entry
@@ -45,28 +45,18 @@ func NewTable(stacks bool) *Table {
 }
 
 // SetStacks says whether Hold walks the stack from now on.
-func (t *Table) SetStacks(stacks bool) {
-	if !stacks {
-		t.depth.Store(0)
-		return
-	}
-	t.depth.CompareAndSwap(0, minFrames)
-}
+func (t *Table) SetStacks(stacks bool) { t.stacks.Store(stacks) }
 
-// Hold records that the caller's caller now holds e. A kind of "conn" is refined, where the stack is known, by the
-// library's function that took it: a query's rows, a transaction. skip counts further stack frames to leave out. Holding an entry
-// that is held starts its hold anew.
-func (t *Table) Hold(e *Entry, kind string, skip int) { t.HoldAt(e, kind, skip+1, time.Now()) }
+// Hold records that its caller now holds e. A kind of "conn" is refined, where the stack is known, by the library's
+// function that took it: a query's rows, a transaction. Holding an entry that is held starts its hold anew.
+func (t *Table) Hold(e *Entry, kind string) { t.HoldAt(e, kind, time.Now()) }
 
 // HoldAt is Hold for a caller who knows the time: reading the clock is a good part of what a hold costs.
-func (t *Table) HoldAt(e *Entry, kind string, skip int, now time.Time) {
+func (t *Table) HoldAt(e *Entry, kind string, now time.Time) {
 	var pcs [maxFrames]uintptr
 	frames := 0
-	if depth := int(t.depth.Load()); depth > 0 {
-		frames = runtime.Callers(2+skip, pcs[:depth])
-		if frames == depth && !namesUser(pcs[:frames]) {
-			frames = t.walkOn(2+skip, &pcs)
-		}
+	if t.stacks.Load() {
+		frames = callers.Callers(pcs[:])
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()

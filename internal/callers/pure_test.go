@@ -1,0 +1,5 @@
+//go:build purego
+
+package callers_test
+
+const pure = true
