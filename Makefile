@@ -51,6 +51,7 @@ lint: bin/golangci-lint ## The linters, in every module
 vet: ## go vet, in every module
 	@for m in $(MODULES); do (cd $$m && go vet ./...); done
 	@for m in $(APART); do (cd $$m && GOWORK=off go vet ./...); done
+	GOARCH=arm64 go vet ./internal/callers ./internal/goroutines # for their assembly
 
 tidy: ## go mod tidy, in every module
 	@for m in $(MODULES) $(APART) tools; do (cd $$m && GOWORK=off go mod tidy); done

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -36,10 +37,12 @@ func beside(tb testing.TB) (raw, managed redis.UniversalClient) {
 }
 
 // work is what is compared.
-var work = []struct {
+type work struct {
 	name string
 	do   func(ctx context.Context, c redis.UniversalClient) error
-}{
+}
+
+var commands = []work{
 	{"GET", func(ctx context.Context, c redis.UniversalClient) error { return c.Get(ctx, "key").Err() }},
 	{"SET", func(ctx context.Context, c redis.UniversalClient) error { return c.Set(ctx, "key", "value", 0).Err() }},
 	{"pipeline10", func(ctx context.Context, c redis.UniversalClient) error {
@@ -51,6 +54,10 @@ var work = []struct {
 		})
 		return err
 	}},
+}
+
+// sessions are the same on a connection that is lent for it, and a transaction.
+var sessions = []work{
 	{"conn", func(ctx context.Context, c redis.UniversalClient) error {
 		one := c.(*redis.Client).Conn() //nolint:errcheck,forcetypeassert // it is one
 		return errors.Join(one.Get(ctx, "key").Err(), one.Close())
@@ -77,10 +84,10 @@ func allocations(tb testing.TB, operation func() error) float64 {
 }
 
 // BenchmarkPaired reports what management adds to a command. For figures that are worth something: -benchtime 200x.
-// Each case has clients of its own, which have as many connections open as there are callers, but for "open=16": there a
-// burst has gone by, and as the managed pool goes round all that is open, it misses what caches the raw one hits.
+// Each case has clients of its own, which have as many connections open as there are callers, but for "open=16", where a
+// burst has gone by.
 func BenchmarkPaired(b *testing.B) {
-	for _, w := range work {
+	for _, w := range slices.Concat(commands, sessions) {
 		for _, c := range []struct{ callers, open int }{{1, 1}, {16, 16}, {1, 16}} {
 			name := fmt.Sprintf("%s/callers=%d", w.name, c.callers)
 			if c.open != c.callers {
@@ -105,7 +112,7 @@ func BenchmarkPaired(b *testing.B) {
 // With leak tracking on.
 func TestManagedCommandsAllocateNoMore(t *testing.T) {
 	raw, managed := beside(t)
-	for _, w := range work {
+	for _, w := range commands {
 		r := allocations(t, func() error { return w.do(t.Context(), raw) })
 		m := allocations(t, func() error { return w.do(t.Context(), managed) })
 		if r == 0 || m > r {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/poolkeeper/poolkeeper/internal/callers"
 	"github.com/poolkeeper/poolkeeper/internal/goroutines"
 )
 
@@ -32,7 +33,7 @@ func (n *node) chainKind() chainKind {
 		return chainOwn
 	}
 	var pcs [24]uintptr
-	for _, pc := range pcs[:runtime.Callers(3, pcs[:])] {
+	for _, pc := range pcs[:callers.Callers(pcs[:])] {
 		if kind := kindAt(pc); kind != chainUnknown {
 			return kind
 		}
