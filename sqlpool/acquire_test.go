@@ -64,7 +64,7 @@ func TestCallersAtTheLimitAreServedFirstInFirstOut(t *testing.T) {
 			t.Errorf("Stats.Waiting = %d, want 20", got)
 		}
 		_ = a.Close()
-		time.Sleep(500 * time.Millisecond) // the two connections take turns, so the order is plain to see
+		advance(500 * time.Millisecond) // the two connections take turns, so the order is plain to see
 		_ = b.Close()
 		wg.Wait()
 		if !slices.IsSorted(order) {
@@ -88,7 +88,7 @@ func TestAcquireTimeoutSaysWhoHoldsTheConnections(t *testing.T) {
 			t.Fatal(err, rows.Err())
 		}
 		defer func() { _ = rows.Close() }()
-		time.Sleep(41 * time.Second)
+		advance(41 * time.Second)
 
 		start := time.Now()
 		_, err = p.DB().ExecContext(t.Context(), "update")
@@ -211,7 +211,7 @@ func TestHungDialWedgesNobody(t *testing.T) {
 		if _, err := p.DB().ExecContext(t.Context(), "x"); err != nil || time.Since(start) > time.Second {
 			t.Errorf("the caller of the hung dial got %v after %v, want another dial after half a second", err, time.Since(start))
 		}
-		time.Sleep(5 * time.Second)
+		advance(5 * time.Second)
 		if st := p.Stats(); st.DialErrors != 1 || st.Open != 1 {
 			t.Errorf("Stats = %+v", st)
 		}
@@ -481,7 +481,7 @@ func TestLimitSetOnTheHandleIsTakenBack(t *testing.T) {
 		synctest.Wait()
 		_ = c.Close()
 		_ = (<-d).Close()
-		time.Sleep(3 * time.Minute) // sweeps go on
+		advance(3 * time.Minute) // sweeps go on
 		if got := p.DB().Stats().MaxOpenConnections; got != 0 {
 			t.Errorf("MaxOpenConnections = %d, want 0: the pool has the limit", got)
 		}

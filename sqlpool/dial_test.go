@@ -33,7 +33,7 @@ func TestDialsThatEndAsTheyBecomeSlowAreNotCounted(t *testing.T) {
 			p.Recycle()
 			synctest.Wait()
 		}
-		time.Sleep(time.Second) // a dial that was found slow had another begin beside it
+		advance(time.Second) // a dial that was found slow had another begin beside it
 		p.Recycle()
 		synctest.Wait()
 		most.Store(0)

@@ -87,6 +87,22 @@ func TestWithinEndsAtItsTimeAndServesInACleanup(t *testing.T) {
 	})
 }
 
+func TestAdvanceReturnsWhenWhatIsDueAtItsEndIsDone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begun, done := time.Now(), 0
+		for range 100 {
+			time.AfterFunc(time.Second, func() {
+				runtime.Gosched() // as whoever waits for a lock
+				done++
+			})
+			testkit.Advance(time.Second)
+		}
+		if d := time.Since(begun); d != 100*time.Second || done != 100 {
+			t.Errorf("after %s %d of 100 timers have done their work", d, done)
+		}
+	})
+}
+
 func TestLogKeepsEveryLevel(t *testing.T) {
 	var l testkit.Log
 	var wg sync.WaitGroup
