@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/testkit"
 )
 
 // roughly is whether d is want, but for the billionth that NoJitter leaves.
@@ -178,10 +178,9 @@ func TestConcurrencyIsBoundedAndHungChecksQueueApart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const most = 4
 		m := health.New(health.Config{MaxConcurrent: most, Interval: time.Second, Timeout: 500 * time.Millisecond})
-		var running, peak atomic.Int64
+		var running testkit.Crowd
 		busy := func(ctx context.Context) error {
-			peak.Store(max(peak.Load(), running.Add(1)))
-			defer running.Add(-1)
+			defer running.Enter()()
 			select {
 			case <-ctx.Done():
 			case <-time.After(10 * time.Millisecond):
@@ -195,8 +194,8 @@ func TestConcurrencyIsBoundedAndHungChecksQueueApart(t *testing.T) {
 		}
 		start(t, m)
 		advance(10 * time.Second)
-		if peak.Load() != most {
-			t.Errorf("%d probes at once, want %d", peak.Load(), most)
+		if got := running.Most(); got != most {
+			t.Errorf("%d probes at once, want %d", got, most)
 		}
 		for i := range 40 { // far more than there are places
 			register(t, m, health.Check{Name: fmt.Sprintf("frozen-%02d", i), Probe: untilDone, Impact: health.Degrading})

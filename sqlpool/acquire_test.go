@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/testkit"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 )
 
@@ -147,17 +148,14 @@ func TestCallersOwnContextEndsItsWait(t *testing.T) {
 func TestBurstOpensNoMoreConnectionsThanItNeeds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
-		var dialing, most atomic.Int64
+		var dials testkit.Crowd
 		s.dial.set(func(ctx context.Context) error {
-			n := dialing.Add(1)
-			for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
-			}
-			defer dialing.Add(-1)
+			defer dials.Enter()()
 			return sleepFor(ctx, "50ms")
 		})
 		p := fakePool(t, s, sqlpool.Config{MaxOpen: 50, MaxDials: 4})
 		defer stop(t, p)
-		most.Store(0)
+		dials.Forget()
 		var wg sync.WaitGroup
 		for range 50 {
 			wg.Go(func() {
@@ -167,7 +165,7 @@ func TestBurstOpensNoMoreConnectionsThanItNeeds(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if got := most.Load(); got != 4 {
+		if got := dials.Most(); got != 4 {
 			t.Errorf("%d dials at once, want MaxDials, 4", got)
 		}
 		if got := p.Stats().Dials; got > 9 {
@@ -231,11 +229,10 @@ func TestAttemptsStayYoungWhileTheServerDoesNotAnswer(t *testing.T) {
 		s := newFakeServer()
 		p := fakePool(t, s, sqlpool.Config{MaxOpen: 6, MaxDials: 2, DialTimeout: time.Minute, AcquireTimeout: time.Hour})
 		defer stop(t, p)
-		var dialing, most atomic.Int64
+		var dials testkit.Crowd
 		backAt := time.Now().Add(20 * time.Second)
 		s.dial.set(func(ctx context.Context) error {
-			most.Store(max(most.Load(), dialing.Add(1)))
-			defer dialing.Add(-1)
+			defer dials.Enter()()
 			if time.Now().Before(backAt) { // what is sent now is lost
 				<-ctx.Done()
 				return ctx.Err()
@@ -254,7 +251,7 @@ func TestAttemptsStayYoungWhileTheServerDoesNotAnswer(t *testing.T) {
 		if late := time.Since(backAt); late > time.Second {
 			t.Errorf("callers were served %v after the server was back", late)
 		}
-		if got := most.Load(); got > 6 {
+		if got := dials.Most(); got > 6 {
 			t.Errorf("%d attempts at once, want at most MaxOpen, 6", got)
 		}
 	})

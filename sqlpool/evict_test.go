@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/poolkeeper/poolkeeper/internal/testkit"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 	"github.com/poolkeeper/poolkeeper/sqlpool/sqlpooltest"
 )
@@ -99,17 +100,16 @@ func TestColdestConnectionsGoFirst(t *testing.T) {
 func TestMinIdleIsFilledOneByOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
-		var dialing, most atomic.Int64
+		var dials testkit.Crowd
 		s.dial.set(func(ctx context.Context) error {
-			most.Store(max(most.Load(), dialing.Add(1)))
-			defer dialing.Add(-1)
+			defer dials.Enter()()
 			return sleepFor(ctx, "100ms")
 		})
 		p := fakePool(t, s, sqlpool.Config{MaxOpen: 10, MinIdle: 5})
 		defer stop(t, p)
 		advance(time.Second)
-		if st := p.Stats(); st.Idle != 5 || most.Load() != 1 {
-			t.Errorf("idle %d with %d dials at once; want MinIdle, 5, one by one", st.Idle, most.Load())
+		if st := p.Stats(); st.Idle != 5 || dials.Most() != 1 {
+			t.Errorf("idle %d with %d dials at once; want MinIdle, 5, one by one", st.Idle, dials.Most())
 		}
 		a, b := hold(t, p), hold(t, p)
 		advance(time.Minute)

@@ -103,6 +103,31 @@ func TestAdvanceReturnsWhenWhatIsDueAtItsEndIsDone(t *testing.T) {
 	})
 }
 
+func TestCrowdLosesNobody(t *testing.T) {
+	var c testkit.Crowd
+	for range 200 {
+		var wg sync.WaitGroup
+		var in sync.WaitGroup
+		in.Add(8)
+		for range 8 {
+			wg.Go(func() {
+				leave := c.Enter()
+				in.Done()
+				in.Wait() // until all are there
+				leave()
+			})
+		}
+		wg.Wait()
+		if got := c.Most(); got != 8 {
+			t.Fatalf("%d at once, want 8", got)
+		}
+		c.Forget()
+		if got := c.Most(); got != 0 {
+			t.Fatalf("%d at once when nobody is there", got)
+		}
+	}
+}
+
 func TestLogKeepsEveryLevel(t *testing.T) {
 	var l testkit.Log
 	var wg sync.WaitGroup
