@@ -12,7 +12,10 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/poolkeeper/poolkeeper/eviction"
+	"github.com/poolkeeper/poolkeeper/internal/testkit"
 )
+
+var advance = testkit.Advance
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
@@ -77,7 +80,7 @@ func TestDayOfTraffic(t *testing.T) {
 				t.Errorf("%s: %d open, want at most %d in use and %d idle", when, open, needed, minIdle)
 			}
 		}
-		time.Sleep(6 * time.Hour)
+		advance(6 * time.Hour)
 		settled("night", 0)
 		for n := 1; n <= 20; n++ {
 			level(3*time.Minute, n)
@@ -93,10 +96,10 @@ func TestDayOfTraffic(t *testing.T) {
 		level(maxIdle+2*interval, 20)
 		settled("afternoon", 20)
 		p.setDown(true)
-		time.Sleep(2 * time.Hour)
+		advance(2 * time.Hour)
 		attempts := len(p.record().fills)
 		p.setDown(false)
-		time.Sleep(time.Minute)
+		advance(time.Minute)
 		if idle := p.Idle(); idle != minIdle {
 			t.Errorf("a minute after the outage %d are idle, want MinIdle %d", idle, minIdle)
 		}
@@ -104,7 +107,7 @@ func TestDayOfTraffic(t *testing.T) {
 			t.Errorf("%d attempts to dial by the end of a two-hour outage; retries are to back off to 30 s", attempts)
 		}
 		level(time.Hour, 2)
-		time.Sleep(time.Hour)
+		advance(time.Hour)
 		settled("evening", 0)
 		if p.record().young > 0 {
 			t.Errorf("%d connections were closed as idle before they had been idle for %s", p.record().young, maxIdle)
@@ -126,17 +129,17 @@ func TestPoolAtRestCostsNothing(t *testing.T) {
 		p := &simPool{limit: 10}
 		e := start(t, p, eviction.Policy{MinIdle: 2, MaxIdleTime: time.Minute})
 		p.use(5, time.Second)
-		time.Sleep(10 * time.Minute)
+		advance(10 * time.Minute)
 		if !e.Asleep() || p.Open() != 2 {
 			t.Fatalf("asleep = %v with %d open, want true with 2", e.Asleep(), p.Open())
 		}
 		before := p.record().samples
-		time.Sleep(24 * time.Hour)
+		advance(24 * time.Hour)
 		if woke := p.record().samples - before; woke != 0 {
 			t.Fatalf("woke %d times in a day without traffic", woke)
 		}
 		p.use(6, time.Second)
-		time.Sleep(10 * time.Minute)
+		advance(10 * time.Minute)
 		if p.Open() != 2 || !e.Asleep() {
 			t.Fatalf("after a burst from sleep: %d open, asleep = %v; want 2, true", p.Open(), e.Asleep())
 		}
@@ -150,7 +153,7 @@ func TestUseWakesAnEvictorThatWaitsForAFarDeadline(t *testing.T) {
 		e := start(t, p, eviction.Policy{
 			MinIdle: 2, MaxIdleTime: time.Minute, Interval: time.Second, KeepAlive: time.Hour, MaxLifetime: 10 * time.Hour,
 		})
-		time.Sleep(90 * time.Minute) // past one KeepAlive
+		advance(90 * time.Minute) // past one KeepAlive
 		if !e.Asleep() {
 			t.Fatal("not asleep")
 		}
@@ -159,11 +162,11 @@ func TestUseWakesAnEvictorThatWaitsForAFarDeadline(t *testing.T) {
 			t.Fatal("the deadline of KeepAlive has passed without a sweep")
 		}
 		p.use(50, time.Second)
-		time.Sleep(63 * time.Second) // MaxIdleTime, an Interval until the burst is sampled, one until it is swept, and past that
+		advance(63 * time.Second) // MaxIdleTime, an Interval until the burst is sampled, one until it is swept, and past that
 		if p.Open() != 2 {
 			t.Fatalf("%d open a minute after a burst, want 2", p.Open())
 		}
-		time.Sleep(2 * time.Hour)
+		advance(2 * time.Hour)
 		if sweeps := p.record().sweeps - before; sweeps < 2 || sweeps > 6 {
 			t.Fatalf("%d sweeps in two quiet hours with KeepAlive 1 h", sweeps)
 		}
@@ -174,9 +177,9 @@ func TestEvictorWithNothingToDoNeverTouchesThePool(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &simPool{limit: 10}
 		e := start(t, p, eviction.Policy{})
-		time.Sleep(time.Hour)
+		advance(time.Hour)
 		p.use(4, time.Second)
-		time.Sleep(time.Hour)
+		advance(time.Hour)
 		if p.record().sweeps != 0 || len(p.record().fills) != 0 || !e.Asleep() || p.Open() != 4 {
 			t.Fatalf("%d sweeps, %d fills, asleep %v, %d open; want none, none, true, 4", p.record().sweeps, len(p.record().fills), e.Asleep(), p.Open())
 		}
@@ -193,7 +196,7 @@ func TestFillIsElidedWhenCallersReturnTheirs(t *testing.T) {
 		synctest.Wait()
 		start(t, p, eviction.Policy{MinIdle: 40, Interval: time.Second})
 		wg.Wait() // they dial until +100 ms and return at +350 ms; the adder has dialled since +0, one per 100 ms
-		time.Sleep(10 * time.Second)
+		advance(10 * time.Second)
 		if p.record().dials > 50+4 {
 			t.Fatalf("%d dials for 50 callers; the adder is to stop when they return their connections", p.record().dials)
 		}
@@ -207,7 +210,7 @@ func TestFillBacksOffWhileTheServerIsDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &simPool{limit: 10, down: true}
 		start(t, p, eviction.Policy{MinIdle: 3, Interval: 10 * time.Millisecond})
-		time.Sleep(5 * time.Minute)
+		advance(5 * time.Minute)
 		if n := len(p.record().fills); n < 12 || n > 20 {
 			t.Fatalf("%d attempts in 5 minutes, want about 5 while doubling and one per 30 s after", n)
 		}
@@ -219,7 +222,7 @@ func TestFillBacksOffWhileTheServerIsDown(t *testing.T) {
 			}
 		}
 		p.setDown(false)
-		time.Sleep(31 * time.Second)
+		advance(31 * time.Second)
 		if p.Idle() != 3 {
 			t.Fatalf("%d idle after the outage, want 3", p.Idle())
 		}
@@ -230,16 +233,16 @@ func TestLifetimeAndKeepAliveComeDueWithoutTraffic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &simPool{limit: 10}
 		start(t, p, eviction.Policy{MinIdle: 4, MaxLifetime: time.Hour, KeepAlive: 10 * time.Minute, Interval: time.Second})
-		time.Sleep(time.Minute)
+		advance(time.Minute)
 		p.mu.Lock()
 		p.idle[0].dead = true
 		p.mu.Unlock()
-		time.Sleep(11 * time.Minute)
+		advance(11 * time.Minute)
 		if p.record().closed.Dead != 1 || p.Idle() != 4 {
 			t.Fatalf("dead %d, idle %d: want the dead one closed after its silence and replaced", p.record().closed.Dead, p.Idle())
 		}
 		before := p.record().sweeps
-		time.Sleep(50 * time.Minute)
+		advance(50 * time.Minute)
 		if p.record().closed.Lifetime != 3 || p.Idle() != 4 {
 			t.Fatalf("lifetime %d, idle %d: want the three old ones closed and replaced", p.record().closed.Lifetime, p.Idle())
 		}
@@ -293,7 +296,7 @@ func TestStopEndsASweepUnderWay(t *testing.T) {
 			t.Errorf("Round after Stop = %v, want ErrStopped", err)
 		}
 		e.Wake()
-		time.Sleep(time.Hour)
+		advance(time.Hour)
 		if len(h.entered) > 0 {
 			t.Error("a sweep after Stop")
 		}
@@ -345,7 +348,7 @@ func TestFaultyPolicyIsReportedAndNotUsed(t *testing.T) {
 		if err := e.SetPolicy(eviction.Policy{MinIdle: -1}); err == nil {
 			t.Fatal("took a negative MinIdle")
 		}
-		time.Sleep(time.Minute)
+		advance(time.Minute)
 		if p.Idle() != 2 {
 			t.Fatalf("%d idle, want 2 by the policy that was in force", p.Idle())
 		}
@@ -356,7 +359,7 @@ func TestSetPolicyWakesASleeper(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &simPool{limit: 10}
 		e := start(t, p, eviction.Policy{MinIdle: 1, MaxIdleTime: time.Minute})
-		time.Sleep(time.Hour)
+		advance(time.Hour)
 		if !e.Asleep() {
 			t.Fatal("not asleep")
 		}
@@ -364,7 +367,7 @@ func TestSetPolicyWakesASleeper(t *testing.T) {
 			t.Fatal(err)
 		}
 		synctest.Wait()
-		time.Sleep(time.Second)
+		advance(time.Second)
 		if p.Idle() != 4 {
 			t.Fatalf("%d idle, want 4 at once", p.Idle())
 		}
@@ -393,7 +396,7 @@ func TestSetPolicyDuringARoundBringsTheNextForward(t *testing.T) {
 		if err := e.Start(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(50 * time.Minute)
+		advance(50 * time.Minute)
 		p.delay.Store(int64(time.Minute))
 		for sweeps := p.record().sweeps; p.record().sweeps == sweeps; {
 			time.Sleep(time.Second)
@@ -402,7 +405,7 @@ func TestSetPolicyDuringARoundBringsTheNextForward(t *testing.T) {
 			t.Fatal(err)
 		}
 		p.delay.Store(0)
-		time.Sleep(90 * time.Second) // the sweep under way ends; what it has found out holds no more
+		advance(90 * time.Second) // the sweep under way ends; what it has found out holds no more
 		if closed, n := p.record().closed, p.Idle(); closed.Lifetime < 5 || n != 7 {
 			t.Errorf("closed %+v, %d idle; want the 5 that have expired by the new policy replaced by 7", closed, n)
 		}
@@ -422,7 +425,7 @@ func TestSetPolicyBeforeStartIsWhatStartUses(t *testing.T) {
 		if err := e.Start(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Second)
+		advance(time.Second)
 		if p.Idle() != 3 {
 			t.Fatalf("%d idle, want 3", p.Idle())
 		}
@@ -437,11 +440,11 @@ func TestRoundReportsWhatItDid(t *testing.T) {
 		p := &simPool{limit: 20}
 		e := start(t, p, eviction.Policy{MaxIdleTime: time.Minute, Interval: time.Hour, MaxPerSweep: 3})
 		p.use(8, time.Second)
-		time.Sleep(70 * time.Second)
+		advance(70 * time.Second)
 		if swept, err := e.Round(t.Context()); err != nil || swept.Closed() != 0 {
 			t.Fatalf("Round = %+v, %v: the burst belongs to the sample this round has just taken", swept, err)
 		}
-		time.Sleep(61 * time.Second)
+		advance(61 * time.Second)
 		swept, err := e.Round(t.Context())
 		if err != nil || swept.Idle != 3 || swept.Closed() != 3 {
 			t.Fatalf("Round = %+v, %v; want MaxPerSweep 3 closed", swept, err)
@@ -450,13 +453,13 @@ func TestRoundReportsWhatItDid(t *testing.T) {
 		if err := e.SetPolicy(eviction.Policy{MinIdle: 9, Interval: time.Hour}); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Second)
+		advance(time.Second)
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		if _, err := e.Round(ctx); err != nil && !errors.Is(err, context.Canceled) {
 			t.Fatalf("Round under an ended context = %v", err)
 		}
-		time.Sleep(time.Minute)
+		advance(time.Minute)
 		if _, err := e.Round(t.Context()); !errors.Is(err, errDown) {
 			t.Fatalf("Round = %v, want the error of Fill", err)
 		}
@@ -529,7 +532,7 @@ func TestTickDuringARoundOfACallersComesBack(t *testing.T) {
 		if err := e.Start(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(59500 * time.Millisecond)
+		advance(59500 * time.Millisecond)
 		var wg sync.WaitGroup
 		wg.Go(func() {
 			time.Sleep(time.Second)
@@ -537,12 +540,12 @@ func TestTickDuringARoundOfACallersComesBack(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		time.Sleep(5 * time.Second) // ticks come and find the round under way
+		advance(5 * time.Second) // ticks come and find the round under way
 		for range cap(h.release) {
 			h.release <- struct{}{}
 		}
 		wg.Wait()
-		time.Sleep(3 * time.Second)
+		advance(3 * time.Second)
 		if len(h.entered) < 2 {
 			t.Fatalf("%d sweeps; the timer has not come back", len(h.entered))
 		}

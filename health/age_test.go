@@ -22,12 +22,12 @@ func TestVerdictExpiresWhenTheSchedulerIsDead(t *testing.T) {
 		settle()
 		health.KillScheduler(m)
 		wantReady(t, m, true, "at once")
-		time.Sleep(19 * time.Second)
+		advance(19 * time.Second)
 		wantReady(t, m, true, "before MaxAge")
 		if g, _ := m.Report().Group(health.GroupReady); g.Status != health.StatusWarn {
 			t.Errorf("a degrading check is past its age, the group says %v", g.Status)
 		}
-		time.Sleep(1100 * time.Millisecond)
+		advance(1100 * time.Millisecond)
 		wantReady(t, m, false, "past MaxAge")
 		c, _ := m.Report().Check("db")
 		if c.Status != health.StatusFail || c.Fault.Kind != health.KindStale {
@@ -40,7 +40,7 @@ func TestVerdictExpiresWhenTheSchedulerIsDead(t *testing.T) {
 		if w := get(health.Handler(m), "/livez"); w.Code != http.StatusOK {
 			t.Errorf("/livez after 21 s: %d", w.Code)
 		}
-		time.Sleep(15 * time.Second)
+		advance(15 * time.Second)
 		if w := get(health.Handler(m), "/livez"); w.Code != http.StatusServiceUnavailable {
 			t.Errorf("/livez after 36 s: %d", w.Code)
 		}
@@ -80,7 +80,7 @@ func TestVerdictsExpireInAFailingGroupToo(t *testing.T) {
 			t.Errorf("/readyz/good: %d", w.Code)
 		}
 		health.KillScheduler(m)
-		time.Sleep(6 * time.Second)
+		advance(6 * time.Second)
 		if w := get(h, "/readyz/good"); w.Code != http.StatusServiceUnavailable {
 			t.Errorf("/readyz/good: %d", w.Code)
 		}
@@ -102,7 +102,7 @@ func TestVerdictsExpireAfterStop(t *testing.T) {
 		if w := get(h, "/readyz/good"); w.Code != http.StatusOK {
 			t.Errorf("at once: %d", w.Code)
 		}
-		time.Sleep(time.Hour)
+		advance(time.Hour)
 		if w := get(h, "/readyz/good"); w.Code != http.StatusServiceUnavailable {
 			t.Errorf("an hour later: %d", w.Code)
 		}
@@ -123,9 +123,9 @@ func TestStaleVerdictRecoversWithTheNextResult(t *testing.T) {
 			time.Sleep(8 * time.Second)
 			return nil
 		}})
-		time.Sleep(7 * time.Second)
+		advance(7 * time.Second)
 		wantReady(t, m, false, "no result for longer than MaxAge")
-		time.Sleep(1100 * time.Millisecond)
+		advance(1100 * time.Millisecond)
 		wantReady(t, m, true, "a new result")
 		if c, _ := m.Report().Check("db"); time.Since(c.Since) > 2*time.Second {
 			t.Errorf("pass since %v, but it was stale in between", c.Since)
@@ -138,7 +138,7 @@ func TestPageIsTheSameWhileNothingChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := outage(t)
 		h := health.Handler(m, health.WithDetails(everybody))
-		time.Sleep(10 * time.Second)
+		advance(10 * time.Second)
 		for _, path := range []string{"/readyz?verbose", "/livez?verbose", "/startupz?verbose"} {
 			first := get(h, path).Body.String()
 			time.Sleep(10 * time.Minute)

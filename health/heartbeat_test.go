@@ -34,18 +34,18 @@ func TestLivenessIsHeartbeatsOnly(t *testing.T) {
 				t.Errorf("%s: the report disagrees", when)
 			}
 		}
-		time.Sleep(time.Minute)
+		advance(time.Minute)
 		live(200, "before Start nobody has to beat")
 		start(t, m)
-		time.Sleep(9 * time.Second)
+		advance(9 * time.Second)
 		live(200, "a beat counts from Start")
 		for range 20 {
 			loop.Beat()
-			time.Sleep(9 * time.Second)
+			advance(9 * time.Second)
 			live(200, "beating, with every check down")
 		}
 		wantReady(t, m, false, "every check is down")
-		time.Sleep(1100 * time.Millisecond)
+		advance(1100 * time.Millisecond)
 		live(503, "silent for longer than 10 s")
 		if body := get(h, "/livez").Body.String(); !strings.Contains(body, "live fail since ") ||
 			!strings.Contains(body, "loop: last beat ") || !strings.Contains(body, "[-] loop fail since ") {
@@ -59,7 +59,7 @@ func TestLivenessIsHeartbeatsOnly(t *testing.T) {
 		}
 		loop.Beat()
 		live(200, "it beats again")
-		time.Sleep(11 * time.Second)
+		advance(11 * time.Second)
 		live(503, "silent again")
 		m.SetDraining()
 		live(200, "draining: loops end on purpose")
@@ -103,7 +103,7 @@ func TestHeartbeatThatStoppedIsNotMissed(t *testing.T) {
 		}
 		loop.Stop()
 		loop.Stop()
-		time.Sleep(time.Minute)
+		advance(time.Minute)
 		if !m.Report().Live() {
 			t.Error("a heartbeat that was stopped is missed")
 		}

@@ -23,10 +23,10 @@ func TestReadyFollowsTheCheck(t *testing.T) {
 		settle()
 		wantReady(t, m, true, "healthy")
 		db.say(errDown)
-		time.Sleep(14 * time.Second) // an interval with its jitter, two retries, and some
+		advance(14 * time.Second) // an interval with its jitter, two retries, and some
 		wantReady(t, m, false, "down")
 		db.say(nil)
-		time.Sleep(11 * time.Second) // the last step of the back-off
+		advance(11 * time.Second) // the last step of the back-off
 		wantReady(t, m, true, "mended")
 	})
 }
@@ -49,9 +49,9 @@ func TestUnknownIsNotReady(t *testing.T) {
 		var slow script
 		register(t, m, health.Check{Name: "later", Probe: slow.probe, InitialDelay: time.Minute})
 		start(t, m)
-		time.Sleep(59 * time.Second)
+		advance(59 * time.Second)
 		wantReady(t, m, false, "within the initial delay")
-		time.Sleep(2 * time.Second)
+		advance(2 * time.Second)
 		wantReady(t, m, true, "after it")
 
 		register(t, m, health.Check{Name: "extra", Probe: slow.probe, InitialDelay: time.Minute, Impact: health.Degrading})
@@ -75,7 +75,7 @@ func TestDrainingIsNotReadyAtOnceAndForEver(t *testing.T) {
 		wantReady(t, m, false, "draining")
 		m.Hold("restart")()
 		for range 100 {
-			time.Sleep(time.Second)
+			advance(time.Second)
 			wantReady(t, m, false, "draining")
 		}
 		if w := get(health.Handler(m), "/livez"); w.Code != http.StatusOK {
@@ -164,13 +164,13 @@ func TestStartupStaysTrueOnceItWas(t *testing.T) {
 		release()
 		want(503, "failing")
 		warm.say(nil)
-		time.Sleep(5 * time.Second)
+		advance(5 * time.Second)
 		want(200, "started")
 		if !m.Report().Startup() {
 			t.Error("the report says not started up")
 		}
 		warm.say(errDown)
-		time.Sleep(time.Minute)
+		advance(time.Minute)
 		want(200, "a check of the group fails later")
 		defer m.Hold("restart")()
 		want(200, "held later")
@@ -293,7 +293,7 @@ func TestChecksOutliveTheContextOfStart(t *testing.T) {
 			t.Fatal(err)
 		}
 		cancel()
-		time.Sleep(30 * time.Second)
+		advance(30 * time.Second)
 		wantReady(t, m, true, "after the end of Start's context")
 		stop(t, m)
 		if saw != "value" {
@@ -348,7 +348,7 @@ func TestRemovedCheckIsForgottenAtOnceAndItsNameIsFree(t *testing.T) {
 			t.Errorf("its group answers %d", w.Code)
 		}
 		n := bad.runs()
-		time.Sleep(time.Minute)
+		advance(time.Minute)
 		if bad.runs() != n {
 			t.Error("it still runs")
 		}

@@ -21,7 +21,7 @@ func TestErrorOfTrafficBringsTheRunForward(t *testing.T) {
 		r.Observe(errDown) // before Start: nothing to bring forward
 		start(t, m)
 		settle()
-		time.Sleep(10 * time.Second)
+		advance(10 * time.Second)
 		n := db.runs()
 		begin := time.Now()
 		for range 1000 { // a burst of errors, while the server is up again
@@ -34,7 +34,7 @@ func TestErrorOfTrafficBringsTheRunForward(t *testing.T) {
 		}
 		for range 50 { // errors all the time
 			r.Observe(errDown)
-			time.Sleep(100 * time.Millisecond)
+			advance(100 * time.Millisecond)
 		}
 		if got := db.runs() - n; got != 6 {
 			t.Errorf("%d runs in 5 s of errors, RetryInterval is 1 s: %v", got, db.since(begin))
@@ -45,7 +45,7 @@ func TestErrorOfTrafficBringsTheRunForward(t *testing.T) {
 		r.Observe(errDown)
 		begin = time.Now()
 		for m.Report().Ready() {
-			time.Sleep(10 * time.Millisecond)
+			advance(10 * time.Millisecond)
 		}
 		if took := time.Since(begin); took > 3100*time.Millisecond { // up to one RetryInterval of limit, then two retries
 			t.Errorf("not ready %v after traffic met the failure; the next run was an hour away", took)
@@ -63,7 +63,7 @@ func TestErrorsOfTrafficDoNotHurryAFailedCheck(t *testing.T) {
 		start(t, m)
 		for range 600 {
 			r.Observe(errDown)
-			time.Sleep(100 * time.Millisecond)
+			advance(100 * time.Millisecond)
 		}
 		if n := db.runs(); n != 6 { // at 0, 1, 3, 7, 15 and 31 s
 			t.Errorf("%d runs in a minute of errors", n)
@@ -78,7 +78,7 @@ func TestSuccessOfTrafficBringsTheRunOfAFailedCheckForward(t *testing.T) {
 		db.say(errDown)
 		r := register(t, m, health.Check{Name: "db", Probe: db.probe})
 		start(t, m)
-		time.Sleep(62 * time.Second) // deep in the back-off: runs at 0, 1, 3, 7, 15, 31 and 61 s
+		advance(62 * time.Second) // deep in the back-off: runs at 0, 1, 3, 7, 15, 31 and 61 s
 		db.say(nil)
 		r.Observe(nil)
 		settle()
@@ -86,7 +86,7 @@ func TestSuccessOfTrafficBringsTheRunOfAFailedCheckForward(t *testing.T) {
 		n := db.runs()
 		for range 1000 {
 			r.Observe(nil)
-			time.Sleep(10 * time.Millisecond)
+			advance(10 * time.Millisecond)
 		}
 		if got := db.runs(); got != n {
 			t.Errorf("successes of a healthy check caused %d runs", got-n)
@@ -107,7 +107,7 @@ func TestErrorDuringARunIsNotLost(t *testing.T) {
 		r.Observe(errDown)
 		close(release)
 		db.say(nil)
-		time.Sleep(1100 * time.Millisecond)
+		advance(1100 * time.Millisecond)
 		if got := db.runs(); got != 2 {
 			t.Errorf("%d runs", got)
 		}
@@ -125,7 +125,7 @@ func TestTrafficStandsInForRunsButNotForAll(t *testing.T) {
 		for range rounds {
 			busy.Observe(nil)
 			plain.Observe(nil)
-			time.Sleep(10 * time.Second)
+			advance(10 * time.Second)
 			wantReady(t, m, true, "traffic flows")
 		}
 		if n := ignores.runs(); n < rounds-1 || n > rounds+1 {
@@ -135,7 +135,7 @@ func TestTrafficStandsInForRunsButNotForAll(t *testing.T) {
 			t.Errorf("%d runs in %d intervals where traffic counts, every fifth has to be one", n, rounds)
 		}
 		n := counts.runs()
-		time.Sleep(100 * time.Second) // silence
+		advance(100 * time.Second) // silence
 		if got := counts.runs() - n; got < 9 {
 			t.Errorf("%d runs in 10 intervals without traffic", got)
 		}
@@ -143,7 +143,7 @@ func TestTrafficStandsInForRunsButNotForAll(t *testing.T) {
 		for range 5 { // an error ends the standing in
 			busy.Observe(nil)
 			busy.Observe(errDown)
-			time.Sleep(time.Second)
+			advance(time.Second)
 		}
 		wantReady(t, m, false, "traffic sees both, the check is down")
 	})
@@ -159,7 +159,7 @@ func TestTrafficDoesNotStandInWhereTheVerdictWouldExpire(t *testing.T) {
 		settle()
 		for range 1000 {
 			r.Observe(nil)
-			time.Sleep(100 * time.Millisecond)
+			advance(100 * time.Millisecond)
 			wantReady(t, m, true, "traffic flows")
 		}
 		if n := db.runs(); n < 10 {

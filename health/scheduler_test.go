@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/testkit"
 )
 
 // roughly is whether d is want, but for the billionth that NoJitter leaves.
@@ -31,7 +31,7 @@ func TestFailingCheckIsDecidedAtRetryIntervalThenBacksOff(t *testing.T) {
 		}
 		begin := time.Now()
 		at := func(i int) time.Duration { return db.since(begin)[i] - db.since(begin)[1] }
-		time.Sleep(100 * time.Second)
+		advance(100 * time.Second)
 		want := []int{0, 3, 6, 7, 9, 13, 21, 37, 67, 97} // two retries, then 1, 2, 4, 8, 16, 30, 30 s
 		for i, w := range want {
 			if got := at(i + 1); !roughly(got, time.Duration(w)*time.Second) {
@@ -41,9 +41,9 @@ func TestFailingCheckIsDecidedAtRetryIntervalThenBacksOff(t *testing.T) {
 		wantReady(t, m, false, "down")
 		db.say(nil)
 		n := db.runs()
-		time.Sleep(28 * time.Second) // the first comes 97+30 s after the first failure, the second 3 s later
+		advance(28 * time.Second) // the first comes 97+30 s after the first failure, the second 3 s later
 		wantReady(t, m, false, "one success of two")
-		time.Sleep(3 * time.Second)
+		advance(3 * time.Second)
 		wantReady(t, m, true, "two successes")
 		if got := db.since(begin)[n+1] - db.since(begin)[n]; !roughly(got, 3*time.Second) {
 			t.Errorf("the second success came %v after the first, RetryInterval is 3 s", got)
@@ -65,9 +65,9 @@ func TestFrozenDependencyIsNotReadyWithinTimeoutTimesThreshold(t *testing.T) {
 		for db.runs() == n {
 			time.Sleep(10 * time.Millisecond)
 		}
-		time.Sleep(5900 * time.Millisecond)
+		advance(5900 * time.Millisecond)
 		wantReady(t, m, true, "before three time-outs of 2 s")
-		time.Sleep(150 * time.Millisecond)
+		advance(150 * time.Millisecond)
 		wantReady(t, m, false, "after three")
 		c, _ := m.Report().Check("db")
 		if c.Fault.Kind != health.KindTimeout || c.Failures != 3 || !c.HungSince.IsZero() {
@@ -95,11 +95,11 @@ func TestHungProbeCostsOneGoroutineAndIsShown(t *testing.T) {
 		began := time.Now()
 		others := other.runs()
 		h := health.Handler(m, health.WithDetails(everybody))
-		time.Sleep(250 * time.Millisecond) // one time-out, and one run that could not begin: not yet three failures
+		advance(250 * time.Millisecond) // one time-out, and one run that could not begin: not yet three failures
 		if body := get(h, "/readyz/db?verbose").Body.String(); !strings.HasPrefix(body, "[+] db pass since ") || !strings.Contains(body, ", its probe runs since ") {
 			t.Errorf("page of a check that hangs and is not yet decided: %s", body)
 		}
-		time.Sleep(30 * time.Second)
+		advance(30 * time.Second)
 		if body := get(h, "/readyz", "Accept", "application/json").Body.String(); !strings.Contains(body, `"kind":"hung"`) || !strings.Contains(body, `"hung_since":"2000-`) {
 			t.Errorf("page of a check that hangs: %s", body)
 		}
@@ -126,7 +126,7 @@ func TestHungProbeCostsOneGoroutineAndIsShown(t *testing.T) {
 			t.Errorf("still shown as hung: %+v", c)
 		}
 		db.say(nil)
-		time.Sleep(1100 * time.Millisecond)
+		advance(1100 * time.Millisecond)
 		wantReady(t, m, true, "an interval after it came back")
 	})
 }
@@ -146,7 +146,7 @@ func TestPanicAndGoexitFailOneCheckOnly(t *testing.T) {
 		}})
 		register(t, m, health.Check{Name: "bad-error", Probe: func(context.Context) error { return panickyError{} }})
 		start(t, m)
-		time.Sleep(10 * time.Second)
+		advance(10 * time.Second)
 		wantReady(t, m, false, "three of four are broken")
 		r := m.Report()
 		for name, want := range map[string]string{"panics": "panicked", "exits": "Goexit", "bad-error": "panicked"} {
@@ -178,10 +178,9 @@ func TestConcurrencyIsBoundedAndHungChecksQueueApart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const most = 4
 		m := health.New(health.Config{MaxConcurrent: most, Interval: time.Second, Timeout: 500 * time.Millisecond})
-		var running, peak atomic.Int64
+		var running testkit.Crowd
 		busy := func(ctx context.Context) error {
-			peak.Store(max(peak.Load(), running.Add(1)))
-			defer running.Add(-1)
+			defer running.Enter()()
 			select {
 			case <-ctx.Done():
 			case <-time.After(10 * time.Millisecond):
@@ -194,19 +193,19 @@ func TestConcurrencyIsBoundedAndHungChecksQueueApart(t *testing.T) {
 			register(t, m, health.Check{Name: fmt.Sprintf("good-%02d", i), Probe: good[i].probe})
 		}
 		start(t, m)
-		time.Sleep(10 * time.Second)
-		if peak.Load() != most {
-			t.Errorf("%d probes at once, want %d", peak.Load(), most)
+		advance(10 * time.Second)
+		if got := running.Most(); got != most {
+			t.Errorf("%d probes at once, want %d", got, most)
 		}
 		for i := range 40 { // far more than there are places
 			register(t, m, health.Check{Name: fmt.Sprintf("frozen-%02d", i), Probe: untilDone, Impact: health.Degrading})
 		}
-		time.Sleep(10 * time.Second) // each has timed out once by now
+		advance(10 * time.Second) // each has timed out once by now
 		before := 0
 		for i := range good {
 			before += good[i].runs()
 		}
-		time.Sleep(10 * time.Second)
+		advance(10 * time.Second)
 		after := 0
 		for i := range good {
 			after += good[i].runs()
@@ -232,7 +231,7 @@ func TestTenThousandIdleChecksHaveNoGoroutine(t *testing.T) {
 			register(t, m, health.Check{Name: fmt.Sprintf("check-%05d", i), Probe: func(context.Context) error { return nil }})
 		}
 		start(t, m)
-		time.Sleep(3 * time.Second) // first runs are 0.2 ms apart
+		advance(3 * time.Second) // first runs are 0.2 ms apart
 		wantReady(t, m, true, "each has run once")
 		synctest.Wait()
 		if got := goroutines(); got != 0 {
@@ -252,7 +251,7 @@ func TestFirstRunsAreThrottledAndLaterOnesKeepTheirPlace(t *testing.T) {
 		begin := time.Now()
 		start(t, m)
 		const length = time.Second
-		time.Sleep(length)
+		advance(length)
 		// Runs in every window of 5 ms; the even share of one interval is 50.
 		var windows [length / (5 * time.Millisecond)]int
 		for i := range checks {
@@ -277,7 +276,7 @@ func TestRunsKeepTheirIntervalOnAverageAndJitterMovesThem(t *testing.T) {
 		register(t, m, health.Check{Name: "db", Probe: db.probe, Interval: 10 * time.Second, Jitter: 0.2})
 		begin := time.Now()
 		start(t, m)
-		time.Sleep(1000 * time.Second)
+		advance(1000 * time.Second)
 		at := db.since(begin)[1:]
 		if n := len(at); n < 99 || n > 101 {
 			t.Errorf("%d runs in 100 intervals", n)
@@ -321,7 +320,7 @@ func TestLateSuccessIsATimeout(t *testing.T) {
 			return nil
 		}})
 		start(t, m)
-		time.Sleep(time.Minute)
+		advance(time.Minute)
 		wantReady(t, m, false, "always late")
 		if c, _ := m.Report().Check("slow"); c.Fault.Kind != health.KindTimeout {
 			t.Errorf("%+v", c)
@@ -347,7 +346,7 @@ func TestRemovedWhileItWaitsForAPlace(t *testing.T) {
 			t.Error(err)
 		}
 		close(release)
-		time.Sleep(time.Second)
+		advance(time.Second)
 		if waits[0].runs() == 0 || waits[1].runs() != 0 || waits[2].runs() == 0 {
 			t.Errorf("runs: %d, %d, %d", waits[0].runs(), waits[1].runs(), waits[2].runs())
 		}
@@ -363,7 +362,7 @@ func TestLateReservationIsATimeout(t *testing.T) {
 			return health.Degraded(fmt.Errorf("replica is lagging: %w", ctx.Err()))
 		}})
 		start(t, m)
-		time.Sleep(time.Minute)
+		advance(time.Minute)
 		wantReady(t, m, false, "always late")
 	})
 }
@@ -375,7 +374,7 @@ func TestDegradedProbeWarnsAndStaysReady(t *testing.T) {
 		register(t, m, health.Check{Name: "db", Probe: db.probe})
 		start(t, m)
 		db.say(fmt.Errorf("wrapped: %w", health.Degraded(errDown)))
-		time.Sleep(2 * time.Second)
+		advance(2 * time.Second)
 		wantReady(t, m, true, "degraded")
 		c, _ := m.Report().Check("db")
 		if c.Status != health.StatusWarn || c.Err == nil || c.Err.Error() != "wrapped: down on purpose" {
@@ -385,7 +384,7 @@ func TestDegradedProbeWarnsAndStaysReady(t *testing.T) {
 			t.Errorf("%+v", g)
 		}
 		db.say(nil)
-		time.Sleep(2 * time.Second)
+		advance(2 * time.Second)
 		if c, _ := m.Report().Check("db"); c.Status != health.StatusPass || c.Err != nil {
 			t.Errorf("%+v", c)
 		}

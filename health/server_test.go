@@ -78,15 +78,20 @@ type deaf struct{}
 
 func (deaf) Observe(error) {}
 
-// trouble starts a server, traffic and a monitor with ordinary settings, has harm done to the server, and returns how
-// long after that readiness ended. The probe must answer all the while.
-func trouble(t *testing.T, passive bool, harm, mend func(*testserver.Server, testing.TB)) (down time.Duration) {
+// trouble starts a server, traffic and a monitor, has harm done to the server, and waits until readiness has ended and,
+// once the server is mended, is back. The probe must answer all the while. With passive signals the next run that the
+// interval brings is hours away: only they can have readiness end.
+func trouble(t *testing.T, passive bool, harm, mend func(*testserver.Server, testing.TB)) {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("takes 12 s")
 	}
 	server := testserver.Postgres(t)
-	m := health.New(health.Config{})
+	var cfg health.Config
+	if passive {
+		cfg.Interval = rarely
+	}
+	m := health.New(cfg)
 	own := &ownConn{url: server.URL()}
 	r := register(t, m, health.Check{Name: "postgres", Probe: own.probe})
 	start(t, m)
@@ -100,19 +105,19 @@ func trouble(t *testing.T, passive bool, harm, mend func(*testserver.Server, tes
 	if err != nil {
 		t.Fatal(err)
 	}
+	asked := 0
 	ready := func() bool {
-		asked := time.Now()
-		code := get(h, "/readyz").Code
-		if took := time.Since(asked); took > time.Second {
-			t.Errorf("the probe took %v to answer", took)
-		}
-		return code == http.StatusOK
+		asked++
+		return get(h, "/readyz").Code == http.StatusOK
 	}
 	eventually(t, "ready", ready)
-	begin := time.Now()
+	begin, before := time.Now(), asked
 	harm(server, t)
 	eventually(t, "not ready", func() bool { return !ready() })
-	down = time.Since(begin)
+	down := time.Since(begin)
+	if n := asked - before; n < 20 { // one that waits for a run is asked three or four times
+		t.Errorf("the probe answered %d times in %v", n, down)
+	}
 	c, _ := m.Report().Check("postgres")
 	t.Logf("not ready after %v: %v (%s)", down.Round(time.Millisecond), c.Err, c.Fault.Kind)
 	begin = time.Now()
@@ -122,21 +127,16 @@ func trouble(t *testing.T, passive bool, harm, mend func(*testserver.Server, tes
 	cancel()
 	wait()
 	own.close(context.WithoutCancel(ctx))
-	return down
 }
 
 // PostgreSQL dies under traffic (kill -9). What traffic sees brings the check forward, so that readiness ends after two
-// retries and not after an interval.
+// retries and not after an interval, and comes back with the first success of traffic.
 func TestKilledServerIsNotReady(t *testing.T) {
 	t.Parallel()
 	kill, restart := (*testserver.Server).Kill, (*testserver.Server).Restart
 	t.Run("with passive signals", func(t *testing.T) {
 		t.Parallel()
-		down := trouble(t, true, kill, restart)
-		// Up to one RetryInterval until the limit allows the first run, two more until the threshold. An interval is 10 s.
-		if down > 8*time.Second {
-			t.Errorf("not ready only %v after the kill", down)
-		}
+		trouble(t, true, kill, restart)
 	})
 	t.Run("without", func(t *testing.T) {
 		t.Parallel()
@@ -144,13 +144,10 @@ func TestKilledServerIsNotReady(t *testing.T) {
 	})
 }
 
-// A frozen PostgreSQL (SIGSTOP) answers nothing: not ready within Timeout × FailureThreshold of the run that meets it.
+// A frozen PostgreSQL (SIGSTOP) answers nothing. How long that takes is shown in a bubble, by
+// TestFrozenDependencyIsNotReadyWithinTimeoutTimesThreshold.
 func TestFrozenServerIsNotReady(t *testing.T) {
 	t.Parallel()
 	freeze, thaw := (*testserver.Server).Freeze, (*testserver.Server).Thaw
-	down := trouble(t, true, freeze, thaw)
-	// 0.5 s until traffic notices, 1 s of rate limit, 3 × 2 s of time-outs, and room for a busy machine.
-	if down > 12*time.Second {
-		t.Errorf("not ready only %v after the freeze", down)
-	}
+	trouble(t, true, freeze, thaw)
 }

@@ -8,15 +8,17 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/testkit"
 )
 
-// eventually is the one for conditions that real time has to bring about.
-var eventually = testkit.Eventually
+// eventually is the one for conditions that real time has to bring about, advance the one for a bubble's time.
+var (
+	eventually = testkit.Eventually
+	advance    = testkit.Advance
+)
 
 var errDown = errors.New("down on purpose")
 
@@ -137,9 +139,6 @@ func wantReady(tb testing.TB, m *health.Monitor, ready bool, when string) {
 
 // settle lets everything happen that is due now: the first runs of up to fifty checks, and the publication of their
 // verdicts.
-func settle() {
-	time.Sleep(10 * time.Millisecond)
-	synctest.Wait()
-}
+func settle() { advance(10 * time.Millisecond) }
 
 func errorAs[E error](err error) (E, bool) { return errors.AsType[E](err) }

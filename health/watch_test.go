@@ -51,12 +51,12 @@ func TestWatchTellsChangesOfChecksAndGroups(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		ch := m.Watch(ctx)
 		start(t, m)
-		time.Sleep(time.Second)
+		advance(time.Second)
 		want(t, drain(ch), "startup fail>pass, db unknown>pass, ready fail>pass")
-		time.Sleep(time.Minute)
+		advance(time.Minute)
 		want(t, drain(ch), "")
 		db.say(refusedError{})
-		time.Sleep(3 * time.Second)
+		advance(3 * time.Second)
 		c := <-ch
 		if line(c) != "db pass>fail" || c.Fault.Kind != health.KindRefused || c.Fault.Advice == "" || c.Err == nil ||
 			strings.Contains(c.Reason, "hunter2") || strings.Contains(c.Err.Error(), "hunter2") {
@@ -92,10 +92,10 @@ func TestSlowReaderGetsMergedChanges(t *testing.T) {
 			} else {
 				flips.say(nil)
 			}
-			time.Sleep(5 * time.Second)
+			advance(5 * time.Second)
 		}
 		down.say(errDown)
-		time.Sleep(5 * time.Second)
+		advance(5 * time.Second)
 		wantReady(t, m, false, "nobody waits for the reader")
 		want(t, drain(ch), "ready pass>fail, down pass>fail")
 		busy()
@@ -148,11 +148,11 @@ func TestOnTransitionMayCallBackAndMayBlock(t *testing.T) {
 		if err := m.Start(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Second)
+		advance(time.Second)
 		db.say(errDown)
-		time.Sleep(10 * time.Second)
+		advance(10 * time.Second)
 		n := other.runs()
-		time.Sleep(10 * time.Second)
+		advance(10 * time.Second)
 		if got := other.runs() - n; got < 9 {
 			t.Errorf("%d runs in 10 s beside a listener that blocks", got)
 		}

@@ -65,8 +65,7 @@ func TestANewsFromALifeBeforeIsNoNews(t *testing.T) {
 		reg.Add("top", top, lifecycle.DependsOn("root"))
 		mustStart(t, reg)
 		root.Die(errDied)
-		time.Sleep(time.Minute)
-		synctest.Wait()
+		advance(time.Minute)
 		lives[0] <- errDied
 		synctest.Wait()
 		if got := stateOf(t, reg, "top"); got != lifecycle.StateUp || len(lives) != 2 {
@@ -130,7 +129,7 @@ func TestEveryEventCanBeLogged(t *testing.T) {
 		reg.Add("mortal", mortal, lifecycle.OnDeath(lifecycle.DeathRestart))
 		mustStart(t, reg)
 		mortal.Die(errDied)
-		time.Sleep(time.Minute)
+		advance(time.Minute)
 		_ = reg.Shutdown(within(t, 10*time.Second))
 		wantText(t, buf.String(), "policy=restart", "attempt=1 delay=", "stack=", `with=[]`,
 			`msg="component is out of time, aborting it" component=aborted`, `outcome=aborted`,

@@ -27,7 +27,7 @@ func TestDeathShutsDownInOrderAndSaysWhy(t *testing.T) {
 		reg.Add("mortal", mortal, lifecycle.DependsOn("db"))
 		reg.Add("api", &fake{Journal: &j}, lifecycle.DependsOn("mortal"))
 		mustStart(t, reg)
-		time.Sleep(time.Hour)
+		advance(time.Hour)
 		mortal.Die(errDied)
 		<-reg.Done()
 		err := reg.Shutdown(t.Context())
@@ -79,7 +79,7 @@ func TestCompletionIsNoDeath(t *testing.T) {
 		closes := &fake{}
 		reg.Add("closes", closes)
 		mustStart(t, reg)
-		time.Sleep(2 * time.Second)
+		advance(2 * time.Second)
 		closes.Die(nil)
 		synctest.Wait()
 		for _, name := range []string{"once", "closes"} {
@@ -175,8 +175,7 @@ func TestRestartStopsDependentsFirstAndBringsAllBackWithReadinessOff(t *testing.
 		if reg.Health().Report().Ready() {
 			t.Error("ready while something is down")
 		}
-		time.Sleep(time.Second)
-		synctest.Wait()
+		advance(time.Second)
 		want := []string{
 			"top: stop", "top: stop done", "mortal: stop", "mortal: stop done",
 			"mortal: start", "mortal: start done", "top: start", "top: start done",
@@ -213,7 +212,7 @@ func TestRestartsBackOffAndStartAfreshAfterAHealthySpell(t *testing.T) {
 			return errDied
 		}, lifecycle.OnDeath(lifecycle.DeathRestart))
 		mustStart(t, reg)
-		time.Sleep(10 * time.Minute)
+		advance(10 * time.Minute)
 		if err := reg.Shutdown(t.Context()); err != nil {
 			t.Error(err)
 		}
@@ -257,8 +256,7 @@ func TestRestartGoesOnWhenTheStartFails(t *testing.T) {
 		reg.Add("beside", &fake{OnStart: script{Delay: time.Second}}, lifecycle.DependsOn("mortal"))
 		mustStart(t, reg)
 		mortal.died <- errDied
-		time.Sleep(time.Minute)
-		synctest.Wait()
+		advance(time.Minute)
 		for _, name := range []string{"mortal", "top", "beside"} {
 			if got := stateOf(t, reg, name); got != lifecycle.StateUp {
 				t.Errorf("%s is %s, want up", name, got)
@@ -305,18 +303,18 @@ func TestTwoDeathsAtOnceAreMendedTogetherAndApart(t *testing.T) {
 		mustStart(t, reg)
 		for range 5 { // b comes back later each time
 			b.Die(errDied)
-			time.Sleep(40 * time.Second)
+			advance(40 * time.Second)
 		}
 		a.Die(errDied)
 		b.Die(errDied)
-		time.Sleep(10 * time.Second)
+		advance(10 * time.Second)
 		if stateOf(t, reg, "a") != lifecycle.StateUp || stateOf(t, reg, "b") != lifecycle.StateStopped {
 			t.Errorf("a is %s, b is %s; want a up long before b", stateOf(t, reg, "a"), stateOf(t, reg, "b"))
 		}
 		if stateOf(t, reg, "both") != lifecycle.StateStopped || reg.Health().Report().Ready() {
 			t.Error("both is up, or we are ready, with b down")
 		}
-		time.Sleep(30 * time.Second)
+		advance(30 * time.Second)
 		if stateOf(t, reg, "both") != lifecycle.StateUp || !reg.Health().Report().Ready() {
 			t.Error("not mended")
 		}
@@ -335,9 +333,9 @@ func TestADependentThatDiesOfItsDependencyComesBackWithIt(t *testing.T) {
 		reg.Add("top", &fake{OnStop: script{Delay: time.Second}}, lifecycle.DependsOn("middle"))
 		mustStart(t, reg)
 		a.Die(errDied)
-		time.Sleep(500 * time.Millisecond)
+		advance(500 * time.Millisecond)
 		top.Die(errDied) // its policy is to shut down
-		time.Sleep(10 * time.Second)
+		advance(10 * time.Second)
 		s := reg.Status()
 		if s.Phase != "up" || stateOf(t, reg, "top") != lifecycle.StateUp {
 			t.Errorf("phase %s, top %s", s.Phase, stateOf(t, reg, "top"))

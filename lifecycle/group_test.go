@@ -107,7 +107,7 @@ func TestGroupCanBeStartedAgain(t *testing.T) {
 			t.Error("a second Start was not refused")
 		}
 		_ = g.Go(func(context.Context) { panic("ouch") })
-		time.Sleep(10 * time.Second)
+		advance(10 * time.Second)
 		done := false
 		if err := g.Go(func(context.Context) { done = true }); err != nil {
 			t.Error(err)

@@ -105,7 +105,7 @@ func TestChecksBeginWhenTheirComponentIsUpAndEndBeforeItStops(t *testing.T) { //
 			t.Errorf("checks %v, ready %v", checkNames(reg), reg.Health().Report().Ready())
 		}
 		c.set(errDied)
-		time.Sleep(time.Minute)
+		advance(time.Minute)
 		if reg.Health().Report().Ready() {
 			t.Error("ready with a failed check")
 		}
@@ -150,7 +150,7 @@ func TestAFailedDependencyIsNamedAsTheCauseThroughComponentsWithoutCheck(t *test
 		} {
 			fail.what()
 			api.set(errors.New("cannot work"))
-			time.Sleep(time.Minute)
+			advance(time.Minute)
 			r, _ := reg.Health().Report().Check("api")
 			slices.Sort(r.CausedBy)
 			if !slices.Equal(r.CausedBy, fail.want) {
@@ -180,7 +180,7 @@ func TestHealthCheckOverridesWhatIsNotZero(t *testing.T) {
 		cache := &sharded{checks: []health.Check{{Name: "one", Probe: probe(new(atomic.Value))}}}
 		reg.Add("cache", cache, lifecycle.HealthCheck(health.Check{Impact: health.Degrading}))
 		mustStart(t, reg)
-		time.Sleep(10 * time.Minute)
+		advance(10 * time.Minute)
 		_, many := often.look()
 		_, few := seldom.look()
 		if many < 500 || few > 15 || own.Load() == 0 {
@@ -212,11 +212,11 @@ func TestWhatTrafficSeesReachesTheCheck(t *testing.T) {
 		reg.Add("db", c)
 		reg.Add("cache", cache)
 		mustStart(t, reg)
-		time.Sleep(time.Minute)
+		advance(time.Minute)
 		o, before := c.look()
 		o.Observe(errDied)
 		cache.observer.Observe(errDied)
-		time.Sleep(2 * time.Second)
+		advance(2 * time.Second)
 		if _, now := c.look(); now != before+1 {
 			t.Errorf("probed %d times after an error of traffic, want once", now-before)
 		}
@@ -239,7 +239,7 @@ func TestChecksComeBackWithARestart(t *testing.T) { // INV-3
 		if len(checkNames(reg)) > 0 {
 			t.Error("a dead component is checked")
 		}
-		time.Sleep(2 * time.Second)
+		advance(2 * time.Second)
 		if second, _ := c.look(); second == first || !slices.Equal(checkNames(reg), []string{"db"}) {
 			t.Error("no new check after the restart")
 		}
@@ -274,7 +274,7 @@ func TestAHungProbeDelaysNoStopAndIsNamed(t *testing.T) { // INV-2
 		f := &fake{}
 		reg.Add("db", f, lifecycle.HealthCheck(health.Check{Probe: func(context.Context) error { <-release; return nil }}))
 		mustStart(t, reg)
-		time.Sleep(time.Minute)
+		advance(time.Minute)
 		began := time.Now()
 		err := reg.Shutdown(within(t, 10*time.Second))
 		if took := time.Since(began); took != time.Second || f.Calls(lifecycle.PhaseStop) != 1 {

@@ -28,6 +28,7 @@ const (
 var (
 	eventually = testkit.Eventually
 	within     = testkit.Within
+	advance    = testkit.Advance
 )
 
 // hangs ignores its context until the fake is released or aborted.

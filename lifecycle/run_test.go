@@ -71,7 +71,7 @@ func TestRunEndsWhenSomebodyElseShutsDown(t *testing.T) {
 		reg.Add("a", &fake{})
 		var runErr error
 		wait := after(0, func() { runErr = reg.Run(t.Context()) })
-		time.Sleep(time.Second)
+		advance(time.Second)
 		if err := reg.Shutdown(t.Context()); err != nil {
 			t.Error(err)
 		}

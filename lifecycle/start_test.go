@@ -132,8 +132,7 @@ func TestAComponentThatComesUpLateIsStoppedAtOnce(t *testing.T) { // INV-13
 		if f.Calls(lifecycle.PhaseStop) != 0 {
 			t.Error("stopped while its Start was running")
 		}
-		time.Sleep(time.Minute)
-		synctest.Wait()
+		advance(time.Minute)
 		if f.Calls(lifecycle.PhaseStop) != 1 || stateOf(t, reg, "late") != lifecycle.StateStopped {
 			t.Errorf("stop called %d times, state %s; want 1, stopped", f.Calls(lifecycle.PhaseStop), stateOf(t, reg, "late"))
 		}
@@ -152,8 +151,7 @@ func TestAComponentThatFailsLateIsAborted(t *testing.T) { // INV-13
 		if f.Calls(lifecycle.PhaseAbort) != 1 {
 			t.Error("not aborted by the rollback")
 		}
-		time.Sleep(time.Minute)
-		synctest.Wait()
+		advance(time.Minute)
 		if f.Calls(lifecycle.PhaseAbort) != 2 || f.Calls(lifecycle.PhaseStop) != 0 {
 			t.Errorf("abort called %d times, stop %d; want 2, 0", f.Calls(lifecycle.PhaseAbort), f.Calls(lifecycle.PhaseStop))
 		}
@@ -288,7 +286,7 @@ func TestShutdownDuringStartTakesDownWhatIsUpAndWhatComesUp(t *testing.T) {
 		reg.Add("never", never, lifecycle.DependsOn("stubborn"))
 		var startErr error
 		wait := after(0, func() { startErr = reg.Start(t.Context()) })
-		time.Sleep(time.Second)
+		advance(time.Second)
 		began := time.Now()
 		err := reg.Shutdown(within(t, 20*time.Second))
 		wait()

@@ -67,8 +67,7 @@ func TestEveryLegalTransitionHappens(t *testing.T) {
 				play(reg)
 			}()
 			for done := false; !done; { // what lasts longer than this is seen
-				time.Sleep(100 * time.Millisecond)
-				synctest.Wait()
+				advance(100 * time.Millisecond)
 				look()
 				select {
 				case <-over:

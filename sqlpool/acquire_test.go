@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/testkit"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 )
 
@@ -64,7 +65,7 @@ func TestCallersAtTheLimitAreServedFirstInFirstOut(t *testing.T) {
 			t.Errorf("Stats.Waiting = %d, want 20", got)
 		}
 		_ = a.Close()
-		time.Sleep(500 * time.Millisecond) // the two connections take turns, so the order is plain to see
+		advance(500 * time.Millisecond) // the two connections take turns, so the order is plain to see
 		_ = b.Close()
 		wg.Wait()
 		if !slices.IsSorted(order) {
@@ -88,7 +89,7 @@ func TestAcquireTimeoutSaysWhoHoldsTheConnections(t *testing.T) {
 			t.Fatal(err, rows.Err())
 		}
 		defer func() { _ = rows.Close() }()
-		time.Sleep(41 * time.Second)
+		advance(41 * time.Second)
 
 		start := time.Now()
 		_, err = p.DB().ExecContext(t.Context(), "update")
@@ -147,17 +148,14 @@ func TestCallersOwnContextEndsItsWait(t *testing.T) {
 func TestBurstOpensNoMoreConnectionsThanItNeeds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
-		var dialing, most atomic.Int64
+		var dials testkit.Crowd
 		s.dial.set(func(ctx context.Context) error {
-			n := dialing.Add(1)
-			for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
-			}
-			defer dialing.Add(-1)
+			defer dials.Enter()()
 			return sleepFor(ctx, "50ms")
 		})
 		p := fakePool(t, s, sqlpool.Config{MaxOpen: 50, MaxDials: 4})
 		defer stop(t, p)
-		most.Store(0)
+		dials.Forget()
 		var wg sync.WaitGroup
 		for range 50 {
 			wg.Go(func() {
@@ -167,7 +165,7 @@ func TestBurstOpensNoMoreConnectionsThanItNeeds(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if got := most.Load(); got != 4 {
+		if got := dials.Most(); got != 4 {
 			t.Errorf("%d dials at once, want MaxDials, 4", got)
 		}
 		if got := p.Stats().Dials; got > 9 {
@@ -211,7 +209,7 @@ func TestHungDialWedgesNobody(t *testing.T) {
 		if _, err := p.DB().ExecContext(t.Context(), "x"); err != nil || time.Since(start) > time.Second {
 			t.Errorf("the caller of the hung dial got %v after %v, want another dial after half a second", err, time.Since(start))
 		}
-		time.Sleep(5 * time.Second)
+		advance(5 * time.Second)
 		if st := p.Stats(); st.DialErrors != 1 || st.Open != 1 {
 			t.Errorf("Stats = %+v", st)
 		}
@@ -231,11 +229,10 @@ func TestAttemptsStayYoungWhileTheServerDoesNotAnswer(t *testing.T) {
 		s := newFakeServer()
 		p := fakePool(t, s, sqlpool.Config{MaxOpen: 6, MaxDials: 2, DialTimeout: time.Minute, AcquireTimeout: time.Hour})
 		defer stop(t, p)
-		var dialing, most atomic.Int64
+		var dials testkit.Crowd
 		backAt := time.Now().Add(20 * time.Second)
 		s.dial.set(func(ctx context.Context) error {
-			most.Store(max(most.Load(), dialing.Add(1)))
-			defer dialing.Add(-1)
+			defer dials.Enter()()
 			if time.Now().Before(backAt) { // what is sent now is lost
 				<-ctx.Done()
 				return ctx.Err()
@@ -254,7 +251,7 @@ func TestAttemptsStayYoungWhileTheServerDoesNotAnswer(t *testing.T) {
 		if late := time.Since(backAt); late > time.Second {
 			t.Errorf("callers were served %v after the server was back", late)
 		}
-		if got := most.Load(); got > 6 {
+		if got := dials.Most(); got > 6 {
 			t.Errorf("%d attempts at once, want at most MaxOpen, 6", got)
 		}
 	})
@@ -481,7 +478,7 @@ func TestLimitSetOnTheHandleIsTakenBack(t *testing.T) {
 		synctest.Wait()
 		_ = c.Close()
 		_ = (<-d).Close()
-		time.Sleep(3 * time.Minute) // sweeps go on
+		advance(3 * time.Minute) // sweeps go on
 		if got := p.DB().Stats().MaxOpenConnections; got != 0 {
 			t.Errorf("MaxOpenConnections = %d, want 0: the pool has the limit", got)
 		}

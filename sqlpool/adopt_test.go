@@ -122,7 +122,7 @@ func TestAdoptSetsWhatTheHandleCanDo(t *testing.T) {
 		if st := p.Stats(); st.Max != 5 || st.Idle != 5 {
 			t.Errorf("Stats = %+v, want all 5 kept idle", st)
 		}
-		time.Sleep(3 * time.Minute)
+		advance(3 * time.Minute)
 		if st := p.Stats(); st.Open != 0 || st.Evicted["idle"] != 5 {
 			t.Errorf("after MaxIdleTime: open %d, evicted %v", st.Open, st.Evicted)
 		}

@@ -38,9 +38,15 @@ func newCheckConn[T any](dial func(context.Context) (T, error), probe func(conte
 	return &checkConn[T]{dial: dial, probe: probe, hangUp: hangUp, turn: turn.New()}
 }
 
-// check probes. A connection kept from an earlier check may have been closed by the server meanwhile, so only the
-// failure of a fresh one counts.
+// check probes.
 func (k *checkConn[T]) check(ctx context.Context) error {
+	return k.use(ctx, func(context.Context, T) error { return nil })
+}
+
+// use probes and then runs f with the connection, which f must leave as it was. A connection kept from earlier may have
+// been closed by the server meanwhile, and may be at any moment, so only the loss of a fresh one counts: f is run again
+// with another if the kept one is lost under it.
+func (k *checkConn[T]) use(ctx context.Context, f func(context.Context, T) error) error {
 	if err := k.turn.Take(ctx); err != nil {
 		return fmt.Errorf("another check is still under way: %w", err)
 	}
@@ -49,8 +55,8 @@ func (k *checkConn[T]) check(ctx context.Context) error {
 		return poolkeeper.ErrClosed
 	}
 	if k.conn != nil {
-		if err := k.probe(ctx, *k.conn); err == nil {
-			return nil
+		if lost, err := k.useKept(ctx, f); !lost {
+			return err
 		}
 		k.drop(ctx)
 	}
@@ -63,7 +69,17 @@ func (k *checkConn[T]) check(ctx context.Context) error {
 		k.drop(ctx)
 		return err
 	}
-	return nil
+	return f(ctx, conn)
+}
+
+// useKept reports whether the connection turned out to be lost; what f made of it is of no interest then. It needs the
+// turn.
+func (k *checkConn[T]) useKept(ctx context.Context, f func(context.Context, T) error) (lost bool, err error) {
+	if lost = k.probe(ctx, *k.conn) != nil; !lost {
+		err = f(ctx, *k.conn)
+		lost = err != nil && ctx.Err() == nil && k.probe(ctx, *k.conn) != nil
+	}
+	return lost, err
 }
 
 // end gives the turn back.
@@ -72,34 +88,6 @@ func (k *checkConn[T]) end(ctx context.Context) {
 		k.drop(ctx)
 	}
 	k.turn.End()
-}
-
-// use runs f with the connection that checks use, dialling it if need be. f must leave it as it was.
-func (k *checkConn[T]) use(ctx context.Context, f func(context.Context, T) error) error {
-	for {
-		if err := k.check(ctx); err != nil {
-			return err
-		}
-		if used, err := k.useKept(ctx, f); used {
-			return err
-		} // it was forgotten in between: once more
-	}
-}
-
-// useKept runs f with the connection that is kept. It reports false if there is none.
-func (k *checkConn[T]) useKept(ctx context.Context, f func(context.Context, T) error) (used bool, err error) {
-	if err := k.turn.Take(ctx); err != nil {
-		return true, fmt.Errorf("a check is under way: %w", err)
-	}
-	defer k.end(ctx)
-	switch {
-	case k.done:
-		return true, poolkeeper.ErrClosed
-	case k.conn == nil:
-		return false, nil
-	default:
-		return true, f(ctx, *k.conn)
-	}
 }
 
 // forget hangs up a connection that is kept: the next check dials anew.

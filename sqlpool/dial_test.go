@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/poolkeeper/poolkeeper/internal/testkit"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 )
 
@@ -16,11 +17,9 @@ func TestDialsThatEndAsTheyBecomeSlowAreNotCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
 		var took atomic.Int64
-		var now, most atomic.Int64
+		var dials testkit.Crowd
 		s.dial.set(func(context.Context) error {
-			n := now.Add(1)
-			defer now.Add(-1)
-			most.Store(max(n, most.Load()))
+			defer dials.Enter()()
 			time.Sleep(time.Duration(took.Load()))
 			return nil
 		})
@@ -33,17 +32,17 @@ func TestDialsThatEndAsTheyBecomeSlowAreNotCounted(t *testing.T) {
 			p.Recycle()
 			synctest.Wait()
 		}
-		time.Sleep(time.Second) // a dial that was found slow had another begin beside it
+		advance(time.Second) // a dial that was found slow had another begin beside it
 		p.Recycle()
 		synctest.Wait()
-		most.Store(0)
+		dials.Forget()
 		took.Store(int64(400 * time.Millisecond))
 		var wg sync.WaitGroup
 		for range 10 {
 			wg.Go(func() { _, _ = p.DB().ExecContext(t.Context(), "sleep 1m") })
 		}
 		wg.Wait()
-		if n := most.Load(); n != 1 {
+		if n := dials.Most(); n != 1 {
 			t.Errorf("%d dials at once", n)
 		}
 		stop(t, p)

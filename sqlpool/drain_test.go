@@ -162,7 +162,7 @@ func TestStopAtItsDeadlineNamesWhoStillHoldsAConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := fakePool(t, newFakeServer(), sqlpool.Config{Name: "orders"})
 		leaked := hold(t, p)
-		time.Sleep(40 * time.Second)
+		advance(40 * time.Second)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		start := time.Now()
@@ -255,7 +255,7 @@ func TestManyStopsAtOnceAllReturnTheSame(t *testing.T) {
 		if err := p.Stop(impatient); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("a Stop that joins another obeys its own deadline: got %v", err)
 		}
-		time.Sleep(10 * time.Second)
+		advance(10 * time.Second)
 		_ = c.Close()
 		wg.Wait()
 	})
@@ -281,7 +281,7 @@ func TestStopDuringDialClosesTheLateConnection(t *testing.T) {
 		if err := <-got; err == nil {
 			t.Error("the caller got a connection of a pool that has stopped")
 		}
-		time.Sleep(5 * time.Second)
+		advance(5 * time.Second)
 		if n := s.Open(); n != 0 {
 			t.Errorf("%d connections are open", n)
 		}
@@ -298,7 +298,7 @@ func TestStopDuringStartEndsTheStart(t *testing.T) {
 		}
 		started := make(chan error, 1)
 		go func() { started <- p.Start(t.Context()) }()
-		time.Sleep(5 * time.Minute)
+		advance(5 * time.Minute)
 		stop(t, p)
 		if err := <-started; err == nil || !errors.Is(err, errFake) {
 			t.Errorf("Start: %v, want why it was ended and the last error of the server", err)
@@ -402,7 +402,7 @@ func TestClosingTheHandleWithoutStopLeavesNothing(t *testing.T) {
 		if err := p.Start(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Minute)
+		advance(time.Minute)
 		if err := p.DB().Close(); err != nil {
 			t.Fatal(err)
 		}

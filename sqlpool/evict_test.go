@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/poolkeeper/poolkeeper/internal/testkit"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 	"github.com/poolkeeper/poolkeeper/sqlpool/sqlpooltest"
 )
@@ -63,7 +64,7 @@ func TestSurplusIsClosedAndNothingElse(t *testing.T) {
 		if st.Evicted["idle"] != dials-5 {
 			t.Errorf("evicted %v of %d", st.Evicted, dials)
 		}
-		time.Sleep(2 * time.Minute)
+		advance(2 * time.Minute)
 		if got := p.Stats().Open; got != 3 {
 			t.Errorf("in silence %d are open, want MinIdle, 3", got)
 		}
@@ -99,20 +100,19 @@ func TestColdestConnectionsGoFirst(t *testing.T) {
 func TestMinIdleIsFilledOneByOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
-		var dialing, most atomic.Int64
+		var dials testkit.Crowd
 		s.dial.set(func(ctx context.Context) error {
-			most.Store(max(most.Load(), dialing.Add(1)))
-			defer dialing.Add(-1)
+			defer dials.Enter()()
 			return sleepFor(ctx, "100ms")
 		})
 		p := fakePool(t, s, sqlpool.Config{MaxOpen: 10, MinIdle: 5})
 		defer stop(t, p)
-		time.Sleep(time.Second)
-		if st := p.Stats(); st.Idle != 5 || most.Load() != 1 {
-			t.Errorf("idle %d with %d dials at once; want MinIdle, 5, one by one", st.Idle, most.Load())
+		advance(time.Second)
+		if st := p.Stats(); st.Idle != 5 || dials.Most() != 1 {
+			t.Errorf("idle %d with %d dials at once; want MinIdle, 5, one by one", st.Idle, dials.Most())
 		}
 		a, b := hold(t, p), hold(t, p)
-		time.Sleep(time.Minute)
+		advance(time.Minute)
 		if st := p.Stats(); st.Idle != 5 || st.InUse != 2 {
 			t.Errorf("with 2 in use: idle %d, in use %d; want 5 idle beside them", st.Idle, st.InUse)
 		}
@@ -149,7 +149,7 @@ func watchEnds(onServer func() int) ends {
 	var out ends
 	begun := onServer()
 	for born := time.Now(); time.Since(born) < 11*time.Minute; {
-		time.Sleep(time.Second)
+		advance(time.Second)
 		now := begun - onServer()
 		if now > out.count {
 			out.last = time.Since(born)
@@ -241,9 +241,9 @@ func TestLifetimeShorterThanASecondIsKept(t *testing.T) {
 			}
 		}
 		scan(&a)
-		time.Sleep(299 * time.Millisecond)
+		advance(299 * time.Millisecond)
 		scan(&b)
-		time.Sleep(time.Millisecond)
+		advance(time.Millisecond)
 		scan(&c) // no sweep has passed: the checkout sees it
 		if a != b || b == c {
 			t.Errorf("connections %d, %d, %d; want a new one after 300 ms", a, b, c)
@@ -257,7 +257,7 @@ func TestConnectionPastItsLifetimeIsClosedWhenReturned(t *testing.T) {
 		p := fakePool(t, s, sqlpool.Config{MaxLifetime: time.Minute, LifetimeJitter: sqlpool.NoJitter})
 		defer stop(t, p)
 		c := hold(t, p)
-		time.Sleep(2 * time.Minute)
+		advance(2 * time.Minute)
 		if _, err := c.ExecContext(t.Context(), "x"); err != nil {
 			t.Errorf("a connection in use must not be touched: %v", err)
 		}
@@ -278,12 +278,12 @@ func TestSilentConnectionsArePingedAndDeadOnesReplaced(t *testing.T) {
 		defer stop(t, p)
 		s.ping.set(func(context.Context) error { pings.Add(1); return nil })
 		synctest.Wait()
-		time.Sleep(35 * time.Second)
+		advance(35 * time.Second)
 		if got := pings.Load(); got < 3*6 || got > 4*6 {
 			t.Errorf("%d pings of 6 connections in 35 s, want each every 10 s", got)
 		}
 		s.breakAll()
-		time.Sleep(15 * time.Second)
+		advance(15 * time.Second)
 		if st := p.Stats(); st.Evicted["dead"] != 6 || st.Idle != 6 {
 			t.Errorf("evicted %v, idle %d; want 6 dead and 6 new", st.Evicted, st.Idle)
 		}
@@ -315,13 +315,13 @@ func TestHungPingStarvesNobody(t *testing.T) {
 		defer stop(t, p)
 		synctest.Wait()
 		s.ping.set(func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })
-		time.Sleep(11 * time.Second) // the sweep hangs in its pings now
+		advance(11 * time.Second) // the sweep hangs in its pings now
 		start := time.Now()
 		if _, err := p.DB().ExecContext(t.Context(), "x"); err != nil || time.Since(start) != 0 {
 			t.Errorf("a caller beside hung pings took %v: %v", time.Since(start), err)
 		}
 		s.ping.set(nil)
-		time.Sleep(30 * time.Second)
+		advance(30 * time.Second)
 		if st := p.Stats(); st.Evicted["dead"] == 0 || st.Idle != 6 {
 			t.Errorf("evicted %v, idle %d", st.Evicted, st.Idle)
 		}
@@ -361,9 +361,9 @@ func TestIdlePoolCostsNothing(t *testing.T) {
 		if _, err := p.DB().ExecContext(t.Context(), "x"); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Hour)
+		advance(time.Hour)
 		s.takeTrace()
-		time.Sleep(math.MaxInt32 * time.Millisecond)
+		advance(math.MaxInt32 * time.Millisecond)
 		if calls := s.takeTrace(); len(calls) != 0 {
 			t.Errorf("in 24 days of silence the driver was called: %v", calls)
 		}

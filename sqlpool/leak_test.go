@@ -57,7 +57,7 @@ func TestWithoutStacksHoldersHaveKindAndAge(t *testing.T) {
 		p := fakePool(t, newFakeServer(), sqlpool.Config{LeakStacks: sqlpool.StacksOff, LeakThreshold: sqlpool.Off})
 		c := hold(t, p)
 		since := time.Now()
-		time.Sleep(time.Hour)
+		advance(time.Hour)
 		if h := p.Holders(); len(h) != 1 || h[0].Stack != "" || !h[0].Since.Equal(since) {
 			t.Errorf("holders are %+v", h)
 		}

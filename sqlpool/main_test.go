@@ -17,4 +17,5 @@ var (
 	within     = testkit.Within
 	quiet      = testkit.Silent
 	write      = testkit.Replace
+	advance    = testkit.Advance
 )

@@ -49,7 +49,7 @@ func TestPauseHoldsCallersUpAndResumeServesThemInOrder(t *testing.T) {
 			})
 			time.Sleep(time.Second)
 		}
-		time.Sleep(20 * time.Second) // sweeps and fills go by
+		advance(20 * time.Second) // sweeps and fills go by
 		if len(order) != 0 || s.Open() != 1 {
 			t.Errorf("%d were served, %d connections opened while paused", len(order), s.Open()-1)
 		}
@@ -156,7 +156,7 @@ func TestResumeEndsAPauseThatIsNotYetAtRest(t *testing.T) {
 		go func() { paused <- p.Pause(context.WithoutCancel(t.Context())) }()
 		synctest.Wait()
 		p.Resume()
-		time.Sleep(time.Second)
+		advance(time.Second)
 		select {
 		case err := <-paused:
 			if err == nil {

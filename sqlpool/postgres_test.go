@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -18,6 +20,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/testserver"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
+	"github.com/poolkeeper/poolkeeper/sqlpool/sqlpooltest"
 )
 
 // pgFor makes a pool whose connections have an application_name of the test's own, and a function that asks the server
@@ -124,60 +127,79 @@ func TestPostgresServesBothHandlesAndLeavesNothingOnTheServer(t *testing.T) {
 	}
 }
 
-func TestPostgresCallersAtTheLimitAreServedInOrderAndToldWhyNot(t *testing.T) {
-	p, _ := startPG(t, sqlpool.Config{Name: "orders", MaxOpen: 1, AcquireTimeout: 50 * time.Millisecond})
-	tx, err := p.Pool().Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = p.Pool().Exec(t.Context(), "select 1")
-	explained, ok := errors.AsType[*sqlpool.AcquireError](err)
-	if !ok || !errors.Is(err, sqlpool.ErrAcquireTimeout) || !errors.Is(err, context.DeadlineExceeded) {
-		t.Fatalf("error is %v (%T)", err, err)
-	}
-	if explained.Max != 1 || explained.InUse != 1 ||
-		!strings.Contains(err.Error(), `"orders": 1 of 1 in use, oldest tx for`) || !strings.Contains(err.Error(), "postgres_test.go:") {
-		t.Errorf("error is %v", err)
-	}
-	if _, err = p.DB().ExecContext(t.Context(), "select 1"); !errors.As(err, &explained) {
-		t.Errorf("through *sql.DB the error is %v", err)
-	}
-	gone, leave := context.WithCancel(t.Context())
-	leave()
-	if _, err = p.Pool().Exec(gone, "select 1"); !errors.Is(err, context.Canceled) {
-		t.Errorf("a caller who has gone gets %v", err)
-	}
-	if st := p.Stats(); st.AcquireTimeouts != 2 {
-		t.Errorf("AcquireTimeouts = %d, want 2", st.AcquireTimeouts)
-	}
-	if err = tx.Rollback(t.Context()); err != nil {
-		t.Error(err)
-	}
-
-	held, err := p.Pool().Acquire(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	var order []int
-	var wg sync.WaitGroup
-	for i := range 8 {
-		wg.Go(func() {
-			c, err := p.Pool().Acquire(t.Context())
-			if err != nil {
-				return // AcquireTimeout, on a slow machine
+func TestPostgresCallersAtTheLimitAreServedInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, _ := sqlpooltest.NewPostgresInMemory(t, func(c *sqlpool.Config) { c.MaxOpen = 1 })
+		held, err := p.Pool().Acquire(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var order []int
+		var wg sync.WaitGroup
+		for i := range 8 {
+			wg.Go(func() {
+				c, err := p.Pool().Acquire(t.Context())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				order = append(order, i) // one at a time: there is one connection
+				c.Release()
+			})
+			synctest.Wait()
+			if got := p.Stats().Waiting; got != i+1 {
+				t.Fatalf("%d wait, want %d", got, i+1)
 			}
-			order = append(order, i) // one at a time: there is one connection
-			c.Release()
-		})
-		eventually(t, "it waits", func() bool { return p.Stats().Waiting == i+1 || p.Stats().AcquireTimeouts > 2 })
-	}
-	held.Release()
-	wg.Wait()
-	for i := 1; i < len(order); i++ {
-		if order[i] < order[i-1] {
+		}
+		held.Release()
+		wg.Wait()
+		if want := []int{0, 1, 2, 3, 4, 5, 6, 7}; !slices.Equal(order, want) {
 			t.Errorf("served in the order %v", order)
 		}
-	}
+	})
+}
+
+func TestPostgresCallersAtTheLimitAreToldWhyNot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, srv := sqlpooltest.NewPostgresInMemory(t, func(c *sqlpool.Config) {
+			c.Name, c.MaxOpen, c.AcquireTimeout = "orders", 1, 50*time.Millisecond
+		})
+		srv.Answer("select 1", sqlpooltest.Answer{})
+		tx, err := p.Pool().Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		begun := time.Now()
+		_, err = p.Pool().Exec(t.Context(), "select 1")
+		if took := time.Since(begun); took != 50*time.Millisecond {
+			t.Errorf("gave up after %v, want AcquireTimeout, 50ms", took)
+		}
+		explained, ok := errors.AsType[*sqlpool.AcquireError](err)
+		if !ok || !errors.Is(err, sqlpool.ErrAcquireTimeout) || !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("error is %v (%T)", err, err)
+		}
+		if explained.Max != 1 || explained.InUse != 1 ||
+			!strings.Contains(err.Error(), `"orders": 1 of 1 in use, oldest tx for`) || !strings.Contains(err.Error(), "postgres_test.go:") {
+			t.Errorf("error is %v", err)
+		}
+		if _, err = p.DB().ExecContext(t.Context(), "select 1"); !errors.As(err, &explained) {
+			t.Errorf("through *sql.DB the error is %v", err)
+		}
+		gone, leave := context.WithCancel(t.Context())
+		leave()
+		if _, err = p.Pool().Exec(gone, "select 1"); !errors.Is(err, context.Canceled) {
+			t.Errorf("a caller who has gone gets %v", err)
+		}
+		if st := p.Stats(); st.AcquireTimeouts != 2 {
+			t.Errorf("AcquireTimeouts = %d, want 2", st.AcquireTimeouts)
+		}
+		if err = tx.Rollback(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if _, err = p.Pool().Exec(t.Context(), "select 1"); err != nil {
+			t.Errorf("once the connection is back: %v", err)
+		}
+	})
 }
 
 func TestPostgresDrainFinishesWorkInFlight(t *testing.T) {
@@ -340,23 +362,25 @@ func TestPostgresSurplusAndLifetimes(t *testing.T) {
 }
 
 func TestPostgresLifetimesShorterThanASecondDiffer(t *testing.T) {
-	p, _ := startPG(t, sqlpool.Config{
-		MaxOpen: 20, MaxDials: 20, MinIdle: 20, MaxLifetime: 900 * time.Millisecond, LifetimeJitter: 0.9, EvictionInterval: 10 * time.Millisecond,
-	})
-	eventually(t, "MinIdle is there", func() bool { return p.Stats().Idle == 20 })
-	var last uint64
-	steps := 0
-	eventually(t, "20 lifetimes have ended", func() bool {
-		ended := p.Stats().Evicted["lifetime"]
-		if ended != last {
-			steps++
+	synctest.Test(t, func(t *testing.T) {
+		p, _ := sqlpooltest.NewPostgresInMemory(t, func(c *sqlpool.Config) {
+			c.MaxOpen, c.MaxDials, c.MinIdle = 20, 20, 20
+			c.MaxLifetime, c.LifetimeJitter, c.EvictionInterval = 900*time.Millisecond, 0.9, 10*time.Millisecond
+		})
+		var last uint64
+		steps := 0
+		for last < 20 {
+			time.Sleep(5 * time.Millisecond)
+			synctest.Wait()
+			if ended := p.Stats().Evicted["lifetime"]; ended != last {
+				last = ended
+				steps++
+			}
 		}
-		last = ended
-		return ended >= 20
+		if steps < 5 { // whole-second jitter makes them end together
+			t.Errorf("20 connections ended in %d steps", steps)
+		}
 	})
-	if steps < 5 { // whole-second jitter makes them end together
-		t.Errorf("20 connections ended in %d steps", steps)
-	}
 }
 
 func TestPostgresKeepAlivePingsAndReplacesWhatIsDead(t *testing.T) {

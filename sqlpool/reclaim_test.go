@@ -10,6 +10,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/poolkeeper/poolkeeper/internal/testkit"
+	"github.com/poolkeeper/poolkeeper/internal/testserver"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 )
 
@@ -115,9 +117,18 @@ func TestPostgresReclaimLeavesHijackedConnectionsAlone(t *testing.T) {
 
 // Callers who hold for longer than the limit again and again, beside others who do not: no place is lost or won.
 func TestReclaimKeepsTheBooksUnderLoad(t *testing.T) {
-	p, _ := startPG(t, sqlpool.Config{
-		MaxOpen: 4, MaxOpenCeiling: 8, ReclaimAfter: 20 * time.Millisecond, AcquireTimeout: 20 * time.Second, Logger: quiet(),
-	})
+	cfg := sqlpool.Config{
+		URL: testserver.SharedPostgres(t).URL(), MaxOpen: 4, MaxOpenCeiling: 8, ReclaimAfter: 20 * time.Millisecond,
+		AcquireTimeout: testkit.Patience, Logger: quiet(),
+	}
+	p, err := sqlpool.NewPostgres(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop(t, p)
+	if err := p.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {
@@ -138,9 +149,13 @@ func TestReclaimKeepsTheBooksUnderLoad(t *testing.T) {
 	}
 	wg.Wait()
 	eventually(t, "everything is idle", func() bool { return p.Stats().InUse == 0 })
+	cfg.ReclaimAfter = 0 // off: what is held from here on is not taken away
+	if err := p.Reload(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
 	var held []*pgxpool.Conn
 	for range 4 { // all places are there again
-		c, err := p.Pool().Acquire(within(t, 5*time.Second))
+		c, err := p.Pool().Acquire(within(t, testkit.Patience))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -155,7 +170,6 @@ func TestReclaimKeepsTheBooksUnderLoad(t *testing.T) {
 	for _, c := range held {
 		c.Release()
 	}
-	stop(t, p)
 }
 
 func TestReclaimOutOfReachIsSaidOnce(t *testing.T) {
@@ -163,7 +177,7 @@ func TestReclaimOutOfReachIsSaidOnce(t *testing.T) {
 		log, logged := logTo()
 		p := fakePool(t, newFakeServer(), sqlpool.Config{ReclaimAfter: time.Second, Logger: log})
 		c := hold(t, p)
-		time.Sleep(time.Minute)
+		advance(time.Minute)
 		if n := strings.Count(logged(), "their sockets are out of reach"); n != 1 {
 			t.Errorf("said %d times", n)
 		}

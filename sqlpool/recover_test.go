@@ -93,7 +93,7 @@ func TestSuspicionThatProvesWrongCostsOnePingPerConnection(t *testing.T) {
 		defer stop(t, p)
 		idle(t, p, 3)
 		s.ping.set(func(context.Context) error { pings.Add(1); return nil })
-		time.Sleep(time.Second)
+		advance(time.Second)
 		s.bad = 1
 		_, _ = p.DB().ExecContext(t.Context(), "bad") // one connection breaks, the others are well
 		for range 10 {
@@ -118,7 +118,7 @@ func TestCallerWhoGoesAwayRaisesNoSuspicion(t *testing.T) {
 		defer stop(t, p)
 		idle(t, p, 3)
 		s.ping.set(func(context.Context) error { pings.Add(1); return nil })
-		time.Sleep(time.Second)
+		advance(time.Second)
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(time.Second, cancel)
 		if _, err := p.DB().ExecContext(ctx, "sleep 1h"); err == nil {

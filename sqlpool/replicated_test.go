@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -282,6 +283,39 @@ func TestSuspectReplicaIsReadIfThereIsNothingElse(t *testing.T) {
 		}
 	}
 	eventually(t, "it has been looked at, and is read", func() bool { return x.Members()[1].Reads && x.readers(t) == "replica-1" })
+}
+
+// The session on which the looks are taken ends in the middle of one: the server answers the next, so it is not down.
+func TestLookWhoseSessionEndsInTheMiddleIsTakenAgain(t *testing.T) {
+	x := newTrio(t, func(cfg *sqlpool.ReplicatedConfig) { cfg.Replicas = cfg.Replicas[:1] })
+	var cuts, looks atomic.Int64
+	x.servers[1].AnswerMatching(regexp.MustCompile(`^select pg_is_in_recovery\(\)`), sqlpooltest.Answer{
+		Columns: []string{"a", "b", "c", "d"}, Func: func([]any) ([][]any, error) {
+			looks.Add(1)
+			if cuts.Add(-1) >= 0 {
+				x.servers[1].Drop()
+			}
+			return [][]any{{"t", "1", "0", "t"}}, nil
+		},
+	})
+	if err := x.Check(t.Context()); err != nil { // before Start it looks at every server
+		t.Fatal(err)
+	}
+	before := looks.Load()
+	cuts.Store(1)
+	if err := x.Check(t.Context()); err != nil || x.state(1) != sqlpool.MemberReady {
+		t.Errorf("one session was lost: %v, and the replica is %s", err, x.state(1))
+	}
+	if got := looks.Load() - before; got != 2 {
+		t.Errorf("the server was asked %d times, want once more than usual", got)
+	}
+	if got := x.readers(t); got != "replica-1" {
+		t.Errorf("reads go to %q", got)
+	}
+	cuts.Store(2) // a new session is lost too: that is news about the server
+	if err := x.Check(t.Context()); err == nil || x.state(1) != sqlpool.MemberDown {
+		t.Errorf("every session is lost: %v, and the replica is %s", err, x.state(1))
+	}
 }
 
 func TestCallersOwnDeadlineCastsNoDoubtOnAReplica(t *testing.T) {

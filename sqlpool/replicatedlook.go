@@ -30,10 +30,15 @@ type question struct {
 
 // take runs a question's queries by ask, which gets what is to be filled in, and notes how it went.
 func take(ask func(s *sight) error) *sight {
-	s := &sight{at: time.Now(), lag: unknownLag, behind: unknownLag}
+	s := new(sight)
+	s.begin()
 	s.err = asFault(ask(s))
 	return s
 }
+
+// begin forgets what was told so far: the server is asked now. What went before, a ping and perhaps a dial, is not part
+// of the question.
+func (s *sight) begin() { *s = sight{at: time.Now(), lag: unknownLag, behind: unknownLag} }
 
 // measure fills in a standby's lag: against the primary's positions, or as far as those do not reach by what it says
 // itself. primary is the last sight of that, or nil.

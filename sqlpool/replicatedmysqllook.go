@@ -29,7 +29,7 @@ const (
 
 // readMySQL fills in what the server at n says.
 func (s *sight) readMySQL(ctx context.Context, n *native, ask question) error {
-	s.at = time.Now() // what went before, a ping and perhaps a dial, is not part of the question
+	s.begin()
 	row, err := n.texts(ctx, mysqlRole, 3)
 	if err != nil {
 		return err

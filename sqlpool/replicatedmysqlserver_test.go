@@ -288,6 +288,11 @@ func TestMariaDBFailoverIsSeenByWhoTakesWrites(t *testing.T) {
 	p := newMySQLPair(t, nil)
 	p.becomes(t, sqlpool.MemberReady)
 	eventually(t, "a connection will lead to a demoted server", func() bool { return p.Primary().Stats().Open > 0 })
+	admin := mysqlAdmin(t, p.replica)
+	eventually(t, "the replica has the table", func() bool {
+		_, err := admin.ExecContext(t.Context(), "select n from orders")
+		return err == nil
+	})
 
 	onMySQL(t, p.replica, "stop slave", "set global read_only = 0") // it is promoted
 	p.becomes(t, sqlpool.MemberPromoted)

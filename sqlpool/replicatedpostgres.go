@@ -120,7 +120,7 @@ func (p *Postgres) look(ctx context.Context, ask question) *sight {
 	}
 	return take(func(s *sight) error {
 		return p.back.probe.use(ctx, func(ctx context.Context, c *pgx.Conn) error {
-			s.at = time.Now() // what use does first, a ping and perhaps a dial, is not part of the question
+			s.begin()
 			results, err := c.PgConn().Exec(ctx, query).ReadAll()
 			if err != nil {
 				return err

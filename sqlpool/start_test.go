@@ -26,7 +26,7 @@ func TestFailFastFailsAtTheFirstAttempt(t *testing.T) {
 		if !errors.Is(err, errFake) || !strings.Contains(err.Error(), `start "orders"`) {
 			t.Errorf("Start: %v", err)
 		}
-		time.Sleep(time.Hour)
+		advance(time.Hour)
 		if attempts != 1 {
 			t.Errorf("%d attempts, want 1: a failed Start leaves nothing running (INV-13)", attempts)
 		}
@@ -112,7 +112,7 @@ func TestStartDegradedStartsAndCheckTellsTheTruth(t *testing.T) {
 		if err := p.Check(t.Context()); err != nil {
 			t.Errorf("Check with the server there: %v", err)
 		}
-		time.Sleep(2 * time.Minute)
+		advance(2 * time.Minute)
 		if got := p.Stats().Idle; got != 2 {
 			t.Errorf("idle %d, want MinIdle, 2, once the server is there", got)
 		}
@@ -249,7 +249,7 @@ func TestCheckThatOutlivesStopKeepsNoConnection(t *testing.T) {
 		if err := <-checked; err != nil {
 			t.Errorf("Check: %v", err)
 		}
-		time.Sleep(time.Second)
+		advance(time.Second)
 		if n := s.Open(); n != 0 {
 			t.Errorf("%d connections are open", n)
 		}

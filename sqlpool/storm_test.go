@@ -303,7 +303,7 @@ func TestSilentPoolWhoseConnectionsLeadNowhereCostsOneQueryPerCaller(t *testing.
 			c, err := p.Pool().Acquire(t.Context())
 			return c.Release, err
 		})
-		time.Sleep(5 * time.Second)
+		advance(5 * time.Second)
 		lost.Store(true)
 		var failed atomic.Int64
 		var wg sync.WaitGroup
@@ -333,13 +333,13 @@ func TestImpatientCallerCostsOneConnection(t *testing.T) {
 			c, err := p.Pool().Acquire(t.Context())
 			return c.Release, err
 		})
-		time.Sleep(2 * time.Second)
+		advance(2 * time.Second)
 		srv.Hang()
 		if _, err := p.Pool().Exec(within(t, 100*time.Millisecond), "work"); !errors.Is(err, context.DeadlineExceeded) {
 			t.Error(err)
 		}
 		srv.Heal()
-		time.Sleep(time.Second)
+		advance(time.Second)
 		if st := p.Stats(); st.Idle != 9 || st.Evicted["dead"] != 1 {
 			t.Errorf("%d are idle, %v were evicted; want one lost", st.Idle, st.Evicted)
 		}

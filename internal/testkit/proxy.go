@@ -39,8 +39,8 @@ type link struct {
 // NewProxy starts a proxy to target, a host and port, that ends with the test, and all its connections with it.
 func NewProxy(tb testing.TB, target string) *Proxy {
 	tb.Helper()
-	ctx := context.WithoutCancel(tb.Context()) // to dial even for what a Cleanup does
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	ctx := context.WithoutCancel(tb.Context())                       // to dial even for what a Cleanup does
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", FreeAddr(tb)) // its own, also while it refuses connections
 	if err != nil {
 		tb.Fatal(err)
 	}

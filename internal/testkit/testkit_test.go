@@ -87,6 +87,47 @@ func TestWithinEndsAtItsTimeAndServesInACleanup(t *testing.T) {
 	})
 }
 
+func TestAdvanceReturnsWhenWhatIsDueAtItsEndIsDone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begun, done := time.Now(), 0
+		for range 100 {
+			time.AfterFunc(time.Second, func() {
+				runtime.Gosched() // as whoever waits for a lock
+				done++
+			})
+			testkit.Advance(time.Second)
+		}
+		if d := time.Since(begun); d != 100*time.Second || done != 100 {
+			t.Errorf("after %s %d of 100 timers have done their work", d, done)
+		}
+	})
+}
+
+func TestCrowdLosesNobody(t *testing.T) {
+	var c testkit.Crowd
+	for range 200 {
+		var wg sync.WaitGroup
+		var in sync.WaitGroup
+		in.Add(8)
+		for range 8 {
+			wg.Go(func() {
+				leave := c.Enter()
+				in.Done()
+				in.Wait() // until all are there
+				leave()
+			})
+		}
+		wg.Wait()
+		if got := c.Most(); got != 8 {
+			t.Fatalf("%d at once, want 8", got)
+		}
+		c.Forget()
+		if got := c.Most(); got != 0 {
+			t.Fatalf("%d at once when nobody is there", got)
+		}
+	}
+}
+
 func TestLogKeepsEveryLevel(t *testing.T) {
 	var l testkit.Log
 	var wg sync.WaitGroup

@@ -3,6 +3,7 @@ package testkit
 import (
 	"context"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -29,4 +30,12 @@ func Within(tb testing.TB, d time.Duration) context.Context {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(tb.Context()), d)
 	tb.Cleanup(cancel)
 	return ctx
+}
+
+// Advance lets d of a bubble's time go by, and everything be done that is due by its end. After a bare sleep what a timer
+// does at that very moment may be done, under way or still to come: whoever counts then counts what he meets. One
+// goroutine at a time may call it.
+func Advance(d time.Duration) {
+	time.Sleep(d) //nolint:forbidigo // in a bubble, or else Wait panics
+	synctest.Wait()
 }

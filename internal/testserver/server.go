@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/poolkeeper/poolkeeper/internal/testkit"
 )
 
 // startLimit bounds how long a server may take to answer. It is generous: a loaded machine with two cores is slow.
@@ -34,11 +36,12 @@ type kind struct {
 // Server is one running server. Its methods are safe for concurrent use, and fail the test that made it if they
 // cannot do what they say.
 type Server struct {
-	kind  kind
-	addr  string
-	dir   string
-	extra []string
-	cred  *syscall.Credential
+	kind    kind
+	addr    string
+	release func() // gives addr back; nil without one
+	dir     string
+	extra   []string
+	cred    *syscall.Credential
 
 	mu   sync.Mutex // guards the following; held while the process starts or stops
 	cmd  *exec.Cmd
@@ -138,16 +141,27 @@ func launch(ctx context.Context, k kind, extra []string) (*Server, error) {
 			return nil, errors.Join(fmt.Errorf("testserver: prepare %s: %w", k.name, err), s.destroy())
 		}
 	}
-	// Between freeing a port and the server's bind somebody else can take it: try a few.
+	if err = s.settle(ctx); err != nil {
+		return nil, errors.Join(err, s.destroy())
+	}
+	return s, nil
+}
+
+// settle starts the server at an address that stays its own while it is down. Somebody who asks nobody can still take
+// it before the server does: a few are tried.
+func (s *Server) settle(ctx context.Context) (err error) {
 	for range 5 {
-		if s.addr, err = freeAddr(ctx); err != nil {
-			break
+		if s.release != nil {
+			s.release()
+		}
+		if s.addr, s.release, err = testkit.ClaimAddr(ctx); err != nil {
+			return err
 		}
 		if err = s.start(ctx); err == nil {
-			return s, nil
+			return nil
 		}
 	}
-	return nil, errors.Join(err, s.destroy())
+	return err
 }
 
 // start runs the process and waits until it answers.
@@ -244,6 +258,9 @@ func (s *Server) destroy() error {
 		kill(s.cmd)
 		<-s.done
 	}
+	if s.release != nil {
+		s.release()
+	}
 	// Children of a killed postmaster take a moment to notice and may still write.
 	var err error
 	for range 50 {
@@ -253,16 +270,6 @@ func (s *Server) destroy() error {
 		time.Sleep(20 * time.Millisecond) //nolint:forbidigo // bounded; there is nothing to wait on
 	}
 	return err
-}
-
-func freeAddr(ctx context.Context) (string, error) {
-	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String(), nil
 }
 
 // find looks for a binary on the PATH and in the directories where Debian keeps servers. The last match of a glob

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/testkit"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 	"github.com/poolkeeper/poolkeeper/sqlpool/sqlpooltest"
 )
@@ -29,8 +30,7 @@ func TestTimeGoesOnInABubbleWhileAServerInMemoryAnswers(t *testing.T) {
 			t.Errorf("an answer that takes an hour took %v", took)
 		}
 		srv.Slow(0)
-		time.Sleep(24*time.Hour + time.Minute) // ends between two sweeps
-		synctest.Wait()
+		testkit.Advance(24*time.Hour + time.Minute) // ends between two sweeps
 		if st := pool.Stats(); st.Idle != 2 || st.Evicted["lifetime"] < 40 {
 			t.Errorf("after a day %d are idle, and %v were evicted; want 2, of which each lives for an hour", st.Idle, st.Evicted)
 		}

@@ -1,0 +1,7 @@
+package testkit
+
+// Claim tries to claim one port.
+var Claim = claim
+
+// GiveUp gives a claimed port back.
+var GiveUp = giveUp
