@@ -241,7 +241,10 @@ func TestRepliesThatSayWrongServerEndAGeneration(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if n := p.Stats().Evicted["failover"]; (n >= 4) != ends {
+		replaced := func() uint64 { return p.Stats().Evicted["failover"] }
+		if ends {
+			eventually(t, reply+": all are replaced", func() bool { return replaced() >= 4 })
+		} else if n := replaced(); n > 0 {
 			t.Errorf("%s: %d connections replaced", reply, n)
 		}
 	}
@@ -296,5 +299,28 @@ func TestSlowServerIsNotTakenForALostOne(t *testing.T) {
 	}
 	if s := p.Stats(); s.Evicted["dead"] > 4 {
 		t.Errorf("%d connections given up, for three callers who gave up", s.Evicted["dead"])
+	}
+}
+
+// One caller pays for a silent loss, also when nobody else waits for an answer that would not come: idle connections are asked.
+func TestOneCallerFindsASilentLossForAll(t *testing.T) {
+	const conns = 20
+	srv := testserver.Redis(t)
+	look := admin(t, srv.Addr())
+	way := testkit.NewProxy(t, srv.Addr())
+	p := started(t, redispool.Config{
+		Options: &redis.UniversalOptions{Addrs: []string{way.Addr()}, MaxRetries: -1}, MaxOpen: conns,
+		KeepAlive: redispool.Off, MaxIdleTime: redispool.Off,
+	})
+	together(t, look, p.Client(), conns)
+	way.BlackHole()
+	if err := p.Client().Incr(within(t, 200*time.Millisecond), "n").Err(); err == nil {
+		t.Error("answered through a black hole")
+	}
+	eventually(t, "all are given up", func() bool { return p.Stats().Evicted["dead"] >= conns })
+	for range 2 * conns {
+		if err := p.Client().Incr(t.Context(), "n").Err(); err != nil {
+			t.Errorf("without retries: %v", err)
+		}
 	}
 }
