@@ -89,6 +89,9 @@ func (n *node) sift(ctx context.Context, more func() bool, judge func(idle []*lo
 		loans[i] = n.borrow() // before callers have to wait
 	}
 	idle, err := n.take(ctx, loans, more)
+	if n.client.Options().PoolFIFO {
+		slices.Reverse(idle)
+	}
 	if err == nil {
 		judge(idle)
 	}
@@ -115,7 +118,7 @@ func (n *node) sift(ctx context.Context, more func() bool, judge func(idle []*lo
 
 func (n *node) shut(is bool) { n.valve.set(func(v *valve) { v.shut = is }) }
 
-// take takes what is idle, the connection used last first, with loans that are prepared and as many more as it needs. It
+// take takes what is idle, in go-redis' order, with loans that are prepared and as many more as it needs. It
 // leaves the valve shut. It ends early when somebody has to dial: that may take long, and those who wait at the valve
 // shall not wait for it.
 func (n *node) take(ctx context.Context, loans []*loan, more func() bool) (idle []*loan, err error) {
@@ -142,9 +145,6 @@ func (n *node) take(ctx context.Context, loans []*loan, more func() bool) (idle 
 			return idle, err
 		}
 		idle, loans = append(idle, loans[0]), loans[1:]
-	}
-	if n.client.Options().PoolFIFO {
-		slices.Reverse(idle)
 	}
 	return idle, nil
 }

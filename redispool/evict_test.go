@@ -1,6 +1,7 @@
 package redispool_test
 
 import (
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -182,6 +183,36 @@ func TestLookingThroughWhatIsIdleIsNotNoticed(t *testing.T) { // INV-7
 	pings, err := look.Info(t.Context(), "commandstats").Result()
 	if err != nil || !strings.Contains(pings, "cmdstat_ping:calls=") {
 		t.Errorf("nothing was asked, the test has lost its point: %v\n%s", err, pings)
+	}
+}
+
+// The same with Conns that come and go: whether one was closed is found out by looking through what is idle.
+func TestManyConnsAndSweepsDoNotHoldEachOtherUp(t *testing.T) {
+	const workers, rounds = 16, 100
+	srv := testserver.Redis(t)
+	p := started(t, redispool.Config{
+		URL: srv.URL(), MaxOpen: 2 * workers, KeepAlive: 5 * time.Millisecond, EvictionInterval: 10 * time.Millisecond,
+	})
+	var wg sync.WaitGroup
+	for range workers {
+		wg.Go(func() {
+			for range rounds {
+				c := single(t, p).Conn()
+				if err := errors.Join(c.Ping(t.Context()).Err(), c.Ping(t.Context()).Err(), c.Close()); err != nil {
+					t.Error(err)
+				}
+				if err := p.Client().Incr(t.Context(), "n").Err(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if left := p.Holders(); len(left) != 0 {
+		t.Errorf("%d are held, all were closed", len(left))
+	}
+	if s := p.Stats(); s.Open > 2*workers || s.AcquireTimeouts != 0 {
+		t.Errorf("%+v", s)
 	}
 }
 

@@ -167,7 +167,7 @@ func (n *node) dismiss(passed bool) {
 
 // queue waits at the valve.
 func (n *node) queue(ctx context.Context) error {
-	if n.lent.Load() > 0 {
+	if n.lent.Load() > 0 && n.valve.isFull() {
 		n.rotate(ctx) // a Conn that was closed may still count
 	}
 	err := n.valve.pass(ctx, n.pool.cfg.AcquireTimeout)

@@ -41,6 +41,13 @@ func (v *valve) isPaused() bool {
 	return v.paused
 }
 
+// isFull reports whether the limit holds callers up.
+func (v *valve) isFull() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.limit > 0 && v.busy >= v.limit
+}
+
 func (v *valve) waiting() int {
 	v.mu.Lock()
 	defer v.mu.Unlock()
