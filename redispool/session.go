@@ -230,7 +230,7 @@ func (probe) MarshalBinary() ([]byte, error) { return nil, errProbe{} }
 
 // seize takes a connection for the chain that ends in base, or makes sure that it has one, without sending anything.
 func seize(ctx context.Context, base redis.ProcessHook) error {
-	err := base(ctx, redis.NewCmd(ctx, "ping", probe{}))
+	err := base(ctx, onceOnly{redis.NewStatusCmd(ctx, "ping", probe{})})
 	if _, ok := errors.AsType[errProbe](err); ok {
 		return nil
 	}

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -82,30 +83,48 @@ func (w place) open(tb testing.TB) map[string]int {
 	return sum
 }
 
-// oldest returns for how many seconds the connection of that name that was silent for longest has been silent. Only
-// those that carried the traffic count, not the check's.
-func (w place) oldest(tb testing.TB, name string) int {
+// silence returns for how many seconds each connection of that name has been silent, by node and id. The commands given
+// are those of which one must have been its last; none: whichever.
+func (w place) silence(tb testing.TB, name string, last ...string) map[string]int {
 	tb.Helper()
-	longest := 0
-	for _, look := range w.looks {
+	out := map[string]int{}
+	for i, look := range w.looks {
 		list, err := look.ClientList(within(tb, patience)).Result()
 		if err != nil {
 			tb.Fatal(err)
 		}
 		for line := range strings.Lines(list) {
-			carried := strings.Contains(line, " cmd=incr ") || strings.Contains(line, " cmd=blpop ")
-			if !carried || !strings.Contains(line, " name="+name+" ") {
+			fields := map[string]string{}
+			for field := range strings.FieldsSeq(line) {
+				key, value, _ := strings.Cut(field, "=")
+				fields[key] = value
+			}
+			if fields["name"] != name || len(last) > 0 && !slices.Contains(last, fields["cmd"]) {
 				continue
 			}
-			for field := range strings.FieldsSeq(line) {
-				if idle, ok := strings.CutPrefix(field, "idle="); ok {
-					seconds, err := strconv.Atoi(idle)
-					if err != nil {
-						tb.Fatal(err)
-					}
-					longest = max(longest, seconds)
-				}
+			seconds, err := strconv.Atoi(fields["idle"])
+			if err != nil {
+				tb.Fatal(err)
 			}
+			out[strconv.Itoa(i)+"/"+fields["id"]] = seconds
+		}
+	}
+	return out
+}
+
+// carriers are the connections of that name that have carried traffic, and not a check.
+func (w place) carriers(tb testing.TB, name string) map[string]int {
+	tb.Helper()
+	return w.silence(tb, name, "incr", "blpop")
+}
+
+// oldest returns for how many seconds the one of carriers that was silent for longest, and is open still, has been silent.
+func (w place) oldest(tb testing.TB, name string, carriers map[string]int) int {
+	tb.Helper()
+	longest := 0
+	for id, seconds := range w.silence(tb, name) {
+		if _, carried := carriers[id]; carried {
+			longest = max(longest, seconds)
 		}
 	}
 	return longest
@@ -119,12 +138,13 @@ type surplus struct {
 
 // contender is one of the two clients, and what it has been through.
 type contender struct {
-	name   string
-	client redis.UniversalClient
-	dials  func() uint64
-	counts chart.Series
-	load   *traffic
-	dialed uint64 // before the light traffic
+	name     string
+	client   redis.UniversalClient
+	dials    func() uint64
+	counts   chart.Series
+	load     *traffic
+	dialed   uint64         // before the light traffic
+	carriers map[string]int // connections that the burst has opened
 }
 
 func (s surplus) contenders(tb testing.TB, w place) [2]*contender {
@@ -146,6 +166,7 @@ func (s surplus) contenders(tb testing.TB, w place) [2]*contender {
 	p := started(tb, redispool.Config{
 		Options: &redis.UniversalOptions{Addrs: w.addrs, IsClusterMode: w.many, ClientName: "managed"},
 		MaxOpen: s.burst + 50, MinIdle: s.minIdle, MaxIdleTime: s.maxIdle,
+		KeepAlive: s.maxIdle / 2,
 	})
 	return [2]*contender{
 		{name: "raw", client: raw, dials: dials.Load},
@@ -159,7 +180,7 @@ func (s surplus) run(tb testing.TB, w place) [2]*contender {
 	both := s.contenders(tb, w)
 	for _, c := range both {
 		w.burst(tb, c.client, s.burst)
-		c.counts.Name, c.dialed = c.name, c.dials()
+		c.counts.Name, c.dialed, c.carriers = c.name, c.dials(), w.carriers(tb, c.name)
 	}
 	begun := time.Now()
 	for _, c := range both {
@@ -204,7 +225,7 @@ func BenchmarkSurplus(b *testing.B) {
 				for _, c := range both {
 					open := c.counts.Points[len(c.counts.Points)-1].Y
 					b.ReportMetric(open, c.name+"-open")
-					b.ReportMetric(float64(w.oldest(b, c.name)), c.name+"-silent-s")
+					b.ReportMetric(float64(w.oldest(b, c.name, c.carriers)), c.name+"-silent-s")
 					b.ReportMetric(float64(c.dials()-c.dialed), c.name+"-dials")
 					c.load.end()
 					b.ReportMetric(float64(c.load.failed.Load()), c.name+"-failed")
