@@ -347,7 +347,7 @@ func TestMySQLConnRawReachesTheDriver(t *testing.T) {
 func TestMySQLTransactionsBehave(t *testing.T) {
 	p, _ := startMySQL(t, sqlpool.Config{MaxOpen: 2})
 	ctx := t.Context()
-	if _, err := p.DB().ExecContext(ctx, "create table t (n int) engine=innodb"); err != nil {
+	if _, err := p.DB().ExecContext(ctx, "create or replace table t (n int) engine=innodb"); err != nil {
 		t.Fatal(err)
 	}
 	tx, err := p.DB().BeginTx(ctx, &sql.TxOptions{ReadOnly: true, Isolation: sql.LevelRepeatableRead})

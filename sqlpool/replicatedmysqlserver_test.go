@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -90,13 +88,10 @@ func readsFrom(t *testing.T, r *sqlpool.ReplicatedMySQL) int {
 // becomes waits until the replica has a state, and reads go where that implies.
 func (p *mysqlPair) becomes(t *testing.T, want sqlpool.MemberState) {
 	t.Helper()
-	eventually(t, "the replica is "+string(want), func() bool { return p.Members()[1].State == want })
+	awaitState(t, p, want)
 	server := 1
 	if want == sqlpool.MemberReady {
 		server = 2
-	}
-	if reads := p.Members()[1].Reads; reads != (server == 2) {
-		t.Errorf("the replica is %s; is read: %v", want, reads)
 	}
 	eventually(t, "reads are served by the right one", func() bool { return readsFrom(t, p.ReplicatedMySQL) == server })
 }
@@ -120,12 +115,7 @@ func TestMariaDBReplicaIsReadWhileItKeepsUp(t *testing.T) {
 	})
 
 	t.Run("an idle primary makes no lag", func(t *testing.T) {
-		for since := time.Now(); time.Since(since) < 2*time.Second; { // twice MaxLag
-			if m := p.Members()[1]; m.State != sqlpool.MemberReady {
-				t.Fatalf("%+v", m)
-			}
-			_ = readsFrom(t, p.ReplicatedMySQL)
-		}
+		hasNoLagWhileIdle(t, p, func() { _ = readsFrom(t, p.ReplicatedMySQL) })
 	})
 
 	t.Run("a stopped applier is lag once something is written, and its end is seen", func(t *testing.T) {
@@ -226,20 +216,7 @@ func TestMariaDBReplicaThatStartsBehindIsKnownByItsOwnWordUntilItHasComeSoFar(t 
 
 func TestMariaDBFrozenAndKilledReplicaIsLeftAloneUntilItIsBack(t *testing.T) {
 	p := newMySQLPair(t, nil)
-	p.becomes(t, sqlpool.MemberReady)
-
-	p.replica.Freeze(t)
-	p.becomes(t, sqlpool.MemberDown)
-	p.replica.Thaw(t)
-	p.becomes(t, sqlpool.MemberReady)
-
-	p.replica.Kill(t)
-	p.becomes(t, sqlpool.MemberDown)
-	if err := p.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "orders/replica-1") {
-		t.Errorf("%v, want a reservation about the replica", err)
-	}
-	p.replica.Restart(t)
-	p.becomes(t, sqlpool.MemberReady)
+	isLeftAloneWhileItIsAway(t, p, p.replica)
 
 	// INV-9, seen from both servers: only replication is left.
 	if err := p.Stop(within(t, 10*time.Second)); err != nil {
@@ -352,45 +329,8 @@ func TestReadOnlyTransactionOnMariaDBRefusesWritesOnThePrimaryToo(t *testing.T) 
 
 func TestMariaDBKilledReplicaCostsTheReadsInFlight(t *testing.T) {
 	p := newMySQLPair(t, func(cfg *sqlpool.ReplicatedConfig) { cfg.LookInterval, cfg.MaxLag = 0, 0 })
-	p.becomes(t, sqlpool.MemberReady)
-	const workers = 8
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	var done, failed, late atomic.Int64
-	var seen atomic.Bool
-	var all sync.WaitGroup
-	for range workers {
-		all.Go(func() {
-			for ctx.Err() == nil {
-				wasSeen := seen.Load()
-				read, end := context.WithTimeout(ctx, time.Second)
-				var n sql.NullInt64
-				err := p.Reader().DB().QueryRowContext(read, "select 1").Scan(&n)
-				end()
-				switch {
-				case err == nil:
-					done.Add(1)
-				case ctx.Err() == nil && wasSeen:
-					late.Add(1)
-				case ctx.Err() == nil:
-					failed.Add(1)
-				}
-			}
-		})
-	}
-	eventually(t, "the workers are at work", func() bool { return done.Load() > 200 })
-	p.replica.Kill(t)
-	eventually(t, "the loss is seen", func() bool { return p.Members()[1].State == sqlpool.MemberDown })
-	seen.Store(true)
-	before := done.Load()
-	eventually(t, "reads go on", func() bool { return done.Load() > before+200 })
-	cancel()
-	all.Wait()
-	t.Logf("%d reads failed", failed.Load())
-	if n := failed.Load(); n > 2*workers {
-		t.Errorf("%d reads failed; want hardly more than those in flight, %d", n, workers)
-	}
-	if n := late.Load(); n > 0 {
-		t.Errorf("%d reads failed that began after the loss was seen", n)
-	}
+	costsTheReadsInFlight(t, p, p.replica, func(ctx context.Context) error {
+		var n sql.NullInt64
+		return p.Reader().DB().QueryRowContext(ctx, "select 1").Scan(&n)
+	})
 }

@@ -6,8 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -79,10 +77,7 @@ func (p *pair) onStandby(t *testing.T) bool {
 // becomes waits until the replica has a state, and reads go where that implies.
 func (p *pair) becomes(t *testing.T, want sqlpool.MemberState) {
 	t.Helper()
-	eventually(t, "the replica is "+string(want), func() bool { return p.Members()[1].State == want })
-	if ready := want == sqlpool.MemberReady; p.Members()[1].Reads != ready {
-		t.Errorf("the replica is %s; is read: %v", want, !ready)
-	}
+	awaitState(t, p, want)
 	eventually(t, "reads are served by the right one", func() bool { return p.onStandby(t) == (want == sqlpool.MemberReady) })
 }
 
@@ -102,12 +97,7 @@ func TestStreamingReplicaIsReadWhileItKeepsUp(t *testing.T) {
 	})
 
 	t.Run("an idle primary makes no lag", func(t *testing.T) {
-		for since := time.Now(); time.Since(since) < 2*time.Second; { // twice MaxLag
-			if m := p.Members()[1]; m.State != sqlpool.MemberReady {
-				t.Fatalf("%+v", m)
-			}
-			_ = p.onStandby(t)
-		}
+		hasNoLagWhileIdle(t, p, func() { _ = p.onStandby(t) })
 	})
 
 	t.Run("it takes no privilege to look", func(t *testing.T) {
@@ -189,20 +179,7 @@ func TestStreamingReplicaIsReadWhileItKeepsUp(t *testing.T) {
 
 func TestFrozenAndKilledReplicaIsLeftAloneUntilItIsBack(t *testing.T) {
 	p := newPair(t, nil)
-	p.becomes(t, sqlpool.MemberReady)
-
-	p.standby.Freeze(t)
-	p.becomes(t, sqlpool.MemberDown)
-	p.standby.Thaw(t)
-	p.becomes(t, sqlpool.MemberReady)
-
-	p.standby.Kill(t)
-	p.becomes(t, sqlpool.MemberDown)
-	if err := p.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "orders/replica-1") {
-		t.Errorf("%v, want a reservation about the replica", err)
-	}
-	p.standby.Restart(t)
-	p.becomes(t, sqlpool.MemberReady)
+	isLeftAloneWhileItIsAway(t, p, p.standby)
 
 	// INV-9, seen from both servers.
 	if err := p.Stop(within(t, 10*time.Second)); err != nil {
@@ -272,44 +249,8 @@ func TestPromotedStandbyTakesOverBehindTheSameHandles(t *testing.T) {
 
 func TestKilledReplicaCostsTheReadsInFlight(t *testing.T) {
 	p := newPair(t, func(cfg *sqlpool.ReplicatedConfig) { cfg.LookInterval, cfg.MaxLag = 0, 0 })
-	p.becomes(t, sqlpool.MemberReady)
-	const workers = 8
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	var done, failed, late atomic.Int64
-	var seen atomic.Bool
-	var all sync.WaitGroup
-	for range workers {
-		all.Go(func() {
-			for ctx.Err() == nil {
-				wasSeen := seen.Load()
-				read, end := context.WithTimeout(ctx, time.Second)
-				var n int
-				err := p.Reader().Pool().QueryRow(read, "select 1").Scan(&n)
-				end()
-				switch {
-				case err == nil:
-					done.Add(1)
-				case ctx.Err() == nil && wasSeen:
-					late.Add(1)
-				case ctx.Err() == nil:
-					failed.Add(1)
-				}
-			}
-		})
-	}
-	eventually(t, "the workers are at work", func() bool { return done.Load() > 200 })
-	p.standby.Kill(t)
-	eventually(t, "the loss is seen", func() bool { return p.Members()[1].State == sqlpool.MemberDown })
-	seen.Store(true)
-	before := done.Load()
-	eventually(t, "reads go on", func() bool { return done.Load() > before+200 })
-	cancel()
-	all.Wait()
-	if n := failed.Load(); n > 2*workers {
-		t.Errorf("%d reads failed; want hardly more than those in flight, %d", n, workers)
-	}
-	if n := late.Load(); n > 0 {
-		t.Errorf("%d reads failed that began after the loss was seen", n)
-	}
+	costsTheReadsInFlight(t, p, p.standby, func(ctx context.Context) error {
+		var n int
+		return p.Reader().Pool().QueryRow(ctx, "select 1").Scan(&n)
+	})
 }

@@ -42,8 +42,12 @@ func TestPeersFailTheTrials(t *testing.T) {
 	for name, peer := range peers {
 		for _, trial := range healthtrials.All() {
 			t.Run(name+"/"+trial.Name, func(t *testing.T) {
+				want := slices.Contains(peer.passes, trial.Name)
 				passed, out := judge(t, name, trial.Name)
-				if want := slices.Contains(peer.passes, trial.Name); passed != want {
+				for again := 0; want && !passed && again < 2; again++ { // in real time a busy machine can be what is late
+					passed, out = judge(t, name, trial.Name)
+				}
+				if passed != want {
 					t.Errorf("passed = %v, recorded is %v", passed, want)
 				}
 				t.Logf("passed = %v: %.300s", passed, strings.TrimSpace(out))

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -40,8 +41,11 @@ func TestPeersFailTheTrials(t *testing.T) {
 	for name, peer := range peers {
 		for _, trial := range trials.All() {
 			t.Run(name+"/"+trial.Name, func(t *testing.T) {
+				want := slices.Contains(peer.passes, trial.Name)
 				passed, out := judge(t, name, trial.Name)
-				want := strings.Contains(" "+strings.Join(peer.passes, " ")+" ", " "+trial.Name+" ")
+				for again := 0; want && !passed && again < 2; again++ { // in real time a busy machine can be what is late
+					passed, out = judge(t, name, trial.Name)
+				}
 				if passed != want {
 					t.Errorf("passed = %v, recorded is %v:\n%s", passed, want, out)
 				}
