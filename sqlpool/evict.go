@@ -65,23 +65,19 @@ func choose[T any](c *core, idle []candidate[T], o eviction.Sweep, out *eviction
 	var live []candidate[T]
 	for _, x := range idle {
 		x.reason = c.stale(&x.times, o.Now)
-		switch x.reason {
-		case "":
+		if x.reason == "" {
 			live = append(live, x)
 			continue
-		case poolkeeper.EvictedLifetime:
-			out.Lifetime++
-		default:
-			out.Dead++
 		}
+		*counter(out, x.reason)++
 		drop = append(drop, x)
 	}
 	surplus := min(o.Surplus-len(drop), len(live)-o.MinIdle)
 	for i, x := range live {
 		switch {
 		case i < surplus:
-			out.Idle++
 			x.reason = poolkeeper.EvictedIdle
+			*counter(out, x.reason)++
 			drop = append(drop, x)
 		case o.KeepAlive > 0 && !x.mute && o.Now.Sub(x.seen) >= o.KeepAlive && len(ask) < o.Batch:
 			ask = append(ask, x)
@@ -90,6 +86,18 @@ func choose[T any](c *core, idle []candidate[T], o eviction.Sweep, out *eviction
 		}
 	}
 	return drop, ask, rest
+}
+
+// counter is where out counts connections that are closed for this reason.
+func counter(out *eviction.Swept, reason string) *int {
+	switch reason {
+	case poolkeeper.EvictedIdle:
+		return &out.Idle
+	case poolkeeper.EvictedLifetime:
+		return &out.Lifetime
+	default:
+		return &out.Dead
+	}
 }
 
 // soonest collects when a connection next reaches its lifetime or its silence, as eviction.Swept.Next wants it.

@@ -3,6 +3,7 @@ package sqlpool
 import (
 	"context"
 	"errors"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -11,6 +12,12 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/eviction"
+)
+
+// firstFlush and lastFlush are between two sweeps for what is stale, as long as some was spared because of callers.
+const (
+	firstFlush = 10 * time.Millisecond
+	lastFlush  = time.Second
 )
 
 // errNotNeeded ends a Fill that was given a connection that had just become idle.
@@ -145,15 +152,22 @@ func (b *pgBackend) standStill() (goOn func()) {
 // Sweep takes all idle connections out for a moment without I/O, decides, and gives back the rest at once. Only then
 // come the closes and pings, of at most order.Batch connections at a time.
 func (b *pgBackend) Sweep(ctx context.Context, order eviction.Sweep) (eviction.Swept, error) {
+	out, _ := b.sweep(ctx, order)
+	return out, nil // a sweep that was told to end has done what it could
+}
+
+// sweep reports how many it has spared because of callers.
+func (b *pgBackend) sweep(ctx context.Context, order eviction.Sweep) (out eviction.Swept, spared int) {
 	b.reconcile()
-	var out eviction.Swept
 	for {
 		resume := b.standStill()
+		b.awaitPermitted()
 		drop, ask, rest := choose(b.core, b.takeIdle(ctx), order, &out)
-		for _, x := range rest { // the coldest first: pgxpool gives out the one released last
+		drop, spare := b.discount(drop, len(rest), &out)
+		spared += len(spare)
+		for _, x := range slices.Concat(spare, rest) { // the coldest first: pgxpool gives out the one released last
 			x.conn.Release()
 		}
-		b.discount(drop)
 		resume()
 		for _, x := range drop {
 			b.drop(ctx, x.conn, x.reason)
@@ -168,7 +182,7 @@ func (b *pgBackend) Sweep(ctx context.Context, order eviction.Sweep) (eviction.S
 		}
 		if len(ask) < order.Batch || ctx.Err() != nil {
 			out.Next = b.nextDue(order)
-			return out, nil //nolint:nilerr // a sweep that was told to end has done what it could
+			return out, spared
 		}
 		order.Surplus = 0 // done in the first round; another is only for more pings
 	}
@@ -185,14 +199,42 @@ func (b *pgBackend) takeIdle(ctx context.Context) []candidate[*pgxpool.Conn] {
 	return out
 }
 
-// discount takes connections that are about to be closed out of the count of what callers may find.
-func (b *pgBackend) discount(drop []candidate[*pgxpool.Conn]) {
+// awaitPermitted waits until those who have permits have got their connections: usually they have, or it is a matter of
+// microseconds. For who pings what he has got it waits no longer.
+func (b *pgBackend) awaitPermitted() {
+	for i := range 40 {
+		b.mu.Lock()
+		unserved := b.unservedLocked()
+		b.mu.Unlock()
+		if unserved == 0 {
+			return
+		}
+		if i < 32 {
+			runtime.Gosched()
+		} else {
+			<-time.After(100 * time.Microsecond)
+		}
+	}
+}
+
+// unservedLocked is how many have permits and neither a connection nor a dial under way.
+func (b *pgBackend) unservedLocked() int { return max(b.permits-b.holding-b.dials, 0) }
+
+// discount takes connections that are about to be closed out of the count of what callers may find, and spares as many as
+// callers are about to come for, when stay are left to them otherwise: who finds none dials without leave, and who finds
+// one that is stale asks for it (see exchange).
+func (b *pgBackend) discount(drop []candidate[*pgxpool.Conn], stay int, out *eviction.Swept) (gone, spare []candidate[*pgxpool.Conn]) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, x := range drop {
+	n := len(drop) - min(max(b.unservedLocked()-stay, 0), len(drop))
+	for _, x := range drop[:n] {
 		record(x.conn.Conn().PgConn()).discounted = true
 	}
-	b.open -= len(drop)
+	for _, x := range drop[n:] {
+		*counter(out, x.reason)--
+	}
+	b.open -= n
+	return drop[:n], drop[n:]
 }
 
 func (b *pgBackend) drop(ctx context.Context, c *pgxpool.Conn, reason string) {
@@ -235,9 +277,22 @@ func (b *pgBackend) flush() {
 	}
 	b.closes.run(func() {
 		b.flushing.Store(false)
-		b.mu.Lock()
-		surplus := max(b.open-b.max, 0) // the limit was lowered
-		b.mu.Unlock()
-		_, _ = b.Sweep(b.life, eviction.Sweep{Now: time.Now(), Batch: 1, Surplus: surplus}) // Stats tells what it closes
+		for pause := firstFlush; ; pause = min(2*pause, lastFlush) {
+			b.mu.Lock()
+			surplus := max(b.open-b.max, 0) // the limit was lowered
+			b.mu.Unlock()
+			// Stats tells what it closes. What it spares may have been wanted by nobody after all.
+			_, spared := b.sweep(b.life, eviction.Sweep{Now: time.Now(), Batch: 1, Surplus: surplus})
+			if spared == 0 {
+				return
+			}
+			t := time.NewTimer(pause)
+			select {
+			case <-t.C:
+			case <-b.life.Done():
+				t.Stop()
+				return
+			}
+		}
 	})
 }
