@@ -83,23 +83,24 @@ func isSilent(c *conn, s eviction.Sweep) bool {
 // judge says what becomes of the idle connections, the one used last first, and counts it. It reports whether some that
 // are silent have to wait for the next time.
 func (n *node) judge(idle []*loan, s eviction.Sweep, out *eviction.Swept) (more bool) {
-	stay := len(idle)
+	stay, condemned := 0, 0
 	for _, l := range idle {
-		if l.fate = l.conn.fate(s); l.fate != stays {
-			stay--
-		}
-		switch l.fate { //nolint:exhaustive // others have not been decided by this sweep
-		case dead:
-			out.Dead++
-		case lifetime:
+		switch l.fate = l.conn.fate(s); {
+		case l.fate == stays:
+			stay++
+		case l.conn.sentenced() != stays: // which this sweep has not decided
+			condemned++
+		case l.fate == lifetime:
 			out.Lifetime++
+		default:
+			out.Dead++
 		}
 	}
 	// Demand may have risen since the order was given (INV-7): who waits at the valve will want one of these, and so will
 	// who has passed it and has none yet.
 	inUse := n.Open() - len(idle)
 	wanted := n.valve.waiting() + max(n.gate.InFlight()-inUse, 0)
-	surplus := min(s.Surplus-out.Closed(), stay-wanted-s.MinIdle)
+	surplus := min(s.Surplus-out.Closed()-condemned, stay-wanted-s.MinIdle)
 	asked, most := 0, max(min(s.Batch, stay/2), 1)
 	for _, l := range slices.Backward(idle) {
 		switch {

@@ -1,6 +1,7 @@
 package testkit_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -14,7 +15,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/testkit"
 )
 
-// claimEnv names ports, separated by blanks, that TestClaimsOfAnotherProcess tries to claim.
+// claimEnv names ports, separated by blanks, that another process is to claim, see TestMain.
 const claimEnv = "POOLKEEPER_TEST_CLAIM"
 
 func TestClaimedAddressIsFreeAndNobodyElses(t *testing.T) {
@@ -65,7 +66,7 @@ func TestClaimedPortIsRefusedToAnotherProcessUntilItIsGivenBack(t *testing.T) {
 // claimedElsewhere is how many of the ports another process can claim.
 func claimedElsewhere(t *testing.T, ports []string) (n int) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^TestClaimsOfAnotherProcess$", "-test.v")
+	cmd := exec.CommandContext(t.Context(), os.Args[0])
 	cmd.Env = append(os.Environ(), claimEnv+"="+strings.Join(ports, " "))
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -78,27 +79,24 @@ func claimedElsewhere(t *testing.T, ports []string) (n int) {
 	return n
 }
 
-// The other process of the test above.
-func TestClaimsOfAnotherProcess(t *testing.T) {
-	asked, ok := os.LookupEnv(claimEnv)
-	if !ok {
-		t.Skip("is run by another test")
-	}
+// claim is what the other process does instead of tests.
+func claim(asked string) error {
 	n := 0
 	for port := range strings.FieldsSeq(asked) {
 		p, err := strconv.Atoi(port)
 		if err != nil {
-			t.Fatal(err)
+			return err
 		}
-		got, err := testkit.Claim(t.Context(), p)
+		got, err := testkit.Claim(context.Background(), p)
 		if err != nil {
-			t.Fatal(err)
+			return err
 		}
 		if got {
 			n++
 		}
 	}
-	fmt.Println("claimed:", n)
+	_, err := fmt.Println("claimed:", n)
+	return err
 }
 
 func TestPortThatSomebodyListensAtIsNotClaimed(t *testing.T) {

@@ -19,7 +19,16 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/testkit"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if ports, ok := os.LookupEnv(claimEnv); ok {
+		if err := claim(ports); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // failing is a test that is expected to fail, and keeps with what.
 type failing struct {
