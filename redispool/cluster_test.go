@@ -55,11 +55,28 @@ func newClusterOf(tb testing.TB, primaries, replicas int, further func() []strin
 	for i := range primaries {
 		do(i, "cluster", "addslotsrange", i*slots/primaries, (i+1)*slots/primaries-1)
 	}
-	for i := range k.nodes {
-		if i > 0 {
-			do(i, "cluster", "meet", "127.0.0.1", k.nodes[0].Port(), buses[0])
+	// A node forgets within its timeout whom it could not meet, as on a busy machine, so they are introduced until they know
+	// each other.
+	known := "cluster_known_nodes:" + strconv.Itoa(len(k.nodes))
+	introduced := time.Now().Add(-time.Hour)
+	eventually(tb, "the nodes know each other", func() bool {
+		again := time.Since(introduced) > 3*time.Second
+		if again {
+			introduced = time.Now()
 		}
-	}
+		all := true
+		for i, c := range k.looks {
+			info, err := c.ClusterInfo(ctx).Result()
+			if err == nil && strings.Contains(info, known) {
+				continue
+			}
+			all = false
+			if again && i > 0 {
+				do(i, "cluster", "meet", "127.0.0.1", k.nodes[0].Port(), buses[0])
+			}
+		}
+		return all
+	})
 	for i := primaries; i < len(k.nodes); i++ {
 		id, err := k.looks[i%primaries].Do(ctx, "cluster", "myid").Text()
 		if err != nil {
@@ -73,7 +90,7 @@ func newClusterOf(tb testing.TB, primaries, replicas int, further func() []strin
 		for _, c := range k.looks {
 			info, err := c.ClusterInfo(ctx).Result()
 			if err != nil || !strings.Contains(info, "cluster_state:ok") ||
-				!strings.Contains(info, "cluster_known_nodes:"+strconv.Itoa(len(k.nodes))) {
+				!strings.Contains(info, known) {
 				return false
 			}
 			slots, err := c.ClusterSlots(ctx).Result() //nolint:staticcheck // what go-redis itself asks for
