@@ -3,13 +3,13 @@ package redispool
 import (
 	"context"
 	"errors"
-	"runtime"
 	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/poolkeeper/poolkeeper/internal/goroutines"
+	"github.com/poolkeeper/poolkeeper/internal/retry"
 )
 
 // go-redis exports no access to its pool. But it lends connections: a Conn takes one out of the pool when it is first
@@ -53,8 +53,13 @@ func (l *loan) giveBack() { _ = l.lent.Close() }
 func (l *loan) discard(ctx context.Context) {
 	l.conn.sentence.CompareAndSwap(uint32(stays), uint32(l.fate))
 	_ = l.conn.Close()
-	_ = l.base(ctx, onceOnly{redis.NewStatusCmd(ctx, "ping")}) // go-redis finds it closed, and drops it
+	_ = l.ping(ctx) // go-redis finds it closed, and drops it
 	_ = l.lent.Close()
+}
+
+// ping asks for a sign of life. go-redis drops a connection that gives none.
+func (l *loan) ping(ctx context.Context) error {
+	return l.base(ctx, onceOnly{redis.NewStatusCmd(ctx, "ping")})
 }
 
 // seizeIdle takes the idle connection that is next, whatever its state: nobody looks at it, and it does not count as used.
@@ -119,7 +124,7 @@ func (n *node) sift(ctx context.Context, more func() bool, judge func(idle []*lo
 func discard(ctx context.Context, loans []*loan) {
 	for i, l := range loans {
 		if i%closedAtOnce == closedAtOnce-1 {
-			pause(ctx, closePause)
+			retry.Sleep(ctx, closePause)
 		}
 		l.discard(ctx)
 	}
@@ -158,20 +163,13 @@ func (n *node) take(ctx context.Context, loans []*loan, more func() bool) (idle 
 	return idle, nil
 }
 
-// awaitAdmitted waits until those who have passed the valve have got their connections. Usually they have, or it is a
-// matter of microseconds; for somebody who is dialling it waits no longer.
+// awaitAdmitted waits until those who have passed the valve have got their connections. Usually they have; somebody who is
+// dialling is not waited for.
 func (n *node) awaitAdmitted(ctx context.Context, taken int) {
-	for i := range 40 {
+	retry.Briefly(ctx, func() bool {
 		s := n.client.PoolStats()
-		if s.IdleConns == 0 || n.unserved(s, taken) == 0 {
-			return
-		}
-		if i < 32 {
-			runtime.Gosched()
-		} else {
-			pause(ctx, 100*time.Microsecond)
-		}
-	}
+		return s.IdleConns == 0 || n.unserved(s, taken) == 0
+	})
 }
 
 // unserved is how many have passed the valve and have no connection yet, when that many are taken. Conns that were closed

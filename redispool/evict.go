@@ -154,7 +154,7 @@ func (n *node) ping(ctx context.Context, asked []*loan) []error {
 	for i, l := range asked { // they end with their answer or with ctx, and are waited for below
 		wg.Go(func() {
 			defer l.giveBack()
-			errs[i] = l.base(ctx, onceOnly{redis.NewStatusCmd(ctx, "ping")})
+			errs[i] = l.ping(ctx)
 		})
 	}
 	wg.Wait()

@@ -13,6 +13,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper/eviction"
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/retry"
 	"github.com/poolkeeper/poolkeeper/internal/socket"
 )
 
@@ -147,7 +148,7 @@ func (n *node) suspect(c *conn, s signs) {
 	go func() {
 		defer n.pool.dialing.Leave()
 		for again := true; again; again = n.inspector.rest() {
-			if d := n.inspector.wait(); d <= 0 || pause(n.pool.life, d) {
+			if d := n.inspector.wait(); d <= 0 || retry.Sleep(n.pool.life, d) {
 				n.inspect(n.pool.life)
 			}
 			if n.pool.life.Err() != nil {
@@ -179,7 +180,7 @@ func (n *node) inspect(ctx context.Context) {
 				return
 			}
 		}
-		if !pause(ctx, inspectEvery) {
+		if !retry.Sleep(ctx, inspectEvery) {
 			n.inspector.take() // it has been silent for so long that new signs will come, or the pool ends
 			return
 		}
@@ -189,7 +190,7 @@ func (n *node) inspect(ctx context.Context) {
 // answered condemns what the signs mean when the server has answered a question asked at begun.
 func (n *node) answered(ctx context.Context, begun time.Time, s signs) {
 	if s.asked != 0 {
-		if !pause(ctx, grace) { // for answers that came before ours, and are on their way
+		if !retry.Sleep(ctx, grace) { // for answers that came before ours, and are on their way
 			return
 		}
 		if n.waitsInVain(begun) || n.witnessDead(ctx, witnessLimit, isLoss) {
@@ -209,18 +210,6 @@ func isEnd(err error) bool {
 
 // isLoss reports whether an attempt on a connection opened before says that it is dead, if a new one is answered.
 func isLoss(err error) bool { return isEnd(err) || Classify(err).Kind == health.KindTimeout }
-
-// pause reports false if ctx ended before d had passed.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
 
 // ask dials and asks, without logging in: any answer will do.
 func (n *node) ask(ctx context.Context) error {
@@ -256,8 +245,6 @@ func (n *node) waitsInVain(begun time.Time) bool {
 // them turns out to be dead without having looked so. Such an end comes from a machine that does not know the
 // connection: one that was closed in order looks closed, and is not asked.
 func (n *node) witnessDead(ctx context.Context, limit time.Duration, isDead func(error) bool) bool {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
 	if n.upkeep.Take(ctx) != nil {
 		return false
 	}
@@ -274,6 +261,8 @@ func (n *node) witnessDead(ctx context.Context, limit time.Duration, isDead func
 	if err != nil {
 		return false
 	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
 	return slices.ContainsFunc(n.ping(ctx, asked), func(err error) bool { return err != nil && isDead(err) })
 }
 

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/poolkeeper/poolkeeper/internal/retry"
 )
 
 // A command that blocks on the server (BLPOP, XREAD BLOCK) would keep a drain waiting for as long as it likes, and
@@ -43,7 +45,7 @@ func idInHello(reply []byte) int64 {
 
 // unblock has the servers end the pool's blocking commands, again and again until ctx ends.
 func (p *Pool) unblock(ctx context.Context) {
-	for pause(ctx, unblockAfter) {
+	for retry.Sleep(ctx, unblockAfter) {
 		for _, n := range p.allNodes() {
 			if err := n.unblock(ctx); err != nil && ctx.Err() == nil {
 				p.logger().LogAttrs(ctx, slog.LevelWarn, "redispool: cannot end blocking commands; waiting for them",

@@ -3,7 +3,6 @@ package sqlpool
 import (
 	"context"
 	"errors"
-	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/eviction"
+	"github.com/poolkeeper/poolkeeper/internal/retry"
 )
 
 // firstFlush and lastFlush are between two sweeps for what is stale, as long as some was spared because of callers.
@@ -161,7 +161,7 @@ func (b *pgBackend) sweep(ctx context.Context, order eviction.Sweep) (out evicti
 	b.reconcile()
 	for {
 		resume := b.standStill()
-		b.awaitPermitted()
+		b.awaitPermitted(ctx)
 		drop, ask, rest := choose(b.core, b.takeIdle(ctx), order, &out)
 		drop, spare := b.discount(drop, len(rest), &out)
 		spared += len(spare)
@@ -201,20 +201,12 @@ func (b *pgBackend) takeIdle(ctx context.Context) []candidate[*pgxpool.Conn] {
 
 // awaitPermitted waits until those who have permits have got their connections: usually they have, or it is a matter of
 // microseconds. For who pings what he has got it waits no longer.
-func (b *pgBackend) awaitPermitted() {
-	for i := range 40 {
+func (b *pgBackend) awaitPermitted(ctx context.Context) {
+	retry.Briefly(ctx, func() bool {
 		b.mu.Lock()
-		unserved := b.unservedLocked()
-		b.mu.Unlock()
-		if unserved == 0 {
-			return
-		}
-		if i < 32 {
-			runtime.Gosched()
-		} else {
-			<-time.After(100 * time.Microsecond)
-		}
-	}
+		defer b.mu.Unlock()
+		return b.unservedLocked() == 0
+	})
 }
 
 // unservedLocked is how many have permits and neither a connection nor a dial under way.
@@ -283,14 +275,7 @@ func (b *pgBackend) flush() {
 			b.mu.Unlock()
 			// Stats tells what it closes. What it spares may have been wanted by nobody after all.
 			_, spared := b.sweep(b.life, eviction.Sweep{Now: time.Now(), Batch: 1, Surplus: surplus})
-			if spared == 0 {
-				return
-			}
-			t := time.NewTimer(pause)
-			select {
-			case <-t.C:
-			case <-b.life.Done():
-				t.Stop()
+			if spared == 0 || !retry.Sleep(b.life, pause) {
 				return
 			}
 		}

@@ -1,5 +1,5 @@
 // Package retry repeats what failed, with growing pauses: 1 s, doubling to 30 s, each up to a quarter shorter at random,
-// so that replicas that started together do not knock together.
+// so that replicas that started together do not knock together. It also waits for a while, or for what comes at once.
 package retry
 
 import (
@@ -39,11 +39,7 @@ func Until(
 		if again, result := failed(Failure{Attempt: n, Next: pause, Err: err}); !again {
 			return result
 		}
-		t := time.NewTimer(pause)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
+		if !Sleep(ctx, pause) {
 			return ended(ctx, n, err)
 		}
 	}
