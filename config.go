@@ -8,6 +8,9 @@ import (
 // Off turns off a limit of a pool's configuration that is on by default. It is accepted where a field's comment says so.
 const Off time.Duration = -1
 
+// NoWaiting is a MaxWaiting that lets no caller wait: one that finds no connection free is refused at once.
+const NoWaiting = -1
+
 // NoJitter is a LifetimeJitter of practically nothing; 0 means the default.
 const NoJitter = 1e-12
 

@@ -1,0 +1,112 @@
+package breaker
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/poolkeeper/poolkeeper/internal/monotime"
+	"github.com/poolkeeper/poolkeeper/internal/retry"
+)
+
+const (
+	// A server that refuses is asked again after a pause between these, drawn at random.
+	refusedMin = 100 * time.Millisecond
+	refusedMax = 250 * time.Millisecond
+	// One that is silent gets a new trial this often, for an old one may have been sent into a hole in the network.
+	silentEvery = time.Second
+	// maxTrials is how many trials are under way at most.
+	maxTrials = 3
+)
+
+// decide waits until no connection could be opened for after, with a trial that failed near the end of it, and reports
+// true; or until the server has answered, and reports false. The first trial begins half-way, so that a silent server
+// is not waited for twice.
+func (b *Breaker) decide(ctx context.Context, d *doubts, after time.Duration) bool {
+	due := d.since.Add(after)
+	for at := d.since.Add(after / 2); retry.Sleep(ctx, at.Sub(monotime.Now())); {
+		if b.cfg.Suspended != nil && b.cfg.Suspended() {
+			at = monotime.Now().Add(after)
+			due = at
+			continue
+		}
+		if b.cfg.Alive != nil && b.cfg.Alive(d.since) {
+			b.clear(d)
+			return false
+		}
+		if b.answered(d, b.try(ctx, min(b.cfg.TrialTimeout(), after))) {
+			return false
+		}
+		if monotime.Now() >= due && !(b.cfg.Suspended != nil && b.cfg.Suspended()) {
+			return ctx.Err() == nil
+		}
+		at = due
+	}
+	return false
+}
+
+// fall declares the server down, and asks for it until it answers or the Breaker stops.
+func (b *Breaker) fall(ctx context.Context, d *doubts) {
+	b.mu.Lock()
+	if b.doubts != d {
+		b.mu.Unlock()
+		return
+	}
+	down := b.cfg.Error(d.since.Wall(), d.last)
+	b.down.Store(down)
+	if b.end != nil {
+		b.end(down)
+	}
+	b.mu.Unlock()
+	b.cfg.WentDown(down)
+	b.await(ctx, d)
+	b.mu.Lock()
+	cleared := d.cleared
+	b.mu.Unlock()
+	if cleared {
+		b.cfg.CameUp(monotime.Since(d.since))
+	}
+}
+
+// await runs trials until one is answered, or ctx ends.
+func (b *Breaker) await(ctx context.Context, d *doubts) {
+	results := make(chan error)
+	underway := 0
+	next := time.NewTimer(b.pause(d))
+	defer next.Stop()
+	for {
+		select {
+		case <-next.C:
+			if underway < maxTrials {
+				underway++
+				go func() { results <- b.try(ctx, b.cfg.TrialTimeout()) }() // await waits for it
+			}
+			next.Reset(silentEvery)
+			continue
+		case err := <-results:
+			underway--
+			if ctx.Err() == nil && !b.answered(d, err) {
+				if underway == 0 {
+					next.Reset(b.pause(d))
+				}
+				continue
+			}
+			d.cancel()
+		case <-ctx.Done():
+		}
+		for ; underway > 0; underway-- { // they end with ctx
+			<-results
+		}
+		return
+	}
+}
+
+// pause is the time to the next trial when none is under way.
+func (b *Breaker) pause(d *doubts) time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if d.silent {
+		return silentEvery
+	}
+	return refusedMin + rand.N(refusedMax-refusedMin)
+}
