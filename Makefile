@@ -19,7 +19,7 @@ BENCHTIME ?= 1s
 
 TOOLS := bin/golangci-lint bin/gofumpt bin/gotestsum
 
-.PHONY: help test check fmt fmt-check lint vet tidy tidy-check race bench bench-peers test-peers bench-smoke examples fuzz-smoke cover run clean
+.PHONY: help test check fmt fmt-check lint vet tidy tidy-check race bench bench-peers bench-outage test-peers bench-smoke examples fuzz-smoke cover run clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +74,9 @@ bench-peers: ## The tables of docs/benchmarks.md: the library beside its peers
 
 test-peers: ## The trials, with the peers: they fail where docs/benchmarks.md says so
 	cd bench && GOWORK=off go test -count=1 ./...
+
+bench-outage: ## What a call costs while its server is gone, raw beside managed (some 15 minutes)
+	POOLKEEPER_REQUIRE_SERVERS=1 POOLKEEPER_MEASURE=1 go test -run '^$$' -bench Outage -benchtime 1x -timeout 60m ./integration/outage
 
 bench-smoke: ## Compile every benchmark and run it once
 	@for m in $(MODULES); do (cd $$m && go test -run '^$$' -bench . -benchtime 1x ./... >/dev/null); done; echo "benchmarks: each ran once"
