@@ -86,7 +86,7 @@ func askBy(ctx context.Context, n *native, query string) error {
 }
 
 func (b *driverBackend) hangUpCheck(ctx context.Context, n *native) {
-	_ = b.store.hangUp(n, ctx.Done()) // how it went is of no use
+	_ = b.store.hangUp(n, ctx.Done(), hangUpLimit) // how it went is of no use
 }
 
 // run executes a query of the pool's own, for its success alone.

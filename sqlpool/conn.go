@@ -57,8 +57,9 @@ func (c *conn) ResetSession(ctx context.Context) error {
 	if !c.s.checkOut(c, now) {
 		return driver.ErrBadConn
 	}
-	if !c.s.resets(ctx, c.n) || !c.s.proves(ctx, c.n) {
+	if !c.s.usable(ctx, c.n, now) {
 		c.dead, c.given = true, true // found out before it was used
+		c.s.lookedFrom(now)
 		return driver.ErrBadConn
 	}
 	c.s.core.met.wait.Record(0)

@@ -29,7 +29,7 @@ func (w watching) Connect(ctx context.Context) (driver.Conn, error) {
 	if !s.core.gate.Enter() {
 		return nil, s.core.refusal()
 	}
-	start := time.Now()
+	start := s.since(time.Now())
 	n, err := s.acquire(ctx, start)
 	now := time.Now()
 	if err != nil {

@@ -193,7 +193,7 @@ func (s *store) giveBack(x taken) {
 		return
 	}
 	s.mu.Unlock()
-	_ = s.discard(x.n, poolkeeper.EvictedClosed)
+	_ = s.discard(x.n, poolkeeper.EvictedClosed, hangUpLimit)
 }
 
 func (s *store) drop(x taken, reason string) {
@@ -201,7 +201,7 @@ func (s *store) drop(x taken, reason string) {
 		s.mu.Lock()
 		s.swept--
 		s.mu.Unlock()
-		_ = s.discard(x.n, reason)
+		_ = s.discard(x.n, reason, hangUpLimit)
 		return
 	}
 	_ = x.lease.Raw(func(any) error {

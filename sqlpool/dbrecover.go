@@ -1,8 +1,6 @@
 package sqlpool
 
 import (
-	"context"
-	"database/sql/driver"
 	"errors"
 	"time"
 )
@@ -21,29 +19,6 @@ func (s *store) returned(c *conn, ok bool, now time.Time) {
 		s.core.observer.Observe(errLost)
 	}
 	c.last, c.lastErr, c.readOnly = nil, nil, false
-}
-
-func (s *store) resets(ctx context.Context, n *native) bool {
-	return n.resetter == nil || !errors.Is(n.resetter.ResetSession(ctx), driver.ErrBadConn)
-}
-
-// proves pings a connection if it is suspect, and reports false if it is not to be used.
-func (s *store) proves(ctx context.Context, n *native) bool {
-	if n.pinger == nil || !s.core.suspect(&n.times) {
-		return true
-	}
-	ping, cancel := context.WithTimeout(ctx, s.core.cfg().SuspectPing)
-	defer cancel()
-	if n.pinger.Ping(ping) == nil {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		n.seen = time.Now()
-		return true
-	}
-	if ctx.Err() == nil { // else it is the caller who had no time
-		s.core.pingedInVain()
-	}
-	return false
 }
 
 // failed looks at the error of an operation: what says something about the server, or the way there, is passed on.

@@ -121,7 +121,7 @@ func (s *store) dialled(d *dialing, n *native, err error) {
 		}
 		s.open++
 		s.mu.Unlock()
-		_ = s.discard(n, reason)
+		_ = s.discard(n, reason, hangUpLimit)
 		return
 	default:
 		s.open++
@@ -217,13 +217,13 @@ func connectRecovered(ctx context.Context, connector driver.Connector) (c driver
 	return c, err
 }
 
-// hangUp closes n, waiting for the driver no longer than hangUpLimit, nor than giveUp, which may be nil.
-func (s *store) hangUp(n *native, giveUp <-chan struct{}) error {
+// hangUp closes n, waiting for the driver no longer than limit, nor than giveUp, which may be nil.
+func (s *store) hangUp(n *native, giveUp <-chan struct{}, limit time.Duration) error {
 	done := make(chan error, 1)
 	// Owner: the store. It ends when the driver's Close returns, at the latest when its socket is closed where that
 	// can be reached; close waits for it up to its own deadline.
 	s.left.run(func() { done <- n.conn.Close() })
-	t := time.NewTimer(hangUpLimit)
+	t := time.NewTimer(limit)
 	defer t.Stop()
 	select {
 	case err := <-done:

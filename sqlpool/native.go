@@ -3,6 +3,7 @@ package sqlpool
 import (
 	"database/sql/driver"
 	"net"
+	"time"
 
 	"github.com/poolkeeper/poolkeeper/internal/holders"
 )
@@ -35,6 +36,7 @@ type native struct {
 	sock  net.Conn   // nil where it is out of reach
 	login *[2]string // by what it was opened, until that has been noted
 	entry holders.Entry
-	in    *conn // the wrapper it is in; nil between two; guarded by the store's mutex
-	aged  bool  // it has been used, or idle: it is to be reset, which is when drivers look whether it still lives; guarded by the store's mutex
+	in    *conn     // the wrapper it is in; nil between two; guarded by the store's mutex
+	aged  bool      // it has been used, or idle: it is to be reset, which is when drivers look whether it still lives; guarded by the store's mutex
+	reset time.Time // when a caller last had it reset; owned by the caller that has the connection
 }

@@ -73,6 +73,7 @@ type pgBackend struct {
 	peak     int
 	paused   int // sweeps that have taken out what is idle for a moment
 	waiting  queue
+	spare    []*acquisition // to be used again
 	all      map[*pgRecord]struct{}
 	events   uint64 // acquisitions and releases so far, for reconcile
 	hijacked int

@@ -142,6 +142,7 @@ func (b *pgBackend) prepareConn(ctx context.Context, c *pgx.Conn) (bool, error) 
 	if fit || err != nil {
 		return fit, err
 	}
+	b.bound(ctx, now)
 	if err := ctx.Err(); err != nil {
 		return false, err // pgxpool would try, and lose, one idle connection after the other
 	}
@@ -161,9 +162,16 @@ func (b *pgBackend) fits(ctx context.Context, c *pgx.Conn, r *pgRecord, now time
 		return false, nil
 	}
 	if user := b.aimed.Load().prepare; user != nil {
+		b.bound(ctx, now)
 		return recovered(ctx, c, user)
 	}
 	return true, nil
+}
+
+// hooked says whether hooks of the user's see the contexts of acquisitions.
+func (b *pgBackend) hooked() bool {
+	aim := b.aimed.Load()
+	return aim.prepare != nil || aim.native.ShouldPing != nil
 }
 
 // recovered turns a panic of the user's hook into an error: pgxpool would lose the connection's place for ever.
@@ -191,6 +199,7 @@ func (b *pgBackend) shouldPing(ctx context.Context, p pgxpool.ShouldPingParams) 
 	b.mu.Unlock()
 	ping := user(ctx, p)
 	if ping {
+		b.bound(ctx, now)
 		r.at = time.Time{}
 	}
 	return ping
@@ -224,6 +233,7 @@ func (b *pgBackend) proves(ctx context.Context, c *pgx.Conn, r *pgRecord, now ti
 	default:
 		return true
 	}
+	b.bound(ctx, now)
 	ping, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	err := c.Ping(ping)

@@ -17,21 +17,22 @@ const (
 // reconcileEvery bounds how often waiting callers have pgxpool's counts looked at.
 const reconcileEvery = 100 * time.Millisecond
 
-func (b *pgBackend) tryPermit() permit {
+// tryPermit does not wait. With permitIdle comes the context of the acquisition.
+func (b *pgBackend) tryPermit(ctx context.Context) (permit, *acquisition) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.waiting.n > 0 || !b.mayLocked() {
 		b.peak = max(b.peak, b.permits+b.waiting.n+1)
-		return permitNone
+		return permitNone, nil
 	}
 	idle := b.permits < b.open
 	b.permits++
 	b.events++
 	b.peak = max(b.peak, b.permits)
 	if idle {
-		return permitIdle
+		return permitIdle, b.acquisitionLocked(ctx)
 	}
-	return permitDial
+	return permitDial, nil
 }
 
 // mayLocked says whether one more caller may go on to pgxpool: within MaxOpen, and as far as what is idle and MaxDials
@@ -117,7 +118,7 @@ func (b *pgBackend) permitted(ctx context.Context, w *waiter, start time.Time) e
 	b.mu.Lock()
 	queued := b.waiting.remove(w)
 	b.mu.Unlock()
-	failure := b.core.acquireFailed(ctx, start)
+	failure := b.explained(ctx, start)
 	if !queued {
 		if g := <-w.ready; g.err == nil { // granted at the last moment: it belongs to the next in line
 			b.givePermit()

@@ -3,7 +3,6 @@ package sqlpool
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -20,53 +19,7 @@ type pgTracer struct {
 	user pgxpool.AcquireTracer
 }
 
-type waitKey struct{}
-
-// refusedContext makes pgxpool's Acquire fail with err at once.
-type refusedContext struct {
-	context.Context //nolint:containedctx // it is a context
-
-	b   *pgBackend
-	err error
-}
-
-func (c *refusedContext) Done() <-chan struct{} { return ended }
-func (c *refusedContext) Err() error            { return c.err }
-
-var ended = func() chan struct{} { c := make(chan struct{}); close(c); return c }() //nolint:gochecknoglobals // a constant
-
-// waitingContext is that of an acquisition that may take time: it ends with AcquireTimeout too, and then says why.
-type waitingContext struct {
-	context.Context //nolint:containedctx // it is a context
-
-	b      *pgBackend
-	user   context.Context //nolint:containedctx // the caller's
-	cancel context.CancelFunc
-	start  time.Time
-
-	once sync.Once
-	err  error
-}
-
-// Value lets a dial find the caller for whom it was begun.
-func (c *waitingContext) Value(key any) any {
-	if _, ok := key.(waitKey); ok {
-		return c
-	}
-	return c.Context.Value(key)
-}
-
-// Err explains an end of the wait.
-func (c *waitingContext) Err() error {
-	if c.Context.Err() == nil {
-		return nil
-	}
-	c.once.Do(func() { c.err = c.b.core.acquireFailed(c.user, c.start) })
-	return c.err
-}
-
-// TraceAcquireStart gets the caller a permit. What it returns is the caller's own context wherever possible: on the
-// fast path nothing is allocated.
+// TraceAcquireStart gets the caller a permit. On the fast path it allocates nothing.
 func (t *pgTracer) TraceAcquireStart(ctx context.Context, pool *pgxpool.Pool, data pgxpool.TraceAcquireStartData) context.Context {
 	b := t.b
 	if _, ok := ctx.(*fillContext); ok {
@@ -78,9 +31,9 @@ func (t *pgTracer) TraceAcquireStart(ctx context.Context, pool *pgxpool.Pool, da
 	if !b.core.gate.Enter() {
 		return &refusedContext{ctx, b, b.core.refusal()}
 	}
-	ready := b.tryPermit()
+	ready, quick := b.tryPermit(ctx)
 	if ready == permitIdle {
-		return ctx
+		return quick
 	}
 	start := time.Now()
 	if ready == permitNone {
@@ -89,13 +42,7 @@ func (t *pgTracer) TraceAcquireStart(ctx context.Context, pool *pgxpool.Pool, da
 			return &refusedContext{ctx, b, err}
 		}
 	}
-	w := &waitingContext{b: b, user: ctx, start: start}
-	if limit := b.core.cfg().AcquireTimeout; limit > 0 {
-		w.Context, w.cancel = context.WithTimeout(ctx, limit-time.Since(start))
-	} else {
-		w.Context, w.cancel = context.WithCancel(ctx)
-	}
-	return w
+	return b.waitUnder(ctx, start)
 }
 
 // TraceAcquireEnd books the outcome.
@@ -108,6 +55,7 @@ func (t *pgTracer) TraceAcquireEnd(ctx context.Context, pool *pgxpool.Pool, data
 		t.user.TraceAcquireEnd(ctx, pool, data)
 	}
 	var waited time.Duration
+	var quick *acquisition
 	switch c := ctx.(type) {
 	case *refusedContext:
 		if c.b == b {
@@ -115,9 +63,15 @@ func (t *pgTracer) TraceAcquireEnd(ctx context.Context, pool *pgxpool.Pool, data
 		}
 	case *waitingContext:
 		if c.b == b {
-			c.cancel()
-			waited = time.Since(c.start)
+			waited = c.end()
 		}
+	case *acquisition:
+		if c.b == b {
+			quick = c
+		}
+	}
+	if quick != nil && quick.waiting != nil {
+		waited = quick.waiting.end()
 	}
 	if data.Conn == nil { // without an error: a hook of the user's has panicked, and pgxpool has lost the connection
 		b.givePermit()
@@ -133,6 +87,9 @@ func (t *pgTracer) TraceAcquireEnd(ctx context.Context, pool *pgxpool.Pool, data
 	b.mu.Lock()
 	b.holding++
 	b.events++
+	if quick != nil {
+		b.doneLocked(quick, t.user != nil || b.hooked())
+	}
 	b.mu.Unlock()
 	b.core.evictor.Wake()
 	now := r.at
@@ -222,7 +179,12 @@ func (t *pgTracer) TraceConnectStart(ctx context.Context, _ pgx.TraceConnectStar
 	b := t.b
 	d := &dialing{began: time.Now(), generation: b.core.rec.generation.Load()}
 	w, _ := ctx.Value(waitKey{}).(*waitingContext)
-	ctx, d.cancel = context.WithCancel(ctx)
+	_, unbounded := ctx.Value(waitKey{}).(*acquisition)
+	if limit := b.core.cfg().AcquireTimeout; unbounded && limit > 0 { // the idle connection it was to find is gone
+		ctx, d.cancel = context.WithTimeout(ctx, limit)
+	} else {
+		ctx, d.cancel = context.WithCancel(ctx)
+	}
 	b.mu.Lock()
 	b.dials++
 	b.mu.Unlock()

@@ -14,10 +14,14 @@ const (
 
 // rescue fetches idle connections for the queue in which w stands. It is needed in two cases: a connection was checked
 // in just before w queued and had not reached database/sql's free list when it was asked, or database/sql has seen two
-// broken connections in a row and insists on a new one while the pool is full.
-func (s *store) rescue(ctx context.Context, w *waiter) {
+// broken connections in a row and insists on a new one while the pool is full. It ends AcquireTimeout after start.
+func (s *store) rescue(ctx context.Context, w *waiter, start time.Time) {
 	s.ownLimits()
+	limit := s.core.cfg().AcquireTimeout
 	for pause := rescueFrom; s.stranded(w); pause = min(2*pause, rescueTo) {
+		if limit > 0 && time.Since(start) >= limit {
+			return
+		}
 		if lease, c := s.lease(ctx); lease != nil {
 			_ = lease.Raw(func(any) error {
 				s.mu.Lock()

@@ -47,6 +47,9 @@ type store struct {
 	waiting queue
 	paused  bool // nobody gets a connection
 	closed  bool
+
+	lookedAt time.Time     // when a look at an idle connection last ended in vain
+	looked   time.Duration // how long it took, with those just before it
 }
 
 func newStore(c *core, connector driver.Connector) *store {
@@ -158,7 +161,7 @@ func (s *store) closeConn(c *conn) error {
 	c.state, c.n.in = stateClosed, nil
 	if was == stateReclaimed {
 		s.mu.Unlock()
-		return s.hangUp(c.n, nil)
+		return s.hangUp(c.n, nil, hangUpLimit)
 	}
 	if c.hand && !s.closed {
 		s.deliverLocked(c.n)
@@ -178,7 +181,11 @@ func (s *store) closeConn(c *conn) error {
 		s.core.released(&c.n.entry, now)
 		s.returned(c, false, now)
 	}
-	return s.discard(c.n, reason)
+	limit := hangUpLimit
+	if c.given { // a caller is still waiting for another one
+		limit = cutGrace
+	}
+	return s.discard(c.n, reason, limit)
 }
 
 // leaveLocked takes c out of the count of its state, and returns which that was.
@@ -212,9 +219,9 @@ func (s *store) deliverLocked(n *native) {
 	s.stash = append(s.stash, n)
 }
 
-// discard closes n and frees its place.
-func (s *store) discard(n *native, reason string) error {
-	err := s.hangUp(n, nil)
+// discard closes n and frees its place. It waits for the driver no longer than limit.
+func (s *store) discard(n *native, reason string, limit time.Duration) error {
+	err := s.hangUp(n, nil, limit)
 	s.mu.Lock()
 	delete(s.all, n)
 	s.open--
@@ -256,13 +263,13 @@ func (s *store) acquire(ctx context.Context, start time.Time) (*native, error) {
 		}
 		if w != nil {
 			if beside {
-				s.rescue(ctx, w)
+				s.rescue(ctx, w, start)
 			}
 			if n, err = s.await(ctx, w, start); err != nil {
 				return nil, err
 			}
 		}
-		if s.fit(ctx, n) {
+		if s.fit(ctx, n, start) {
 			return n, nil
 		}
 	}
@@ -290,22 +297,22 @@ func (s *store) putBack(n *native) {
 	s.inUse--
 	if s.closed {
 		s.mu.Unlock()
-		_ = s.discard(n, poolkeeper.EvictedClosed)
+		_ = s.discard(n, poolkeeper.EvictedClosed, hangUpLimit)
 		return
 	}
 	s.deliverLocked(n)
 	s.mu.Unlock()
 }
 
-// fit makes a connection that is not new ready for the caller, as database/sql does at checkout. It reports
-// false if the connection turned out to be useless and is gone.
-func (s *store) fit(ctx context.Context, n *native) bool {
+// fit makes a connection that is not new ready for a caller that asked at start, as database/sql does at checkout. It
+// reports false if the connection turned out to be useless; it is then closed in the background.
+func (s *store) fit(ctx context.Context, n *native, start time.Time) bool {
 	s.mu.Lock()
 	aged := n.aged
 	s.mu.Unlock()
 	reason := s.core.stale(&n.times, time.Now())
 	if reason == "" {
-		if !aged || s.resets(ctx, n) && s.proves(ctx, n) {
+		if !aged || s.usable(ctx, n, start) {
 			return true
 		}
 		reason = poolkeeper.EvictedDead
@@ -313,7 +320,8 @@ func (s *store) fit(ctx context.Context, n *native) bool {
 	s.mu.Lock()
 	s.inUse--
 	s.mu.Unlock()
-	_ = s.discard(n, reason)
+	// Owner: the store. It is bounded by hangUpLimit; close waits for it.
+	s.left.run(func() { _ = s.discard(n, reason, hangUpLimit) })
 	return false
 }
 
@@ -350,7 +358,7 @@ func (s *store) shut() error {
 		w.ready <- grant{err: fmt.Errorf("sqlpool: acquire from %q: %w", s.core.poolName(), poolkeeper.ErrClosed)}
 	}
 	for _, n := range stash {
-		errs = append(errs, s.discard(n, poolkeeper.EvictedClosed))
+		errs = append(errs, s.discard(n, poolkeeper.EvictedClosed, hangUpLimit))
 	}
 	return errors.Join(errs...)
 }

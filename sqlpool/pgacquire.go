@@ -1,0 +1,148 @@
+package sqlpool
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// An acquisition on pgxpool runs under one of three contexts of ours: pgxpool takes what TraceAcquireStart returns in place
+// of the caller's.
+//
+//	refusedContext   it fails at once
+//	acquisition      a connection is idle: the caller's own context, until that connection turns out to be of no use
+//	waitingContext   it may take time: it ends with AcquireTimeout too
+
+// waitKey is how a dial finds the acquisition for which it was begun.
+type waitKey struct{}
+
+// refusedContext makes pgxpool's Acquire fail with err at once.
+type refusedContext struct {
+	context.Context //nolint:containedctx // it is a context
+
+	b   *pgBackend
+	err error
+}
+
+func (c *refusedContext) Done() <-chan struct{} { return ended }
+func (c *refusedContext) Err() error            { return c.err }
+
+var ended = func() chan struct{} { c := make(chan struct{}); close(c); return c }() //nolint:gochecknoglobals // a constant
+
+// waitingContext is that of an acquisition that may take time: it ends with AcquireTimeout too, and then says why.
+type waitingContext struct {
+	context.Context //nolint:containedctx // it is a context
+
+	b      *pgBackend
+	user   context.Context //nolint:containedctx // the caller's
+	cancel context.CancelFunc
+	start  time.Time
+
+	over atomic.Bool // the acquisition has ended
+	once sync.Once
+	err  error
+}
+
+// waitUnder returns the context of an acquisition under ctx that began at start.
+func (b *pgBackend) waitUnder(ctx context.Context, start time.Time) *waitingContext {
+	w := &waitingContext{b: b, user: ctx, start: start}
+	if limit := b.core.cfg().AcquireTimeout; limit > 0 {
+		w.Context, w.cancel = context.WithTimeout(ctx, limit-time.Since(start))
+	} else {
+		w.Context, w.cancel = context.WithCancel(ctx)
+	}
+	return w
+}
+
+// Value lets a dial find the caller for whom it was begun.
+func (c *waitingContext) Value(key any) any {
+	if _, ok := key.(waitKey); ok {
+		return c
+	}
+	return c.Context.Value(key)
+}
+
+// Err explains an end of the wait.
+func (c *waitingContext) Err() error {
+	err := c.Context.Err()
+	if err == nil || c.over.Load() {
+		return err
+	}
+	return c.explain()
+}
+
+// explain says why the caller gets no connection. The caller counts once, however often it tried.
+func (c *waitingContext) explain() error {
+	c.once.Do(func() { c.err = c.b.core.acquireFailed(c.user, c.start) })
+	return c.err
+}
+
+// end ends the acquisition, and returns how long it has taken.
+func (c *waitingContext) end() time.Duration {
+	c.over.Store(true)
+	c.cancel()
+	return time.Since(c.start)
+}
+
+// acquisition is the context of an acquisition that finds an idle connection: the caller's own. If that connection is of
+// no use, or has to be asked first, it is bounded by AcquireTimeout from then on. It is used again, so that an acquisition
+// allocates nothing, unless somebody may have kept it.
+type acquisition struct {
+	context.Context //nolint:containedctx // it is a context
+
+	b       *pgBackend
+	waiting *waitingContext // nil: not bounded yet
+	dialled atomic.Bool     // a dial was begun under it
+}
+
+// Value lets a dial find the caller for whom it was begun.
+func (a *acquisition) Value(key any) any {
+	if _, ok := key.(waitKey); ok && a.waiting == nil {
+		a.dialled.Store(true)
+		return a
+	}
+	return a.Context.Value(key)
+}
+
+// bound bounds an acquisition that began at start by AcquireTimeout. Only its caller's goroutine calls it.
+func (b *pgBackend) bound(ctx context.Context, start time.Time) {
+	if a, ok := ctx.(*acquisition); ok && a.b == b && a.waiting == nil {
+		a.waiting = b.waitUnder(a.Context, start)
+		a.Context = a.waiting
+	}
+}
+
+// acquisitionLocked returns a context for a caller that has the right to an idle connection.
+func (b *pgBackend) acquisitionLocked(ctx context.Context) *acquisition {
+	n := len(b.spare)
+	if n == 0 {
+		return &acquisition{Context: ctx, b: b}
+	}
+	a := b.spare[n-1]
+	b.spare = b.spare[:n-1]
+	a.Context = ctx
+	return a
+}
+
+// doneLocked takes back the context of an acquisition that has succeeded, if nobody can have kept it: a dial outlives its
+// caller, and hooks of the user's do as they please.
+func (b *pgBackend) doneLocked(a *acquisition, hooks bool) {
+	if hooks || a.waiting != nil || a.dialled.Load() || len(b.spare) >= b.max {
+		return
+	}
+	a.Context = nil
+	b.spare = append(b.spare, a)
+}
+
+// explained says why an acquisition of b that began at start, under ctx, gets no connection.
+func (b *pgBackend) explained(ctx context.Context, start time.Time) error {
+	w, _ := ctx.(*waitingContext)
+	if a, ok := ctx.(*acquisition); ok {
+		w = a.waiting
+	}
+	if w != nil && w.b == b {
+		return w.explain()
+	}
+	return b.core.acquireFailed(ctx, start)
+}

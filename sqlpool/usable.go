@@ -1,0 +1,121 @@
+package sqlpool
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"time"
+)
+
+// usable makes an idle connection ready for a caller that asked at start, and pings it if it is suspect. It reports false
+// if the connection must not be used. It waits no longer than patience says.
+func (s *store) usable(ctx context.Context, n *native, start time.Time) bool {
+	return s.resets(ctx, n, start) && s.proves(ctx, n, start)
+}
+
+// patience is how long a caller that asked at start may wait for an answer on an idle connection: up to limit, and up
+// to a quarter of AcquireTimeout. database/sql tries two idle connections before it asks for another, so that at least
+// half is left.
+func (c *core) patience(limit time.Duration, start time.Time) time.Duration {
+	total := c.cfg().AcquireTimeout
+	if total <= 0 {
+		return limit
+	}
+	return min(limit, total/4, max(total-time.Since(start), 0))
+}
+
+// resetAfter is the time since a connection was last reset after which a driver may ask the server when it is reset
+// again: pgx pings after one second.
+const resetAfter = 500 * time.Millisecond
+
+// resets has the driver reset the session, and reports false if the connection is of no use. A network that is gone does
+// not hold up the caller.
+func (s *store) resets(ctx context.Context, n *native, start time.Time) bool {
+	if n.resetter == nil {
+		return true
+	}
+	silent := start.Sub(n.reset) >= resetAfter
+	n.reset = start
+	if !silent {
+		return !errors.Is(n.resetter.ResetSession(ctx), driver.ErrBadConn)
+	}
+	suspect := s.core.suspect(&n.times)
+	limit := min(pingLimit, s.core.cfg().DialTimeout)
+	if suspect {
+		limit = s.core.cfg().SuspectPing
+	}
+	err, inTime := n.resetWithin(ctx, s.core.patience(limit, start))
+	switch {
+	case inTime:
+		return !errors.Is(err, driver.ErrBadConn)
+	case suspect:
+		s.core.pingedInVain()
+	default:
+		s.core.diedInUse(errLost, time.Now()) // the others are suspect, as if it had been in use
+	}
+	return false
+}
+
+// resetWithin resets the session and reports whether that took no longer than limit. Past it the socket is closed, or
+// where that is out of reach the driver's context ends.
+func (n *native) resetWithin(ctx context.Context, limit time.Duration) (err error, inTime bool) { //nolint:revive // the error is the driver's
+	if n.sock == nil {
+		bounded, cancel := context.WithTimeout(ctx, limit)
+		defer cancel()
+		err = n.resetter.ResetSession(bounded)
+		return err, bounded.Err() == nil || ctx.Err() != nil
+	}
+	cut := time.AfterFunc(limit, func() { _ = n.sock.Close() })
+	err = n.resetter.ResetSession(ctx)
+	return err, cut.Stop()
+}
+
+// proves pings a connection if it is suspect, and reports false if it is not to be used.
+func (s *store) proves(ctx context.Context, n *native, start time.Time) bool {
+	if n.pinger == nil || !s.core.suspect(&n.times) {
+		return true
+	}
+	ping, cancel := context.WithTimeout(ctx, s.core.patience(s.core.cfg().SuspectPing, start))
+	defer cancel()
+	if n.pinger.Ping(ping) == nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		n.seen = time.Now()
+		return true
+	}
+	if ctx.Err() == nil { // else it is the caller who had no time
+		s.core.pingedInVain()
+	}
+	return false
+}
+
+// lookGap is the most time between two steps of one call of database/sql: an idle connection is refused, and the next
+// one, or a new one, is asked for.
+const lookGap = 50 * time.Millisecond
+
+// lookedFrom notes that a caller has looked at an idle connection in vain since start.
+func (s *store) lookedFrom(start time.Time) {
+	now := time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if start.Sub(s.lookedAt) > lookGap {
+		s.looked = 0
+	}
+	s.looked += now.Sub(start)
+	if limit := s.core.cfg().AcquireTimeout; limit > 0 {
+		s.looked = min(s.looked, limit/2)
+	}
+	s.lookedAt = now
+}
+
+// since returns when a caller that needs a new connection now began to ask. database/sql does not tell whether it is the
+// caller that has just looked at idle ones in vain, so it counts as that one: nobody waits for longer than
+// AcquireTimeout in all.
+func (s *store) since(now time.Time) time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now.Sub(s.lookedAt) > lookGap {
+		return now
+	}
+	return now.Add(-s.looked)
+}
