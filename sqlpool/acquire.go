@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/poolkeeper/poolkeeper"
 )
 
-// ErrAcquireTimeout is wrapped by the [AcquireError] of a caller that waited for AcquireTimeout, or until its own
-// deadline, without getting a connection. Such an error also wraps context.DeadlineExceeded.
-var ErrAcquireTimeout = errors.New("sqlpool: no connection in time")
-
-// AcquireError says why a caller did not get a connection: what the pool looked like when it gave up waiting.
+// AcquireError says why a caller did not get a connection: what the pool looked like when it gave up waiting, or was refused
+// because of MaxWaiting. It matches [poolkeeper.ErrAcquireTimeout] and context.DeadlineExceeded if the caller waited for
+// AcquireTimeout or until its own deadline, and [poolkeeper.ErrTooManyWaiting] if it was refused.
 type AcquireError struct {
 	Pool    string        // name of the pool
 	Max     int           // MaxOpen
@@ -21,7 +21,7 @@ type AcquireError struct {
 	Dialing int           // connections being opened
 	Waited  time.Duration // how long this caller waited
 	Holders string        // who has held a connection for longest, in one line; empty if nobody does
-	Err     error         // why it gave up: wraps ErrAcquireTimeout, or the cause of the caller's context
+	Err     error         // why it gave up, or was refused
 }
 
 // Error says all of it in one line.
@@ -37,22 +37,47 @@ func (e *AcquireError) Error() string {
 	if e.Waiting > 0 {
 		fmt.Fprintf(&b, "; %d more waiting", e.Waiting)
 	}
-	fmt.Fprintf(&b, "; gave up after %s: %v", e.Waited.Round(time.Millisecond), e.Err)
+	if errors.Is(e.Err, poolkeeper.ErrTooManyWaiting) {
+		fmt.Fprintf(&b, "; refused: %v", e.Err)
+	} else {
+		fmt.Fprintf(&b, "; gave up after %s: %v", e.Waited.Round(time.Millisecond), e.Err)
+	}
 	return b.String()
 }
 
 // Unwrap returns Err.
 func (e *AcquireError) Unwrap() error { return e.Err }
 
-// timeoutError is a wait that ended because of the clock: ErrAcquireTimeout to whom the pool is known, and a plain
-// deadline to whom it is not.
+// timeoutError ends a wait because of the clock. It matches ErrAcquireTimeout and context.DeadlineExceeded.
 type timeoutError struct{ text string }
 
 func (e *timeoutError) Error() string   { return e.text }
 func (e *timeoutError) Timeout() bool   { return true }
 func (e *timeoutError) Temporary() bool { return true }
 func (e *timeoutError) Is(target error) bool {
-	return target == ErrAcquireTimeout || target == context.DeadlineExceeded
+	return target == poolkeeper.ErrAcquireTimeout || target == context.DeadlineExceeded
+}
+
+// tooManyError refuses a caller because of MaxWaiting.
+type tooManyError struct{ text string }
+
+func (e *tooManyError) Error() string        { return e.text }
+func (e *tooManyError) Is(target error) bool { return target == poolkeeper.ErrTooManyWaiting }
+
+// tooMany reports whether one more caller would be more than MaxWaiting, beside callers that have a connection or wait for
+// one, of a pool with that much room.
+func (c *core) tooMany(callers, room int) bool {
+	limit := c.cfg().MaxWaiting
+	return limit != 0 && callers+1-room > max(limit, 0)
+}
+
+// refused explains why a caller may not wait.
+func (c *core) refused() error {
+	text := "MaxWaiting is NoWaiting"
+	if limit := c.cfg().MaxWaiting; limit > 0 {
+		text = fmt.Sprintf("MaxWaiting is %d", limit)
+	}
+	return c.acquireFailure(time.Now(), 0, &tooManyError{text})
 }
 
 // gaveUp turns the end of a wait into the error that an AcquireError wraps. A nil ctx error means AcquireTimeout.

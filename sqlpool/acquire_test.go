@@ -15,6 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/testkit"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
@@ -103,7 +104,7 @@ func TestAcquireTimeoutSaysWhoHoldsTheConnections(t *testing.T) {
 		if explained.Max != 1 || explained.InUse != 1 || explained.Waiting != 0 || explained.Pool != "orders" {
 			t.Errorf("AcquireError = %+v", explained)
 		}
-		if !errors.Is(err, sqlpool.ErrAcquireTimeout) || !errors.Is(err, context.DeadlineExceeded) {
+		if !errors.Is(err, poolkeeper.ErrAcquireTimeout) || !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%v wraps neither ErrAcquireTimeout nor context.DeadlineExceeded", err)
 		}
 		want := `sqlpool: acquire from "orders": 1 of 1 in use, oldest rows for 44s by ` +
@@ -129,14 +130,14 @@ func TestCallersOwnContextEndsItsWait(t *testing.T) {
 
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
-		if _, err := p.DB().ExecContext(ctx, "x"); !errors.Is(err, sqlpool.ErrAcquireTimeout) {
+		if _, err := p.DB().ExecContext(ctx, "x"); !errors.Is(err, poolkeeper.ErrAcquireTimeout) {
 			t.Errorf("after its deadline: %v", err)
 		}
 		reason := errors.New("the user went away")
 		gone, leave := context.WithCancelCause(t.Context())
 		time.AfterFunc(time.Second, func() { leave(reason) })
 		_, err := p.DB().ExecContext(gone, "x")
-		if !errors.Is(err, reason) || !errors.Is(err, context.Canceled) || errors.Is(err, sqlpool.ErrAcquireTimeout) {
+		if !errors.Is(err, reason) || !errors.Is(err, context.Canceled) || errors.Is(err, poolkeeper.ErrAcquireTimeout) {
 			t.Errorf("after it was cancelled: %v", err)
 		}
 		if got := p.Stats().AcquireTimeouts; got != 1 {

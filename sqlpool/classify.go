@@ -11,6 +11,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
 )
 
@@ -20,7 +21,7 @@ func Classify(err error) health.Fault {
 	if err == nil {
 		return health.Fault{}
 	}
-	if errors.Is(err, ErrAcquireTimeout) {
+	if errors.Is(err, poolkeeper.ErrAcquireTimeout) || errors.Is(err, poolkeeper.ErrTooManyWaiting) {
 		return health.FaultOf(health.KindPoolExhausted)
 	}
 	if isClosedPgxPool(err) {
@@ -69,7 +70,7 @@ func asFault(err error) error {
 
 // HealthFault makes health.Classify tell an exhausted pool from a slow server.
 func (e *AcquireError) HealthFault() health.Fault {
-	if isTimeout(e.Err) {
+	if isTimeout(e.Err) || errors.Is(e.Err, poolkeeper.ErrTooManyWaiting) {
 		return health.FaultOf(health.KindPoolExhausted)
 	}
 	return health.Classify(e.Err)

@@ -61,7 +61,7 @@ func TestClassifyKnowsTheDriversErrors(t *testing.T) {
 		{errors.New("closed pool"), health.KindDraining},
 		{poolkeeper.ErrDraining, health.KindDraining},
 		{context.DeadlineExceeded, health.KindTimeout},
-		{&sqlpool.AcquireError{Err: sqlpool.ErrAcquireTimeout}, health.KindPoolExhausted},
+		{&sqlpool.AcquireError{Err: poolkeeper.ErrAcquireTimeout}, health.KindPoolExhausted},
 		{&sqlpool.AcquireError{Err: context.Canceled}, health.KindCanceled},
 		{io.ErrNoProgress, health.KindUnknown},
 	} {

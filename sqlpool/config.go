@@ -30,6 +30,7 @@ type (
 // Values of Config's fields.
 const (
 	Off           = poolkeeper.Off           // turns off a limit that is on by default, where a field's comment says so
+	NoWaiting     = poolkeeper.NoWaiting     // a MaxWaiting that lets nobody wait
 	NoJitter      = poolkeeper.NoJitter      // a LifetimeJitter of practically nothing; 0 means the default
 	FailFast      = poolkeeper.FailFast      // Start fails when the first attempt to reach the server does; the default
 	WaitForServer = poolkeeper.WaitForServer // Start tries again, after 1 s, doubling to 30 s, until its context ends
@@ -110,6 +111,12 @@ type Config struct {
 	// says who holds the others (see AcquireError). Default: DefaultAcquireTimeout. Off: the caller's context alone
 	// decides. Adopt refuses it: only the handle's own waiting is possible there.
 	AcquireTimeout time.Duration
+
+	// MaxWaiting is how many callers may wait for a connection beyond the MaxOpen that have one or are about to: one more
+	// is refused at once, with an AcquireError that matches poolkeeper.ErrTooManyWaiting. Choose it when an answer that
+	// comes late is worth nothing, so that an overload ends in errors and not in queues. Default: 0, no limit; NoWaiting: nobody
+	// waits. Bounds: NoWaiting or not negative. Adopt refuses it.
+	MaxWaiting int
 
 	// DialTimeout bounds opening one connection, authentication included. Of several hosts in a PostgreSQL URL each has an
 	// equal share of it. Default: DefaultDialTimeout. It cannot be turned off. Adopt refuses it.
@@ -241,6 +248,9 @@ func (c Config) validateSizes() error {
 	}
 	if c.Replicas < 0 {
 		errs = append(errs, fmt.Errorf("sqlpool: Replicas is %d; it must not be negative", c.Replicas))
+	}
+	if c.MaxWaiting < NoWaiting {
+		errs = append(errs, fmt.Errorf("sqlpool: MaxWaiting is %d; it must be NoWaiting, 0 (no limit) or positive", c.MaxWaiting))
 	}
 	if c.MaxDials < 0 {
 		errs = append(errs, fmt.Errorf("sqlpool: MaxDials is %d; it must not be negative", c.MaxDials))

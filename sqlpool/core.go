@@ -133,11 +133,16 @@ func (c *core) acquireFailed(ctx context.Context, since time.Time) *AcquireError
 	if isTimeout(err) {
 		c.met.acquireTimeouts.Add(1)
 	}
+	return c.acquireFailure(now, now.Sub(since), err)
+}
+
+// acquireFailure describes the pool to a caller that gets no connection because of err.
+func (c *core) acquireFailure(now time.Time, waited time.Duration, err error) *AcquireError {
 	var s poolkeeper.Stats
 	c.back.stats(&s)
 	_, oldest, _ := strings.Cut(c.held.Describe(now), " held, ")
 	return &AcquireError{
 		Pool: c.poolName(), Max: s.Max, InUse: s.InUse, Waiting: s.Waiting, Dialing: c.back.dialing(),
-		Waited: now.Sub(since), Holders: oldest, Err: err,
+		Waited: waited, Holders: oldest, Err: err,
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/health"
 )
 
 // hangUpLimit bounds how long a caller that returns a broken or surplus connection waits for its driver to close it
@@ -31,6 +32,7 @@ type dialKey struct{}
 // dialing is one connection being opened.
 type dialing struct {
 	began      time.Time
+	asked      uint64 // callers that had queued by then
 	generation uint64
 	sock       net.Conn   // below TLS
 	login      *[2]string // what Credentials said; nil: it was not asked
@@ -67,12 +69,22 @@ func (s *store) dial(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.core.cfg().DialTimeout)
 	defer cancel()
 	defer context.AfterFunc(s.life, cancel)() //nolint:contextcheck // two lives bound it
-	d := &dialing{cancel: cancel}
+	d := &dialing{cancel: cancel, asked: s.asked()}
 	t := time.AfterFunc(slowDial, func() { s.tooSlow(d) })
 	defer t.Stop()
 	n, err := s.connect(ctx)
 	s.dialled(d, n, err)
 }
+
+func (s *store) asked() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.waiting.pushed
+}
+
+// tellsAll reports whether a failed dial answers all callers that waited when it began: nobody listens, and no connection
+// is open that could be returned. Dials of their own, MaxDials at a time, would only delay them.
+func tellsAll(err error, open int) bool { return open == 0 && Classify(err).Kind == health.KindRefused }
 
 // tooSlow lets others dial beside d.
 func (s *store) tooSlow(d *dialing) {
@@ -110,6 +122,8 @@ func (s *store) dialled(d *dialing, n *native, err error) {
 	s.slow = slices.DeleteFunc(s.slow, func(x *dialing) bool { return x == d })
 	switch {
 	case err != nil && d.replaced:
+	case err != nil && tellsAll(err, s.open):
+		s.waiting.fail(d.asked, err)
 	case err != nil:
 		if w := s.waiting.pop(); w != nil {
 			w.ready <- grant{err: err}

@@ -9,7 +9,7 @@ import (
 // FromEnv returns a Config from environment variables, validated. Each is named after a field: with the prefix ORDERS,
 // ORDERS_URL, ORDERS_MAX_OPEN, ORDERS_MAX_IDLE_TIME, ORDERS_TLS_FILES_CA, ORDERS_CREDENTIALS_FILE and so on. Durations
 // are Go's (1m30s), or off where the field may be Off; ORDERS_LIFETIME_JITTER may be off too; ORDERS_LEAK_STACKS,
-// ORDERS_RECYCLE_READ_ONLY and ORDERS_PEEK are on or off; ORDERS_START is one of fail-fast, wait-for-server,
+// ORDERS_RECYCLE_READ_ONLY and ORDERS_PEEK are on or off; ORDERS_MAX_WAITING may be none; ORDERS_START is one of fail-fast, wait-for-server,
 // start-degraded. What is not set, or empty, has its default. TLS, Credentials, Logger and the Configure functions
 // cannot be said this way; set them afterwards.
 //
@@ -31,6 +31,7 @@ func FromEnv(prefix string) (Config, error) {
 	r.Duration("KeepAlive", &c.KeepAlive, Off)
 	r.Duration("EvictionInterval", &c.EvictionInterval, 0)
 	r.Duration("AcquireTimeout", &c.AcquireTimeout, Off)
+	r.Waiting("MaxWaiting", &c.MaxWaiting)
 	r.Duration("DialTimeout", &c.DialTimeout, 0)
 	r.Int("MaxDials", &c.MaxDials)
 	r.Duration("LeakThreshold", &c.LeakThreshold, Off)

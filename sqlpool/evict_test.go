@@ -301,6 +301,7 @@ func TestConnectionThatDiedBeforeItsFirstUseIsNotHandedOut(t *testing.T) {
 		if _, err := p.DB().ExecContext(t.Context(), "x"); err != nil {
 			t.Error(err)
 		}
+		synctest.Wait() // they are closed in the background
 		if got := p.Stats().Evicted["dead"]; got != 3 {
 			t.Errorf("%d dead were found, want 3", got)
 		}

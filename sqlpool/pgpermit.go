@@ -100,9 +100,13 @@ func (b *pgBackend) grantEarlyLocked() {
 	}
 }
 
-// awaitPermit queues.
+// awaitPermit queues, unless MaxWaiting callers do already.
 func (b *pgBackend) awaitPermit(ctx context.Context, start time.Time) error {
 	b.mu.Lock()
+	if b.core.tooMany(b.permits+b.waiting.n, b.roomLocked()) {
+		b.mu.Unlock()
+		return b.core.refused()
+	}
 	w := b.waiting.push(nil)
 	b.grantLocked()
 	b.reconcileLaterLocked()

@@ -187,6 +187,7 @@ func (t *pgTracer) TraceConnectStart(ctx context.Context, _ pgx.TraceConnectStar
 	}
 	b.mu.Lock()
 	b.dials++
+	d.asked = b.waiting.pushed
 	b.mu.Unlock()
 	t1 := time.AfterFunc(slowDial, func() { b.tooSlow(d, true, false) })
 	d.done = func() { t1.Stop() }
@@ -241,6 +242,9 @@ func (t *pgTracer) TraceConnectEnd(ctx context.Context, data pgx.TraceConnectEnd
 		b.slow--
 	}
 	d.slow = true // from now on it is not counted
+	if data.Err != nil && tellsAll(data.Err, b.open) {
+		b.waiting.fail(d.asked, data.Err)
+	}
 	b.grantLocked()
 	b.mu.Unlock()
 }

@@ -10,6 +10,7 @@ import (
 type queue struct {
 	first, last *waiter
 	n           int
+	pushed      uint64 // how many have ever queued
 }
 
 // waiter is one caller in a queue.
@@ -18,6 +19,7 @@ type waiter struct {
 	ready      chan grant // buffered: whoever grants does not block
 	queued     bool
 	early      bool // it stands before all who are not
+	number     uint64
 	prev, next *waiter
 }
 
@@ -28,7 +30,8 @@ type grant struct {
 }
 
 func (q *queue) push(dial func()) *waiter {
-	w := &waiter{dial: dial, ready: make(chan grant, 1), queued: true, prev: q.last}
+	q.pushed++
+	w := &waiter{dial: dial, ready: make(chan grant, 1), queued: true, prev: q.last, number: q.pushed}
 	if q.last != nil {
 		q.last.next = w
 	} else {
@@ -41,7 +44,8 @@ func (q *queue) push(dial func()) *waiter {
 
 // pushEarly puts a caller in front, behind those who came that way before.
 func (q *queue) pushEarly() *waiter {
-	w := &waiter{ready: make(chan grant, 1), queued: true, early: true}
+	q.pushed++
+	w := &waiter{ready: make(chan grant, 1), queued: true, early: true, number: q.pushed}
 	for next := q.first; next != nil && next.early; next = next.next {
 		w.prev = next
 	}
@@ -86,6 +90,18 @@ func (q *queue) remove(w *waiter) bool {
 	w.prev, w.next, w.queued = nil, nil, false
 	q.n--
 	return true
+}
+
+// fail ends the waits of all callers that queued as one of the first pushed ones. Callers that came later wait on.
+func (q *queue) fail(pushed uint64, err error) {
+	for w := q.first; w != nil; {
+		next := w.next
+		if w.number <= pushed {
+			q.remove(w)
+			w.ready <- grant{err: err}
+		}
+		w = next
+	}
 }
 
 // waitFor blocks until w is granted something, and reports false if ctx or AcquireTimeout ends first. The caller asked

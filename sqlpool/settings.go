@@ -20,6 +20,7 @@ func (c *core) effective(cuts bool) []slog.Attr {
 		settings.Duration("keep_alive", cfg.KeepAlive),
 		settings.Duration("eviction_interval", cfg.EvictionInterval),
 		settings.Duration("acquire_timeout", cfg.AcquireTimeout),
+		slog.Int("max_waiting", cfg.MaxWaiting),
 		settings.Duration("dial_timeout", cfg.DialTimeout),
 		slog.Int("max_dials", cfg.MaxDials),
 		settings.Duration("suspect_ping", cfg.SuspectPing),

@@ -70,4 +70,4 @@ func (c *core) stats() poolkeeper.Stats {
 	return s
 }
 
-func isTimeout(err error) bool { return errors.Is(err, ErrAcquireTimeout) }
+func isTimeout(err error) bool { return errors.Is(err, poolkeeper.ErrAcquireTimeout) }

@@ -233,7 +233,7 @@ func (s *store) discard(n *native, reason string, limit time.Duration) error {
 	return err
 }
 
-// take gives a caller a connection from the stash, or puts it into the queue. beside says that idle connections exist
+// take gives a caller a connection from the stash, or puts it into the queue, or neither because of MaxWaiting. beside says that idle connections exist
 // which are not in the stash: database/sql is just about to have them, or was told not to use them.
 func (s *store) take(ctx context.Context) (n *native, w *waiter, beside bool, err error) {
 	s.mu.Lock()
@@ -248,6 +248,9 @@ func (s *store) take(ctx context.Context) (n *native, w *waiter, beside bool, er
 		s.raiseLocked()
 		return n, nil, false, nil
 	}
+	if s.core.tooMany(s.inUse+s.waiting.n, s.max) {
+		return nil, nil, false, nil
+	}
 	w = s.waiting.push(func() { s.dial(ctx) })
 	s.raiseLocked()
 	s.dialLocked()
@@ -258,10 +261,12 @@ func (s *store) take(ctx context.Context) (n *native, w *waiter, beside bool, er
 func (s *store) acquire(ctx context.Context, start time.Time) (*native, error) {
 	for {
 		n, w, beside, err := s.take(ctx)
-		if err != nil {
+		switch {
+		case err != nil:
 			return nil, err
-		}
-		if w != nil {
+		case n == nil && w == nil:
+			return nil, s.core.refused()
+		case w != nil:
 			if beside {
 				s.rescue(ctx, w, start)
 			}

@@ -100,6 +100,24 @@ func (r *Reader) Int(field string, into *int) {
 	*into = n
 }
 
+// Waiting sets into, how many callers may wait, if the variable is set; to NoWaiting for "none".
+func (r *Reader) Waiting(field string, into *int) {
+	name, v, ok := r.lookup(field)
+	if !ok {
+		return
+	}
+	if strings.EqualFold(v, "none") {
+		*into = poolkeeper.NoWaiting
+		return
+	}
+	n, err := strconv.Atoi(v)
+	if err != nil || n < 0 {
+		r.fault("%s is %q; it must be a whole number, or none", name, v)
+		return
+	}
+	*into = n
+}
+
 // Duration sets into if the variable is set: to a Go duration, or to off for "off", unless off is 0.
 func (r *Reader) Duration(field string, into *time.Duration, off time.Duration) {
 	name, v, ok := r.lookup(field)
