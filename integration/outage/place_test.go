@@ -23,7 +23,7 @@ type place struct {
 
 func newPlace(tb testing.TB, lib library) *place {
 	tb.Helper()
-	p := &place{lib: lib, srv: lib.server(tb)}
+	p := &place{lib: lib, srv: lib.server(tb, lib.args...)}
 	p.way = testkit.NewProxy(tb, p.srv.Addr())
 	tb.Cleanup(p.free)
 	return p

@@ -31,7 +31,8 @@ type subject struct {
 // library is a client library, by itself and under a managed pool.
 type library struct {
 	name    string
-	server  func(testing.TB) *testserver.Server // it grants some 20 connections
+	server  func(tb testing.TB, args ...string) *testserver.Server
+	args    []string // with them it grants some 20 connections
 	hog     func(ctx context.Context, srv *testserver.Server) (free func(), err error)
 	raw     func(tb testing.TB, addr string) subject
 	managed func(tb testing.TB, addr string) subject
@@ -51,23 +52,24 @@ func libraries() []library {
 	return []library{
 		{
 			name:   "Redis",
-			server: func(tb testing.TB) *testserver.Server { return testserver.Redis(tb, "--maxclients", "20") },
-			hog:    hogRedis, raw: rawRedis, managed: managedRedis,
+			server: testserver.Redis, args: []string{"--maxclients", "20"},
+			hog: hogRedis, raw: rawRedis, managed: managedRedis,
 		},
 		{
 			name:   "PostgreSQL, pgxpool",
-			server: func(tb testing.TB) *testserver.Server { return testserver.Postgres(tb, "max_connections=20") },
-			hog:    hogPostgres, raw: rawPGX, managed: managedPGX,
+			server: testserver.Postgres, args: []string{"max_connections=20"},
+			hog: hogPostgres, raw: rawPGX, managed: managedPGX,
 		},
 		{
 			name:   "MariaDB, database/sql",
-			server: func(tb testing.TB) *testserver.Server { return testserver.MariaDB(tb, "--max-connections=20") },
-			hog:    hogMariaDB, raw: rawMySQL, managed: managedMySQL,
+			server: testserver.MariaDB, args: []string{"--max-connections=20"},
+			hog: hogMariaDB, raw: rawMySQL, managed: managedMySQL,
 		},
 	}
 }
 
 func rawRedis(tb testing.TB, addr string) subject {
+	tb.Helper()
 	s := subject{dials: new(atomic.Int64)}
 	o := &redis.Options{Addr: addr, PoolSize: maxOpen, ContextTimeoutEnabled: true}
 	o.Dialer = counted(s.dials, redis.NewDialer(o))
@@ -78,6 +80,7 @@ func rawRedis(tb testing.TB, addr string) subject {
 }
 
 func managedRedis(tb testing.TB, addr string) subject {
+	tb.Helper()
 	s := subject{dials: new(atomic.Int64)}
 	o := &redis.UniversalOptions{Addrs: []string{addr}}
 	o.Dialer = counted(s.dials, (&net.Dialer{Timeout: redispool.DefaultDialTimeout}).DialContext)
@@ -91,6 +94,7 @@ func managedRedis(tb testing.TB, addr string) subject {
 }
 
 func rawPGX(tb testing.TB, addr string) subject {
+	tb.Helper()
 	s := subject{dials: new(atomic.Int64)}
 	cfg, err := pgxpool.ParseConfig(pgURL(addr))
 	if err != nil {
@@ -108,6 +112,7 @@ func rawPGX(tb testing.TB, addr string) subject {
 }
 
 func managedPGX(tb testing.TB, addr string) subject {
+	tb.Helper()
 	s := subject{dials: new(atomic.Int64)}
 	p, err := sqlpool.NewPostgres(sqlpool.Config{
 		URL: pgURL(addr), MaxOpen: maxOpen, Start: sqlpool.StartDegraded, Logger: quiet(),
@@ -125,6 +130,7 @@ func managedPGX(tb testing.TB, addr string) subject {
 }
 
 func rawMySQL(tb testing.TB, addr string) subject {
+	tb.Helper()
 	s := subject{dials: new(atomic.Int64)}
 	cfg := mysql.NewConfig()
 	cfg.Net, cfg.Addr, cfg.User, cfg.DBName = "tcp", addr, "root", "test"
@@ -142,6 +148,7 @@ func rawMySQL(tb testing.TB, addr string) subject {
 }
 
 func managedMySQL(tb testing.TB, addr string) subject {
+	tb.Helper()
 	s := subject{dials: new(atomic.Int64)}
 	p, err := sqlpool.NewMySQL(sqlpool.Config{
 		URL: "root@tcp(" + addr + ")/test", MaxOpen: maxOpen, Start: sqlpool.StartDegraded, Logger: quiet(),

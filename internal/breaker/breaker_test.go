@@ -40,6 +40,7 @@ type server struct {
 const dialTimeout = 5 * time.Second
 
 func newServer(t *testing.T, after time.Duration) *server {
+	t.Helper()
 	s := &server{t: t}
 	s.b = breaker.New(breaker.Config{
 		After: func() time.Duration { return after }, Trial: s.trial, TrialTimeout: func() time.Duration { return dialTimeout },
@@ -110,10 +111,8 @@ func (s *server) isDown(want bool) {
 	}
 }
 
-func bubble(t *testing.T, f func(t *testing.T)) { t.Helper(); synctest.Test(t, f) }
-
 func TestRefusingServerIsDownAfterThatLongAndUpAtTheFirstAnswer(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		s := newServer(t, 3*time.Second)
 		s.become(errRefused)
 		s.b.Failed(monotime.Now(), errRefused)
@@ -143,7 +142,7 @@ func TestRefusingServerIsDownAfterThatLongAndUpAtTheFirstAnswer(t *testing.T) {
 }
 
 func TestSilentServerIsAskedOnceASecondByThreeAtMost(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		s := newServer(t, 3*time.Second)
 		s.become(errSilent)
 		s.b.Slow(monotime.Now())
@@ -164,7 +163,7 @@ func TestSilentServerIsAskedOnceASecondByThreeAtMost(t *testing.T) {
 }
 
 func TestAnAnswerEndsDoubtsAndOutages(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		s := newServer(t, 3*time.Second)
 		s.become(errRefused)
 		for _, answer := range []func(){s.b.Answer, func() { s.b.Failed(monotime.Now(), errFull) }} {
@@ -187,7 +186,7 @@ func TestAnAnswerEndsDoubtsAndOutages(t *testing.T) {
 }
 
 func TestPausedAndAnsweringPoolsAreNeverDown(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		s := newServer(t, 3*time.Second)
 		s.become(errRefused)
 		s.suspended = true
@@ -206,7 +205,7 @@ func TestPausedAndAnsweringPoolsAreNeverDown(t *testing.T) {
 }
 
 func TestTripIsDownAtOnceAlsoAmongDoubts(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		for _, doubted := range []bool{false, true} {
 			s := newServer(t, time.Hour)
 			s.become(errRefused)
@@ -227,7 +226,7 @@ func TestTripIsDownAtOnceAlsoAmongDoubts(t *testing.T) {
 }
 
 func TestOffNeverDoubts(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		s := newServer(t, poolkeeper.Off)
 		s.become(errRefused)
 		s.b.Failed(monotime.Now(), errRefused)
@@ -238,7 +237,7 @@ func TestOffNeverDoubts(t *testing.T) {
 }
 
 func TestBoundEndsWhenTheServerGoesDownAlsoAfterEarlierDoubts(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		s := newServer(t, 3*time.Second)
 		ctx, cancel := s.b.Bound(t.Context())
 		defer cancel()
@@ -269,7 +268,7 @@ func TestBoundEndsWhenTheServerGoesDownAlsoAfterEarlierDoubts(t *testing.T) {
 }
 
 func TestAPanickingTrialLeavesTheBreakerAtWork(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		calls := 0
 		b := breaker.New(breaker.Config{
 			After: func() time.Duration { return time.Second }, TrialTimeout: func() time.Duration { return time.Second },

@@ -25,7 +25,7 @@ const (
 func (b *Breaker) decide(ctx context.Context, d *doubts, after time.Duration) bool {
 	due := d.since.Add(after)
 	for at := d.since.Add(after / 2); retry.Sleep(ctx, at.Sub(monotime.Now())); {
-		if b.cfg.Suspended != nil && b.cfg.Suspended() {
+		if b.suspended() {
 			at = monotime.Now().Add(after)
 			due = at
 			continue
@@ -37,13 +37,15 @@ func (b *Breaker) decide(ctx context.Context, d *doubts, after time.Duration) bo
 		if b.answered(d, b.try(ctx, min(b.cfg.TrialTimeout(), after))) {
 			return false
 		}
-		if monotime.Now() >= due && !(b.cfg.Suspended != nil && b.cfg.Suspended()) {
+		if monotime.Now() >= due && !b.suspended() {
 			return ctx.Err() == nil
 		}
 		at = due
 	}
 	return false
 }
+
+func (b *Breaker) suspended() bool { return b.cfg.Suspended != nil && b.cfg.Suspended() }
 
 // fall declares the server down, and asks for it until it answers or the Breaker stops.
 func (b *Breaker) fall(ctx context.Context, d *doubts) {
@@ -72,6 +74,12 @@ func (b *Breaker) fall(ctx context.Context, d *doubts) {
 func (b *Breaker) await(ctx context.Context, d *doubts) {
 	results := make(chan error)
 	underway := 0
+	defer func() {
+		d.cancel()
+		for ; underway > 0; underway-- { // they end with ctx
+			_ = <-results
+		}
+	}()
 	next := time.NewTimer(b.pause(d))
 	defer next.Stop()
 	for {
@@ -82,22 +90,17 @@ func (b *Breaker) await(ctx context.Context, d *doubts) {
 				go func() { results <- b.try(ctx, b.cfg.TrialTimeout()) }() // await waits for it
 			}
 			next.Reset(silentEvery)
-			continue
 		case err := <-results:
 			underway--
-			if ctx.Err() == nil && !b.answered(d, err) {
-				if underway == 0 {
-					next.Reset(b.pause(d))
-				}
-				continue
+			if ctx.Err() != nil || b.answered(d, err) {
+				return
 			}
-			d.cancel()
+			if underway == 0 {
+				next.Reset(b.pause(d))
+			}
 		case <-ctx.Done():
+			return
 		}
-		for ; underway > 0; underway-- { // they end with ctx
-			<-results
-		}
-		return
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 var ErrExited = errors.New("it called runtime.Goexit")
 
 // Panic is the error of code that panicked.
-type Panic struct {
+type Panic struct { //nolint:errname // guard.Panic says it all
 	Value any    // what panic was given
 	Stack string // where
 }
