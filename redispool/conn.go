@@ -10,6 +10,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/holders"
+	"github.com/poolkeeper/poolkeeper/internal/monotime"
 	"github.com/poolkeeper/poolkeeper/internal/socket"
 )
 
@@ -72,7 +73,7 @@ type conn struct {
 	net.Conn // outermost: *tls.Conn where there is TLS
 
 	node     *node
-	used     atomic.Int64    // Unix nanoseconds of the last command
+	used     atomic.Int64    // a monotime.Time: when the last command was sent; 0 before the first
 	heard    atomic.Int64    // used of the last command that was answered; 0 before the first
 	raw      syscall.RawConn // of the transport below any TLS; blindConn if unknown. Kept, for each that is asked for is allocated
 	sentence atomic.Uint32   // a reason; stays until condemned
@@ -86,16 +87,15 @@ type conn struct {
 	lentTo   atomic.Pointer[session] // the Conn that has it, or had it when it was last heard of
 	below    *socket.Peeker          // of raw, where there is TLS
 	aim      *aim                    // by which it was opened
-	age      time.Duration           // of the pool, when it was dialled
+	born     monotime.Time           // when its dial began
 	draw     float64                 // see eviction.Sweep.Expiry
 	id       atomic.Int64            // CLIENT ID; 0: unknown
 	holder   *holders.Entry          // of a subscription
 }
 
-func newConn(n *node, native net.Conn, p purpose, by *aim) *conn {
-	now := time.Now()
-	c := &conn{Conn: native, node: n, aim: by, purpose: p, age: now.Sub(n.pool.made), draw: rand.Float64()}
-	c.used.Store(c.born().UnixNano())
+// newConn returns the conn of a dial that began at born.
+func newConn(n *node, native net.Conn, p purpose, by *aim, born monotime.Time) *conn {
+	c := &conn{Conn: native, node: n, aim: by, purpose: p, born: born, draw: rand.Float64()}
 	transport := native
 	if t, ok := native.(interface{ NetConn() net.Conn }); ok { // *tls.Conn
 		transport, c.secure = t.NetConn(), true
@@ -112,19 +112,11 @@ func newConn(n *node, native net.Conn, p purpose, by *aim) *conn {
 	return c
 }
 
-// SetWriteDeadline notes when the connection was used last. go-redis sets it before each command, from a clock it has
-// just read, and reading the clock again would be the dearest thing that the pool adds to a command. So it is told from
-// t, until somebody's own deadline turns out to be closer than WriteTimeout.
+// SetWriteDeadline notes when the connection is used. go-redis sets it before each command, by the wall clock, which an
+// operator may set: so the time of use is read from the monotonic clock and not computed from t. It grows with every
+// command, however coarse the clock.
 func (c *conn) SetWriteDeadline(t time.Time) error {
-	limit := c.node.pool.cfg.WriteTimeout
-	at := t.UnixNano() - int64(limit)
-	if limit == 0 || c.node.hurried.Load() {
-		at = time.Now().UnixNano()
-	} else if at < c.used.Load() {
-		c.node.hurried.Store(true)
-		at = time.Now().UnixNano()
-	}
-	c.used.Store(at)
+	c.used.Store(max(int64(monotime.Now()), c.used.Load()+1))
 	if c.node.seeking.Load() > 0 {
 		if s := c.node.unseek(); s != nil {
 			s.takes(c)
@@ -133,10 +125,11 @@ func (c *conn) SetWriteDeadline(t time.Time) error {
 	return c.Conn.SetWriteDeadline(t)
 }
 
-// SetReadDeadline tells an ordinary command from one that blocks on the server, which go-redis gives more time.
+// SetReadDeadline tells an ordinary command from one that blocks on the server, which go-redis gives more time. t was
+// computed a moment ago by the same clock that it is compared with.
 func (c *conn) SetReadDeadline(t time.Time) error {
 	limit := c.node.pool.cfg.ReadTimeout
-	patient := limit == 0 || t.IsZero() || t.UnixNano() > c.used.Load()+int64(limit+time.Second)
+	patient := limit == 0 || t.IsZero() || time.Until(t) > limit+time.Second
 	if patient != c.patient.Load() {
 		c.patient.Store(patient)
 	}
@@ -257,14 +250,16 @@ func (c *conn) condemn(r reason) bool {
 
 func (c *conn) sentenced() reason { return reason(c.sentence.Load()) }
 
-// born is when the connection was dialled.
-func (c *conn) born() time.Time { return c.node.pool.made.Add(c.age) }
+// bornAt is born for package eviction.
+func (c *conn) bornAt() time.Time { return c.node.pool.timeOf(c.born) }
 
-// silentSince is when the connection was used last.
-func (c *conn) silentSince() time.Time { return time.Unix(0, c.used.Load()) }
+// silentSince is when the connection was used last, or dialled if it never was.
+func (c *conn) silentSince() time.Time {
+	return c.node.pool.timeOf(max(monotime.Time(c.used.Load()), c.born))
+}
 
 // loggingIn reports whether the login has been sent, and perhaps answered.
-func (c *conn) loggingIn() bool { return c.heard.Load() > 0 || c.used.Load() != c.born().UnixNano() }
+func (c *conn) loggingIn() bool { return c.used.Load() > 0 }
 
 // blindConn is a raw connection that shows nothing.
 type blindConn struct{}

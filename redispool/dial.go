@@ -12,6 +12,7 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/holders"
+	"github.com/poolkeeper/poolkeeper/internal/monotime"
 )
 
 const (
@@ -63,14 +64,14 @@ func (n *node) dial(ctx context.Context, p purpose, next dialFunc) (net.Conn, er
 // dialBy dials once, by the aim of now. It returns nothing if a Reload has come meanwhile: what that replaces was listed
 // before, and go-redis would log in by what is new.
 func (n *node) dialBy(ctx context.Context, p purpose, next dialFunc) (net.Conn, error) {
-	start, by := time.Now(), n.pool.aim.Load()
+	start, by := monotime.Now(), n.pool.aim.Load()
 	native, err := n.connect(ctx, p, next)
 	if err != nil {
 		return nil, err
 	}
 	n.pool.met.dials.Add(1)
-	n.pool.met.dial.Record(time.Since(start))
-	c, err := n.adopt(native, p, by)
+	n.pool.met.dial.Record(monotime.Since(start))
+	c, err := n.adopt(native, p, by, start)
 	if err != nil {
 		return nil, err
 	}
@@ -115,8 +116,8 @@ func (p *Pool) rereadCluster(ctx context.Context) {
 	if !ok || p.life.Err() != nil {
 		return
 	}
-	now, last := time.Now().UnixNano(), p.reread.Load()
-	if now-last >= int64(rereadPause) && p.reread.CompareAndSwap(last, now) {
+	now, last := monotime.Now(), p.reread.Load()
+	if (last == 0 || now.Sub(monotime.Time(last)) >= rereadPause) && p.reread.CompareAndSwap(last, int64(now)) {
 		c.ReloadState(ctx)
 	}
 }
@@ -186,7 +187,7 @@ func (n *node) tryOnce(ctx context.Context, next dialFunc) (net.Conn, error) {
 // some 100 ms. The dialling goroutine is go-redis' and ends with the pool's life, for which Stop waits.
 func (n *node) awaitServer(next dialFunc) (net.Conn, error) {
 	const patience = time.Minute // then go-redis may look whether its client was closed without us
-	begun := time.Now()
+	begun := monotime.Now()
 	for delay := shortestPause; ; delay = min(2*delay, longestPause) {
 		ctx, cancel := context.WithTimeout(n.pool.life, n.pool.cfg.DialTimeout)
 		native, err := next(ctx)
@@ -196,7 +197,7 @@ func (n *node) awaitServer(next dialFunc) (net.Conn, error) {
 			return native, nil
 		case n.pool.life.Err() != nil:
 			return unconnected{}, nil //nolint:nilerr // an error would have go-redis sleep and ask again
-		case time.Since(begun) > patience:
+		case monotime.Since(begun) > patience:
 			return nil, err
 		}
 		pause := time.NewTimer(delay - time.Duration(rand.Float64()*float64(delay)/4))
@@ -209,8 +210,8 @@ func (n *node) awaitServer(next dialFunc) (net.Conn, error) {
 }
 
 // adopt puts a connection just dialled on the books. If the pool has stopped meanwhile, it closes it.
-func (n *node) adopt(native net.Conn, p purpose, by *aim) (*conn, error) {
-	c := newConn(n, native, p, by)
+func (n *node) adopt(native net.Conn, p purpose, by *aim, born monotime.Time) (*conn, error) {
+	c := newConn(n, native, p, by, born)
 	if p == forSubscription {
 		c.holder = new(holders.Entry)
 		n.pool.held.Hold(c.holder, poolkeeper.KindPubSub)

@@ -53,7 +53,7 @@ func (n *node) Sweep(ctx context.Context, s eviction.Sweep) (eviction.Swept, err
 	}
 	for _, c := range n.list() {
 		if s.MaxLifetime > 0 {
-			out.Next = sooner(out.Next, s.Expiry(c.born(), c.draw))
+			out.Next = sooner(out.Next, s.Expiry(c.bornAt(), c.draw))
 		}
 		if s.KeepAlive > 0 {
 			out.Next = sooner(out.Next, c.silentSince().Add(s.KeepAlive))
@@ -72,7 +72,7 @@ func sooner(a, b time.Time) time.Time {
 // isDue reports whether a look through what is idle can come to anything.
 func (n *node) isDue(s eviction.Sweep) bool {
 	return n.idle() > 0 && (s.Surplus > 0 || slices.ContainsFunc(n.list(), func(c *conn) bool {
-		return c.sentenced() != stays || s.Expired(c.born(), c.draw) || isSilent(c, s)
+		return c.sentenced() != stays || s.Expired(c.bornAt(), c.draw) || isSilent(c, s)
 	}))
 }
 
@@ -127,7 +127,7 @@ func (c *conn) fate(s eviction.Sweep) reason {
 		return c.sentenced()
 	case c.hasEnded():
 		return dead
-	case s.Expired(c.born(), c.draw):
+	case s.Expired(c.bornAt(), c.draw):
 		return lifetime
 	}
 	return stays

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/poolkeeper/poolkeeper/internal/monotime"
 )
 
 // A generation is all connections dialled before some moment. After a failover behind the same name they lead to the
@@ -25,12 +27,12 @@ const (
 // generations says when the last one was condemned for one kind of sign, and when the next may be. It is guarded by
 // the node's mutex.
 type generations struct {
-	flushed time.Time
+	flushed monotime.Time // 0: never
 	pause   time.Duration
 }
 
 // nextLocked reports whether a generation may be condemned now, and if so notes that it is.
-func (g *generations) nextLocked(now time.Time) bool {
+func (g *generations) nextLocked(now monotime.Time) bool {
 	since := now.Sub(g.flushed)
 	if since < g.pause {
 		return false
@@ -48,7 +50,7 @@ func (g *generations) nextLocked(now time.Time) bool {
 func (n *node) heardError(c *conn, reply []byte) {
 	if bytes.HasPrefix(reply, []byte("-READONLY ")) || bytes.HasPrefix(reply, []byte("-MASTERDOWN ")) ||
 		bytes.HasPrefix(reply, []byte("-LOADING ")) {
-		n.flushAfter(c.born())
+		n.flushAfter(c.born, c)
 	}
 }
 
@@ -62,19 +64,24 @@ func (n *node) heardErrors(cmds []redis.Cmder) {
 		}
 		switch code, _, _ := strings.Cut(err.Error(), " "); code {
 		case "READONLY", "MASTERDOWN", "LOADING":
-			n.flushAfter(time.Now())
+			n.flushAfter(monotime.Now(), nil)
 			return
 		}
 	}
 }
 
-// flushAfter condemns every connection there is, because of what was heard on one of them. It does nothing if that is
-// of a generation that is condemned already.
-func (n *node) flushAfter(born time.Time) {
-	now := time.Now()
+// flushAfter condemns every connection there is, because of an answer on one of them that was dialled at born. If that
+// one is of a generation that is condemned already, it condemns it alone: its dial was under way at the time. source is
+// nil if it is not known.
+func (n *node) flushAfter(born monotime.Time, source *conn) {
+	now := monotime.Now()
 	n.mu.Lock()
-	next := !born.Before(n.disowned.flushed) && n.disowned.nextLocked(now)
+	isOld := born < n.disowned.flushed
+	next := !isOld && n.disowned.nextLocked(now)
 	n.mu.Unlock()
+	if isOld && source != nil {
+		source.condemn(failover)
+	}
 	if !next {
 		return
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper/eviction"
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/monotime"
 	"github.com/poolkeeper/poolkeeper/internal/retry"
 	"github.com/poolkeeper/poolkeeper/internal/socket"
 )
@@ -52,14 +53,14 @@ const (
 type inspector struct {
 	mu      sync.Mutex // guards the following
 	running bool
-	ended   time.Time // of the last inspection
-	signs   signs     // not yet looked into
+	ended   monotime.Time // of the last inspection
+	signs   signs         // not yet looked into
 }
 
 // signs are what has been seen of connections that failed in use.
 type signs struct {
-	asked  int64 // Unix nanoseconds: when the first command was sent that has waited in vain; 0: none
-	broken bool  // a connection broke under a command, or under what blocks for longer
+	asked  monotime.Time // when the first command was sent that has waited in vain; 0: none
+	broken bool          // a connection broke under a command, or under what blocks for longer
 }
 
 // note adds a sign and reports whether an inspection is to be begun.
@@ -104,7 +105,7 @@ func (i *inspector) quiet() bool {
 func (i *inspector) rest() (again bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.ended = time.Now()
+	i.ended = monotime.Now()
 	i.running = i.signs != signs{}
 	return i.running
 }
@@ -113,13 +114,13 @@ func (i *inspector) rest() (again bool) {
 func (i *inspector) wait() time.Duration {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return time.Until(i.ended.Add(inspectPause))
+	return inspectPause - monotime.Since(i.ended)
 }
 
 // heardNothing notes that a command has waited in vain.
 func (n *node) heardNothing(c *conn) {
-	asked := c.used.Load()
-	if time.Now().UnixNano()-asked >= int64(silence) {
+	asked := monotime.Time(c.used.Load())
+	if asked != 0 && monotime.Since(asked) >= silence {
 		n.suspect(c, signs{asked: asked})
 	}
 }
@@ -163,7 +164,7 @@ func (n *node) inspect(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, inspectFor)
 	defer cancel()
 	for {
-		begun := time.Now()
+		begun := monotime.Now()
 		err := n.ask(ctx)
 		switch {
 		case ctx.Err() != nil:
@@ -188,7 +189,7 @@ func (n *node) inspect(ctx context.Context) {
 }
 
 // answered condemns what the signs mean when the server has answered a question asked at begun.
-func (n *node) answered(ctx context.Context, begun time.Time, s signs) {
+func (n *node) answered(ctx context.Context, begun monotime.Time, s signs) {
 	if s.asked != 0 {
 		if !retry.Sleep(ctx, grace) { // for answers that came before ours, and are on their way
 			return
@@ -234,10 +235,10 @@ func (n *node) ask(ctx context.Context) error {
 
 // waitsInVain reports whether an ordinary command that was sent before begun is still without an answer, when a question
 // asked later has got one.
-func (n *node) waitsInVain(begun time.Time) bool {
+func (n *node) waitsInVain(begun monotime.Time) bool {
 	return slices.ContainsFunc(n.list(), func(c *conn) bool {
 		used := c.used.Load()
-		return used != c.heard.Load() && used < begun.UnixNano() && c.heard.Load() > 0 && !c.patient.Load()
+		return used != c.heard.Load() && used < int64(begun) && c.heard.Load() > 0 && !c.patient.Load()
 	})
 }
 
@@ -274,16 +275,16 @@ func (onceOnly) NoRetry() bool { return true }
 
 // flushBroken condemns what was dialled before begun and not heard of since. It is limited as the other generations
 // are: behind a name that stands for several servers, of which one is broken, nothing else would help but patience.
-func (n *node) flushBroken(begun time.Time, why string) {
+func (n *node) flushBroken(begun monotime.Time, why string) {
 	n.mu.Lock()
-	next := n.broken.nextLocked(time.Now())
+	next := n.broken.nextLocked(monotime.Now())
 	n.mu.Unlock()
 	if !next {
 		return
 	}
 	condemned := 0
 	for _, c := range n.list() {
-		if c.heard.Load() < begun.UnixNano() && c.born().Before(begun) && c.condemn(dead) {
+		if c.heard.Load() < int64(begun) && c.born < begun && c.condemn(dead) {
 			condemned++
 		}
 	}
@@ -294,17 +295,17 @@ func (n *node) flushBroken(begun time.Time, why string) {
 
 // flushSilent condemns what was dialled before begun and not heard of since asked. What waits for the answer to an
 // ordinary command is cut off, and go-redis tries that command again elsewhere.
-func (n *node) flushSilent(asked int64, begun time.Time) {
+func (n *node) flushSilent(asked, begun monotime.Time) {
 	condemned, cut := 0, 0
 	for _, c := range n.list() {
 		heard := c.heard.Load()
-		if heard >= asked || !c.born().Before(begun) {
+		if heard >= int64(asked) || c.born >= begun {
 			continue
 		}
 		if c.condemn(dead) {
 			condemned++
 		}
-		if c.used.Load() < asked || heard != c.heard.Load() { // idle, or heard of just now
+		if c.used.Load() < int64(asked) || heard != c.heard.Load() { // idle, or heard of just now
 			continue
 		}
 		if c.patient.Load() {

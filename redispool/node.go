@@ -31,7 +31,6 @@ type node struct {
 	lastDial atomic.Pointer[error]  // why the last dial failed; nil: it did not
 	open     atomic.Int64           // connections of the pool
 	used     atomic.Bool            // a Cluster's node: it has had a command
-	hurried  atomic.Bool            // there are callers with deadlines closer than WriteTimeout
 
 	root      atomic.Pointer[redis.ProcessHook] // the end of the client's own chain
 	startOnce sync.Once

@@ -16,6 +16,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/holders"
 	"github.com/poolkeeper/poolkeeper/internal/inflight"
 	"github.com/poolkeeper/poolkeeper/internal/life"
+	"github.com/poolkeeper/poolkeeper/internal/monotime"
 	"github.com/poolkeeper/poolkeeper/internal/observer"
 )
 
@@ -25,7 +26,8 @@ type Pool struct {
 	live   atomic.Pointer[Config] // what is in effect
 	aim    atomic.Pointer[aim]    // what new connections are opened with
 	target target
-	made   time.Time // by New; connections tell their age by it
+	made   time.Time     // by New
+	epoch  monotime.Time // made, on the clock by which connections are marked
 	client redis.UniversalClient
 
 	valve   *valve          // holds callers up while the pool is paused
@@ -40,7 +42,7 @@ type Pool struct {
 	met     metrics
 
 	observer observer.Slot
-	reread   atomic.Int64          // Unix nanoseconds: when a Cluster's state was asked for last, after a failed dial
+	reread   atomic.Int64          // a monotime.Time: when a Cluster's state was asked for last, after a failed dial
 	refused  atomic.Pointer[error] // what new work is told while draining and after
 
 	closeOnce    sync.Once
@@ -64,10 +66,11 @@ func New(cfg Config) (*Pool, error) {
 	if err != nil {
 		return nil, err
 	}
+	now := time.Now()
 	ctx, end := context.WithCancel(context.Background()) //nolint:forbidigo // the pool's life is nobody's call
 	p := &Pool{
 		cfg: cfg, target: t, state: life.NewState("redispool", cfg.Name),
-		made: time.Now(), valve: new(valve), gate: inflight.New(), dialing: inflight.New(), life: ctx, endLife: end,
+		made: now, epoch: monotime.Of(now), valve: new(valve), gate: inflight.New(), dialing: inflight.New(), life: ctx, endLife: end,
 		held: holders.NewTable(cfg.LeakStacks == StacksOn),
 	}
 	p.live.Store(&cfg)
@@ -202,6 +205,9 @@ func (p *Pool) whileAlive(ctx context.Context) (context.Context, context.CancelF
 		cancel()
 	}
 }
+
+// timeOf is t for package eviction, which reckons with time.Time: with a monotonic reading, as made has one.
+func (p *Pool) timeOf(t monotime.Time) time.Time { return p.made.Add(t.Sub(p.epoch)) }
 
 // patience bounds one exchange of the pool's own with the server, dial included (INV-10).
 func (p *Pool) patience() time.Duration {

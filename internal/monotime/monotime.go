@@ -5,11 +5,14 @@ package monotime
 
 import "time"
 
-// Time is nanoseconds since a moment shortly before the process started. 0 is never, and before every other Time.
+// Time is nanoseconds since a moment long before the process started. 0 is never, and before every other Time.
 type Time int64
 
-//nolint:gochecknoglobals // the one epoch; Now is always past it
-var epoch = time.Now().Add(-time.Second)
+// epoch is a century before the process, for the clock of a synctest bubble may begin decades before the process did. Now
+// is past it in either.
+//
+//nolint:gochecknoglobals // the one epoch
+var epoch = time.Now().Add(-100 * 365 * 24 * time.Hour)
 
 // Now reads the clock. It does not allocate.
 func Now() Time { return Time(time.Since(epoch)) }

@@ -19,6 +19,9 @@ func TestTimeIsPastNeverAndGoesOn(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		begun := monotime.Now()
+		if begun <= 0 {
+			t.Errorf("in a bubble Now is %d, not past never", begun)
+		}
 		time.Sleep(time.Hour)
 		if d := monotime.Since(begun); d != time.Hour {
 			t.Errorf("an hour in a bubble took %s", d)
