@@ -70,14 +70,17 @@ func (b *Breaker) fall(ctx context.Context, d *doubts) {
 	}
 }
 
+// outcome is how a trial ended.
+type outcome struct{ err error }
+
 // await runs trials until one is answered, or ctx ends.
 func (b *Breaker) await(ctx context.Context, d *doubts) {
-	results := make(chan error)
+	results := make(chan outcome)
 	underway := 0
 	defer func() {
 		d.cancel()
 		for ; underway > 0; underway-- { // they end with ctx
-			_ = <-results
+			<-results
 		}
 	}()
 	next := time.NewTimer(b.pause(d))
@@ -87,12 +90,12 @@ func (b *Breaker) await(ctx context.Context, d *doubts) {
 		case <-next.C:
 			if underway < maxTrials {
 				underway++
-				go func() { results <- b.try(ctx, b.cfg.TrialTimeout()) }() // await waits for it
+				go func() { results <- outcome{b.try(ctx, b.cfg.TrialTimeout())} }() // await waits for it
 			}
 			next.Reset(silentEvery)
-		case err := <-results:
+		case r := <-results:
 			underway--
-			if ctx.Err() != nil || b.answered(d, err) {
+			if ctx.Err() != nil || b.answered(d, r.err) {
 				return
 			}
 			if underway == 0 {
