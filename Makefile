@@ -19,7 +19,7 @@ BENCHTIME ?= 1s
 
 TOOLS := bin/golangci-lint bin/gofumpt bin/gotestsum
 
-.PHONY: help test check fmt fmt-check lint vet tidy tidy-check race bench bench-peers bench-outage test-peers bench-smoke examples fuzz-smoke cover run clean
+.PHONY: help test check fmt fmt-check lint vet tidy tidy-check race test-clock bench bench-peers bench-outage test-peers bench-smoke examples fuzz-smoke cover run clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,7 +33,7 @@ test: bin/gotestsum ## All tests; those that need a real server are skipped, and
 		(cd $$m && "$(CURDIR)/bin/gotestsum" --format pkgname -- $(RACE) ./...); \
 	done
 
-check: fmt-check vet tidy-check lint race test-peers bench-smoke examples fuzz-smoke ## Everything CI runs
+check: fmt-check vet tidy-check lint race test-clock test-peers bench-smoke examples fuzz-smoke ## Everything CI runs
 
 fmt: bin/gofumpt bin/golangci-lint ## Format the code
 	bin/gofumpt -extra -l -w .
@@ -65,6 +65,15 @@ race: bin/gotestsum ## All tests under the race detector; a missing server or C 
 		echo "== module $$m"; \
 		(cd $$m && POOLKEEPER_REQUIRE_SERVERS=1 "$(CURDIR)/bin/gotestsum" --format pkgname -- -race ./...); \
 	done
+
+test-clock: ## The pools while the wall clock is set back and forth
+	@mkdir -p .cache/clock
+	@awk '{ print } /^\tsec, nsec, mono := runtimeNow\(\)$$/ { print "\tsec += wallStep.Load()" }' "$$(go env GOROOT)/src/time/time.go" >.cache/clock/time.go
+	@grep -q wallStep .cache/clock/time.go || { echo "package time of this Go cannot be patched"; exit 1; }
+	@cp integration/clock/wallstep.go.txt .cache/clock/wallstep.go
+	@printf '{"Replace": {"%s/src/time/time.go": "%s/.cache/clock/time.go", "%s/src/time/wallstep.go": "%s/.cache/clock/wallstep.go"}}\n' \
+		"$$(go env GOROOT)" "$(CURDIR)" "$$(go env GOROOT)" "$(CURDIR)" >.cache/clock/overlay.json
+	CGO_ENABLED=0 go test -count=1 -tags wallstep -overlay .cache/clock/overlay.json ./integration/clock
 
 bench: ## All benchmarks (BENCHTIME=1s)
 	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
