@@ -10,6 +10,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/monotime"
 	"github.com/poolkeeper/poolkeeper/internal/settings"
 )
 
@@ -52,7 +53,7 @@ func (a *adopted) aim(cfg Config, _ disk) (target, Config, error) {
 	err := errors.Join(cfg.Validate(), refuse("an adopted *sql.DB gives no means to it; use NewDB or NewMySQL", map[string]bool{
 		"URL": cfg.URL != "", "MinIdle": cfg.MinIdle != 0, "LifetimeJitter": cfg.LifetimeJitter != 0,
 		"KeepAlive": cfg.KeepAlive != 0, "EvictionInterval": cfg.EvictionInterval != 0,
-		"AcquireTimeout": cfg.AcquireTimeout != 0, "MaxWaiting": cfg.MaxWaiting != 0,
+		"AcquireTimeout": cfg.AcquireTimeout != 0, "MaxWaiting": cfg.MaxWaiting != 0, "FailFastAfter": cfg.FailFastAfter != 0,
 		"DialTimeout": cfg.DialTimeout != 0, "MaxDials": cfg.MaxDials != 0,
 		"Replicas": cfg.Replicas != 0, "ReclaimAfter": cfg.ReclaimAfter != 0,
 		"SuspectPing": cfg.SuspectPing != 0, "RecycleReadOnly": cfg.RecycleReadOnly != 0,
@@ -62,7 +63,7 @@ func (a *adopted) aim(cfg Config, _ disk) (target, Config, error) {
 	}), refusePostgres(cfg))
 	given := cfg
 	cfg = cfg.withDefaults("db")
-	cfg.MaxOpen, cfg.LeakThreshold = given.MaxOpen, 0
+	cfg.MaxOpen, cfg.LeakThreshold, cfg.FailFastAfter = given.MaxOpen, 0, 0
 	cfg.MaxIdleTime, cfg.MaxLifetime = max(given.MaxIdleTime, 0), max(given.MaxLifetime, 0)
 	return given, cfg, err
 }
@@ -150,6 +151,9 @@ func (a *adopted) settle(ctx context.Context) error {
 }
 
 func (a *adopted) close(ctx context.Context) error { return a.closing.do(ctx, a.db.Close) }
+
+func (a *adopted) refuseAll(error)                  {}
+func (a *adopted) answeredSince(monotime.Time) bool { return false }
 
 func (a *adopted) pause() bool                   { return false }
 func (a *adopted) resume()                       {}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/monotime"
 )
 
 // driverBackend works on a store and the *sql.DB above it.
@@ -65,9 +66,30 @@ func (b *driverBackend) flush() { b.store.flush() }
 func (b *driverBackend) settle(ctx context.Context) error { return b.store.core.gate.Wait(ctx) }
 
 func (b *driverBackend) dialCheck(ctx context.Context) (*native, error) {
-	ctx, cancel := context.WithTimeout(ctx, b.store.core.cfg().DialTimeout)
-	defer cancel()
-	return b.store.reach(ctx, b.store.aim())
+	return checkDial(ctx, b.store.core, func(ctx context.Context) (*native, error) {
+		ctx, cancel := context.WithTimeout(ctx, b.store.core.cfg().DialTimeout)
+		defer cancel()
+		return b.store.reach(ctx, b.store.aim())
+	})
+}
+
+func (b *driverBackend) refuseAll(err error) {
+	s := b.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.waiting.fail(s.waiting.pushed, err)
+}
+
+func (b *driverBackend) answeredSince(then monotime.Time) bool {
+	s := b.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for n := range s.all {
+		if n.answeredSince(then) {
+			return true
+		}
+	}
+	return false
 }
 
 // ask is one check of a connection that is the check's own.

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/testkit"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 	"github.com/poolkeeper/poolkeeper/sqlpool/sqlpooltest"
 )
@@ -121,10 +122,12 @@ type bubbleNetwork struct {
 	lost   atomic.Bool  // what is sent is lost, and dials are not answered
 	delay  atomic.Int64 // of every dial, in nanoseconds
 	dialed atomic.Int64 // dials begun
+	dials  testkit.Crowd
 }
 
 func (n *bubbleNetwork) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	n.dialed.Add(1)
+	defer n.dials.Enter()()
 	if d := time.Duration(n.delay.Load()); d > 0 {
 		time.Sleep(d)
 	}
@@ -273,4 +276,12 @@ func TestOneCallerMoreThanMaxWaitingIsRefusedAtOnce(t *testing.T) {
 			r()
 		})
 	}
+}
+
+// inMemory is a configuration that leads to srv.
+func inMemory(srv *sqlpooltest.PostgresServer) sqlpool.Config {
+	return sqlpool.Config{URL: srv.URL(), Logger: quiet(), KeepAlive: sqlpool.Off, ConfigurePostgres: func(native *pgxpool.Config) error {
+		native.ConnConfig.DialFunc = srv.Dial
+		return nil
+	}}
 }

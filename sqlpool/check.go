@@ -18,6 +18,7 @@ func (c *core) check(ctx context.Context) error {
 	if err := c.back.check(ctx); err != nil {
 		return fmt.Errorf("sqlpool: check %q: %w", c.poolName(), asFault(err))
 	}
+	c.breaker.Answer()
 	return nil
 }
 

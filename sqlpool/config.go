@@ -50,6 +50,7 @@ const (
 	DefaultAcquireTimeout = 5 * time.Second
 	DefaultDialTimeout    = 5 * time.Second
 	DefaultLeakThreshold  = 5 * time.Minute
+	DefaultFailFastAfter  = 3 * time.Second
 	DefaultMaxDials       = 4
 	DefaultSuspectPing    = 250 * time.Millisecond
 	DefaultCloseGrace     = 250 * time.Millisecond
@@ -121,6 +122,15 @@ type Config struct {
 	// DialTimeout bounds opening one connection, authentication included. Of several hosts in a PostgreSQL URL each has an
 	// equal share of it. Default: DefaultDialTimeout. It cannot be turned off. Adopt refuses it.
 	DialTimeout time.Duration
+
+	// FailFastAfter is how long no connection could be opened before callers fail at once, with a poolkeeper.DownError
+	// (errors.Is(err, poolkeeper.ErrDown)), callers that wait already included, so that they can fall back. A trial, a
+	// connection of the pool's own, must have failed too; a pool that started without its server (StartDegraded) is
+	// down from the start. Only trials dial then, at most ten a second, and the first that is answered lets
+	// all callers in. Any answer of a running server counts: a wrong password and a server that is full are returned
+	// to callers as they are. Statements do not count, however slow, and callers that have a connection keep it.
+	// Default: DefaultFailFastAfter. Off: every caller tries by itself. Adopt refuses it.
+	FailFastAfter time.Duration
 
 	// MaxDials is how many connections may be being opened at once, so that a burst, or the end of an outage, is not
 	// a storm of logins. Callers do not wait for a dial of their own: the first connection that is ready, new or
@@ -272,6 +282,7 @@ func (c Config) validateTimes() error {
 		{"MaxLifetime", c.MaxLifetime, true},
 		{"KeepAlive", c.KeepAlive, true},
 		{"AcquireTimeout", c.AcquireTimeout, true},
+		{"FailFastAfter", c.FailFastAfter, true},
 		{"LeakThreshold", c.LeakThreshold, true},
 		{"SuspectPing", c.SuspectPing, true},
 		{"CloseGrace", c.CloseGrace, true},
@@ -329,6 +340,7 @@ func (c Config) withDefaults(kind string) Config {
 	c.KeepAlive = settings.Or(c.KeepAlive, DefaultKeepAlive)
 	c.AcquireTimeout = settings.Or(c.AcquireTimeout, DefaultAcquireTimeout)
 	c.DialTimeout = settings.Or(c.DialTimeout, DefaultDialTimeout)
+	c.FailFastAfter = settings.Or(c.FailFastAfter, DefaultFailFastAfter)
 	c.LeakThreshold = settings.Or(c.LeakThreshold, DefaultLeakThreshold)
 	c.SuspectPing = settings.Or(c.SuspectPing, DefaultSuspectPing)
 	c.CloseGrace = settings.Or(c.CloseGrace, DefaultCloseGrace)

@@ -53,6 +53,10 @@ func (c *conn) ResetSession(ctx context.Context) error {
 	if _, ok := ctx.(*sweepContext); ok {
 		return c.s.checkOutForSweep(c)
 	}
+	if c.s.core.down() != nil {
+		c.s.refuse(c)
+		return driver.ErrBadConn // Connect will say why
+	}
 	now := time.Now()
 	if !c.s.checkOut(c, now) {
 		return driver.ErrBadConn

@@ -3,6 +3,7 @@ package sqlpool
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -10,9 +11,12 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/eviction"
+	"github.com/poolkeeper/poolkeeper/internal/breaker"
+	"github.com/poolkeeper/poolkeeper/internal/event"
 	"github.com/poolkeeper/poolkeeper/internal/holders"
 	"github.com/poolkeeper/poolkeeper/internal/inflight"
 	"github.com/poolkeeper/poolkeeper/internal/life"
+	"github.com/poolkeeper/poolkeeper/internal/monotime"
 	"github.com/poolkeeper/poolkeeper/internal/observer"
 	"github.com/poolkeeper/poolkeeper/internal/onfile"
 	"github.com/poolkeeper/poolkeeper/internal/rotation"
@@ -29,6 +33,9 @@ type core struct {
 	evictor *eviction.Evictor // nil for an adopted handle
 	met     metrics
 	rec     recovery
+
+	breaker *breaker.Breaker // of the server
+	events  *event.Log
 
 	observer  observer.Slot
 	paused    atomic.Bool
@@ -82,6 +89,10 @@ type backend interface {
 	reclaim(now time.Time, limit time.Duration) (taken []poolkeeper.Holder, out int)
 	// limits asks the server what it grants.
 	limits(ctx context.Context) (Limits, error)
+	// refuseAll ends the waits of all callers with err; those that have a connection keep it.
+	refuseAll(err error)
+	// answeredSince reports whether the server has given a sign of life on an open connection since then.
+	answeredSince(then monotime.Time) bool
 	// flush closes the idle connections that are stale, in the background.
 	flush()
 	// cut closes the sockets of the connections that callers hold, or of all, at once, and says how many it could not
@@ -101,6 +112,8 @@ func newCore(cfg Config, on disk, kind string) *core {
 	c.conf.Store(&cfg)
 	c.logins.Store(new(rotation.Watch))
 	c.watches = c.watchesFor(&cfg)
+	c.breaker = c.newBreaker()
+	c.events = event.NewLog("sqlpool", c.poolName, func() *slog.Logger { return c.cfg().Logger }, explainEvent)
 	return c
 }
 

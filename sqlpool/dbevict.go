@@ -28,6 +28,9 @@ func (s *store) Peak() int {
 
 // Fill opens connections into the stash, one after the other, as long as fewer than n are idle.
 func (s *store) Fill(ctx context.Context, n int) (int, error) {
+	if d := s.core.down(); d != nil {
+		return 0, d
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.life, cancel)() //nolint:contextcheck // two lives bound it

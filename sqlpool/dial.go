@@ -16,6 +16,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/monotime"
 )
 
 // hangUpLimit bounds how long a caller that returns a broken or surplus connection waits for its driver to close it
@@ -69,7 +70,7 @@ func (s *store) dial(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.core.cfg().DialTimeout)
 	defer cancel()
 	defer context.AfterFunc(s.life, cancel)() //nolint:contextcheck // two lives bound it
-	d := &dialing{cancel: cancel, asked: s.asked()}
+	d := &dialing{began: time.Now(), cancel: cancel, asked: s.asked()}
 	t := time.AfterFunc(slowDial, func() { s.tooSlow(d) })
 	defer t.Stop()
 	n, err := s.connect(ctx)
@@ -89,13 +90,15 @@ func tellsAll(err error, open int) bool { return open == 0 && Classify(err).Kind
 // tooSlow lets others dial beside d.
 func (s *store) tooSlow(d *dialing) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if d.over {
+		s.mu.Unlock()
 		return
 	}
 	d.slow = true
 	s.slow = append(s.slow, d)
 	s.dialLocked()
+	s.mu.Unlock()
+	s.core.breaker.Slow(monotime.Of(d.began))
 }
 
 // makeRoomLocked gives up the slowest dial, if there is one, for the sake of a younger one.
@@ -152,6 +155,7 @@ func (s *store) connect(ctx context.Context) (*native, error) {
 	start, generation := time.Now(), s.core.rec.generation.Load()
 	n, err := s.reach(ctx, s.aim())
 	s.core.met.dial.Record(time.Since(start))
+	s.core.dialled(start, err)
 	if err != nil {
 		s.core.met.dialErrors.Add(1)
 		s.core.observer.Observe(err)

@@ -92,6 +92,7 @@ func (c *core) shut(ctx context.Context, started <-chan struct{}) error {
 	}
 	settled := c.back.settle(ctx)
 	c.state.Enter(life.Stopping)
+	errs = append(errs, c.stopBreaker(ctx))
 	if settled == nil {
 		closing, cancel := c.graceAfter(ctx)
 		defer cancel()
@@ -118,6 +119,16 @@ func (c *core) shut(ctx context.Context, started <-chan struct{}) error {
 	default:
 		return nil // it took a cut to close, and nobody lost anything by it
 	}
+}
+
+// stopBreaker ends trials, and waits for what they leave behind.
+func (c *core) stopBreaker(ctx context.Context) error {
+	ctx, cancel := c.graceAfter(ctx)
+	defer cancel()
+	if err := c.breaker.Stop(ctx); err != nil {
+		return fmt.Errorf("a trial of the server is still under way: %w", err)
+	}
+	return nil
 }
 
 func (c *core) stopWatches() {
@@ -171,8 +182,9 @@ func (c *core) handleClosed(ctx context.Context) error {
 	c.state.Enter(life.Stopping)
 	c.gate.Close()
 	c.stopWatches()
+	err := c.breaker.Stop(ctx)
 	if c.evictor != nil {
-		return c.evictor.Stop(ctx)
+		err = errors.Join(err, c.evictor.Stop(ctx))
 	}
-	return nil
+	return err
 }

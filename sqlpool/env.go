@@ -33,6 +33,7 @@ func FromEnv(prefix string) (Config, error) {
 	r.Duration("AcquireTimeout", &c.AcquireTimeout, Off)
 	r.Waiting("MaxWaiting", &c.MaxWaiting)
 	r.Duration("DialTimeout", &c.DialTimeout, 0)
+	r.Duration("FailFastAfter", &c.FailFastAfter, Off)
 	r.Int("MaxDials", &c.MaxDials)
 	r.Duration("LeakThreshold", &c.LeakThreshold, Off)
 	r.Duration("ReclaimAfter", &c.ReclaimAfter, 0)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/eviction"
+	"github.com/poolkeeper/poolkeeper/internal/monotime"
 )
 
 // pingLimit is how long an idle connection may take to answer a ping before it counts as dead.
@@ -48,6 +49,9 @@ func (t *times) expired(c *Config, now time.Time) bool {
 	spread := time.Duration(float64(c.MaxLifetime) * c.LifetimeJitter * t.draw)
 	return c.MaxLifetime > 0 && now.Sub(t.born) >= c.MaxLifetime-spread
 }
+
+// answeredSince reports whether the connection has given a sign of life since then.
+func (t *times) answeredSince(then monotime.Time) bool { return monotime.Of(t.seen) > then }
 
 // candidate is an idle connection that a sweep has taken out of its pool.
 type candidate[T any] struct {

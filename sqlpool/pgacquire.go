@@ -2,9 +2,13 @@ package sqlpool
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/poolkeeper/poolkeeper/internal/monotime"
 )
 
 // An acquisition on pgxpool runs under one of three contexts of ours: pgxpool takes what TraceAcquireStart returns in place
@@ -39,9 +43,10 @@ type waitingContext struct {
 	cancel context.CancelFunc
 	start  time.Time
 
-	over atomic.Bool // the acquisition has ended
-	once sync.Once
-	err  error
+	refused atomic.Pointer[error] // why it ends before its time
+	over    atomic.Bool           // the acquisition has ended
+	once    sync.Once
+	err     error
 }
 
 // waitUnder returns the context of an acquisition under ctx that began at start.
@@ -52,7 +57,40 @@ func (b *pgBackend) waitUnder(ctx context.Context, start time.Time) *waitingCont
 	} else {
 		w.Context, w.cancel = context.WithCancel(ctx)
 	}
+	b.mu.Lock()
+	b.waits[w] = struct{}{}
+	b.mu.Unlock()
+	if d := b.core.down(); d != nil { // refuseAll may have come before
+		w.refuse(d)
+	}
 	return w
+}
+
+// refuse ends the wait because of err.
+func (c *waitingContext) refuse(err error) {
+	c.refused.CompareAndSwap(nil, &err)
+	c.cancel()
+}
+
+func (b *pgBackend) refuseAll(err error) {
+	b.mu.Lock()
+	b.waiting.fail(b.waiting.pushed, err)
+	waits := slices.Collect(maps.Keys(b.waits))
+	b.mu.Unlock()
+	for _, w := range waits {
+		w.refuse(err)
+	}
+}
+
+func (b *pgBackend) answeredSince(then monotime.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for r := range b.all {
+		if r.answeredSince(then) {
+			return true
+		}
+	}
+	return false
 }
 
 // Value lets a dial find the caller for whom it was begun.
@@ -74,7 +112,13 @@ func (c *waitingContext) Err() error {
 
 // explain says why the caller gets no connection. The caller counts once, however often it tried.
 func (c *waitingContext) explain() error {
-	c.once.Do(func() { c.err = c.b.core.acquireFailed(c.user, c.start) })
+	c.once.Do(func() {
+		if refused := c.refused.Load(); refused != nil {
+			c.err = *refused
+			return
+		}
+		c.err = c.b.core.acquireFailed(c.user, c.start)
+	})
 	return c.err
 }
 
@@ -82,6 +126,9 @@ func (c *waitingContext) explain() error {
 func (c *waitingContext) end() time.Duration {
 	c.over.Store(true)
 	c.cancel()
+	c.b.mu.Lock()
+	delete(c.b.waits, c)
+	c.b.mu.Unlock()
 	return time.Since(c.start)
 }
 

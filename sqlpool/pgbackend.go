@@ -74,6 +74,7 @@ type pgBackend struct {
 	paused   int // sweeps that have taken out what is idle for a moment
 	waiting  queue
 	spare    []*acquisition // to be used again
+	waits    map[*waitingContext]struct{}
 	all      map[*pgRecord]struct{}
 	events   uint64 // acquisitions and releases so far, for reconcile
 	hijacked int
@@ -84,7 +85,7 @@ type pgBackend struct {
 }
 
 func newPGBackend() *pgBackend {
-	b := &pgBackend{all: make(map[*pgRecord]struct{})}
+	b := &pgBackend{all: make(map[*pgRecord]struct{}), waits: make(map[*waitingContext]struct{})}
 	b.life, b.end = context.WithCancel(context.Background()) //nolint:forbidigo // the backend's own life, ended by close
 	b.probe = newCheckConn(b.dialCheck, b.ask, hangUpPG)
 	return b
@@ -94,7 +95,9 @@ func newPGBackend() *pgBackend {
 func (b *pgBackend) check(ctx context.Context) error { return b.probe.check(ctx) }
 
 func (b *pgBackend) dialCheck(ctx context.Context) (*pgx.Conn, error) {
-	return b.dialOutside(ctx, b.aimed.Load(), b.core.cfg())
+	return checkDial(ctx, b.core, func(ctx context.Context) (*pgx.Conn, error) {
+		return b.dialOutside(ctx, b.aimed.Load(), b.core.cfg())
+	})
 }
 
 // dialOutside opens a connection that is none of the pool's.

@@ -62,6 +62,9 @@ func (b *pgBackend) Peak() int {
 // Fill opens connections one after the other, as long as fewer than n are idle.
 func (b *pgBackend) Fill(ctx context.Context, n int) (int, error) {
 	const looks = 3 // at connections that others return meanwhile
+	if d := b.core.down(); d != nil {
+		return 0, d
+	}
 	for opened, found := 0, 0; ; {
 		b.mu.Lock()
 		enough := b.held || b.open-b.permits >= n || max(b.open, b.permits)+b.dials >= b.roomLocked()

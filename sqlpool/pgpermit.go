@@ -103,6 +103,10 @@ func (b *pgBackend) grantEarlyLocked() {
 // awaitPermit queues, unless MaxWaiting callers do already.
 func (b *pgBackend) awaitPermit(ctx context.Context, start time.Time) error {
 	b.mu.Lock()
+	if d := b.core.down(); d != nil { // refuseAll may have come before
+		b.mu.Unlock()
+		return d
+	}
 	if b.core.tooMany(b.permits+b.waiting.n, b.roomLocked()) {
 		b.mu.Unlock()
 		return b.core.refused()

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/monotime"
 )
 
 // pgTracer is where pgx and pgxpool tell the pool of acquisitions, releases, dials and failures.
@@ -30,6 +31,10 @@ func (t *pgTracer) TraceAcquireStart(ctx context.Context, pool *pgxpool.Pool, da
 	}
 	if !b.core.gate.Enter() {
 		return &refusedContext{ctx, b, b.core.refusal()}
+	}
+	if d := b.core.down(); d != nil {
+		b.core.gate.Leave()
+		return &refusedContext{ctx, b, d}
 	}
 	ready, quick := b.tryPermit(ctx)
 	if ready == permitIdle {
@@ -202,7 +207,6 @@ func (t *pgTracer) TraceConnectStart(ctx context.Context, _ pgx.TraceConnectStar
 // connection would ever be opened under short deadlines; but not both.
 func (b *pgBackend) tooSlow(d *dialing, slow, gone bool) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	if slow && !d.slow {
 		d.slow = true
 		b.slow++
@@ -211,6 +215,10 @@ func (b *pgBackend) tooSlow(d *dialing, slow, gone bool) {
 	d.gone = d.gone || gone
 	if d.slow && d.gone {
 		d.cancel()
+	}
+	b.mu.Unlock()
+	if slow {
+		b.core.breaker.Slow(monotime.Of(d.began))
 	}
 }
 
@@ -224,6 +232,7 @@ func (t *pgTracer) TraceConnectEnd(ctx context.Context, data pgx.TraceConnectEnd
 	d.done()
 	d.cancel()
 	b.core.met.dial.Record(time.Since(d.began))
+	b.core.dialled(d.began, data.Err)
 	if data.Err != nil {
 		b.core.met.dialErrors.Add(1)
 		b.core.observer.Observe(data.Err)

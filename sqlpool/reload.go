@@ -160,6 +160,7 @@ func (c *core) put(ctx context.Context, aim target, cfg *Config, elsewhere bool)
 		_ = c.evictor.SetPolicy(cfg.policy()) // Validate has accepted every part of it
 	}
 	if elsewhere {
+		c.breaker.Answer() // the server that is down, if any, was another, or is back: the reload has tried this one
 		c.recycle(poolkeeper.EvictedReload)
 	} else {
 		c.back.flush() // what is too many, or too old now

@@ -22,6 +22,7 @@ func (c *core) effective(cuts bool) []slog.Attr {
 		settings.Duration("acquire_timeout", cfg.AcquireTimeout),
 		slog.Int("max_waiting", cfg.MaxWaiting),
 		settings.Duration("dial_timeout", cfg.DialTimeout),
+		settings.Duration("fail_fast_after", cfg.FailFastAfter),
 		slog.Int("max_dials", cfg.MaxDials),
 		settings.Duration("suspect_ping", cfg.SuspectPing),
 		slog.Bool("recycle_read_only", cfg.RecycleReadOnly == Enabled),

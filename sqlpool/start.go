@@ -3,6 +3,8 @@ package sqlpool
 import (
 	"context"
 	"log/slog"
+
+	"github.com/poolkeeper/poolkeeper/internal/monotime"
 )
 
 // start reaches the server as the policy says, then sets eviction and leak reports going. If it fails it leaves
@@ -37,5 +39,10 @@ func (c *core) attempt(ctx context.Context) error {
 		ctx, cancel = context.WithTimeout(ctx, c.cfg().DialTimeout)
 		defer cancel()
 	}
-	return c.back.check(ctx)
+	began := monotime.Now()
+	err := c.back.check(ctx)
+	if err != nil && c.cfg().Start == StartDegraded {
+		c.breaker.Trip(began, err)
+	}
+	return err
 }

@@ -241,6 +241,9 @@ func (s *store) take(ctx context.Context) (n *native, w *waiter, beside bool, er
 	if s.closed {
 		return nil, nil, false, s.core.refusal()
 	}
+	if d := s.core.down(); d != nil {
+		return nil, nil, false, d
+	}
 	if s.waiting.n == 0 && len(s.stash) > 0 && !s.paused {
 		n := s.stash[len(s.stash)-1]
 		s.stash = s.stash[:len(s.stash)-1]

@@ -5,6 +5,8 @@ import (
 	"database/sql/driver"
 	"errors"
 	"time"
+
+	"github.com/poolkeeper/poolkeeper"
 )
 
 // usable makes an idle connection ready for a caller that asked at start, and pings it if it is suspect. It reports false
@@ -118,4 +120,17 @@ func (s *store) since(now time.Time) time.Time {
 		return now
 	}
 	return now.Add(-s.looked)
+}
+
+// refuse keeps an idle connection from a caller, because the server is known to be down. Its socket is closed first: what
+// database/sql prepared on it is closed with it, and no driver waits for an answer to that.
+func (s *store) refuse(c *conn) {
+	s.mu.Lock()
+	was := s.leaveLocked(c)
+	c.reason = poolkeeper.EvictedDead
+	s.mu.Unlock()
+	c.given = true
+	if was != stateReclaimed && c.n.sock != nil {
+		_ = c.n.sock.Close()
+	}
 }

@@ -150,14 +150,14 @@ func TestSilentServerIsAskedOnceASecondByThreeAtMost(t *testing.T) {
 		s.isDown(true)
 		s.seen()
 		time.Sleep(10 * time.Second)
-		if n, _ := s.seen(); n > 10 || n < 5 {
+		if n, _ := s.seen(); n > 10 || n < 8 { // there is always a young one
 			t.Errorf("%d trials in 10 s", n)
 		}
 		if s.most > 3 {
 			t.Errorf("%d trials at once", s.most)
 		}
 		s.become(nil)
-		time.Sleep(3 * time.Second)
+		time.Sleep(1100 * time.Millisecond)
 		s.isDown(false)
 	})
 }

@@ -3,6 +3,7 @@ package breaker
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
@@ -70,16 +71,23 @@ func (b *Breaker) fall(ctx context.Context, d *doubts) {
 	}
 }
 
-// outcome is how a trial ended.
-type outcome struct{ err error }
-
 // await runs trials until one is answered, or ctx ends.
 func (b *Breaker) await(ctx context.Context, d *doubts) {
-	results := make(chan outcome)
-	underway := 0
+	results := make(chan *trial)
+	var underway []*trial // the eldest first
+	begin := func() {
+		ctx, cancel := context.WithCancel(ctx)
+		t := &trial{cancel: cancel}
+		underway = append(underway, t)
+		go func() { // await waits for it
+			defer cancel()
+			t.err = b.try(ctx, b.cfg.TrialTimeout())
+			results <- t
+		}()
+	}
 	defer func() {
 		d.cancel()
-		for ; underway > 0; underway-- { // they end with ctx
+		for range underway { // they end with ctx
 			<-results
 		}
 	}()
@@ -88,23 +96,34 @@ func (b *Breaker) await(ctx context.Context, d *doubts) {
 	for {
 		select {
 		case <-next.C:
-			if underway < maxTrials {
-				underway++
-				go func() { results <- outcome{b.try(ctx, b.cfg.TrialTimeout())} }() // await waits for it
+			if len(underway) < maxTrials {
+				begin()
+			} else { // the eldest has all the time that a slow link may need
+				underway[1].replaced = true
+				underway[1].cancel()
 			}
 			next.Reset(silentEvery)
-		case r := <-results:
-			underway--
-			if ctx.Err() != nil || b.answered(d, r.err) {
+		case t := <-results:
+			underway = slices.DeleteFunc(underway, func(x *trial) bool { return x == t })
+			if ctx.Err() != nil || b.answered(d, t.err) {
 				return
 			}
-			if underway == 0 {
+			if t.replaced {
+				begin()
+			} else if len(underway) == 0 {
 				next.Reset(b.pause(d))
 			}
 		case <-ctx.Done():
 			return
 		}
 	}
+}
+
+// trial is one attempt to reach a server that is down.
+type trial struct {
+	cancel   context.CancelFunc
+	replaced bool // it was cancelled to make room for a younger one
+	err      error
 }
 
 // pause is the time to the next trial when none is under way.

@@ -1,0 +1,113 @@
+package sqlpool
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/breaker"
+	"github.com/poolkeeper/poolkeeper/internal/event"
+	"github.com/poolkeeper/poolkeeper/internal/life"
+	"github.com/poolkeeper/poolkeeper/internal/monotime"
+)
+
+// newBreaker returns the circuit breaker of a pool's server, as FailFastAfter says. It hears of every dial: of callers, of
+// the evictor and of checks.
+func (c *core) newBreaker() *breaker.Breaker {
+	return breaker.New(breaker.Config{
+		After:        func() time.Duration { return c.cfg().FailFastAfter },
+		Trial:        func(ctx context.Context) error { return c.back.try(ctx, c.back.current(), c.cfg()) },
+		TrialTimeout: func() time.Duration { return c.cfg().DialTimeout },
+		Judge:        judge,
+		Alive:        func(since monotime.Time) bool { return c.back.answeredSince(since) },
+		Suspended:    c.paused.Load,
+		Error: func(since time.Time, err error) *poolkeeper.DownError {
+			return &poolkeeper.DownError{Pool: c.poolName(), Since: since, Advice: Classify(err).Advice, Err: asFault(err)}
+		},
+		WentDown: c.wentDown,
+		CameUp: func(down time.Duration) {
+			c.evictor.Wake() // it may have to fill up
+			c.events.Emit(event.Event{
+				Kind: event.Up, Level: slog.LevelInfo, Text: "the server is back",
+				Attrs: []slog.Attr{slog.Duration("down_for", down.Round(time.Millisecond))},
+			})
+		},
+	})
+}
+
+// wentDown ends the waits of all callers.
+func (c *core) wentDown(down *poolkeeper.DownError) {
+	c.back.refuseAll(down)
+	c.events.Emit(event.Event{
+		Kind: event.Down, Level: slog.LevelWarn, Text: "the server is down; callers fail at once until it is back", Err: down.Err,
+		Attrs: []slog.Attr{slog.Time("since", down.Since)},
+	})
+}
+
+// down returns what callers get at once while the server is known to be down, or nil. A paused pool holds them up.
+func (c *core) down() *poolkeeper.DownError {
+	if d := c.breaker.Down(); d != nil && !c.paused.Load() {
+		return d
+	}
+	return nil
+}
+
+// dialled tells the breaker how an attempt to open a connection has ended.
+func (c *core) dialled(began time.Time, err error) {
+	if err == nil {
+		c.breaker.Answer()
+	} else {
+		c.breaker.Failed(monotime.Of(began), err)
+	}
+}
+
+// checkDial opens the connection of the checks, unless the server is known to be down. Attempts before the pool runs are
+// Start's affair: if that fails it leaves nothing at work.
+func checkDial[T any](ctx context.Context, c *core, dial func(context.Context) (T, error)) (T, error) {
+	if d := c.down(); d != nil {
+		var none T
+		return none, d
+	}
+	began := time.Now()
+	conn, err := dial(ctx)
+	if c.state.At() >= life.Running {
+		c.dialled(began, err)
+	}
+	return conn, err
+}
+
+// explainEvent names the cause of an event and what to look at first.
+func explainEvent(err error) (cause, advice string) {
+	f := Classify(err)
+	return string(f.Kind), f.Advice
+}
+
+// judge says what the error of a dial or a trial means for the breaker. A server that runs has answered, whatever it said;
+// one that is starting or shutting down is as good as gone.
+func judge(err error) breaker.Verdict {
+	if errors.Is(err, poolkeeper.ErrDown) {
+		return breaker.Unknown // nothing was tried
+	}
+	kind := Classify(err).Kind
+	switch kind { //nolint:exhaustive // the rest is an answer, or the caller's
+	case health.KindRefused, health.KindStarting, health.KindShuttingDown, health.KindReset:
+		return breaker.Refused
+	case health.KindTimeout, health.KindUnreachable, health.KindDNS:
+		return breaker.Silent
+	case health.KindCanceled:
+		return breaker.Unknown
+	case health.KindUnknown:
+		_, pg := errors.AsType[*pgconn.PgError](err)
+		_, my := errors.AsType[*mysql.MySQLError](err)
+		if !pg && !my {
+			return breaker.Unknown // a hook of the user's, or a driver's own error
+		}
+	}
+	return breaker.Answered
+}
