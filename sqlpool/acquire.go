@@ -19,6 +19,7 @@ type AcquireError struct {
 	InUse   int           // connections held by callers
 	Waiting int           // other callers in the queue
 	Dialing int           // connections being opened
+	Dial    error         // why no connection can be opened, if none could be lately; else nil
 	Waited  time.Duration // how long this caller waited
 	Holders string        // who has held a connection for longest, in one line; empty if nobody does
 	Err     error         // why it gave up, or was refused
@@ -33,6 +34,9 @@ func (e *AcquireError) Error() string {
 	}
 	if e.Dialing > 0 {
 		fmt.Fprintf(&b, "; %d being opened", e.Dialing)
+	}
+	if e.Dial != nil {
+		fmt.Fprintf(&b, "; %v", e.Dial)
 	}
 	if e.Waiting > 0 {
 		fmt.Fprintf(&b, "; %d more waiting", e.Waiting)

@@ -58,15 +58,6 @@ func (c *core) down() *poolkeeper.DownError {
 	return nil
 }
 
-// dialled tells the breaker how an attempt to open a connection has ended.
-func (c *core) dialled(began time.Time, err error) {
-	if err == nil {
-		c.breaker.Answer()
-	} else {
-		c.breaker.Failed(monotime.Of(began), err)
-	}
-}
-
 // checkDial opens the connection of the checks, unless the server is known to be down. Attempts before the pool runs are
 // Start's affair: if that fails it leaves nothing at work.
 func checkDial[T any](ctx context.Context, c *core, dial func(context.Context) (T, error)) (T, error) {

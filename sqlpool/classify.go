@@ -21,6 +21,9 @@ func Classify(err error) health.Fault {
 	if err == nil {
 		return health.Fault{}
 	}
+	if e, ok := errors.AsType[*AcquireError](err); ok {
+		return e.HealthFault()
+	}
 	if errors.Is(err, poolkeeper.ErrAcquireTimeout) || errors.Is(err, poolkeeper.ErrTooManyWaiting) {
 		return health.FaultOf(health.KindPoolExhausted)
 	}
@@ -68,8 +71,11 @@ func asFault(err error) error {
 	return fault{err}
 }
 
-// HealthFault makes health.Classify tell an exhausted pool from a slow server.
+// HealthFault makes health.Classify tell an exhausted pool from a server that cannot be reached.
 func (e *AcquireError) HealthFault() health.Fault {
+	if e.Dial != nil && e.InUse < e.Max {
+		return health.Classify(e.Dial)
+	}
 	if isTimeout(e.Err) || errors.Is(e.Err, poolkeeper.ErrTooManyWaiting) {
 		return health.FaultOf(health.KindPoolExhausted)
 	}

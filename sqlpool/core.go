@@ -36,6 +36,7 @@ type core struct {
 
 	breaker *breaker.Breaker // of the server
 	events  *event.Log
+	trouble atomic.Pointer[dialTrouble] // with opening connections; nil: there is none
 
 	observer  observer.Slot
 	paused    atomic.Bool
@@ -52,7 +53,7 @@ type core struct {
 
 	state   *life.State // its turn is that of a Reload, a Pause or a look at files, and guards the following
 	asked   Config      // the configuration in effect, as it was given
-	trouble string      // with the files, logged last
+	renewal string      // what was wrong with the files, logged last
 
 	mu      sync.Mutex       // guards the following
 	watches []*holders.Watch // of LeakThreshold and ReclaimAfter, where they are on
@@ -156,6 +157,6 @@ func (c *core) acquireFailure(now time.Time, waited time.Duration, err error) *A
 	_, oldest, _ := strings.Cut(c.held.Describe(now), " held, ")
 	return &AcquireError{
 		Pool: c.poolName(), Max: s.Max, InUse: s.InUse, Waiting: s.Waiting, Dialing: c.back.dialing(),
-		Waited: waited, Holders: oldest, Err: err,
+		Waited: waited, Dial: c.cannotDial(now), Holders: oldest, Err: err,
 	}
 }

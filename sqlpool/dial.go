@@ -16,7 +16,6 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
-	"github.com/poolkeeper/poolkeeper/internal/monotime"
 )
 
 // hangUpLimit bounds how long a caller that returns a broken or surplus connection waits for its driver to close it
@@ -98,7 +97,7 @@ func (s *store) tooSlow(d *dialing) {
 	s.slow = append(s.slow, d)
 	s.dialLocked()
 	s.mu.Unlock()
-	s.core.breaker.Slow(monotime.Of(d.began))
+	s.core.dialsSlowly(d.began)
 }
 
 // makeRoomLocked gives up the slowest dial, if there is one, for the sake of a younger one.

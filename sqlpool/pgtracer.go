@@ -9,7 +9,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/poolkeeper/poolkeeper"
-	"github.com/poolkeeper/poolkeeper/internal/monotime"
 )
 
 // pgTracer is where pgx and pgxpool tell the pool of acquisitions, releases, dials and failures.
@@ -218,7 +217,7 @@ func (b *pgBackend) tooSlow(d *dialing, slow, gone bool) {
 	}
 	b.mu.Unlock()
 	if slow {
-		b.core.breaker.Slow(monotime.Of(d.began))
+		b.core.dialsSlowly(d.began)
 	}
 }
 

@@ -41,11 +41,11 @@ func (c *core) lookAtFiles() {
 		if err != nil {
 			trouble = err.Error()
 		}
-		if trouble != "" && trouble != c.trouble && c.life.Err() == nil {
+		if trouble != "" && trouble != c.renewal && c.life.Err() == nil {
 			c.cfg().Logger.LogAttrs(c.life, slog.LevelWarn, "sqlpool: what the files hold is not used",
 				slog.String("pool", c.poolName()), slog.Any("error", err))
 		}
-		c.trouble = trouble
+		c.renewal = trouble
 	})
 }
 

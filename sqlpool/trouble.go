@@ -1,0 +1,64 @@
+package sqlpool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/monotime"
+)
+
+// dialTrouble is a time in which no connection could be opened. It never changes.
+type dialTrouble struct {
+	since time.Time // when the first attempt began
+	err   error     // of the last one
+}
+
+// noAnswerError is how it stands with a dial that is slow.
+type noAnswerError struct{}
+
+func (noAnswerError) Error() string { return "no answer yet" }
+
+// HealthFault makes health.Classify know it.
+func (noAnswerError) HealthFault() health.Fault { return health.FaultOf(health.KindTimeout) }
+
+// dialled notes how an attempt to open a connection has ended.
+func (c *core) dialled(began time.Time, err error) {
+	if err != nil {
+		if !errors.Is(err, context.Canceled) { // one that was given up says nothing new
+			c.noteTrouble(began, err)
+		}
+		c.breaker.Failed(monotime.Of(began), err)
+		return
+	}
+	if c.trouble.Load() != nil {
+		c.trouble.Store(nil)
+	}
+	c.breaker.Answer()
+}
+
+// dialsSlowly notes that an attempt to open a connection takes long.
+func (c *core) dialsSlowly(began time.Time) {
+	if c.trouble.Load() == nil {
+		c.noteTrouble(began, noAnswerError{})
+	}
+	c.breaker.Slow(monotime.Of(began))
+}
+
+func (c *core) noteTrouble(began time.Time, err error) {
+	if old := c.trouble.Load(); old != nil {
+		began = old.since
+	}
+	c.trouble.Store(&dialTrouble{began, err})
+}
+
+// cannotDial says why no connection can be opened, or nil.
+func (c *core) cannotDial(now time.Time) error {
+	t := c.trouble.Load()
+	if t == nil {
+		return nil
+	}
+	return asFault(fmt.Errorf("no connection could be opened for %s: %w", now.Sub(t.since).Round(time.Millisecond), t.err))
+}
