@@ -58,10 +58,13 @@ func (c *core) down() *poolkeeper.DownError {
 	return nil
 }
 
-// checkDial opens the connection of the checks, unless the server is known to be down. Attempts before the pool runs are
+// anyway marks the context of a Check: it finds out for itself whether a server that counts as down is back.
+type anyway struct{}
+
+// checkDial opens the connection of the checks, but for looks and limits not while the server is known to be down. Attempts before the pool runs are
 // Start's affair: if that fails it leaves nothing at work.
 func checkDial[T any](ctx context.Context, c *core, dial func(context.Context) (T, error)) (T, error) {
-	if d := c.down(); d != nil {
+	if d := c.down(); d != nil && ctx.Value(anyway{}) == nil {
 		var none T
 		return none, d
 	}

@@ -92,7 +92,9 @@ func newPGBackend() *pgBackend {
 }
 
 // check dials and pings outside the pool.
-func (b *pgBackend) check(ctx context.Context) error { return b.probe.check(ctx) }
+func (b *pgBackend) check(ctx context.Context) error {
+	return b.probe.check(context.WithValue(ctx, anyway{}, true))
+}
 
 func (b *pgBackend) dialCheck(ctx context.Context) (*pgx.Conn, error) {
 	return checkDial(ctx, b.core, func(ctx context.Context) (*pgx.Conn, error) {
