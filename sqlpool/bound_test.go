@@ -125,11 +125,15 @@ type bubbleNetwork struct {
 	delay  atomic.Int64 // of every dial, in nanoseconds
 	dialed atomic.Int64 // dials begun
 	dials  testkit.Crowd
+	during hook[func()] // runs in each dial
 }
 
 func (n *bubbleNetwork) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	n.dialed.Add(1)
 	defer n.dials.Enter()()
+	if f := n.during.get(); f != nil {
+		f()
+	}
 	if d := time.Duration(n.delay.Load()); d > 0 {
 		time.Sleep(d)
 	}

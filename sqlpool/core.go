@@ -47,7 +47,7 @@ type core struct {
 	work    tasks        // goroutines that renew secrets
 	silence atomic.Int64 // nanoseconds after which the server closes a session; 0: never, or not known
 	looking atomic.Bool
-	looked  atomic.Int64                    // Unix nanoseconds of the last look at files
+	looked  atomic.Int64                    // a monotime.Time: the last look at files
 	logins  atomic.Pointer[rotation.Watch]  // what Credentials has answered, since it was configured
 	disk    atomic.Pointer[onfile.Contents] // what the files hold that are in effect
 

@@ -33,7 +33,8 @@ func (c Config) policy() eviction.Policy {
 	}
 }
 
-// times are what eviction wants to know of a connection.
+// times are what eviction wants to know of a connection. All of them keep their monotonic reading, so that a wall clock
+// that is set changes no decision.
 type times struct {
 	born time.Time // when it was opened
 	draw float64   // of its lifetime's jitter
@@ -52,6 +53,10 @@ func (t *times) expired(c *Config, now time.Time) bool {
 
 // answeredSince reports whether the connection has given a sign of life since then.
 func (t *times) answeredSince(then monotime.Time) bool { return monotime.Of(t.seen) > then }
+
+// silentSince reports whether a connection has given no sign of life since mark, a monotime.Time. A connection whose dial
+// began after mark has.
+func (t *times) silentSince(mark int64) bool { return int64(monotime.Of(t.seen)) < mark }
 
 // candidate is an idle connection that a sweep has taken out of its pool.
 type candidate[T any] struct {

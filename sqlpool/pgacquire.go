@@ -47,6 +47,8 @@ type waitingContext struct {
 	over    atomic.Bool           // the acquisition has ended
 	once    sync.Once
 	err     error
+
+	fresh wasted // owned by the caller's goroutine
 }
 
 // waitUnder returns the context of an acquisition under ctx that began at start.
@@ -184,12 +186,20 @@ func (b *pgBackend) doneLocked(a *acquisition, hooks bool) {
 
 // explained says why an acquisition of b that began at start, under ctx, gets no connection.
 func (b *pgBackend) explained(ctx context.Context, start time.Time) error {
+	if w := b.waitingOf(ctx); w != nil {
+		return w.explain()
+	}
+	return b.core.acquireFailed(ctx, start)
+}
+
+// waitingOf returns the context by which an acquisition of b is bounded, or nil.
+func (b *pgBackend) waitingOf(ctx context.Context) *waitingContext {
 	w, _ := ctx.(*waitingContext)
 	if a, ok := ctx.(*acquisition); ok {
 		w = a.waiting
 	}
 	if w != nil && w.b == b {
-		return w.explain()
+		return w
 	}
-	return b.core.acquireFailed(ctx, start)
+	return nil
 }

@@ -37,6 +37,7 @@ type pgRecord struct {
 	// Owned by whoever acquires or holds the connection.
 	at      time.Time // of the acquisition under way; zero: it has taken time
 	lastErr error     // of the last query that failed
+	met     bool      // an acquisition, or a fill, has been offered it
 
 	// guarded by the backend's mutex
 	reason string // why it is being closed

@@ -130,10 +130,13 @@ func (b *pgBackend) prepareConn(ctx context.Context, c *pgx.Conn) (bool, error) 
 	switch ctx.(type) {
 	case *sweepContext:
 		return true, nil
-	case *fillContext:
-		return true, errNotNeeded
 	}
 	r := record(c.PgConn())
+	isNew := !r.met
+	r.met = true
+	if _, ok := ctx.(*fillContext); ok {
+		return true, errNotNeeded
+	}
 	now := r.at
 	if now.IsZero() {
 		now = time.Now()
@@ -143,10 +146,30 @@ func (b *pgBackend) prepareConn(ctx context.Context, c *pgx.Conn) (bool, error) 
 		return fit, err
 	}
 	b.bound(ctx, now)
+	if isNew {
+		if err := b.wasted(ctx, r); err != nil {
+			return false, err
+		}
+	}
 	if err := ctx.Err(); err != nil {
 		return false, err // pgxpool would try, and lose, one idle connection after the other
 	}
 	return false, b.exchange(ctx, r, now) // the caller is in for a new connection
+}
+
+// wasted notes that a new connection is thrown away.
+func (b *pgBackend) wasted(ctx context.Context, r *pgRecord) error {
+	w := b.waitingOf(ctx)
+	if w == nil {
+		return nil
+	}
+	b.mu.Lock()
+	reason := r.reason
+	b.mu.Unlock()
+	if reason == "" {
+		return nil // the user's PrepareConn refused it
+	}
+	return w.fresh.another(ctx, b.core, reason, w.start)
 }
 
 // fits says whether a caller may have the connection.

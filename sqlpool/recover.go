@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/monotime"
 )
 
 const (
@@ -30,12 +31,12 @@ const (
 // The data path reads atomics only.
 type recovery struct {
 	generation atomic.Uint64 // of connections dialled from now on
-	suspected  atomic.Int64  // Unix nanoseconds; connections silent since before are suspect; 0: none
-	condemned  atomic.Int64  // the same, of those that must not be used
+	suspected  atomic.Int64  // a monotime.Time; connections silent since before are suspect; 0: none
+	condemned  atomic.Int64  // the same, of connections that must not be used
 
-	mu     sync.Mutex // guards the following
-	reason string     // why the last generation was thrown away
-	next   time.Time  // no sooner is another thrown away for being read-only
+	mu     sync.Mutex    // guards the following
+	reason string        // why the last generation was thrown away
+	next   monotime.Time // no sooner is another thrown away for being read-only
 	pause  time.Duration
 }
 
@@ -46,7 +47,7 @@ func (c *core) stale(t *times, now time.Time) string {
 		return poolkeeper.EvictedLifetime
 	case t.generation < c.rec.generation.Load():
 		return c.recycleReason()
-	case t.seen.UnixNano() < c.rec.condemned.Load():
+	case t.silentSince(c.rec.condemned.Load()):
 		return poolkeeper.EvictedDead
 	default:
 		return ""
@@ -61,19 +62,19 @@ func (c *core) recycleReason() string {
 
 // suspect says whether a connection is to be pinged before it is used.
 func (c *core) suspect(t *times) bool {
-	return c.cfg().SuspectPing > 0 && t.seen.UnixNano() < c.rec.suspected.Load()
+	return c.cfg().SuspectPing > 0 && t.silentSince(c.rec.suspected.Load())
 }
 
 // wary says whether a connection has died lately: sessions that are ended all at once do not end all at once.
 func (c *core) wary(now time.Time) bool {
-	return now.UnixNano()-c.rec.suspected.Load() < int64(time.Second)
+	return monotime.Of(now).Sub(monotime.Time(c.rec.suspected.Load())) < time.Second
 }
 
 // diedInUse raises suspicion against every connection that has been silent until now. cause is the last error seen of
 // the connection; a caller who went away by himself says nothing about the server.
 func (c *core) diedInUse(cause error, now time.Time) {
 	if !errors.Is(cause, context.Canceled) {
-		c.rec.suspected.Store(now.UnixNano())
+		c.rec.suspected.Store(int64(monotime.Of(now)))
 	}
 }
 
@@ -99,9 +100,9 @@ func (c *core) refusedWrite(generation uint64, err error) {
 	if c.cfg().RecycleReadOnly == Disabled || generation < c.rec.generation.Load() {
 		return
 	}
-	now := time.Now()
+	now := monotime.Now()
 	c.rec.mu.Lock()
-	if now.Before(c.rec.next) {
+	if now < c.rec.next {
 		c.rec.mu.Unlock()
 		return
 	}

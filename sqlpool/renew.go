@@ -9,6 +9,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/monotime"
 	"github.com/poolkeeper/poolkeeper/internal/onfile"
 	"github.com/poolkeeper/poolkeeper/internal/rotation"
 )
@@ -28,7 +29,7 @@ func (c *core) lookAtFiles() {
 	// Owner: the pool. It ends with what it dials, or with the pool's life; shut waits for it.
 	c.work.run(func() {
 		defer c.looking.Store(false)
-		c.looked.Store(time.Now().UnixNano())
+		c.looked.Store(int64(monotime.Now()))
 		if !c.state.TryTurn() {
 			return // a Reload reads the files too, and a Pause will be over
 		}
@@ -76,7 +77,7 @@ func (c *core) renew(ctx context.Context) error {
 // doubt has the files looked at when a failed dial says that they may have changed.
 func (c *core) doubt(err error) {
 	cfg := c.cfg()
-	if !cfg.files().Any() || cfg.FileInterval <= 0 || time.Since(time.Unix(0, c.looked.Load())) < soonestLook {
+	if !cfg.files().Any() || cfg.FileInterval <= 0 || monotime.Since(monotime.Time(c.looked.Load())) < soonestLook {
 		return
 	}
 	switch Classify(err).Kind { //nolint:exhaustive // the two that files can mend

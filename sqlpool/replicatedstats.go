@@ -1,7 +1,6 @@
 package sqlpool
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -116,7 +115,7 @@ func (r *replication) Holders() []poolkeeper.Holder {
 	for _, m := range r.members {
 		all = append(all, m.pool.Holders()...)
 	}
-	slices.SortStableFunc(all, func(a, b poolkeeper.Holder) int { return cmp.Compare(a.Since.UnixNano(), b.Since.UnixNano()) })
+	slices.SortStableFunc(all, func(a, b poolkeeper.Holder) int { return a.Since.Compare(b.Since) })
 	return all
 }
 

@@ -262,6 +262,7 @@ func (s *store) take(ctx context.Context) (n *native, w *waiter, beside bool, er
 
 // acquire returns a connection for a caller that asked at start.
 func (s *store) acquire(ctx context.Context, start time.Time) (*native, error) {
+	var fresh wasted
 	for {
 		n, w, beside, err := s.take(ctx)
 		switch {
@@ -277,8 +278,14 @@ func (s *store) acquire(ctx context.Context, start time.Time) (*native, error) {
 				return nil, err
 			}
 		}
-		if s.fit(ctx, n, start) {
+		reason, isNew := s.fit(ctx, n, start)
+		if reason == "" {
 			return n, nil
+		}
+		if isNew {
+			if err := fresh.another(ctx, s.core, reason, start); err != nil {
+				return nil, err
+			}
 		}
 	}
 }
@@ -312,16 +319,16 @@ func (s *store) putBack(n *native) {
 	s.mu.Unlock()
 }
 
-// fit makes a connection that is not new ready for a caller that asked at start, as database/sql does at checkout. It
-// reports false if the connection turned out to be useless; it is then closed in the background.
-func (s *store) fit(ctx context.Context, n *native, start time.Time) bool {
+// fit makes a connection that is not new ready for a caller that asked at start, as database/sql does at checkout. If
+// the connection must not be used it says why, and closes it in the background.
+func (s *store) fit(ctx context.Context, n *native, start time.Time) (reason string, isNew bool) {
 	s.mu.Lock()
-	aged := n.aged
+	isNew = !n.aged
 	s.mu.Unlock()
-	reason := s.core.stale(&n.times, time.Now())
+	reason = s.core.stale(&n.times, time.Now())
 	if reason == "" {
-		if !aged || s.usable(ctx, n, start) {
-			return true
+		if isNew || s.usable(ctx, n, start) {
+			return "", isNew
 		}
 		reason = poolkeeper.EvictedDead
 	}
@@ -330,7 +337,7 @@ func (s *store) fit(ctx context.Context, n *native, start time.Time) bool {
 	s.mu.Unlock()
 	// Owner: the store. It is bounded by hangUpLimit; close waits for it.
 	s.left.run(func() { _ = s.discard(n, reason, hangUpLimit) })
-	return false
+	return reason, isNew
 }
 
 func (s *store) raiseLocked() {
