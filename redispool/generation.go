@@ -2,12 +2,12 @@ package redispool
 
 import (
 	"bytes"
-	"log/slog"
 	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/poolkeeper/poolkeeper/internal/event"
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
 )
 
@@ -91,11 +91,5 @@ func (n *node) flushAfter(born monotime.Time, source *conn) {
 			condemned++
 		}
 	}
-	n.logGeneration("the server is no primary any more, or not yet", condemned, 0)
-}
-
-func (n *node) logGeneration(why string, condemned, cut int) {
-	n.pool.logger().LogAttrs(n.pool.life, slog.LevelWarn, "redispool: connections are replaced",
-		slog.String("pool", n.pool.poolName()), slog.String("node", n.addr()), slog.String("because", why),
-		slog.Int("condemned", condemned), slog.Int("cut", cut))
+	n.reset(event.Demoted, condemned, 0)
 }

@@ -36,8 +36,8 @@ func condemnations(l *testkit.Log, because string) []string {
 }
 
 const (
-	andRefuses = "connections break, and the server refuses new ones"
-	andAnswers = "connections break, and the server answers on new ones only"
+	andRefuses = "they break, and the server refuses new ones"
+	andAnswers = "they break, and the server answers on new ones only"
 )
 
 // Another machine answers at the address now. It knows nothing of the connections to its predecessor: each breaks when

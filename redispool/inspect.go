@@ -13,6 +13,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper/eviction"
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/event"
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
 	"github.com/poolkeeper/poolkeeper/internal/retry"
 	"github.com/poolkeeper/poolkeeper/internal/socket"
@@ -175,7 +176,7 @@ func (n *node) inspect(ctx context.Context) {
 			return
 		case isEnd(err):
 			if n.inspector.takeBroken() {
-				n.flushBroken(begun, "connections break, and the server refuses new ones")
+				n.flushBroken(begun, event.Broken)
 			}
 			if n.inspector.quiet() {
 				return
@@ -199,7 +200,7 @@ func (n *node) answered(ctx context.Context, begun monotime.Time, s signs) {
 		}
 	}
 	if s.broken && n.witnessDead(ctx, inspectLimit, isEnd) {
-		n.flushBroken(begun, "connections break, and the server answers on new ones only")
+		n.flushBroken(begun, event.BrokenOnly)
 	}
 }
 
@@ -289,7 +290,7 @@ func (n *node) flushBroken(begun monotime.Time, why string) {
 		}
 	}
 	if condemned > 0 {
-		n.logGeneration(why, condemned, 0)
+		n.reset(why, condemned, 0)
 	}
 }
 
@@ -317,6 +318,6 @@ func (n *node) flushSilent(asked, begun monotime.Time) {
 		}
 	}
 	if condemned > 0 {
-		n.logGeneration("the server answers on new connections only", condemned, cut)
+		n.reset(event.SilentOnly, condemned, cut)
 	}
 }

@@ -179,14 +179,14 @@ func TestWatchThatIsHeldIsReported(t *testing.T) {
 	var out testkit.Log
 	p := started(t, redispool.Config{URL: srv.URL(), LeakThreshold: 30 * time.Millisecond, Logger: out.Logger()})
 	err := p.Client().Watch(t.Context(), func(tx *redis.Tx) error {
-		eventually(t, "it is reported", func() bool { return strings.Contains(out.String(), "kind=watch") })
+		eventually(t, "it is reported", func() bool { return strings.Contains(out.String(), "holder=watch") })
 		return nil
 	}, "key")
 	if err != nil {
 		t.Error(err)
 	}
 	text := out.String()
-	if strings.Count(text, "kind=watch") != 1 || !strings.Contains(text, "TestWatchThatIsHeldIsReported") || p.Stats().Leaks != 1 {
+	if strings.Count(text, "holder=watch") != 1 || !strings.Contains(text, "TestWatchThatIsHeldIsReported") || p.Stats().Leaks != 1 {
 		t.Errorf("%d leaks:\n%s", p.Stats().Leaks, text)
 	}
 }

@@ -1,12 +1,10 @@
 package redispool
 
 import (
-	"context"
-	"log/slog"
 	"time"
 
 	"github.com/poolkeeper/poolkeeper"
-	"github.com/poolkeeper/poolkeeper/internal/holders"
+	"github.com/poolkeeper/poolkeeper/internal/event"
 )
 
 // Holders lists who holds a connection now, the oldest first: each Conn from its first command until it is closed, each
@@ -18,8 +16,8 @@ func (p *Pool) Holders() []poolkeeper.Holder {
 	return p.held.List()
 }
 
-// reportLeaks logs holds that have outlasted LeakThreshold; each comes here once. A subscription is meant to be held,
-// so it is mentioned, but is no leak.
+// reportLeaks logs holds that have outlasted LeakThreshold; each comes here once. A subscription is meant to be held
+// and is no leak.
 func (p *Pool) reportLeaks(late []poolkeeper.Holder) {
 	now := time.Now()
 	still := map[time.Time]bool{} // a Conn may have been closed, and nobody has noticed yet
@@ -27,18 +25,10 @@ func (p *Pool) reportLeaks(late []poolkeeper.Holder) {
 		still[h.Since] = true
 	}
 	for _, h := range late {
-		if !still[h.Since] {
+		if !still[h.Since] || h.Kind == poolkeeper.KindPubSub {
 			continue
 		}
-		level, text := slog.LevelWarn, "redispool: a connection is held for too long; is a Close missing?"
-		if h.Kind == poolkeeper.KindPubSub {
-			level, text = slog.LevelInfo, "redispool: a subscription has a connection of its own"
-		} else {
-			p.met.leaks.Add(1)
-		}
-		p.logger().LogAttrs(context.Background(), level, text, //nolint:forbidigo // a timer's goroutine has no caller
-			slog.String("pool", p.poolName()), slog.String("kind", h.Kind),
-			slog.Duration("held", now.Sub(h.Since).Round(time.Millisecond)), slog.Duration("threshold", p.config().LeakThreshold),
-			slog.String("by", holders.Site(h.Stack)), slog.String("stack", h.Stack))
+		p.met.leaks.Add(1)
+		p.events.Emit(event.OfLeak(h, now, p.config().LeakThreshold))
 	}
 }

@@ -3,6 +3,7 @@ package redispool
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"strings"
 	"time"
@@ -123,5 +124,5 @@ func (l *Limits) judge(cfg *Config, keepAliveKnown bool) {
 // warnOfLimits logs what does not fit. Not to be able to ask is no reason not to start.
 func (p *Pool) warnOfLimits(ctx context.Context) {
 	l, err := p.Limits(ctx)
-	fleet.Log(ctx, p.logger(), "redispool", p.poolName(), l.Warnings, err)
+	fleet.Warn(p.events, l.Warnings, err, slog.Int("demand", l.Demand), slog.Int("granted", l.MaxConnections), slog.Int("on_server", l.OnServer))
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/event"
 )
 
 // ErrPaused is wrapped by the [AcquireError] of a caller that gave up while the pool was paused.
@@ -35,6 +36,7 @@ func (p *Pool) Pause(ctx context.Context) error {
 	p.onResume(end)
 	defer p.onResume(nil)
 	p.valve.set(func(v *valve) { v.paused = true })
+	p.pauseBegins()
 	if p.gate.Closed() { // Drain has come meanwhile, and ended pauses before there was one
 		p.resume(poolkeeper.ErrDraining)
 	}
@@ -64,6 +66,30 @@ func (p *Pool) resume(why error) {
 		end(why)
 	}
 	p.valve.set(func(v *valve) { v.paused = false })
+	p.pauseEnds(why)
+}
+
+// pauseBegins says that callers wait.
+func (p *Pool) pauseBegins() {
+	p.mu.Lock()
+	p.paused = time.Now()
+	p.mu.Unlock()
+	p.events.Emit(event.OfPause(p.Stats().InUse))
+}
+
+// pauseEnds says that callers go on, if they have waited, and why.
+func (p *Pool) pauseEnds(why error) {
+	p.mu.Lock()
+	began := p.paused
+	p.paused = time.Time{}
+	p.mu.Unlock()
+	if began.IsZero() {
+		return
+	}
+	if errors.Is(why, errResumed) || errors.Is(why, poolkeeper.ErrDraining) {
+		why = nil // as it should end
+	}
+	p.events.Emit(event.OfResume(time.Since(began), why))
 }
 
 func (p *Pool) onResume(end context.CancelCauseFunc) {
@@ -101,6 +127,7 @@ func (p *Pool) Recycle() {
 	if !p.dialing.Enter() {
 		return
 	}
+	p.events.Emit(event.OfReset(event.OnRequest, p.Stats().Open, nil))
 	// Owner: the pool, which waits for it at Stop as for a dial. It ends by itself, or with the pool's life.
 	go func() {
 		defer p.dialing.Leave()

@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/event"
 	"github.com/poolkeeper/poolkeeper/internal/holders"
 	"github.com/poolkeeper/poolkeeper/internal/inflight"
 	"github.com/poolkeeper/poolkeeper/internal/life"
@@ -30,9 +31,10 @@ type Pool struct {
 	epoch  monotime.Time // made, on the clock by which connections are marked
 	client redis.UniversalClient
 
-	valve   *valve          // holds callers up while the pool is paused
-	state   *life.State     // its turn is that of a Reload, a Pause or a look at the files
-	trouble string          // with the files, that was logged last; guarded by that turn
+	valve   *valve      // holds callers up while the pool is paused
+	state   *life.State // its turn is that of a Reload, a Pause or a look at the files
+	events  *event.Log
+	renewal string          // what was wrong with the files, said last; guarded by that turn
 	gate    *inflight.Gate  // commands under way; refuses new ones while draining
 	dialing *inflight.Gate  // dials under way; refuses new ones while stopping
 	life    context.Context //nolint:containedctx // ends when the pool is closed, and dials with it
@@ -53,6 +55,7 @@ type Pool struct {
 	watch    *holders.Watch          // reports leaks; nil: off
 	nodes    []*node                 // in order of appearance
 	endPause context.CancelCauseFunc // of the Pause under way
+	paused   time.Time               // when callers began to wait for Resume; zero: they do not
 	nextLook *time.Timer             // at the files; nil: there are none, or the pool does not run
 	looked   time.Time               // when it was set, or brought forward
 }
@@ -74,6 +77,7 @@ func New(cfg Config) (*Pool, error) {
 		held: holders.NewTable(cfg.LeakStacks == StacksOn),
 	}
 	p.live.Store(&cfg)
+	p.events = p.newEvents()
 	p.checker = newChecker(p)
 	if cfg.LeakThreshold > 0 {
 		p.watch = holders.NewWatch(p.held, cfg.LeakThreshold, p.reportLeaks)
@@ -150,8 +154,7 @@ func (p *Pool) liveNodes(ctx context.Context) []*node {
 	p.mu.Unlock()
 	for _, n := range gone {
 		if err := n.evictor.Stop(ctx); err != nil {
-			p.logger().LogAttrs(ctx, slog.LevelWarn, "redispool: a node is gone, but its sweep still runs",
-				slog.String("pool", p.poolName()), slog.String("node", n.addr()), slog.Any("error", err))
+			p.trouble("a node is gone, but its eviction still runs", err, slog.String("node", n.addr()))
 		}
 	}
 	return live
@@ -173,8 +176,6 @@ func (p *Pool) SetName(name string) {
 	p.state.SetName(name)
 	p.setRefusal()
 }
-
-func (p *Pool) logger() *slog.Logger { return p.config().Logger }
 
 // config is what is in effect. It is not to be changed.
 func (p *Pool) config() *Config { return p.live.Load() }

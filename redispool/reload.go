@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"log/slog"
 	"reflect"
 	"slices"
 	"time"
@@ -14,6 +13,8 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/event"
+	"github.com/poolkeeper/poolkeeper/internal/fleet"
 	"github.com/poolkeeper/poolkeeper/internal/holders"
 	"github.com/poolkeeper/poolkeeper/internal/life"
 	"github.com/poolkeeper/poolkeeper/internal/onfile"
@@ -34,19 +35,34 @@ func (p *Pool) Reload(ctx context.Context, cfg Config) error {
 		return fmt.Errorf("redispool: reload %q: %w", p.poolName(), err)
 	}
 	defer p.state.EndTurn()
+	s, err := p.reload(ctx, cfg)
+	switch {
+	case err != nil:
+		p.events.Emit(event.OfReloadRefused(err))
+	case len(s.changes) > 0:
+		p.events.Emit(event.OfReload(s.changes))
+		if slices.ContainsFunc(s.changes, fleet.Concerns) {
+			p.warnOfLimits(ctx)
+		}
+	}
+	return err
+}
+
+// reload puts cfg in effect and returns what has changed. It needs the turn to reload.
+func (p *Pool) reload(ctx context.Context, cfg Config) (staged, error) {
 	s, err := p.stage(cfg)
 	if err != nil {
-		return fmt.Errorf("redispool: reload %q: nothing was changed: %w", p.poolName(), err)
+		return s, fmt.Errorf("redispool: reload %q: nothing was changed: %w", p.poolName(), err)
 	}
 	if len(s.changes) == 0 {
-		return nil
+		return s, nil
 	}
 	if s.leads {
 		if err := p.try(ctx, s.aim); err != nil {
-			return fmt.Errorf("redispool: reload %q: nothing was changed: %w", p.poolName(), asFault(err))
+			return s, fmt.Errorf("redispool: reload %q: nothing was changed: %w", p.poolName(), asFault(err))
 		}
 	}
-	return p.switchTo(ctx, s)
+	return s, p.switchTo(ctx, s)
 }
 
 // Plan says what Reload with cfg would change, and returns everything that is wrong with it or cannot change, joined.
@@ -229,11 +245,6 @@ func (p *Pool) switchTo(ctx context.Context, s staged) error {
 	for _, n := range p.allNodes() {
 		n.trim(ctx, s.cfg.MaxOpen)
 	}
-	attrs := []slog.Attr{slog.String("pool", p.poolName())}
-	for _, c := range s.changes {
-		attrs = append(attrs, slog.String(c.Field, c.From+" → "+c.To))
-	}
-	s.cfg.Logger.LogAttrs(ctx, slog.LevelInfo, "redispool: reloaded", attrs...)
 	return nil
 }
 

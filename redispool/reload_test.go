@@ -250,7 +250,7 @@ func TestReloadChangesEvictionAndLeakReports(t *testing.T) {
 		s := p.Stats()
 		return s.Open == 1 && s.Leaks == 1
 	})
-	for _, want := range []string{"redispool: reloaded", `MaxIdleTime="0s → 100ms"`, "Replicas=\"1 → 3\"", "held for too long"} {
+	for _, want := range []string{"kind=reloaded", `MaxIdleTime="0s → 100ms"`, "Replicas=\"1 → 3\"", "held for too long"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the log has no %q:\n%s", want, out.String())
 		}

@@ -3,10 +3,10 @@ package redispool
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/event"
 	"github.com/poolkeeper/poolkeeper/internal/life"
 	"github.com/poolkeeper/poolkeeper/internal/onfile"
 	"github.com/poolkeeper/poolkeeper/internal/rotation"
@@ -60,11 +60,10 @@ func (p *Pool) lookAtFiles() {
 	if err != nil {
 		trouble = err.Error()
 	}
-	if trouble != "" && trouble != p.trouble && p.life.Err() == nil {
-		p.logger().LogAttrs(p.life, slog.LevelWarn, "redispool: what the files hold is not used",
-			slog.String("pool", p.poolName()), slog.Any("error", err))
+	if trouble != "" && trouble != p.renewal && p.life.Err() == nil {
+		p.events.Emit(event.OfRenewalRefused(err))
 	}
-	p.trouble = trouble
+	p.renewal = trouble
 }
 
 // renew puts what the files hold in effect, if it is new. It needs the turn to reload.
@@ -80,7 +79,11 @@ func (p *Pool) renew(ctx context.Context) error {
 	if err := p.try(ctx, s.aim); err != nil {
 		return fmt.Errorf("the server does not accept it, and the old is kept: %w", asFault(err))
 	}
-	return p.switchTo(ctx, s)
+	if err := p.switchTo(ctx, s); err != nil {
+		return err
+	}
+	p.events.Emit(event.OfRenewal(s.changes))
+	return nil
 }
 
 // doubt has the files looked at when a failure says that they may have changed.
@@ -119,6 +122,7 @@ func (p *Pool) login(ctx context.Context) (user, password string, err error) {
 			login.User, login.Password, err = a.credentials(ctx)
 			return login, err
 		}) {
+			p.events.Emit(event.OfRenewal([]Change{{Field: "Credentials", From: "…", To: "…"}}))
 			p.recycle(p.life, func(c *conn) bool { return old[c] })
 		}
 	}()

@@ -54,7 +54,7 @@ func TestPasswordInAFileIsRotatedUnderLoad(t *testing.T) {
 	newest := latestID(t, look)
 
 	write(t, file, []byte("app:two\n")) // too early: the server does not know it yet
-	eventually(t, "the trouble is logged", func() bool { return strings.Contains(out.String(), "what the files hold is not used") })
+	eventually(t, "the trouble is logged", func() bool { return strings.Contains(out.String(), "kind=renewal-refused") })
 	do(t, look, "acl setuser app >two")
 	eventually(t, "all but the one in use are new", func() bool { return oldConns(t, look, newest) == 1 })
 	do(t, look, "acl setuser app <one")
@@ -73,7 +73,7 @@ func TestPasswordInAFileIsRotatedUnderLoad(t *testing.T) {
 		t.Errorf("%d commands failed", n)
 	}
 	text := out.String()
-	if n := strings.Count(text, "what the files hold is not used"); n != 1 {
+	if n := strings.Count(text, "kind=renewal-refused"); n != 1 {
 		t.Errorf("the same trouble is logged %d times", n)
 	}
 	if !strings.Contains(text, "WRONGPASS") || !strings.Contains(text, `CredentialsFile="… → …"`) || strings.Contains(text, "two") {

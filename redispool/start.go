@@ -6,6 +6,7 @@ import (
 	"log/slog"
 
 	"github.com/poolkeeper/poolkeeper/eviction"
+	"github.com/poolkeeper/poolkeeper/internal/event"
 )
 
 // Start reaches the server as Config.Start says, then sets eviction, the upkeep of MinIdle and leak reports going. It
@@ -27,8 +28,7 @@ func (p *Pool) startNode(ctx context.Context, n *node) {
 	n.startOnce.Do(func() {
 		n.addHook()
 		if err := n.evictor.Start(ctx); err != nil && !errors.Is(err, eviction.ErrStopped) {
-			p.logger().LogAttrs(ctx, slog.LevelError, "redispool: eviction does not start",
-				slog.String("pool", p.poolName()), slog.Any("error", err))
+			p.trouble("eviction does not start", err, slog.String("node", n.addr()))
 		}
 	})
 }
@@ -44,7 +44,7 @@ func (p *Pool) startWatch() {
 
 // reach reaches the server as the policy says.
 func (p *Pool) reach(ctx context.Context) error {
-	reached, err := p.state.Reach(ctx, p.cfg.Start, p.logger, p.attempt)
+	reached, err := p.state.Reach(ctx, p.cfg.Start, p.events, p.attempt)
 	if reached {
 		p.warnOfLimits(ctx)
 	}
@@ -57,8 +57,9 @@ func (p *Pool) attempt(ctx context.Context) error {
 	defer cancel()
 	reservation, err := p.checker.check(ctx)
 	if reservation != nil {
-		p.logger().LogAttrs(ctx, slog.LevelWarn, "redispool: starting with a part of the Cluster",
-			slog.String("pool", p.poolName()), slog.Any("error", reservation))
+		p.events.Emit(event.Event{
+			Kind: event.MemberLost, Level: slog.LevelWarn, Text: "starting with a part of the Cluster", Err: reservation,
+		})
 	}
 	return asFault(err)
 }

@@ -48,8 +48,7 @@ func (p *Pool) unblock(ctx context.Context) {
 	for retry.Sleep(ctx, unblockAfter) {
 		for _, n := range p.allNodes() {
 			if err := n.unblock(ctx); err != nil && ctx.Err() == nil {
-				p.logger().LogAttrs(ctx, slog.LevelWarn, "redispool: cannot end blocking commands; waiting for them",
-					slog.String("pool", p.poolName()), slog.String("node", n.addr()), slog.Any("error", err))
+				p.trouble("cannot end blocking commands; waiting for them", err, slog.String("node", n.addr()))
 				return
 			}
 		}

@@ -3,7 +3,6 @@ package sqlpool
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
@@ -33,10 +32,7 @@ func (c *core) newBreaker() *breaker.Breaker {
 		WentDown: c.wentDown,
 		CameUp: func(down time.Duration) {
 			c.evictor.Wake() // it may have to fill up
-			c.events.Emit(event.Event{
-				Kind: event.Up, Level: slog.LevelInfo, Text: "the server is back",
-				Attrs: []slog.Attr{slog.Duration("down_for", down.Round(time.Millisecond))},
-			})
+			c.events.Emit(event.OfUp(down))
 		},
 	})
 }
@@ -44,10 +40,7 @@ func (c *core) newBreaker() *breaker.Breaker {
 // wentDown ends the waits of all callers.
 func (c *core) wentDown(down *poolkeeper.DownError) {
 	c.back.refuseAll(down)
-	c.events.Emit(event.Event{
-		Kind: event.Down, Level: slog.LevelWarn, Text: "the server is down; callers fail at once until it is back", Err: down.Err,
-		Attrs: []slog.Attr{slog.Time("since", down.Since)},
-	})
+	c.events.Emit(event.OfDown(down.Since, down.Err))
 }
 
 // down returns what callers get at once while the server is known to be down, or nil. A paused pool holds them up.
@@ -74,12 +67,6 @@ func checkDial[T any](ctx context.Context, c *core, dial func(context.Context) (
 		c.dialled(began, err)
 	}
 	return conn, err
-}
-
-// explainEvent names the cause of an event and what to look at first.
-func explainEvent(err error) (cause, advice string) {
-	f := Classify(err)
-	return string(f.Kind), f.Advice
 }
 
 // judge says what the error of a dial or a trial means for the breaker. A server that runs has answered, whatever it said;

@@ -3,7 +3,6 @@ package sqlpool
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -53,10 +52,11 @@ type core struct {
 
 	state   *life.State // its turn is that of a Reload, a Pause or a look at files, and guards the following
 	asked   Config      // the configuration in effect, as it was given
-	renewal string      // what was wrong with the files, logged last
+	renewal string      // what was wrong with the files, said last
 
-	mu      sync.Mutex       // guards the following
-	watches []*holders.Watch // of LeakThreshold and ReclaimAfter, where they are on
+	mu       sync.Mutex       // guards the following
+	watches  []*holders.Watch // of LeakThreshold and ReclaimAfter, where they are on
+	pausedAt time.Time        // when callers began to wait for Resume; zero: they do not
 }
 
 // backend is how a core works on the pool of one driver. Its methods are safe for concurrent use.
@@ -111,10 +111,10 @@ func newCore(cfg Config, on disk, kind string) *core {
 	c.disk.Store(&on.Contents)
 	c.asked = on.asked
 	c.conf.Store(&cfg)
+	c.events = c.newEvents()
 	c.logins.Store(new(rotation.Watch))
 	c.watches = c.watchesFor(&cfg)
 	c.breaker = c.newBreaker()
-	c.events = event.NewLog("sqlpool", c.poolName, func() *slog.Logger { return c.cfg().Logger }, explainEvent)
 	return c
 }
 

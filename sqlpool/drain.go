@@ -71,7 +71,7 @@ func (c *core) drain(ctx context.Context) error {
 func (c *core) closeGate() {
 	c.state.Enter(life.Draining)
 	c.gate.Close()
-	c.resume()
+	c.resume(nil)
 }
 
 // stop drains and closes, and abort is a stop that waits for nobody.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/poolkeeper/poolkeeper/internal/event"
 	"github.com/poolkeeper/poolkeeper/internal/fleet"
 )
 
@@ -67,8 +68,13 @@ func (c *core) keepAliveWithin() {
 	}
 	c.conf.Store(cfg)
 	_ = c.evictor.SetPolicy(cfg.policy()) // Validate has accepted every part of it
-	cfg.Logger.Info("sqlpool: idle connections are pinged more often than by default, because the server closes silent ones",
-		slog.String("pool", c.poolName()), slog.Duration("keep_alive", cfg.KeepAlive), slog.Duration("server", time.Duration(c.silence.Load())))
+	c.events.Emit(event.Event{
+		Kind: event.Limits, Level: slog.LevelInfo,
+		Text: "idle connections are pinged more often than by default, because the server closes silent ones",
+		Attrs: []slog.Attr{
+			slog.Duration("keep_alive", cfg.KeepAlive), slog.Duration("idle_timeout", time.Duration(c.silence.Load())),
+		},
+	})
 }
 
 // warnOfLimits logs what does not fit. Not to be able to ask is no reason not to start.
@@ -79,8 +85,11 @@ func (c *core) warnOfLimits(ctx context.Context) {
 	if errors.Is(err, errors.ErrUnsupported) {
 		err = nil
 	}
-	fleet.Log(ctx, c.cfg().Logger, "sqlpool", c.poolName(), l.Warnings, err)
+	fleet.Warn(c.events, l.Warnings, err, slog.Int("demand", l.Demand), slog.Int("granted", l.granted()), slog.Int("on_server", l.OnServer))
 }
+
+// granted is how many connections the server grants to ordinary users.
+func (l *Limits) granted() int { return max(l.MaxConnections-l.Reserved, 0) }
 
 // judge fills in the demand and the warnings.
 func (l *Limits) judge(cfg *Config) {
@@ -91,7 +100,7 @@ func (l *Limits) judge(cfg *Config) {
 	if l.Pooled {
 		return // connections end at the pooler
 	}
-	if granted := l.MaxConnections - l.Reserved; l.MaxConnections > 0 && l.Demand > granted {
+	if granted := l.granted(); l.MaxConnections > 0 && l.Demand > granted {
 		warn("%s; the server grants %d (max_connections %d, %d reserved)", d, granted, l.MaxConnections, l.Reserved)
 	}
 	if l.UserLimit > 0 && l.Demand > l.UserLimit {

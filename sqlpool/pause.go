@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/event"
 )
 
 // ErrPaused is wrapped by the [AcquireError] of a caller that gave up while the pool was paused.
@@ -25,12 +26,13 @@ func (c *core) pauseFor(ctx context.Context) error {
 		return nil // it is paused already
 	}
 	c.paused.Store(true)
+	c.pauseBegins()
 	if c.state.At().Refusal() != nil { // Drain has come meanwhile, and ended pauses before there was one
-		c.resume()
+		c.resume(nil)
 	}
 	if err := c.back.emptied(ctx); err != nil {
 		who := c.held.Describe(time.Now())
-		c.resume()
+		c.resume(err)
 		if going := c.state.At().Refusal(); going != nil && errors.Is(err, errResumed) {
 			return fmt.Errorf("sqlpool: pause %q: %w", c.poolName(), going)
 		}
@@ -39,11 +41,28 @@ func (c *core) pauseFor(ctx context.Context) error {
 	return nil
 }
 
-// resume lets callers go on.
-func (c *core) resume() {
+// resume lets callers go on. err is why their pause had to be given up, if it had.
+func (c *core) resume(err error) {
 	if c.paused.CompareAndSwap(true, false) {
 		c.back.resume()
+		c.pauseEnds(err)
 	}
+}
+
+// pauseBegins says that callers wait.
+func (c *core) pauseBegins() {
+	c.mu.Lock()
+	c.pausedAt = time.Now()
+	c.mu.Unlock()
+	c.events.Emit(event.OfPause(c.stats().InUse))
+}
+
+// pauseEnds says that callers go on.
+func (c *core) pauseEnds(err error) {
+	c.mu.Lock()
+	began := c.pausedAt
+	c.mu.Unlock()
+	c.events.Emit(event.OfResume(time.Since(began), err))
 }
 
 // emptied waits until nothing is in use, throws away what is idle, and waits until nothing is open or about to be. It gives

@@ -102,7 +102,7 @@ func (p *Pool) Plan(cfg Config) ([]Change, error) { return p.c.planned(cfg) }
 
 // Recycle throws away every connection opened so far: idle ones now, those in use as they are returned. Call it when the
 // server behind the name has changed, or a password has. It does not block.
-func (p *Pool) Recycle() { p.c.recycle(poolkeeper.EvictedReload) }
+func (p *Pool) Recycle() { p.c.recycleOnRequest() }
 
 // Pause makes callers wait instead of failing, for a failover that is planned: from now on whoever asks for a
 // connection queues, within AcquireTimeout. It blocks until what is in use has come back and every connection is
@@ -118,7 +118,7 @@ func (p *Pool) Pause(ctx context.Context) error {
 }
 
 // Resume lets the callers go on that Pause has held up, first in, first out. It does not block.
-func (p *Pool) Resume() { p.c.resume() }
+func (p *Pool) Resume() { p.c.resume(nil) }
 
 // Check asks the server for a sign of life, on a connection of its own that is dialled at the first call: a pool whose
 // callers hold every connection is busy, not broken. It blocks at most until ctx ends. Errors answer health.Classify.

@@ -248,7 +248,7 @@ func (p *Postgres) Plan(cfg Config) ([]Change, error) { return p.c.planned(cfg) 
 
 // Recycle throws away every connection opened so far: idle ones now, those in use as they are returned. Call it when the
 // server behind the name has changed, or a password has. It does not block.
-func (p *Postgres) Recycle() { p.c.recycle(poolkeeper.EvictedReload) }
+func (p *Postgres) Recycle() { p.c.recycleOnRequest() }
 
 // Pause makes callers wait instead of failing, for a failover that is planned: from now on whoever asks for a
 // connection queues, within AcquireTimeout. It blocks until what is in use has come back and every connection is
@@ -258,7 +258,7 @@ func (p *Postgres) Recycle() { p.c.recycle(poolkeeper.EvictedReload) }
 func (p *Postgres) Pause(ctx context.Context) error { return p.c.pauseFor(ctx) }
 
 // Resume lets the callers go on that Pause has held up, first in, first out. It does not block.
-func (p *Postgres) Resume() { p.c.resume() }
+func (p *Postgres) Resume() { p.c.resume(nil) }
 
 // Check asks the server for a sign of life, on a connection of its own that is dialled at the first call: a pool whose
 // callers hold every connection is busy, not broken. It blocks at most until ctx ends. Errors answer health.Classify.

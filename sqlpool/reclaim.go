@@ -8,7 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/poolkeeper/poolkeeper"
-	"github.com/poolkeeper/poolkeeper/internal/holders"
+	"github.com/poolkeeper/poolkeeper/internal/event"
 )
 
 // reclaimLooks is how often during one ReclaimAfter the holds are compared with it.
@@ -16,22 +16,22 @@ const reclaimLooks = 8
 
 func (c *core) reclaimNow(limit time.Duration) {
 	now := time.Now()
-	log, pool := c.cfg().Logger, slog.String("pool", c.poolName())
 	taken, out := c.back.reclaim(now, limit)
 	for _, h := range taken {
 		c.met.use.Record(now.Sub(h.Since))
 		c.met.evicted(poolkeeper.EvictedDead)
 		c.gate.Leave()
-		log.Error("sqlpool: a connection was held beyond ReclaimAfter and has been taken away", pool,
-			slog.String("kind", h.Kind), slog.Duration("held", now.Sub(h.Since).Round(time.Millisecond)),
-			slog.String("by", holders.Site(h.Stack)), slog.String("stack", h.Stack))
+		c.events.Emit(event.OfReclaim(h, now, limit))
 	}
 	if len(taken) > 0 {
 		c.evictor.Wake()
 	}
 	if out > 0 && c.unreached.CompareAndSwap(false, true) {
-		log.Error("sqlpool: connections are held beyond ReclaimAfter and cannot be taken away: their sockets are out of reach, or one was hijacked", pool,
-			slog.Int("connections", out))
+		c.events.Emit(event.Event{
+			Kind: event.Trouble, Level: slog.LevelError,
+			Text:  "connections are held beyond ReclaimAfter and cannot be taken away: their sockets are out of reach, or one was hijacked",
+			Attrs: []slog.Attr{slog.Int("connections", out)},
+		})
 	}
 }
 

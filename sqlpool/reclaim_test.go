@@ -33,7 +33,7 @@ func TestMySQLReclaimTakesConnectionsFromThoseWhoHoldThemTooLong(t *testing.T) {
 		t.Errorf("open %d, in use %d", st.Open, st.InUse)
 	}
 	eventually(t, "it is logged", func() bool { return strings.Contains(logged(), "taken away") })
-	if text := logged(); !strings.Contains(text, "taken away") || !strings.Contains(text, "kind=tx") || !strings.Contains(text, "reclaim_test.go:") {
+	if text := logged(); !strings.Contains(text, "taken away") || !strings.Contains(text, "holder=tx") || !strings.Contains(text, "reclaim_test.go:") {
 		t.Errorf("the log has\n%s", text)
 	}
 	_ = tx.Rollback()

@@ -3,7 +3,6 @@ package sqlpool
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -13,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/event"
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
 )
 
@@ -94,6 +94,20 @@ func (c *core) recycle(reason string) {
 	c.back.flush()
 }
 
+// recycleOnRequest is recycle for a caller of the pool's.
+func (c *core) recycleOnRequest() {
+	c.events.Emit(event.OfReset(event.OnRequest, c.open(), nil))
+	c.recycle(poolkeeper.EvictedReload)
+}
+
+// failedOver recycles because the server has another role than before.
+func (c *core) failedOver() {
+	if n := c.open(); n > 0 {
+		c.events.Emit(event.OfReset(event.RoleChanged, n, nil))
+	}
+	c.recycle(poolkeeper.EvictedFailover)
+}
+
 // refusedWrite recycles because a write was refused on a connection of the given generation. At most once a second,
 // and less often as long as it does not help.
 func (c *core) refusedWrite(generation uint64, err error) {
@@ -114,8 +128,9 @@ func (c *core) refusedWrite(generation uint64, err error) {
 	c.rec.reason = poolkeeper.EvictedFailover
 	c.rec.generation.Add(1) // under the lock: whoever is told that somebody has done it can rely on it
 	c.rec.mu.Unlock()
+	open := c.open()
 	c.back.flush()
-	c.cfg().Logger.Warn("sqlpool: the server refuses writes; connecting anew", slog.String("pool", c.poolName()), slog.Any("error", err))
+	c.events.Emit(event.OfReset(event.Demoted, open, err))
 }
 
 // refusesWrites recognizes the errors with which a server that has been demoted, or set read-only, refuses a write.

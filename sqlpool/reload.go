@@ -4,10 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/event"
+	"github.com/poolkeeper/poolkeeper/internal/fleet"
 	"github.com/poolkeeper/poolkeeper/internal/onfile"
 	"github.com/poolkeeper/poolkeeper/internal/rotation"
 	"github.com/poolkeeper/poolkeeper/internal/settings"
@@ -91,31 +92,46 @@ func (c *core) planned(wanted Config) ([]Change, error) {
 // reload replaces the configuration. Nothing is touched before all of it has been accepted and, if it leads elsewhere,
 // a connection has been opened and checked by it; if a check fails afterwards, the old one is put back.
 func (c *core) reload(ctx context.Context, wanted Config) error {
-	name := c.poolName()
 	if err := c.state.Turn(ctx); err != nil {
-		return fmt.Errorf("sqlpool: reload %q: %w", name, err)
+		return fmt.Errorf("sqlpool: reload %q: %w", c.poolName(), err)
 	}
 	defer c.state.EndTurn()
+	list, err := c.replace(ctx, wanted)
+	switch {
+	case err != nil:
+		c.events.Emit(event.OfReloadRefused(err))
+	case len(list) > 0:
+		c.events.Emit(event.OfReload(list))
+		if slices.ContainsFunc(list, fleet.Concerns) {
+			c.warnOfLimits(ctx)
+		}
+	}
+	return err
+}
+
+// replace puts wanted in effect and returns what has changed. It needs the turn to reload.
+func (c *core) replace(ctx context.Context, wanted Config) ([]Change, error) {
+	name := c.poolName()
 	s, err := c.stage(wanted)
 	if err != nil {
-		return fmt.Errorf("sqlpool: reload %q: nothing was changed: %w", name, err)
+		return nil, fmt.Errorf("sqlpool: reload %q: nothing was changed: %w", name, err)
 	}
 	on, aim, next, list := s.on, s.aim, s.next, s.list
 	if len(list) == 0 {
-		return nil
+		return nil, nil
 	}
 	elsewhere := slices.ContainsFunc(list, leads)
 	if elsewhere {
 		if err := c.tryTarget(ctx, aim, &next); err != nil {
-			return fmt.Errorf("sqlpool: reload %q: nothing was changed: %w", name, asFault(err))
+			return nil, fmt.Errorf("sqlpool: reload %q: nothing was changed: %w", name, asFault(err))
 		}
 	}
-	if err := c.switchTo(ctx, aim, &next, list, elsewhere); err != nil {
-		return err
+	if err := c.switchTo(ctx, aim, &next, elsewhere); err != nil {
+		return nil, err
 	}
 	c.disk.Store(&on.Contents)
 	c.asked = on.asked
-	return nil
+	return list, nil
 }
 
 // tryTarget opens a connection and closes it. It ends with the pool's life; shut waits for it.
@@ -128,15 +144,10 @@ func (c *core) tryTarget(ctx context.Context, aim target, cfg *Config) error {
 	return c.back.try(ctx, aim, cfg)
 }
 
-func (c *core) switchTo(ctx context.Context, aim target, next *Config, list []Change, elsewhere bool) error {
+func (c *core) switchTo(ctx context.Context, aim target, next *Config, elsewhere bool) error {
 	oldAim, old := c.back.current(), c.cfg()
 	c.put(ctx, aim, next, elsewhere)
-	attrs := []any{slog.String("pool", c.poolName())}
-	for _, ch := range list {
-		attrs = append(attrs, slog.String(ch.Field, ch.From+" → "+ch.To))
-	}
 	if !elsewhere {
-		next.Logger.InfoContext(ctx, "sqlpool: reloaded", attrs...)
 		return nil
 	}
 	check, cancel := context.WithTimeout(ctx, next.DialTimeout)
@@ -145,7 +156,6 @@ func (c *core) switchTo(ctx context.Context, aim target, next *Config, list []Ch
 		c.put(ctx, oldAim, old, true)
 		return fmt.Errorf("sqlpool: reload %q: the check failed, and the old configuration is back: %w", c.poolName(), asFault(err))
 	}
-	next.Logger.InfoContext(ctx, "sqlpool: reloaded", attrs...)
 	return nil
 }
 

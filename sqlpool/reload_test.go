@@ -83,7 +83,7 @@ func TestReloadChangesEvictionAndLeakReports(t *testing.T) {
 		if got := p.Stats(); got.Open != 1 || got.Leaks != 1 {
 			t.Errorf("open %d, leaks %d; want what is in use, and its report", got.Open, got.Leaks)
 		}
-		for _, want := range []string{"sqlpool: reloaded", "MaxIdleTime=\"5m0s → 10s\"", "held for too long"} {
+		for _, want := range []string{"kind=reloaded", "MaxIdleTime=\"5m0s → 10s\"", "held for too long"} {
 			if !strings.Contains(logged(), want) {
 				t.Errorf("the log has no %q:\n%s", want, logged())
 			}

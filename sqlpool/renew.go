@@ -4,11 +4,11 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/event"
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
 	"github.com/poolkeeper/poolkeeper/internal/onfile"
 	"github.com/poolkeeper/poolkeeper/internal/rotation"
@@ -43,8 +43,7 @@ func (c *core) lookAtFiles() {
 			trouble = err.Error()
 		}
 		if trouble != "" && trouble != c.renewal && c.life.Err() == nil {
-			c.cfg().Logger.LogAttrs(c.life, slog.LevelWarn, "sqlpool: what the files hold is not used",
-				slog.String("pool", c.poolName()), slog.Any("error", err))
+			c.events.Emit(event.OfRenewalRefused(err))
 		}
 		c.renewal = trouble
 	})
@@ -68,9 +67,7 @@ func (c *core) renew(ctx context.Context) error {
 	c.disk.Store(&now.Contents)
 	c.back.use(ctx, aim, cfg, true)
 	c.recycle(poolkeeper.EvictedReload)
-	for _, ch := range list {
-		cfg.Logger.LogAttrs(ctx, slog.LevelInfo, "sqlpool: renewed", slog.String("pool", c.poolName()), slog.String("field", ch.Field))
-	}
+	c.events.Emit(event.OfRenewal(list))
 	return nil
 }
 
@@ -101,6 +98,7 @@ func (c *core) loggedIn(user, password string) {
 			return again, err
 		}) && c.logins.Load() == w {
 			c.recycle(poolkeeper.EvictedReload)
+			c.events.Emit(event.OfRenewal([]Change{{Field: "Credentials", From: "…", To: "…"}}))
 		}
 	})
 }

@@ -87,7 +87,7 @@ func TestPostgresPasswordInAFileIsRenewedWithoutAFailedQuery(t *testing.T) {
 		}
 		pgExec(t, srv, "alter role app password 'second'")
 	})
-	if text := logged(); strings.Contains(text, "first") || strings.Contains(text, "second") || !strings.Contains(text, "field=CredentialsFile") {
+	if text := logged(); strings.Contains(text, "first") || strings.Contains(text, "second") || !strings.Contains(text, "CredentialsFile=") {
 		t.Errorf("the log has\n%s", text)
 	}
 	stop(t, p)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/event"
 	"github.com/poolkeeper/poolkeeper/internal/life"
 	"github.com/poolkeeper/poolkeeper/internal/observer"
 	"github.com/poolkeeper/poolkeeper/internal/turn"
@@ -79,6 +80,7 @@ type member struct {
 	rounds  *rounds
 	looking turn.Turn             // to look, until its consequences are drawn: a Check looks too
 	seen    atomic.Pointer[sight] // nil: not looked at yet
+	events  *event.Log            // of its place in the component; those of its pool are the pool's
 
 	// guarded by the replication's mutex
 	state   MemberState
@@ -101,6 +103,7 @@ func (r *replication) prepare(kind *dialect, cfg ReplicatedConfig) error {
 			continue
 		}
 		m.pool = pool
+		m.events = r.newEvents(m.name)
 		m.rounds = newRounds(func(ctx context.Context) { _ = r.look(ctx, m) }, func() time.Duration { return r.conf.Load().LookInterval })
 		pool.ObserveWith(&memberObserver{r, m})
 		r.members = append(r.members, m)
@@ -204,7 +207,6 @@ func (r *replication) note(ctx context.Context, m *member, s *sight) {
 	before := m.seen.Swap(s)
 	m.suspect = false
 	changed := r.chooseLocked(time.Now())
-	name := r.name
 	r.mu.Unlock()
 
 	if s.err == nil && s.standby == primary { // not what it was taken for: perhaps the address leads to another by now
@@ -214,29 +216,28 @@ func (r *replication) note(ctx context.Context, m *member, s *sight) {
 		m.pool.forgetCheck(ctx)
 	}
 	for _, c := range changed {
-		c.log(ctx, cfg, name)
+		c.member.events.Emit(c.event())
 	}
 }
 
 // change is a member's step from one state to another.
 type change struct {
-	member string
+	member *member
 	from   MemberState
 	to     MemberState
 	reason error
 }
 
-func (c change) log(ctx context.Context, cfg *ReplicatedConfig, name string) {
-	level := slog.LevelWarn
-	attrs := []slog.Attr{
-		slog.String("pool", name+"/"+c.member), slog.String("from", string(c.from)), slog.String("to", string(c.to)),
+// event says what the step means for reads and writes.
+func (c change) event() event.Event {
+	e := event.Event{
+		Kind: event.MemberLost, Level: slog.LevelWarn, Text: "this server is out of use", Err: c.reason,
+		Attrs: []slog.Attr{slog.String("from", string(c.from)), slog.String("to", string(c.to))},
 	}
 	if c.to == MemberReady {
-		level = slog.LevelInfo
-	} else {
-		attrs = append(attrs, slog.Any("reason", c.reason))
+		e.Kind, e.Level, e.Text, e.Err = event.MemberBack, slog.LevelInfo, "this server is in use", nil
 	}
-	cfg.Logger.LogAttrs(ctx, level, "sqlpool: replication", attrs...)
+	return e
 }
 
 // chooseLocked judges every member and sets what Reader hands out. It returns the members whose state has changed.
@@ -252,7 +253,7 @@ func (r *replication) chooseLocked(now time.Time) []change {
 			states[i] = judgeReplica(s, states[0], cfg.MaxLag)
 		}
 		if states[i] != m.state {
-			changed = append(changed, change{m.name, m.state, states[i], s.reason(states[i], r.kind, cfg.MaxLag)})
+			changed = append(changed, change{m, m.state, states[i], s.reason(states[i], r.kind, cfg.MaxLag)})
 			m.state, m.since = states[i], now
 		}
 	}

@@ -194,7 +194,7 @@ func (r *replication) Reload(ctx context.Context, cfg ReplicatedConfig) error {
 	changed := r.chooseLocked(time.Now())
 	r.mu.Unlock()
 	for _, c := range changed {
-		c.log(ctx, &next, name)
+		c.member.events.Emit(c.event())
 	}
 	for _, m := range r.members {
 		m.rounds.hurry()

@@ -7,8 +7,6 @@ import (
 	"strings"
 
 	"github.com/go-sql-driver/mysql"
-
-	"github.com/poolkeeper/poolkeeper"
 )
 
 // ReplicatedMySQL is a MySQL or MariaDB primary with its read replicas, as one component: what [Replicated] is for
@@ -101,7 +99,7 @@ func (p *Pool) look(ctx context.Context, ask question) *sight {
 	})
 }
 
-func (p *Pool) failedOver() { p.c.recycle(poolkeeper.EvictedFailover) }
+func (p *Pool) failedOver() { p.c.failedOver() }
 
 func (p *Pool) forgetCheck(ctx context.Context) {
 	if b, ok := p.c.back.(*driverBackend); ok {

@@ -10,8 +10,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-
-	"github.com/poolkeeper/poolkeeper"
 )
 
 // Replicated is a PostgreSQL primary with its read replicas, as one component: one pool for each, started, watched,
@@ -133,7 +131,7 @@ func (p *Postgres) look(ctx context.Context, ask question) *sight {
 	})
 }
 
-func (p *Postgres) failedOver() { p.c.recycle(poolkeeper.EvictedFailover) }
+func (p *Postgres) failedOver() { p.c.failedOver() }
 
 func (p *Postgres) forgetCheck(ctx context.Context) { p.back.probe.forget(ctx) }
 

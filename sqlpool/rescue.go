@@ -5,6 +5,8 @@ import (
 	"database/sql/driver"
 	"log/slog"
 	"time"
+
+	"github.com/poolkeeper/poolkeeper/internal/event"
 )
 
 const (
@@ -54,7 +56,9 @@ func (s *store) stranded(w *waiter) bool {
 func (s *store) ownLimits() {
 	if n := s.db.Stats().MaxOpenConnections; n > 0 {
 		s.db.SetMaxOpenConns(0)
-		s.core.cfg().Logger.Warn("sqlpool: SetMaxOpenConns on a managed *sql.DB has been undone; use Config.MaxOpen",
-			slog.String("pool", s.core.poolName()), slog.Int("value", n), slog.Int("max_open", s.core.cfg().MaxOpen))
+		s.core.events.Emit(event.Event{
+			Kind: event.Misuse, Level: slog.LevelWarn, Text: "SetMaxOpenConns on a managed *sql.DB has been undone; use Config.MaxOpen",
+			Attrs: []slog.Attr{slog.Int("value", n), slog.Int("max_open", s.core.cfg().MaxOpen)},
+		})
 	}
 }

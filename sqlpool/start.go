@@ -2,7 +2,6 @@ package sqlpool
 
 import (
 	"context"
-	"log/slog"
 
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
 )
@@ -13,7 +12,7 @@ func (c *core) start(ctx context.Context) error { return c.state.Start(ctx, c.re
 
 // reach reaches the server as the policy says.
 func (c *core) reach(ctx context.Context) error {
-	reached, err := c.state.Reach(ctx, c.cfg().Start, func() *slog.Logger { return c.cfg().Logger }, c.attempt)
+	reached, err := c.state.Reach(ctx, c.cfg().Start, c.events, c.attempt)
 	if reached {
 		c.warnOfLimits(ctx)
 	}

@@ -51,7 +51,7 @@ func TestEachLeakIsNamedAndTheProgramEndsAtItsDeadline(t *testing.T) {
 	for what, kind := range map[string]string{"no rows.Close": "rows", "neither Commit nor Rollback": "tx", "// no Close": "conn", "// no Release": "conn"} {
 		line := 1 + strings.Count(string(source[:strings.Index(string(source), what)]), "\n")
 		where := fmt.Sprintf("(main.go:%d)", line)
-		reported := regexp.MustCompile(`held for too long.* kind=` + kind + ` .*` + regexp.QuoteMeta(where))
+		reported := regexp.MustCompile(`held for too long.* holder=` + kind + ` .*` + regexp.QuoteMeta(where))
 		if n := len(reported.FindAllString(out.String(), -1)); n != 1 {
 			t.Errorf("%s at %s: reported %d times as a leak, want once, in\n%s", kind, where, n, out.String())
 		}

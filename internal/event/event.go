@@ -3,12 +3,10 @@ package event
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
-	"sync"
-	"time"
 
 	"github.com/poolkeeper/poolkeeper/internal/guard"
-	"github.com/poolkeeper/poolkeeper/internal/monotime"
 )
 
 // Kind is what happened, in a word to filter and alert by. Both pools use the same kinds.
@@ -47,48 +45,32 @@ type Event struct {
 	Attrs []slog.Attr // the numbers
 }
 
-// Limits of one kind: this many at once, and then one each refill.
-const (
-	burst  = 5
-	refill = time.Minute
-)
-
 // Log writes the events of one pool. It is safe for concurrent use.
 type Log struct {
 	pkg     string
 	pool    func() string
 	logger  func() *slog.Logger
 	explain func(error) (cause, advice string)
-
-	mu    sync.Mutex // guards the following
-	kinds map[Kind]*bucket
-}
-
-// bucket limits one kind.
-type bucket struct {
-	spent   int           // of burst
-	since   monotime.Time // when spent was last brought up to date
-	skipped int           // since the last line
+	limiter Limiter
 }
 
 // NewLog returns the Log of a pool. Lines begin with pkg and name pool; explain gives an error's class and what to look at
 // first, and may be nil.
 func NewLog(pkg string, pool func() string, logger func() *slog.Logger, explain func(error) (cause, advice string)) *Log {
-	return &Log{pkg: pkg, pool: pool, logger: logger, explain: explain, kinds: map[Kind]*bucket{}}
+	return &Log{pkg: pkg, pool: pool, logger: logger, explain: explain}
 }
 
 // Emit writes e as one line, unless its kind has come too often of late: the next line then says how many were left
 // out. It blocks for as long as the logger's handler does, which may panic or end its goroutine without harm. It must
 // not be called under a lock.
 func (l *Log) Emit(e Event) {
-	skipped, ok := l.admit(e.Kind)
+	skipped, ok := l.limiter.Admit(string(e.Kind))
 	if !ok {
 		return
 	}
 	attrs := append([]slog.Attr{slog.String("pool", l.pool()), slog.String("kind", string(e.Kind))}, e.Attrs...)
 	if e.Err != nil {
-		if l.explain != nil {
-			cause, advice := l.explain(e.Err)
+		if cause, advice := l.explained(e.Err); advice != "" {
 			attrs = append(attrs, slog.String("cause", cause), slog.String("advice", advice))
 		}
 		attrs = append(attrs, slog.Any("error", e.Err))
@@ -101,25 +83,20 @@ func (l *Log) Emit(e Event) {
 	})
 }
 
-// admit reports whether a line of the kind may be written, and how many were left out before it.
-func (l *Log) admit(k Kind) (skipped int, ok bool) {
-	now := monotime.Now()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	b := l.kinds[k]
-	if b == nil {
-		b = &bucket{since: now}
-		l.kinds[k] = b
+// Advise adds to an error what to look at first, where that is known. The error itself is wrapped.
+func (l *Log) Advise(err error) error {
+	if err == nil {
+		return nil
 	}
-	if back := int(now.Sub(b.since) / refill); back > 0 {
-		b.spent = max(0, b.spent-back)
-		b.since = b.since.Add(time.Duration(back) * refill)
+	if _, advice := l.explained(err); advice != "" {
+		return fmt.Errorf("%w (%s)", err, advice)
 	}
-	if b.spent >= burst {
-		b.skipped++
-		return 0, false
+	return err
+}
+
+func (l *Log) explained(err error) (cause, advice string) {
+	if l.explain == nil {
+		return "", ""
 	}
-	b.spent++
-	skipped, b.skipped = b.skipped, 0
-	return skipped, true
+	return l.explain(err)
 }

@@ -2,10 +2,12 @@
 package fleet
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"time"
+
+	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/event"
 )
 
 // Demand is how many connections the replicas may open.
@@ -25,8 +27,12 @@ func Of(maxOpen, replicas int) Demand {
 
 // String is the beginning of a warning.
 func (d Demand) String() string {
-	return fmt.Sprintf("%d replicas, and %d more in a rolling update, may open %d connections each, %d in all",
-		d.Replicas, d.Surge, d.PerReplica, d.Total)
+	replicas := "1 replica"
+	if d.Replicas != 1 {
+		replicas = fmt.Sprintf("%d replicas", d.Replicas)
+	}
+	return fmt.Sprintf("%s, and %d more in a rolling update, may open %d connections each, %d in all",
+		replicas, d.Surge, d.PerReplica, d.Total)
 }
 
 // Silence warns of a server that closes what is silent for limit, and of a keepAlive that does not prevent it, unless
@@ -48,12 +54,22 @@ func Silence(what string, limit, keepAlive, lifetime time.Duration) string {
 	}
 }
 
-// Log logs warnings for a pool of a package. err says why they could not be had: no reason not to start.
-func Log(ctx context.Context, log *slog.Logger, pkg, pool string, warnings []string, err error) {
+// Warn logs warnings with their numbers. err says why the limits are not known, which is no reason not to start.
+func Warn(log *event.Log, warnings []string, err error, numbers ...slog.Attr) {
 	if err != nil {
-		log.LogAttrs(ctx, slog.LevelDebug, pkg+": cannot compare the limits", slog.String("pool", pool), slog.Any("error", err))
+		log.Emit(event.OfLimitsUnknown(err))
 	}
 	for _, w := range warnings {
-		log.LogAttrs(ctx, slog.LevelWarn, pkg+": "+w, slog.String("pool", pool))
+		log.Emit(event.OfLimit(w, numbers...))
+	}
+}
+
+// Concerns reports whether a change of the configuration may make the server's limits too low.
+func Concerns(c poolkeeper.Change) bool {
+	switch c.Field {
+	case "MaxOpen", "Replicas", "KeepAlive", "MaxLifetime", "URL", "Credentials", "CredentialsFile":
+		return true
+	default:
+		return false
 	}
 }

@@ -2,12 +2,14 @@ package fleet_test
 
 import (
 	"errors"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 
+	"github.com/poolkeeper/poolkeeper/internal/event"
 	"github.com/poolkeeper/poolkeeper/internal/fleet"
 	"github.com/poolkeeper/poolkeeper/internal/testkit"
 )
@@ -24,6 +26,9 @@ func TestDemandIncludesChecksAndARollingUpdate(t *testing.T) {
 		if d := fleet.Of(c.maxOpen, c.replicas); d.Surge != c.surge || d.Total != c.total {
 			t.Errorf("%d × %d: %+v", c.replicas, c.maxOpen, d)
 		}
+	}
+	if got, want := fleet.Of(9, 1).String(), "1 replica, and 1 more in a rolling update, may open 10 connections each, 20 in all"; got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 	if got, want := fleet.Of(9, 3).String(), "3 replicas, and 1 more in a rolling update, may open 10 connections each, 40 in all"; got != want {
 		t.Errorf("%q, want %q", got, want)
@@ -51,14 +56,18 @@ func TestSilenceWarnsOfWhatWillBeFoundDead(t *testing.T) {
 	}
 }
 
-func TestLogNamesThePool(t *testing.T) {
+func TestWarningsNameThePoolAndCarryTheNumbers(t *testing.T) {
 	var out testkit.Log
-	fleet.Log(t.Context(), out.Logger(), "pkg", "orders", []string{"one", "two"}, errors.New("forbidden"))
+	log := event.NewLog("pkg", func() string { return "orders" }, out.Logger, nil)
+	fleet.Warn(log, []string{"one", "two"}, errors.New("forbidden"), slog.Int("demand", 42))
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
 	if len(lines) != 3 {
 		t.Fatalf("logged:\n%s", out.String())
 	}
-	for i, want := range []string{"level=DEBUG msg=\"pkg: cannot compare the limits\" pool=orders error=forbidden", "level=WARN msg=\"pkg: one\" pool=orders", "level=WARN msg=\"pkg: two\" pool=orders"} {
+	for i, want := range []string{
+		"level=DEBUG msg=\"pkg: cannot compare the limits\" pool=orders kind=limits error=forbidden",
+		"level=WARN msg=\"pkg: one\" pool=orders kind=limits demand=42", "level=WARN msg=\"pkg: two\" pool=orders kind=limits demand=42",
+	} {
 		if !strings.Contains(lines[i], want) {
 			t.Errorf("%s, want %s", lines[i], want)
 		}

@@ -4,7 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/event"
 	"github.com/poolkeeper/poolkeeper/internal/life"
 	"github.com/poolkeeper/poolkeeper/internal/testkit"
 )
@@ -280,18 +282,21 @@ func TestReachDoesAsThePolicySays(t *testing.T) {
 		down    int // failures before the first success
 		reached bool
 		fails   bool
-		logged  string
+		logged  []string
 	}{
-		{poolkeeper.FailFast, 0, true, false, ""},
-		{poolkeeper.FailFast, 1, false, true, ""},
-		{poolkeeper.StartDegraded, 1, false, false, "pkg: starting without the server"},
-		{poolkeeper.WaitForServer, 3, true, false, "pkg: waiting for the server"},
+		{poolkeeper.FailFast, 0, true, false, []string{}},
+		{poolkeeper.FailFast, 1, false, true, []string{}}, // the registry says it
+		{poolkeeper.StartDegraded, 1, false, false, []string{"WARN starting without the server"}},
+		{poolkeeper.WaitForServer, 3, true, false, []string{
+			"WARN waiting for the server", "INFO still waiting for the server", "INFO still waiting for the server", "INFO the server answers",
+		}},
 	} {
 		t.Run(fmt.Sprint(c.policy, c.down), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var out testkit.Log
 				left := c.down
-				reached, err := life.NewState("pkg", "orders").Reach(t.Context(), c.policy, func() *slog.Logger { return out.Logger() },
+				log := event.NewLog("pkg", func() string { return "orders" }, out.Logger, func(error) (string, string) { return "refused", "start it" })
+				reached, err := life.NewState("pkg", "orders").Reach(t.Context(), c.policy, log,
 					func(context.Context) error {
 						if left--; left >= 0 {
 							return errDown
@@ -301,9 +306,16 @@ func TestReachDoesAsThePolicySays(t *testing.T) {
 				if reached != c.reached || (err != nil) != c.fails || err != nil && !errors.Is(err, errDown) {
 					t.Errorf("reached %t, %v", reached, err)
 				}
-				lines := strings.Count(out.String(), "pool=orders")
-				if want := c.down; c.logged != "" && (lines != want || !strings.Contains(out.String(), c.logged)) || c.logged == "" && lines > 0 {
-					t.Errorf("logged:\n%s", out.String())
+				if c.fails && !strings.HasSuffix(err.Error(), "(start it)") {
+					t.Errorf("%v says nothing of what to look at", err)
+				}
+				got := regexp.MustCompile(`level=(\w+) msg="pkg: (.*?)"`).FindAllStringSubmatch(out.String(), -1)
+				lines := []string{}
+				for _, m := range got {
+					lines = append(lines, m[1]+" "+m[2])
+				}
+				if !slices.Equal(lines, c.logged) {
+					t.Errorf("logged %q, want %q:\n%s", lines, c.logged, out.String())
 				}
 			})
 		})

@@ -2,35 +2,42 @@ package life
 
 import (
 	"context"
-	"log/slog"
+	"errors"
+	"time"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/event"
 	"github.com/poolkeeper/poolkeeper/internal/retry"
 )
 
 // Reach makes attempts to reach the server, as many as policy says, and reports whether one has succeeded: a start that
-// is Degraded is none that has failed. log is called for the logger of the moment.
+// is Degraded is none that has failed. The failure that ends a start is returned, with advice, and not logged.
 func (s *State) Reach(
-	ctx context.Context, policy poolkeeper.StartPolicy, log func() *slog.Logger, attempt func(context.Context) error,
+	ctx context.Context, policy poolkeeper.StartPolicy, log *event.Log, attempt func(context.Context) error,
 ) (reached bool, err error) {
-	tell := func(what string, attrs ...slog.Attr) {
-		log().LogAttrs(ctx, slog.LevelWarn, s.pkg+": "+what, append([]slog.Attr{slog.String("pool", s.Name())}, attrs...)...)
-	}
+	began, failures := time.Now(), 0
 	err = retry.Until(ctx, func(ctx context.Context) error {
 		failure := attempt(ctx)
 		reached = failure == nil
 		return failure
 	}, func(f retry.Failure) (again bool, err error) {
+		failures = f.Attempt
 		switch policy {
 		case poolkeeper.FailFast:
 			return false, f.Err
 		case poolkeeper.StartDegraded:
-			tell("starting without the server", slog.Any("error", f.Err))
+			log.Emit(event.OfStartWithout(f.Err))
 			return false, nil
 		case poolkeeper.WaitForServer:
 		}
-		tell("waiting for the server", slog.Int("attempt", f.Attempt), slog.Duration("retry_in", f.Next), slog.Any("error", f.Err))
+		log.Emit(event.OfWait(f.Attempt, f.Next, f.Err))
 		return true, nil
 	})
-	return reached, err
+	if reached && failures > 0 {
+		log.Emit(event.OfWaitOver(failures+1, time.Since(began)))
+	}
+	if ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return reached, err // the service gave up, and knows why
+	}
+	return reached, log.Advise(err)
 }
