@@ -53,7 +53,7 @@ func (a *adopted) aim(cfg Config, _ disk) (target, Config, error) {
 	err := errors.Join(cfg.Validate(), refuse("an adopted *sql.DB gives no means to it; use NewDB or NewMySQL", map[string]bool{
 		"URL": cfg.URL != "", "MinIdle": cfg.MinIdle != 0, "LifetimeJitter": cfg.LifetimeJitter != 0,
 		"KeepAlive": cfg.KeepAlive != 0, "EvictionInterval": cfg.EvictionInterval != 0,
-		"AcquireTimeout": cfg.AcquireTimeout != 0, "MaxWaiting": cfg.MaxWaiting != 0, "FailFastAfter": cfg.FailFastAfter != 0,
+		"AcquireTimeout": cfg.AcquireTimeout != 0, "QueryTimeout": cfg.QueryTimeout != 0, "MaxWaiting": cfg.MaxWaiting != 0, "FailFastAfter": cfg.FailFastAfter != 0,
 		"DialTimeout": cfg.DialTimeout != 0, "MaxDials": cfg.MaxDials != 0,
 		"Replicas": cfg.Replicas != 0, "ReclaimAfter": cfg.ReclaimAfter != 0,
 		"SuspectPing": cfg.SuspectPing != 0, "RecycleReadOnly": cfg.RecycleReadOnly != 0,

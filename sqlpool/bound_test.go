@@ -2,6 +2,7 @@ package sqlpool_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"net"
 	"strings"
@@ -33,6 +34,8 @@ type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error
 type bubblePool struct {
 	acquire func(ctx context.Context) (release func(), err error)
 	exec    func(ctx context.Context, query string) error
+	tx      func(ctx context.Context, n *bubbleNetwork, lostBefore string) error // a transaction whose network is lost before that
+	db      *sql.DB                                                              // nil on pgxpool
 	managed interface {
 		Stats() poolkeeper.Stats
 		Start(context.Context) error
@@ -66,6 +69,18 @@ func pgxInBubble(t *testing.T, srv *sqlpooltest.PostgresServer, dial dialFunc, c
 			return c.Release, nil
 		},
 		func(ctx context.Context, query string) error { _, err := p.Pool().Exec(ctx, query); return err },
+		func(ctx context.Context, n *bubbleNetwork, lostBefore string) error {
+			tx, err := p.Pool().Begin(ctx)
+			if err != nil {
+				return err
+			}
+			n.lost.Store(true)
+			if lostBefore == "commit" {
+				return tx.Commit(ctx)
+			}
+			return tx.Rollback(ctx)
+		},
+		nil,
 		p,
 	}
 }
@@ -91,6 +106,18 @@ func dbInBubble(t *testing.T, srv *sqlpooltest.PostgresServer, dial dialFunc, cf
 			return func() { _ = c.Close() }, nil
 		},
 		func(ctx context.Context, query string) error { _, err := p.DB().ExecContext(ctx, query); return err },
+		func(ctx context.Context, n *bubbleNetwork, lostBefore string) error {
+			tx, err := p.DB().BeginTx(ctx, nil)
+			if err != nil {
+				return err
+			}
+			n.lost.Store(true)
+			if lostBefore == "commit" {
+				return tx.Commit()
+			}
+			return tx.Rollback()
+		},
+		p.DB(),
 		p,
 	}
 }

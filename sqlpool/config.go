@@ -113,6 +113,15 @@ type Config struct {
 	// decides. Adopt refuses it: only the handle's own waiting is possible there.
 	AcquireTimeout time.Duration
 
+	// QueryTimeout bounds each statement whose context has no deadline, so that a network that loses what is sent holds
+	// up nobody for ever: Exec, Query, Prepare, a batch, Begin, Commit and Rollback, to the end of the rows. Past it the
+	// connection is closed, and the error matches context.DeadlineExceeded; the server may have run the statement, or may
+	// still run it. COPY and WaitForNotification are not bounded, nor is what goes to the driver's own connection
+	// (PgConn, sql.Conn.Raw). On database/sql a result set that is not closed is cut off too, Commit and Rollback are
+	// bounded whatever their transaction's context, but they and Begin only where the pool knows the driver's sockets (NewMySQL,
+	// and pgx). Default: 0, no bound. Bounds: positive. Adopt refuses it.
+	QueryTimeout time.Duration
+
 	// MaxWaiting is how many callers may wait for a connection beyond the MaxOpen that have one or are about to: one more
 	// is refused at once, with an AcquireError that matches poolkeeper.ErrTooManyWaiting. Choose it when an answer that
 	// comes late is worth nothing, so that an overload ends in errors and not in queues. Default: 0, no limit; NoWaiting: nobody
@@ -289,6 +298,7 @@ func (c Config) validateTimes() error {
 		{"FileInterval", c.FileInterval, true},
 		{"EvictionInterval", c.EvictionInterval, false},
 		{"ReclaimAfter", c.ReclaimAfter, false},
+		{"QueryTimeout", c.QueryTimeout, false},
 		{"DialTimeout", c.DialTimeout, false},
 	} {
 		switch {

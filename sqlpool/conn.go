@@ -24,6 +24,8 @@ type conn struct {
 	// Owned by whoever holds the connection.
 	dead     bool            // it must not be used again
 	given    bool            // that is so for a reason of its own, and says nothing about the server
+	bound    context.Context //nolint:containedctx // by QueryTimeout, of the rows that are read; nil: there are none
+	unbind   context.CancelFunc
 	last     context.Context //nolint:containedctx // of the last operation, to tell who ended it
 	lastErr  error           // of the last operation that failed
 	readOnly bool            // its transaction was asked to be read-only
@@ -73,19 +75,24 @@ func (c *conn) ResetSession(ctx context.Context) error {
 
 // IsValid is a check-in.
 func (c *conn) IsValid() bool {
+	c.unbound()
 	ok := !c.dead && (c.n.validator == nil || c.n.validator.IsValid())
 	return c.s.checkIn(c, ok)
 }
 
 // Close follows a refused check-in, or comes instead of one after ErrBadConn, or ends an idle connection.
-func (c *conn) Close() error { return c.s.closeConn(c) }
+func (c *conn) Close() error {
+	c.unbound()
+	return c.s.closeConn(c)
+}
 
 // Ping without a Pinger is what it is in database/sql: nil.
 func (c *conn) Ping(ctx context.Context) error {
 	if c.n.pinger == nil {
 		return nil
 	}
-	err := c.n.pinger.Ping(ctx)
+	err := c.n.pinger.Ping(c.bounded(ctx))
+	c.unbound()
 	c.after(ctx, err)
 	return err
 }
@@ -93,7 +100,8 @@ func (c *conn) Ping(ctx context.Context) error {
 func (c *conn) Prepare(query string) (driver.Stmt, error) { return c.n.conn.Prepare(query) }
 
 func (c *conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
-	native, err := c.n.prepare(ctx, c.n.conn, query)
+	native, err := c.n.prepare(c.bounded(ctx), c.n.conn, query)
+	c.unbound()
 	c.after(ctx, err)
 	if err != nil {
 		return nil, err
@@ -110,25 +118,41 @@ func (c *conn) Begin() (driver.Tx, error) {
 // Validator, database/sql returns a connection to the pool after a transaction was rolled back by its context. Where
 // the driver lacks either, it must be closed instead, as it would be without the wrapper.
 func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
-	tx, err := c.n.begin(ctx, c.n.conn, opts)
+	tx, err := c.beginTx(ctx, opts)
 	c.after(ctx, err)
 	c.readOnly = opts.ReadOnly
+	if err == nil && c.s.core.cfg().QueryTimeout > 0 {
+		tx = &timedTx{Tx: tx, ctx: ctx, conn: c}
+	}
 	if err == nil && (c.n.resetter == nil || c.n.validator == nil) {
 		return &discardingTx{Tx: tx, ctx: ctx, conn: c}, nil
 	}
 	return tx, err
 }
 
+func (c *conn) beginTx(ctx context.Context, opts driver.TxOptions) (tx driver.Tx, err error) {
+	if _, has := ctx.Deadline(); has {
+		c.unbound()
+		return c.n.begin(ctx, c.n.conn, opts)
+	}
+	err = c.cutAfter(func() error {
+		tx, err = c.n.begin(ctx, c.n.conn, opts)
+		return err
+	})
+	return tx, err
+}
+
 func (c *conn) CheckNamedValue(v *driver.NamedValue) error { return c.n.check(v) }
 
 func (c *conn) query(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
-	rows, err := c.n.query(ctx, query, args)
+	rows, err := c.n.query(c.bounded(ctx), query, args)
 	c.after(ctx, err)
 	return rows, err
 }
 
 func (c *conn) exec(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
-	res, err := c.n.exec(ctx, query, args)
+	res, err := c.n.exec(c.bounded(ctx), query, args)
+	c.unbound()
 	c.after(ctx, err)
 	return res, err
 }

@@ -148,13 +148,9 @@ func (t *pgTracer) TraceRelease(_ *pgxpool.Pool, data pgxpool.TraceReleaseData) 
 	}
 }
 
-// TraceQueryStart is wanted by pgx for something to be a tracer at all.
-func (t *pgTracer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
-	return ctx
-}
-
 // TraceQueryEnd passes on what says something about the server.
-func (t *pgTracer) TraceQueryEnd(_ context.Context, c *pgx.Conn, data pgx.TraceQueryEndData) {
+func (t *pgTracer) TraceQueryEnd(ctx context.Context, c *pgx.Conn, data pgx.TraceQueryEndData) {
+	ends(ctx, tracedQuery)
 	if data.Err == nil {
 		return
 	}

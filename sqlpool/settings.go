@@ -20,6 +20,7 @@ func (c *core) effective(cuts bool) []slog.Attr {
 		settings.Duration("keep_alive", cfg.KeepAlive),
 		settings.Duration("eviction_interval", cfg.EvictionInterval),
 		settings.Duration("acquire_timeout", cfg.AcquireTimeout),
+		settings.Duration("query_timeout", cfg.QueryTimeout),
 		slog.Int("max_waiting", cfg.MaxWaiting),
 		settings.Duration("dial_timeout", cfg.DialTimeout),
 		settings.Duration("fail_fast_after", cfg.FailFastAfter),

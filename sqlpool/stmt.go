@@ -17,7 +17,8 @@ type stmt struct {
 
 // ExecContext does without StmtExecContext what database/sql does.
 func (s *stmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
-	res, err := s.exec(ctx, args)
+	res, err := s.exec(s.c.bounded(ctx), args)
+	s.c.unbound()
 	s.c.after(ctx, err)
 	return res, err
 }
@@ -38,7 +39,7 @@ func (s *stmt) exec(ctx context.Context, args []driver.NamedValue) (driver.Resul
 
 // QueryContext does without StmtQueryContext what database/sql does.
 func (s *stmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
-	rows, err := s.query(ctx, args)
+	rows, err := s.query(s.c.bounded(ctx), args)
 	s.c.after(ctx, err)
 	return rows, err
 }

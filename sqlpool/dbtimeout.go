@@ -1,0 +1,91 @@
+package sqlpool
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// timedError is how a statement fails whose connection was cut by QueryTimeout. It matches context.DeadlineExceeded, and never
+// driver.ErrBadConn: the server may have run the statement, so nobody may send it again.
+type timedError struct {
+	limit time.Duration
+	text  string // of the driver's error
+}
+
+func (e *timedError) Error() string {
+	return fmt.Sprintf("sqlpool: QueryTimeout of %s is over; the server may have run the statement all the same: %s", e.limit, e.text)
+}
+func (e *timedError) Timeout() bool        { return true }
+func (e *timedError) Temporary() bool      { return false }
+func (e *timedError) Is(target error) bool { return target == context.DeadlineExceeded }
+
+// bounded returns ctx, or if it has no deadline a context that ends with QueryTimeout. That lasts until the connection is
+// next used, or checked in: rows are read under it.
+func (c *conn) bounded(ctx context.Context) context.Context {
+	limit := c.s.core.cfg().QueryTimeout
+	c.unbound()
+	if limit <= 0 {
+		return ctx
+	}
+	if _, has := ctx.Deadline(); has {
+		return ctx
+	}
+	c.bound, c.unbind = context.WithTimeout(ctx, limit)
+	return c.bound
+}
+
+// unbound ends what bounded has begun.
+func (c *conn) unbound() {
+	if c.bound == nil {
+		return
+	}
+	if c.lastErr == nil && errors.Is(c.bound.Err(), context.DeadlineExceeded) {
+		c.lastErr = context.DeadlineExceeded // rows end without a word
+	}
+	c.unbind()
+	c.bound, c.unbind = nil, nil
+}
+
+// cutAfter runs f, by which a transaction begins or ends, and closes the socket under it if that takes longer than
+// QueryTimeout: drivers take no context for its end, and may keep that of its beginning. Where the socket is out of reach
+// f is not bounded.
+func (c *conn) cutAfter(f func() error) error {
+	limit := c.s.core.cfg().QueryTimeout
+	c.unbound()
+	if limit <= 0 || c.n.sock == nil {
+		return f()
+	}
+	cut := time.AfterFunc(limit, func() { _ = c.n.sock.Close() })
+	err := f()
+	if cut.Stop() {
+		return err
+	}
+	c.dead = true
+	if err == nil {
+		return nil // it was done just in time
+	}
+	return &timedError{limit, err.Error()}
+}
+
+// timedTx bounds Commit and Rollback.
+type timedTx struct {
+	driver.Tx
+
+	ctx  context.Context //nolint:containedctx // the transaction's own, as in database/sql
+	conn *conn
+}
+
+func (t *timedTx) Commit() error   { return t.end(t.Tx.Commit) }
+func (t *timedTx) Rollback() error { return t.end(t.Tx.Rollback) }
+
+// end bounds f also if the transaction's context has a deadline: database/sql rolls back when that is over.
+func (t *timedTx) end(f func() error) error {
+	err := t.conn.cutAfter(f)
+	if _, ok := errors.AsType[*timedError](err); ok {
+		t.conn.after(t.ctx, err)
+	}
+	return err
+}

@@ -1,0 +1,73 @@
+package sqlpool
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// timedContext is that of a statement without a deadline of its own, bounded by QueryTimeout.
+type timedContext struct {
+	context.Context //nolint:containedctx // it is a context
+
+	of     traced
+	cancel context.CancelFunc
+}
+
+// traced is what pgx tells a tracer of. A statement that is prepared on the way runs under the context of its query.
+type traced int
+
+const (
+	tracedQuery traced = iota
+	tracedBatch
+	tracedPrepare
+)
+
+// bounded returns ctx, or if it has no deadline a context that ends with QueryTimeout.
+func (t *pgTracer) bounded(ctx context.Context, of traced) context.Context {
+	limit := t.b.core.cfg().QueryTimeout
+	if limit <= 0 {
+		return ctx
+	}
+	if _, has := ctx.Deadline(); has {
+		return ctx
+	}
+	bounded, cancel := context.WithTimeout(ctx, limit)
+	return &timedContext{bounded, of, cancel}
+}
+
+// ends ends what bounded has begun.
+func ends(ctx context.Context, of traced) {
+	if c, ok := ctx.(*timedContext); ok && c.of == of {
+		c.cancel()
+	}
+}
+
+// TraceQueryStart bounds Exec, Query and QueryRow, and with them Begin, Commit and Rollback. pgx calls TraceQueryEnd when
+// the rows are closed.
+func (t *pgTracer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+	return t.bounded(ctx, tracedQuery)
+}
+
+// TraceBatchStart bounds SendBatch, until its results are closed.
+func (t *pgTracer) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchStartData) context.Context {
+	return t.bounded(ctx, tracedBatch)
+}
+
+// TraceBatchQuery is part of pgx.BatchTracer.
+func (t *pgTracer) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
+
+// TraceBatchEnd ends it.
+func (t *pgTracer) TraceBatchEnd(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchEndData) {
+	ends(ctx, tracedBatch)
+}
+
+// TracePrepareStart bounds Prepare.
+func (t *pgTracer) TracePrepareStart(ctx context.Context, _ *pgx.Conn, _ pgx.TracePrepareStartData) context.Context {
+	return t.bounded(ctx, tracedPrepare)
+}
+
+// TracePrepareEnd ends it.
+func (t *pgTracer) TracePrepareEnd(ctx context.Context, _ *pgx.Conn, _ pgx.TracePrepareEndData) {
+	ends(ctx, tracedPrepare)
+}
