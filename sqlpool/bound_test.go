@@ -34,7 +34,7 @@ type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error
 type bubblePool struct {
 	acquire func(ctx context.Context) (release func(), err error)
 	exec    func(ctx context.Context, query string) error
-	tx      func(ctx context.Context, n *bubbleNetwork, lostBefore string) error // a transaction whose network is lost before that
+	tx      func(ctx context.Context, n *bubbleNetwork, lostBefore string) error // a transaction whose network is lost before that; if empty, a long one
 	db      *sql.DB                                                              // nil on pgxpool
 	managed interface {
 		Stats() poolkeeper.Stats
@@ -74,6 +74,15 @@ func pgxInBubble(t *testing.T, srv *sqlpooltest.PostgresServer, dial dialFunc, c
 			if err != nil {
 				return err
 			}
+			if lostBefore == "" {
+				for range 3 {
+					if _, err := tx.Exec(ctx, "work"); err != nil {
+						return err
+					}
+					time.Sleep(queryTimeout)
+				}
+				return tx.Commit(ctx)
+			}
 			n.lost.Store(true)
 			if lostBefore == "commit" {
 				return tx.Commit(ctx)
@@ -110,6 +119,16 @@ func dbInBubble(t *testing.T, srv *sqlpooltest.PostgresServer, dial dialFunc, cf
 			tx, err := p.DB().BeginTx(ctx, nil)
 			if err != nil {
 				return err
+			}
+			if lostBefore == "" {
+				for range 3 {
+					var n int
+					if err := tx.QueryRowContext(ctx, "work").Scan(&n); !errors.Is(err, sql.ErrNoRows) {
+						return err
+					}
+					time.Sleep(queryTimeout)
+				}
+				return tx.Commit()
 			}
 			n.lost.Store(true)
 			if lostBefore == "commit" {
