@@ -145,6 +145,16 @@ func (r *Registry) callPhase(at **call) {
 		*at = r.leave(c, err)
 	}()
 	err = c.callComponent(r)
+	inspect(err)
+}
+
+// inspect calls the methods of a component's error that the registry calls later, under its lock and on goroutines of
+// its own. One that panics, such as a nil pointer in an error, does so here, where the component is to blame.
+func inspect(err error) {
+	if err != nil {
+		_ = err.Error()
+		_ = errors.Is(err, ErrStopTimeout)
+	}
 }
 
 // callAbort is the goroutine of an Abort that is called while Drain or Stop are still running. Owner, end and waiter
@@ -167,6 +177,7 @@ func (r *Registry) callAbort(c *call, a Aborter) {
 	}()
 	pprof.SetGoroutineLabels(c.n.labels)
 	err = a.Abort()
+	inspect(err)
 }
 
 // callComponent calls what the phase is about.
@@ -277,6 +288,9 @@ func (c *call) outcomeLocked(now instant) (Outcome, error) {
 		sentinel = ErrStartTimeout
 	}
 	failure := func(err error) *ComponentError {
+		if waitsForItself(c.stackLocked()) {
+			err = fmt.Errorf("%w: %w", err, errWaitsForItself)
+		}
 		return &ComponentError{
 			Name: c.n.name, Phase: c.phase.String(), Elapsed: now.since(c.began), Stack: c.stackLocked(), Err: err,
 		}
@@ -326,7 +340,7 @@ func untilOurs(frames []goroutines.Frame) []goroutines.Frame {
 func isOurs(f goroutines.Frame) bool {
 	name, ok := strings.CutPrefix(f.Function, "github.com/poolkeeper/poolkeeper/lifecycle.")
 	return ok && (strings.HasPrefix(name, "(*Registry).call") || strings.HasPrefix(name, "(*call).callComponent") ||
-		strings.HasPrefix(name, "(*workerRun).work") || strings.HasPrefix(name, "panicStack"))
+		strings.HasPrefix(name, "(*workerRun).work") || strings.HasPrefix(name, "(*groupRun).work") || strings.HasPrefix(name, "panicStack"))
 }
 
 // join is errors.Join without a wrapper around a single error.

@@ -57,7 +57,7 @@ type Dier interface {
 }
 
 // Restartable is a Component that can be started again after it was stopped. Only a component that is, together with
-// all its dependents, can be given [OnDeath]([DeathRestart]).
+// all its dependents, can be given [OnDeath]([DeathRestart]). [Registry.Add] asks once.
 type Restartable interface {
 	Restartable() bool
 }

@@ -153,6 +153,17 @@ type timeoutError struct{ sentinel error }
 func (e timeoutError) Error() string   { return e.sentinel.Error() }
 func (e timeoutError) Unwrap() []error { return []error{e.sentinel, context.DeadlineExceeded} }
 
+// cutShortError says that a shutdown was cut short, why, and what was still up.
+type cutShortError struct {
+	cause error
+	up    []string
+}
+
+func (e *cutShortError) Error() string {
+	return fmt.Sprintf("%v: %s; still up: %s", ErrAborted, bare(e.cause), listed(e.up))
+}
+func (e *cutShortError) Unwrap() []error { return []error{ErrAborted, e.cause} }
+
 func round(d time.Duration) time.Duration {
 	switch {
 	case d >= 10*time.Second:
@@ -198,13 +209,39 @@ var waiting = []string{
 	"syscall.", "reflect.", "crypto/", "database/sql.",
 }
 
-// site is the place in a stack to be named in a sentence: the innermost frame outside the standard library.
+// site is the place in a stack to be named in a sentence: the innermost frame outside the standard library and this
+// package. Without one it is the innermost frame.
 func site(stack string) string {
 	first, _, _ := strings.Cut(stack, "\n\n") // one goroutine
 	for line := range strings.Lines(first) {
-		if !slices.ContainsFunc(waiting, func(p string) bool { return strings.HasPrefix(line, p) }) {
+		if !isWaiting(line) && !strings.HasPrefix(line, ownFrames) && !strings.HasPrefix(line, innerFrames) {
+			return holders.Site(line)
+		}
+	}
+	for line := range strings.Lines(first) {
+		if !isWaiting(line) {
 			return holders.Site(line)
 		}
 	}
 	return holders.Site(stack)
+}
+
+func isWaiting(line string) bool {
+	return slices.ContainsFunc(waiting, func(p string) bool { return strings.HasPrefix(line, p) })
+}
+
+const (
+	ownFrames     = "github.com/poolkeeper/poolkeeper/lifecycle." // how frames of this package begin
+	innerFrames   = "github.com/poolkeeper/poolkeeper/internal/"  // and those of what it calls
+	shutdownFrame = ownFrames + "(*Registry).Shutdown"
+)
+
+// errWaitsForItself is the reason why a component hangs that has called Shutdown and waits for it.
+var errWaitsForItself = errors.New("it waits for Shutdown, which waits for it; " +
+	"call Shutdown on a goroutine of its own, or return an error")
+
+// waitsForItself reports whether the first goroutine of a component's stack is in Shutdown; see describe.
+func waitsForItself(stack string) bool {
+	first, _, _ := strings.Cut(stack, "\n\n")
+	return strings.Contains(first, shutdownFrame+" (")
 }

@@ -120,9 +120,8 @@ func TestASubscriberThatPanicsOrExitsIsToldOnAndOthersToo(t *testing.T) {
 			if calls != 3 { // AllUp, ShuttingDown, AllDown
 				t.Errorf("%d events, want 3", calls)
 			}
-			if name == "panic" {
-				wantText(t, buf.String(), "subscriber panicked", "panic: ouch")
-			}
+			said := map[string]string{"panic": "panic: ouch", "exit": "it called runtime.Goexit"}
+			wantText(t, buf.String(), "a subscriber to the registry's events failed", `event="shutting down"`, said[name])
 		})
 	}
 }

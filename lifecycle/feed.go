@@ -2,12 +2,16 @@ package lifecycle
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"math"
 	"runtime/pprof"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/poolkeeper/poolkeeper/internal/guard"
 )
 
 // feed delivers events to the logger and to subscribers, in order, one at a time. A goroutine is there only while
@@ -17,7 +21,8 @@ type feed struct {
 	ctx    context.Context //nolint:containedctx // a logger wants one; events are nobody's request
 	logger *slog.Logger
 
-	heard atomic.Bool // there are subscribers; written under mu
+	heard  atomic.Bool  // there are subscribers; written under mu
+	lowest atomic.Int64 // the lowest level the logger takes, as last asked; until then the lowest there is
 
 	mu      sync.Mutex // guards the following
 	subs    []*subscriber
@@ -49,20 +54,33 @@ func (r *Registry) Subscribe(fn func(Event)) (cancel func()) {
 	}
 }
 
-// wants reports whether anybody listens to events of a level.
+// wants reports whether anybody listens to events of a level. It runs no code of the logger's handler: Registry.mu may
+// be held.
 func (f *feed) wants(level slog.Level) bool {
-	return f.heard.Load() || f.logs(level)
+	return f.heard.Load() || int64(level) >= f.lowest.Load()
 }
 
-func (f *feed) logs(level slog.Level) bool {
-	return f.logger.Enabled(f.ctx, level)
+// askLevel asks the logger which levels it takes. Every delivery begins with it, so that a level which is changed while
+// the service runs counts from the next one on.
+func (f *feed) askLevel() {
+	lowest := levelError + 1 // none
+	_ = guard.Call(func() {  // of a handler that panics in Enabled, nothing can be reported
+		for _, l := range []slog.Level{levelError, levelWarn, levelInfo, levelDebug} {
+			if f.logger.Enabled(f.ctx, l) {
+				lowest = l
+			}
+		}
+	})
+	f.lowest.Store(int64(lowest))
 }
 
 // emit publishes an event of the registry.
-func (r *Registry) emit(e Event) {
-	if r.feed.wants(e.level()) {
-		r.feed.publish(e)
-	}
+func (r *Registry) emit(e Event) { r.feed.publish(e) }
+
+func newFeed(ctx context.Context, logger *slog.Logger) *feed {
+	f := &feed{ctx: ctx, logger: logger}
+	f.lowest.Store(math.MinInt64)
+	return f
 }
 
 // emitLocked publishes an event of a component, if anybody listens. It only puts it into the queue: Registry.mu may be
@@ -93,12 +111,7 @@ func (f *feed) publish(e Event) {
 // deliver empties the queue. Owner: the feed; it ends when the queue is empty; flush waits for it.
 func (f *feed) deliver() {
 	pprof.SetGoroutineLabels(f.ctx) // not those of the component whose goroutine has published first
-	whole := false
-	defer func() {
-		if !whole { // a subscriber called runtime.Goexit
-			go f.deliver()
-		}
-	}()
+	f.askLevel()
 	for {
 		f.mu.Lock()
 		if len(f.queue) == 0 {
@@ -108,7 +121,6 @@ func (f *feed) deliver() {
 				f.idle = nil
 			}
 			f.mu.Unlock()
-			whole = true
 			return
 		}
 		e, subs := f.queue[0], f.subs
@@ -121,20 +133,27 @@ func (f *feed) deliver() {
 	}
 }
 
-// tell calls one subscriber. What it panics with is logged: it must not take the service down.
+// tell calls one subscriber. A panic or a Goexit in it is logged, and does the other subscribers no harm.
 func (f *feed) tell(s *subscriber, e Event) {
-	defer func() {
-		if v := recover(); v != nil {
-			err := &PanicError{Value: v, Stack: panicStack()}
-			f.logger.LogAttrs(f.ctx, levelError, "subscriber panicked", slog.Any("error", err))
-		}
-	}()
-	s.call(e)
+	err := guard.Call(func() { s.call(e) })
+	if err == nil {
+		return
+	}
+	attrs := []slog.Attr{slog.String("event", e.String()), slog.Any("error", err)}
+	if p, ok := errors.AsType[*guard.Panic](err); ok {
+		attrs = append(attrs, slog.String("stack", p.Stack))
+	}
+	f.write(levelError, "a subscriber to the registry's events failed", attrs...)
+}
+
+// write writes one line. A handler that panics or ends its goroutine harms nobody; nothing is left to report it to.
+func (f *feed) write(level slog.Level, text string, attrs ...slog.Attr) {
+	_ = guard.Call(func() { f.logger.LogAttrs(f.ctx, level, text, attrs...) })
 }
 
 func (f *feed) log(e Event) {
 	level := e.level()
-	if !f.logs(level) {
+	if int64(level) < f.lowest.Load() {
 		return
 	}
 	i := e.Details()
@@ -152,7 +171,7 @@ func (f *feed) log(e Event) {
 	if i.Err != nil {
 		attrs = append(attrs, slog.Any("error", i.Err))
 	}
-	f.logger.LogAttrs(f.ctx, level, e.String(), attrs...)
+	f.write(level, e.String(), attrs...)
 }
 
 const (

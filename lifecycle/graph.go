@@ -132,7 +132,7 @@ func (r *Registry) restartFaultsLocked(g *dag.Graph) []error {
 		}
 		var stuck []string
 		for _, id := range reach(g, n.id) {
-			if d := r.nodes[id]; !restartable(d.comp) {
+			if d := r.nodes[id]; !d.restartable {
 				stuck = append(stuck, d.name)
 			}
 		}

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/poolkeeper/poolkeeper/internal/goroutines"
+	"github.com/poolkeeper/poolkeeper/internal/guard"
 	"github.com/poolkeeper/poolkeeper/internal/inflight"
 )
 
@@ -189,17 +191,24 @@ func refuse(w http.ResponseWriter) {
 
 // serve is the goroutine that accepts connections. Owner: the server; closing the listener stops it; Stop waits for
 // it.
+//
+// The service's own code runs on it: the listener of ListenWith, BaseContext, ConnContext and ConnState.
 func (s *Server) serve(l net.Listener, secure bool) {
-	defer close(s.served)
-	var err error
+	err := ErrGoexit // stays if it neither returns nor panics
+	defer func() {
+		if v := recover(); v != nil {
+			err = &PanicError{Value: v, Stack: goroutines.Print(goroutines.Callers(1))}
+		}
+		if !errors.Is(err, http.ErrServerClosed) {
+			_ = guard.Call(func() { _ = l.Close() })
+			s.died <- err
+		}
+		close(s.served)
+	}()
 	if secure {
 		err = s.http.ServeTLS(l, s.cert[0], s.cert[1])
 	} else {
 		err = s.http.Serve(l)
-	}
-	if !errors.Is(err, http.ErrServerClosed) {
-		_ = l.Close()
-		s.died <- err
 	}
 }
 

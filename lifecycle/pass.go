@@ -2,7 +2,6 @@ package lifecycle
 
 import (
 	"context"
-	"fmt"
 	"time"
 )
 
@@ -292,7 +291,7 @@ func (p *pass) cutLocked(now instant, cause error) {
 	p.least = cutGrace / leastPart
 	p.cancel(cause)
 	if up := p.upLocked(); len(up) > 0 {
-		p.errs = append(p.errs, fmt.Errorf("%w: %w; still up: %s", ErrAborted, cause, listed(up)))
+		p.errs = append(p.errs, &cutShortError{cause, up})
 	}
 	for _, n := range p.r.nodes {
 		if n.pass == p && n.begun && !n.settled && n.call != nil && n.call.pass == p {

@@ -34,7 +34,8 @@ type Registry struct {
 	id      string          // tells our goroutines from those of other registries
 
 	// mu guards everything below, every node below its own mark, every pass and every call. Nothing slow is done
-	// under it: components, callbacks and the monitor are called without it.
+	// under it: components and callbacks are called without it. Readiness of the monitor changes under it, so that it
+	// never differs from phase and from what is down.
 	mu      sync.Mutex
 	phase   phase
 	since   time.Time // of phase
@@ -79,10 +80,11 @@ const (
 type node struct {
 	settings
 
-	id     int32
-	name   string
-	comp   Component       // nil: a barrier, which nothing is to be done for
-	labels context.Context //nolint:containedctx // it only carries the labels of the component's goroutines
+	id          int32
+	name        string
+	comp        Component // nil: a barrier, which nothing is to be done for
+	restartable bool
+	labels      context.Context //nolint:containedctx // it only carries the labels of the component's goroutines
 
 	// Guarded by Registry.mu.
 	state    State
@@ -115,7 +117,7 @@ func New(cfg Config) *Registry {
 	r.unhold = r.monitor.Hold("starting")
 	//nolint:forbidigo // see root
 	r.root = context.Background()
-	r.feed = &feed{ctx: r.root, logger: r.cfg.Logger}
+	r.feed = newFeed(r.root, r.cfg.Logger)
 	r.graves = newDeathWatch(r)
 	r.mender = newMender(r)
 	return r
@@ -140,13 +142,15 @@ func (r *Registry) Add(name string, c Component, opts ...Option) {
 // add returns an error only for a component that comes too late or has no name or value; other faults are found when
 // the graph is complete.
 func (r *Registry) add(name string, c Component, opts []Option) error {
+	missing := isNil(c)
+	again := !missing && restartable(c) // without the lock: it is the component's code
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var fault error
 	switch {
 	case r.phase != phaseNew:
 		fault = fmt.Errorf("lifecycle: add %q: %w", name, ErrFrozen)
-	case isNil(c):
+	case missing:
 		fault = fmt.Errorf("lifecycle: add %q: %w", name, ErrNilComponent)
 	}
 	if fault != nil {
@@ -154,6 +158,7 @@ func (r *Registry) add(name string, c Component, opts []Option) error {
 		return fault
 	}
 	n := r.newNodeLocked(name, c)
+	n.restartable = again
 	for _, o := range opts {
 		if o != nil {
 			o(&n.settings)

@@ -25,6 +25,8 @@ type mender struct {
 	down    map[*node]time.Time // what died, and when to start it again
 	running bool
 	halted  bool
+	unhold  func()        // readiness is held from a death until all is up again; nil: it is not
+	began   time.Time     // when the first of what is down died
 	pass    *pass         // the one under way
 	nudge   chan struct{} // 1 buffered: look again
 	idle    chan struct{} // closed while the goroutine is not there
@@ -40,6 +42,9 @@ func newMender(r *Registry) *mender {
 func (m *mender) addLocked(n *node, lived time.Duration) func() {
 	if lived >= restartHealthy {
 		n.attempt = 0
+	}
+	if m.unhold == nil {
+		m.unhold, m.began = m.r.monitor.Hold("restarting"), time.Now() // INV-3
 	}
 	m.failedLocked(n)
 	return m.wake
@@ -114,10 +119,7 @@ func (m *mender) stop() {
 func (m *mender) run(ctx context.Context) {
 	r := m.r
 	r.unlabel()
-	unhold := r.monitor.Hold("restarting") // INV-3
-	defer unhold()
 	defer close(m.idle)
-	began := time.Now()
 	for {
 		m.takeDown(ctx)
 		m.bringUp(ctx)
@@ -125,7 +127,6 @@ func (m *mender) run(ctx context.Context) {
 		wait, done := m.nextLocked()
 		r.mu.Unlock()
 		if done {
-			r.emit(&AllUp{Info: Info{Time: time.Now(), Elapsed: time.Since(began), Phase: PhaseRestart}})
 			return
 		}
 		timer := time.NewTimer(wait)
@@ -137,10 +138,19 @@ func (m *mender) run(ctx context.Context) {
 	}
 }
 
-// nextLocked says when to look again, and whether there is nothing to do any more.
+// nextLocked says when to look again, and whether there is nothing to do any more. If all is up again it says so and
+// releases readiness; if a shutdown has begun it does neither.
 func (m *mender) nextLocked() (wait time.Duration, done bool) {
-	if m.halted || len(m.down) == 0 {
+	switch {
+	case m.halted:
 		m.running = false
+		return 0, true
+	case len(m.down) == 0:
+		m.running = false
+		m.unhold()
+		m.unhold = nil
+		now := time.Now()
+		m.r.emit(&AllUp{Info: Info{Time: now, Elapsed: now.Sub(m.began), Phase: PhaseRestart}})
 		return 0, true
 	}
 	var first time.Time

@@ -88,6 +88,7 @@ func (r *Registry) enterClosingLocked(cause error, fatal bool) (c *closing, firs
 		close(c.force)
 	}
 	r.phase, r.since = phaseClosing, time.Now()
+	r.monitor.SetDraining() // under the same lock as phase: readiness and phase never differ (INV-3)
 	if r.boot != nil && !r.boot.over {
 		r.boot.over, r.boot.taken = true, true
 		r.boot.cancel(ErrShutdown)
@@ -101,7 +102,6 @@ func (r *Registry) enterClosingLocked(cause error, fatal bool) (c *closing, firs
 func (r *Registry) close(ctx context.Context, c *closing) {
 	began := time.Now()
 	end := deadline(ctx, r.cfg.ShutdownTimeout, DefaultShutdownTimeout)
-	r.monitor.SetDraining()
 	delay := r.drainDelay(c, end.Sub(began))
 	r.emit(&ShuttingDown{Info: Info{Time: began, Err: c.cause}, Budget: end.Sub(began), Delay: delay})
 	r.waitDelay(ctx, c, delay)

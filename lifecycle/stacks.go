@@ -48,14 +48,23 @@ func isLooking(g goroutines.Group) bool {
 	})
 }
 
+// inShutdown reports whether a goroutine that its component waits for has called Shutdown: the component's own call, or
+// the handler of a request.
+func inShutdown(g goroutines.Group, inside bool) bool {
+	calls := func(part string) bool {
+		return slices.ContainsFunc(g.Frames, func(f goroutines.Frame) bool { return strings.HasPrefix(f.Function, part) })
+	}
+	return calls(shutdownFrame) && (inside || calls("net/http.(*conn).serve") || calls("google.golang.org/grpc.(*Server)."))
+}
+
 // describe prints goroutines, that of the call first: it is the one that does not return.
 func describe(groups []goroutines.Group) string {
 	var calls, others []string
 	more := 0
 	for _, g := range groups {
-		all := len(g.Frames)
+		all := g
 		g.Frames = untilOurs(g.Frames)
-		inside := len(g.Frames) < all
+		inside := len(g.Frames) < len(all.Frames)
 		if len(g.Frames) == 0 || isLooking(g) { // on its way in or out
 			continue
 		}
@@ -64,6 +73,8 @@ func describe(groups []goroutines.Group) string {
 			text += fmt.Sprintf("\n(%d goroutines)", g.Count)
 		}
 		switch {
+		case inShutdown(all, inside):
+			calls = slices.Insert(calls, 0, text)
 		case inside:
 			calls = append(calls, text)
 		case len(others) < maxGoroutines:

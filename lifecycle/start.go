@@ -42,13 +42,13 @@ func (r *Registry) Start(ctx context.Context) error {
 	r.start = story{pass: p, took: took, err: err}
 	if r.phase == phaseStarting && err == nil {
 		r.phase, r.since = phaseUp, time.Now()
+		r.unhold()
+		r.emitAllUpLocked(took)
 	}
 	up, c := r.phase == phaseUp, r.closing
 	r.mu.Unlock()
 	switch {
 	case up:
-		r.unhold()
-		r.emitAllUp(took)
 		r.mender.wake()
 		r.flush(end)
 		return nil
@@ -58,14 +58,12 @@ func (r *Registry) Start(ctx context.Context) error {
 	return r.rollBack(ctx, err)
 }
 
-// emitAllUp tells that the start is over, if anybody listens.
-func (r *Registry) emitAllUp(took time.Duration) {
+// emitAllUpLocked tells that the start is over, if anybody listens.
+func (r *Registry) emitAllUpLocked(took time.Duration) {
 	if !r.feed.wants(levelInfo) {
 		return
 	}
-	r.mu.Lock()
 	report := r.reportLocked(&r.start)
-	r.mu.Unlock()
 	r.emit(&AllUp{Info: Info{Time: time.Now(), Elapsed: took}, Critical: report.Critical})
 }
 
