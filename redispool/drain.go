@@ -13,6 +13,7 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/holders"
 	"github.com/poolkeeper/poolkeeper/internal/life"
+	"github.com/poolkeeper/poolkeeper/internal/plural"
 )
 
 const (
@@ -33,15 +34,16 @@ type HeldError struct {
 	now time.Time
 }
 
-// Error names up to five holders with kind, age and place.
+// Error says what was cut off, and names up to five holders with kind, age and place.
 func (e *HeldError) Error() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "redispool: stop %q: %d commands were cut off", e.Pool, e.Commands)
-	if n := len(e.Holders); n > 0 {
-		fmt.Fprintf(&b, " and %d connections still held: %s", n, holders.Describe(e.Holders, e.now))
+	var cut []string
+	if e.Commands > 0 || len(e.Holders) == 0 {
+		cut = append(cut, plural.Of(e.Commands, "command"))
 	}
-	fmt.Fprintf(&b, ": %v", e.Err)
-	return b.String()
+	if n := len(e.Holders); n > 0 {
+		cut = append(cut, plural.Of(n, "connection")+" held by "+holders.Describe(e.Holders, e.now))
+	}
+	return fmt.Sprintf("redispool: stop %q: cut off %s: %v", e.Pool, strings.Join(cut, " and "), e.Err)
 }
 
 // Unwrap returns Err.
@@ -50,11 +52,13 @@ func (e *HeldError) Unwrap() error { return e.Err }
 // Drain refuses new work with poolkeeper.ErrDraining from now on and waits until the work in flight has finished, or
 // ctx ends: commands, pipelines, and the commands inside every Watch and Conn begun before (INV-8). Commands that block on
 // the server are ended there by CLIENT UNBLOCK, as if their timeout had come. Subscriptions go on until Stop; new ones are
-// refused. Its error says how much is left and who holds it. It may be called more than once.
+// refused. Its error says how much is left, and Holders by whom it is held. It may be called more than once.
 func (p *Pool) Drain(ctx context.Context) error {
 	p.closeGate(life.Draining)
 	if err := p.settle(ctx); err != nil {
-		return fmt.Errorf("redispool: drain %q: %s: %w", p.poolName(), p.inFlight(), err)
+		held := p.holding()
+		return fmt.Errorf("redispool: drain %q: %s in flight, %s still held: %w",
+			p.poolName(), plural.Of(p.commands(held), "command"), plural.Of(held, "connection"), err)
 	}
 	return nil
 }
@@ -129,17 +133,22 @@ func (p *Pool) working(ctx context.Context) int {
 
 // inFlight describes what settle waits for.
 func (p *Pool) inFlight() string {
-	held := 0
+	held := p.holding()
+	commands := plural.Of(p.commands(held), "command") + " in flight"
+	if held == 0 {
+		return commands
+	}
+	return commands + ", " + p.held.Describe(time.Now())
+}
+
+// holding is how many connections are held, without those of subscriptions.
+func (p *Pool) holding() (n int) {
 	for _, h := range p.held.List() {
 		if h.Kind != poolkeeper.KindPubSub {
-			held++
+			n++
 		}
 	}
-	commands := p.commands(held)
-	if held == 0 {
-		return fmt.Sprintf("%d commands in flight", commands)
-	}
-	return fmt.Sprintf("%d commands in flight, %s", commands, p.held.Describe(time.Now()))
+	return n
 }
 
 // commands is how many commands of the client itself are under way, beside the sessions that hold a connection.
@@ -225,7 +234,7 @@ func (p *Pool) awaitSockets(ctx context.Context) error {
 		select {
 		case <-t.C:
 		case <-ctx.Done():
-			return fmt.Errorf("%d connections open: %w", left, context.Cause(ctx))
+			return fmt.Errorf("%s open: %w", plural.Of(left, "connection"), context.Cause(ctx))
 		}
 	}
 }

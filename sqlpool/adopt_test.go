@@ -71,7 +71,7 @@ func TestStopOfAnAdoptedHandleIsBoundedAndSaysWhatItCannotDo(t *testing.T) {
 		defer cancel()
 		err = p.Stop(ctx)
 		held, ok := errors.AsType[*sqlpool.HeldError](err)
-		if !ok || held.Left != 1 || len(held.Holders) != 0 || !strings.Contains(err.Error(), "could not be cut off") {
+		if !ok || held.Left != 1 || len(held.Holders) != 0 || !strings.Contains(err.Error(), "cannot cut off 1 connection") {
 			t.Errorf("Stop: %v", err)
 		}
 		_ = leaked.Close()

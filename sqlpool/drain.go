@@ -11,6 +11,7 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/holders"
 	"github.com/poolkeeper/poolkeeper/internal/life"
+	"github.com/poolkeeper/poolkeeper/internal/plural"
 )
 
 const (
@@ -31,38 +32,36 @@ type HeldError struct {
 	now time.Time
 }
 
-// Error names up to five holders with kind, age and place.
+// Error says what was cut off, and names up to five holders with kind, age and place.
 func (e *HeldError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "sqlpool: stop %q: still held", e.Pool)
-	if n := len(e.Holders); n > 0 {
-		fmt.Fprintf(&b, " (%d): %s", n, holders.Describe(e.Holders, e.now))
+	fmt.Fprintf(&b, "sqlpool: stop %q: ", e.Pool)
+	switch {
+	case e.Cut > 0 && e.Left > 0:
+		fmt.Fprintf(&b, "cut off %s, cannot cut off %d more,", plural.Of(e.Cut, "connection"), e.Left)
+	case e.Cut > 0:
+		b.WriteString("cut off " + plural.Of(e.Cut, "connection"))
+	case e.Left > 0:
+		b.WriteString("cannot cut off " + plural.Of(e.Left, "connection"))
+	default:
+		b.WriteString("callers were still waiting or at work")
 	}
-	if e.Cut > 0 {
-		fmt.Fprintf(&b, "; %s cut off", count(e.Cut, "connection"))
-	}
-	if e.Left > 0 {
-		fmt.Fprintf(&b, "; %s could not be cut off and will be closed when returned", count(e.Left, "connection"))
+	if len(e.Holders) > 0 {
+		b.WriteString(" held by " + holders.Describe(e.Holders, e.now))
 	}
 	fmt.Fprintf(&b, ": %v", e.Err)
 	return b.String()
 }
 
-func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
-}
-
 // Unwrap returns Err.
 func (e *HeldError) Unwrap() error { return e.Err }
 
-// drain refuses new work from now on and waits for the work in flight (INV-8).
+// drain refuses new work from now on and waits for the work in flight (INV-8). Its error names no holder: after a drain
+// that has failed comes a Stop, whose error does, once.
 func (c *core) drain(ctx context.Context) error {
 	c.closeGate()
 	if err := c.back.settle(ctx); err != nil {
-		return fmt.Errorf("sqlpool: drain %q: %s: %w", c.poolName(), c.held.Describe(time.Now()), err)
+		return fmt.Errorf("sqlpool: drain %q: %s still held: %w", c.poolName(), plural.Of(c.held.Len(), "connection"), err)
 	}
 	return nil
 }

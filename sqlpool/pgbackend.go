@@ -18,6 +18,7 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/holders"
 	"github.com/poolkeeper/poolkeeper/internal/life"
+	"github.com/poolkeeper/poolkeeper/internal/plural"
 )
 
 // customKey is where a connection's record lies in its PgConn().CustomData().
@@ -184,7 +185,7 @@ func (b *pgBackend) close(ctx context.Context) error {
 	}
 	err := b.closing.do(ctx, func() error { b.pool.Close(); return nil })
 	if n := b.neverReturned(); n > 0 && err != nil {
-		err = fmt.Errorf("%s taken away by ReclaimAfter and never released, for which pgxpool waits for ever", count(n, "connection"))
+		err = fmt.Errorf("%s taken away by ReclaimAfter and never released, for which pgxpool waits for ever", plural.Of(n, "connection"))
 	}
 	return errors.Join(err, b.closes.wait(ctx), b.probe.close(ctx))
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/event"
+	"github.com/poolkeeper/poolkeeper/internal/plural"
 )
 
 // Demand is how many connections the replicas may open.
@@ -27,12 +28,8 @@ func Of(maxOpen, replicas int) Demand {
 
 // String is the beginning of a warning.
 func (d Demand) String() string {
-	replicas := "1 replica"
-	if d.Replicas != 1 {
-		replicas = fmt.Sprintf("%d replicas", d.Replicas)
-	}
 	return fmt.Sprintf("%s, and %d more in a rolling update, may open %d connections each, %d in all",
-		replicas, d.Surge, d.PerReplica, d.Total)
+		plural.Of(d.Replicas, "replica"), d.Surge, d.PerReplica, d.Total)
 }
 
 // Silence warns of a server that closes what is silent for limit, and of a keepAlive that does not prevent it, unless

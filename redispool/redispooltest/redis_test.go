@@ -109,7 +109,7 @@ func TestHeldConnectionFailsTheTest(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	if text := strings.Join(spy.errors, "\n"); !strings.Contains(text, "1 connections still held: conn") ||
+	if text := strings.Join(spy.errors, "\n"); !strings.Contains(text, "cut off 1 connection held by conn") ||
 		!strings.Contains(text, "TestHeldConnectionFailsTheTest") {
 		t.Errorf("the test was told %q", text)
 	}

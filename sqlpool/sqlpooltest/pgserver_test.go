@@ -404,7 +404,7 @@ func TestHeldConnectionFailsTheTest(t *testing.T) {
 	for i := range r.cleanups {
 		r.cleanups[len(r.cleanups)-1-i]()
 	}
-	if len(r.errors) == 0 || !strings.Contains(r.errors[0], "still held") {
+	if len(r.errors) == 0 || !strings.Contains(r.errors[0], "cut off 1 connection held by conn for ") {
 		t.Errorf("errors: %q", r.errors)
 	}
 	c.Release()
