@@ -228,7 +228,9 @@ func TestHungDialWedgesNobody(t *testing.T) {
 func TestAttemptsStayYoungWhileTheServerDoesNotAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
-		p := fakePool(t, s, sqlpool.Config{MaxOpen: 6, MaxDials: 2, DialTimeout: time.Minute, AcquireTimeout: time.Hour})
+		p := fakePool(t, s, sqlpool.Config{
+			MaxOpen: 6, MaxDials: 2, DialTimeout: time.Minute, AcquireTimeout: time.Hour, FailFastAfter: sqlpool.Off,
+		})
 		defer stop(t, p)
 		var dials testkit.Crowd
 		backAt := time.Now().Add(20 * time.Second)

@@ -3,6 +3,7 @@ package sqlpool_test
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -137,16 +138,15 @@ func pgxDBBurst(url string) burster {
 		if err != nil {
 			b.Fatal(err)
 		}
-		db := sql.OpenDB(stdlib.GetConnector(*config))
 		if managed != nil {
 			p, err := sqlpool.NewDB(stdlib.GetConnector(*config), *managed)
 			if err != nil {
 				b.Fatal(err)
 			}
 			stopLater(b, p)
-			db = p.DB()
+			return dbBurst(p.DB(), "select pg_sleep(0.01)")
 		}
-		return dbBurst(b, db, managed == nil, "select pg_sleep(0.01)")
+		return dbBurst(rawBurst(b, stdlib.GetConnector(*config)), "select pg_sleep(0.01)")
 	}
 }
 
@@ -162,7 +162,6 @@ func mysqlBurst(dsn, url string) burster {
 		if err != nil {
 			b.Fatal(err)
 		}
-		db := sql.OpenDB(connector)
 		if managed != nil {
 			cfg := *managed
 			cfg.URL = url
@@ -171,18 +170,21 @@ func mysqlBurst(dsn, url string) burster {
 				b.Fatal(err)
 			}
 			stopLater(b, p)
-			db = p.DB()
+			return dbBurst(p.DB(), "do sleep(0.01)")
 		}
-		return dbBurst(b, db, managed == nil, "do sleep(0.01)")
+		return dbBurst(rawBurst(b, connector), "do sleep(0.01)")
 	}
 }
 
-func dbBurst(b *testing.B, db *sql.DB, raw bool, query string) func(context.Context) error {
+func rawBurst(b *testing.B, connector driver.Connector) *sql.DB {
 	b.Helper()
-	if raw {
-		db.SetMaxOpenConns(burstOpen)
-		db.SetMaxIdleConns(burstOpen)
-		b.Cleanup(func() { _ = db.Close() })
-	}
+	db := sql.OpenDB(connector)
+	db.SetMaxOpenConns(burstOpen)
+	db.SetMaxIdleConns(burstOpen)
+	b.Cleanup(func() { _ = db.Close() })
+	return db
+}
+
+func dbBurst(db *sql.DB, query string) func(context.Context) error {
 	return func(ctx context.Context) error { _, err := db.ExecContext(ctx, query); return err }
 }
