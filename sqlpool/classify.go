@@ -31,6 +31,9 @@ func Classify(err error) health.Fault {
 		return health.FaultOf(health.KindDraining)
 	}
 	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
+		if lostStatement(e) {
+			return poolerFault()
+		}
 		return ofSQLState(e.Code)
 	}
 	if e, ok := errors.AsType[*mysql.MySQLError](err); ok {

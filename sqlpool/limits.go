@@ -27,6 +27,10 @@ type Limits struct {
 	Proxied     bool          // something stands between: its own limits come first, and cannot be seen
 	Pooled      bool          // what stands between is a pooler, such as pgbouncer: the server's limits are its affair
 
+	// TransactionMode says that the pooler was seen to give a session to another client between transactions. Then
+	// nothing that belongs to a session lasts: set default_query_exec_mode=exec in URL. False where it is not known.
+	TransactionMode bool
+
 	Warnings []string // each with its numbers; empty: all fits
 }
 
@@ -84,6 +88,9 @@ func (c *core) warnOfLimits(ctx context.Context) {
 	l, err := c.limits(ctx)
 	if errors.Is(err, errors.ErrUnsupported) {
 		err = nil
+	}
+	if pg, ok := c.back.(*pgBackend); ok {
+		pg.warnOfPooler(&l)
 	}
 	fleet.Warn(c.events, l.Warnings, err, slog.Int("demand", l.Demand), slog.Int("granted", l.granted()), slog.Int("on_server", l.OnServer))
 }

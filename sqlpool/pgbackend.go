@@ -64,6 +64,7 @@ type pgBackend struct {
 	closes   tasks // goroutines that wait for a connection to be closed, or end the pool's own work
 	closing  closer
 	flushing atomic.Bool
+	pooled   atomic.Bool // a pooler was found at the last look at the server's limits
 
 	mu       sync.Mutex // guards the following and the times of every record; no I/O and no call of pgxpool under it
 	max      int

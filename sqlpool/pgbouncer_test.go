@@ -3,8 +3,10 @@ package sqlpool_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -79,7 +81,7 @@ func TestPgBouncerQueriesTransactionsAndLimits(t *testing.T) {
 	}
 	wg.Wait()
 	l, err := p.Limits(t.Context())
-	if err != nil || !l.Pooled || !l.Proxied || l.Demand != 9*63 || len(l.Warnings) > 0 {
+	if err != nil || !l.Pooled || !l.TransactionMode || !l.Proxied || l.Demand != 9*63 || len(l.Warnings) > 0 {
 		t.Errorf("Limits = %+v, %v; want a pooler in between, with which what the server grants is not to be compared", l, err)
 	}
 	if strings.Contains(logged(), "WARN") {
@@ -138,4 +140,67 @@ func TestPgBouncerRestartCostsNoQueryOfIdleConnections(t *testing.T) {
 		}
 	}
 	stop(t, p)
+}
+
+// pgx's default, statements that it prepares once for each connection, does not work behind a pooler in transaction mode: the
+// log says so when the pool starts, and each error what to set.
+func TestPgBouncerInTransactionModeIsNamedWithItsRemedy(t *testing.T) {
+	for mode, level := range map[string]string{"transaction": "WARN", "session": "INFO"} {
+		t.Run(mode, func(t *testing.T) {
+			log, logged := logTo()
+			srv := testserver.PgBouncer(t, testserver.SharedPostgres(t), "pool_mode="+mode, "default_pool_size=3")
+			p, err := sqlpool.NewPostgres(sqlpool.Config{URL: srv.URL(), MaxOpen: 8, Logger: log, AcquireTimeout: 30 * time.Second})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := p.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			defer stop(t, p)
+			if line := logged(); !strings.Contains(line, "level="+level) || !strings.Contains(line, "kind=pooler") ||
+				!strings.Contains(line, "default_query_exec_mode=exec") {
+				t.Errorf("the log has\n%s", line)
+			}
+			l, err := p.Limits(t.Context())
+			if err != nil || !l.Pooled || l.TransactionMode != (mode == "transaction") {
+				t.Errorf("Limits = %+v, %v", l, err)
+			}
+			if mode != "transaction" {
+				return
+			}
+			explained := explainedFailures(t, p)
+			if explained == 0 {
+				t.Error("no error has said what to set")
+			}
+		})
+	}
+}
+
+// explainedFailures runs queries on several connections at once until some have lost their prepared statements, and
+// returns how many errors have said what to set.
+func explainedFailures(t *testing.T, p *sqlpool.Postgres) int {
+	t.Helper()
+	var explained atomic.Int64
+	var once sync.Once
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			for n := range 40 {
+				_, err := p.Pool().Exec(t.Context(), fmt.Sprintf("select $1::int + %d", (i+n)%5), i)
+				if err == nil {
+					continue
+				}
+				if strings.Contains(err.Error(), "default_query_exec_mode=exec") {
+					explained.Add(1)
+				} else {
+					once.Do(func() { t.Errorf("not explained: %v", err) })
+				}
+				if f := sqlpool.Classify(err); !strings.Contains(f.Advice, "default_query_exec_mode=exec") {
+					t.Errorf("advice for %v: %s", err, f.Advice)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return int(explained.Load())
 }

@@ -155,6 +155,7 @@ func (t *pgTracer) TraceQueryEnd(ctx context.Context, c *pgx.Conn, data pgx.Trac
 		return
 	}
 	b, r := t.b, record(c.PgConn())
+	b.explainPooler(data.Err)
 	if r != nil {
 		r.lastErr = data.Err
 	}

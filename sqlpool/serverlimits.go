@@ -37,12 +37,18 @@ func (b *pgBackend) limits(ctx context.Context) (Limits, error) {
 		}
 		l.UserLimit = lower(role, db)
 		l.IdleTimeout = time.Duration(idle) * time.Millisecond
-		l.Pooled = pid != c.PgConn().PID()
+		if l.Pooled = pid != c.PgConn().PID(); l.Pooled {
+			l.TransactionMode, err = b.sharesSessions(ctx, pid)
+			if err != nil {
+				l.TransactionMode = false // the limits do not depend on it
+			}
+		}
 		if a, ok := c.PgConn().Conn().LocalAddr().(*net.TCPAddr); ok && port != 0 {
 			l.Proxied = a.Port != port
 		}
 		return nil
 	})
+	b.pooled.Store(err == nil && l.Pooled)
 	return l, err
 }
 
