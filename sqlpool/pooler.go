@@ -58,7 +58,7 @@ func (b *pgBackend) warnOfPooler(l *Limits) {
 	e := event.Event{Kind: event.Pooler, Level: slog.LevelInfo, Text: "a pooler stands before PostgreSQL; its mode is not known"}
 	if l.TransactionMode {
 		e.Level = slog.LevelWarn
-		e.Text = "a pooler in transaction mode stands before PostgreSQL, and prepared statements do not last: queries will fail"
+		e.Text = "a pooler in transaction mode stands before PostgreSQL: queries that pgx prepares fail unless the pooler follows them"
 	}
 	e.Attrs = []slog.Attr{
 		slog.String("query_exec_mode", b.aimed.Load().native.ConnConfig.DefaultQueryExecMode.String()), slog.String("advice", poolerRemedy),
