@@ -8,16 +8,21 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/poolkeeper/poolkeeper"
 )
 
-// AcquireError says why a caller did not get a connection: what the pool looked like when it gave up waiting. It
-// wraps redis.ErrPoolTimeout after AcquireTimeout, or the error of the caller's context.
+// AcquireError says why a caller did not get a connection: what the pool looked like when it gave up waiting, or was
+// refused because of MaxWaiting. It matches [poolkeeper.ErrAcquireTimeout] and context.DeadlineExceeded if the caller
+// waited for AcquireTimeout, and then redis.ErrPoolTimeout too, or until its own deadline;
+// [poolkeeper.ErrTooManyWaiting] if it was refused; and [ErrPaused] if the pool was paused.
 type AcquireError struct {
 	Pool     string        // name of the pool, and of the node on a Cluster
 	Max      int           // MaxOpen
 	Open     int           // connections open, idle ones included
 	InUse    int           // connections in use, by commands and by holders
-	Waiting  int           // callers in the queue
+	Waiting  int           // other callers in the queue
+	Waited   time.Duration // how long this caller waited
 	Limit    time.Duration // AcquireTimeout; 0: the caller's context decides
 	Holders  string        // who has held a connection (Conn, Watch, a subscription) for longest, in one line
 	LastDial error         // why the last dial failed, if it did; nil otherwise
@@ -37,15 +42,59 @@ func (e *AcquireError) Error() string {
 	if e.LastDial != nil {
 		fmt.Fprintf(&b, ", last dial failed: %v", e.LastDial)
 	}
-	if errors.Is(e.Err, redis.ErrPoolTimeout) && e.Limit > 0 {
-		fmt.Fprintf(&b, "; gave up after %s", e.Limit)
+	if errors.Is(e.Err, poolkeeper.ErrTooManyWaiting) {
+		fmt.Fprintf(&b, "; refused: %v", e.Err)
+	} else {
+		fmt.Fprintf(&b, "; gave up after %s: %v", e.Waited.Round(time.Millisecond), e.Err)
 	}
-	fmt.Fprintf(&b, ": %v", e.Err)
 	return b.String()
 }
 
 // Unwrap returns Err.
 func (e *AcquireError) Unwrap() error { return e.Err }
+
+// timeoutError ends a wait because of the clock. It matches poolkeeper.ErrAcquireTimeout and context.DeadlineExceeded.
+type timeoutError struct {
+	text string
+	own  bool // it was the caller's own deadline
+}
+
+func (e *timeoutError) Error() string   { return e.text }
+func (e *timeoutError) Timeout() bool   { return true }
+func (e *timeoutError) Temporary() bool { return true }
+func (e *timeoutError) Is(target error) bool {
+	return target == poolkeeper.ErrAcquireTimeout || target == context.DeadlineExceeded || target == redis.ErrPoolTimeout && !e.own
+}
+
+// timeIsOver ends a wait after AcquireTimeout.
+func timeIsOver(limit time.Duration) error {
+	return &timeoutError{text: fmt.Sprintf("AcquireTimeout of %s is over", limit)}
+}
+
+// gaveUp ends the wait of a caller whose context has ended.
+func gaveUp(ctx context.Context) error {
+	switch {
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return &timeoutError{text: ctx.Err().Error(), own: true}
+	case errors.Is(context.Cause(ctx), context.Canceled):
+		return context.Cause(ctx)
+	default:
+		return fmt.Errorf("%w: %w", ctx.Err(), context.Cause(ctx))
+	}
+}
+
+// tooManyError refuses a caller because of MaxWaiting.
+type tooManyError struct{ text string }
+
+func (e *tooManyError) Error() string        { return e.text }
+func (e *tooManyError) Is(target error) bool { return target == poolkeeper.ErrTooManyWaiting }
+
+func tooMany(most int) error {
+	if most < 0 {
+		return &tooManyError{"MaxWaiting is NoWaiting"}
+	}
+	return &tooManyError{fmt.Sprintf("MaxWaiting is %d", most)}
+}
 
 // explain turns the bare error of a caller who got no connection into one that says why, and leaves others alone.
 // Comparing context errors by identity tells the wait for a connection, which returns them bare, from a deadline on
@@ -59,15 +108,15 @@ func (n *node) explain(err error) error {
 	if !inVain {
 		return err
 	}
-	return n.acquireError(err)
+	return n.acquireError(err, 0)
 }
 
 // acquireError describes the pool as it is now.
-func (n *node) acquireError(err error) *AcquireError {
+func (n *node) acquireError(err error, waited time.Duration) *AcquireError {
 	s := n.client.PoolStats()
 	out := &AcquireError{
 		Pool: n.pool.poolName(), Max: n.pool.config().MaxOpen, Open: int(s.TotalConns), InUse: int(s.TotalConns - s.IdleConns),
-		Waiting: int(s.PendingRequests), Limit: n.pool.cfg.AcquireTimeout, Err: err,
+		Waiting: n.valve.waiting(), Waited: waited, Limit: n.pool.cfg.AcquireTimeout, Err: err,
 	}
 	if !n.isDoor {
 		out.Pool += "/" + n.addr()

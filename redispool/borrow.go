@@ -176,7 +176,7 @@ func (n *node) awaitAdmitted(ctx context.Context, taken int) {
 // and still count would look like that.
 func (n *node) unserved(s *redis.PoolStats, taken int) int {
 	inUse := int(s.TotalConns) - int(s.IdleConns) - taken
-	return max(n.gate.InFlight()-int(n.lent.Load())-inUse, 0)
+	return max(int(n.valve.busy.Load())-int(n.lent.Load())-inUse, 0)
 }
 
 // spare is how many idle connections there are beside those that somebody is about to get, when that many are taken.

@@ -28,6 +28,7 @@ type (
 // Values of Config's fields.
 const (
 	Off           = poolkeeper.Off           // turns off a limit that is on by default, where a field's comment says so
+	NoWaiting     = poolkeeper.NoWaiting     // a MaxWaiting that lets nobody wait
 	NoJitter      = poolkeeper.NoJitter      // a LifetimeJitter of practically nothing; 0 means the default
 	FailFast      = poolkeeper.FailFast      // Start fails when the first attempt to reach the server does; the default
 	WaitForServer = poolkeeper.WaitForServer // Start tries again, after 1 s, doubling to 30 s, until its context ends
@@ -85,7 +86,7 @@ type Config struct {
 	MaxOpen int
 
 	// MaxOpenCeiling is how far Reload may raise MaxOpen later: go-redis reserves its places when it is made. A MaxOpen
-	// below it costs each command two short locks more. Default: MaxOpen. Bounds: MaxOpen to 65,535.
+	// below it costs nothing. Default: MaxOpen. Bounds: MaxOpen to 65,535.
 	MaxOpenCeiling int
 
 	// MinIdle is how many idle connections are kept ready beside those in use, within MaxOpen. Default: 0, none.
@@ -115,9 +116,15 @@ type Config struct {
 	EvictionInterval time.Duration
 
 	// AcquireTimeout is the most a caller waits for a connection, however long its own context lasts; the error then
-	// says who holds the others (see AcquireError). It is shared out among go-redis' attempts (max_retries), which
-	// queue anew each time. Default: DefaultAcquireTimeout. Off: the caller's context alone decides.
+	// says who holds the others (see AcquireError). Default: DefaultAcquireTimeout. Off: the caller's context alone
+	// decides.
 	AcquireTimeout time.Duration
+
+	// MaxWaiting is how many callers may wait for a connection beyond the MaxOpen that have one or are about to: one more
+	// is refused at once, with an AcquireError that matches poolkeeper.ErrTooManyWaiting. Choose it when an answer that
+	// comes late is worth nothing, so that an overload ends in errors and not in queues. Callers held up by a pause of a
+	// Cluster do not count. Default: 0, no limit; NoWaiting: nobody waits. Bounds: NoWaiting or not negative.
+	MaxWaiting int
 
 	// DialTimeout bounds opening one connection. Default: DefaultDialTimeout. It cannot be turned off.
 	DialTimeout time.Duration
@@ -257,6 +264,9 @@ func (c Config) sizeFaults() []error {
 	}
 	if c.MaxOpenCeiling != 0 && (c.MaxOpenCeiling < limit || c.MaxOpenCeiling > maxMaxOpen) {
 		fault("MaxOpenCeiling is %d; it must be 0 (MaxOpen) or from MaxOpen, %d, to %d", c.MaxOpenCeiling, limit, maxMaxOpen)
+	}
+	if c.MaxWaiting < NoWaiting {
+		fault("MaxWaiting is %d; it must be NoWaiting, 0 (no limit) or positive", c.MaxWaiting)
 	}
 	if c.Replicas < 0 {
 		fault("Replicas is %d; it must not be negative", c.Replicas)

@@ -27,6 +27,7 @@ const (
 type HeldError struct {
 	Pool     string              // name of the pool
 	Commands int                 // commands and pipelines that were under way
+	Waiting  int                 // callers that waited for a connection, and were refused
 	Holders  []poolkeeper.Holder // who held a connection (Conn, Watch), the oldest first
 	Cut      int                 // connections whose sockets were closed, idle ones included
 	Err      error               // what ended the wait, and what else went wrong
@@ -37,11 +38,14 @@ type HeldError struct {
 // Error says what was cut off, and names up to five holders with kind, age and place.
 func (e *HeldError) Error() string {
 	var cut []string
-	if e.Commands > 0 || len(e.Holders) == 0 {
+	if e.Commands > 0 || len(e.Holders) == 0 && e.Waiting == 0 {
 		cut = append(cut, plural.Of(e.Commands, "command"))
 	}
 	if n := len(e.Holders); n > 0 {
 		cut = append(cut, plural.Of(n, "connection")+" held by "+holders.Describe(e.Holders, e.now))
+	}
+	if e.Waiting > 0 {
+		cut = append(cut, plural.Of(e.Waiting, "caller")+" waiting for a connection")
 	}
 	return fmt.Sprintf("redispool: stop %q: cut off %s: %v", e.Pool, strings.Join(cut, " and "), e.Err)
 }
@@ -57,8 +61,9 @@ func (p *Pool) Drain(ctx context.Context) error {
 	p.closeGate(life.Draining)
 	if err := p.settle(ctx); err != nil {
 		held := p.holding()
-		return fmt.Errorf("redispool: drain %q: %s in flight, %s still held: %w",
-			p.poolName(), plural.Of(p.commands(held), "command"), plural.Of(held, "connection"), err)
+		running, waiting := p.commands(held)
+		return fmt.Errorf("redispool: drain %q: %s in flight, %s waiting, %s still held: %w", p.poolName(),
+			plural.Of(running, "command"), plural.Of(waiting, "caller"), plural.Of(held, "connection"), err)
 	}
 	return nil
 }
@@ -109,20 +114,26 @@ func (p *Pool) settle(ctx context.Context) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-soon:
-			return nil
+			soon = nil // callers in the queue may come into the gate yet
 		case <-t.C:
 		}
 	}
 	return nil
 }
 
-// working is how much is under way: commands, and sessions that hold a connection.
+// working is how much is under way: commands, those in the queue included, and sessions that hold a connection.
 func (p *Pool) working(ctx context.Context) int {
 	nodes := p.allNodes()
 	for _, n := range nodes {
 		n.rotate(ctx)
 	}
-	total := p.gate.InFlight()
+	queued := 0
+	for _, n := range nodes {
+		if !n.valve.isPaused() {
+			queued += n.valve.waiting() // first: from the queue they go into the gate
+		}
+	}
+	total := queued + p.gate.InFlight()
 	for _, n := range nodes {
 		if !n.isDoor {
 			total += n.gate.InFlight()
@@ -134,11 +145,15 @@ func (p *Pool) working(ctx context.Context) int {
 // inFlight describes what settle waits for.
 func (p *Pool) inFlight() string {
 	held := p.holding()
-	commands := plural.Of(p.commands(held), "command") + " in flight"
-	if held == 0 {
-		return commands
+	running, waiting := p.commands(held)
+	text := plural.Of(running, "command") + " in flight"
+	if waiting > 0 {
+		text += ", " + plural.Of(waiting, "caller") + " waiting for a connection"
 	}
-	return commands + ", " + p.held.Describe(time.Now())
+	if held > 0 {
+		text += ", " + p.held.Describe(time.Now())
+	}
+	return text
 }
 
 // holding is how many connections are held, without those of subscriptions.
@@ -151,15 +166,18 @@ func (p *Pool) holding() (n int) {
 	return n
 }
 
-// commands is how many commands of the client itself are under way, beside the sessions that hold a connection.
-func (p *Pool) commands(held int) int {
+// commands is how many commands of the client itself are under way, beside the sessions that hold a connection, and how
+// many wait for a connection.
+func (p *Pool) commands(held int) (running, waiting int) {
 	total := p.gate.InFlight()
 	for _, n := range p.allNodes() {
-		if !n.isDoor { // a Cluster's command is counted at the door; only its nodes' sessions are not
-			total = max(total, n.gate.InFlight())
+		queued := n.valve.waiting()
+		waiting += queued
+		if !n.isDoor { // a Cluster's command is counted at the door, while it waits too; only its nodes' sessions are not
+			total = max(total-queued, n.gate.InFlight())
 		}
 	}
-	return max(total-held, 0)
+	return max(total-held, 0), waiting
 }
 
 // shut ends the pool's own work, waits for callers, closes, and at the end of ctx cuts off who is left.
@@ -241,13 +259,16 @@ func (p *Pool) awaitSockets(ctx context.Context) error {
 
 // cutOff closes all sockets under whoever uses them.
 func (p *Pool) cutOff(ctx context.Context, settled error, errs []error) error {
+	for _, n := range p.allNodes() {
+		n.rotate(ctx) // Conns that were closed are not held
+	}
 	e := &HeldError{Pool: p.poolName(), now: time.Now()}
 	for _, h := range p.held.List() {
 		if h.Kind != poolkeeper.KindPubSub {
 			e.Holders = append(e.Holders, h)
 		}
 	}
-	e.Commands = p.commands(len(e.Holders))
+	e.Commands, e.Waiting = p.commands(len(e.Holders))
 	p.closeGate(life.Stopping)
 	p.dialing.Close()
 	p.endLife()

@@ -99,7 +99,7 @@ func (n *node) judge(idle []*loan, s eviction.Sweep, out *eviction.Swept) (more 
 	// Demand may have risen since the order was given (INV-7): who waits at the valve will want one of these, and so will
 	// who has passed it and has none yet.
 	inUse := n.Open() - len(idle)
-	wanted := n.valve.waiting() + max(n.gate.InFlight()-inUse, 0)
+	wanted := n.valve.waiting() + max(int(n.valve.busy.Load())-inUse, 0)
 	surplus := min(s.Surplus-out.Closed()-condemned, stay-wanted-s.MinIdle)
 	asked, most := 0, max(min(s.Batch, stay/2), 1)
 	for _, l := range slices.Backward(idle) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -47,11 +48,11 @@ func (h *hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	case chainRoot, chainPerCommand, chainUnknown:
 	}
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		passed, err := n.admit(ctx)
+		_, err := n.admit(ctx)
 		if err != nil {
 			return err
 		}
-		defer n.dismiss(passed)
+		defer n.dismiss()
 		n.evictor.Wake()
 		err = next(ctx, cmd)
 		if err == nil && !n.troubled.Load() {
@@ -75,11 +76,11 @@ func (h *hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Process
 	case chainRoot, chainPerCommand, chainUnknown:
 	}
 	return func(ctx context.Context, cmds []redis.Cmder) error {
-		passed, err := n.admit(ctx)
+		_, err := n.admit(ctx)
 		if err != nil {
 			return failAll(cmds, err)
 		}
-		defer n.dismiss(passed)
+		defer n.dismiss()
 		n.evictor.Wake()
 		err = next(ctx, cmds)
 		if err == nil && !n.troubled.Load() {
@@ -144,10 +145,18 @@ func (d door) admit(ctx context.Context) error {
 			return nil
 		}
 		p.gate.Leave()
-		if err := p.valve.pass(ctx, p.cfg.AcquireTimeout); err != nil {
-			p.met.acquireTimeouts.Add(1)
+		begun := time.Now()
+		err := p.valve.pass(ctx, queueing{limit: p.cfg.AcquireTimeout})
+		switch {
+		case errors.Is(err, errLifeEnded):
+			return p.refusal()
+		case err != nil:
+			if !errors.Is(err, context.Canceled) {
+				p.met.acquireTimeouts.Add(1)
+			}
 			return &AcquireError{
-				Pool: p.poolName(), Waiting: p.valve.waiting(), Limit: p.cfg.AcquireTimeout, Err: fmt.Errorf("%w: %w", ErrPaused, err),
+				Pool: p.poolName(), Max: p.config().MaxOpen, Waiting: p.valve.waiting(), Waited: time.Since(begun),
+				Limit: p.cfg.AcquireTimeout, Err: fmt.Errorf("%w: %w", ErrPaused, err),
 			}
 		}
 		p.valve.done()

@@ -22,7 +22,7 @@ type node struct {
 	client  *redis.Client
 	gate    *inflight.Gate // commands under way and sessions that hold a connection: the demand
 	isDoor  bool           // gate is the pool's own, and refuses when it is closed
-	valve   *valve         // holds callers up above the limit; the pool's own, and while it is paused, where isDoor
+	valve   *valve         // grants permits; the pool's own, which knows of pauses, where isDoor
 	evictor *eviction.Evictor
 
 	active   atomic.Pointer[hook]   // the one of our hooks that acts
@@ -48,8 +48,9 @@ type node struct {
 	onDial    atomic.Pointer[context.CancelFunc] // called when a dial for the pool begins
 	burying   atomic.Bool                        // somebody looks for what is condemned
 
-	lent    atomic.Int64 // Conns that hold a connection, some of them closed by now
-	seeking atomic.Int64 // how many seekers there are
+	lent     atomic.Int64 // Conns that hold a connection, some of them closed by now
+	noticing atomic.Bool  // a timer is set to look for these
+	seeking  atomic.Int64 // how many seekers there are
 
 	mu       sync.Mutex // guards the following
 	conns    map[*conn]struct{}
@@ -66,22 +67,19 @@ func newNode(p *Pool, client *redis.Client, gate *inflight.Gate) *node {
 		conns: map[*conn]struct{}{}, chains: map[uint64]chain{}, seekers: map[uint64]*session{},
 	}
 	if !n.isDoor {
-		n.valve = new(valve)
+		n.valve = &valve{wait: &p.met.wait, stop: p.life.Done()}
 	}
-	n.valve.size = p.cfg.MaxOpenCeiling
+	n.valve.gate = n.gate
 	n.obeyLimit()
 	n.evictor = eviction.New(n, p.policy())
 	n.addHook()
 	return n
 }
 
-// obeyLimit has callers queue where MaxOpen is below what go-redis would open.
+// obeyLimit sets the number of permits.
 func (n *node) obeyLimit() {
-	limit := n.pool.config().MaxOpen
-	if limit == n.pool.cfg.MaxOpenCeiling {
-		limit = 0
-	}
-	n.valve.set(func(v *valve) { v.limit = limit })
+	limit := int64(n.pool.config().MaxOpen)
+	n.valve.set(func(v *valve) { v.limit.Store(limit) })
 }
 
 // enter begins a command of the client itself. The commands of a Cluster's node were let in by the door.

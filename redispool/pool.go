@@ -73,9 +73,10 @@ func New(cfg Config) (*Pool, error) {
 	ctx, end := context.WithCancel(context.Background()) //nolint:forbidigo // the pool's life is nobody's call
 	p := &Pool{
 		cfg: cfg, target: t, state: life.NewState("redispool", cfg.Name),
-		made: now, epoch: monotime.Of(now), valve: new(valve), gate: inflight.New(), dialing: inflight.New(), life: ctx, endLife: end,
+		made: now, epoch: monotime.Of(now), gate: inflight.New(), dialing: inflight.New(), life: ctx, endLife: end,
 		held: holders.NewTable(cfg.LeakStacks == StacksOn),
 	}
+	p.valve = &valve{wait: &p.met.wait, stop: ctx.Done(), size: cfg.MaxOpenCeiling}
 	p.live.Store(&cfg)
 	p.events = p.newEvents()
 	p.checker = newChecker(p)

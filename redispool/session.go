@@ -17,7 +17,7 @@ import (
 // command on. go-redis says nothing when a session ends, so:
 //
 //   - a Watch holds from WATCH until EXEC or UNWATCH, one of which go-redis always sends; commands outside of that
-//     count one by one, as the client's own do;
+//     count one by one, as the client's own do, but do not wait for a permit once it has a connection;
 //   - a Conn holds from its first command until its connection is closed, or is handed out to somebody else. Under
 //     traffic that happens soon, and node.rotate makes it happen at once.
 type session struct {
@@ -28,7 +28,9 @@ type session struct {
 	mu        sync.Mutex // guards the following
 	admitting turn.Turn  // see admission
 	busy      int        // commands under way
-	owed      int        // how many dones the valve is owed, at the end of the hold or of the commands outside of one
+	permits   int        // that the session has from the valve, at the end of the hold or of the commands outside of one
+	linked    bool       // the server has answered on its connection
+	failed    error      // why the last command of a session that is not linked failed
 	holds     bool       // counted by node.gate, listed in entry
 	conn      *conn      // of a Conn that holds; nil until it is known which
 	entry     holders.Entry
@@ -44,9 +46,9 @@ func (s *session) enter(ctx context.Context) error {
 		return s.node.pool.refusal()
 	}
 	n := s.node
-	joined, seeks := s.begin(false)
-	if joined && (n.valve.active.Load() || n.pool.valve.active.Load()) {
-		s.leave(false, false)
+	joined, seeks := s.begin()
+	if joined && !s.permitted() {
+		s.leave(end{})
 		var err error
 		if seeks, err = s.enterInTurn(ctx); err != nil {
 			return err
@@ -59,26 +61,49 @@ func (s *session) enter(ctx context.Context) error {
 	return nil
 }
 
+// permitted reports whether the session has a permit, or gets one without waiting. A session that may have a connection
+// does not wait for another's to be returned: its owner may be waiting for this one.
+func (s *session) permitted() bool {
+	n := s.node
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.permits > 0:
+		return true
+	case s.linked && s.kind == chainWatch:
+		n.valve.overdraw()
+	case !n.isDoor && n.pool.valve.active.Load() || !n.valve.tryPass():
+		return false
+	}
+	s.permits++
+	return true
+}
+
 // enterInTurn begins a command when those who hold callers up let it. Of several commands of a session that come at once
 // only one queues: they share its connection, and none may wait for what the session itself has.
 func (s *session) enterInTurn(ctx context.Context) (seeks bool, err error) {
 	one := s.admission()
+	begun := time.Now()
 	if one.Take(ctx) != nil {
-		return false, s.node.heldUp(ctx.Err())
+		return false, s.node.notAdmitted(gaveUp(ctx), time.Since(begun))
 	}
 	defer one.End()
-	joined, seeks := s.begin(false)
-	if !joined {
+	joined, seeks := s.begin()
+	if !joined || s.permitted() {
 		return seeks, nil
 	}
-	s.leave(false, false)
+	s.leave(end{})
 	if err := s.node.waitOutPause(ctx); err != nil {
 		return false, err
 	}
-	if err := s.node.queue(ctx); err != nil {
+	if _, err := s.node.queue(ctx); err != nil {
 		return false, err
 	}
-	_, seeks = s.begin(true)
+	_, seeks = s.begin()
+	s.mu.Lock()
+	s.permits++
+	s.mu.Unlock()
+	s.node.gate.Leave() // begin has joined for the session
 	return seeks, nil
 }
 
@@ -93,15 +118,12 @@ func (s *session) admission() turn.Turn {
 }
 
 // begin counts a command. joined says that the session did not hold a connection before, seeks that it is not known
-// which one it has. passed says that the valve is owed a done.
-func (s *session) begin(passed bool) (joined, seeks bool) {
+// which one it has.
+func (s *session) begin() (joined, seeks bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.busy++
 	joined = !s.holds
-	if passed {
-		s.owed++
-	}
 	switch {
 	case s.holds:
 	case s.kind == chainConn:
@@ -113,8 +135,14 @@ func (s *session) begin(passed bool) (joined, seeks bool) {
 	return joined, s.kind == chainConn && s.conn == nil
 }
 
-// leave ends a command that enter began. armed says that a watch is in force now; disarmed that it is not.
-func (s *session) leave(armed, disarmed bool) {
+// end says how a command of a session has ended.
+type end struct {
+	armed    bool // a watch is in force now
+	disarmed bool // none is any more
+}
+
+// leave ends a command that enter began.
+func (s *session) leave(e end) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.busy--
@@ -124,24 +152,44 @@ func (s *session) leave(armed, disarmed bool) {
 			s.releaseLocked()
 			s.node.unseek()
 		}
-	case s.holds && disarmed:
+		return
+	case s.holds && e.disarmed:
 		s.releaseLocked()
 	case s.holds:
-	case armed:
+	case e.armed:
 		s.holdLocked(poolkeeper.KindWatch)
 		s.node.gate.Leave() // what begin has joined; holdLocked has joined for the whole watch
 	default:
 		s.node.gate.Leave()
-		s.payLocked(1)
+	}
+	if s.busy == 0 && !s.holds {
+		s.returnLocked()
 	}
 }
 
-// payLocked gives the valve what it is owed, up to a limit.
-func (s *session) payLocked(most int) {
-	for ; s.owed > 0 && most > 0; most-- {
-		s.owed--
+// returnLocked returns the session's permits.
+func (s *session) returnLocked() {
+	for ; s.permits > 0; s.permits-- {
 		s.node.valve.done()
 	}
+}
+
+// heard notes how a command of a Watch has ended: whether there is a connection, and if not, why.
+func (s *session) heard(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil || isAnswer(err) {
+		s.linked, s.failed = true, nil
+	} else if !s.linked {
+		s.failed = err
+	}
+}
+
+// vain returns why UNWATCH need not be sent: the Watch has got no connection, and would ask for one again.
+func (s *session) vain() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failed
 }
 
 // takes notes which connection a Conn has got.
@@ -173,27 +221,32 @@ func (s *session) releaseLocked() {
 	s.holds, s.conn = false, nil
 	s.node.pool.held.Release(&s.entry)
 	s.node.gate.Leave()
-	s.payLocked(s.owed)
 	if s.kind == chainConn {
+		s.returnLocked()
 		s.node.lent.Add(-1)
 	}
 }
 
 // process is the session's part in a command.
 func (s *session) process(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
+	unwatch := s.kind == chainWatch && cmd.Name() == "unwatch"
+	if unwatch {
+		if err := s.vain(); err != nil {
+			return err
+		}
+	}
 	if err := s.enter(ctx); err != nil {
+		if s.kind == chainWatch {
+			s.heard(err)
+		}
 		return err
 	}
-	armed, disarmed := false, false
-	defer func() { s.leave(armed, disarmed) }()
+	var e end
+	defer func() { s.leave(e) }()
 	err := next(ctx, cmd)
 	if s.kind == chainWatch {
-		switch cmd.Name() {
-		case "watch":
-			armed = err == nil
-		case "unwatch":
-			disarmed = true
-		}
+		s.heard(err)
+		e.armed, e.disarmed = err == nil && cmd.Name() == "watch", unwatch
 	}
 	return s.node.outcome(err)
 }
@@ -203,12 +256,15 @@ func (s *session) pipeline(ctx context.Context, cmds []redis.Cmder, tx bool, nex
 	if err := s.enter(ctx); err != nil {
 		return failAll(cmds, err)
 	}
-	disarmed := false
-	defer func() { s.leave(false, disarmed) }()
+	var e end
+	defer func() { s.leave(e) }()
 	err := next(ctx, cmds)
+	if s.kind == chainWatch {
+		s.heard(err)
+	}
 	// The server forgets what was watched at EXEC, whether it commits or aborts. After any other error go-redis sends
 	// UNWATCH.
-	disarmed = tx && (err == nil || errors.Is(err, redis.TxFailedErr) || redis.IsExecAbortError(err))
+	e.disarmed = tx && (err == nil || errors.Is(err, redis.TxFailedErr) || redis.IsExecAbortError(err))
 	return s.node.pipelineOutcome(cmds, err)
 }
 

@@ -23,6 +23,7 @@ func (p *Pool) Settings() []slog.Attr {
 		slog.Float64("lifetime_jitter", c.LifetimeJitter),
 		settings.Duration("keep_alive", c.KeepAlive),
 		settings.Duration("acquire_timeout", c.AcquireTimeout),
+		slog.Int("max_waiting", c.MaxWaiting),
 		settings.Duration("dial_timeout", c.DialTimeout),
 		settings.Duration("read_timeout", c.ReadTimeout),
 		settings.Duration("write_timeout", c.WriteTimeout),

@@ -14,11 +14,12 @@ type metrics struct {
 
 	evicted [reasons]atomic.Uint64
 	dial    histogram.Recorder
+	wait    histogram.Recorder // of callers that queued
 }
 
 // Stats returns the pool's numbers, on a Cluster those of all nodes together (Max is their sum too). Subscriptions and
-// the health check's connection are not among Open and InUse, which MaxOpen bounds; they are in Dials. Wait and Use
-// are not measured: a clock for each command would cost more than it tells. It takes go-redis' short locks and does
+// the health check's connection are not among Open and InUse, which MaxOpen bounds; they are in Dials. Wait has the
+// callers that had to queue, and Use is not measured: a clock for each command would cost more than it tells. It takes go-redis' short locks and does
 // no I/O.
 func (p *Pool) Stats() poolkeeper.Stats {
 	s := poolkeeper.Stats{
@@ -30,20 +31,19 @@ func (p *Pool) Stats() poolkeeper.Stats {
 	for r := stays + 1; r < reasons; r++ {
 		s.Evicted[r.String()] = p.met.evicted[r].Load()
 	}
+	s.Wait = p.met.wait.Snapshot()
+	s.WaitCount, s.WaitDuration = s.Wait.Count, p.met.wait.Sum()
 	for _, n := range p.allNodes() {
 		native := n.client.PoolStats()
 		s.Max += p.config().MaxOpen
 		s.Open += int(native.TotalConns)
 		s.Idle += int(native.IdleConns)
 		s.Waiting += int(native.PendingRequests) + n.valve.waiting()
-		s.WaitCount += uint64(native.WaitCount) + n.valve.waits.Load()
-		s.WaitDuration += time.Duration(native.WaitDurationNs + n.valve.waited.Load())
-		s.AcquireTimeouts += uint64(native.Timeouts)
+		s.WaitCount += uint64(native.WaitCount)
+		s.WaitDuration += time.Duration(native.WaitDurationNs)
 	}
 	if p.target.kind == kindCluster {
 		s.Waiting += p.valve.waiting()
-		s.WaitCount += p.valve.waits.Load()
-		s.WaitDuration += time.Duration(p.valve.waited.Load())
 	}
 	s.InUse = s.Open - s.Idle
 	return s

@@ -1,0 +1,117 @@
+package redispool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// closedConnsEvery is how often a queue looks for Conns that were closed: go-redis does not say.
+const closedConnsEvery = 2 * time.Millisecond
+
+// errLifeEnded ends waits when the pool's life ends. No caller sees it.
+var errLifeEnded = errors.New("redispool: the pool's life has ended")
+
+// admit lets a command of the client itself in, with a permit. waited is how long it queued for that. After nil the
+// caller owes a dismiss.
+func (n *node) admit(ctx context.Context) (waited time.Duration, err error) {
+	if !n.enter() {
+		return 0, n.pool.refusal()
+	}
+	if n.valve.tryPass() { // in the gate: Pause stops permits first and then counts who is in
+		return 0, nil
+	}
+	n.gate.Leave()
+	return n.queue(ctx)
+}
+
+// dismiss ends a command that admit let in.
+func (n *node) dismiss() {
+	n.valve.done() // before it leaves the gate, so that the next caller is in it already
+	n.gate.Leave()
+}
+
+// queue waits for a permit. After nil the caller owes a dismiss.
+func (n *node) queue(ctx context.Context) (waited time.Duration, err error) {
+	if n.lent.Load() > 0 {
+		if n.valve.isFull() {
+			n.rotate(ctx) // a Conn that was closed may still count
+		}
+		n.noticeClosed()
+	}
+	begun, heldUp := time.Now(), n.valve.isPaused()
+	err = n.valve.pass(ctx, queueing{
+		limit: n.pool.cfg.AcquireTimeout, most: n.pool.config().MaxWaiting, mayWait: n.mayWait,
+	})
+	waited = time.Since(begun)
+	if err == nil && heldUp && n.isDoor && n.gate.Closed() {
+		n.dismiss() // it was not in flight when the drain began
+		return waited, n.pool.refusal()
+	}
+	if err != nil {
+		return waited, n.notAdmitted(err, waited)
+	}
+	return waited, nil
+}
+
+// mayWait is asked once a caller is in the queue, where a drain counts it, and an end of waits finds it.
+func (n *node) mayWait() error {
+	if n.isDoor && n.gate.Closed() {
+		return n.pool.refusal()
+	}
+	return nil
+}
+
+// notAdmitted turns the end of a wait for a permit into what the caller gets.
+func (n *node) notAdmitted(err error, waited time.Duration) error {
+	switch {
+	case errors.Is(err, errLifeEnded):
+		return n.pool.refusal()
+	case err == n.pool.refusal(): //nolint:errorlint // the very one
+		return err
+	}
+	if !errors.Is(err, context.Canceled) {
+		n.pool.met.acquireTimeouts.Add(1)
+	}
+	out := n.acquireError(err, waited)
+	if n.valve.isPaused() || n.pool.valve.isPaused() {
+		out.Err = fmt.Errorf("%w: %w", ErrPaused, err)
+	}
+	return out
+}
+
+// noticeClosed looks for Conns that were closed as long as callers queue and Conns hold permits.
+func (n *node) noticeClosed() {
+	if !n.noticing.CompareAndSwap(false, true) {
+		return
+	}
+	// The timer's function ends with the queue, or with the pool's life; Stop waits for it as for a dial.
+	time.AfterFunc(closedConnsEvery, func() {
+		n.noticing.Store(false)
+		if !n.pool.dialing.Enter() {
+			return
+		}
+		defer n.pool.dialing.Leave()
+		if n.lent.Load() == 0 || n.valve.waiting() == 0 {
+			return
+		}
+		if n.idle() > 0 {
+			n.rotate(n.pool.life)
+		}
+		n.noticeClosed()
+	})
+}
+
+// waitOutPause is for sessions of a Cluster's node, whose valve knows of permits only.
+func (n *node) waitOutPause(ctx context.Context) error {
+	if n.isDoor || !n.pool.valve.active.Load() {
+		return nil
+	}
+	begun := time.Now()
+	if err := n.pool.valve.pass(ctx, queueing{limit: n.pool.cfg.AcquireTimeout}); err != nil {
+		return n.notAdmitted(err, time.Since(begun))
+	}
+	n.pool.valve.done()
+	return nil
+}
