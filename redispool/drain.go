@@ -62,8 +62,12 @@ func (p *Pool) Drain(ctx context.Context) error {
 	if err := p.settle(ctx); err != nil {
 		held := p.holding()
 		running, waiting := p.commands(held)
-		return fmt.Errorf("redispool: drain %q: %s in flight, %s waiting, %s still held: %w", p.poolName(),
-			plural.Of(running, "command"), plural.Of(waiting, "caller"), plural.Of(held, "connection"), err)
+		queue := ""
+		if waiting > 0 {
+			queue = plural.Of(waiting, "caller") + " waiting for a connection, "
+		}
+		return fmt.Errorf("redispool: drain %q: %s in flight, %s%s still held: %w", p.poolName(),
+			plural.Of(running, "command"), queue, plural.Of(held, "connection"), err)
 	}
 	return nil
 }
