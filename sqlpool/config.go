@@ -170,7 +170,9 @@ type Config struct {
 
 	// RecycleReadOnly says whether a write that the server refuses as read-only makes the pool throw away every
 	// connection dialled so far, at most once a second: after a failover behind the same name the old ones lead to
-	// the wrong server for ever. Default: Enabled. Adopt refuses it.
+	// the wrong server for ever. On PostgreSQL every way to write is heard. On database/sql the later result sets of one
+	// Query of several statements are not: their rows are the driver's own; Exec is heard to its end.
+	// Default: Enabled. Adopt refuses it.
 	RecycleReadOnly Switch
 
 	// Peek says whether a connection that was silent for a millisecond or more is looked at, without any traffic,

@@ -3,6 +3,11 @@ package sqlpool
 import (
 	"errors"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/poolkeeper/poolkeeper/health"
 )
 
 // errLost stands for the errors of a connection that its driver gave up while a caller had it: those of statements
@@ -23,10 +28,20 @@ func (s *store) returned(c *conn, ok bool, now time.Time) {
 
 // failed looks at the error of an operation: what says something about the server, or the way there, is passed on.
 func (s *store) failed(c *conn, err error) {
-	if connectionLevel(err) {
+	refused := c.refusedWrite(err)
+	if refused || connectionLevel(err) && Classify(err).Kind != health.KindReadOnly {
 		s.core.observer.Observe(err)
 	}
-	if refusesWrites(err, c.readOnly) {
+	if refused {
 		s.core.refusedWrite(c.n.generation, err)
 	}
+}
+
+// refusedWrite reports whether err says that the server is read-only, and not only the session.
+func (c *conn) refusedWrite(err error) bool {
+	if pg, ok := c.n.conn.(*stdlib.Conn); ok {
+		e, ok := errors.AsType[*pgconn.PgError](err)
+		return ok && refusesWritesPG(pg.Conn().PgConn(), e)
+	}
+	return refusesWrites(err, c.readOnly)
 }

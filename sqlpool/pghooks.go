@@ -41,6 +41,7 @@ func (b *pgBackend) beforeConnect(ctx context.Context, conn *pgx.ConnConfig) err
 		}
 		return dial(ctx, network, addr)
 	}
+	conn.OnPgError = b.hearing(conn.OnPgError)
 	return nil
 }
 

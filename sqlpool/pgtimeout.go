@@ -49,17 +49,26 @@ func (t *pgTracer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.Trace
 	return t.bounded(ctx, tracedQuery)
 }
 
+// TraceQueryEnd ends it.
+func (t *pgTracer) TraceQueryEnd(ctx context.Context, c *pgx.Conn, data pgx.TraceQueryEndData) {
+	ends(ctx, tracedQuery)
+	t.ended(c, data.Err)
+}
+
 // TraceBatchStart bounds SendBatch, until its results are closed.
 func (t *pgTracer) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchStartData) context.Context {
 	return t.bounded(ctx, tracedBatch)
 }
 
-// TraceBatchQuery is part of pgx.BatchTracer.
-func (t *pgTracer) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
+// TraceBatchQuery implements pgx.BatchTracer.
+func (t *pgTracer) TraceBatchQuery(_ context.Context, c *pgx.Conn, data pgx.TraceBatchQueryData) {
+	t.ended(c, data.Err)
+}
 
 // TraceBatchEnd ends it.
-func (t *pgTracer) TraceBatchEnd(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchEndData) {
+func (t *pgTracer) TraceBatchEnd(ctx context.Context, c *pgx.Conn, data pgx.TraceBatchEndData) {
 	ends(ctx, tracedBatch)
+	t.ended(c, data.Err)
 }
 
 // TracePrepareStart bounds Prepare.
@@ -68,6 +77,7 @@ func (t *pgTracer) TracePrepareStart(ctx context.Context, _ *pgx.Conn, _ pgx.Tra
 }
 
 // TracePrepareEnd ends it.
-func (t *pgTracer) TracePrepareEnd(ctx context.Context, _ *pgx.Conn, _ pgx.TracePrepareEndData) {
+func (t *pgTracer) TracePrepareEnd(ctx context.Context, c *pgx.Conn, data pgx.TracePrepareEndData) {
 	ends(ctx, tracedPrepare)
+	t.ended(c, data.Err)
 }

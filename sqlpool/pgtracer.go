@@ -2,7 +2,6 @@ package sqlpool
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -146,33 +145,6 @@ func (t *pgTracer) TraceRelease(_ *pgxpool.Pool, data pgxpool.TraceReleaseData) 
 	} else {
 		b.core.observer.Observe(nil)
 	}
-}
-
-// TraceQueryEnd passes on what says something about the server.
-func (t *pgTracer) TraceQueryEnd(ctx context.Context, c *pgx.Conn, data pgx.TraceQueryEndData) {
-	ends(ctx, tracedQuery)
-	if data.Err == nil {
-		return
-	}
-	b, r := t.b, record(c.PgConn())
-	b.explainPooler(data.Err)
-	if r != nil {
-		r.lastErr = data.Err
-	}
-	lost := c.IsClosed() && !errors.Is(data.Err, context.Canceled) // pgx closes it when a caller gives up
-	if lost || connectionLevel(data.Err) {
-		b.core.observer.Observe(data.Err)
-	}
-	if r != nil && refusesWrites(data.Err, askedForReadOnly(c)) {
-		b.core.refusedWrite(r.generation, data.Err)
-	}
-}
-
-// askedForReadOnly says whether a write can only have been refused because of the session's own wish. Since PostgreSQL
-// 14 the server keeps its clients informed of both ways in which it can be read-only by itself.
-func askedForReadOnly(c *pgx.Conn) bool {
-	pg := c.PgConn()
-	return pg.ParameterStatus("in_hot_standby") == "off" && pg.ParameterStatus("default_transaction_read_only") == "off"
 }
 
 // TraceConnectStart begins a dial.

@@ -133,8 +133,8 @@ func (c *core) refusedWrite(generation uint64, err error) {
 	c.events.Emit(event.OfReset(event.Demoted, open, err))
 }
 
-// refusesWrites recognizes the errors with which a server that has been demoted, or set read-only, refuses a write.
-// asked says that the caller's own transaction is read-only, which is no news about the server.
+// refusesWrites recognizes the errors of database/sql's drivers with which a server that has been demoted, or set
+// read-only, refuses a write. asked says that the caller's own transaction is read-only, which is no news about the server.
 func refusesWrites(err error, asked bool) bool {
 	if e, ok := errors.AsType[*mysql.MySQLError](err); ok {
 		switch e.Number {
@@ -148,5 +148,5 @@ func refusesWrites(err error, asked bool) bool {
 		return false
 	}
 	e, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && e.Code == "25006" && !asked
+	return ok && e.Code == readOnlyTransaction && !asked
 }

@@ -1,0 +1,88 @@
+package sqlpool
+
+import (
+	"context"
+	"errors"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Two ways lead to the failures of a connection's traffic. pgconn's OnPgError gets every error that the server sends, whatever
+// it answers: simple and extended queries, batches, COPY, Prepare, and what goes through PgConn. The tracer gets how the
+// calls of pgx end, and so the failures that the server says nothing about.
+
+// hearing returns an OnPgError that draws conclusions and leaves it to the user's whether the connection is closed.
+func (b *pgBackend) hearing(user pgconn.PgErrorHandler) pgconn.PgErrorHandler {
+	return func(c *pgconn.PgConn, e *pgconn.PgError) bool {
+		b.heard(c, e)
+		return user == nil || user(c, e)
+	}
+}
+
+// heard draws conclusions from an error of the server. Errors before a connection is established are those of its dial. It
+// may run on a goroutine of pgconn, which reads what the server still has to say after a caller gave up.
+func (b *pgBackend) heard(c *pgconn.PgConn, e *pgconn.PgError) {
+	r := record(c)
+	if r == nil {
+		return
+	}
+	switch {
+	case refusesWritesPG(c, e):
+		b.core.observer.Observe(e)
+		b.core.refusedWrite(r.generation, e)
+	case e.Code != readOnlyTransaction && connectionLevel(e):
+		b.core.observer.Observe(e)
+	}
+}
+
+const (
+	readOnlyTransaction = "25006"
+	notSupported        = "0A000"
+)
+
+// refusesWritesPG recognizes the refusals that are news about the server: it was demoted, or set read-only. Since
+// PostgreSQL 14 the server keeps its clients informed of both ways in which it can be read-only by itself; if neither
+// holds, the session asked to be read-only. A standby calls some statements not supported that a primary executes.
+func refusesWritesPG(c *pgconn.PgConn, e *pgconn.PgError) bool {
+	standby := c.ParameterStatus("in_hot_standby")
+	switch e.Code {
+	case readOnlyTransaction:
+		return standby != "off" || c.ParameterStatus("default_transaction_read_only") != "off"
+	case notSupported:
+		return standby == "on"
+	default:
+		return false
+	}
+}
+
+// ended notes how a call of pgx on a connection ended.
+func (t *pgTracer) ended(c *pgx.Conn, err error) {
+	if err == nil {
+		return
+	}
+	b, r := t.b, record(c.PgConn())
+	b.explainPooler(err)
+	_, known := errors.AsType[*pgconn.PgError](err) // to heard
+	if r != nil {
+		known = known || r.lastErr != nil && errors.Is(err, r.lastErr) // a query's own Prepare, or part of a batch
+		r.lastErr = err
+	}
+	if known {
+		return
+	}
+	lost := c.IsClosed() && !errors.Is(err, context.Canceled) // pgx closes it when a caller gives up
+	if lost || connectionLevel(err) {
+		b.core.observer.Observe(err)
+	}
+}
+
+// TraceCopyFromStart does nothing: QueryTimeout does not bound COPY.
+func (t *pgTracer) TraceCopyFromStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceCopyFromStartData) context.Context {
+	return ctx
+}
+
+// TraceCopyFromEnd implements pgx.CopyFromTracer.
+func (t *pgTracer) TraceCopyFromEnd(_ context.Context, c *pgx.Conn, data pgx.TraceCopyFromEndData) {
+	t.ended(c, data.Err)
+}
