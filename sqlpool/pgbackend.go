@@ -39,6 +39,7 @@ type pgRecord struct {
 	at      time.Time // of the acquisition under way; zero: it has taken time
 	lastErr error     // of the last query that failed
 	met     bool      // an acquisition, or a fill, has been offered it
+	allIdle bool      // the user's AcquireAllIdle has it
 
 	// guarded by the backend's mutex
 	reason string // why it is being closed
@@ -90,7 +91,7 @@ type pgBackend struct {
 func newPGBackend() *pgBackend {
 	b := &pgBackend{all: make(map[*pgRecord]struct{}), waits: make(map[*waitingContext]struct{})}
 	b.life, b.end = context.WithCancel(context.Background()) //nolint:forbidigo // the backend's own life, ended by close
-	b.probe = newCheckConn(b.dialCheck, b.ask, hangUpPG)
+	b.probe = newCheckConn(b.dialCheck, b.ask, b.hangUp)
 	return b
 }
 
@@ -127,17 +128,6 @@ func askPG(ctx context.Context, c *pgx.Conn, query string) error {
 		return err
 	}
 	return c.Ping(ctx)
-}
-
-// hangUpPG closes a connection and waits, for hangUpLimit, until nothing of it is left.
-func hangUpPG(ctx context.Context, c *pgx.Conn) {
-	ctx, cancel := context.WithTimeout(ctx, hangUpLimit)
-	defer cancel()
-	_ = c.Close(ctx) // closes the socket even if ctx has ended
-	select {         // pgconn cleans up in the background after a query that its caller has given up
-	case <-c.PgConn().CleanupDone():
-	case <-ctx.Done():
-	}
 }
 
 func (b *pgBackend) stats(out *poolkeeper.Stats) {

@@ -236,7 +236,7 @@ func (b *pgBackend) drop(ctx context.Context, c *pgxpool.Conn, reason string) {
 	b.mu.Lock()
 	record(c.Conn().PgConn()).reason = reason
 	b.mu.Unlock()
-	hangUpPG(ctx, c.Conn())
+	b.hangUp(ctx, c.Conn())
 	c.Release() // pgxpool sees that it is closed
 }
 

@@ -135,8 +135,12 @@ func (b *pgBackend) prepareConn(ctx context.Context, c *pgx.Conn) (bool, error) 
 	r := record(c.PgConn())
 	isNew := !r.met
 	r.met = true
-	if _, ok := ctx.(*fillContext); ok {
+	switch ctx.(type) {
+	case *fillContext:
 		return true, errNotNeeded
+	case *acquisition, *waitingContext:
+	default:
+		r.allIdle = true // only AcquireAllIdle has a context that is not the tracer's
 	}
 	now := r.at
 	if now.IsZero() {

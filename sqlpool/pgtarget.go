@@ -171,7 +171,7 @@ func (b *pgBackend) try(ctx context.Context, aim target, cfg *Config) error {
 	if err != nil {
 		return err
 	}
-	defer hangUpPG(ctx, c)
+	defer b.hangUp(ctx, c)
 	return askPG(ctx, c, cfg.CheckQuery)
 }
 

@@ -128,15 +128,22 @@ func (t *pgTracer) TraceRelease(_ *pgxpool.Pool, data pgxpool.TraceReleaseData) 
 	r.at, r.lastErr = time.Time{}, nil
 	b.holding--
 	b.events++
-	if doomed {
+	retired := false
+	switch {
+	case doomed:
 		r.owes, r.reason = true, poolkeeper.EvictedDead
-	} else {
+	case b.retireLocked(r, now):
+		retired = true
+	default:
 		b.permits--
 		b.grantLocked()
 	}
 	tooMany := b.open > b.max // the limit was lowered
 	b.mu.Unlock()
 	b.core.gate.Leave()
+	if retired {
+		b.hangUp(b.life, conn) // pgxpool sees that it is closed, and takes it out
+	}
 	if tooMany {
 		b.flush()
 	}

@@ -117,9 +117,15 @@ func (b *pgBackend) reclaim(now time.Time, limit time.Duration) (taken []poolkee
 	return taken, out
 }
 
-// givenBack books the release of a connection that had been reclaimed, and has pgxpool see that it is closed.
+// givenBack books the release of a connection that had been reclaimed, and has pgxpool see that it is closed; so with one
+// that the user's AcquireAllIdle has kept until it was stale.
 func (b *pgBackend) givenBack(c *pgx.Conn, r *pgRecord) {
 	b.mu.Lock()
+	stale := ""
+	if r.allIdle {
+		stale, r.allIdle = b.core.stale(&r.times, time.Now()), false
+		r.reason = stale
+	}
 	reclaimed := r.reclaimed && !r.returned
 	if reclaimed {
 		r.returned = true
@@ -128,10 +134,13 @@ func (b *pgBackend) givenBack(c *pgx.Conn, r *pgRecord) {
 		b.grantLocked()
 	}
 	b.mu.Unlock()
-	if reclaimed {
+	switch {
+	case reclaimed:
 		ctx, cancel := context.WithTimeout(b.life, hangUpLimit)
 		defer cancel()
 		_ = c.Close(ctx) // its socket is closed already: this does not block
+	case stale != "":
+		b.hangUp(b.life, c)
 	}
 }
 
