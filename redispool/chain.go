@@ -52,26 +52,32 @@ func kindAt(pc uintptr) chainKind {
 		return known.(chainKind) //nolint:errcheck,forcetypeassert // nothing else is stored
 	}
 	kind := chainUnknown
-	for frames, more := runtime.CallersFrames([]uintptr{pc}), true; more && kind == chainUnknown; {
-		var f runtime.Frame
-		f, more = frames.Next()
-		name, ok := strings.CutPrefix(f.Function, goRedis)
-		switch {
-		case !ok:
-		case strings.HasPrefix(name, "(*hooksMixin).withProcess"):
-			kind = chainPerCommand
-		case name == "(*baseClient).initConn" || name == "(*baseClient).reAuthConnection.func1":
-			kind = chainHandshake
-		case name == "(*hooksMixin).AddHook" || name == "(*Client).WithTimeout":
-			kind = chainRoot
-		case name == "(*Client).Watch":
-			kind = chainWatch
-		case name == "(*Client).Conn" || name == "(*Client).EphemeralConn":
-			kind = chainConn
+	for f := range callers.Frames([]uintptr{pc}) { // several where a compiler has inlined, as it does more by a profile
+		if kind = kindOf(f.Function); kind != chainUnknown {
+			break
 		}
 	}
 	kinds.Store(pc, kind)
 	return kind
+}
+
+// kindOf says what a function on the stack tells.
+func kindOf(function string) chainKind {
+	name, ok := strings.CutPrefix(function, goRedis)
+	switch {
+	case !ok:
+	case strings.HasPrefix(name, "(*hooksMixin).withProcess"):
+		return chainPerCommand
+	case name == "(*baseClient).initConn" || name == "(*baseClient).reAuthConnection.func1":
+		return chainHandshake
+	case name == "(*hooksMixin).AddHook" || name == "(*Client).WithTimeout":
+		return chainRoot
+	case name == "(*Client).Watch":
+		return chainWatch
+	case name == "(*Client).Conn" || name == "(*Client).EphemeralConn":
+		return chainConn
+	}
+	return chainUnknown
 }
 
 // dialPurpose tells from the stack who dials.
