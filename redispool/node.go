@@ -165,12 +165,28 @@ func (n *node) connsOpen() int {
 func (n *node) seek(s *session) {
 	id := goroutines.ID()
 	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.seekers[id] == nil {
+		n.seeking.Add(1)
+	}
 	n.seekers[id] = s
-	n.mu.Unlock()
-	n.seeking.Add(1)
 }
 
-// unseek ends a seek of this goroutine that has found nothing.
+// endSeek ends a seek of this goroutine for s that has found nothing: the goroutine's next write is another's.
+func (n *node) endSeek(s *session) {
+	if n.seeking.Load() == 0 {
+		return
+	}
+	id := goroutines.ID()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.seekers[id] == s {
+		delete(n.seekers, id)
+		n.seeking.Add(-1)
+	}
+}
+
+// unseek returns the session that this goroutine seeks a connection for, and ends the seek; nil if there is none.
 func (n *node) unseek() *session {
 	id := goroutines.ID()
 	n.mu.Lock()

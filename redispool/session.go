@@ -148,9 +148,9 @@ func (s *session) leave(e end) {
 	s.busy--
 	switch {
 	case s.kind == chainConn:
+		s.node.endSeek(s)
 		if s.conn == nil && s.busy == 0 && s.holds { // it has got none
 			s.releaseLocked()
-			s.node.unseek()
 		}
 		return
 	case s.holds && e.disarmed:
