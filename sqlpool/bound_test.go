@@ -268,7 +268,7 @@ func TestRefusalIsToldToAllCallersThatWait(t *testing.T) {
 		if st := p.managed.Stats(); st.Open != 0 {
 			t.Fatalf("%d connections are open", st.Open)
 		}
-		srv.Refuse()
+		srv.RefuseNew()
 		n.delay.Store(int64(rtt))
 		start := time.Now()
 		var wg sync.WaitGroup

@@ -41,7 +41,7 @@ func (p bubblePool) isDown(t *testing.T) bool {
 
 // outages are the ways in which a server is gone.
 var outages = map[string]func(srv *sqlpooltest.PostgresServer, n *bubbleNetwork){ //nolint:gochecknoglobals // a table
-	"refused": func(srv *sqlpooltest.PostgresServer, _ *bubbleNetwork) { srv.Refuse(); srv.Drop() },
+	"refused": func(srv *sqlpooltest.PostgresServer, _ *bubbleNetwork) { srv.Refuse() },
 	"starting": func(srv *sqlpooltest.PostgresServer, _ *bubbleNetwork) {
 		srv.RefuseLogins("57P03", "the database system is starting up")
 		srv.Drop()
@@ -160,7 +160,7 @@ func TestNeitherAPauseNorSlowStatementsNorOffCountAsDown(t *testing.T) {
 		if err := p.managed.Pause(within(t, time.Minute)); err != nil {
 			t.Fatal(err)
 		}
-		srv.Refuse()
+		srv.RefuseNew()
 		for range 30 {
 			if _, err := p.waited(t); !errors.Is(err, sqlpool.ErrPaused) {
 				t.Fatal(err)
@@ -173,7 +173,7 @@ func TestNeitherAPauseNorSlowStatementsNorOffCountAsDown(t *testing.T) {
 		}
 	})
 	onBothPools(t, sqlpool.Config{FailFastAfter: sqlpool.Off}, func(t *testing.T, srv *sqlpooltest.PostgresServer, _ *bubbleNetwork, p bubblePool) {
-		srv.Refuse()
+		srv.RefuseNew()
 		for range 300 {
 			if p.isDown(t) {
 				t.Fatal("down, although that is off")
@@ -188,7 +188,7 @@ func TestPoolThatStartedWithoutItsServerIsDownFromTheStart(t *testing.T) {
 		t.Run(kind.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				srv := sqlpooltest.ServePostgresInMemory(t)
-				srv.Refuse()
+				srv.RefuseNew()
 				n := &bubbleNetwork{dial: srv.Dial}
 				log := new(testkit.Log)
 				p := kind.make(t, srv, n.Dial, sqlpool.Config{Name: "orders", Start: sqlpool.StartDegraded, Logger: log.Logger()})
@@ -220,7 +220,7 @@ func TestCallersThatHaveAConnectionKeepItWhileTheServerIsDown(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		srv.Refuse()
+		srv.RefuseNew()
 		for !p.isDownOrWaits(t) {
 			time.Sleep(10 * time.Millisecond)
 		}
@@ -262,7 +262,7 @@ func TestReloadLeavesAServerThatIsDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, srv := sqlpooltest.NewPostgresInMemory(t, func(c *sqlpool.Config) { c.Logger = quiet() })
 		other := sqlpooltest.ServePostgresInMemory(t)
-		srv.Refuse()
+		srv.RefuseNew()
 		srv.Drop()
 		for {
 			if _, err := p.Pool().Exec(t.Context(), "set x"); errors.Is(err, poolkeeper.ErrDown) {

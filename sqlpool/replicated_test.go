@@ -195,7 +195,7 @@ func TestFallbackSaysWhereReadsGoWithoutAReplica(t *testing.T) {
 			if got := both("both lag", lag, sqlpool.MemberLagging); got != c.lagging {
 				t.Errorf("both lag: %q, want %q", got, c.lagging)
 			}
-			down := func(s *sqlpooltest.PostgresServer) { s.Refuse(); s.Drop() }
+			down := func(s *sqlpooltest.PostgresServer) { s.Refuse() }
 			if got := both("both are down", down, sqlpool.MemberDown); got != c.down {
 				t.Errorf("both down: %q, want %q", got, c.down)
 			}
@@ -245,7 +245,7 @@ func TestErrorOfTrafficHasTheServerLookedAtOnce(t *testing.T) {
 	if len(seen) != 0 {
 		t.Error("success of a replica stands in for the component's check")
 	}
-	x.servers[1].Refuse()
+	x.servers[1].RefuseNew()
 	x.servers[1].Drop()
 	eventually(t, "traffic has shown that the replica is down", func() bool {
 		_ = who(t.Context(), x.Reader())
@@ -335,7 +335,7 @@ func TestCallersOwnDeadlineCastsNoDoubtOnAReplica(t *testing.T) {
 
 func TestLostPrimaryFailsTheCheckAndReadsGoOn(t *testing.T) {
 	x := startTrio(t, nil)
-	x.servers[0].Refuse()
+	x.servers[0].RefuseNew()
 	x.servers[0].Drop()
 	status, err := verdict(t, x.Check)
 	if status != health.StatusFail || health.Classify(err).Kind != health.KindRefused || !strings.Contains(err.Error(), "orders/primary") {
@@ -453,7 +453,7 @@ func TestFailedStartNamesThePoolAndLeavesNothing(t *testing.T) {
 		cfg.Primary.MinIdle = 2
 	})
 	x.SetName("shop")
-	x.servers[2].Refuse()
+	x.servers[2].RefuseNew()
 	err := x.Start(t.Context())
 	if err == nil || !strings.Contains(err.Error(), `start "shop/replica-2"`) || strings.Contains(err.Error(), "another pool") {
 		t.Errorf("%v, want the one pool that failed", err)
@@ -469,7 +469,7 @@ func TestFailedStartNamesThePoolAndLeavesNothing(t *testing.T) {
 
 func TestReplicaThatIsAwayAtStartIsReadWhenItComes(t *testing.T) {
 	x := newTrio(t, nil)
-	x.servers[1].Refuse()
+	x.servers[1].RefuseNew()
 	if err := x.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -555,7 +555,7 @@ func TestStatsSettingsAndLimitsCoverEveryPool(t *testing.T) {
 	if err != nil || len(limits) != 3 || limits["replica-2"].PerReplica != 5 || limits["primary"].MaxConnections != 100 {
 		t.Errorf("%+v, %v", limits, err)
 	}
-	x.servers[1].Refuse()
+	x.servers[1].RefuseNew()
 	x.servers[1].Drop()
 	if limits, err = x.Limits(t.Context()); err == nil || !strings.Contains(err.Error(), "orders/replica-1") || len(limits) != 2 {
 		t.Errorf("%v, %v", limits, err)
@@ -687,7 +687,7 @@ func TestMaxLagOffReadsFromWhateverAnswers(t *testing.T) {
 	for _, s := range x.servers[1:] {
 		s.Standby(time.Hour)
 	}
-	x.servers[2].Refuse()
+	x.servers[2].RefuseNew()
 	x.servers[2].Drop()
 	eventually(t, "the one that is down is seen", func() bool { return x.state(2) == sqlpool.MemberDown })
 	if got := x.readers(t); got != "replica-1" {
@@ -711,7 +711,7 @@ func TestRegistryRunsAReplicatedAsOneComponent(t *testing.T) {
 		return health.CheckReport{}
 	}
 	eventually(t, "the check passes", func() bool { return check().Status == health.StatusPass })
-	x.servers[2].Refuse()
+	x.servers[2].RefuseNew()
 	x.servers[2].Drop()
 	eventually(t, "the check warns, under the name the registry gave", func() bool {
 		c := check()
@@ -725,7 +725,7 @@ func TestRegistryRunsAReplicatedAsOneComponent(t *testing.T) {
 
 func TestStopDuringStartEndsBoth(t *testing.T) {
 	x := newTrio(t, func(cfg *sqlpool.ReplicatedConfig) { cfg.Replicas[0].Start = sqlpool.WaitForServer })
-	x.servers[1].Refuse()
+	x.servers[1].RefuseNew()
 	started := make(chan error)
 	go func() { started <- x.Start(t.Context()) }()
 	eventually(t, "the others are up", func() bool { return x.servers[0].Connections() == 1 && x.servers[2].Connections() == 1 })

@@ -418,7 +418,7 @@ func pgStorm(t *testing.T, dials int) (most, begun, late int, first time.Duratio
 	t.Helper()
 	p, srv, l := stormPool(t, dials)
 	return storm(t.Context(), func(ctx context.Context) error { _, err := p.Pool().Exec(ctx, "work"); return err }, l, time.Sleep, func(over func()) {
-		srv.Refuse()
+		srv.RefuseNew()
 		srv.Drop()
 		time.Sleep(time.Second)
 		l.forget()

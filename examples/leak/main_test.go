@@ -31,8 +31,35 @@ func TestMain(m *testing.M) {
 func TestEachLeakIsNamedAndTheProgramEndsAtItsDeadline(t *testing.T) {
 	srv := testserver.SharedPostgres(t)
 	ctx := testkit.Within(t, testkit.Patience)
-	cmd := exec.CommandContext(ctx, os.Args[0])
-	cmd.Env = append(os.Environ(), "POOLKEEPER_LEAK=1", "DATABASE_URL="+srv.URL()+"&application_name=leak")
+	leaksAreNamed(t, srv.URL()+"&application_name=leak", map[string]string{
+		"no rows.Close": "rows", "neither Commit nor Rollback": "tx", "// no Close": "conn", "// no Release": "conn",
+	})
+	admin, err := pgx.Connect(ctx, srv.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = admin.Close(context.WithoutCancel(ctx)) }()
+	testkit.Eventually(t, "no connection is left on the server", func() bool {
+		var left int
+		if err := admin.QueryRow(ctx, "select count(*) from pg_stat_activity where application_name = 'leak'").Scan(&left); err != nil {
+			t.Fatal(err)
+		}
+		return left == 0
+	})
+}
+
+func TestWithoutAServerItLeaksOnSQLite(t *testing.T) {
+	out := leaksAreNamed(t, "", map[string]string{"no rows.Close": "rows", "neither Commit nor Rollback": "tx", "// no Close": "conn"})
+	if !strings.Contains(out, "SQLite") {
+		t.Errorf("it does not say that it is no server:\n%s", out)
+	}
+}
+
+// leaksAreNamed runs the program and asserts that each leak is named twice: when it is found, and at the end.
+func leaksAreNamed(t *testing.T, url string, leaks map[string]string) string {
+	t.Helper()
+	cmd := exec.CommandContext(testkit.Within(t, testkit.Patience), os.Args[0])
+	cmd.Env = append(os.Environ(), "POOLKEEPER_LEAK=1", "DATABASE_URL="+url)
 	var out, failure bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &failure
 	begun := time.Now()
@@ -48,7 +75,7 @@ func TestEachLeakIsNamedAndTheProgramEndsAtItsDeadline(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for what, kind := range map[string]string{"no rows.Close": "rows", "neither Commit nor Rollback": "tx", "// no Close": "conn", "// no Release": "conn"} {
+	for what, kind := range leaks {
 		line := 1 + strings.Count(string(source[:strings.Index(string(source), what)]), "\n")
 		where := fmt.Sprintf("(main.go:%d)", line)
 		reported := regexp.MustCompile(`held for too long.* holder=` + kind + ` .*` + regexp.QuoteMeta(where))
@@ -59,16 +86,5 @@ func TestEachLeakIsNamedAndTheProgramEndsAtItsDeadline(t *testing.T) {
 			t.Errorf("%s at %s is not named at the end:\n%s", kind, where, failure.String())
 		}
 	}
-	admin, err := pgx.Connect(ctx, srv.URL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = admin.Close(context.WithoutCancel(ctx)) }()
-	testkit.Eventually(t, "no connection is left on the server", func() bool {
-		var left int
-		if err := admin.QueryRow(ctx, "select count(*) from pg_stat_activity where application_name = 'leak'").Scan(&left); err != nil {
-			t.Fatal(err)
-		}
-		return left == 0
-	})
+	return out.String()
 }

@@ -67,7 +67,7 @@ func (b *backends) openCache(reg *lifecycle.Registry, url string, log *slog.Logg
 		})))
 		url, options = "redis://"+server.Addr(), append(options, lifecycle.DependsOn("redis-server"))
 	}
-	cache, err := redispool.New(redispool.Config{URL: url, MaxOpen: 20, MinIdle: 2, Logger: log})
+	cache, err := redispool.New(redispool.Config{URL: url, MaxOpen: 20, MinIdle: 2, Start: redispool.StartDegraded, Logger: log})
 	if err != nil {
 		return err
 	}

@@ -16,12 +16,18 @@ import (
 	"os"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/lifecycle"
+	"github.com/poolkeeper/poolkeeper/redispool"
 )
 
+// shutdownTimeout is the budget of a shutdown. Kubernetes' terminationGracePeriodSeconds has to be longer.
+const shutdownTimeout = 25 * time.Second
+
 func main() {
-	err := run(context.Background(), os.Args[1:], os.Stdout) //nolint:forbidigo // nobody calls main with a context
+	err := run(context.Background(), os.Args[1:], os.Stdout) //nolint:forbidigo // main has no caller
 	if errors.Is(err, flag.ErrHelp) {
 		return
 	}
@@ -40,8 +46,12 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 
-	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	reg := lifecycle.New(lifecycle.Config{ShutdownTimeout: 25 * time.Second, DrainDelay: *drainDelay, Logger: log})
+	// The narrator tells what the registry does, so its own log begins at warnings. A service without a narrator logs all
+	// of it, as JSON.
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	warnings := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	redis.SetLogger(redispool.GoRedisLogger(log))
+	reg := lifecycle.New(lifecycle.Config{ShutdownTimeout: shutdownTimeout, DrainDelay: *drainDelay, Logger: warnings})
 	b, err := open(reg, serversFromEnv(), log)
 	if err != nil {
 		// What was opened until then is closed again.
@@ -52,7 +62,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	api := lifecycle.HTTPServer(&http.Server{Addr: *addr, Handler: service.routes(), ReadHeaderTimeout: 5 * time.Second})
 	probes := lifecycle.HTTPServer(&http.Server{
 		Addr: *probeAddr, ReadHeaderTimeout: 5 * time.Second,
-		// Everybody may read the details here; a real service would look at the request.
+		// Only operators reach this port. A service that shows its probes to others looks at the request.
 		Handler: health.Handler(reg.Health(), health.WithDetails(func(*http.Request) bool { return true })),
 	})
 	reg.Add("schema", lifecycle.Hooks{OnStart: service.migrate}, lifecycle.DependsOn(b.sqlNames...))

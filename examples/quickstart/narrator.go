@@ -17,6 +17,8 @@ type narrator struct {
 	out         io.Writer
 	opened      []opened
 	api, probes func() net.Addr
+
+	failed map[string]bool // components that did not come up, by name
 }
 
 func (n *narrator) tell(event lifecycle.Event) {
@@ -26,20 +28,54 @@ func (n *narrator) tell(event lifecycle.Event) {
 		n.line("up       %-14s %s", info.Name, ms(info.Elapsed))
 	case *lifecycle.AllUp:
 		n.welcome(info.Elapsed)
+	case *lifecycle.Failed:
+		n.notUp(info, e.Cancelled)
 	case *lifecycle.ShuttingDown:
-		n.line("\nshutting down: not ready from now on, serving for another %v, %v in all",
-			e.Delay, e.Budget.Round(time.Millisecond))
-	case *lifecycle.Stopped:
-		outcome := "stopped "
-		if info.Err != nil {
-			outcome = "FAILED  "
+		n.goingDown(e)
+	case *lifecycle.SignalReceived:
+		if e.Second {
+			n.line("\nsecond signal: cutting off %s", strings.Join(e.StillUp, ", "))
 		}
-		n.line("%s %-14s %s", outcome, info.Name, ms(info.Elapsed))
+	case *lifecycle.Stopped:
+		n.stopped(info, e.Outcome)
 	case *lifecycle.Abandoned:
 		n.line("GAVE UP  %-14s %s", info.Name, ms(info.Elapsed))
 	case *lifecycle.AllDown:
 		n.line("all down in %s", ms(info.Elapsed))
 	}
+}
+
+// notUp notes that a component has never been up: it is released later, not stopped.
+func (n *narrator) notUp(info lifecycle.Info, cancelled bool) {
+	if n.failed == nil {
+		n.failed = map[string]bool{}
+	}
+	n.failed[info.Name] = true
+	outcome := "FAILED  "
+	if cancelled {
+		outcome = "given up"
+	}
+	n.line("%s %-14s %s", outcome, info.Name, ms(info.Elapsed)) // why is in the log
+}
+
+func (n *narrator) goingDown(e *lifecycle.ShuttingDown) {
+	budget := e.Budget.Round(time.Millisecond)
+	if e.Delay <= 0 {
+		n.line("\nshutting down within %v", budget)
+		return
+	}
+	n.line("\nshutting down: not ready from now on, serving for another %v, %v in all", e.Delay, budget)
+}
+
+func (n *narrator) stopped(info lifecycle.Info, outcome lifecycle.Outcome) {
+	word := "stopped"
+	switch {
+	case outcome != lifecycle.OutcomeOK:
+		word = strings.ToUpper(outcome.String())
+	case n.failed[info.Name]:
+		word = "released"
+	}
+	n.line("%-8s %-14s %s", word, info.Name, ms(info.Elapsed))
 }
 
 func (n *narrator) welcome(took time.Duration) {
@@ -56,8 +92,9 @@ Try:
   curl -i http://%[2]s/readyz
   curl '%[2]s/readyz?verbose'
 
-Then, with a request in flight, press Ctrl-C here:
+Then, with a request in flight, press Ctrl-C here. One of 5 s is finished; one of 40 s overruns the budget and is cut off:
   curl 'http://%[1]s/slow?for=5s'
+  curl 'http://%[1]s/slow?for=40s'
 `, api, probes)
 }
 

@@ -23,7 +23,7 @@ const (
 	flushAt     = 100  // visits
 	keepAtMost  = 1000 // visits held back while the database is away; then the queue fills, and requests wait
 	flushBudget = 5 * time.Second
-	longestSlow = 15 * time.Second
+	longestSlow = 2 * shutdownTimeout // long enough to overrun the budget of a shutdown
 )
 
 // shortener is the service: links in SQL, read through Redis; visits written behind, in batches.

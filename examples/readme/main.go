@@ -4,6 +4,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"time"
@@ -18,16 +19,19 @@ import (
 )
 
 func main() {
-	if err := run(context.Background()); err != nil { //nolint:forbidigo // nobody calls main with a context
-		fmt.Fprintln(os.Stderr, "readme:", err)
+	if err := run(context.Background()); err != nil { //nolint:forbidigo // main has no caller
+		slog.Error("service failed", "error", err)
 		os.Exit(1)
 	}
 }
 
 func run(ctx context.Context) error {
-	reg := lifecycle.New(lifecycle.Config{ShutdownTimeout: 25 * time.Second, DrainDelay: 5 * time.Second})
+	slog.SetDefault(slog.New(slog.NewJSONHandler(os.Stderr, nil)))
+	redis.SetLogger(redispool.GoRedisLogger(slog.Default())) // go-redis' own lines, of which it writes many in an outage
 
-	cache, err := redispool.New(redispool.Config{URL: os.Getenv("REDIS_URL"), MaxOpen: 20, MinIdle: 2})
+	cache, err := redispool.New(redispool.Config{
+		URL: os.Getenv("REDIS_URL"), MaxOpen: 20, MinIdle: 2, Start: redispool.StartDegraded,
+	})
 	if err != nil {
 		return err
 	}
@@ -35,13 +39,16 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	api := &http.Server{Addr: ":8080", Handler: routes(cache.Client(), orders.Pool())}
-
-	reg.Add("cache", cache)
+	reg := lifecycle.New(lifecycle.Config{ShutdownTimeout: 25 * time.Second, DrainDelay: 5 * time.Second})
+	reg.Add("cache", cache, lifecycle.HealthCheck(health.Check{Impact: health.Degrading})) // without it: slower, not broken
 	reg.Add("orders", orders)
+
+	api := &http.Server{Addr: ":8080", Handler: routes(cache.Client(), orders.Pool())}
 	reg.Add("api", lifecycle.HTTPServer(api), lifecycle.DependsOn("cache", "orders"))
-	reg.Add("probes", lifecycle.HTTPServer(&http.Server{Addr: ":8081", Handler: health.Handler(reg.Health())}),
-		lifecycle.Ops()) // up first, down last: it answers while the rest starts and stops
+
+	details := health.WithDetails(func(*http.Request) bool { return true }) // only operators reach this port
+	probes := &http.Server{Addr: ":8081", Handler: health.Handler(reg.Health(), details)}
+	reg.Add("probes", lifecycle.HTTPServer(probes), lifecycle.Ops()) // up first, down last: it answers throughout
 
 	return reg.Run(ctx) // start; wait for SIGINT, SIGTERM or a dying component; shut down
 }

@@ -15,7 +15,8 @@
 // cut:
 //
 //	redispool.Pool ──▶ wire ──▶ miniredis
-//	                    │ Refuse, Hang, Drop     │ ReadOnly
+//	                    │ Refuse, RefuseNew,     │ ReadOnly
+//	                    │ Hang, Drop
 //
 // At the end of the test the pool is stopped, and the test fails if somebody still holds a connection.
 //

@@ -70,7 +70,13 @@ func (r *Redis) stop() {
 
 // Refuse takes the server away, as a crash does: connections are closed, and new ones refused, until Heal. Its data
 // stays.
-func (r *Redis) Refuse() { r.wire.refuse() }
+func (r *Redis) Refuse() {
+	r.wire.refuse()
+	r.wire.drop()
+}
+
+// RefuseNew refuses new connections, as if no server were running, until Heal. Those that are open stay.
+func (r *Redis) RefuseNew() { r.wire.refuse() }
 
 // Hang makes the server silent, as a frozen process or a network that drops packets does: connections stay open,
 // new ones are accepted, and nothing is answered, until Heal.
@@ -84,7 +90,7 @@ func (r *Redis) ReadOnly() {
 	r.Mini.SetError("READONLY You can't write against a read only replica.")
 }
 
-// Heal ends Refuse, Hang and ReadOnly.
+// Heal ends Refuse, RefuseNew, Hang and ReadOnly.
 func (r *Redis) Heal() {
 	r.tb.Helper()
 	r.Mini.SetError("")

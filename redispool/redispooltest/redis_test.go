@@ -134,3 +134,23 @@ func TestFaultsDuringTheTestsEndDoNoHarm(t *testing.T) {
 	}
 	r.Refuse()
 }
+
+func TestRefuseNewLeavesOpenConnectionsAlone(t *testing.T) {
+	r := redispooltest.Start(t)
+	client, ok := r.Client().(*redis.Client)
+	if !ok {
+		t.Fatal("not a *redis.Client")
+	}
+	conn := client.Conn()
+	defer func() { _ = conn.Close() }()
+	if err := conn.Ping(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	r.RefuseNew()
+	if err := conn.Ping(t.Context()).Err(); err != nil {
+		t.Errorf("the open connection: %v", err)
+	}
+	if err := set(t, r, 600*time.Millisecond); err == nil {
+		t.Error("a new connection was accepted")
+	}
+}

@@ -52,12 +52,24 @@ func (w *wire) accept(l net.Listener) {
 			_ = client.Close()
 			continue
 		}
-		w.mu.Lock()
-		w.open[client], w.open[server] = struct{}{}, struct{}{}
-		w.mu.Unlock()
+		if !w.add(l, client, server) {
+			_, _ = client.Close(), server.Close()
+			continue
+		}
 		w.running.Go(func() { w.forward(client, server) })
 		w.running.Go(func() { w.forward(server, client) })
 	}
+}
+
+// add notes both ends of a connection that l has accepted, or reports false if it accepts none any more.
+func (w *wire) add(l net.Listener, client, server net.Conn) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.listener != l {
+		return false
+	}
+	w.open[client], w.open[server] = struct{}{}, struct{}{}
+	return true
 }
 
 // forward copies bytes while they may pass, until one end closes; then it closes both.
@@ -103,7 +115,7 @@ func (w *wire) drop() {
 	w.hangUp(all...)
 }
 
-// refuse closes every connection, and the door.
+// refuse closes the port. Connections stay.
 func (w *wire) refuse() {
 	w.mu.Lock()
 	l := w.listener
@@ -112,7 +124,6 @@ func (w *wire) refuse() {
 	if l != nil {
 		_ = l.Close()
 	}
-	w.drop()
 }
 
 // hang lets no byte pass.

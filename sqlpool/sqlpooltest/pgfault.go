@@ -20,8 +20,14 @@ type faults struct {
 	query          *pgconn.PgError
 }
 
-// Refuse closes the port: new connections are refused as if no server were running. Clients that are connected stay.
+// Refuse takes the server away, as a crash does: connections are closed, and new ones refused, until Heal.
 func (s *PostgresServer) Refuse() {
+	s.RefuseNew()
+	s.Drop()
+}
+
+// RefuseNew refuses new connections, as if no server were running, until Heal. Clients that are connected stay.
+func (s *PostgresServer) RefuseNew() {
 	s.mu.Lock()
 	l := s.listener
 	s.listener, s.refusing = nil, true

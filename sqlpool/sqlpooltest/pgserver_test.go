@@ -244,7 +244,7 @@ func TestRefusedPortIsRefusedAndComesBack(t *testing.T) {
 	addr := srv.Addr()
 	srv.Refuse()
 	srv.Refuse()
-	srv.Drop()
+	testkit.Eventually(t, "no connection is left", func() bool { return srv.Connections() == 0 })
 	if err := exec(t, pool, "select 1"); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("%v, want connection refused", err)
 	}
