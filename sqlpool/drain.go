@@ -56,12 +56,14 @@ func (e *HeldError) Error() string {
 // Unwrap returns Err.
 func (e *HeldError) Unwrap() error { return e.Err }
 
-// drain refuses new work from now on and waits for the work in flight (INV-8). Its error names no holder: after a drain
-// that has failed comes a Stop, whose error does, once.
+// drain refuses new work from now on and waits for the work in flight (INV-8).
 func (c *core) drain(ctx context.Context) error {
 	c.closeGate()
 	if err := c.back.settle(ctx); err != nil {
-		return fmt.Errorf("sqlpool: drain %q: %s still held: %w", c.poolName(), plural.Of(c.held.Len(), "connection"), err)
+		if c.held.Len() > 0 {
+			return fmt.Errorf("sqlpool: drain %q: %s: %w", c.poolName(), c.held.Describe(time.Now()), context.Cause(ctx))
+		}
+		return fmt.Errorf("sqlpool: drain %q: %w", c.poolName(), err)
 	}
 	return nil
 }

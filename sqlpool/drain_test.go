@@ -102,7 +102,7 @@ func TestDrainRefusesWorkThatWouldFindAnIdleConnection(t *testing.T) {
 		p := fakePool(t, newFakeServer(), sqlpool.Config{MaxOpen: 3})
 		a, b := hold(t, p), hold(t, p)
 		_ = b.Close()
-		if err := p.Drain(expired(t)); err == nil || !strings.Contains(err.Error(), "1 connection still held: ") {
+		if err := p.Drain(expired(t)); err == nil || !strings.Contains(err.Error(), "1 held, oldest conn ") {
 			t.Errorf("Drain while a connection is held: %v", err)
 		}
 		if _, err := p.DB().ExecContext(t.Context(), "x"); !errors.Is(err, poolkeeper.ErrDraining) {
