@@ -175,7 +175,7 @@ func validName(name string) error {
 
 // minAge is the longest time between two results in ordinary life.
 func (c Check) minAge() time.Duration {
-	return c.Interval + time.Duration(c.Jitter*float64(c.Interval)) + c.Timeout
+	return sum(c.Interval, part(c.Interval, c.Jitter), c.Timeout)
 }
 
 // withDefaults returns a copy in which every zero field has its default, taken from the monitor's.
@@ -191,7 +191,7 @@ func (c Check) withDefaults(d Config) Check {
 	orDefault(&c.Jitter, d.Jitter)
 	orDefault(&c.FailureThreshold, d.FailureThreshold)
 	orDefault(&c.SuccessThreshold, d.SuccessThreshold)
-	orDefault(&c.MaxAge, max(3*c.Interval+c.Timeout, c.minAge()))
+	orDefault(&c.MaxAge, max(sum(c.Interval, c.Interval, c.Interval, c.Timeout), c.minAge()))
 	return c
 }
 

@@ -3,6 +3,7 @@ package health
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 )
 
@@ -19,6 +20,11 @@ const (
 
 // Config sets up a [Monitor]. The zero Config is ready to use.
 type Config struct {
+	// Logger gets a line for each change of a check: WARN when it fails or works with a reservation, INFO when it passes
+	// again, with cause and advice. A check that flaps gets five lines, and then one a minute. nil: slog.Default(), in
+	// a lifecycle.Registry the registry's logger. To log nothing, give it slog.DiscardHandler.
+	Logger *slog.Logger
+
 	// Interval is the default of [Check.Interval]. Zero: 10 s; at least 1 ms.
 	Interval time.Duration
 	// RetryInterval is the default of [Check.RetryInterval]. Zero: 1 s, or Interval if that is shorter.
@@ -39,7 +45,7 @@ type Config struct {
 
 	// OnTransition is called for every change of a check or a group, one call at a time, in order, from a goroutine
 	// that exists only while there is something to tell. It may call anything of the monitor; while it blocks,
-	// changes are merged as with [Monitor.Watch]. Nil: nobody is told.
+	// changes are merged as with [Monitor.Watch]. A panic in it is logged with its stack. Nil: nobody is told.
 	OnTransition func(Transition)
 }
 
@@ -65,6 +71,9 @@ func (c Config) withDefaults() Config {
 	orDefault(&c.FailureThreshold, DefaultFailureThreshold)
 	orDefault(&c.SuccessThreshold, DefaultSuccessThreshold)
 	orDefault(&c.MaxConcurrent, DefaultMaxConcurrent)
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
 	return c
 }
 

@@ -1,6 +1,9 @@
 package health
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // The pure functions, for tests that compare them with naive twins.
 var (
@@ -69,4 +72,30 @@ func (r *Registration) TrafficStandIns() int {
 	r.m.mu.Lock()
 	defer r.m.mu.Unlock()
 	return r.standIns
+}
+
+// PendingOf is how many changes the listeners of m have not taken.
+func PendingOf(m *Monitor) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := 0
+	for box := range m.listeners {
+		box.mu.Lock()
+		n += box.pending.Len()
+		box.mu.Unlock()
+	}
+	return n
+}
+
+// OfferTo returns what offers a change of the i-th of some checks to a listener that takes nothing.
+func OfferTo(checks int) func(i int) {
+	box := newMailbox()
+	box.busy = true // somebody delivers, and never comes back
+	names := make([]string, checks)
+	for i := range names {
+		names[i] = fmt.Sprint("check-", i)
+	}
+	return func(i int) {
+		box.offer(Transition{Check: names[i%checks], From: Status(i % 3), To: StatusFail})
+	}
 }

@@ -62,4 +62,4 @@ func (h *Heartbeat) Stop() {
 }
 
 // expires is the clock up to which the last beat counts.
-func (h *Heartbeat) expires() int64 { return h.last.Load() + int64(h.maxAge) }
+func (h *Heartbeat) expires() int64 { return later(h.last.Load(), h.maxAge) }

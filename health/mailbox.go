@@ -1,13 +1,16 @@
 package health
 
 import (
+	"container/list"
 	"context"
 	"sync"
+
+	"github.com/poolkeeper/poolkeeper/internal/guard"
 )
 
 // Watch returns a channel that tells every change of a check or a group from now on. A reader that is slow blocks
 // nobody: changes of the same check or group that it has not taken yet are merged into one, and vanish when they end
-// where they began. Call Watch first and Report second, then nothing is missed in between.
+// where they began, or when the check is removed. Call Watch first and Report second, then nothing is missed in between.
 //
 // The channel is closed when ctx ends or the monitor is stopped, which loses what was not taken until then.
 func (m *Monitor) Watch(ctx context.Context) <-chan Transition {
@@ -37,7 +40,8 @@ func (m *Monitor) Watch(ctx context.Context) <-chan Transition {
 }
 
 // mailbox hands transitions to one listener, one at a time and without a lock. It has a goroutine only while there is
-// something to hand over.
+// something to hand over. It holds one transition per check and group at most, and finds it in constant time: offers are
+// made under the monitor's lock.
 //
 //	offer ──▶ pending (merged by subject) ──▶ run ──deliver──▶ listener
 type mailbox struct {
@@ -47,22 +51,31 @@ type mailbox struct {
 	stop    chan struct{}    // closed by finish
 
 	mu       sync.Mutex // guards everything below
-	pending  []Transition
+	pending  list.List  // of Transition, oldest first
+	at       map[subject]*list.Element
 	idle     chan struct{} // closed when no goroutine delivers
 	busy     bool          // a goroutine delivers
 	finished bool
 }
 
+// subject is what a transition is about.
+type subject struct{ check, group string }
+
 func newMailbox() *mailbox {
 	idle := make(chan struct{})
 	close(idle)
-	return &mailbox{stop: make(chan struct{}), idle: idle}
+	return &mailbox{stop: make(chan struct{}), idle: idle, at: make(map[subject]*list.Element)}
 }
 
-// newCallbackBox calls f for what is offered; what was offered before finish is still delivered after it.
-func newCallbackBox(f func(Transition)) *mailbox {
+// newCallbackBox calls f for what is offered; what was offered before finish is still delivered after it. A panic or
+// Goexit of f is passed to failed.
+func newCallbackBox(f func(Transition), failed func(error)) *mailbox {
 	box := newMailbox()
-	box.deliver = f
+	box.deliver = func(t Transition) {
+		if err := guard.Call(func() { f(t) }); err != nil {
+			failed(err)
+		}
+	}
 	return box
 }
 
@@ -73,22 +86,32 @@ func (b *mailbox) offer(t Transition) {
 	if b.finished {
 		return
 	}
-	for i, p := range b.pending {
-		if p.Check == t.Check && p.Group == t.Group {
-			t.From = p.From
-			b.pending = append(b.pending[:i:i], b.pending[i+1:]...)
-			break
-		}
+	about := subject{t.Check, t.Group}
+	if el, ok := b.at[about]; ok {
+		p, _ := b.pending.Remove(el).(Transition)
+		delete(b.at, about)
+		t.From, t.Lasted = p.From, p.Lasted
 	}
 	if t.From == t.To {
 		return
 	}
-	b.pending = append(b.pending, t)
+	b.at[about] = b.pending.PushBack(t)
 	if !b.busy {
 		b.busy, b.idle = true, make(chan struct{})
 		// Owner: the mailbox. Stop signal: nothing left to deliver, or for Watch the channel stop. Waiter: Stop of the
 		// monitor, by idle.
 		go b.run()
+	}
+}
+
+// forget drops what is pending about a check or group that is gone, or a listener that takes nothing would keep
+// every name there ever was.
+func (b *mailbox) forget(about subject) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if el, ok := b.at[about]; ok {
+		b.pending.Remove(el)
+		delete(b.at, about)
 	}
 }
 
@@ -106,7 +129,8 @@ func (b *mailbox) run() {
 func (b *mailbox) take() (Transition, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if len(b.pending) == 0 {
+	first := b.pending.Front()
+	if first == nil {
 		b.busy = false
 		close(b.idle)
 		if b.finished && b.closed != nil {
@@ -114,8 +138,8 @@ func (b *mailbox) take() (Transition, bool) {
 		}
 		return Transition{}, false
 	}
-	t := b.pending[0]
-	b.pending = b.pending[1:]
+	t, _ := b.pending.Remove(first).(Transition)
+	delete(b.at, subject{t.Check, t.Group})
 	return t, true
 }
 

@@ -37,6 +37,8 @@ type Monitor struct {
 	offset float64       // random, so that replicas of a service do not probe in step
 	drain  chan struct{} // closed once draining is set
 
+	journal *journal // writes the log
+
 	// page is what handlers read. It is stored under mu; when it has expired it may be replaced without, by one made from
 	// the same facts and a newer clock: see publish.go.
 	page   atomic.Pointer[snapshot]
@@ -53,7 +55,7 @@ type Monitor struct {
 	heartbeats []*Heartbeat    // by name; replaced, never changed, because snapshots share it
 	registered int             // checks ever registered: spreads phases
 	listeners  map[*mailbox]struct{}
-	groupTold  map[string]Status
+	groupTold  map[string]told
 	dirty      bool  // something changed that is not published
 	publishAt  int64 // clock before which an ordinary change is not published
 	sched      scheduler
@@ -77,10 +79,10 @@ func New(cfg Config) *Monitor {
 		drain:     make(chan struct{}),
 		latched:   never,
 		listeners: make(map[*mailbox]struct{}),
-		groupTold: make(map[string]Status),
+		groupTold: make(map[string]told),
 	}
 	if m.fault != nil {
-		cfg = Config{OnTransition: cfg.OnTransition}
+		cfg = Config{OnTransition: cfg.OnTransition, Logger: cfg.Logger}
 	}
 	m.cfg = cfg.withDefaults()
 	m.mu.Lock()
@@ -88,9 +90,12 @@ func New(cfg Config) *Monitor {
 	m.sched.init(m)
 	m.heartbeats = []*Heartbeat{m.sched.heart}
 	m.publishLocked(m.now())
-	if cfg.OnTransition != nil { // after the first page, which is no change
-		m.listeners[newCallbackBox(cfg.OnTransition)] = struct{}{}
+	j := newJournal(m.cfg.Logger)
+	m.listeners[newCallbackBox(j.take, j.failed)] = struct{}{} // after the first page, which is no change
+	if cfg.OnTransition != nil {
+		m.listeners[newCallbackBox(cfg.OnTransition, j.failed)] = struct{}{}
 	}
+	m.journal = j
 	return m
 }
 
@@ -129,6 +134,15 @@ func (m *Monitor) Register(c Check) (*Registration, error) {
 	return r, nil
 }
 
+// checkLocked returns the registered check of that name, nil if there is none.
+func (m *Monitor) checkLocked(name string) *Registration {
+	at, found := slices.BinarySearchFunc(m.checks, name, byName)
+	if !found {
+		return nil
+	}
+	return m.checks[at]
+}
+
 func byName(r *Registration, name string) int { return strings.Compare(r.check.Name, name) }
 
 // spread places the n-th check in its interval: multiples of the golden ratio are spread evenly for every number of
@@ -147,9 +161,11 @@ func (m *Monitor) remove(r *Registration) *run {
 		if at, found := slices.BinarySearchFunc(m.checks, r.check.Name, byName); found {
 			m.checks = slices.Delete(m.checks, at, at+1)
 		}
+		m.forgetLocked(subject{check: r.check.Name})
 		m.sched.drop(r)
 		if r.run != nil {
 			r.run.cancel()
+			r.run.removed = m.now()
 			m.giveUpLocked(r)
 		}
 		now := m.now()
@@ -242,6 +258,7 @@ func (m *Monitor) halt() ([]*run, []*mailbox) {
 		for box := range m.listeners {
 			box.finish()
 		}
+		m.journal.stop()
 	}
 	return slices.Collect(maps.Keys(m.sched.runs)), slices.Collect(maps.Keys(m.listeners))
 }

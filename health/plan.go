@@ -1,6 +1,9 @@
 package health
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 const (
 	backoffFirst = time.Second
@@ -18,14 +21,43 @@ func backoff(n int, interval time.Duration) time.Duration {
 	return min(d, most)
 }
 
-// shorten takes up to jitter's part off d; random is between 0 and 1.
-func shorten(d time.Duration, jitter, random float64) time.Duration {
-	return d - time.Duration(jitter*random*float64(d))
+// later is the clock d after at. It saturates: a duration without end is one that ends never.
+func later(at int64, d time.Duration) int64 {
+	if d > 0 && at > math.MaxInt64-int64(d) {
+		return never
+	}
+	return at + int64(d)
 }
 
-// slotStart is the clock at which slot n of an interval begins for a check with that phase.
+// sum adds durations that are not negative, and saturates.
+func sum(durations ...time.Duration) time.Duration {
+	total := int64(0)
+	for _, d := range durations {
+		total = later(total, d)
+	}
+	return time.Duration(total)
+}
+
+// part is a part of d between 0 and 1.
+func part(d time.Duration, of float64) time.Duration {
+	if of >= 1 {
+		return d // its float may be above the largest duration
+	}
+	return time.Duration(of * float64(d))
+}
+
+// shorten takes up to jitter's part off d; random is between 0 and 1.
+func shorten(d time.Duration, jitter, random float64) time.Duration {
+	return d - part(d, jitter*random)
+}
+
+// slotStart is the clock at which slot n of an interval begins for a check with that phase; never, if that is too far
+// away for a clock.
 func slotStart(n int64, interval time.Duration, phase float64) int64 {
-	return n*int64(interval) + int64(phase*float64(interval))
+	if n > math.MaxInt64/int64(interval) {
+		return never
+	}
+	return later(n*int64(interval), part(interval, phase))
 }
 
 // slotAfter is the number of the first slot that begins after now and is not last again. Runs stay on this grid, so

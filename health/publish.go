@@ -96,23 +96,30 @@ func (m *Monitor) tellLocked(s *snapshot) {
 	for i := range s.seen {
 		c := &s.seen[i]
 		v := c.verdict
-		if c.reg.told == v.status {
+		was := c.reg.told
+		if was.status == v.status {
 			continue
 		}
-		t := Transition{
-			Check: c.name(), From: c.reg.told, To: v.status, At: m.wall(v.since),
-			Err: v.err, Fault: v.fault, Reason: v.text, CausedBy: c.causes,
+		c.reg.told = told{v.status, v.since}
+		if v.status == StatusFail && c.reg.state.failures > 0 {
+			c.reg.told.since = c.reg.failedFirst
 		}
-		c.reg.told = v.status
-		m.offerLocked(t)
+		m.offerLocked(Transition{
+			Check: c.name(), Impact: c.reg.check.Impact, From: was.status, To: v.status,
+			At: m.wall(v.since), Since: m.wall(c.reg.told.since), Lasted: time.Duration(v.since - was.since), Failures: c.reg.state.failures,
+			Err: v.err, Fault: v.fault, Reason: v.text, CausedBy: c.causes,
+		})
 	}
 	for _, g := range s.groups {
-		told, ok := m.groupTold[g.name]
-		if ok && told == g.status {
+		was, ok := m.groupTold[g.name]
+		if ok && was.status == g.status {
 			continue
 		}
-		m.groupTold[g.name] = g.status
-		m.offerLocked(Transition{Group: g.name, From: told, To: g.status, At: m.wall(g.since), Reason: g.reason(nil)})
+		m.groupTold[g.name] = told{g.status, g.since}
+		m.offerLocked(Transition{
+			Group: g.name, From: was.status, To: g.status, At: m.wall(g.since), Since: m.wall(g.since),
+			Lasted: time.Duration(g.since - was.since), Reason: g.reason(nil),
+		})
 	}
 	m.forgetGroupsLocked(s)
 }
@@ -125,7 +132,21 @@ func (m *Monitor) forgetGroupsLocked(s *snapshot) {
 	for name := range m.groupTold {
 		if s.group(name) == nil {
 			delete(m.groupTold, name)
+			m.forgetLocked(subject{group: name})
 		}
+	}
+}
+
+// told is what listeners know of a check or group: its status, and the clock since which it has it.
+type told struct {
+	status Status
+	since  int64
+}
+
+// forgetLocked drops what listeners have not yet taken about a check or group that is gone.
+func (m *Monitor) forgetLocked(about subject) {
+	for box := range m.listeners {
+		box.forget(about)
 	}
 }
 

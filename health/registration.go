@@ -24,7 +24,8 @@ type Registration struct {
 	removed     bool
 	state       streak
 	verdict     *verdict // immutable, replaced on change
-	told        Status   // the status listeners were last told
+	told        told     // what listeners were last told
+	failedFirst int64    // clock of the first of the runs that have failed in a row; of use while there are any
 	run         *run     // the probe running now, nil if none
 	slow        bool     // the last run timed out: it queues apart
 	waiting     bool     // it is in a lane's queue
@@ -39,6 +40,11 @@ type Registration struct {
 
 // noResult is lastResult before the first result.
 const noResult = math.MinInt64
+
+// isStale reports whether the last result is older than MaxAge.
+func (r *Registration) isStale(now int64) bool {
+	return now > later(r.lastResult.Load(), r.check.MaxAge)
+}
 
 // Name returns the name of the check.
 func (r *Registration) Name() string { return r.check.Name }

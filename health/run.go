@@ -11,6 +11,7 @@ type run struct {
 	lane    int
 	started int64
 	cancel  context.CancelFunc
+	removed int64         // clock at which its check was removed; guarded by Monitor.mu
 	overdue bool          // its verdict was given without it; what it returns is dropped. Guarded by Monitor.mu.
 	done    chan struct{} // closed when the goroutine is out of the probe
 }
@@ -44,6 +45,7 @@ func (m *Monitor) finish(r *Registration, rn *run, res result) {
 	defer m.mu.Unlock()
 	now := m.now()
 	delete(m.sched.runs, rn)
+	delete(m.sched.probed, rn.name)
 	close(rn.done)
 	if r.run == rn {
 		r.run = nil
@@ -57,6 +59,11 @@ func (m *Monitor) finish(r *Registration, rn *run, res result) {
 	changed := false
 	switch {
 	case r.removed:
+		if heir := m.checkLocked(rn.name); heir != nil && heir.index >= 0 {
+			if changed = m.unhangLocked(heir, now); !changed {
+				m.scheduleLocked(heir, min(heir.next, now))
+			}
+		}
 	case rn.overdue:
 		changed = m.unhangLocked(r, now)
 	default:
@@ -67,24 +74,30 @@ func (m *Monitor) finish(r *Registration, rn *run, res result) {
 	m.settleLocked(now, changed)
 }
 
-// unhangLocked lets a check run again whose last run came back too late to count.
+// unhangLocked lets a check run again soon whose last run came back too late to count, unless it has failed and backs
+// off.
 func (m *Monitor) unhangLocked(r *Registration, now int64) (changed bool) {
 	if r.verdict.hungSince != 0 {
 		v := *r.verdict
 		v.hungSince = 0
 		r.verdict = &v
 		changed = true
+	} else if !r.state.undecided() {
+		return false
 	}
-	m.scheduleLocked(r, min(r.next, max(now, r.started+int64(r.check.RetryInterval))))
+	m.scheduleLocked(r, min(r.next, max(now, later(r.started, r.check.RetryInterval))))
 	return changed
 }
 
 // recordLocked takes one result that was true at clock at, and reports whether the verdict changed.
 func (m *Monitor) recordLocked(r *Registration, res result, at, now int64) (changed bool) {
-	wasStale := r.verdict.status.OK() && now > r.lastResult.Load()+int64(r.check.MaxAge)
+	wasStale := r.verdict.status.OK() && r.isStale(now)
 	r.state = r.state.next(res.outcome, r.check.FailureThreshold, r.check.SuccessThreshold)
 	r.lastResult.Store(max(at, r.lastResult.Load()))
 	r.failing.Store(r.state.status == StatusFail)
+	if r.state.failures == 1 {
+		r.failedFirst = at
+	}
 	if res.outcome == failed && r.state.status == StatusFail {
 		r.backoff++
 	} else {

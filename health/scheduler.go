@@ -28,8 +28,9 @@ type scheduler struct {
 	due    dueHeap
 	lanes  [2]lane // [1] is for checks whose last run timed out
 	runs   map[*run]struct{}
-	pace   int64 // clock before which no further first run begins
-	expiry int64 // clock after which what was last published has to be judged again, and listeners told
+	probed map[string]*run // by name of the check: one probe of a name runs at a time, whoever registered it
+	pace   int64           // clock before which no further first run begins
+	expiry int64           // clock after which what was last published has to be judged again, and listeners told
 	heart  *Heartbeat
 	// newContext makes the context of one run.
 	newContext func(time.Duration) (context.Context, context.CancelFunc)
@@ -44,7 +45,7 @@ type lane struct {
 }
 
 func (s *scheduler) init(m *Monitor) {
-	s.runs = make(map[*run]struct{})
+	s.runs, s.probed = make(map[*run]struct{}), make(map[string]*run)
 	s.lanes = [2]lane{{free: m.cfg.MaxConcurrent}, {free: m.cfg.MaxConcurrent}}
 	s.cancel = func() {}
 	s.heart = &Heartbeat{m: m, name: schedulerHeart, maxAge: schedulerMaxAge}
@@ -134,6 +135,8 @@ func (m *Monitor) attendLocked(r *Registration, now int64) (changed bool) {
 	case r.run != nil:
 		changed = m.recordLocked(r, hung(r.run.started, m.wall(r.run.started)), now, now)
 		m.planLocked(r, now)
+	case m.sched.probed[r.check.Name] != nil:
+		changed = m.awaitNamesakeLocked(r, m.sched.probed[r.check.Name], now)
 	case m.standInLocked(r, now):
 		changed = m.recordLocked(r, resultOf(nil), r.trafficFrom, now)
 		r.trafficFrom = now
@@ -143,6 +146,19 @@ func (m *Monitor) attendLocked(r *Registration, now int64) (changed bool) {
 		l := &m.sched.lanes[laneOf(r)]
 		l.waiting = append(l.waiting, r)
 	}
+	return changed
+}
+
+// awaitNamesakeLocked puts off the run of a check while a probe runs that was started for an earlier check of its name,
+// so that a name that is registered again and again has one hung probe at most. That probe's context has ended: if it
+// has not returned a Timeout later, it hangs.
+func (m *Monitor) awaitNamesakeLocked(r *Registration, rn *run, now int64) (changed bool) {
+	if at := later(rn.removed, r.check.Timeout); now < at {
+		m.scheduleLocked(r, at)
+		return false
+	}
+	changed = m.recordLocked(r, hung(rn.started, m.wall(rn.started)), now, now)
+	m.planLocked(r, now)
 	return changed
 }
 
@@ -168,7 +184,7 @@ func (m *Monitor) standInLocked(r *Registration, now int64) bool {
 		return false
 	}
 	// The success may be as old as the last look; the verdict must not expire before the next one.
-	if r.trafficFrom+int64(r.check.MaxAge) <= now+int64(r.check.minAge()) {
+	if later(r.trafficFrom, r.check.MaxAge) <= later(now, r.check.minAge()) {
 		return false
 	}
 	r.traffic.Store(false)
@@ -194,11 +210,11 @@ func (m *Monitor) launchLocked(now int64) {
 func (m *Monitor) startLocked(r *Registration, lane int, now int64) {
 	ctx, cancel := m.sched.newContext(r.check.Timeout)
 	rn := &run{name: r.check.Name, lane: lane, started: now, cancel: cancel, done: make(chan struct{})}
-	m.sched.runs[rn] = struct{}{}
+	m.sched.runs[rn], m.sched.probed[rn.name] = struct{}{}, rn
 	r.run, r.started, r.trafficFrom, r.standIns = rn, now, now, 0
 	r.hastened.Store(false)
 	r.traffic.Store(false)
-	m.scheduleLocked(r, now+int64(r.check.Timeout))
+	m.scheduleLocked(r, later(now, r.check.Timeout))
 	// Owner: the monitor, which has it in sched.runs. Stop signal: its context, at the timeout, at Remove and at Stop.
 	// Waiters: Remove and Stop, both as long as their caller allows.
 	go m.probe(ctx, r, rn)
@@ -219,6 +235,9 @@ func (s *scheduler) drop(r *Registration) {
 	if r.index >= 0 {
 		heap.Remove(&s.due, r.index)
 	}
+	if !r.waiting {
+		return
+	}
 	for i := range s.lanes {
 		for j, w := range s.lanes[i].waiting {
 			if w == r {
@@ -233,7 +252,7 @@ func (s *scheduler) drop(r *Registration) {
 // planFirstLocked plans the first run: at once or after InitialDelay, but one by one.
 func (m *Monitor) planFirstLocked(r *Registration, now int64) {
 	m.sched.pace = max(m.sched.pace, now)
-	m.scheduleLocked(r, m.sched.pace+int64(r.check.InitialDelay))
+	m.scheduleLocked(r, later(m.sched.pace, r.check.InitialDelay))
 	m.sched.pace += firstPace
 	if m.sched.timer != nil {
 		m.armLocked(now)
@@ -243,19 +262,19 @@ func (m *Monitor) planFirstLocked(r *Registration, now int64) {
 // planLocked plans the run after a result.
 func (m *Monitor) planLocked(r *Registration, now int64) {
 	c := &r.check
-	soonest := max(now, r.started+int64(c.RetryInterval))
-	if r.run != nil { // it has not come back: time to see whether it does; unhangLocked brings the next run forward
-		soonest = now + int64(c.RetryInterval)
+	soonest := max(now, later(r.started, c.RetryInterval))
+	if m.sched.probed[c.Name] != nil { // it has not come back: see whether it does; unhangLocked brings the next run forward
+		soonest = later(now, c.RetryInterval)
 	}
 	var at int64
 	switch {
 	case r.state.undecided():
 		at = soonest
 	case r.state.status == StatusFail:
-		at = now + int64(shorten(backoff(r.backoff, c.Interval), c.Jitter, rand.Float64()))
+		at = later(now, shorten(backoff(r.backoff, c.Interval), c.Jitter, rand.Float64()))
 	default:
 		r.slot = slotAfter(now, c.Interval, r.phase, r.slot)
-		at = slotStart(r.slot, c.Interval, r.phase) + int64(c.Jitter*rand.Float64()*float64(c.Interval))
+		at = later(slotStart(r.slot, c.Interval, r.phase), part(c.Interval, c.Jitter*rand.Float64()))
 	}
 	if r.hastened.Load() {
 		at = min(at, soonest)
@@ -271,7 +290,7 @@ func (m *Monitor) hasten(r *Registration) {
 		return // before Start, or when the run in flight returns, planLocked sees that it is wanted
 	}
 	now := m.now()
-	if at := max(now, r.started+int64(r.check.RetryInterval)); at < r.next {
+	if at := max(now, later(r.started, r.check.RetryInterval)); at < r.next {
 		m.scheduleLocked(r, at)
 		m.armLocked(now)
 	}

@@ -111,7 +111,7 @@ func (s *snapshot) expireBy(at int64) {
 // age makes the verdict on a healthy check stale if its last result is too old.
 func (s *snapshot) age(c *seen) {
 	last, maxAge := c.reg.lastResult.Load(), c.reg.check.MaxAge
-	expires := last + int64(maxAge)
+	expires := later(last, maxAge)
 	s.expireBy(expires)
 	if s.now > expires {
 		c.verdict = &verdict{

@@ -15,6 +15,14 @@ type Transition struct {
 	From, To Status
 	// At is when To was reached.
 	At time.Time
+	// Since is when what led to To began: for a failed check, the first of the failed runs; else At.
+	Since time.Time
+	// Lasted is how long From was the status; of a failed check, from the first of the failed runs on.
+	Lasted time.Duration
+	// Failures is how many runs of the check had failed in a row by then.
+	Failures int
+	// Impact is that of the check.
+	Impact Impact
 	// Err is why, when To is warn or fail; see [CheckReport.Err]. Nil for a group.
 	Err error
 	// Fault is Err classified.
@@ -27,7 +35,7 @@ type Transition struct {
 
 // LogValue makes slog print the fields that say something.
 func (t Transition) LogValue() slog.Value {
-	attrs := make([]slog.Attr, 0, 8)
+	attrs := make([]slog.Attr, 0, 10)
 	if t.Check != "" {
 		attrs = append(attrs, slog.String("check", t.Check))
 	}
@@ -46,6 +54,12 @@ func (t Transition) LogValue() slog.Value {
 	}
 	if len(t.CausedBy) > 0 {
 		attrs = append(attrs, slog.Any("caused_by", t.CausedBy))
+	}
+	if t.From != StatusUnknown {
+		attrs = append(attrs, slog.Duration("lasted", t.Lasted))
+	}
+	if t.Failures > 0 {
+		attrs = append(attrs, slog.Int("failures", t.Failures))
 	}
 	return slog.GroupValue(attrs...)
 }

@@ -44,7 +44,7 @@ type Config struct {
 	// Logger gets every event of the registry. nil: slog.Default(). To log nothing, give it slog.DiscardHandler.
 	Logger *slog.Logger
 
-	// Health sets up the registry's monitor, the defaults of its checks among it.
+	// Health sets up the registry's monitor, the defaults of its checks among it. Its Logger, if nil, is Logger.
 	Health health.Config
 
 	// StartTimeout bounds Start in all, together with the deadline of the context given to Start: the earlier counts.

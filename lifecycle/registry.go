@@ -113,6 +113,9 @@ func New(cfg Config) *Registry {
 	r.since = r.birth
 	r.cfg = cfg.withDefaults()
 	r.id = fmt.Sprintf("%p", r)
+	if cfg.Health.Logger == nil {
+		cfg.Health.Logger = r.cfg.Logger
+	}
 	r.monitor = health.New(cfg.Health)
 	r.unhold = r.monitor.Hold("starting")
 	//nolint:forbidigo // see root
