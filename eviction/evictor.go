@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -38,6 +40,15 @@ type Evictor struct {
 func New(pool Pool, policy Policy) *Evictor {
 	return &Evictor{pool: pool, policy: policy, faults: policy.Validate(), turn: make(chan struct{}, 1), ended: make(chan struct{})}
 }
+
+// String returns the type of the pool.
+func (e *Evictor) String() string { return fmt.Sprintf("eviction.Evictor{%T}", e.pool) }
+
+// Format prints what String returns, for every verb: the pool may hold secrets, and changes.
+func (e *Evictor) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, e.String()) }
+
+// LogValue returns what String returns.
+func (e *Evictor) LogValue() slog.Value { return slog.StringValue(e.String()) }
 
 // Start begins to work, with a first round at once in the background: it fills the pool to MinIdle. It does not
 // block. The values of ctx reach the pool, its end does not: only Stop ends the evictor. Start returns the faults of

@@ -10,6 +10,7 @@ const (
 	// DefaultBatch is how many connections a sweep keeps out of callers' reach at once when [Policy.Batch] is 0.
 	DefaultBatch = 4
 
+	least       = time.Millisecond      // of a given Interval
 	minInterval = 10 * time.Millisecond // of a derived Interval
 	maxInterval = 30 * time.Second      // of a derived Interval
 )
@@ -40,7 +41,7 @@ type Policy struct {
 
 	// Interval is how often demand is sampled while there is anything to decide: the resolution of MaxIdleTime, and
 	// the least time between two sweeps. Zero means a tenth of MaxIdleTime, at least 10 ms and at most 30 s, or 30 s
-	// where MaxIdleTime is off. Bounds: not negative.
+	// where MaxIdleTime is off. Less than 1 ms counts as 1 ms. Bounds: not negative.
 	Interval time.Duration
 
 	// MaxPerSweep is how many connections one sweep may close because they were not needed; the rest follows at the
@@ -87,6 +88,7 @@ func (p Policy) withDefaults() Policy {
 			p.Interval = min(max(p.MaxIdleTime/10, minInterval), maxInterval)
 		}
 	}
+	p.Interval = max(p.Interval, least)
 	if p.Batch == 0 {
 		p.Batch = DefaultBatch
 	}
@@ -107,5 +109,9 @@ func (p Policy) soonest() (time.Duration, bool) {
 
 // lifetime is how long a connection with this draw may live.
 func lifetime(most time.Duration, jitter, draw float64) time.Duration {
-	return most - time.Duration(float64(most)*jitter*draw)
+	off := float64(most) * jitter * draw
+	if off >= float64(most) { // which, as a float, may be above the largest duration
+		return 0
+	}
+	return most - time.Duration(off)
 }
