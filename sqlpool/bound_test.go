@@ -342,3 +342,34 @@ func inMemory(srv *sqlpooltest.PostgresServer) sqlpool.Config {
 		return nil
 	}}
 }
+
+// Far more callers than can be served in time: those that come too late for it must not break the connections that the
+// others need.
+func TestOverloadBreaksNoConnections(t *testing.T) {
+	onBothPools(t, sqlpool.Config{MaxOpen: 10}, func(t *testing.T, srv *sqlpooltest.PostgresServer, _ *bubbleNetwork, p bubblePool) {
+		srv.Answer("work", sqlpooltest.Answer{})
+		srv.Slow(11 * time.Millisecond)
+		for range 3 {
+			var served atomic.Int64
+			var wg sync.WaitGroup
+			for range 500 {
+				wg.Go(func() {
+					switch err := p.exec(within(t, 100*time.Millisecond), "work"); {
+					case err == nil:
+						served.Add(1)
+					case !errors.Is(err, context.DeadlineExceeded):
+						t.Error(err)
+					}
+				})
+			}
+			wg.Wait()
+			if got := served.Load(); got < 85 {
+				t.Errorf("%d callers were served, of 90 that 10 connections can serve in that time", got)
+			}
+			advance(time.Second)
+		}
+		if st := p.managed.Stats(); st.Dials > 10 || st.Evicted["dead"] != 0 || st.AcquireTimeouts == 0 {
+			t.Errorf("%d dials, %v were lost, %d callers gave up waiting", st.Dials, st.Evicted, st.AcquireTimeouts)
+		}
+	})
+}

@@ -60,10 +60,10 @@ func burstVariants(pool string) []sqlpool.Config {
 		return []sqlpool.Config{base}
 	}
 	var out []sqlpool.Config
-	for _, dials := range []int{0, 4, 6, 10} {
+	for _, dials := range []int{4, 10} {
 		graces := []time.Duration{0}
 		if pool == "pgxpool" {
-			graces = []time.Duration{0, 50 * time.Millisecond, sqlpool.Off}
+			graces = []time.Duration{0, sqlpool.Off}
 		}
 		for _, grace := range graces {
 			v := base

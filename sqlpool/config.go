@@ -51,7 +51,7 @@ const (
 	DefaultDialTimeout    = 5 * time.Second
 	DefaultLeakThreshold  = 5 * time.Minute
 	DefaultFailFastAfter  = 3 * time.Second
-	DefaultMaxDials       = 4
+	DefaultMaxDials       = 10
 	DefaultSuspectPing    = 250 * time.Millisecond
 	DefaultCloseGrace     = 250 * time.Millisecond
 	DefaultFileInterval   = 10 * time.Second
@@ -109,7 +109,9 @@ type Config struct {
 	EvictionInterval time.Duration
 
 	// AcquireTimeout is the most a caller waits for a connection, however long its own context lasts; the error then
-	// says who holds the others (see AcquireError). Default: DefaultAcquireTimeout. Off: the caller's context alone
+	// says who holds the others (see AcquireError). A caller that has waited for half of its time, and whose deadline comes
+	// sooner than nearly all uses of a connection take, gives up at once: its statement would be cut off, and the connection
+	// be lost to the others. Default: DefaultAcquireTimeout. Off: the caller's context alone
 	// decides. Adopt refuses it: only the handle's own waiting is possible there.
 	AcquireTimeout time.Duration
 

@@ -130,9 +130,12 @@ func (c *core) refusal() error {
 
 // released books a connection as returned now. It does nothing but leave the gate if e is not held. The clock is read
 // once per checkout and once per check-in: on many virtual machines that is what a checkout costs most.
-func (c *core) released(e *holders.Entry, now time.Time) {
+func (c *core) released(e *holders.Entry, now time.Time, well bool) {
 	if d, ok := c.held.ReleaseAt(e, now); ok {
 		c.met.use.Record(d)
+		if well {
+			c.met.shortUse.note(d)
+		}
 	}
 	c.gate.Leave()
 }
@@ -148,6 +151,14 @@ func (c *core) acquireFailed(ctx context.Context, since time.Time) *AcquireError
 		c.met.acquireTimeouts.Add(1)
 	}
 	return c.acquireFailure(now, now.Sub(since), err)
+}
+
+// tooLate explains why a caller gives up before its deadline.
+func (c *core) tooLate(since time.Time) *AcquireError {
+	now := time.Now()
+	c.met.acquireTimeouts.Add(1)
+	return c.acquireFailure(now, now.Sub(since), &timeoutError{fmt.Sprintf(
+		"its deadline comes too soon for a connection to be of use: nearly all are needed for %s or longer", c.met.shortUse.get())})
 }
 
 // acquireFailure describes the pool to a caller that gets no connection because of err.

@@ -2,6 +2,7 @@ package sqlpool
 
 import (
 	"context"
+	"errors"
 	"time"
 )
 
@@ -49,9 +50,13 @@ func (b *pgBackend) roomLocked() int { return min(b.max, b.core.cfg().MaxOpenCei
 
 func (b *pgBackend) grantLocked() {
 	for b.waiting.n > 0 && b.mayLocked() {
+		w := b.waiting.popInTime(b.core.met.shortUse.get())
+		if w == nil {
+			return
+		}
 		b.permits++
 		b.events++
-		b.waiting.pop().ready <- grant{}
+		w.ready <- grant{}
 	}
 }
 
@@ -111,7 +116,7 @@ func (b *pgBackend) awaitPermit(ctx context.Context, start time.Time) error {
 		b.mu.Unlock()
 		return b.core.refused()
 	}
-	w := b.waiting.push(nil)
+	w := b.waiting.push(ctx, start, nil)
 	b.grantLocked()
 	b.reconcileLaterLocked()
 	b.mu.Unlock()
@@ -121,6 +126,9 @@ func (b *pgBackend) awaitPermit(ctx context.Context, start time.Time) error {
 // permitted waits for what w queues for.
 func (b *pgBackend) permitted(ctx context.Context, w *waiter, start time.Time) error {
 	if g, ok := b.core.waitFor(ctx, w, start); ok {
+		if errors.Is(g.err, errTooLate) {
+			return b.core.tooLate(start)
+		}
 		return g.err
 	}
 	b.mu.Lock()

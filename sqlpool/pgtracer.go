@@ -118,6 +118,9 @@ func (t *pgTracer) TraceRelease(_ *pgxpool.Pool, data pgxpool.TraceReleaseData) 
 		return
 	}
 	b.core.met.use.Record(d)
+	if !conn.IsClosed() {
+		b.core.met.shortUse.note(d)
+	}
 	lost := conn.IsClosed()
 	doomed := lost || conn.PgConn().IsBusy() || conn.PgConn().TxStatus() != 'I'
 	lastErr := r.lastErr

@@ -20,6 +20,7 @@ type waiter struct {
 	queued     bool
 	early      bool // it stands before all who are not
 	number     uint64
+	since, by  time.Time // when it queued, and its deadline; zero: it has none
 	prev, next *waiter
 }
 
@@ -29,9 +30,10 @@ type grant struct {
 	err error
 }
 
-func (q *queue) push(dial func()) *waiter {
+func (q *queue) push(ctx context.Context, start time.Time, dial func()) *waiter {
 	q.pushed++
-	w := &waiter{dial: dial, ready: make(chan grant, 1), queued: true, prev: q.last, number: q.pushed}
+	w := &waiter{dial: dial, ready: make(chan grant, 1), queued: true, prev: q.last, number: q.pushed, since: start}
+	w.by, _ = ctx.Deadline()
 	if q.last != nil {
 		q.last.next = w
 	} else {

@@ -18,6 +18,7 @@ type metrics struct {
 	acquireTimeouts atomic.Uint64
 	leaks           atomic.Uint64
 	wait, use, dial histogram.Recorder
+	shortUse        shortUse // of connections that came back well
 
 	evictedIdle, evictedLifetime, evictedDead, evictedReload, evictedFailover, evictedClosed atomic.Uint64
 }

@@ -144,7 +144,7 @@ func (s *store) checkIn(c *conn, ok bool) bool {
 	kept := c.state == stateIdle
 	s.mu.Unlock()
 	if was == stateInUse {
-		s.core.released(&c.n.entry, now)
+		s.core.released(&c.n.entry, now, ok)
 		s.returned(c, ok, now)
 	}
 	return kept
@@ -178,7 +178,7 @@ func (s *store) closeConn(c *conn) error {
 	s.mu.Unlock()
 	if was == stateInUse {
 		now := time.Now()
-		s.core.released(&c.n.entry, now)
+		s.core.released(&c.n.entry, now, false)
 		s.returned(c, false, now)
 	}
 	limit := hangUpLimit
@@ -209,7 +209,7 @@ func (s *store) leaveLocked(c *conn) connState {
 // deliverLocked gives n to the first in the queue, or keeps it for the next caller.
 func (s *store) deliverLocked(n *native) {
 	if !s.paused {
-		if w := s.waiting.pop(); w != nil {
+		if w := s.waiting.popInTime(s.core.met.shortUse.get()); w != nil {
 			s.inUse++
 			w.ready <- grant{n: n}
 			return
@@ -235,7 +235,7 @@ func (s *store) discard(n *native, reason string, limit time.Duration) error {
 
 // take gives a caller a connection from the stash, or puts it into the queue, or neither because of MaxWaiting. beside says that idle connections exist
 // which are not in the stash: database/sql is just about to have them, or was told not to use them.
-func (s *store) take(ctx context.Context) (n *native, w *waiter, beside bool, err error) {
+func (s *store) take(ctx context.Context, start time.Time) (n *native, w *waiter, beside bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -254,7 +254,7 @@ func (s *store) take(ctx context.Context) (n *native, w *waiter, beside bool, er
 	if s.core.tooMany(s.inUse+s.waiting.n, s.max) {
 		return nil, nil, false, nil
 	}
-	w = s.waiting.push(func() { s.dial(ctx) })
+	w = s.waiting.push(ctx, start, func() { s.dial(ctx) })
 	s.raiseLocked()
 	s.dialLocked()
 	return nil, w, s.idle > 0 && s.dialing == 0 && !s.paused, nil
@@ -264,7 +264,7 @@ func (s *store) take(ctx context.Context) (n *native, w *waiter, beside bool, er
 func (s *store) acquire(ctx context.Context, start time.Time) (*native, error) {
 	var fresh wasted
 	for {
-		n, w, beside, err := s.take(ctx)
+		n, w, beside, err := s.take(ctx, start)
 		switch {
 		case err != nil:
 			return nil, err
@@ -293,6 +293,9 @@ func (s *store) acquire(ctx context.Context, start time.Time) (*native, error) {
 // await waits for a grant, up to what is left of AcquireTimeout.
 func (s *store) await(ctx context.Context, w *waiter, start time.Time) (*native, error) {
 	if g, ok := s.core.waitFor(ctx, w, start); ok {
+		if errors.Is(g.err, errTooLate) {
+			return nil, s.core.tooLate(start)
+		}
 		return g.n, g.err
 	}
 	s.mu.Lock()
