@@ -115,7 +115,7 @@ func (a *adopted) check(ctx context.Context) error {
 	if s := a.db.Stats(); err != nil && ctx.Err() != nil && s.MaxOpenConnections > 0 && s.InUse >= s.MaxOpenConnections {
 		return health.Degraded(fmt.Errorf("all %d connections are in use, and an adopted pool has none to check with: %w", s.InUse, err))
 	}
-	return err
+	return a.core.answered(err)
 }
 
 func (a *adopted) stats(out *poolkeeper.Stats) {

@@ -44,7 +44,7 @@ func (b *driverBackend) try(ctx context.Context, aim target, cfg *Config) error 
 		return err
 	}
 	defer b.hangUpCheck(ctx, n)
-	return askBy(ctx, n, cfg.CheckQuery)
+	return b.store.core.answered(askBy(ctx, n, cfg.CheckQuery))
 }
 
 func (b *driverBackend) use(ctx context.Context, aim target, cfg *Config, elsewhere bool) {
@@ -96,7 +96,7 @@ func (b *driverBackend) answeredSince(then monotime.Time) bool {
 
 // ask is one check of a connection that is the check's own.
 func (b *driverBackend) ask(ctx context.Context, n *native) error {
-	return askBy(ctx, n, b.store.core.cfg().CheckQuery)
+	return b.store.core.answered(askBy(ctx, n, b.store.core.cfg().CheckQuery))
 }
 
 func askBy(ctx context.Context, n *native, query string) error {

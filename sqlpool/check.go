@@ -28,15 +28,14 @@ type checkConn[T any] struct {
 	dial   func(ctx context.Context) (T, error)
 	probe  func(ctx context.Context, conn T) error
 	hangUp func(ctx context.Context, conn T)
+	// spare runs f on an idle connection of the pool's callers, which is closed if f returns false. It reports false if none
+	// is idle, or f did.
+	spare func(ctx context.Context, f func(context.Context, T) bool) bool
 
 	closing atomic.Bool // close has begun: whoever has the turn leaves nothing behind
 	turn    turn.Turn   // to check; guards the following
 	conn    *T
 	done    bool
-}
-
-func newCheckConn[T any](dial func(context.Context) (T, error), probe func(context.Context, T) error, hangUp func(context.Context, T)) *checkConn[T] {
-	return &checkConn[T]{dial: dial, probe: probe, hangUp: hangUp, turn: turn.New()}
 }
 
 // check probes.
@@ -63,7 +62,7 @@ func (k *checkConn[T]) use(ctx context.Context, f func(context.Context, T) error
 	}
 	conn, err := k.dial(ctx)
 	if err != nil {
-		return err
+		return k.instead(ctx, f, err)
 	}
 	k.conn = &conn
 	if err := k.probe(ctx, conn); err != nil {

@@ -40,6 +40,7 @@ type core struct {
 	observer  observer.Slot
 	paused    atomic.Bool
 	unreached atomic.Bool // it has been said that reclaiming is out of reach
+	unasked   atomic.Bool // it has been said that the server refuses the query of checks
 
 	life    context.Context //nolint:containedctx // ends when Stop begins; bounds work
 	end     context.CancelFunc

@@ -19,6 +19,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/holders"
 	"github.com/poolkeeper/poolkeeper/internal/life"
 	"github.com/poolkeeper/poolkeeper/internal/plural"
+	"github.com/poolkeeper/poolkeeper/internal/turn"
 )
 
 // customKey is where a connection's record lies in its PgConn().CustomData().
@@ -91,7 +92,7 @@ type pgBackend struct {
 func newPGBackend() *pgBackend {
 	b := &pgBackend{all: make(map[*pgRecord]struct{}), waits: make(map[*waitingContext]struct{})}
 	b.life, b.end = context.WithCancel(context.Background()) //nolint:forbidigo // the backend's own life, ended by close
-	b.probe = newCheckConn(b.dialCheck, b.ask, b.hangUp)
+	b.probe = &checkConn[*pgx.Conn]{dial: b.dialCheck, probe: b.ask, hangUp: b.hangUp, spare: b.withIdle, turn: turn.New()}
 	return b
 }
 
@@ -119,7 +120,7 @@ func (b *pgBackend) dialOutside(ctx context.Context, aim *pgTarget, cfg *Config)
 }
 
 func (b *pgBackend) ask(ctx context.Context, c *pgx.Conn) error {
-	return askPG(ctx, c, b.core.cfg().CheckQuery)
+	return b.core.answered(askPG(ctx, c, b.core.cfg().CheckQuery))
 }
 
 func askPG(ctx context.Context, c *pgx.Conn, query string) error {

@@ -172,7 +172,7 @@ func (b *pgBackend) try(ctx context.Context, aim target, cfg *Config) error {
 		return err
 	}
 	defer b.hangUp(ctx, c)
-	return askPG(ctx, c, cfg.CheckQuery)
+	return b.core.answered(askPG(ctx, c, cfg.CheckQuery))
 }
 
 func (b *pgBackend) use(ctx context.Context, aim target, cfg *Config, elsewhere bool) {

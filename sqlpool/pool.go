@@ -11,6 +11,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/eviction"
+	"github.com/poolkeeper/poolkeeper/internal/turn"
 )
 
 // Pool is a *sql.DB whose connections are opened, watched and closed in order. It is made by [NewMySQL], [NewDB] and
@@ -61,7 +62,7 @@ func newPool(kind string, cfg Config, aim func(Config, disk) (driver.Connector, 
 	s.db = sql.OpenDB(watching{s})
 	s.db.SetMaxIdleConns(math.MaxInt32) // the store has the limits
 	b := &driverBackend{store: s, aimAt: aim}
-	b.probe = newCheckConn(b.dialCheck, b.ask, b.hangUpCheck)
+	b.probe = &checkConn[*native]{dial: b.dialCheck, probe: b.ask, hangUp: b.hangUpCheck, spare: s.withIdle, turn: turn.New()}
 	c.back = b
 	c.evictor = eviction.New(s, cfg.policy())
 	return &Pool{c: c, db: s.db, settings: func() []slog.Attr { return c.effective(b.reach()) }}, nil
@@ -121,7 +122,9 @@ func (p *Pool) Pause(ctx context.Context) error {
 func (p *Pool) Resume() { p.c.resume(nil) }
 
 // Check asks the server for a sign of life, on a connection of its own that is dialled at the first call: a pool whose
-// callers hold every connection is busy, not broken. It blocks at most until ctx ends. Errors answer health.Classify.
+// callers hold every connection is busy, not broken. If the server is too full for that, it asks over an idle connection of
+// the pool, and if none is idle it returns a reservation (health.Degraded). An answer that refuses CheckQuery for lack of a
+// privilege is healthy. It blocks at most until ctx ends. Errors answer health.Classify.
 func (p *Pool) Check(ctx context.Context) error { return p.c.check(ctx) }
 
 // Limits asks the server how many connections it grants and after which silence it closes one, and compares that with this

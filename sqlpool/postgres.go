@@ -261,7 +261,9 @@ func (p *Postgres) Pause(ctx context.Context) error { return p.c.pauseFor(ctx) }
 func (p *Postgres) Resume() { p.c.resume(nil) }
 
 // Check asks the server for a sign of life, on a connection of its own that is dialled at the first call: a pool whose
-// callers hold every connection is busy, not broken. It blocks at most until ctx ends. Errors answer health.Classify.
+// callers hold every connection is busy, not broken. If the server is too full for that, it asks over an idle connection of
+// the pool, and if none is idle it returns a reservation (health.Degraded). An answer that refuses CheckQuery for lack of a
+// privilege is healthy. It blocks at most until ctx ends. Errors answer health.Classify.
 func (p *Postgres) Check(ctx context.Context) error { return p.c.check(ctx) }
 
 // Limits asks the server how many connections it grants and after which silence it closes one, and compares that with this

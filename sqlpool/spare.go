@@ -1,0 +1,135 @@
+package sqlpool
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/event"
+)
+
+// An answer is a sign of life: a server that grants no connection more, or refuses the check's query for lack of a
+// privilege, is up.
+
+// answered returns err, how a check's query on an established connection ended, unless it says that the check may not ask.
+func (c *core) answered(err error) error {
+	if Classify(err).Kind != health.KindAuthorization {
+		return err
+	}
+	if c.unasked.CompareAndSwap(false, true) {
+		c.events.Emit(event.Event{
+			Kind: event.Misuse, Level: slog.LevelWarn, Err: asFault(err),
+			Text: "the server answers and refuses the query of checks, which counts as healthy; grant the privilege or set another CheckQuery",
+		})
+	}
+	return nil
+}
+
+// instead is for a check whose own connection cannot be opened because of err. If the server is full it runs f on an idle
+// connection of the pool's callers, or without one returns a reservation.
+func (k *checkConn[T]) instead(ctx context.Context, f func(context.Context, T) error, err error) error {
+	if Classify(err).Kind != health.KindTooManyConnections {
+		return err
+	}
+	var answer error
+	asked := k.spare(ctx, func(ctx context.Context, conn T) bool {
+		if k.probe(ctx, conn) != nil {
+			return false
+		}
+		answer = f(ctx, conn)
+		return true
+	})
+	if asked {
+		return answer
+	}
+	return health.Degraded(err)
+}
+
+// withIdle runs f on an idle connection, which is closed if f returns false. It reports false if none is idle, or f did.
+func (s *store) withIdle(ctx context.Context, f func(context.Context, *native) bool) bool {
+	x, ok := s.takeOne(ctx)
+	if !ok {
+		return false
+	}
+	alive := f(ctx, x.n)
+	if alive {
+		s.mu.Lock()
+		x.n.seen = time.Now()
+		s.mu.Unlock()
+		s.giveBack(x)
+	} else {
+		s.drop(x, poolkeeper.EvictedDead)
+	}
+	s.came(1)
+	return alive
+}
+
+// takeOne takes out one idle connection. It reports false if there is none.
+func (s *store) takeOne(ctx context.Context) (taken, bool) {
+	s.mu.Lock()
+	if last := len(s.stash) - 1; last >= 0 && !s.closed {
+		n := s.stash[last]
+		s.stash = s.stash[:last]
+		s.swept++
+		s.coming++
+		s.mu.Unlock()
+		return taken{n: n}, true
+	}
+	s.mu.Unlock()
+	lease, w := s.lease(ctx)
+	if lease == nil {
+		return taken{}, false
+	}
+	return taken{lease: lease, w: w, n: w.n}, true
+}
+
+// withIdle does the same on pgxpool. It takes a permit, so that no caller counts on the connection meanwhile.
+func (b *pgBackend) withIdle(ctx context.Context, f func(context.Context, *pgx.Conn) bool) bool {
+	c := b.takeOne(ctx)
+	if c == nil {
+		return false
+	}
+	defer b.givePermit()
+	if !f(ctx, c.Conn()) {
+		b.mu.Lock()
+		record(c.Conn().PgConn()).discounted = true
+		b.open--
+		b.mu.Unlock()
+		b.drop(ctx, c, poolkeeper.EvictedDead)
+		return false
+	}
+	b.mu.Lock()
+	record(c.Conn().PgConn()).seen = time.Now()
+	b.mu.Unlock()
+	c.Release()
+	return true
+}
+
+// takeOne takes out one idle connection under a permit of its own, or returns nil.
+func (b *pgBackend) takeOne(ctx context.Context) *pgxpool.Conn {
+	b.mu.Lock()
+	ok := b.waiting.n == 0 && b.mayLocked() && b.permits < b.open
+	if ok {
+		b.permits++
+		b.events++
+	}
+	b.mu.Unlock()
+	if !ok {
+		return nil
+	}
+	resume := b.standStill()
+	idle := b.pool.AcquireAllIdle(&sweepContext{ctx}) //nolint:contextcheck // it is ctx, marked
+	if len(idle) == 0 {
+		resume()
+		b.givePermit()
+		return nil
+	}
+	releaseAll(idle[1:])
+	resume()
+	return idle[0]
+}
