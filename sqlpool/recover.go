@@ -34,10 +34,11 @@ type recovery struct {
 	suspected  atomic.Int64  // a monotime.Time; connections silent since before are suspect; 0: none
 	condemned  atomic.Int64  // the same, of connections that must not be used
 
-	mu     sync.Mutex    // guards the following
-	reason string        // why the last generation was thrown away
-	next   monotime.Time // no sooner is another thrown away for being read-only
-	pause  time.Duration
+	mu       sync.Mutex    // guards the following
+	reason   string        // why the last generation was thrown away
+	next     monotime.Time // no sooner is another thrown away for being read-only
+	pause    time.Duration
+	toldLost monotime.Time // when it was last said that connections do not answer a ping; 0: never
 }
 
 // stale says why a connection must not be used any more, or "".
@@ -79,10 +80,19 @@ func (c *core) diedInUse(cause error, now time.Time) {
 }
 
 // pingedInVain condemns every connection that has been silent since before the suspicion: nothing is learnt by having each
-// caller find out for himself.
+// caller find out for itself. Several callers may ping in vain in one incident, which is one event.
 func (c *core) pingedInVain() {
+	now := monotime.Now()
+	c.rec.mu.Lock()
+	again := c.rec.toldLost != 0 && now.Sub(c.rec.toldLost) < recycleLast
+	c.rec.toldLost = now
+	c.rec.mu.Unlock()
+	open := c.open()
 	c.rec.condemned.Store(c.rec.suspected.Load())
 	c.back.flush()
+	if !again {
+		c.events.Emit(event.OfReset(event.Lost, open, nil))
+	}
 }
 
 // recycle throws away every connection dialled so far: idle ones now, those in use when they come back.

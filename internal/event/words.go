@@ -17,6 +17,7 @@ const (
 	RoleChanged = "connections are replaced: the server has become a primary, or is none any more"
 	Broken      = "connections are replaced: they break, and the server refuses new ones"
 	BrokenOnly  = "connections are replaced: they break, and the server answers on new ones only"
+	Lost        = "connections are replaced: one broke under a caller, and another does not answer a ping"
 	SilentOnly  = "connections are replaced: they are silent, and the server answers on new ones only"
 )
 
