@@ -61,15 +61,19 @@ func TestOneOutageIsOneLineOfEachKind(t *testing.T) {
 	testkit.Eventually(t, "there is traffic", func() bool { return orders.Stats().Use.Count > 100 })
 
 	srv.Kill(t)
-	testkit.Eventually(t, "the pool says that the server is down", func() bool { return strings.Contains(out.String(), `"kind":"down"`) })
+	testkit.Eventually(t, "pool and check say that the server is down", func() bool {
+		got := lines(t, out.String())
+		return got[line{"WARN", "pool orders", "down"}] > 0 && got[line{"WARN", "check orders", "down"}] > 0
+	})
 	if testkit.Measuring() {
 		sleep(14 * time.Second)
 	} else {
 		sleep(2 * time.Second)
 	}
 	srv.Restart(t)
-	testkit.Eventually(t, "the pool says that it is back", func() bool {
-		return lines(t, out.String())[line{"INFO", "pool orders", "up"}] > 0
+	testkit.Eventually(t, "pool and check say that it is back", func() bool {
+		got := lines(t, out.String())
+		return got[line{"INFO", "pool orders", "up"}] > 0 && got[line{"INFO", "check orders", "up"}] > 0
 	})
 	sleep(time.Second) // for lines too many
 	traffic.stop()
@@ -84,13 +88,63 @@ func TestOneOutageIsOneLineOfEachKind(t *testing.T) {
 			t.Errorf("%d lines %+v, want one", n, l)
 		}
 	}
-	for _, want := range []line{{"WARN", "pool orders", "down"}, {"INFO", "pool orders", "up"}} {
+	for _, want := range []line{
+		{"WARN", "pool orders", "down"}, {"INFO", "pool orders", "up"},
+		{"WARN", "check orders", "down"}, {"INFO", "check orders", "up"},
+	} {
 		if got[want] != 1 {
 			t.Errorf("%d lines %+v, want one", got[want], want)
 		}
 	}
 	if strings.Contains(out.String(), `"level":"ERROR"`) {
 		t.Error("an outage is no error of the service")
+	}
+}
+
+// A failover leaves the service on a server that takes no writes.
+func TestAReadOnlyServerIsOneWarning(t *testing.T) {
+	srv := testserver.Postgres(t)
+	var out testkit.Log
+	log := slog.New(slog.NewJSONHandler(&out, nil))
+	orders, err := sqlpool.NewPostgres(sqlpool.Config{URL: srv.URL(), MaxOpen: 5, Logger: log, Name: "orders"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := orders.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	exec := func(sql string) error {
+		_, err := orders.Pool().Exec(t.Context(), sql)
+		return err
+	}
+	if err := exec("create table notes (text text)"); err != nil {
+		t.Fatal(err)
+	}
+	readOnly := func(on string) {
+		for _, sql := range []string{"alter system set default_transaction_read_only = " + on, "select pg_reload_conf()"} {
+			if err := exec(sql); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	readOnly("on")
+	traffic := load(t, func(ctx context.Context) error {
+		_, err := orders.Pool().Exec(ctx, "insert into notes values ('x')")
+		return err
+	})
+	testkit.Eventually(t, "connections are replaced", func() bool { return lines(t, out.String())[line{"WARN", "pool orders", "reset"}] > 0 })
+	sleep(4 * time.Second) // they are replaced again, with growing pauses
+	readOnly("off")
+	testkit.Eventually(t, "writes succeed", func() bool { return exec("insert into notes values ('y')") == nil })
+	traffic.stop()
+	if err := orders.Stop(context.WithoutCancel(t.Context())); err != nil {
+		t.Error(err)
+	}
+	t.Logf("the log:\n%s", out.String())
+	for l, n := range lines(t, out.String()) {
+		if l.level != "INFO" && (n != 1 || l.kind != "reset") {
+			t.Errorf("%d lines %+v, want one about connections that are replaced", n, l)
+		}
 	}
 }
 

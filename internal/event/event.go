@@ -5,8 +5,11 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
+	"time"
 
 	"github.com/poolkeeper/poolkeeper/internal/guard"
+	"github.com/poolkeeper/poolkeeper/internal/monotime"
 )
 
 // Kind is what happened, in a word to filter and alert by. Both pools use the same kinds.
@@ -52,7 +55,11 @@ type Log struct {
 	logger  func() *slog.Logger
 	explain func(error) (cause, advice string)
 	limiter Limiter
+	reset   atomic.Int64 // a monotime.Time: when connections were last replaced; 0: never
 }
+
+// incident is how long after a Reset another one belongs to the same incident: it is no warning of its own.
+const incident = time.Minute
 
 // NewLog returns the Log of a pool. Lines begin with pkg and name pool; explain gives an error's class and what to look at
 // first, and may be nil.
@@ -67,6 +74,12 @@ func (l *Log) Emit(e Event) {
 	skipped, ok := l.limiter.Admit(string(e.Kind))
 	if !ok {
 		return
+	}
+	if e.Kind == Reset && e.Level == slog.LevelWarn {
+		now := monotime.Now()
+		if last := monotime.Time(l.reset.Swap(int64(now))); last != 0 && now.Sub(last) < incident {
+			e.Level = slog.LevelInfo
+		}
 	}
 	attrs := append([]slog.Attr{slog.String("pool", l.pool()), slog.String("kind", string(e.Kind))}, e.Attrs...)
 	if e.Err != nil {

@@ -64,6 +64,23 @@ func TestRepeatsOfOneKindAreLimitedAndCounted(t *testing.T) {
 	})
 }
 
+// A server that breaks connections, comes back loading and then refuses writes is one incident.
+func TestConnectionsReplacedAgainAreNoWarningOfTheirOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b bytes.Buffer
+		l := newLog(text(&b))
+		for _, why := range []string{event.Broken, event.Demoted, event.Demoted} {
+			l.Emit(event.OfReset(why, 7, nil))
+			time.Sleep(30 * time.Second)
+		}
+		time.Sleep(time.Minute)
+		l.Emit(event.OfReset(event.Broken, 7, nil))
+		if warn, info := strings.Count(b.String(), "level=WARN"), strings.Count(b.String(), "level=INFO"); warn != 2 || info != 2 {
+			t.Errorf("%d warnings and %d reminders, want 2 and 2:\n%s", warn, info, b.String())
+		}
+	})
+}
+
 type hostile func()
 
 func (hostile) Enabled(context.Context, slog.Level) bool    { return true }
