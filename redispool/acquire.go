@@ -25,7 +25,7 @@ type AcquireError struct {
 	Waited   time.Duration // how long this caller waited
 	Limit    time.Duration // AcquireTimeout; 0: the caller's context decides
 	Holders  string        // who has held a connection (Conn, Watch, a subscription) for longest, in one line
-	LastDial error         // why the last dial failed, if it did; nil otherwise
+	LastDial error         // why no connection could be opened, if the last attempt failed; nil otherwise
 	Err      error         // why the caller gave up
 }
 
@@ -40,7 +40,7 @@ func (e *AcquireError) Error() string {
 		fmt.Fprintf(&b, ", %s", e.Holders)
 	}
 	if e.LastDial != nil {
-		fmt.Fprintf(&b, ", last dial failed: %v", e.LastDial)
+		fmt.Fprintf(&b, ", no connection could be opened lately: %v", e.LastDial)
 	}
 	if errors.Is(e.Err, poolkeeper.ErrTooManyWaiting) {
 		fmt.Fprintf(&b, "; refused: %v", e.Err)
@@ -109,6 +109,14 @@ func (n *node) explain(err error) error {
 		return err
 	}
 	return n.acquireError(err, 0)
+}
+
+// gaveUpAfter counts and describes a caller that has waited in vain.
+func (n *node) gaveUpAfter(err error, waited time.Duration) *AcquireError {
+	if !errors.Is(err, context.Canceled) {
+		n.pool.met.acquireTimeouts.Add(1)
+	}
+	return n.acquireError(err, waited)
 }
 
 // acquireError describes the pool as it is now.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/poolkeeper/poolkeeper"
 )
 
 // closedConnsEvery is how often a queue looks for Conns that were closed: go-redis does not say.
@@ -16,6 +18,9 @@ var errLifeEnded = errors.New("redispool: the pool's life has ended")
 // admit lets a command of the client itself in, with a permit. waited is how long it queued for that. After nil the
 // caller owes a dismiss.
 func (n *node) admit(ctx context.Context) (waited time.Duration, err error) {
+	if err := n.refused(); err != nil {
+		return 0, err
+	}
 	if !n.enter() {
 		return 0, n.pool.refusal()
 	}
@@ -60,7 +65,7 @@ func (n *node) mayWait() error {
 	if n.isDoor && n.gate.Closed() {
 		return n.pool.refusal()
 	}
-	return nil
+	return n.refused()
 }
 
 // notAdmitted turns the end of a wait for a permit into what the caller gets.
@@ -68,13 +73,13 @@ func (n *node) notAdmitted(err error, waited time.Duration) error {
 	switch {
 	case errors.Is(err, errLifeEnded):
 		return n.pool.refusal()
-	case err == n.pool.refusal(): //nolint:errorlint // the very one
+	case errors.Is(err, poolkeeper.ErrDraining), errors.Is(err, poolkeeper.ErrClosed):
 		return err
 	}
-	if !errors.Is(err, context.Canceled) {
-		n.pool.met.acquireTimeouts.Add(1)
+	if down, ok := errors.AsType[*poolkeeper.DownError](err); ok {
+		return n.delivered(down)
 	}
-	out := n.acquireError(err, waited)
+	out := n.gaveUpAfter(err, waited)
 	if n.valve.isPaused() || n.pool.valve.isPaused() {
 		out.Err = fmt.Errorf("%w: %w", ErrPaused, err)
 	}

@@ -87,7 +87,11 @@ func (k *checker) check(ctx context.Context) (reservation, err error) {
 		return k.checkCluster(ctx)
 	}
 	n := k.pool.allNodes()[0]
-	return nil, k.client(n.client.Options(), n).Ping(ctx).Err()
+	err = k.client(n.client.Options(), n).Ping(ctx).Err()
+	if err == nil {
+		n.breaker.Answer()
+	}
+	return nil, err
 }
 
 // client returns the check's own client for a node that the pool reaches by o. It uses the same dialer, and so asks

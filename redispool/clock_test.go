@@ -20,7 +20,7 @@ func bookedConn(t *testing.T) *conn {
 	}
 	near, far := net.Pipe()
 	t.Cleanup(func() { _ = far.Close() })
-	c, err := p.allNodes()[0].adopt(near, forPool, p.aim.Load(), monotime.Now())
+	c, err := p.allNodes()[0].adopt(near, forPool, p.aim.Load(), monotime.Now(), new(opening))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +84,7 @@ func TestMarksSpareWhatWasDialledAfterThem(t *testing.T) {
 		book := func(born monotime.Time) *conn {
 			near, far := net.Pipe()
 			t.Cleanup(func() { _ = far.Close() })
-			c, err := n.adopt(near, forPool, n.pool.aim.Load(), born)
+			c, err := n.adopt(near, forPool, n.pool.aim.Load(), born, new(opening))
 			if err != nil {
 				t.Fatal(err)
 			}

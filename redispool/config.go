@@ -49,6 +49,7 @@ const (
 	DefaultKeepAlive      = 2 * time.Minute
 	DefaultAcquireTimeout = 5 * time.Second
 	DefaultDialTimeout    = 5 * time.Second
+	DefaultFailFastAfter  = 3 * time.Second
 	DefaultReadTimeout    = 3 * time.Second
 	DefaultLeakThreshold  = 5 * time.Minute
 	DefaultFileInterval   = 10 * time.Second
@@ -128,6 +129,16 @@ type Config struct {
 
 	// DialTimeout bounds opening one connection. Default: DefaultDialTimeout. It cannot be turned off.
 	DialTimeout time.Duration
+
+	// FailFastAfter is how long no connection could be opened before callers fail at once, with a poolkeeper.DownError
+	// (errors.Is(err, poolkeeper.ErrDown)), callers that wait already included, so that they can fall back. A trial, a
+	// connection of the pool's own, must have failed too; a pool that started without its server (StartDegraded) is
+	// down from the start. Only trials, and health checks, dial then, trials at most ten times a second, and the first
+	// that is answered lets all callers in. Any answer of a running server counts: a wrong password and a server that is
+	// full are returned to callers as they are; LOADING and MASTERDOWN do not count. Commands do not count, however slow,
+	// and callers that have a connection (Conn, Watch) keep it. On a Cluster each node is judged by itself. Default:
+	// DefaultFailFastAfter. Off: every caller tries by itself.
+	FailFastAfter time.Duration
 
 	// ReadTimeout bounds waiting for one reply, within what the caller's context allows; a blocking command (BLPOP)
 	// has its own timeout added. Default: DefaultReadTimeout. Off: the caller's context alone decides.
@@ -285,6 +296,7 @@ func (c Config) timeFaults() []error {
 		{"MaxLifetime", c.MaxLifetime},
 		{"KeepAlive", c.KeepAlive},
 		{"AcquireTimeout", c.AcquireTimeout},
+		{"FailFastAfter", c.FailFastAfter},
 		{"ReadTimeout", c.ReadTimeout},
 		{"WriteTimeout", c.WriteTimeout},
 		{"LeakThreshold", c.LeakThreshold},
@@ -314,6 +326,7 @@ func (c Config) withDefaults() Config {
 	c.KeepAlive = settings.Or(c.KeepAlive, DefaultKeepAlive)
 	c.AcquireTimeout = settings.Or(c.AcquireTimeout, DefaultAcquireTimeout)
 	c.DialTimeout = settings.Or(c.DialTimeout, DefaultDialTimeout)
+	c.FailFastAfter = settings.Or(c.FailFastAfter, DefaultFailFastAfter)
 	c.ReadTimeout = settings.Or(c.ReadTimeout, DefaultReadTimeout)
 	c.WriteTimeout = settings.Or(c.WriteTimeout, c.ReadTimeout)
 	c.LeakThreshold = settings.Or(c.LeakThreshold, DefaultLeakThreshold)

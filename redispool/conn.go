@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net"
+	"os"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -22,6 +23,8 @@ const (
 	forSubscription                // a PubSub's own
 	forCheck                       // the health check's own
 	forProbe                       // go-redis asks whether dialling works again, and hangs up at once
+	forTrial                       // the circuit breaker's own
+	forInspection                  // an inspector's own
 )
 
 // reason is why a connection was closed, or is to be.
@@ -90,12 +93,26 @@ type conn struct {
 	born     monotime.Time           // when its dial began
 	draw     float64                 // see eviction.Sweep.Expiry
 	id       atomic.Int64            // CLIENT ID; 0: unknown
-	holder   *holders.Entry          // of a subscription
+	start    *opening
+}
+
+// opening is what matters of a connection until its first answer, and of a subscription.
+type opening struct {
+	watch  *time.Timer    // tells the breaker that there is no answer yet; nil: the connection is not a caller's
+	until  monotime.Time  // when the caller that it was dialled for has waited for AcquireTimeout; 0: no limit
+	holder *holders.Entry // of a subscription; else nil
+}
+
+// end ends the watch.
+func (o *opening) end() {
+	if o.watch != nil {
+		o.watch.Stop()
+	}
 }
 
 // newConn returns the conn of a dial that began at born.
-func newConn(n *node, native net.Conn, p purpose, by *aim, born monotime.Time) *conn {
-	c := &conn{Conn: native, node: n, aim: by, purpose: p, born: born, draw: rand.Float64()}
+func newConn(n *node, native net.Conn, p purpose, by *aim, born monotime.Time, start *opening) *conn {
+	c := &conn{Conn: native, node: n, aim: by, purpose: p, born: born, draw: rand.Float64(), start: start}
 	transport := native
 	if t, ok := native.(interface{ NetConn() net.Conn }); ok { // *tls.Conn
 		transport, c.secure = t.NetConn(), true
@@ -122,7 +139,18 @@ func (c *conn) SetWriteDeadline(t time.Time) error {
 			s.takes(c)
 		}
 	}
-	return c.Conn.SetWriteDeadline(t)
+	return c.Conn.SetWriteDeadline(c.clamped(t))
+}
+
+// clamped is t, or what AcquireTimeout leaves for the login: until its first answer somebody waits for the connection.
+func (c *conn) clamped(t time.Time) time.Time {
+	if c.heard.Load() != 0 || c.start.until == 0 {
+		return t
+	}
+	if until := time.Now().Add(c.start.until.Sub(monotime.Now())); t.IsZero() || until.Before(t) {
+		return until
+	}
+	return t
 }
 
 // SetReadDeadline tells an ordinary command from one that blocks on the server, which go-redis gives more time. t was
@@ -133,19 +161,22 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 	if patient != c.patient.Load() {
 		c.patient.Store(patient)
 	}
-	return c.Conn.SetReadDeadline(t)
+	return c.Conn.SetReadDeadline(c.clamped(t))
 }
 
 // Read notes that the server has answered, what it has to say about itself, and that it does not.
 func (c *conn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
+	if c.heard.Load() == 0 {
+		err = c.opened(b[:n], err)
+	}
 	if c.purpose != forPool {
+		if n > 0 {
+			c.heard.Store(c.used.Load())
+		}
 		return n, err
 	}
 	if n > 0 {
-		if c.heard.Load() == 0 {
-			c.id.Store(idInHello(b[:n]))
-		}
 		c.heard.Store(c.used.Load())
 		if b[0] == '-' {
 			c.node.heardError(c, b[:n])
@@ -156,10 +187,39 @@ func (c *conn) Read(b []byte) (int, error) {
 	return n, err
 }
 
+// opened notes the first answer, or why there is none, and returns err as go-redis shall see it.
+func (c *conn) opened(answer []byte, err error) error {
+	if len(answer) > 0 {
+		c.id.Store(idInHello(answer))
+		c.start.end()
+		if c.purpose == forPool || c.purpose == forSubscription {
+			c.node.heardFirst(answer)
+		}
+		return err
+	}
+	if err == nil || c.gone.Load() {
+		return err
+	}
+	c.start.end()
+	c.node.dialFailed(c.purpose, c.born, err)
+	if until := c.start.until; until != 0 && monotime.Now() >= until && errors.Is(err, os.ErrDeadlineExceeded) {
+		c.node.failed(c, err)
+		c.node.noAnswer()
+		return veil(c.node.gaveUpAfter(timeIsOver(c.node.pool.cfg.AcquireTimeout), monotime.Since(c.born)))
+	}
+	return err
+}
+
 // Write notes that the connection has broken.
 func (c *conn) Write(b []byte) (int, error) {
 	n, err := c.Conn.Write(b)
-	if err != nil && c.purpose == forPool {
+	if err == nil {
+		return n, nil
+	}
+	if c.heard.Load() == 0 {
+		return n, c.opened(nil, err)
+	}
+	if c.purpose == forPool {
 		c.node.failed(c, err)
 	}
 	return n, err
@@ -216,6 +276,7 @@ func (c *conn) endedBelow() bool {
 // Close closes the connection and takes it off the books, the first time.
 func (c *conn) Close() error {
 	if c.gone.CompareAndSwap(false, true) {
+		c.start.end()
 		c.node.forget(c)
 	}
 	return c.Conn.Close()

@@ -16,10 +16,9 @@ import (
 )
 
 const (
-	// refusedPatience is how long a dial for the pool waits for a server that refuses. On a Cluster it is shorter, for
-	// another node may have taken over meanwhile, and a caller who waits cannot go there.
-	refusedPatience        = 2 * time.Second
-	refusedPatienceCluster = refusedPatience / 4
+	// refusedPatience is for how long a server that refuses is asked again for each of go-redis' attempts. By itself
+	// go-redis dials five times in an attempt, with pauses of 100 ms: no caller shall wait longer than it would.
+	refusedPatience = 400 * time.Millisecond
 	// rereadPause is the least time between two looks at a Cluster's state that failed dials ask for.
 	rereadPause = time.Second
 	// shortestPause and longestPause are between two attempts.
@@ -27,20 +26,25 @@ const (
 	longestPause  = 100 * time.Millisecond
 )
 
-// dial opens a connection by next and keeps it on the books. It ends when ctx ends or the pool stops (INV-10).
+// dial opens a connection by next and keeps it on the books. It ends when ctx ends or the pool stops (INV-10), for callers
+// when AcquireTimeout is over, and when the server is known to be down: then only trials, and checks, dial.
 func (n *node) dial(ctx context.Context, p purpose, next dialFunc) (net.Conn, error) {
+	if p == forProbe {
+		// After as many failures as the pool is large go-redis refuses all dials until one of its own succeeds, and asks
+		// once a second. How often a server is dialled is the pool's affair: callers, or the breaker's trials, find out.
+		return unconnected{}, nil
+	}
 	if !n.pool.dialing.Enter() {
-		if p == forProbe {
-			return unconnected{}, nil // ends go-redis' loop; an error would have it sleep and ask again
-		}
 		return nil, n.pool.refusal()
 	}
 	defer n.pool.dialing.Leave()
 	if p == forSubscription && n.pool.gate.Closed() {
 		return nil, n.pool.refusal() // a new one, or one that has lost its connection
 	}
-	if p == forProbe {
-		return n.awaitServer(next) //nolint:contextcheck // go-redis' own context would end before the server is back
+	if p == forPool || p == forSubscription || p == forInspection {
+		if d := n.breaker.Down(); d != nil {
+			return nil, n.veiledDown(d)
+		}
 	}
 	ctx, cancel := n.pool.whileAlive(ctx)
 	defer cancel()
@@ -53,7 +57,11 @@ func (n *node) dial(ctx context.Context, p purpose, next dialFunc) (net.Conn, er
 			(*give)()
 		}
 	}
-
+	if p == forPool || p == forSubscription {
+		var free func()
+		ctx, free = n.whileWanted(ctx)
+		defer free()
+	}
 	for {
 		if c, err := n.dialBy(ctx, p, next); c != nil || err != nil {
 			return c, err
@@ -61,17 +69,46 @@ func (n *node) dial(ctx context.Context, p purpose, next dialFunc) (net.Conn, er
 	}
 }
 
+// whileWanted returns a context for a dial for callers.
+func (n *node) whileWanted(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, free := n.breaker.Bound(ctx)
+	limit := n.pool.cfg.AcquireTimeout
+	if limit == 0 {
+		return ctx, free
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, timeIsOver(limit))
+	return ctx, func() {
+		cancel()
+		free()
+	}
+}
+
+// veiledDown is d as go-redis gets it from a dial.
+func (n *node) veiledDown(d *poolkeeper.DownError) error {
+	return &veiled{err: d, elsewhere: n.readsElsewhere()}
+}
+
 // dialBy dials once, by the aim of now. It returns nothing if a Reload has come meanwhile: what that replaces was listed
 // before, and go-redis would log in by what is new.
 func (n *node) dialBy(ctx context.Context, p purpose, next dialFunc) (net.Conn, error) {
-	start, by := monotime.Now(), n.pool.aim.Load()
+	born, by, start := monotime.Now(), n.pool.aim.Load(), new(opening)
+	if p == forPool || p == forSubscription {
+		start.watch = time.AfterFunc(slowDial, func() {
+			n.noAnswer()
+			n.breaker.Slow(born)
+		})
+		if limit := n.pool.cfg.AcquireTimeout; limit > 0 {
+			start.until = born.Add(limit)
+		}
+	}
 	native, err := n.connect(ctx, p, next)
 	if err != nil {
+		start.end()
 		return nil, err
 	}
 	n.pool.met.dials.Add(1)
-	n.pool.met.dial.Record(monotime.Since(start))
-	c, err := n.adopt(native, p, by, start)
+	n.pool.met.dial.Record(monotime.Since(born))
+	c, err := n.adopt(native, p, by, born, start)
 	if err != nil {
 		return nil, err
 	}
@@ -87,25 +124,58 @@ func (n *node) dialBy(ctx context.Context, p purpose, next dialFunc) (net.Conn, 
 // contexts, instead of failing one after the other as fast as they can try. One of them, the scout, asks the server
 // again and again; the others dial when it has got through, or has given up.
 func (n *node) connect(ctx context.Context, p purpose, next dialFunc) (net.Conn, error) {
-	native, err := n.tryOnce(ctx, next)
-	if p != forPool || !isRefused(err) {
-		return native, err
+	if p != forPool {
+		return n.tryOnce(ctx, p, next)
+	}
+	native, err := n.tryOnce(ctx, p, next)
+	if !isRefused(err) {
+		return native, n.final(ctx, err)
 	}
 	refused := err
-	patience := refusedPatience
-	if !n.isDoor {
-		patience = refusedPatienceCluster
-	}
-	patient, cancel := context.WithTimeout(ctx, patience)
+	patient, cancel := context.WithTimeout(ctx, n.refusedPatience())
 	defer cancel()
 	native, err = n.awaitListener(patient, next, err)
 	if err != nil && patient.Err() != nil { // perhaps in the middle of an attempt
 		n.lastDial.Store(&refused)
 		if ctx.Err() == nil {
-			return nil, refused // it was our patience that ended: go-redis is to try again, as it does not after a timeout
+			err = refused // it was our patience that ended
 		}
 	}
-	return native, err
+	return native, n.final(ctx, err)
+}
+
+// refusedPatience is for how long a dial for the pool waits for a server that refuses. On a Cluster go-redis tries again
+// by itself, for another node may have taken over; elsewhere all attempts are this one.
+func (n *node) refusedPatience() time.Duration {
+	attempts := time.Duration(n.pool.target.attempts())
+	if n.isDoor {
+		return attempts * refusedPatience
+	}
+	if limit := n.pool.cfg.AcquireTimeout; limit > 0 {
+		return min(refusedPatience, limit/attempts)
+	}
+	return refusedPatience
+}
+
+// final returns the error of a dial for the pool as go-redis shall see it: one that it is not to try again is veiled.
+func (n *node) final(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	if n.pool.life.Err() != nil {
+		return veil(n.pool.refusal())
+	}
+	if d := n.breaker.Down(); d != nil {
+		return n.veiledDown(d)
+	}
+	if over, ok := errors.AsType[*timeoutError](context.Cause(ctx)); ok {
+		n.noAnswer()
+		return veil(n.gaveUpAfter(over, n.pool.cfg.AcquireTimeout))
+	}
+	if kind := Classify(err).Kind; n.isDoor && (kind == health.KindRefused || kind == health.KindTimeout) {
+		return veil(err)
+	}
+	return err
 }
 
 // rereadCluster has go-redis ask the Cluster who serves what, after a node could not be reached. By itself it asks
@@ -140,7 +210,7 @@ func (n *node) awaitListener(ctx context.Context, next dialFunc, err error) (net
 				return nil, err
 			}
 		}
-		native, err = n.tryOnce(ctx, next)
+		native, err = n.tryOnce(ctx, forPool, next)
 	}
 	return native, err
 }
@@ -156,7 +226,7 @@ func (n *node) scout(ctx context.Context, next dialFunc, err error) (net.Conn, e
 			return nil, err
 		}
 		var native net.Conn
-		if native, err = n.tryOnce(ctx, next); !isRefused(err) {
+		if native, err = n.tryOnce(ctx, forPool, next); !isRefused(err) {
 			return native, err
 		}
 	}
@@ -170,11 +240,13 @@ func isRefused(err error) bool { return err != nil && health.Classify(err).Kind 
 // outage is a time in which the server refuses, with a scout out. over is closed when the scout is back.
 type outage struct{ over chan struct{} }
 
-func (n *node) tryOnce(ctx context.Context, next dialFunc) (net.Conn, error) {
+func (n *node) tryOnce(ctx context.Context, p purpose, next dialFunc) (net.Conn, error) {
+	began := monotime.Now()
 	native, err := next(ctx)
 	if err != nil {
 		n.pool.met.dialErrors.Add(1)
 		n.lastDial.Store(&err)
+		n.dialFailed(p, began, err)
 		n.pool.rereadCluster(ctx)
 		return nil, err
 	}
@@ -182,39 +254,12 @@ func (n *node) tryOnce(ctx context.Context, next dialFunc) (net.Conn, error) {
 	return native, nil
 }
 
-// awaitServer answers go-redis when it asks whether dialling works again, which it does after as many failures as the
-// pool is large, refusing all further dials meanwhile. Left alone it asks once a second; this way it learns within
-// some 100 ms. The dialling goroutine is go-redis' and ends with the pool's life, for which Stop waits.
-func (n *node) awaitServer(next dialFunc) (net.Conn, error) {
-	const patience = time.Minute // then go-redis may look whether its client was closed without us
-	begun := monotime.Now()
-	for delay := shortestPause; ; delay = min(2*delay, longestPause) {
-		ctx, cancel := context.WithTimeout(n.pool.life, n.pool.cfg.DialTimeout)
-		native, err := next(ctx)
-		cancel()
-		switch {
-		case err == nil:
-			return native, nil
-		case n.pool.life.Err() != nil:
-			return unconnected{}, nil //nolint:nilerr // an error would have go-redis sleep and ask again
-		case monotime.Since(begun) > patience:
-			return nil, err
-		}
-		pause := time.NewTimer(delay - time.Duration(rand.Float64()*float64(delay)/4))
-		select {
-		case <-pause.C:
-		case <-n.pool.life.Done():
-			pause.Stop()
-		}
-	}
-}
-
 // adopt puts a connection just dialled on the books. If the pool has stopped meanwhile, it closes it.
-func (n *node) adopt(native net.Conn, p purpose, by *aim, born monotime.Time) (*conn, error) {
-	c := newConn(n, native, p, by, born)
+func (n *node) adopt(native net.Conn, p purpose, by *aim, born monotime.Time, start *opening) (*conn, error) {
+	c := newConn(n, native, p, by, born, start)
 	if p == forSubscription {
-		c.holder = new(holders.Entry)
-		n.pool.held.Hold(c.holder, poolkeeper.KindPubSub)
+		start.holder = new(holders.Entry)
+		n.pool.held.Hold(start.holder, poolkeeper.KindPubSub)
 	}
 	n.mu.Lock()
 	n.conns[c] = struct{}{}

@@ -296,7 +296,7 @@ func (p *Pool) cutOff(ctx context.Context, settled error, errs []error) error {
 func (p *Pool) stopEvictors(ctx context.Context) error {
 	var errs []error
 	for _, n := range p.allNodes() {
-		errs = append(errs, n.evictor.Stop(ctx))
+		errs = append(errs, n.evictor.Stop(ctx), n.breaker.Stop(ctx))
 	}
 	return errors.Join(errs...)
 }

@@ -30,6 +30,7 @@ func FromEnv(prefix string) (Config, error) {
 	r.Duration("AcquireTimeout", &c.AcquireTimeout, Off)
 	r.Waiting("MaxWaiting", &c.MaxWaiting)
 	r.Duration("DialTimeout", &c.DialTimeout, 0)
+	r.Duration("FailFastAfter", &c.FailFastAfter, Off)
 	r.Duration("ReadTimeout", &c.ReadTimeout, Off)
 	r.Duration("WriteTimeout", &c.WriteTimeout, Off)
 	r.Duration("LeakThreshold", &c.LeakThreshold, Off)

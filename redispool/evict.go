@@ -227,7 +227,7 @@ func (n *node) Fill(ctx context.Context, want int) (int, error) {
 	for opened := 0; ; opened++ {
 		s := n.client.PoolStats()
 		free := int(s.IdleConns)
-		if free >= want || int(s.TotalConns) >= n.pool.config().MaxOpen || n.pool.gate.Closed() || n.pool.valve.isPaused() {
+		if free >= want || int(s.TotalConns) >= n.pool.config().MaxOpen || n.pool.gate.Closed() || n.isPaused() || n.breaker.Down() != nil {
 			return opened, nil
 		}
 		if err := n.addOne(ctx, free); err != nil {

@@ -41,19 +41,26 @@ func (h *hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 	n := h.node
 	switch c := n.beginChain(next); c.kind {
-	case chainHandshake, chainOwn:
+	case chainOwn:
 		return nil
+	case chainHandshake:
+		return func(ctx context.Context, cmd redis.Cmder) error { return next(duringLogin(ctx), cmd) }
 	case chainConn, chainWatch:
 		return func(ctx context.Context, cmd redis.Cmder) error { return c.session.process(ctx, cmd, next) }
 	case chainRoot, chainPerCommand, chainUnknown:
 	}
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		_, err := n.admit(ctx)
+		waited, err := n.admit(ctx)
 		if err != nil {
 			return err
 		}
 		defer n.dismiss()
 		n.evictor.Wake()
+		if n.mustBound() {
+			a := n.acquisition(ctx, waited)
+			defer a.release()
+			return a.outcome(next(a, cmd))
+		}
 		err = next(ctx, cmd)
 		if err == nil && !n.troubled.Load() {
 			return nil
@@ -69,24 +76,31 @@ func (h *hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Process
 	}
 	n := h.node
 	switch c, tx := n.pipelineChain(); c.kind {
-	case chainHandshake, chainOwn:
+	case chainOwn:
 		return nil
+	case chainHandshake:
+		return func(ctx context.Context, cmds []redis.Cmder) error { return next(duringLogin(ctx), cmds) }
 	case chainConn, chainWatch:
 		return func(ctx context.Context, cmds []redis.Cmder) error { return c.session.pipeline(ctx, cmds, tx, next) }
 	case chainRoot, chainPerCommand, chainUnknown:
 	}
 	return func(ctx context.Context, cmds []redis.Cmder) error {
-		_, err := n.admit(ctx)
+		waited, err := n.admit(ctx)
 		if err != nil {
 			return failAll(cmds, err)
 		}
 		defer n.dismiss()
 		n.evictor.Wake()
+		if n.mustBound() {
+			a := n.acquisition(ctx, waited)
+			defer a.release()
+			return n.pipelineOutcome(cmds, next(a, cmds), a)
+		}
 		err = next(ctx, cmds)
 		if err == nil && !n.troubled.Load() {
 			return nil
 		}
-		return n.pipelineOutcome(cmds, err)
+		return n.pipelineOutcome(cmds, err, nil)
 	}
 }
 
@@ -98,12 +112,18 @@ func failAll(cmds []redis.Cmder, err error) error {
 	return err
 }
 
-// pipelineOutcome is outcome for a pipeline: commands that failed for the same reason get the same explanation.
-func (n *node) pipelineOutcome(cmds []redis.Cmder, err error) error {
+// pipelineOutcome is outcome for a pipeline: commands that failed for the same reason get the same explanation. a is nil
+// if the pipeline had no acquisition.
+func (n *node) pipelineOutcome(cmds []redis.Cmder, err error, a *acquisition) error {
 	n.heardErrors(cmds)
-	out := n.outcome(err)
-	if _, explained := errors.AsType[*AcquireError](out); explained {
-		return failAll(cmds, out) // no connection: none of them was sent
+	var out error
+	if a != nil {
+		out = a.outcome(err)
+	} else {
+		out = n.outcome(err)
+	}
+	if out != nil && out != err { //nolint:errorlint // it was explained: no connection, none of them was sent
+		return failAll(cmds, out)
 	}
 	return out
 }
@@ -122,7 +142,7 @@ func (d door) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 			return err
 		}
 		defer d.pool.gate.Leave()
-		return next(ctx, cmd)
+		return unveiled(next(ctx, cmd))
 	}
 }
 
@@ -133,7 +153,7 @@ func (d door) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessP
 			return failAll(cmds, err)
 		}
 		defer d.pool.gate.Leave()
-		return next(ctx, cmds)
+		return unveilAll(cmds, next(ctx, cmds))
 	}
 }
 

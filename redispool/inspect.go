@@ -218,7 +218,7 @@ func (n *node) ask(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, inspectLimit)
 	defer cancel()
 	o := n.client.Options()
-	c, err := n.dial(ctx, forCheck, func(ctx context.Context) (net.Conn, error) { return o.Dialer(ctx, o.Network, o.Addr) })
+	c, err := n.dial(ctx, forInspection, func(ctx context.Context) (net.Conn, error) { return o.Dialer(ctx, o.Network, o.Addr) })
 	if err != nil {
 		return err
 	}

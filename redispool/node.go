@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/poolkeeper/poolkeeper/eviction"
+	"github.com/poolkeeper/poolkeeper/internal/breaker"
 	"github.com/poolkeeper/poolkeeper/internal/goroutines"
 	"github.com/poolkeeper/poolkeeper/internal/inflight"
 	"github.com/poolkeeper/poolkeeper/internal/turn"
@@ -27,6 +28,8 @@ type node struct {
 
 	active   atomic.Pointer[hook]   // the one of our hooks that acts
 	troubled atomic.Bool            // the last outcome known was a failure of the connection
+	breaker  *breaker.Breaker       // knows when the server is down
+	watched  atomic.Bool            // a Watch has been used: go-redis does not say when one returns its connection
 	outage   atomic.Pointer[outage] // nil: nobody waits for a server that refuses
 	lastDial atomic.Pointer[error]  // why the last dial failed; nil: it did not
 	open     atomic.Int64           // connections of the pool
@@ -70,6 +73,7 @@ func newNode(p *Pool, client *redis.Client, gate *inflight.Gate) *node {
 		n.valve = &valve{wait: &p.met.wait, stop: p.life.Done()}
 	}
 	n.valve.gate = n.gate
+	n.breaker = n.newBreaker()
 	n.obeyLimit()
 	n.evictor = eviction.New(n, p.policy())
 	n.addHook()
@@ -99,8 +103,8 @@ func (n *node) forget(c *conn) {
 	n.mu.Lock()
 	delete(n.conns, c)
 	n.mu.Unlock()
-	if c.holder != nil {
-		n.pool.held.Release(c.holder)
+	if h := c.start.holder; h != nil {
+		n.pool.held.Release(h)
 	}
 	if s := c.lentTo.Swap(nil); s != nil {
 		s.lost(c)

@@ -26,6 +26,13 @@ func (n *node) outcome(err error) error {
 		}
 		return err
 	}
+	if d, ok := errors.AsType[*poolkeeper.DownError](err); ok {
+		return n.delivered(d) // it says nothing new
+	}
+	err = unveiled(err)
+	if e, ok := errors.AsType[*AcquireError](err); ok {
+		return e
+	}
 	n.doubt(err)
 	if isConnFailure(err) {
 		n.troubled.Store(true)

@@ -37,28 +37,30 @@ type session struct {
 }
 
 func newSession(n *node, kind chainKind) *session {
+	if kind == chainWatch && !n.watched.Load() {
+		n.watched.Store(true)
+	}
 	return &session{node: n, kind: kind, refused: n.pool.gate.Closed()}
 }
 
 // enter begins a command. Work that is part of a session is never refused or held up, unless the whole session is.
-func (s *session) enter(ctx context.Context) error {
+func (s *session) enter(ctx context.Context) (joined bool, err error) {
 	if s.refused {
-		return s.node.pool.refusal()
+		return false, s.node.pool.refusal()
 	}
 	n := s.node
 	joined, seeks := s.begin()
 	if joined && !s.permitted() {
 		s.leave(end{})
-		var err error
 		if seeks, err = s.enterInTurn(ctx); err != nil {
-			return err
+			return false, err
 		}
 	}
 	if seeks {
 		n.seek(s)
 	}
 	n.evictor.Wake()
-	return nil
+	return joined, nil
 }
 
 // permitted reports whether the session has a permit, or gets one without waiting. A session that may have a connection
@@ -72,7 +74,7 @@ func (s *session) permitted() bool {
 		return true
 	case s.linked && s.kind == chainWatch:
 		n.valve.overdraw()
-	case !n.isDoor && n.pool.valve.active.Load() || !n.valve.tryPass():
+	case n.breaker.Down() != nil, !n.isDoor && n.pool.valve.active.Load(), !n.valve.tryPass():
 		return false
 	}
 	s.permits++
@@ -82,6 +84,9 @@ func (s *session) permitted() bool {
 // enterInTurn begins a command when those who hold callers up let it. Of several commands of a session that come at once
 // only one queues: they share its connection, and none may wait for what the session itself has.
 func (s *session) enterInTurn(ctx context.Context) (seeks bool, err error) {
+	if err := s.node.refused(); err != nil {
+		return false, err
+	}
 	one := s.admission()
 	begun := time.Now()
 	if one.Take(ctx) != nil {
@@ -235,7 +240,8 @@ func (s *session) process(ctx context.Context, cmd redis.Cmder, next redis.Proce
 			return err
 		}
 	}
-	if err := s.enter(ctx); err != nil {
+	joined, err := s.enter(ctx)
+	if err != nil {
 		if s.kind == chainWatch {
 			s.heard(err)
 		}
@@ -243,29 +249,45 @@ func (s *session) process(ctx context.Context, cmd redis.Cmder, next redis.Proce
 	}
 	var e end
 	defer func() { s.leave(e) }()
-	err := next(ctx, cmd)
+	var a *acquisition
+	if joined && s.node.mustBound() {
+		a = s.node.acquisition(ctx, 0)
+		defer a.release()
+		ctx = a
+	}
+	err = next(ctx, cmd)
 	if s.kind == chainWatch {
 		s.heard(err)
 		e.armed, e.disarmed = err == nil && cmd.Name() == "watch", unwatch
+	}
+	if a != nil {
+		return a.outcome(err)
 	}
 	return s.node.outcome(err)
 }
 
 // pipeline is the session's part in a pipeline; tx says that it is a MULTI … EXEC.
 func (s *session) pipeline(ctx context.Context, cmds []redis.Cmder, tx bool, next redis.ProcessPipelineHook) error {
-	if err := s.enter(ctx); err != nil {
+	joined, err := s.enter(ctx)
+	if err != nil {
 		return failAll(cmds, err)
 	}
 	var e end
 	defer func() { s.leave(e) }()
-	err := next(ctx, cmds)
+	var a *acquisition
+	if joined && s.node.mustBound() {
+		a = s.node.acquisition(ctx, 0)
+		defer a.release()
+		ctx = a
+	}
+	err = next(ctx, cmds)
 	if s.kind == chainWatch {
 		s.heard(err)
 	}
 	// The server forgets what was watched at EXEC, whether it commits or aborts. After any other error go-redis sends
 	// UNWATCH.
 	e.disarmed = tx && (err == nil || errors.Is(err, redis.TxFailedErr) || redis.IsExecAbortError(err))
-	return s.node.pipelineOutcome(cmds, err)
+	return s.node.pipelineOutcome(cmds, err, a)
 }
 
 // probe is an argument that cannot be sent. go-redis takes a connection for the command, fails to write it, and puts

@@ -25,6 +25,7 @@ func (p *Pool) Settings() []slog.Attr {
 		settings.Duration("acquire_timeout", c.AcquireTimeout),
 		slog.Int("max_waiting", c.MaxWaiting),
 		settings.Duration("dial_timeout", c.DialTimeout),
+		settings.Duration("fail_fast_after", c.FailFastAfter),
 		settings.Duration("read_timeout", c.ReadTimeout),
 		settings.Duration("write_timeout", c.WriteTimeout),
 		slog.Int("max_attempts", p.target.attempts()),

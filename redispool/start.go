@@ -7,6 +7,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper/eviction"
 	"github.com/poolkeeper/poolkeeper/internal/event"
+	"github.com/poolkeeper/poolkeeper/internal/monotime"
 )
 
 // Start reaches the server as Config.Start says, then sets eviction, the upkeep of MinIdle and leak reports going. It
@@ -55,7 +56,13 @@ func (p *Pool) reach(ctx context.Context) error {
 func (p *Pool) attempt(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, p.patience())
 	defer cancel()
+	began := monotime.Now()
 	reservation, err := p.checker.check(ctx)
+	if err != nil && p.cfg.Start == StartDegraded {
+		for _, n := range p.allNodes() {
+			n.breaker.Trip(began, err)
+		}
+	}
 	if reservation != nil {
 		p.events.Emit(event.Event{
 			Kind: event.MemberLost, Level: slog.LevelWarn, Text: "starting with a part of the Cluster", Err: reservation,

@@ -1,0 +1,191 @@
+package redispool
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/breaker"
+	"github.com/poolkeeper/poolkeeper/internal/event"
+	"github.com/poolkeeper/poolkeeper/internal/life"
+	"github.com/poolkeeper/poolkeeper/internal/monotime"
+)
+
+// slowDial is how long a new connection may be without an answer before it says something about the server.
+const slowDial = time.Second
+
+// newBreaker returns the circuit breaker of a node, as FailFastAfter says.
+func (n *node) newBreaker() *breaker.Breaker {
+	p := n.pool
+	return breaker.New(breaker.Config{
+		After:        func() time.Duration { return p.config().FailFastAfter },
+		Trial:        n.trial,
+		TrialTimeout: func() time.Duration { return p.cfg.DialTimeout },
+		Judge:        judge,
+		Alive:        n.answeredSince,
+		Suspended:    n.isPaused,
+		Error: func(since time.Time, err error) *poolkeeper.DownError {
+			return &poolkeeper.DownError{Pool: n.name(), Since: since, Advice: Classify(err).Advice, Err: asFault(err)}
+		},
+		WentDown: func(down *poolkeeper.DownError) {
+			n.valve.fail(down)
+			p.events.Emit(event.Event{
+				Kind: event.Down, Level: slog.LevelWarn, Text: "the server is down; callers fail at once until it is back", Err: down.Err,
+				Attrs: []slog.Attr{slog.String("node", n.addr()), slog.Time("since", down.Since)},
+			})
+		},
+		CameUp: func(down time.Duration) {
+			n.evictor.Wake() // it may have to fill up
+			p.events.Emit(event.Event{
+				Kind: event.Up, Level: slog.LevelInfo, Text: "the server is back",
+				Attrs: []slog.Attr{slog.String("node", n.addr()), slog.Duration("down_for", down.Round(time.Millisecond))},
+			})
+		},
+	})
+}
+
+// name is the pool's, and the node's on a Cluster.
+func (n *node) name() string {
+	if n.isDoor {
+		return n.pool.poolName()
+	}
+	return n.pool.poolName() + "/" + n.addr()
+}
+
+// isPaused reports whether callers are held up by a pause.
+func (n *node) isPaused() bool { return n.pool.valve.isPaused() || n.valve.isPaused() }
+
+// down returns what callers get at once while the server is known to be down, or nil. A paused pool holds them up.
+func (n *node) down() *poolkeeper.DownError {
+	if d := n.breaker.Down(); d != nil && !n.isPaused() {
+		return d
+	}
+	return nil
+}
+
+// refused returns what a caller that wants a new connection gets while the server is known to be down, or nil. On a
+// Cluster whose reads may go to several nodes it goes on: its dial fails at once, and go-redis tries another node.
+func (n *node) refused() error {
+	if n.breaker.Down() == nil || n.readsElsewhere() {
+		return nil
+	}
+	if d := n.down(); d != nil {
+		return n.delivered(d)
+	}
+	return nil
+}
+
+// delivered is d as the callers of a node get it.
+func (n *node) delivered(d *poolkeeper.DownError) error {
+	if n.isDoor {
+		return d
+	}
+	return &veiled{err: d, elsewhere: n.readsElsewhere()}
+}
+
+// readsElsewhere reports whether go-redis may send a read to another node of a Cluster.
+func (n *node) readsElsewhere() bool {
+	o := n.pool.target.opts
+	return !n.isDoor && (o.ReadOnly || o.RouteByLatency || o.RouteRandomly)
+}
+
+// answeredSince reports whether a connection that is open already was answered since then.
+func (n *node) answeredSince(t monotime.Time) bool {
+	return slices.ContainsFunc(n.list(), func(c *conn) bool { return c.heard.Load() >= int64(t) })
+}
+
+// dialFailed tells the breaker of an attempt to open a connection for p, which began then. Attempts before the pool runs
+// are Start's affair: if that fails it leaves nothing at work.
+func (n *node) dialFailed(p purpose, began monotime.Time, err error) {
+	if p == forTrial || p == forCheck && n.pool.state.At() < life.Running {
+		return
+	}
+	n.breaker.Failed(began, err)
+}
+
+// heardFirst notes the first answer on a new connection. One of a server that is not ready is none.
+func (n *node) heardFirst(answer []byte) {
+	if !bytes.HasPrefix(answer, []byte("-LOADING ")) && !bytes.HasPrefix(answer, []byte("-MASTERDOWN ")) {
+		n.breaker.Answer()
+	}
+}
+
+// noAnswerError is why there is no new connection while the server is silent.
+type noAnswerError struct{}
+
+func (noAnswerError) Error() string { return "no answer yet" }
+
+// HealthFault makes health.Classify know it.
+func (noAnswerError) HealthFault() health.Fault { return health.FaultOf(health.KindTimeout) }
+
+// noAnswer notes that a new connection has had no answer for too long.
+func (n *node) noAnswer() {
+	var err error = noAnswerError{}
+	n.lastDial.CompareAndSwap(nil, &err)
+}
+
+// judge says what the error of a dial, a login or a trial means for the breaker. A server that runs has answered, whatever
+// it said; one that loads its data, or has lost its primary, is as good as gone.
+func judge(err error) breaker.Verdict {
+	if errors.Is(err, poolkeeper.ErrDown) {
+		return breaker.Unknown // nothing was tried
+	}
+	err = unveiled(err)
+	if e, ok := errors.AsType[redis.Error](err); ok && strings.HasPrefix(e.Error(), "MASTERDOWN ") {
+		return breaker.Refused
+	}
+	kind := Classify(err).Kind
+	switch kind { //nolint:exhaustive // the rest is an answer, or the caller's
+	case health.KindRefused, health.KindStarting, health.KindShuttingDown, health.KindReset:
+		return breaker.Refused
+	case health.KindTimeout, health.KindUnreachable, health.KindDNS:
+		return breaker.Silent
+	case health.KindCanceled, health.KindDraining, health.KindPoolExhausted:
+		return breaker.Unknown
+	case health.KindUnknown:
+		if !isAnswer(err) {
+			return breaker.Unknown // a hook of the user's, or a dialer's own error
+		}
+	}
+	return breaker.Answered
+}
+
+// trial opens a connection of its own, logs in, asks for a sign of life and hangs up.
+func (n *node) trial(ctx context.Context) error {
+	own := *n.client.Options()
+	own.PoolSize, own.MaxConcurrentDials = checkPoolSize, 0
+	own.MinIdleConns, own.PipelinePoolSize = 0, -1
+	own.ReadBufferSize, own.WriteBufferSize = checkBuffer, checkBuffer
+	own.MaxRetries = -1
+	own.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	c := redis.NewClient(&own)
+	c.AddHook(trialHook{n})
+	err := c.Ping(ctx).Err()
+	return errors.Join(err, c.Close())
+}
+
+// trialHook keeps the books of a trial's connection.
+type trialHook struct{ node *node }
+
+// DialHook books a connection as one of a trial.
+func (h trialHook) DialHook(next redis.DialHook) redis.DialHook {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		return h.node.dial(ctx, forTrial, func(ctx context.Context) (net.Conn, error) { return next(ctx, network, addr) })
+	}
+}
+
+// ProcessHook does nothing.
+func (trialHook) ProcessHook(redis.ProcessHook) redis.ProcessHook { return nil }
+
+// ProcessPipelineHook does nothing.
+func (trialHook) ProcessPipelineHook(redis.ProcessPipelineHook) redis.ProcessPipelineHook { return nil }
