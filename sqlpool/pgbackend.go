@@ -49,6 +49,9 @@ type pgRecord struct {
 	discounted bool // it is not counted as open any more, and about to be closed
 
 	reclaimed, returned bool // taken away from its holder; who has noticed, and released it
+
+	candidate bool // it was held when a connection was hijacked, and may be that one
+	gone      bool // it is out of the books: it was hijacked
 }
 
 // pgBackend works on a *pgxpool.Pool from its hooks. Callers pass through permits: the pool's own queue, first in,
@@ -82,7 +85,7 @@ type pgBackend struct {
 	waits    map[*waitingContext]struct{}
 	all      map[*pgRecord]struct{}
 	events   uint64 // acquisitions and releases so far, for reconcile
-	hijacked int
+	hijacks           // connections that have left the pool
 	lost     int         // reclaimed, and not yet released: they take a place in pgxpool
 	later    *time.Timer // of the next reconcile while somebody waits
 	held     bool        // paused by Pause
@@ -132,11 +135,12 @@ func askPG(ctx context.Context, c *pgx.Conn, query string) error {
 }
 
 func (b *pgBackend) stats(out *poolkeeper.Stats) {
+	b.reconcile()
 	st := b.pool.Stat()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	out.Max, out.Waiting = b.max, b.waiting.n
-	out.InUse, out.Idle = int(st.AcquiredConns())-b.lost, int(st.IdleConns())
+	out.InUse, out.Idle = max(int(st.AcquiredConns())-b.lost, 0), int(st.IdleConns())
 	out.Open = out.InUse + out.Idle
 }
 
@@ -249,10 +253,13 @@ func (b *pgBackend) record(c *pgx.Conn, sock net.Conn) *pgRecord {
 
 // forget ends the record of a connection that nobody has any more. All but hijacked ones have left the books before.
 func (b *pgBackend) forget(r *pgRecord) {
-	b.core.held.Release(&r.entry)
 	b.mu.Lock()
-	defer b.mu.Unlock()
+	if r.candidate {
+		b.foundLocked(r)
+	}
 	delete(b.all, r)
+	b.mu.Unlock()
+	b.core.held.Release(&r.entry)
 }
 
 func record(c *pgconn.PgConn) *pgRecord {

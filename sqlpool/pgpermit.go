@@ -162,30 +162,3 @@ func (b *pgBackend) reconcileLaterLocked() {
 		})
 	}
 }
-
-// reconcile compares the books with pgxpool's. A connection that was hijacked left without a word: its permit is given
-// back. The comparison holds only if nobody acquires or releases meanwhile; otherwise the next one may.
-// It reports false if they did.
-func (b *pgBackend) reconcile() bool {
-	b.mu.Lock()
-	events, holding := b.events, b.holding
-	b.mu.Unlock()
-	acquired := int(b.pool.Stat().AcquiredConns())
-	b.mu.Lock()
-	acquired -= b.lost
-	gone := holding - acquired
-	if b.events != events || gone <= 0 {
-		defer b.mu.Unlock()
-		return b.events == events
-	}
-	b.holding -= gone
-	b.permits -= gone
-	b.open -= gone
-	b.hijacked += gone
-	b.grantLocked()
-	b.mu.Unlock()
-	for range gone {
-		b.core.gate.Leave()
-	}
-	return true
-}

@@ -76,8 +76,7 @@ func (b *driverBackend) reclaim(now time.Time, limit time.Duration) (taken []poo
 }
 
 // reclaim does the same on pgxpool, whose own place for a connection is free only when it is released: it counts
-// against MaxOpenCeiling until then. Of a connection that was hijacked pgxpool does not tell which it was; as long as
-// the pool knows of one, nothing is taken away.
+// against MaxOpenCeiling until then. A connection that may have been hijacked is left alone.
 func (b *pgBackend) reclaim(now time.Time, limit time.Duration) (taken []poolkeeper.Holder, out int) {
 	if !b.reconcile() {
 		return nil, 0 // too busy for now
@@ -89,7 +88,7 @@ func (b *pgBackend) reclaim(now time.Time, limit time.Duration) (taken []poolkee
 	var victims []victim
 	b.mu.Lock()
 	for r := range b.all {
-		if b.hijacked > 0 {
+		if r.candidate { // it may be somebody's own by now
 			if b.core.held.HeldFor(&r.entry, now) > limit {
 				out++
 			}
@@ -128,9 +127,7 @@ func (b *pgBackend) givenBack(c *pgx.Conn, r *pgRecord) {
 	}
 	reclaimed := r.reclaimed && !r.returned
 	if reclaimed {
-		r.returned = true
-		b.lost--
-		b.events++
+		b.returnedLocked(r)
 		b.grantLocked()
 	}
 	b.mu.Unlock()

@@ -22,6 +22,7 @@ type Entry struct {
 	prev, next *Entry
 	held       bool
 	leaked     bool // reported by Overdue during this hold
+	doubtful   bool // it may be a connection that has left the pool: neither reported as late nor blamed
 	kind       string
 	since      time.Time
 	frames     int
@@ -31,6 +32,7 @@ type Entry struct {
 // Table lists the held entries of one pool. All methods are safe for concurrent use.
 type Table struct {
 	stacks atomic.Bool // whether they are wanted
+	settle func()      // brings the entries up to date before they are looked at; may be nil
 
 	mu           sync.Mutex // guards the following and every Entry linked in
 	oldest, last *Entry
@@ -42,6 +44,17 @@ func NewTable(stacks bool) *Table {
 	t := new(Table)
 	t.SetStacks(stacks)
 	return t
+}
+
+// SettleBy has f bring the entries up to date whenever somebody is to be told of them. It must be called before the table
+// is used.
+func (t *Table) SettleBy(f func()) { t.settle = f }
+
+// Doubt marks a hold that may have ended without a sign, or takes the mark back. A new hold is not doubtful.
+func (t *Table) Doubt(e *Entry, doubtful bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e.doubtful = doubtful
 }
 
 // SetStacks says whether Hold walks the stack from now on.
@@ -63,7 +76,7 @@ func (t *Table) HoldAt(e *Entry, kind string, now time.Time) {
 	if e.held {
 		t.unlinkLocked(e)
 	}
-	e.kind, e.since, e.leaked, e.frames = kind, now, false, frames
+	e.kind, e.since, e.leaked, e.doubtful, e.frames = kind, now, false, false, frames
 	copy(e.pcs[:frames], pcs[:frames])
 	e.held = true
 	e.prev, e.next = t.last, nil
@@ -135,7 +148,7 @@ func (t *Table) List() []poolkeeper.Holder {
 // Overdue returns the holders whose hold has lasted longer than limit at now. Each hold is returned once.
 func (t *Table) Overdue(now time.Time, limit time.Duration) []poolkeeper.Holder {
 	return rendered(t.collect(func(e *Entry) bool {
-		if e.leaked || now.Sub(e.since) <= limit {
+		if e.leaked || e.doubtful || now.Sub(e.since) <= limit {
 			return false
 		}
 		e.leaked = true
@@ -146,7 +159,7 @@ func (t *Table) Overdue(now time.Time, limit time.Duration) []poolkeeper.Holder 
 // Describe says in one line who has held a connection for longest, for use in an error:
 // "3 held, oldest conn for 41s by api.(*Handler).List (list.go:88)". At most three holders are named.
 func (t *Table) Describe(now time.Time) string {
-	list := t.List()
+	list := rendered(t.collect(func(e *Entry) bool { return !e.doubtful }))
 	if len(list) == 0 {
 		return "none held"
 	}
@@ -184,6 +197,9 @@ type record struct {
 
 // collect copies the wanted records under the lock; turning them into text, which is slow, is left for after.
 func (t *Table) collect(want func(*Entry) bool) []record {
+	if t.settle != nil {
+		t.settle()
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var out []record
