@@ -155,8 +155,8 @@ type Config struct {
 
 	// ReclaimAfter is how long a connection may be held at all: past it its socket is closed under its holder, whose
 	// next use of it fails, and its place is free. On pgxpool a place is free only within MaxOpenCeiling, until the
-	// holder releases it, and nothing is taken away from a pool from which connections were hijacked: pgxpool does not
-	// tell which. Where the driver's sockets are out of reach (NewDB, but for pgx's own driver) it is only logged. Default: never. Bounds: positive. Adopt refuses it.
+	// holder releases it, and a connection that may have been hijacked is left alone until it is known: see
+	// Postgres.Hijack. Where the driver's sockets are out of reach (NewDB, but for pgx's own driver) it is only logged. Default: never. Bounds: positive. Adopt refuses it.
 	ReclaimAfter time.Duration
 
 	// LeakStacks says whether the caller's stack is kept for each connection in use, which costs 0.1 to 0.2 µs

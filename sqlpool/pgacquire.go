@@ -49,6 +49,7 @@ type waitingContext struct {
 	err     error
 
 	fresh wasted // owned by the caller's goroutine
+	claim claim
 }
 
 // waitUnder returns the context of an acquisition under ctx that began at start.
@@ -143,6 +144,7 @@ type acquisition struct {
 	b       *pgBackend
 	waiting *waitingContext // nil: not bounded yet
 	dialled atomic.Bool     // a dial was begun under it
+	claim   claim
 }
 
 // Value lets a dial find the caller for whom it was begun.
@@ -180,7 +182,7 @@ func (b *pgBackend) doneLocked(a *acquisition, hooks bool) {
 	if hooks || a.waiting != nil || a.dialled.Load() || len(b.spare) >= b.max {
 		return
 	}
-	a.Context = nil
+	a.Context, a.claim = nil, claim{}
 	b.spare = append(b.spare, a)
 }
 

@@ -39,6 +39,7 @@ type pgRecord struct {
 	// Owned by whoever acquires or holds the connection.
 	at      time.Time // of the acquisition under way; zero: it has taken time
 	lastErr error     // of the last query that failed
+	hookErr error     // of the user's ShouldPing: the acquisition under way fails with it
 	met     bool      // an acquisition, or a fill, has been offered it
 	allIdle bool      // the user's AcquireAllIdle has it
 
@@ -46,6 +47,7 @@ type pgRecord struct {
 	reason string // why it is being closed
 	owes   bool   // its permit is given back when it is closed
 
+	releasing  bool // the user's AfterRelease runs: it keeps its permit
 	discounted bool // it is not counted as open any more, and about to be closed
 
 	reclaimed, returned bool // taken away from its holder; who has noticed, and released it
@@ -69,27 +71,29 @@ type pgBackend struct {
 	closes   tasks // goroutines that wait for a connection to be closed, or end the pool's own work
 	closing  closer
 	flushing atomic.Bool
+	after    bool        // the user had an AfterRelease when the pool was made; does not change
 	pooled   atomic.Bool // a pooler was found at the last look at the server's limits
 
-	mu       sync.Mutex // guards the following and the times of every record; no I/O and no call of pgxpool under it
-	max      int
-	permits  int // given out: holding a connection, acquiring one, or waiting for one to be closed
-	holding  int // of permits, with a connection
-	open     int // connections that are established and not being closed
-	dials    int // being opened
-	slow     int // of those, the ones that take long
-	peak     int
-	paused   int // sweeps that have taken out what is idle for a moment
-	waiting  queue
-	spare    []*acquisition // to be used again
-	waits    map[*waitingContext]struct{}
-	all      map[*pgRecord]struct{}
-	events   uint64 // acquisitions and releases so far, for reconcile
-	hijacks           // connections that have left the pool
-	lost     int         // reclaimed, and not yet released: they take a place in pgxpool
-	later    *time.Timer // of the next reconcile while somebody waits
-	held     bool        // paused by Pause
-	closed   bool
+	mu      sync.Mutex // guards the following and the times of every record; no I/O and no call of pgxpool under it
+	max     int
+	permits int // given out: holding a connection, acquiring one, or waiting for one to be closed
+	holding int // of permits, with a connection
+	open    int // connections that are established and not being closed
+	dials   int // being opened
+	slow    int // of those, the ones that take long
+	peak    int
+	paused  int // sweeps that have taken out what is idle for a moment
+	waiting queue
+	spare   []*acquisition // to be used again
+	waits   map[*waitingContext]struct{}
+	all     map[*pgRecord]struct{}
+	events  uint64      // acquisitions and releases so far, for reconcile
+	hijacks             // connections that have left the pool
+	lost    int         // reclaimed, and not yet released: they take a place in pgxpool
+	pings   int         // that pgxpool has under way for callers that gave up: they have permits
+	later   *time.Timer // of the next reconcile while somebody waits
+	held    bool        // paused by Pause
+	closed  bool
 }
 
 func newPGBackend() *pgBackend {
@@ -116,7 +120,7 @@ func (b *pgBackend) dialOutside(ctx context.Context, aim *pgTarget, cfg *Config)
 	defer cancel()
 	conn := aim.check.Copy()
 	conn.ConnectTimeout = perHost(ctx, conn, cfg.DialTimeout)
-	if err := aim.personalize(ctx, conn, cfg); err != nil {
+	if err := b.personalize(ctx, aim, conn, cfg); err != nil {
 		return nil, err
 	}
 	return pgx.ConnectConfig(context.WithValue(ctx, dialKey{}, new(dialing)), conn)

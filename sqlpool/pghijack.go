@@ -52,7 +52,7 @@ func (b *pgBackend) hijack(c *pgxpool.Conn) *pgx.Conn {
 // false if they did.
 func (b *pgBackend) reconcile() bool {
 	b.mu.Lock()
-	events, booked := b.events, b.holding+b.lost
+	events, booked := b.events, b.holding+b.lost+b.pings
 	b.mu.Unlock()
 	acquired := int(b.pool.Stat().AcquiredConns())
 	b.mu.Lock()
@@ -64,6 +64,10 @@ func (b *pgBackend) reconcile() bool {
 	if gone > 0 {
 		b.events++
 	}
+	pinged := min(gone, b.pings)
+	b.pings -= pinged
+	b.permits -= pinged
+	gone -= pinged
 	// A connection that was taken away from its holder comes first: to free a place that is still taken would be worse.
 	lost := min(gone, b.lost)
 	b.lost -= lost
@@ -94,6 +98,14 @@ func (b *pgBackend) missLocked(n int) {
 		}
 	}
 	b.settleHijacksLocked()
+}
+
+// backLocked books that a connection that was taken for hijacked has come back.
+func (b *pgBackend) backLocked(r *pgRecord) {
+	r.gone = false
+	b.all[r] = struct{}{}
+	b.open++
+	b.events++
 }
 
 // settleHijacksLocked takes the candidates off the books when all of them have left, and clears them when none has.
@@ -149,11 +161,11 @@ func (b *pgBackend) offBooksLocked(r *pgRecord) {
 func (b *pgBackend) returnedLocked(r *pgRecord) {
 	r.returned = true
 	b.events++
-	if b.lost > 0 {
-		b.lost--
+	if b.lost > 0 || b.ofLost == 0 {
+		b.lost = max(b.lost-1, 0)
 		return
 	}
-	// It was taken for hijacked. So it was another one that left, which somebody had acquired.
+	// It was taken for hijacked. So it was another one that left, which a caller had acquired.
 	b.ofLost--
 	b.missLocked(1)
 	b.core.gate.Leave()

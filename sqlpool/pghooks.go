@@ -2,9 +2,7 @@ package sqlpool
 
 import (
 	"context"
-	"fmt"
 	"net"
-	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -12,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/guard"
 	"github.com/poolkeeper/poolkeeper/internal/life"
 	"github.com/poolkeeper/poolkeeper/internal/socket"
 )
@@ -23,7 +22,13 @@ const peekAfter = time.Millisecond
 const pingAfter = time.Second
 
 // beforeConnect is where every dial of pgxpool begins. What pgxpool was made with may be outdated by a Reload.
-func (b *pgBackend) beforeConnect(ctx context.Context, conn *pgx.ConnConfig) error {
+func (b *pgBackend) beforeConnect(ctx context.Context, conn *pgx.ConnConfig) (err error) {
+	b.dialBegins(ctx)
+	defer func() {
+		if err != nil || conn.Tracer != b.aimed.Load().conn.Tracer { // else the tracer or afterConnect notes the end
+			b.dialEnds(ctx)
+		}
+	}()
 	if f, ok := ctx.Value(fillKey{}).(*fillContext); ok {
 		f.begin()
 	}
@@ -31,7 +36,7 @@ func (b *pgBackend) beforeConnect(ctx context.Context, conn *pgx.ConnConfig) err
 	cfg, aim := b.core.cfg(), b.aimed.Load()
 	*conn = *aim.conn.Copy()
 	conn.ConnectTimeout = perHost(ctx, conn, cfg.DialTimeout)
-	if err := aim.personalize(ctx, conn, cfg); err != nil {
+	if err := b.personalize(ctx, aim, conn, cfg); err != nil {
 		return err
 	}
 	dial := conn.DialFunc
@@ -47,8 +52,13 @@ func (b *pgBackend) beforeConnect(ctx context.Context, conn *pgx.ConnConfig) err
 
 // afterConnect takes a new connection into the books.
 func (b *pgBackend) afterConnect(ctx context.Context, c *pgx.Conn) error {
+	defer b.dialEnds(ctx)
 	if user := b.aimed.Load().native.AfterConnect; user != nil {
-		if err := user(ctx, c); err != nil {
+		var err error
+		if panicked := b.core.callback("AfterConnect", func() { err = user(ctx, c) }); panicked != nil {
+			return panicked
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -71,7 +81,7 @@ func (b *pgBackend) afterConnect(ctx context.Context, c *pgx.Conn) error {
 // beforeClose takes a connection out of the books.
 func (b *pgBackend) beforeClose(c *pgx.Conn) {
 	if user := b.aimed.Load().native.BeforeClose; user != nil {
-		user(c)
+		_ = b.core.callback("BeforeClose", func() { user(c) })
 	}
 	r := record(c.PgConn())
 	if r == nil {
@@ -132,7 +142,14 @@ func (b *pgBackend) prepareConn(ctx context.Context, c *pgx.Conn) (bool, error) 
 	case *sweepContext:
 		return true, nil
 	}
+	if b.aimed.Load().native.ShouldPing != nil {
+		b.pingBegins(ctx, false)
+	}
 	r := record(c.PgConn())
+	if err := r.hookErr; err != nil {
+		r.hookErr = nil
+		return false, err
+	}
 	isNew := !r.met
 	r.met = true
 	switch ctx.(type) {
@@ -191,7 +208,11 @@ func (b *pgBackend) fits(ctx context.Context, c *pgx.Conn, r *pgRecord, now time
 	}
 	if user := b.aimed.Load().prepare; user != nil {
 		b.bound(ctx, now)
-		return recovered(ctx, c, user)
+		ok, err := false, error(nil)
+		if panicked := b.core.panicked("PrepareConn", guard.Catch(func() { ok, err = user(ctx, c) })); panicked != nil {
+			return false, panicked // pgxpool would lose the connection's place for ever
+		}
+		return ok, err
 	}
 	return true, nil
 }
@@ -200,16 +221,6 @@ func (b *pgBackend) fits(ctx context.Context, c *pgx.Conn, r *pgRecord, now time
 func (b *pgBackend) hooked() bool {
 	aim := b.aimed.Load()
 	return aim.prepare != nil || aim.native.ShouldPing != nil
-}
-
-// recovered turns a panic of the user's hook into an error: pgxpool would lose the connection's place for ever.
-func recovered(ctx context.Context, c *pgx.Conn, prepare func(context.Context, *pgx.Conn) (bool, error)) (ok bool, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			ok, err = false, fmt.Errorf("sqlpool: PrepareConn: panic: %v\n%s", r, debug.Stack())
-		}
-	}()
-	return prepare(ctx, c)
 }
 
 // shouldPing leaves pings to prepareConn, which draws conclusions from those that fail, unless the user has a rule. He is
@@ -225,9 +236,11 @@ func (b *pgBackend) shouldPing(ctx context.Context, p pgxpool.ShouldPingParams) 
 	b.mu.Lock()
 	p.IdleDuration = now.Sub(r.seen)
 	b.mu.Unlock()
-	ping := user(ctx, p)
+	ping := false
+	r.hookErr = b.core.panicked("ShouldPing", guard.Catch(func() { ping = user(ctx, p) })) // pgxpool would lose its place
 	if ping {
 		b.bound(ctx, now)
+		b.pingBegins(ctx, true)
 		r.at = time.Time{}
 	}
 	return ping

@@ -79,13 +79,15 @@ func (b *pgBackend) tracer(user pgx.QueryTracer) pgx.QueryTracer {
 		return own
 	}
 	own.user, _ = user.(pgxpool.AcquireTracer)
+	own.userRelease, _ = user.(pgxpool.ReleaseTracer)
 	both := multitracer.New(user, own)
 	both.PoolAcquireTracers = []pgxpool.AcquireTracer{own}
+	both.PoolReleaseTracers = []pgxpool.ReleaseTracer{own}
 	return both
 }
 
 // personalize puts the credentials of the moment into conn, and lets the user's own hook have the last word.
-func (t *pgTarget) personalize(ctx context.Context, conn *pgx.ConnConfig, cfg *Config) error {
+func (b *pgBackend) personalize(ctx context.Context, t *pgTarget, conn *pgx.ConnConfig, cfg *Config) error {
 	if cfg.Credentials != nil {
 		ask, cancel := context.WithTimeout(ctx, cfg.DialTimeout)
 		defer cancel()
@@ -98,10 +100,13 @@ func (t *pgTarget) personalize(ctx context.Context, conn *pgx.ConnConfig, cfg *C
 		}
 		conn.Password = login.Password
 	}
-	if t.native.BeforeConnect != nil {
-		return t.native.BeforeConnect(ctx, conn)
+	var err error
+	if user := t.native.BeforeConnect; user != nil {
+		if panicked := b.core.callback("BeforeConnect", func() { err = user(ctx, conn) }); panicked != nil {
+			return panicked
+		}
 	}
-	return nil
+	return err
 }
 
 // perHost shares out the time for opening a connection, as far as ctx leaves it, among the hosts that pgconn tries one after

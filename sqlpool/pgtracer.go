@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/guard"
 )
 
 // pgTracer is where pgx and pgxpool tell the pool of acquisitions, releases, dials and failures.
@@ -16,6 +17,8 @@ type pgTracer struct {
 	// user is the user's own tracer of acquisitions, if any. It is called from here: pgxpool must get the context
 	// that the pool makes, and the pool must see the caller's.
 	user pgxpool.AcquireTracer
+	// userRelease is the user's own tracer of releases, if any. A panic of it would cost the connection's place.
+	userRelease pgxpool.ReleaseTracer
 }
 
 // TraceAcquireStart gets the caller a permit. On the fast path it allocates nothing.
@@ -54,8 +57,8 @@ func (t *pgTracer) TraceAcquireEnd(ctx context.Context, pool *pgxpool.Pool, data
 	if _, ok := ctx.(*fillContext); ok {
 		return
 	}
-	if t.user != nil {
-		t.user.TraceAcquireEnd(ctx, pool, data)
+	if t.user != nil { // a panic there would keep the connection from its caller, and from all others
+		_ = b.core.panicked("TraceAcquireEnd", guard.Catch(func() { t.user.TraceAcquireEnd(ctx, pool, data) }))
 	}
 	var waited time.Duration
 	var quick *acquisition
@@ -77,7 +80,7 @@ func (t *pgTracer) TraceAcquireEnd(ctx context.Context, pool *pgxpool.Pool, data
 		waited = quick.waiting.end()
 	}
 	if data.Conn == nil { // without an error: a hook of the user's has panicked, and pgxpool has lost the connection
-		b.givePermit()
+		b.givenUp(claimUnder(ctx))
 		b.core.gate.Leave()
 		if isClosedPgxPool(data.Err) {
 			b.noticeClosed(ctx)
@@ -105,8 +108,11 @@ func (t *pgTracer) TraceAcquireEnd(ctx context.Context, pool *pgxpool.Pool, data
 
 // TraceRelease books a connection as returned. A connection that pgxpool is about to close keeps its place until it
 // is closed, as in pgxpool.
-func (t *pgTracer) TraceRelease(_ *pgxpool.Pool, data pgxpool.TraceReleaseData) {
+func (t *pgTracer) TraceRelease(pool *pgxpool.Pool, data pgxpool.TraceReleaseData) {
 	b, conn := t.b, data.Conn
+	if t.userRelease != nil {
+		_ = b.core.panicked("TraceRelease", guard.Catch(func() { t.userRelease.TraceRelease(pool, data) }))
+	}
 	r := record(conn.PgConn())
 	if r == nil {
 		return
@@ -129,15 +135,22 @@ func (t *pgTracer) TraceRelease(_ *pgxpool.Pool, data pgxpool.TraceReleaseData) 
 		r.used, r.seen = now, now
 	}
 	r.at, r.lastErr = time.Time{}, nil
-	b.holding--
+	if r.candidate {
+		b.clearLocked(r)
+	}
 	b.events++
 	retired := false
 	switch {
 	case doomed:
+		b.holding--
 		r.owes, r.reason = true, poolkeeper.EvictedDead
 	case b.retireLocked(r, now):
+		b.holding--
 		retired = true
+	case b.after:
+		r.releasing = true
 	default:
+		b.holding--
 		b.permits--
 		b.grantLocked()
 	}
@@ -234,4 +247,7 @@ func (t *pgTracer) TraceConnectEnd(ctx context.Context, data pgx.TraceConnectEnd
 	}
 	b.grantLocked()
 	b.mu.Unlock()
+	if data.Err != nil {
+		b.dialEnds(ctx)
+	}
 }

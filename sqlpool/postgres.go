@@ -43,6 +43,7 @@ func NewPostgres(cfg Config) (*Postgres, error) {
 	}
 	b.core = newCore(cfg, on, "postgres")
 	b.core.back = b
+	b.core.held.SettleBy(func() { b.reconcile() })
 	b.aimed.Store(aim)
 	b.max = cfg.MaxOpen
 	// No context of a caller: the pool's goroutine lives until Close.
@@ -169,6 +170,9 @@ func (b *pgBackend) managed(native *pgxpool.Config, cfg Config) *pgxpool.Config 
 	native.BeforeAcquire = nil //nolint:staticcheck // taken over as PrepareConn
 	native.BeforeConnect, native.AfterConnect, native.BeforeClose = b.beforeConnect, b.afterConnect, b.beforeClose
 	native.PrepareConn, native.ShouldPing = b.prepareConn, b.shouldPing
+	if native.AfterRelease != nil {
+		native.AfterRelease, b.after = b.afterRelease, true
+	}
 	if native.PingTimeout == 0 {
 		native.PingTimeout = min(pingLimit, cfg.DialTimeout)
 	}

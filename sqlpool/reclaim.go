@@ -120,6 +120,9 @@ func (b *pgBackend) reclaim(now time.Time, limit time.Duration) (taken []poolkee
 // that the user's AcquireAllIdle has kept until it was stale.
 func (b *pgBackend) givenBack(c *pgx.Conn, r *pgRecord) {
 	b.mu.Lock()
+	if r.gone {
+		b.backLocked(r)
+	}
 	stale := ""
 	if r.allIdle {
 		stale, r.allIdle = b.core.stale(&r.times, time.Now()), false

@@ -98,19 +98,21 @@ func TestMySQLStopAfterReclaimOfWhatIsNeverReturned(t *testing.T) {
 	eventually(t, "nothing is left on the server", func() bool { return onServer() == 0 })
 }
 
-// pgxpool does not tell which connection was hijacked: none is taken away then, and above all not that one.
-func TestPostgresReclaimLeavesHijackedConnectionsAlone(t *testing.T) {
+// pgxpool does not tell which of several connections was hijacked: none of them is taken away until it is known.
+func TestPostgresReclaimLeavesConnectionsAloneThatMayBeHijacked(t *testing.T) {
 	log, logged := logTo()
 	p, _ := startPG(t, sqlpool.Config{MaxOpen: 2, ReclaimAfter: 200 * time.Millisecond, Logger: log})
-	c, err := p.Pool().Acquire(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	c, other := acquire(t, p), acquire(t, p)
 	own := c.Hijack()
 	eventually(t, "it is said", func() bool { return strings.Contains(logged(), "one was hijacked") })
 	if _, err := own.Exec(t.Context(), "select 1"); err != nil {
 		t.Error(err)
 	}
+	if _, err := other.Exec(t.Context(), "select 1"); err != nil {
+		t.Error(err)
+	}
+	other.Release() // so it was the other one
+	eventually(t, "nobody holds a connection", func() bool { return len(p.Holders()) == 0 })
 	_ = own.Close(t.Context())
 	stop(t, p)
 }
