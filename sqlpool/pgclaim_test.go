@@ -320,5 +320,7 @@ func (panicTracer) TraceAcquireStart(ctx context.Context, _ *pgxpool.Pool, _ pgx
 	return ctx
 }
 
-func (p panicTracer) TraceAcquireEnd(context.Context, *pgxpool.Pool, pgxpool.TraceAcquireEndData) { p.f() }
-func (p panicTracer) TraceRelease(*pgxpool.Pool, pgxpool.TraceReleaseData)                       { p.f() }
+func (p panicTracer) TraceAcquireEnd(context.Context, *pgxpool.Pool, pgxpool.TraceAcquireEndData) {
+	p.f()
+}
+func (p panicTracer) TraceRelease(*pgxpool.Pool, pgxpool.TraceReleaseData) { p.f() }
