@@ -59,7 +59,11 @@ func (l *loan) discard(ctx context.Context) {
 
 // ping asks for a sign of life. go-redis drops a connection that gives none.
 func (l *loan) ping(ctx context.Context) error {
-	return l.base(ctx, onceOnly{redis.NewStatusCmd(ctx, "ping")})
+	err := l.base(ctx, onceOnly{redis.NewStatusCmd(ctx, "ping")})
+	if isForbidden(err) {
+		return nil // on a connection that has logged in
+	}
+	return err
 }
 
 // seizeIdle takes the idle connection that is next, whatever its state: nobody looks at it, and it does not count as used.

@@ -7,6 +7,8 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
@@ -18,8 +20,10 @@ import (
 
 // Check asks the server for a sign of life, on a connection of its own outside the pool: a pool whose callers hold
 // every connection is busy, not broken. It dials that connection at the first call and keeps it. On a Cluster it asks
-// every node known, at first the addresses configured; if some of them answer and say that all slots are served, what
-// others lack is a reservation (health.Degraded). It blocks on the network, bounded by ctx and by DialTimeout and
+// every node known, all at once, at first the addresses configured; if some of them answer and say that all slots are
+// served, what others lack is a reservation (health.Degraded). A server that refuses the login because it is full
+// (maxclients) is asked over an idle connection of the pool; if there is none, that is a reservation too. A user that may
+// not PING passes: the server has answered. It blocks on the network, bounded by ctx and by DialTimeout and
 // ReadTimeout. It may be called at any time; after Stop it returns poolkeeper.ErrClosed.
 func (p *Pool) Check(ctx context.Context) error {
 	ctx, cancel := p.whileAlive(ctx)
@@ -87,11 +91,11 @@ func (k *checker) check(ctx context.Context) (reservation, err error) {
 		return k.checkCluster(ctx)
 	}
 	n := k.pool.allNodes()[0]
-	err = k.client(n.client.Options(), n).Ping(ctx).Err()
+	err = n.ask(ctx, k.client(n.client.Options(), n))
 	if err == nil {
 		n.breaker.Answer()
 	}
-	return nil, err
+	return n.verdict(ctx, err)
 }
 
 // client returns the check's own client for a node that the pool reaches by o. It uses the same dialer, and so asks
@@ -112,7 +116,7 @@ func (k *checker) client(o *redis.Options, n *node) *redis.Client {
 	return c
 }
 
-// checkCluster asks all nodes, one after the other, and one of those that answer for the state of the Cluster.
+// checkCluster asks all nodes for the state of the Cluster. Those that serve it outvote those that do not.
 func (k *checker) checkCluster(ctx context.Context) (reservation, err error) {
 	nodes := k.pool.liveNodes(ctx)
 	if len(nodes) == 0 { // nothing has been used yet: go-redis makes a node of each address it is to ask
@@ -127,30 +131,38 @@ func (k *checker) checkCluster(ctx context.Context) (reservation, err error) {
 	}
 	k.forgetGone(nodes)
 	slices.SortFunc(nodes, func(a, b *node) int { return strings.Compare(a.addr(), b.addr()) })
-	var missing []error
-	var state error
-	answered := 0
-	for _, n := range nodes {
-		c := k.client(n.client.Options(), n)
-		info, err := c.ClusterInfo(ctx).Result()
-		switch {
-		case err != nil:
-			missing = append(missing, fmt.Errorf("node %s: %w", n.addr(), err))
-		case !strings.Contains(info, "cluster_state:ok"):
-			answered++
-			state = fmt.Errorf("node %s: %w", n.addr(), errClusterState)
-		default:
-			answered++
+	answers := k.each(ctx, nodes, func(ctx context.Context, i int, own *redis.Client) error { return nodes[i].askState(ctx, own) })
+	var doubts []error
+	served := 0
+	for i, err := range answers {
+		if err != nil {
+			doubts = append(doubts, fmt.Errorf("node %s: %w", nodes[i].addr(), err))
+		} else {
+			served++
 		}
 	}
-	switch {
-	case answered == 0:
-		return nil, errors.Join(missing...)
-	case state != nil:
-		return nil, errors.Join(append(missing, state)...)
-	default:
-		return errors.Join(missing...), nil
+	if served == 0 {
+		return nil, errors.Join(doubts...)
 	}
+	return errors.Join(doubts...), nil
+}
+
+// each runs ask for all nodes at once, with the check's own client of each. Each has three quarters of the time that is
+// left, so that those that answer are not held responsible for one that is silent. It needs the turn.
+func (k *checker) each(ctx context.Context, nodes []*node, ask func(ctx context.Context, i int, own *redis.Client) error) []error {
+	if end, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Until(end)*3/4)
+		defer cancel()
+	}
+	answers := make([]error, len(nodes))
+	var wg sync.WaitGroup
+	for i, n := range nodes { // they end with their answer or with ctx, and are waited for below
+		own := k.client(n.client.Options(), n)
+		wg.Go(func() { answers[i] = ask(ctx, i, own) })
+	}
+	wg.Wait()
+	return answers
 }
 
 // hangUp closes the connections, so that the next check dials by what is new.

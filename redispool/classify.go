@@ -25,6 +25,8 @@ func Classify(err error) health.Fault {
 		return health.FaultOf(health.KindPoolExhausted)
 	case errors.Is(err, redis.ErrClosed):
 		return health.FaultOf(health.KindDraining)
+	case errors.Is(err, errFull):
+		return health.FaultOf(health.KindTooManyConnections)
 	case errors.Is(err, errClusterState):
 		return health.FaultOf(health.KindClusterDown)
 	}

@@ -156,6 +156,12 @@ type Config struct {
 	// nothing either way. Without it holders are listed with kind and age only. Default: StacksOn.
 	LeakStacks Stacks
 
+	// CheckCommand is the command that Check sends, for example "GET health:key": words separated by white space, without
+	// quotes. An error among its answers fails the check; that there is no such key does not. On a Cluster each node gets it
+	// besides CLUSTER INFO, and may answer that another one has the key. It must leave the connection as it is. Default:
+	// empty, PING, which passes also for a user that may not run it.
+	CheckCommand string
+
 	// Start says what Start does while the server cannot be reached. Default: FailFast.
 	Start StartPolicy
 
@@ -210,7 +216,7 @@ func (c Config) resolve() (Config, target, error) {
 	}
 	var fileErr error
 	t.disk, fileErr = c.readFiles()
-	errs := []error{urlErr, c.faults(), c.fileFaults(), fileErr}
+	errs := []error{urlErr, c.faults(), c.checkFaults(), c.fileFaults(), fileErr}
 	if urlErr == nil {
 		errs = append(errs, t.faults(), t.conflicts(c))
 	}

@@ -35,6 +35,7 @@ func FromEnv(prefix string) (Config, error) {
 	r.Duration("WriteTimeout", &c.WriteTimeout, Off)
 	r.Duration("LeakThreshold", &c.LeakThreshold, Off)
 	r.Stacks("LeakStacks", &c.LeakStacks)
+	r.String("CheckCommand", &c.CheckCommand)
 	r.StartPolicy("Start", &c.Start)
 	r.TLSFiles("TLSFiles", &c.TLSFiles)
 	r.String("CredentialsFile", &c.CredentialsFile)
@@ -52,5 +53,5 @@ func (c Config) invalid() error {
 		return c.Validate()
 	}
 	_, err := c.readFiles()
-	return errors.Join(c.faults(), c.fileFaults(), err)
+	return errors.Join(c.faults(), c.checkFaults(), c.fileFaults(), err)
 }

@@ -3,7 +3,6 @@ package redispool
 import (
 	"context"
 	"errors"
-	"net"
 	"os"
 	"slices"
 	"sync"
@@ -166,7 +165,7 @@ func (n *node) inspect(ctx context.Context) {
 	defer cancel()
 	for {
 		begun := monotime.Now()
-		err := n.ask(ctx)
+		err := n.knock(ctx)
 		switch {
 		case ctx.Err() != nil:
 			n.inspector.take()
@@ -213,12 +212,11 @@ func isEnd(err error) bool {
 // isLoss reports whether an attempt on a connection opened before says that it is dead, if a new one is answered.
 func isLoss(err error) bool { return isEnd(err) || Classify(err).Kind == health.KindTimeout }
 
-// ask dials and asks, without logging in: any answer will do.
-func (n *node) ask(ctx context.Context) error {
+// knock dials and asks, without logging in: any answer will do.
+func (n *node) knock(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, inspectLimit)
 	defer cancel()
-	o := n.client.Options()
-	c, err := n.dial(ctx, forInspection, func(ctx context.Context) (net.Conn, error) { return o.Dialer(ctx, o.Network, o.Addr) })
+	c, err := n.dial(ctx, forInspection, n.dialNative)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package redispool
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -29,50 +30,77 @@ type Limits struct {
 	TCPKeepAlive time.Duration // how often the server asks whether a client lives (tcp-keepalive); 0: never, or not known
 
 	Warnings []string // each with its numbers; empty: all fits
+	LeftOut  []string // what could not be asked, and why: a command that the user may not run, a node that does not answer
 }
 
 // Limits asks the server how many connections it grants and after which silence it closes one, and compares that with
 // this configuration on all its Replicas. Start does the same and logs the warnings. It uses the health check's
 // connection and blocks at most until ctx ends, or DialTimeout and ReadTimeout are over. What the user may not ask
-// (CONFIG, which hosted servers forbid) is left out.
+// (CONFIG, which hosted servers forbid), and nodes of a Cluster that do not answer, are left out and named in LeftOut. It
+// fails if no node answers.
 func (p *Pool) Limits(ctx context.Context) (Limits, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.patience())
 	defer cancel()
+	if err := p.checker.begin(ctx); err != nil {
+		return Limits{}, fmt.Errorf("redispool: limits of %q: %w", p.poolName(), err)
+	}
+	defer p.checker.end()
+	nodes := p.liveNodes(ctx)
+	found := make([]Limits, len(nodes))
+	errs := p.checker.each(ctx, nodes, func(ctx context.Context, i int, own *redis.Client) (err error) {
+		found[i], err = p.limitsOf(ctx, nodes[i], own)
+		return err
+	})
 	var least Limits
-	for i, n := range p.liveNodes(ctx) {
-		l, err := p.limitsOf(ctx, n)
-		if err != nil {
-			return Limits{}, fmt.Errorf("redispool: limits of %q: %w", p.poolName(), asFault(err))
+	var leftOut []string
+	known := false
+	for i, l := range found {
+		if errs[i] != nil {
+			leftOut = append(leftOut, fmt.Sprintf("node %s: %v", nodes[i].addr(), errs[i]))
+			continue
 		}
-		if i == 0 || l.MaxConnections > 0 && (least.MaxConnections == 0 || l.MaxConnections < least.MaxConnections) {
-			least = l
+		leftOut = append(leftOut, l.LeftOut...)
+		if !known || l.MaxConnections > 0 && (least.MaxConnections == 0 || l.MaxConnections < least.MaxConnections) {
+			least, known = l, true
 		}
 	}
+	if err := errors.Join(errs...); err != nil && !known {
+		return Limits{}, fmt.Errorf("redispool: limits of %q: %w", p.poolName(), asFault(err))
+	}
+	least.LeftOut = leftOut
 	return least, nil
 }
 
-func (p *Pool) limitsOf(ctx context.Context, n *node) (Limits, error) {
-	own, done, err := p.checker.use(ctx, n)
-	if err != nil {
-		return Limits{}, err
-	}
-	defer done()
+// limitsOf asks one node. It fails only if the node does not answer.
+func (p *Pool) limitsOf(ctx context.Context, n *node, own *redis.Client) (Limits, error) {
 	var l Limits
+	node := ""
 	if !n.isDoor {
-		l.Node = n.addr()
+		l.Node, node = n.addr(), "node "+n.addr()+": "
+	}
+	leftOut := func(what string, err error) {
+		l.LeftOut = append(l.LeftOut, fmt.Sprintf("%s%s: %v", node, what, err))
 	}
 	info, err := own.Info(ctx, "clients").Result()
 	if err != nil {
-		return Limits{}, err
+		if allowed(ctx, own, err) != nil {
+			return Limits{}, err
+		}
+		leftOut("INFO clients", err)
 	}
 	facts := infoFields(info)
 	l.MaxConnections, l.OnServer = facts["maxclients"], facts["connected_clients"]
-	if v, ok := configNumber(ctx, own, "timeout"); ok {
-		l.IdleTimeout = time.Duration(v) * time.Second
+	v, err := configNumber(ctx, own, "timeout")
+	l.IdleTimeout = time.Duration(v) * time.Second
+	if err != nil {
+		leftOut("CONFIG GET timeout", err)
 	}
-	v, keepAliveKnown := configNumber(ctx, own, "tcp-keepalive")
+	v, err = configNumber(ctx, own, "tcp-keepalive")
 	l.TCPKeepAlive = time.Duration(v) * time.Second
-	l.judge(p.config(), keepAliveKnown)
+	if err != nil {
+		leftOut("CONFIG GET tcp-keepalive", err)
+	}
+	l.judge(p.config(), err == nil)
 	return l, nil
 }
 
@@ -88,14 +116,13 @@ func infoFields(info string) map[string]int {
 	return out
 }
 
-// configNumber returns false where the user may not ask.
-func configNumber(ctx context.Context, c *redis.Client, setting string) (int, bool) {
+// configNumber asks for a setting, which the user may not be allowed to.
+func configNumber(ctx context.Context, c *redis.Client, setting string) (int, error) {
 	got, err := c.ConfigGet(ctx, setting).Result()
 	if err != nil {
-		return 0, false
+		return 0, err
 	}
-	n, err := strconv.Atoi(got[setting])
-	return n, err == nil
+	return strconv.Atoi(got[setting])
 }
 
 // judge fills in the demand and the warnings.

@@ -225,7 +225,7 @@ func (p *Pool) try(ctx context.Context, a *aim) error {
 		c = redis.NewClient(&o)
 	}
 	c.AddHook(checkHook{nodes[0]}) // so that Stop closes it too
-	err := c.Ping(ctx).Err()
+	err := nodes[0].ask(ctx, c)
 	return errors.Join(err, c.Close())
 }
 

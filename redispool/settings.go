@@ -1,6 +1,7 @@
 package redispool
 
 import (
+	"cmp"
 	"log/slog"
 	"strings"
 
@@ -31,6 +32,7 @@ func (p *Pool) Settings() []slog.Attr {
 		slog.Int("max_attempts", p.target.attempts()),
 		settings.Duration("leak_threshold", c.LeakThreshold),
 		slog.Bool("leak_stacks", c.LeakStacks == StacksOn),
+		slog.String("check_command", cmp.Or(c.CheckCommand, "PING")),
 		slog.String("start", c.Start.String()),
 		slog.Bool("tls", c.TLS != nil || o.TLSConfig != nil || c.TLSFiles != (TLSFiles{})),
 		slog.String("tls_ca_file", c.TLSFiles.CA),

@@ -58,6 +58,9 @@ func (p *Pool) attempt(ctx context.Context) error {
 	defer cancel()
 	began := monotime.Now()
 	reservation, err := p.checker.check(ctx)
+	if p.target.kind != kindCluster && errors.Is(reservation, errFull) {
+		return asFault(reservation) // it has no place for the pool either
+	}
 	if err != nil && p.cfg.Start == StartDegraded {
 		for _, n := range p.allNodes() {
 			n.breaker.Trip(began, err)
