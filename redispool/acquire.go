@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/holders"
 )
 
 // AcquireError says why a caller did not get a connection: what the pool looked like when it gave up waiting, or was
@@ -24,10 +25,16 @@ type AcquireError struct {
 	Waiting  int           // other callers in the queue
 	Waited   time.Duration // how long this caller waited
 	Limit    time.Duration // AcquireTimeout; 0: the caller's context decides
-	Holders  string        // who has held a connection (Conn, Watch, a subscription) for longest, in one line
 	LastDial error         // why no connection could be opened, if the last attempt failed; nil otherwise
 	Err      error         // why the caller gave up
+
+	oldest holders.Oldest
 }
+
+// Holders says in one line who had held a connection (Conn, Watch, a subscription) for longest: at most three, with kind, age
+// and place. It is empty if nobody held one. Their stacks become text here, not when the caller gives up: hundreds may do so at
+// once.
+func (e *AcquireError) Holders() string { return e.oldest.String() }
 
 // Error says all of it in one line.
 func (e *AcquireError) Error() string {
@@ -36,8 +43,8 @@ func (e *AcquireError) Error() string {
 	if e.Waiting > 0 {
 		fmt.Fprintf(&b, ", %d waiting", e.Waiting)
 	}
-	if e.Holders != "" {
-		fmt.Fprintf(&b, ", %s", e.Holders)
+	if who := e.Holders(); who != "" {
+		fmt.Fprintf(&b, ", %s", who)
 	}
 	if e.LastDial != nil {
 		fmt.Fprintf(&b, ", no connection could be opened lately: %v", e.LastDial)
@@ -129,9 +136,7 @@ func (n *node) acquireError(err error, waited time.Duration) *AcquireError {
 	if !n.isDoor {
 		out.Pool += "/" + n.addr()
 	}
-	if n.pool.held.Len() > 0 {
-		out.Holders = n.pool.held.Describe(time.Now())
-	}
+	out.oldest = n.pool.held.Oldest(time.Now())
 	if last := n.lastDial.Load(); last != nil {
 		out.LastDial = *last
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/holders"
 )
 
 // AcquireError says why a caller did not get a connection: what the pool looked like when it gave up waiting, or was refused
@@ -21,16 +22,21 @@ type AcquireError struct {
 	Dialing int           // connections being opened
 	Dial    error         // why no connection can be opened, if none could be lately; else nil
 	Waited  time.Duration // how long this caller waited
-	Holders string        // who has held a connection for longest, in one line; empty if nobody does
 	Err     error         // why it gave up, or was refused
+
+	oldest holders.Oldest
 }
+
+// Holders says in one line who had held a connection for longest: at most three, with kind, age and place. It is empty if
+// nobody held one. Their stacks become text here, not when the caller gives up: hundreds may do so at once.
+func (e *AcquireError) Holders() string { return e.oldest.String() }
 
 // Error says all of it in one line.
 func (e *AcquireError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "sqlpool: acquire from %q: %d of %d in use", e.Pool, e.InUse, e.Max)
-	if e.Holders != "" {
-		fmt.Fprintf(&b, ", %s", e.Holders)
+	if who := e.Holders(); who != "" {
+		fmt.Fprintf(&b, ", %s", who)
 	}
 	if e.Dialing > 0 {
 		fmt.Fprintf(&b, "; %d being opened", e.Dialing)

@@ -44,7 +44,7 @@ func (b *driverBackend) try(ctx context.Context, aim target, cfg *Config) error 
 		return err
 	}
 	defer b.hangUpCheck(ctx, n)
-	return b.store.core.answered(askBy(ctx, n, cfg.CheckQuery))
+	return b.asked(ctx, n, cfg.CheckQuery)
 }
 
 func (b *driverBackend) use(ctx context.Context, aim target, cfg *Config, elsewhere bool) {
@@ -96,7 +96,13 @@ func (b *driverBackend) answeredSince(then monotime.Time) bool {
 
 // ask is one check of a connection that is the check's own.
 func (b *driverBackend) ask(ctx context.Context, n *native) error {
-	return b.store.core.answered(askBy(ctx, n, b.store.core.cfg().CheckQuery))
+	return b.asked(ctx, n, b.store.core.cfg().CheckQuery)
+}
+
+// asked is one check of n, whose driver may panic.
+func (b *driverBackend) asked(ctx context.Context, n *native, query string) error {
+	c := b.store.core
+	return c.answered(c.guarded("the driver, in a check,", func() error { return askBy(ctx, n, query) }))
 }
 
 func askBy(ctx context.Context, n *native, query string) error {

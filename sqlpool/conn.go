@@ -76,7 +76,7 @@ func (c *conn) ResetSession(ctx context.Context) error {
 // IsValid is a check-in.
 func (c *conn) IsValid() bool {
 	c.unbound()
-	ok := !c.dead && (c.n.validator == nil || c.n.validator.IsValid())
+	ok := !c.dead && c.n.valid(c.s.core)
 	return c.s.checkIn(c, ok)
 }
 

@@ -47,7 +47,7 @@ func (w watching) Close() error {
 	err := w.s.shut()
 	errs := []error{err, w.s.handleClosed()}
 	if c, ok := w.s.aim().(io.Closer); ok {
-		errs = append(errs, c.Close())
+		errs = append(errs, w.s.core.guarded("the connector's Close", c.Close))
 	}
 	return errors.Join(errs...)
 }

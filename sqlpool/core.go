@@ -3,7 +3,6 @@ package sqlpool
 import (
 	"context"
 	"fmt"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -166,9 +165,8 @@ func (c *core) tooLate(since time.Time) *AcquireError {
 func (c *core) acquireFailure(now time.Time, waited time.Duration, err error) *AcquireError {
 	var s poolkeeper.Stats
 	c.back.stats(&s)
-	_, oldest, _ := strings.Cut(c.held.Describe(now), " held, ")
 	return &AcquireError{
 		Pool: c.poolName(), Max: s.Max, InUse: s.InUse, Waiting: s.Waiting, Dialing: c.back.dialing(),
-		Waited: waited, Dial: c.cannotDial(now), Holders: oldest, Err: err,
+		Waited: waited, Dial: c.cannotDial(now), oldest: c.held.Oldest(now), Err: err,
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/eviction"
+	"github.com/poolkeeper/poolkeeper/internal/guard"
 )
 
 // Open, Peak, Sweep and Fill are for the evictor: eviction.Pool.
@@ -220,10 +221,14 @@ func (s *store) alive(ctx context.Context, x taken) bool {
 	ping, cancel := context.WithTimeout(ctx, min(pingLimit, s.core.cfg().DialTimeout))
 	defer cancel()
 	var err error
-	if x.lease != nil {
-		err = x.lease.PingContext(ping)
-	} else {
-		err = x.n.pinger.Ping(ping)
+	if caught := guard.Call(func() { // a driver that exits must not end the evictor
+		if x.lease != nil {
+			err = s.core.guarded("the driver's Ping", func() error { return x.lease.PingContext(ping) })
+		} else {
+			err = x.n.ping(ping, s.core)
+		}
+	}); caught != nil {
+		err = caught
 	}
 	if err != nil && ctx.Err() == nil {
 		s.core.diedInUse(err, time.Now()) // the others are suspect, as if it had been in use

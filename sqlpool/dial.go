@@ -187,7 +187,7 @@ func (s *store) reach(ctx context.Context, connector driver.Connector) (*native,
 		case ready <- result{conn, err}:
 		case <-left:
 			if err == nil {
-				_ = conn.Close()
+				_ = s.core.guarded("the driver's Close", conn.Close)
 			}
 		}
 	})
@@ -239,7 +239,7 @@ func (s *store) hangUp(n *native, giveUp <-chan struct{}, limit time.Duration) e
 	done := make(chan error, 1)
 	// Owner: the store. It ends when the driver's Close returns, at the latest when its socket is closed where that
 	// can be reached; close waits for it up to its own deadline.
-	s.left.run(func() { done <- n.conn.Close() })
+	s.left.run(func() { s.core.closeConn(n.conn, done) })
 	t := time.NewTimer(limit)
 	defer t.Stop()
 	select {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/guard"
 	"github.com/poolkeeper/poolkeeper/internal/holders"
 	"github.com/poolkeeper/poolkeeper/internal/life"
 	"github.com/poolkeeper/poolkeeper/internal/plural"
@@ -168,7 +169,9 @@ func (k *closer) do(ctx context.Context, f func() error) error {
 		// Owner: whoever stops the pool, who waits for it up to his own deadline. It ends when f returns.
 		go func() {
 			defer close(k.done)
-			k.err = f()
+			if caught := guard.Catch(func() { k.err = f() }); caught != nil {
+				k.err = caught
+			}
 		}()
 	})
 	if !life.Closed(ctx, k.done) {

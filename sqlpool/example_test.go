@@ -107,7 +107,7 @@ func ExampleAcquireError() {
 	}
 	_, err = orders.DB().ExecContext(ctx, "insert …")
 	if e, ok := errors.AsType[*sqlpool.AcquireError](err); ok {
-		fmt.Printf("%d of %d in use; %.11s…\n", e.InUse, e.Max, e.Holders)
+		fmt.Printf("%d of %d in use; %.11s…\n", e.InUse, e.Max, e.Holders())
 	}
 	fmt.Println(errors.Is(err, context.DeadlineExceeded), held.Close(), orders.Stop(ctx))
 	// Output:

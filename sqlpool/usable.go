@@ -39,14 +39,14 @@ func (s *store) resets(ctx context.Context, n *native, start time.Time) bool {
 	silent := start.Sub(n.reset) >= resetAfter
 	n.reset = start
 	if !silent {
-		return !errors.Is(n.resetter.ResetSession(ctx), driver.ErrBadConn)
+		return !errors.Is(n.resetSession(ctx, s.core), driver.ErrBadConn)
 	}
 	suspect := s.core.suspect(&n.times)
 	limit := min(pingLimit, s.core.cfg().DialTimeout)
 	if suspect {
 		limit = s.core.cfg().SuspectPing
 	}
-	err, inTime := n.resetWithin(ctx, s.core.patience(limit, start))
+	err, inTime := n.resetWithin(ctx, s.core, s.core.patience(limit, start))
 	switch {
 	case inTime:
 		return !errors.Is(err, driver.ErrBadConn)
@@ -60,15 +60,15 @@ func (s *store) resets(ctx context.Context, n *native, start time.Time) bool {
 
 // resetWithin resets the session and reports whether that took no longer than limit. Past it the socket is closed, or
 // where that is out of reach the driver's context ends.
-func (n *native) resetWithin(ctx context.Context, limit time.Duration) (err error, inTime bool) { //nolint:revive // the error is the driver's
+func (n *native) resetWithin(ctx context.Context, c *core, limit time.Duration) (err error, inTime bool) { //nolint:revive // the error is the driver's
 	if n.sock == nil {
 		bounded, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()
-		err = n.resetter.ResetSession(bounded)
+		err = n.resetSession(bounded, c)
 		return err, bounded.Err() == nil || ctx.Err() != nil
 	}
 	cut := time.AfterFunc(limit, func() { _ = n.sock.Close() })
-	err = n.resetter.ResetSession(ctx)
+	err = n.resetSession(ctx, c)
 	return err, cut.Stop()
 }
 
@@ -79,7 +79,7 @@ func (s *store) proves(ctx context.Context, n *native, start time.Time) bool {
 	}
 	ping, cancel := context.WithTimeout(ctx, s.core.patience(s.core.cfg().SuspectPing, start))
 	defer cancel()
-	if n.pinger.Ping(ping) == nil {
+	if n.ping(ping, s.core) == nil {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		n.seen = time.Now()

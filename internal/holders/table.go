@@ -31,12 +31,14 @@ type Entry struct {
 
 // Table lists the held entries of one pool. All methods are safe for concurrent use.
 type Table struct {
-	stacks atomic.Bool // whether they are wanted
-	settle func()      // brings the entries up to date before they are looked at; may be nil
+	settle  func()        // brings the entries up to date before they are looked at; may be nil
+	stacks  atomic.Bool   // whether they are wanted
+	renders atomic.Uint64 // stacks turned into text
 
 	mu           sync.Mutex // guards the following and every Entry linked in
 	oldest, last *Entry
 	n            int
+	doubts       int // of n, doubtful ones
 }
 
 // NewTable returns an empty table; stacks says whether Hold walks the stack.
@@ -54,7 +56,14 @@ func (t *Table) SettleBy(f func()) { t.settle = f }
 func (t *Table) Doubt(e *Entry, doubtful bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	e.doubtful = doubtful
+	if e.held && e.doubtful != doubtful {
+		e.doubtful = doubtful
+		if doubtful {
+			t.doubts++
+		} else {
+			t.doubts--
+		}
+	}
 }
 
 // SetStacks says whether Hold walks the stack from now on.
@@ -130,7 +139,7 @@ func (t *Table) Seize(e *Entry, now time.Time, limit time.Duration) (who func() 
 	}
 	r := []record{{e.kind, e.since, e.frames, e.pcs}}
 	t.unlinkLocked(e)
-	return func() poolkeeper.Holder { return rendered(r)[0] }, true
+	return func() poolkeeper.Holder { return t.rendered(r)[0] }, true
 }
 
 // Len returns how many entries are held.
@@ -142,12 +151,12 @@ func (t *Table) Len() int {
 
 // List returns who holds a connection, the oldest first.
 func (t *Table) List() []poolkeeper.Holder {
-	return rendered(t.collect(func(*Entry) bool { return true }))
+	return t.rendered(t.collect(func(*Entry) bool { return true }))
 }
 
 // Overdue returns the holders whose hold has lasted longer than limit at now. Each hold is returned once.
 func (t *Table) Overdue(now time.Time, limit time.Duration) []poolkeeper.Holder {
-	return rendered(t.collect(func(e *Entry) bool {
+	return t.rendered(t.collect(func(e *Entry) bool {
 		if e.leaked || e.doubtful || now.Sub(e.since) <= limit {
 			return false
 		}
@@ -156,16 +165,56 @@ func (t *Table) Overdue(now time.Time, limit time.Duration) []poolkeeper.Holder 
 	}))
 }
 
-// Describe says in one line who has held a connection for longest, for use in an error:
-// "3 held, oldest conn for 41s by api.(*Handler).List (list.go:88)". At most three holders are named.
-func (t *Table) Describe(now time.Time) string {
-	list := rendered(t.collect(func(e *Entry) bool { return !e.doubtful }))
-	if len(list) == 0 {
+// Oldest is who had held a connection for longest at one moment. It becomes text, which is slow, when somebody asks.
+type Oldest struct {
+	table *Table
+	held  int
+	first []record // at most three
+	now   time.Time
+}
+
+// Oldest costs the same however many entries are held.
+func (t *Table) Oldest(now time.Time) Oldest {
+	const most = 3
+	if t.settle != nil {
+		t.settle()
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	o := Oldest{table: t, held: t.n - t.doubts, now: now}
+	if o.held > 0 {
+		o.first = make([]record, 0, min(o.held, most))
+	}
+	for e := t.oldest; e != nil && len(o.first) < min(o.held, most); e = e.next {
+		if !e.doubtful {
+			o.first = append(o.first, record{e.kind, e.since, e.frames, e.pcs})
+		}
+	}
+	return o
+}
+
+// String names at most three holders: "oldest conn for 41s by api.(*Handler).List (list.go:88); then …". It is empty if
+// nothing was held.
+func (o Oldest) String() string {
+	if o.held == 0 {
+		return ""
+	}
+	return "oldest " + name(o.table.rendered(o.first), o.now, "; then ")
+}
+
+// Describe says how many entries were held beside that: "3 held, oldest conn for 41s by api.(*Handler).List (list.go:88)".
+func (o Oldest) Describe() string {
+	if o.held == 0 {
 		return "none held"
 	}
-	const most = 3
-	return fmt.Sprintf("%d held, oldest %s", len(list), name(list[:min(most, len(list))], now, "; then "))
+	return fmt.Sprintf("%d held, %s", o.held, o)
 }
+
+// Describe says in one line who has held a connection for longest, for use in an error.
+func (t *Table) Describe(now time.Time) string { return t.Oldest(now).Describe() }
+
+// Renders returns how many stacks have been turned into text so far.
+func (t *Table) Renders() uint64 { return t.renders.Load() }
 
 // Describe names up to five of those in list, with kind, age and place, and says how many more there are.
 func Describe(list []poolkeeper.Holder, now time.Time) string {
@@ -211,7 +260,8 @@ func (t *Table) collect(want func(*Entry) bool) []record {
 	return out
 }
 
-func rendered(records []record) []poolkeeper.Holder {
+func (t *Table) rendered(records []record) []poolkeeper.Holder {
+	t.renders.Add(uint64(len(records)))
 	out := make([]poolkeeper.Holder, len(records))
 	for i, r := range records {
 		stack, kind := render(r.pcs[:r.frames], r.kind)
@@ -221,6 +271,10 @@ func rendered(records []record) []poolkeeper.Holder {
 }
 
 func (t *Table) unlinkLocked(e *Entry) {
+	if e.doubtful {
+		e.doubtful = false
+		t.doubts--
+	}
 	if e.prev != nil {
 		e.prev.next = e.next
 	} else {

@@ -1,0 +1,54 @@
+package sqlpool
+
+import (
+	"context"
+	"database/sql/driver"
+
+	"github.com/poolkeeper/poolkeeper/internal/guard"
+)
+
+// guarded runs code of the service, or of a driver, that the pool calls for a purpose of its own. A panic is an error, and an
+// event with its stack: on a goroutine of the pool it would end the process, and on a caller's it would lose a place in
+// the pool. It must not be called under a lock.
+func (c *core) guarded(of string, f func() error) (err error) {
+	caught := guard.Catch(func() { err = f() })
+	if caught == nil {
+		return err
+	}
+	return c.panicked(of, caught)
+}
+
+// ping pings for the pool.
+func (n *native) ping(ctx context.Context, c *core) error {
+	return c.guarded("the driver's Ping", func() error { return n.pinger.Ping(ctx) })
+}
+
+// closeConn closes for the pool, and always ends: it runs on a goroutine that somebody waits for.
+func (c *core) closeConn(conn driver.Conn, done chan<- error) {
+	err := guard.ErrExited
+	defer func() { done <- err }()
+	err = c.guarded("the driver's Close", conn.Close)
+}
+
+// resetSession resets for a checkout. A driver that panics has broken the connection.
+func (n *native) resetSession(ctx context.Context, c *core) error {
+	return c.unbroken("the driver's ResetSession", func() error { return n.resetter.ResetSession(ctx) })
+}
+
+// valid asks the driver at a check-in.
+func (n *native) valid(c *core) (ok bool) {
+	if n.validator == nil {
+		return true
+	}
+	err := c.unbroken("the driver's IsValid", func() error { ok = n.validator.IsValid(); return nil })
+	return ok && err == nil
+}
+
+// unbroken is guarded for what breaks a connection by its panic.
+func (c *core) unbroken(of string, f func() error) (err error) {
+	if caught := guard.Catch(func() { err = f() }); caught != nil {
+		_ = c.panicked(of, caught)
+		return driver.ErrBadConn
+	}
+	return err
+}
