@@ -39,17 +39,11 @@ func (n *node) newBreaker() *breaker.Breaker {
 		},
 		WentDown: func(down *poolkeeper.DownError) {
 			n.valve.fail(down)
-			p.events.Emit(event.Event{
-				Kind: event.Down, Level: slog.LevelWarn, Text: "the server is down; callers fail at once until it is back", Err: down.Err,
-				Attrs: []slog.Attr{slog.String("node", n.addr()), slog.Time("since", down.Since)},
-			})
+			p.events.Emit(event.OfDown(down.Since, down.Err, slog.String("node", n.addr())))
 		},
 		CameUp: func(down time.Duration) {
 			n.evictor.Wake() // it may have to fill up
-			p.events.Emit(event.Event{
-				Kind: event.Up, Level: slog.LevelInfo, Text: "the server is back",
-				Attrs: []slog.Attr{slog.String("node", n.addr()), slog.Duration("down_for", down.Round(time.Millisecond))},
-			})
+			p.events.Emit(event.OfUp(down, slog.String("node", n.addr())))
 		},
 	})
 }

@@ -6,12 +6,14 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/poolkeeper/poolkeeper/internal/testkit"
 	"github.com/poolkeeper/poolkeeper/internal/testserver"
 	"github.com/poolkeeper/poolkeeper/lifecycle"
+	"github.com/poolkeeper/poolkeeper/redispool"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 )
 
@@ -39,66 +41,80 @@ func lines(t *testing.T, out string) map[line]int {
 	return got
 }
 
-// PostgreSQL is killed under load and comes back. An operator gets one warning of each kind, and one line when it is over.
-// With POOLKEEPER_MEASURE the outage takes 17 s, and the log is printed: it is the one of docs/operations.md.
+// A server is killed under load and comes back. An operator gets one warning of each kind, and one line when it is over.
+// With POOLKEEPER_MEASURE the outage takes 17 s, and PostgreSQL's log is the one of docs/operations.md.
 func TestOneOutageIsOneLineOfEachKind(t *testing.T) {
+	for name, start := range map[string]func(*testing.T, *slog.Logger) patient{"orders": postgresPatient, "cache": redisPatient} {
+		t.Run(name, func(t *testing.T) {
+			var out testkit.Log
+			log := slog.New(slog.NewJSONHandler(&out, nil))
+			p := start(t, log)
+			reg := lifecycle.New(lifecycle.Config{Logger: log})
+			reg.Add(name, p.pool)
+			if err := reg.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			said := func(level, kind string) bool {
+				got := lines(t, out.String())
+				return got[line{level, "pool " + name, kind}] == 1 && got[line{level, "check " + name, kind}] == 1
+			}
+			traffic := load(t, p.call)
+			testkit.Eventually(t, "there is traffic", func() bool { return traffic.succeeded.Load() > 100 })
+			p.server.Kill(t)
+			testkit.Eventually(t, "pool and check say that the server is down", func() bool { return said("WARN", "down") })
+			if testkit.Measuring() {
+				sleep(14 * time.Second)
+			} else {
+				sleep(2 * time.Second)
+			}
+			p.server.Restart(t)
+			testkit.Eventually(t, "pool and check say that it is back", func() bool { return said("INFO", "up") })
+			sleep(time.Second) // for lines too many
+			traffic.stop()
+			if err := reg.Shutdown(context.WithoutCancel(t.Context())); err != nil {
+				t.Error(err)
+			}
+			t.Logf("the log:\n%s", out.String())
+			for l, n := range lines(t, out.String()) {
+				if l.level != "INFO" && n != 1 || l.level == "ERROR" {
+					t.Errorf("%d lines %+v, want one, and no error: an outage is none of the service", n, l)
+				}
+			}
+			if !said("WARN", "down") || !said("INFO", "up") {
+				t.Error("pool and check do not each say once that the server is down, and once that it is back")
+			}
+		})
+	}
+}
+
+// patient is a pool and its server.
+type patient struct {
+	server *testserver.Server
+	pool   lifecycle.Component
+	call   func(context.Context) error
+}
+
+func postgresPatient(t *testing.T, log *slog.Logger) patient {
+	t.Helper()
 	srv := testserver.Postgres(t)
-	var out testkit.Log
-	log := slog.New(slog.NewJSONHandler(&out, nil))
-	orders, err := sqlpool.NewPostgres(sqlpool.Config{URL: srv.URL(), MaxOpen: 10, MinIdle: 2, Logger: log})
+	p, err := sqlpool.NewPostgres(sqlpool.Config{URL: srv.URL(), MaxOpen: 10, MinIdle: 2, Logger: log})
 	if err != nil {
 		t.Fatal(err)
 	}
-	reg := lifecycle.New(lifecycle.Config{Logger: log})
-	reg.Add("orders", orders)
-	if err := reg.Start(t.Context()); err != nil {
+	return patient{srv, p, func(ctx context.Context) error {
+		_, err := p.Pool().Exec(ctx, "select 1")
+		return err
+	}}
+}
+
+func redisPatient(t *testing.T, log *slog.Logger) patient {
+	t.Helper()
+	srv := testserver.Redis(t)
+	p, err := redispool.New(redispool.Config{URL: srv.URL(), MaxOpen: 10, MinIdle: 2, Logger: log})
+	if err != nil {
 		t.Fatal(err)
 	}
-	traffic := load(t, func(ctx context.Context) error {
-		_, err := orders.Pool().Exec(ctx, "select 1")
-		return err
-	})
-	testkit.Eventually(t, "there is traffic", func() bool { return orders.Stats().Use.Count > 100 })
-
-	srv.Kill(t)
-	testkit.Eventually(t, "pool and check say that the server is down", func() bool {
-		got := lines(t, out.String())
-		return got[line{"WARN", "pool orders", "down"}] > 0 && got[line{"WARN", "check orders", "down"}] > 0
-	})
-	if testkit.Measuring() {
-		sleep(14 * time.Second)
-	} else {
-		sleep(2 * time.Second)
-	}
-	srv.Restart(t)
-	testkit.Eventually(t, "pool and check say that it is back", func() bool {
-		got := lines(t, out.String())
-		return got[line{"INFO", "pool orders", "up"}] > 0 && got[line{"INFO", "check orders", "up"}] > 0
-	})
-	sleep(time.Second) // for lines too many
-	traffic.stop()
-	if err := reg.Shutdown(context.WithoutCancel(t.Context())); err != nil {
-		t.Error(err)
-	}
-	t.Logf("the log:\n%s", out.String())
-
-	got := lines(t, out.String())
-	for l, n := range got {
-		if n != 1 {
-			t.Errorf("%d lines %+v, want one", n, l)
-		}
-	}
-	for _, want := range []line{
-		{"WARN", "pool orders", "down"}, {"INFO", "pool orders", "up"},
-		{"WARN", "check orders", "down"}, {"INFO", "check orders", "up"},
-	} {
-		if got[want] != 1 {
-			t.Errorf("%d lines %+v, want one", got[want], want)
-		}
-	}
-	if strings.Contains(out.String(), `"level":"ERROR"`) {
-		t.Error("an outage is no error of the service")
-	}
+	return patient{srv, p, func(ctx context.Context) error { return p.Client().Incr(ctx, "n").Err() }}
 }
 
 // A failover leaves the service on a server that takes no writes.
@@ -150,8 +166,9 @@ func TestAReadOnlyServerIsOneWarning(t *testing.T) {
 
 // running is load that goes on until it is stopped.
 type running struct {
-	cancel context.CancelFunc
-	wg     sync.WaitGroup
+	cancel    context.CancelFunc
+	wg        sync.WaitGroup
+	succeeded atomic.Int64 // calls
 }
 
 // load has 50 callers call, each some 20 times a second and with 200 ms to wait.
@@ -164,7 +181,9 @@ func load(t *testing.T, call func(context.Context) error) *running {
 		r.wg.Go(func() {
 			for ctx.Err() == nil {
 				bounded, done := context.WithTimeout(ctx, 200*time.Millisecond)
-				_ = call(bounded)
+				if call(bounded) == nil {
+					r.succeeded.Add(1)
+				}
 				done()
 				sleep(50 * time.Millisecond)
 			}
