@@ -17,8 +17,9 @@ import (
 //	up:    start, health
 //	down:  drain, stop    or, for what is not up or when time is over: abort
 //
-// Its time is a slice of the pass's. Near the end of the slice, at warn, the context ends and Abort is called; at the
-// end, at until, the component is given up, and what comes back later is late.
+// Its time is a slice of the pass's. Near the end of the slice, at ends, the context ends; a moment later, at warn, Abort
+// is called; at the end, at until, the component is given up, and what comes back later is late. The context of Drain
+// ends earlier, so that Stop has some of the time in any case.
 type call struct {
 	callContext
 
@@ -28,6 +29,7 @@ type call struct {
 	odd     *oddities
 	began   instant
 	entered instant // begin of phase
+	ends    instant
 	warn    instant
 	until   instant
 	at      instant // when pass has to look at it next: warn or until
@@ -36,6 +38,7 @@ type call struct {
 
 	checked  bool  // it has checks, to be taken out; only the call's goroutine changes it
 	parts    uint8 // goroutines that are not through: the call's own, and that of Abort
+	overrun  bool  // its Drain ran out of time, which Stop may make good; only the call's goroutine changes it
 	lapsed   bool  // warn has passed
 	aborting bool  // Abort was called because warn has passed
 	givenUp  bool  // until has passed
@@ -207,12 +210,46 @@ func (c *call) callComponent(r *Registry) error {
 		r.unwatch(gone)
 	}
 	if d, ok := n.comp.(Drainer); ok && c.phase == doDrain {
-		return d.Drain(&c.callContext)
+		ctx := c.drainContext()
+		defer func() { ctx.end(r.now()) }()
+		err := d.Drain(ctx)
+		c.overrun = err != nil && isTimeUp(err)
+		return err
 	}
 	if a, ok := n.comp.(Aborter); ok && c.phase == doAbort {
 		return a.Abort()
 	}
 	return n.comp.Stop(&c.callContext)
+}
+
+// drainContext returns the context of Drain: it leaves some of the time to Stop.
+func (c *call) drainContext() *callContext {
+	left := max(c.deadline.since(c.r.now()), 0)
+	end := c.deadline.after(-min(left/stopPart, stopLimit))
+	return &callContext{r: c.r, n: c.n, parent: &c.callContext, deadline: end}
+}
+
+// isTimeUp reports whether a drain ended because its context did.
+func isTimeUp(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
+}
+
+// settles reports whether a component's Stop goes on with what its Drain has not finished, and says what it cuts off.
+func settles(c Component) bool {
+	if _, ok := c.(*Server); ok {
+		return true
+	}
+	_, pool := c.(HolderLister)
+	return pool
+}
+
+// supersedeLocked drops the error of a Drain that ran out of time once Stop has given its own account of what was left:
+// each holder is named once.
+func (c *call) supersedeLocked(stopped error) {
+	if c.phase != doStop || !c.overrun || (stopped == nil && !settles(c.n.comp)) || len(c.errsLocked()) == 0 {
+		return
+	}
+	c.odd.errs = c.odd.errs[1:]
 }
 
 // enterLocked begins the next phase, and reports whether there is one.
@@ -257,6 +294,7 @@ func (r *Registry) leave(c *call, err error) *call {
 	if c.phase == doStart && (err != nil || c.givenUp || !c.pass.up) {
 		c.todo = 0 // it is not up, or not for long: its health is of no interest
 	}
+	c.supersedeLocked(err)
 	switch {
 	case err != nil:
 		odd := c.oddLocked()
@@ -287,20 +325,15 @@ func (c *call) outcomeLocked(now instant) (Outcome, error) {
 	if c.phase.up() {
 		sentinel = ErrStartTimeout
 	}
-	failure := func(err error) *ComponentError {
-		if waitsForItself(c.stackLocked()) {
-			err = fmt.Errorf("%w: %w", err, errWaitsForItself)
-		}
-		return &ComponentError{
-			Name: c.n.name, Phase: c.phase.String(), Elapsed: now.since(c.began), Stack: c.stackLocked(), Err: err,
-		}
-	}
+	failure := func(err error) *ComponentError { return c.failureLocked(err, c.stackLocked(), now) }
 	errs := c.errsLocked()
 	switch {
 	case c.givenUp:
 		return OutcomeAbandoned, failure(withErrs(timeoutError{sentinel}, errs))
 	case c.runsOn:
 		return OutcomeAbandoned, failure(join(unwrapAll(errs)))
+	case c.aborting && c.pass.cut:
+		return OutcomeAborted, c.failureLocked(withErrs(errAbortedInHaste, errs), "", now)
 	case c.aborting:
 		return OutcomeAborted, failure(withErrs(fmt.Errorf("%w and was aborted", timeoutError{sentinel}), errs))
 	case len(errs) > 0:
@@ -309,6 +342,13 @@ func (c *call) outcomeLocked(now instant) (Outcome, error) {
 		return OutcomeAborted, nil
 	}
 	return OutcomeOK, nil
+}
+
+func (c *call) failureLocked(err error, stack string, now instant) *ComponentError {
+	if waitsForItself(stack) {
+		err = fmt.Errorf("%w: %w", err, errWaitsForItself)
+	}
+	return &ComponentError{Name: c.n.name, Phase: c.phase.String(), Elapsed: now.since(c.began), Stack: stack, Err: err}
 }
 
 // withErrs adds to err what the phases returned.

@@ -24,7 +24,9 @@ type Component interface {
 }
 
 // Drainer is a Component that can finish what it is doing before it stops. Drain refuses new work, waits for the work
-// in flight until ctx ends, and is followed by Stop, whatever it returns. Drain and Stop share one deadline.
+// in flight until ctx ends, and is followed by Stop, whatever it returns. Drain leaves time to Stop: its context ends
+// when three quarters of what the component has are over, or 2 s before the end if that is later. An error of a Drain
+// that ran out of time is not reported if Stop returns one as well, which then says what was left.
 type Drainer interface {
 	Drain(ctx context.Context) error
 }

@@ -109,6 +109,9 @@ func (p *pass) lapse(late []*call) {
 			abort = append(abort, abortion{c, a})
 			p.r.emitLocked(levelWarn, func(i Info) Event {
 				i.Elapsed = now.since(c.began)
+				if p.cut {
+					return &Aborting{Info: i, CutShort: true}
+				}
 				return &Aborting{Info: i, Stack: c.stackLocked()}
 			}, c)
 		}

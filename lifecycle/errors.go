@@ -147,6 +147,14 @@ type SignalError struct{ Signal os.Signal }
 
 func (e *SignalError) Error() string { return "lifecycle: received " + e.Signal.String() }
 
+// hasteError is the error of a component that was aborted because the shutdown was cut short: it had no time to hang.
+type hasteError struct{}
+
+var errAbortedInHaste = hasteError{}
+
+func (hasteError) Error() string   { return "aborted, because the shutdown was cut short" }
+func (hasteError) Unwrap() []error { return []error{ErrAborted, ErrStopTimeout} }
+
 // timeoutError joins one of our sentinels with context.DeadlineExceeded, so that callers can ask for either.
 type timeoutError struct{ sentinel error }
 

@@ -55,11 +55,13 @@ type (
 
 		Outcome Outcome
 	}
-	// Aborting says that the time of a component is nearly over and its Abort is called.
+	// Aborting says that the time of a component is nearly over, or that the shutdown was cut short, and that its Abort is
+	// called.
 	Aborting struct {
 		Info
 
-		Stack string // what it was doing
+		CutShort bool   // the shutdown was cut short; the component does not hang
+		Stack    string // what it was doing; empty with CutShort
 	}
 	// Abandoned says that a component was given up. It may still run.
 	Abandoned struct {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/goroutines"
@@ -16,7 +15,7 @@ import (
 // the response. Its zero value is ready to be added. Make it depend on what the goroutines use, and what calls Go depend
 // on it: then they are through, or were cancelled and waited for, before anything they use is closed.
 //
-//	Drain   refuses new goroutines and waits for those that run, for half of the time there is
+//	Drain   refuses new goroutines and waits for those that run
 //	Stop    cancels those that still run, and waits for them
 //
 // A goroutine that panics or calls runtime.Goexit is the death of the group (see [OnDeath]). A group can be started
@@ -85,17 +84,11 @@ func (g *Group) Start(ctx context.Context) error {
 	return nil
 }
 
-// Drain refuses new goroutines and waits for those that run, for half of the time until ctx ends: the other half is for
-// Stop to cancel them.
+// Drain refuses new goroutines and waits for those that run, until ctx ends: Stop cancels the rest.
 func (g *Group) Drain(ctx context.Context) error {
 	run := g.closed()
 	if run == nil {
 		return nil
-	}
-	if d, ok := ctx.Deadline(); ok {
-		half, cancel := context.WithTimeout(ctx, time.Until(d)/2)
-		defer cancel()
-		ctx = half
 	}
 	select {
 	case <-run.gate.Empty():

@@ -19,7 +19,7 @@ import (
 //
 //	Start   returns when it listens: a port that is taken, or a certificate that cannot be read, is an error of Start
 //	Drain   ends the contexts of Stream handlers, refuses new connections, waits for requests and hijacked connections
-//	Stop    the same, and cuts what is left when its context ends
+//	Stop    goes on with that, and cuts what is left when its context ends
 //	Abort   cuts all connections
 //
 // It dies (see [OnDeath]) when its listener fails. It cannot be started again: an http.Server cannot.
@@ -38,7 +38,7 @@ type Server struct {
 	mu      sync.Mutex // guards the following
 	addr    net.Addr
 	started bool
-	drained bool // Drain was called
+	drained bool // a Drain has finished: nothing is under way
 	stopped bool // Stop or Abort was called
 	aborted bool
 	left    string // what was under way when it was aborted
@@ -219,7 +219,6 @@ func (s *Server) Done() <-chan error { return s.died }
 func (s *Server) Drain(ctx context.Context) error {
 	s.drain()
 	s.mu.Lock()
-	s.drained = true
 	started, aborted := s.started, s.aborted
 	s.mu.Unlock()
 	if !started || aborted {
@@ -245,6 +244,7 @@ func (s *Server) Drain(ctx context.Context) error {
 	case err != nil:
 		return fmt.Errorf("%s: %w", s.underWay(), err)
 	}
+	s.drained = true
 	return nil
 }
 
@@ -253,7 +253,7 @@ func (s *Server) underWay() string {
 	return fmt.Sprintf("requests in flight: %d, connections open: %d", s.handlers.InFlight(), s.conns.len())
 }
 
-// Stop drains, if that was not done, and cuts what is left when ctx ends. Its error wraps ErrStopTimeout if handlers
+// Stop drains, as far as that was not done, and cuts what is left when ctx ends. Its error wraps ErrStopTimeout if handlers
 // are still running after that.
 func (s *Server) Stop(ctx context.Context) error {
 	s.mu.Lock()

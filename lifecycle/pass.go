@@ -40,6 +40,15 @@ const (
 	graceLimit = 100 * time.Millisecond
 	gracePart  = 8
 
+	// accountLimit and accountPart give how long before Abort the context ends on the way down: a component that heeds
+	// its context has this time to cut off what is left and to say what that was. An eighth of the slice, at most 150 ms.
+	accountLimit = 150 * time.Millisecond
+	accountPart  = 8
+
+	// stopLimit and stopPart give what Drain leaves to Stop: a quarter of the time, at most 2 s.
+	stopLimit = 2 * time.Second
+	stopPart  = 4
+
 	// leastLimit and leastPart give the least a component gets on the way down: a twentieth of all there is, at most
 	// 250 ms, which is more than a container without CPU time left usually has to wait for more.
 	leastLimit = 250 * time.Millisecond
@@ -217,6 +226,10 @@ func (p *pass) adoptLocked(c *call, now instant) {
 	grace := min(slice/gracePart, graceLimit)
 	c.until = now.after(slice)
 	c.warn = c.until.after(-grace)
+	c.ends = c.warn
+	if !p.up {
+		c.ends = c.warn.after(-min(slice/accountPart, accountLimit))
+	}
 	if c.lapsed {
 		p.watchLocked(c, c.until)
 	} else {

@@ -53,7 +53,7 @@ func (r *Registry) nextLocked(now instant) *call {
 	if c != nil && c.pass != nil {
 		c.began, c.entered = now, now
 		c.pass.adoptLocked(c, now)
-		c.deadline = c.warn
+		c.deadline = c.ends
 		if c.pass.stale {
 			c.pass.poke()
 		}
