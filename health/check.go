@@ -129,7 +129,7 @@ func (c Check) validate(d Config) error {
 		}
 	}
 	eff := c.withDefaults(d)
-	for _, err := range eff.timing().faults() {
+	for _, err := range eff.timing().faults(c.RetryInterval != 0) {
 		fault("%w", err)
 	}
 	if c.InitialDelay < 0 {

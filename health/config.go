@@ -53,7 +53,7 @@ type Config struct {
 func (c Config) Validate() error {
 	d := c.withDefaults()
 	t := timing{d.Interval, d.RetryInterval, d.Timeout, d.Jitter, d.FailureThreshold, d.SuccessThreshold}
-	errs := t.faults()
+	errs := t.faults(c.RetryInterval != 0)
 	if c.MaxConcurrent < 0 {
 		errs = append(errs, fmt.Errorf("MaxConcurrent %d is negative", c.MaxConcurrent))
 	}
@@ -84,16 +84,18 @@ type timing struct {
 	failures, successes      int
 }
 
-func (t timing) faults() []error {
+// faults returns what is wrong. A retry interval that was not given follows from the interval, and has no faults of its
+// own.
+func (t timing) faults(retryGiven bool) []error {
 	var errs []error
 	fault := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	if t.interval < time.Millisecond {
 		fault("Interval %v is less than 1ms", t.interval)
 	}
-	if t.retry < time.Millisecond {
+	if retryGiven && t.retry < time.Millisecond {
 		fault("RetryInterval %v is less than 1ms", t.retry)
 	}
-	if t.retry > t.interval && t.interval > 0 {
+	if retryGiven && t.retry > t.interval && t.interval > 0 {
 		fault("RetryInterval %v is more than Interval %v", t.retry, t.interval)
 	}
 	if t.timeout <= 0 {

@@ -10,7 +10,7 @@ import (
 type HandlerOption func(*handler)
 
 // WithDetails shows names, reasons and error texts to requests for which allow returns true. Without it, and to
-// everybody else, no path and no format tells more than the status. allow may be called concurrently, should be quick,
+// everybody else, no path and no format tells more than the status; without it, ?verbose says that it is needed. allow may be called concurrently, should be quick,
 // and is called only when there is something to show: the status is not pass, or ?verbose asks for it. Error texts are
 // shown without what looks like a credential, to whomever. A detailed page is rendered at its first request after a
 // change and then kept.
@@ -165,6 +165,9 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	f := negotiate(r.Header["Accept"])
+	if v.verbose && h.allow == nil {
+		v.warnings = append(v.warnings, "?verbose needs health.WithDetails where this handler is made")
+	}
 	v.detailed = (v.verbose || v.status != StatusPass) && h.allow != nil && h.allow(r)
 	p := &h.brief[v.status][f]
 	body := p.body

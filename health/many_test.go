@@ -72,7 +72,7 @@ func TestACheckWaitsForTheCancelledProbeOfItsPredecessor(t *testing.T) {
 		cancel()
 		_ = r.Remove(ended)
 		var next script
-		register(t, m, health.Check{Name: "x", Probe: next.probe})
+		register(t, m, health.Check{Name: "x", Probe: next.probe, Interval: rarely})
 		advance(50 * time.Millisecond)
 		if next.runs() != 0 {
 			t.Error("two probes of one name at once")

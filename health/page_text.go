@@ -81,8 +81,8 @@ func (v *view) textItem(b *strings.Builder, it item) {
 	if it.since != 0 {
 		b.WriteString(" since " + stamp(v.group.snap.wall(it.since)))
 	}
-	if it.impact == Degrading {
-		b.WriteString(", degrading")
+	if it.impact == Degrading && it.status != StatusPass {
+		b.WriteString(", impact degrading")
 	}
 	if len(it.causes) > 0 {
 		fmt.Fprintf(b, ", caused by %s", strings.Join(it.causes, ", "))

@@ -44,6 +44,7 @@ type call struct {
 	givenUp  bool  // until has passed
 	held     bool  // until has passed, but the policy is to hold
 	runsOn   bool  // it returned, saying that something of it still runs
+	neverUp  bool  // it was never started, or its start failed
 	forced   bool  // it is aborted although it is up: there is no time to stop it
 }
 

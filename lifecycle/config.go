@@ -92,7 +92,7 @@ func (c Config) faults() []error {
 		faults = append(faults, &OptionError{Option: "OnHang", Reason: "neither Abandon nor Hold"})
 	}
 	if err := c.Health.Validate(); err != nil {
-		faults = append(faults, &OptionError{Option: "Health", Reason: err.Error(), Err: err})
+		faults = append(faults, &OptionError{Option: "Health", Reason: without("health: config: ", err), Err: err})
 	}
 	return faults
 }

@@ -132,7 +132,7 @@ func TestEveryEventCanBeLogged(t *testing.T) {
 		advance(time.Minute)
 		_ = reg.Shutdown(within(t, 10*time.Second))
 		wantText(t, buf.String(), "policy=restart", "attempt=1 delay=", "stack=", `with=[]`,
-			`msg="component is out of time, aborting it" component=aborted`, `outcome=aborted`,
+			`msg="component is out of time and is aborted" component=aborted`, `outcome=aborted`,
 			`msg="component hangs, what it depends on is held open" component=writer`,
 			`msg="component was not stopped" component=db`)
 		hung.Release()

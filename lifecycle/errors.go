@@ -142,6 +142,18 @@ func (e *OptionError) Error() string {
 // Unwrap returns Err.
 func (e *OptionError) Unwrap() error { return e.Err }
 
+// addError says why a component was not added: one of the sentinels.
+type addError struct {
+	name string
+	err  error
+	more string
+}
+
+func (e *addError) Error() string {
+	return fmt.Sprintf("lifecycle: add %q: %s%s", e.name, bare(e.err), e.more)
+}
+func (e *addError) Unwrap() error { return e.err }
+
 // SignalError is the cause of a shutdown that a signal asked for.
 type SignalError struct{ Signal os.Signal }
 

@@ -1,9 +1,14 @@
 package lifecycle
 
 import (
+	"errors"
 	"log/slog"
 	"os"
+	"strconv"
+	"strings"
 	"time"
+
+	"github.com/poolkeeper/poolkeeper/health"
 )
 
 // Event is something that happened in a [Registry]: one of the types of this file, always by pointer. New fields and
@@ -11,9 +16,10 @@ import (
 type Event interface {
 	// Details are what all events have in common.
 	Details() Info
-	// String is the event in one sentence without its error.
+	// String is the event in one sentence that names its component, without its error.
 	String() string
 
+	text() string // the sentence without the name, as in the log
 	level() slog.Level
 	attrs() []slog.Attr
 }
@@ -54,6 +60,7 @@ type (
 		Info
 
 		Outcome Outcome
+		NeverUp bool // it was never started, or its start failed: what it held was released
 	}
 	// Aborting says that the time of a component is nearly over, or that the shutdown was cut short, and that its Abort is
 	// called.
@@ -103,7 +110,8 @@ type (
 
 		Critical []string // the components the time was made of
 	}
-	// ShuttingDown says that a shutdown begins. Err is why, nil if Shutdown was simply called.
+	// ShuttingDown says that a shutdown begins. Err is why, nil if Shutdown was simply called. It is a [*SignalError] for a
+	// signal, which is no failure.
 	ShuttingDown struct {
 		Info
 
@@ -157,7 +165,13 @@ func (e *Failed) level() slog.Level {
 	return levelError
 }
 
-func (e *Stopped) level() slog.Level { return errorOr(e.Err, levelInfo) }
+func (e *Stopped) level() slog.Level {
+	if e.NeverUp {
+		return errorOr(e.Err, levelDebug)
+	}
+	return errorOr(e.Err, levelInfo)
+}
+
 func (e *AllDown) level() slog.Level { return errorOr(e.Err, levelInfo) }
 
 func (e *SignalReceived) level() slog.Level {
@@ -174,25 +188,57 @@ func errorOr(err error, level slog.Level) slog.Level {
 	return level
 }
 
-func (*Starting) String() string     { return "component is starting" }
-func (*Started) String() string      { return "component is up" }
-func (*Failed) String() string       { return "component did not come up" }
-func (*Draining) String() string     { return "component is draining" }
-func (*Drained) String() string      { return "component has drained" }
-func (*Stopping) String() string     { return "component is stopping" }
-func (*Aborting) String() string     { return "component is out of time, aborting it" }
-func (*Abandoned) String() string    { return "component hangs and was given up" }
-func (*Holding) String() string      { return "component hangs, what it depends on is held open" }
-func (*Held) String() string         { return "component was not stopped" }
-func (*Late) String() string         { return "component that was given up has returned" }
-func (*Died) String() string         { return "component died" }
-func (*Completed) String() string    { return "component has completed" }
-func (*Restarting) String() string   { return "component will be restarted" }
-func (*Refused) String() string      { return "component was refused" }
-func (*AllUp) String() string        { return "all components are up" }
-func (*ShuttingDown) String() string { return "shutting down" }
+func (*Starting) text() string     { return "component is starting" }
+func (*Started) text() string      { return "component is up" }
+func (*Failed) text() string       { return "component did not come up" }
+func (*Draining) text() string     { return "component is draining" }
+func (*Drained) text() string      { return "component has drained" }
+func (*Stopping) text() string     { return "component is stopping" }
+func (*Abandoned) text() string    { return "component hangs and was given up" }
+func (*Holding) text() string      { return "component hangs, what it depends on is held open" }
+func (*Held) text() string         { return "component was not stopped" }
+func (*Late) text() string         { return "component has returned after it was given up" }
+func (*Died) text() string         { return "component died" }
+func (*Completed) text() string    { return "component has completed" }
+func (*Restarting) text() string   { return "component will be restarted" }
+func (*Refused) text() string      { return "component was refused" }
+func (*AllUp) text() string        { return "all components are up" }
+func (*ShuttingDown) text() string { return "shutting down" }
 
-func (e *Stopped) String() string {
+func (e *Starting) String() string       { return sentence(e) }
+func (e *Started) String() string        { return sentence(e) }
+func (e *Failed) String() string         { return sentence(e) }
+func (e *Draining) String() string       { return sentence(e) }
+func (e *Drained) String() string        { return sentence(e) }
+func (e *Stopping) String() string       { return sentence(e) }
+func (e *Aborting) String() string       { return sentence(e) }
+func (e *Abandoned) String() string      { return sentence(e) }
+func (e *Holding) String() string        { return sentence(e) }
+func (e *Held) String() string           { return sentence(e) }
+func (e *Late) String() string           { return sentence(e) }
+func (e *Died) String() string           { return sentence(e) }
+func (e *Completed) String() string      { return sentence(e) }
+func (e *Restarting) String() string     { return sentence(e) }
+func (e *Refused) String() string        { return sentence(e) }
+func (e *AllUp) String() string          { return sentence(e) }
+func (e *ShuttingDown) String() string   { return sentence(e) }
+func (e *Stopped) String() string        { return sentence(e) }
+func (e *AllDown) String() string        { return sentence(e) }
+func (e *SignalReceived) String() string { return sentence(e) }
+
+// sentence is the text of an event with the name of its component in it.
+func sentence(e Event) string {
+	name, text := e.Details().Name, e.text()
+	if what, ok := strings.CutPrefix(text, "component "); ok && name != "" {
+		return strconv.Quote(name) + " " + what
+	}
+	return text
+}
+
+func (e *Stopped) text() string {
+	if e.NeverUp && e.Err == nil {
+		return "component was never up and is released"
+	}
 	switch e.Outcome {
 	case OutcomeAborted:
 		return "component was aborted"
@@ -203,14 +249,21 @@ func (e *Stopped) String() string {
 	return "component has stopped"
 }
 
-func (e *AllDown) String() string {
+func (e *Aborting) text() string {
+	if e.CutShort {
+		return "component is aborted, because the shutdown was cut short"
+	}
+	return "component is out of time and is aborted"
+}
+
+func (e *AllDown) text() string {
 	if e.Err != nil {
 		return "shutdown ended with errors"
 	}
 	return "all components are down"
 }
 
-func (e *SignalReceived) String() string {
+func (e *SignalReceived) text() string {
 	if e.Second {
 		return "second signal, aborting what is still up"
 	}
@@ -218,10 +271,33 @@ func (e *SignalReceived) String() string {
 }
 
 func (e *Stopped) attrs() []slog.Attr   { return []slog.Attr{slog.String("outcome", e.Outcome.String())} }
-func (e *Aborting) attrs() []slog.Attr  { return []slog.Attr{slog.String("stack", e.Stack)} }
 func (e *Abandoned) attrs() []slog.Attr { return []slog.Attr{slog.String("stack", e.Stack)} }
 func (e *Holding) attrs() []slog.Attr   { return []slog.Attr{slog.String("stack", e.Stack)} }
-func (e *Died) attrs() []slog.Attr      { return []slog.Attr{slog.String("policy", e.Policy.String())} }
+func (e *Died) attrs() []slog.Attr {
+	return append([]slog.Attr{slog.String("policy", e.Policy.String())}, whyAttrs(e.Err)...)
+}
+
+func (e *Aborting) attrs() []slog.Attr {
+	if e.CutShort {
+		return nil
+	}
+	return []slog.Attr{slog.String("stack", e.Stack)}
+}
+
+func (e *Failed) attrs() []slog.Attr { return whyAttrs(e.Err) }
+
+// whyAttrs are the class of an error, and what to look at first unless the error says so itself.
+func whyAttrs(err error) []slog.Attr {
+	fault := health.Classify(err)
+	if fault.Kind == health.KindNone || fault.Kind == health.KindUnknown {
+		return nil
+	}
+	attrs := []slog.Attr{slog.String("cause", string(fault.Kind))}
+	if fault.Advice != "" && !strings.Contains(err.Error(), fault.Advice) {
+		attrs = append(attrs, slog.String("advice", fault.Advice))
+	}
+	return attrs
+}
 
 func (e *AllUp) attrs() []slog.Attr { return []slog.Attr{slog.Any("critical_path", e.Critical)} }
 
@@ -232,11 +308,45 @@ func (e *Restarting) attrs() []slog.Attr {
 }
 
 func (e *ShuttingDown) attrs() []slog.Attr {
-	return []slog.Attr{slog.Duration("budget", e.Budget), slog.Duration("drain_delay", e.Delay)}
+	attrs := make([]slog.Attr, 0, 3)
+	if e.Err != nil {
+		attrs = append(attrs, slog.String("reason", e.reason()))
+	}
+	return append(attrs, slog.Duration("budget", round(e.Budget)), slog.Duration("drain_delay", e.Delay))
+}
+
+// reason is why, in a few words: what failed or died has a line of its own.
+func (e *ShuttingDown) reason() string {
+	if ce, ok := errors.AsType[*ComponentError](e.Err); ok {
+		return ce.Phase + " of " + strconv.Quote(ce.Name) + " failed"
+	}
+	if text := bare(e.Err); !strings.Contains(text, "\n") {
+		return text
+	}
+	return "start failed" // of several faults
 }
 
 func (e *AllDown) attrs() []slog.Attr {
-	return []slog.Attr{slog.Any("critical_path", e.Report.Critical)}
+	attrs := []slog.Attr{slog.Any("critical_path", e.Report.Critical)}
+	if e.Err == nil {
+		return attrs
+	}
+	attrs = append(attrs, slog.Any("report", e.Report))
+	if err := unsaid(e.Err); err != nil {
+		attrs = append(attrs, slog.Any("error", err))
+	}
+	return attrs
+}
+
+// unsaid is what of the error of a shutdown is not about a single component, whose events have said the rest.
+func unsaid(err error) error {
+	var errs []error
+	for _, e := range parts(err) {
+		if _, ok := errors.AsType[*ComponentError](e); !ok {
+			errs = append(errs, e)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (e *SignalReceived) attrs() []slog.Attr {

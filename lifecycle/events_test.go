@@ -72,7 +72,7 @@ level=ERROR msg="component hangs and was given up" component=api phase=stop elap
 			t.Errorf("log:\n%s\nwant:\n%s", got, want)
 		}
 		wantText(t, buf.String(), `level=INFO msg="component has stopped" component=db phase=stop outcome=ok`,
-			`level=ERROR msg="shutdown ended with errors" elapsed=5s critical_path="[api db]" error=`)
+			`level=ERROR msg="shutdown ended with errors" elapsed=5s critical_path="[api db]" report.components=2 report.ok=1 report.api="abandoned after 5s"`)
 		hung.Release()
 	})
 }

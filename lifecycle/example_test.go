@@ -99,7 +99,7 @@ func ExampleRegistry_Subscribe() {
 		case *lifecycle.Stopped:
 			fmt.Printf("%s stopped in %v (%s)\n", e.Name, e.Elapsed.Round(time.Second), e.Outcome)
 		default:
-			fmt.Println(strings.TrimSpace(e.String() + " " + e.Details().Name))
+			fmt.Println(e)
 		}
 	})
 	reg.Add("cache", lifecycle.Hooks{})
@@ -107,11 +107,11 @@ func ExampleRegistry_Subscribe() {
 	_ = reg.Start(ctx)
 	_ = reg.Shutdown(ctx)
 	// Output:
-	// component is starting cache
-	// component is up cache
+	// "cache" is starting
+	// "cache" is up
 	// all components are up
 	// shutting down
-	// component is stopping cache
+	// "cache" is stopping
 	// cache stopped in 0s (ok)
 	// all components are down
 }

@@ -50,10 +50,10 @@ func TestAllFaultsAreReportedAtOnceAndNothingStarts(t *testing.T) { // INV-13
 	wants := []string{
 		`Config.StartTimeout: -1ns is negative`, `Config.DrainDelay: -1s is negative`, `Config.Signals: contains nil`,
 		`Config.OnHang: neither Abandon nor Hold`,
-		`"orders" was added twice`, `as "": lifecycle: bad name: it is empty`, `white space at its begin or end`,
+		`"orders" was added twice`, `add "": bad name of a lifecycletest.abortFake: it is empty`, `white space at its begin or end`,
 		`characters that cannot be printed`, `101 bytes, at most 100`,
-		`add "nil": lifecycle: nil component`, `add "typed nil": lifecycle: nil component`,
-		`add "nil worker": lifecycle: nil component`,
+		`add "nil": nil component`, `add "typed nil": nil component`,
+		`add "nil worker": nil component`,
 		`"api" depends on "ordres", which was not added; did you mean "orders"?`,
 		`dependency cycle: "ann" → "bob" → "cid" → "ann"`, `dependency cycle: "self" → "self"`,
 		`"probes": Ops: depends on "orders", which is not Ops`,

@@ -156,6 +156,11 @@ func (f *feed) log(e Event) {
 	if int64(level) < f.lowest.Load() {
 		return
 	}
+	// In guard: attributes classify errors, and texts are made of them, by methods of theirs.
+	_ = guard.Call(func() { f.logger.LogAttrs(f.ctx, level, e.text(), attrsOf(e)...) })
+}
+
+func attrsOf(e Event) []slog.Attr {
 	i := e.Details()
 	attrs := make([]slog.Attr, 0, 8)
 	if i.Name != "" {
@@ -165,13 +170,17 @@ func (f *feed) log(e Event) {
 		attrs = append(attrs, slog.String("phase", i.Phase))
 	}
 	if i.Elapsed != 0 {
-		attrs = append(attrs, slog.Duration("elapsed", i.Elapsed))
+		attrs = append(attrs, slog.Duration("elapsed", round(i.Elapsed)))
 	}
 	attrs = append(attrs, e.attrs()...)
+	switch e.(type) {
+	case *ShuttingDown, *AllDown: // what went wrong has a line of its own
+		return attrs
+	}
 	if i.Err != nil {
 		attrs = append(attrs, slog.Any("error", i.Err))
 	}
-	f.write(level, e.String(), attrs...)
+	return attrs
 }
 
 const (

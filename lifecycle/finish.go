@@ -115,7 +115,7 @@ func (r *Registry) stoppedLocked(c *call, p *pass, now instant) {
 	}
 	r.emitLocked(level, func(i Info) Event {
 		i.Elapsed, i.Err = n.down.took, err
-		return &Stopped{Info: i, Outcome: outcome}
+		return &Stopped{Info: i, Outcome: outcome, NeverUp: c.neverUp}
 	}, c)
 	p.settleLocked(n, now)
 }

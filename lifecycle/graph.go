@@ -50,6 +50,9 @@ func (r *Registry) resolveLocked() (deps [][]int32, faults []error) {
 		from := len(all)
 		for _, name := range n.dependsOn {
 			d := r.byName[name]
+			if d == nil && r.refused[name] {
+				continue
+			}
 			if d == nil {
 				missing := &MissingDependencyError{Name: n.name, Dependency: name}
 				if suggestions++; suggestions <= maxSuggestions {
@@ -127,8 +130,8 @@ func (r *Registry) optionFaults(n *node) []error {
 func (r *Registry) restartFaultsLocked(g *dag.Graph) []error {
 	var faults []error
 	for _, n := range r.nodes {
-		if n.onDeath != DeathRestart {
-			continue
+		if _, dies := n.comp.(Dier); !dies || n.onDeath != DeathRestart {
+			continue // it is a fault already, or none
 		}
 		var stuck []string
 		for _, id := range reach(g, n.id) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
@@ -18,7 +19,7 @@ func (r *Registry) checkFaults(n *node) []error {
 	c, ok := n.ownCheck()
 	if ok {
 		if err := r.monitor.Validate(c); err != nil {
-			return []error{&OptionError{Name: n.name, Option: "HealthCheck", Reason: err.Error(), Err: err}}
+			return []error{&OptionError{Name: n.name, Option: "HealthCheck", Reason: without(fmt.Sprintf("health: check %q: ", n.name), err), Err: err}}
 		}
 		return nil
 	}
@@ -28,6 +29,11 @@ func (r *Registry) checkFaults(n *node) []error {
 		)}}
 	}
 	return nil
+}
+
+// without is the text of err on one line, without what each of its lines begins with.
+func without(prefix string, err error) string {
+	return strings.ReplaceAll(strings.ReplaceAll(err.Error(), prefix, ""), "\n", "; ")
 }
 
 // ownCheck returns the check named after the component, and false if it has none.

@@ -105,6 +105,9 @@ func (s *Server) Start(ctx context.Context) error {
 	}
 	l, err := s.listen(ctx)
 	if err != nil {
+		if _, says := errors.AsType[*net.OpError](err); says {
+			return err // "listen tcp :8080: bind: address already in use"
+		}
 		return fmt.Errorf("listen: %w", err)
 	}
 	s.wrap()

@@ -499,6 +499,6 @@ func TestNilAdaptersAreFaults(t *testing.T) {
 	reg.Go("worker", nil)
 	err := reg.Validate()
 	for _, name := range []string{"server", "client", "closer", "worker"} {
-		wantText(t, err.Error(), fmt.Sprintf("add %q: lifecycle: nil component", name))
+		wantText(t, err.Error(), fmt.Sprintf("add %q: nil component", name))
 	}
 }

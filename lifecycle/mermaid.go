@@ -24,7 +24,7 @@ func (r *Registry) Graph() string {
 		if c.Ops {
 			open, shut = "([", "])"
 		}
-		fmt.Fprintf(&b, "  c%d%s\"%s\"%s:::%s\n", i, open, c.label(), shut, c.State)
+		fmt.Fprintf(&b, "  c%d%s\"%s\"%s:::%s\n", i, open, c.label(), shut, c.shown())
 	}
 	for i, c := range s.Components {
 		for _, d := range c.DependsOn {
@@ -69,12 +69,24 @@ func writeCritical(b *strings.Builder, s *Status, ids map[string]string) {
 	fmt.Fprintf(b, "  class %s critical\n", strings.Join(critical, ","))
 }
 
+// shown is the state to show: a component whose start failed has failed, also once what it held was released.
+func (c *ComponentStatus) shown() State {
+	if c.State == StateStopped && c.Up.Outcome != OutcomeNone && c.Up.Outcome != OutcomeOK {
+		return StateFailed
+	}
+	return c.State
+}
+
 func (c *ComponentStatus) label() string {
-	parts := []string{mermaidText(c.Name), c.State.String()}
+	parts := []string{mermaidText(c.Name), c.shown().String()}
+	up := "up in"
+	if c.shown() == StateFailed {
+		up = "after"
+	}
 	for _, t := range []struct {
 		word string
 		took time.Duration
-	}{{"up in", c.Up.Took}, {"down in", c.Down.Took}} {
+	}{{up, c.Up.Took}, {"down in", c.Down.Took}} {
 		if t.took > 0 {
 			parts = append(parts, t.word+" "+round(t.took).String())
 		}

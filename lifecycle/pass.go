@@ -151,7 +151,7 @@ func (p *pass) beginDownLocked(n *node, now instant) {
 			p.settleLocked(n, now)
 			return
 		}
-		p.callLocked(n, discard(n.comp), now)
+		p.callLocked(n, discard(n.comp), now).neverUp = true
 	case StateUp, StateCompleted, StateDead:
 		if p.cut {
 			p.callLocked(n, discard(n.comp), now).forced = true

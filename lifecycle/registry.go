@@ -38,10 +38,11 @@ type Registry struct {
 	// never differs from phase and from what is down.
 	mu      sync.Mutex
 	phase   phase
-	since   time.Time // of phase
-	faults  []error   // found by New and Add
-	nodes   []*node   // as added; at the end, once frozen and if there are Ops, the barrier between them and the rest
-	slab    []node    // unused nodes, allocated together
+	since   time.Time       // of phase
+	faults  []error         // found by New and Add
+	nodes   []*node         // as added; at the end, once frozen and if there are Ops, the barrier between them and the rest
+	slab    []node          // unused nodes, allocated together
+	refused map[string]bool // names whose Add was a fault: that others depend on them is not another one
 	byName  map[string]*node
 	graph   *dag.Graph      // nil until frozen
 	chains  []int32         // longest chain below each node, itself included
@@ -152,12 +153,12 @@ func (r *Registry) add(name string, c Component, opts []Option) error {
 	var fault error
 	switch {
 	case r.phase != phaseNew:
-		fault = fmt.Errorf("lifecycle: add %q: %w", name, ErrFrozen)
+		fault = &addError{name, ErrFrozen, ""}
 	case missing:
-		fault = fmt.Errorf("lifecycle: add %q: %w", name, ErrNilComponent)
+		fault = &addError{name, ErrNilComponent, ""}
 	}
 	if fault != nil {
-		r.faults = append(r.faults, fault)
+		r.refuseLocked(name, fault)
 		return fault
 	}
 	n := r.newNodeLocked(name, c)
@@ -169,15 +170,24 @@ func (r *Registry) add(name string, c Component, opts []Option) error {
 	}
 	switch reason := nameFault(name); {
 	case reason != "":
-		fault = fmt.Errorf("lifecycle: add %T as %q: %w: %s", c, name, ErrName, reason)
+		fault = &addError{name, ErrName, fmt.Sprintf(" of a %T: %s", c, reason)}
 	case r.byName[name] != nil:
 		fault = &DuplicateError{Name: name}
 	default:
 		r.byName[name] = n
 		return nil
 	}
-	r.faults = append(r.faults, fault)
+	r.refuseLocked(name, fault)
 	return fault
+}
+
+// refuseLocked notes a fault of Add.
+func (r *Registry) refuseLocked(name string, fault error) {
+	r.faults = append(r.faults, fault)
+	if r.refused == nil {
+		r.refused = make(map[string]bool)
+	}
+	r.refused[name] = true
 }
 
 // maxName bounds the length of names: they are in every log line, and with that of a part, in that of a check.

@@ -3,6 +3,8 @@ package lifecycle
 import (
 	"errors"
 	"fmt"
+	"log/slog"
+	"slices"
 	"strings"
 	"text/tabwriter"
 )
@@ -54,6 +56,43 @@ func (r *Report) writeSteps(b *strings.Builder) {
 		_, _ = fmt.Fprintf(w, "  %s\t%s\tat +%s\tfor %s\n", s.Name, outcome, round(s.Began.Sub(r.Began)), took)
 	}
 	_ = w.Flush()
+}
+
+// reportedSteps bounds how many components LogValue lists.
+const reportedSteps = 20
+
+// LogValue makes slog print what String does, without stacks: how many components are down as they should, and how
+// each that is not ended. It lists the first twenty.
+func (r *Report) LogValue() slog.Value {
+	attrs := []slog.Attr{slog.Int("components", len(r.Steps))}
+	ok, more := 0, 0
+	for _, s := range r.Steps {
+		switch {
+		case s.Outcome == OutcomeOK:
+			ok++
+		case len(attrs) > reportedSteps:
+			more++
+		default:
+			attrs = append(attrs, slog.String(s.Name, s.summary()))
+		}
+	}
+	attrs = slices.Insert(attrs, 1, slog.Int("ok", ok))
+	if more > 0 {
+		attrs = append(attrs, slog.Int("more", more))
+	}
+	return slog.GroupValue(attrs...)
+}
+
+// summary is how a step ended and how long it took.
+func (s Step) summary() string {
+	if s.Began.IsZero() {
+		return s.Outcome.String() + ", its turn never came"
+	}
+	text := s.Outcome.String() + " after " + round(s.Took).String()
+	if s.Drain > 0 {
+		text += ", draining for " + round(s.Drain).String()
+	}
+	return text
 }
 
 // writeTrouble says what went wrong in a step, and where.

@@ -83,7 +83,7 @@ func (r *Registry) runUntil(ctx context.Context) error {
 
 // isInterruption reports whether a start failed for no other reason than that it was told to stop.
 func isInterruption(err error) bool {
-	for e := range leaves(err) {
+	for _, e := range parts(err) {
 		if _, ok := errors.AsType[*interruptedError](e); !ok {
 			return false
 		}

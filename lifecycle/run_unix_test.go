@@ -198,3 +198,21 @@ func TestThirdSignalEndsTheProcess(t *testing.T) {
 		t.Errorf("the process ended by %v, want SIGTERM's default action", exit)
 	}
 }
+
+func TestAnOrdinaryShutdownLogsNoError(t *testing.T) {
+	cfg, log := logged()
+	cfg.Signals = []os.Signal{syscall.SIGUSR1}
+	reg := lifecycle.New(cfg)
+	reg.Add("api", (&fake{}).As(drains))
+	reg.Subscribe(func(e lifecycle.Event) {
+		if _, up := e.(*lifecycle.AllUp); up {
+			_ = syscall.Kill(os.Getpid(), syscall.SIGUSR1)
+		}
+	})
+	if err := reg.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if s := log.String(); strings.Contains(s, "error=") || strings.Contains(s, "WARN") || !strings.Contains(s, `reason="received user defined signal 1"`) {
+		t.Errorf("log:\n%s", s)
+	}
+}

@@ -3,6 +3,7 @@ package lifecycle
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -115,27 +116,22 @@ func (r *Registry) rollBack(ctx context.Context, cause error) error {
 	if c.err == nil {
 		return cause
 	}
-	seen := leaves(cause)
+	seen := parts(cause)
 	errs := []error{cause}
 	for _, err := range c.errs {
-		if !seen[err] {
+		if !slices.Contains(seen, err) {
 			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// leaves are the errors that errors.Join has put together in err.
-func leaves(err error) map[error]bool {
-	out := map[error]bool{}
+// parts are the errors that errors.Join has put together in err.
+func parts(err error) []error {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		for _, e := range joined.Unwrap() {
-			out[e] = true
-		}
-		return out
+		return joined.Unwrap()
 	}
-	out[err] = true
-	return out
+	return []error{err}
 }
 
 // deadline is that of ctx, or limit from now if that is earlier. Without either it is otherwise from now.

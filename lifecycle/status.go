@@ -25,7 +25,7 @@ type ComponentStatus struct {
 	Type      string   // its Go type
 	DependsOn []string // as given
 	Ops       bool
-	State     State
+	State     State     // stopped, also for one whose start failed once what it held was released: see Up
 	Since     time.Time // when State began
 	Up, Down  Step      // how it went the last time; zero before
 	Restarts  int
