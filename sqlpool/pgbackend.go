@@ -118,12 +118,13 @@ func (b *pgBackend) dialCheck(ctx context.Context) (*pgx.Conn, error) {
 func (b *pgBackend) dialOutside(ctx context.Context, aim *pgTarget, cfg *Config) (*pgx.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, cfg.DialTimeout)
 	defer cancel()
-	conn := aim.check.Copy()
-	conn.ConnectTimeout = perHost(ctx, conn, cfg.DialTimeout)
-	if err := b.personalize(ctx, aim, conn, cfg); err != nil {
+	conn := aim.conn.Copy()
+	limit, err := b.personalize(ctx, aim, conn, cfg)
+	if err != nil {
 		return nil, err
 	}
-	return pgx.ConnectConfig(context.WithValue(ctx, dialKey{}, new(dialing)), conn)
+	conn.Tracer = &pgConnect{QueryTracer: conn.Tracer, b: b, outside: true, limit: limit}
+	return pgx.ConnectConfig(ctx, conn)
 }
 
 func (b *pgBackend) ask(ctx context.Context, c *pgx.Conn) error {
@@ -246,9 +247,6 @@ func (b *pgBackend) cut(idleToo bool) (cut, left int) {
 
 // record makes the record of a new connection.
 func (b *pgBackend) record(c *pgx.Conn, sock net.Conn) *pgRecord {
-	if sock == nil { // the user's BeforeConnect has replaced the pool's way to dial
-		sock = c.PgConn().Conn()
-	}
 	r := &pgRecord{sock: belowTLS(sock), times: times{draw: rand.Float64()}}
 	c.PgConn().CustomData()[customKey] = r
 	runtime.AddCleanup(c, b.forget, r)

@@ -21,7 +21,7 @@ func (b *pgBackend) hangUp(ctx context.Context, c *pgx.Conn) {
 		return
 	case <-ctx.Done():
 	}
-	// Owner: the backend. pgconn's own goroutine ends with the socket and with its cancel request, which recordingDial bounds.
+	// Owner: the backend. pgconn's own goroutine ends with the socket and with its cancel request, which pgLine bounds.
 	b.closes.run(func() { <-done })
 }
 

@@ -77,12 +77,14 @@ func (t *pgTracer) ended(c *pgx.Conn, err error) {
 	}
 }
 
-// TraceCopyFromStart does nothing: QueryTimeout does not bound COPY.
+// TraceCopyFromStart notes that COPY begins. QueryTimeout does not bound it.
 func (t *pgTracer) TraceCopyFromStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceCopyFromStartData) context.Context {
+	t.line.begin()
 	return ctx
 }
 
 // TraceCopyFromEnd implements pgx.CopyFromTracer.
 func (t *pgTracer) TraceCopyFromEnd(_ context.Context, c *pgx.Conn, data pgx.TraceCopyFromEndData) {
+	t.line.rest(c)
 	t.ended(c, data.Err)
 }

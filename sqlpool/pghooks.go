@@ -2,7 +2,6 @@ package sqlpool
 
 import (
 	"context"
-	"net"
 	"syscall"
 	"time"
 
@@ -25,7 +24,7 @@ const pingAfter = time.Second
 func (b *pgBackend) beforeConnect(ctx context.Context, conn *pgx.ConnConfig) (err error) {
 	b.dialBegins(ctx)
 	defer func() {
-		if err != nil || conn.Tracer != b.aimed.Load().conn.Tracer { // else the tracer or afterConnect notes the end
+		if err != nil { // else the tracer or afterConnect notes the end
 			b.dialEnds(ctx)
 		}
 	}()
@@ -35,18 +34,11 @@ func (b *pgBackend) beforeConnect(ctx context.Context, conn *pgx.ConnConfig) (er
 	generation := b.core.rec.generation.Load() // first: what is asked for below may be outdated by the time it is used
 	cfg, aim := b.core.cfg(), b.aimed.Load()
 	*conn = *aim.conn.Copy()
-	conn.ConnectTimeout = perHost(ctx, conn, cfg.DialTimeout)
-	if err := b.personalize(ctx, aim, conn, cfg); err != nil {
+	limit, err := b.personalize(ctx, aim, conn, cfg)
+	if err != nil {
 		return err
 	}
-	dial := conn.DialFunc
-	conn.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		if d, ours := ctx.Value(dialKey{}).(*dialing); ours {
-			d.generation = generation
-		}
-		return dial(ctx, network, addr)
-	}
-	conn.OnPgError = b.hearing(conn.OnPgError)
+	conn.Tracer = &pgConnect{QueryTracer: conn.Tracer, b: b, generation: generation, limit: limit}
 	return nil
 }
 
@@ -63,10 +55,6 @@ func (b *pgBackend) afterConnect(ctx context.Context, c *pgx.Conn) error {
 		}
 	}
 	r := record(c.PgConn())
-	if r == nil { // the user's BeforeConnect has replaced the tracer
-		r = b.record(c, nil)
-		r.generation = b.core.rec.generation.Load()
-	}
 	now := time.Now()
 	b.mu.Lock()
 	r.born, r.used, r.seen = now, now, now

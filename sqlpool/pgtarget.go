@@ -18,8 +18,7 @@ import (
 // pgTarget says how connections to PostgreSQL are opened, and which hooks of the user's they pass. It never changes.
 type pgTarget struct {
 	native *pgxpool.Config // as the user has it
-	conn   *pgx.ConnConfig // of pgxpool's connections: with the pool's tracer beside the user's
-	check  *pgx.ConnConfig // of the checks': with the user's alone
+	conn   *pgx.ConnConfig // the same of one connection, with TLS and login
 
 	prepare func(context.Context, *pgx.Conn) (bool, error)
 }
@@ -29,52 +28,22 @@ func (b *pgBackend) targetOf(native *pgxpool.Config, cfg Config, on disk) *pgTar
 	if before := native.BeforeAcquire; t.prepare == nil && before != nil { //nolint:staticcheck // users have it
 		t.prepare = func(ctx context.Context, c *pgx.Conn) (bool, error) { return before(ctx, c), nil }
 	}
-	t.check = native.ConnConfig.Copy()
+	t.conn = native.ConnConfig.Copy()
 	if config := on.TLS(cfg.TLS); config != nil {
-		tlsFor(t.check, config)
+		tlsFor(t.conn, config)
 	}
 	if user, password := on.Login(); password != "" {
 		if user != "" {
-			t.check.User = user
+			t.conn.User = user
 		}
-		t.check.Password = password
+		t.conn.Password = password
 	}
-	t.check.ConnectTimeout = cfg.DialTimeout
-	t.check.DialFunc = b.recordingDial(t.check.DialFunc)
-	t.conn = t.check.Copy()
-	t.conn.Tracer = b.tracer(t.conn.Tracer)
 	return t
 }
 
-// recordingDial makes sockets known, so that Stop can cut them, and bounds the dials by which pgconn asks the server to
-// cancel a query that its caller has given up.
-func (b *pgBackend) recordingDial(dial func(ctx context.Context, network, addr string) (net.Conn, error)) func(context.Context, string, string) (net.Conn, error) {
-	return func(ctx context.Context, network, addr string) (net.Conn, error) {
-		if d, ours := ctx.Value(dialKey{}).(*dialing); ours {
-			sock, err := dial(ctx, network, addr)
-			if err == nil {
-				d.sock = sock
-			}
-			return sock, err
-		}
-		limit := cancelLimit
-		if grace := b.core.cfg().CloseGrace; grace > 0 {
-			limit = grace
-		}
-		ctx, cancel := context.WithTimeout(ctx, limit)
-		defer cancel()
-		defer context.AfterFunc(b.life, cancel)() //nolint:contextcheck // two lives bound it
-		sock, err := dial(ctx, network, addr)
-		if err == nil {
-			err = sock.SetDeadline(time.Now().Add(limit))
-		}
-		return sock, err
-	}
-}
-
-// tracer composes the pool's own tracer with the user's.
-func (b *pgBackend) tracer(user pgx.QueryTracer) pgx.QueryTracer {
-	own := &pgTracer{b: b}
+// tracer composes the pool's own tracer with the user's: of pgxpool, or of the connection behind line.
+func (b *pgBackend) tracer(user pgx.QueryTracer, line *pgLine) pgx.QueryTracer {
+	own := &pgTracer{b: b, line: line}
 	if user == nil {
 		return own
 	}
@@ -86,27 +55,44 @@ func (b *pgBackend) tracer(user pgx.QueryTracer) pgx.QueryTracer {
 	return both
 }
 
-// personalize puts the credentials of the moment into conn, and lets the user's own hook have the last word.
-func (b *pgBackend) personalize(ctx context.Context, t *pgTarget, conn *pgx.ConnConfig, cfg *Config) error {
-	if cfg.Credentials != nil {
-		ask, cancel := context.WithTimeout(ctx, cfg.DialTimeout)
-		defer cancel()
-		login, err := rotation.Ask(ask, cfg.Credentials)
-		if err != nil {
-			return fmt.Errorf("sqlpool: Credentials: %w", err)
-		}
-		if login.User != "" {
-			conn.User = login.User
-		}
-		conn.Password = login.Password
+// personalize puts the credentials of the moment into conn, and lets the user's own hook have the last word. It returns
+// how long the dial of each host may take: the pool's bound, unless the hook has set another.
+func (b *pgBackend) personalize(ctx context.Context, t *pgTarget, conn *pgx.ConnConfig, cfg *Config) (time.Duration, error) {
+	if err := logIn(ctx, conn, cfg); err != nil {
+		return 0, err
 	}
-	var err error
+	was := conn.ConnectTimeout
 	if user := t.native.BeforeConnect; user != nil {
+		var err error
 		if panicked := b.core.callback("BeforeConnect", func() { err = user(ctx, conn) }); panicked != nil {
-			return panicked
+			return 0, panicked
+		}
+		if err != nil {
+			return 0, err
 		}
 	}
-	return err
+	if conn.ConnectTimeout != was {
+		return conn.ConnectTimeout, nil
+	}
+	return perHost(ctx, conn, cfg.DialTimeout), nil
+}
+
+// logIn asks Credentials.
+func logIn(ctx context.Context, conn *pgx.ConnConfig, cfg *Config) error {
+	if cfg.Credentials == nil {
+		return nil
+	}
+	ask, cancel := context.WithTimeout(ctx, cfg.DialTimeout)
+	defer cancel()
+	login, err := rotation.Ask(ask, cfg.Credentials)
+	if err != nil {
+		return fmt.Errorf("sqlpool: Credentials: %w", err)
+	}
+	if login.User != "" {
+		conn.User = login.User
+	}
+	conn.Password = login.Password
+	return nil
 }
 
 // perHost shares out the time for opening a connection, as far as ctx leaves it, among the hosts that pgconn tries one after

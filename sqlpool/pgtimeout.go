@@ -46,17 +46,20 @@ func ends(ctx context.Context, of traced) {
 // TraceQueryStart bounds Exec, Query and QueryRow, and with them Begin, Commit and Rollback. pgx calls TraceQueryEnd when
 // the rows are closed.
 func (t *pgTracer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+	t.line.begin()
 	return t.bounded(ctx, tracedQuery)
 }
 
 // TraceQueryEnd ends it.
 func (t *pgTracer) TraceQueryEnd(ctx context.Context, c *pgx.Conn, data pgx.TraceQueryEndData) {
 	ends(ctx, tracedQuery)
+	t.line.rest(c)
 	t.ended(c, data.Err)
 }
 
 // TraceBatchStart bounds SendBatch, until its results are closed.
 func (t *pgTracer) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchStartData) context.Context {
+	t.line.begin()
 	return t.bounded(ctx, tracedBatch)
 }
 
@@ -68,16 +71,21 @@ func (t *pgTracer) TraceBatchQuery(_ context.Context, c *pgx.Conn, data pgx.Trac
 // TraceBatchEnd ends it.
 func (t *pgTracer) TraceBatchEnd(ctx context.Context, c *pgx.Conn, data pgx.TraceBatchEndData) {
 	ends(ctx, tracedBatch)
+	t.line.rest(c)
 	t.ended(c, data.Err)
 }
 
 // TracePrepareStart bounds Prepare.
 func (t *pgTracer) TracePrepareStart(ctx context.Context, _ *pgx.Conn, _ pgx.TracePrepareStartData) context.Context {
+	t.line.prepares = !t.line.busy.Swap(true)
 	return t.bounded(ctx, tracedPrepare)
 }
 
 // TracePrepareEnd ends it.
 func (t *pgTracer) TracePrepareEnd(ctx context.Context, c *pgx.Conn, data pgx.TracePrepareEndData) {
 	ends(ctx, tracedPrepare)
+	if t.line.prepares {
+		t.line.rest(c)
+	}
 	t.ended(c, data.Err)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/poolkeeper/poolkeeper"
@@ -13,7 +12,8 @@ import (
 
 // pgTracer is where pgx and pgxpool tell the pool of acquisitions, releases, dials and failures.
 type pgTracer struct {
-	b *pgBackend
+	b    *pgBackend
+	line *pgLine // of the connection; nil: it is the tracer of pgxpool
 	// user is the user's own tracer of acquisitions, if any. It is called from here: pgxpool must get the context
 	// that the pool makes, and the pool must see the caller's.
 	user pgxpool.AcquireTracer
@@ -24,11 +24,14 @@ type pgTracer struct {
 // TraceAcquireStart gets the caller a permit. On the fast path it allocates nothing.
 func (t *pgTracer) TraceAcquireStart(ctx context.Context, pool *pgxpool.Pool, data pgxpool.TraceAcquireStartData) context.Context {
 	b := t.b
-	if _, ok := ctx.(*fillContext); ok {
+	if _, ok := ctx.(*fillContext); ok && pool == b.pool {
 		return ctx
 	}
 	if t.user != nil {
 		ctx = t.user.TraceAcquireStart(ctx, pool, data)
+	}
+	if pool != b.pool { // made by somebody from a configuration of this one
+		return ctx
 	}
 	if !b.core.gate.Enter() {
 		return &refusedContext{ctx, b, b.core.refusal()}
@@ -54,11 +57,14 @@ func (t *pgTracer) TraceAcquireStart(ctx context.Context, pool *pgxpool.Pool, da
 // TraceAcquireEnd books the outcome.
 func (t *pgTracer) TraceAcquireEnd(ctx context.Context, pool *pgxpool.Pool, data pgxpool.TraceAcquireEndData) {
 	b := t.b
-	if _, ok := ctx.(*fillContext); ok {
+	if _, ok := ctx.(*fillContext); ok && pool == b.pool {
 		return
 	}
 	if t.user != nil { // a panic there would keep the connection from its caller, and from all others
 		_ = b.core.panicked("TraceAcquireEnd", guard.Catch(func() { t.user.TraceAcquireEnd(ctx, pool, data) }))
+	}
+	if pool != b.pool {
+		return
 	}
 	var waited time.Duration
 	var quick *acquisition
@@ -112,6 +118,9 @@ func (t *pgTracer) TraceRelease(pool *pgxpool.Pool, data pgxpool.TraceReleaseDat
 	b, conn := t.b, data.Conn
 	if t.userRelease != nil {
 		_ = b.core.panicked("TraceRelease", guard.Catch(func() { t.userRelease.TraceRelease(pool, data) }))
+	}
+	if pool != b.pool {
+		return
 	}
 	r := record(conn.PgConn())
 	if r == nil {
@@ -167,87 +176,5 @@ func (t *pgTracer) TraceRelease(pool *pgxpool.Pool, data pgxpool.TraceReleaseDat
 		b.core.diedInUse(lastErr, now)
 	} else {
 		b.core.observer.Observe(nil)
-	}
-}
-
-// TraceConnectStart begins a dial.
-func (t *pgTracer) TraceConnectStart(ctx context.Context, _ pgx.TraceConnectStartData) context.Context {
-	b := t.b
-	d := &dialing{began: time.Now(), generation: b.core.rec.generation.Load()}
-	w, _ := ctx.Value(waitKey{}).(*waitingContext)
-	_, unbounded := ctx.Value(waitKey{}).(*acquisition)
-	if limit := b.core.cfg().AcquireTimeout; unbounded && limit > 0 { // the idle connection it was to find is gone
-		ctx, d.cancel = context.WithTimeout(ctx, limit)
-	} else {
-		ctx, d.cancel = context.WithCancel(ctx)
-	}
-	b.mu.Lock()
-	b.dials++
-	d.asked = b.waiting.pushed
-	b.mu.Unlock()
-	t1 := time.AfterFunc(slowDial, func() { b.tooSlow(d, true, false) })
-	d.done = func() { t1.Stop() }
-	if w != nil && w.b == b {
-		forget := context.AfterFunc(w.Context, func() { b.tooSlow(d, false, true) })
-		d.done = func() { t1.Stop(); forget() }
-	}
-	return context.WithValue(ctx, dialKey{}, d)
-}
-
-// tooSlow notes that a dial is slow, or that its caller has gone. A dial goes on when its caller gives up, or else no
-// connection would ever be opened under short deadlines; but not both.
-func (b *pgBackend) tooSlow(d *dialing, slow, gone bool) {
-	b.mu.Lock()
-	if slow && !d.slow {
-		d.slow = true
-		b.slow++
-		b.grantLocked()
-	}
-	d.gone = d.gone || gone
-	if d.slow && d.gone {
-		d.cancel()
-	}
-	b.mu.Unlock()
-	if slow {
-		b.core.dialsSlowly(d.began)
-	}
-}
-
-// TraceConnectEnd ends it.
-func (t *pgTracer) TraceConnectEnd(ctx context.Context, data pgx.TraceConnectEndData) {
-	b := t.b
-	d, ok := ctx.Value(dialKey{}).(*dialing)
-	if !ok {
-		return
-	}
-	d.done()
-	d.cancel()
-	b.core.met.dial.Record(time.Since(d.began))
-	b.core.dialled(d.began, data.Err)
-	if data.Err != nil {
-		b.core.met.dialErrors.Add(1)
-		b.core.observer.Observe(data.Err)
-		b.core.doubt(data.Err)
-	} else {
-		b.core.met.dials.Add(1)
-		if b.core.cfg().Credentials != nil {
-			used := data.Conn.Config()
-			b.core.loggedIn(used.User, used.Password)
-		}
-		b.record(data.Conn, d.sock).generation = d.generation
-	}
-	b.mu.Lock()
-	b.dials--
-	if d.slow {
-		b.slow--
-	}
-	d.slow = true // from now on it is not counted
-	if data.Err != nil && tellsAll(data.Err, b.open) {
-		b.waiting.fail(d.asked, data.Err)
-	}
-	b.grantLocked()
-	b.mu.Unlock()
-	if data.Err != nil {
-		b.dialEnds(ctx)
 	}
 }

@@ -47,10 +47,12 @@ func NewPostgres(cfg Config) (*Postgres, error) {
 	b.aimed.Store(aim)
 	b.max = cfg.MaxOpen
 	// No context of a caller: the pool's goroutine lives until Close.
-	b.pool, err = pgxpool.NewWithConfig(context.Background(), b.managed(aim.native, cfg)) //nolint:forbidigo // see above
+	managed := b.managed(aim.native, cfg)
+	b.pool, err = pgxpool.NewWithConfig(context.Background(), managed) //nolint:forbidigo // see above
 	if err != nil {
 		return nil, fmt.Errorf("sqlpool: pgxpool refuses the configuration: %w", err)
 	}
+	*managed = *b.shown(aim, cfg)
 	b.core.evictor = eviction.New(b, cfg.policy())
 	return &Postgres{c: b.core, back: b}, nil
 }
@@ -167,6 +169,7 @@ func (p *params) span(field *time.Duration, key string) {
 func (b *pgBackend) managed(native *pgxpool.Config, cfg Config) *pgxpool.Config {
 	native = native.Copy()
 	native.ConnConfig = b.aimed.Load().conn.Copy()
+	native.ConnConfig.Tracer = b.tracer(native.ConnConfig.Tracer, nil)
 	native.BeforeAcquire = nil //nolint:staticcheck // taken over as PrepareConn
 	native.BeforeConnect, native.AfterConnect, native.BeforeClose = b.beforeConnect, b.afterConnect, b.beforeClose
 	native.PrepareConn, native.ShouldPing = b.prepareConn, b.shouldPing

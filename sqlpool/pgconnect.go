@@ -1,0 +1,135 @@
+package sqlpool
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// pgConnect is the tracer of one dial, of pgxpool or of a check. All that users can read before and after the dial (in BeforeConnect, in
+// tracers, by Conn.Config) is their own configuration; the pool's tracer, dialer and time are in it for the dial alone.
+//
+//	beforeConnect ─ pgConnect ─▶ TraceConnectStart ─ pgLine, pgTracer ─▶ dial, login ─▶ TraceConnectEnd ─ the user's again
+type pgConnect struct {
+	pgx.QueryTracer // the user's; nil: none
+
+	b          *pgBackend
+	outside    bool // the pool's checks dial: no connection of pgxpool
+	generation uint64
+	limit      time.Duration // for each host
+
+	conf *pgx.ConnConfig // of the connection, from TraceConnectStart on
+	was  time.Duration   // its ConnectTimeout, as the user has it
+	line *pgLine
+}
+
+// TraceConnectStart begins a dial.
+func (t *pgConnect) TraceConnectStart(ctx context.Context, data pgx.TraceConnectStartData) context.Context {
+	t.conf = data.ConnConfig
+	t.conf.Tracer = t.QueryTracer
+	if user, ok := t.QueryTracer.(pgx.ConnectTracer); ok {
+		_ = t.b.core.callback("TraceConnectStart", func() { ctx = user.TraceConnectStart(ctx, data) })
+	}
+	d := &dialing{began: time.Now(), generation: t.generation}
+	t.line = &pgLine{b: t.b, own: d, dial: t.conf.DialFunc}
+	t.QueryTracer = t.conf.Tracer // a tracer may replace itself
+	t.conf.DialFunc = t.line.open
+	t.was, t.conf.ConnectTimeout = t.conf.ConnectTimeout, t.limit
+	if t.outside {
+		t.line.begin() // every other dial of it is a cancel request
+		return context.WithValue(ctx, dialKey{}, d)
+	}
+	t.conf.Tracer = t.b.tracer(t.conf.Tracer, t.line)
+	t.conf.OnPgError = t.b.hearing(t.conf.OnPgError)
+	return t.b.beginDial(ctx, d)
+}
+
+// TraceConnectEnd ends it. The connection goes on with the pool's DialFunc and OnPgError, which leave alone what is not
+// the pool's; pgx has taken the tracer out of the configuration by now.
+func (t *pgConnect) TraceConnectEnd(ctx context.Context, data pgx.TraceConnectEndData) {
+	t.conf.Tracer, t.conf.ConnectTimeout = t.QueryTracer, t.was
+	if data.Err != nil {
+		t.conf.DialFunc = t.line.dial // pgconn's error has the configuration
+	}
+	if !t.outside {
+		t.b.endDial(ctx, t.line.own, t.conf, data)
+	}
+	if user, ok := t.QueryTracer.(pgx.ConnectTracer); ok {
+		_ = t.b.core.callback("TraceConnectEnd", func() { user.TraceConnectEnd(ctx, data) })
+	}
+}
+
+// beginDial books a dial.
+func (b *pgBackend) beginDial(ctx context.Context, d *dialing) context.Context {
+	w, _ := ctx.Value(waitKey{}).(*waitingContext)
+	_, unbounded := ctx.Value(waitKey{}).(*acquisition)
+	if limit := b.core.cfg().AcquireTimeout; unbounded && limit > 0 { // the idle connection it was to find is gone
+		ctx, d.cancel = context.WithTimeout(ctx, limit)
+	} else {
+		ctx, d.cancel = context.WithCancel(ctx)
+	}
+	b.mu.Lock()
+	b.dials++
+	d.asked = b.waiting.pushed
+	b.mu.Unlock()
+	t1 := time.AfterFunc(slowDial, func() { b.tooSlow(d, true, false) })
+	d.done = func() { t1.Stop() }
+	if w != nil && w.b == b {
+		forget := context.AfterFunc(w.Context, func() { b.tooSlow(d, false, true) })
+		d.done = func() { t1.Stop(); forget() }
+	}
+	return context.WithValue(ctx, dialKey{}, d)
+}
+
+// tooSlow notes that a dial is slow, or that its caller has gone. A dial goes on when its caller gives up, or else no
+// connection would ever be opened under short deadlines; but not both.
+func (b *pgBackend) tooSlow(d *dialing, slow, gone bool) {
+	b.mu.Lock()
+	if slow && !d.slow {
+		d.slow = true
+		b.slow++
+		b.grantLocked()
+	}
+	d.gone = d.gone || gone
+	if d.slow && d.gone {
+		d.cancel()
+	}
+	b.mu.Unlock()
+	if slow {
+		b.core.dialsSlowly(d.began)
+	}
+}
+
+// endDial books its outcome.
+func (b *pgBackend) endDial(ctx context.Context, d *dialing, used *pgx.ConnConfig, data pgx.TraceConnectEndData) {
+	d.done()
+	d.cancel()
+	b.core.met.dial.Record(time.Since(d.began))
+	b.core.dialled(d.began, data.Err)
+	if data.Err != nil {
+		b.core.met.dialErrors.Add(1)
+		b.core.observer.Observe(data.Err)
+		b.core.doubt(data.Err)
+	} else {
+		b.core.met.dials.Add(1)
+		if b.core.cfg().Credentials != nil {
+			b.core.loggedIn(used.User, used.Password)
+		}
+		b.record(data.Conn, d.sock).generation = d.generation
+	}
+	b.mu.Lock()
+	b.dials--
+	if d.slow {
+		b.slow--
+	}
+	d.slow = true // from now on it is not counted
+	if data.Err != nil && tellsAll(data.Err, b.open) {
+		b.waiting.fail(d.asked, data.Err)
+	}
+	b.grantLocked()
+	b.mu.Unlock()
+	if data.Err != nil {
+		b.dialEnds(ctx)
+	}
+}
