@@ -188,8 +188,12 @@ func (b *pgBackend) managed(native *pgxpool.Config, cfg Config) *pgxpool.Config 
 }
 
 // Pool returns the native handle. It is the same one from the pool's first day to its last, works before Start, and
-// refuses work with [poolkeeper.ErrDraining] once draining has begun. Closing it oneself is allowed; Stop is still
-// wanted, to end the pool's own work.
+// refuses work with [poolkeeper.ErrDraining] once draining has begun. A caller may close it; Stop is still needed, to end
+// the pool's own work.
+//
+// Its Config is the caller's own configuration with the sizes and times of the Config that NewPostgres was given, also
+// after a Reload: a pool or a connection made by it is pgx's own, which this pool neither counts nor closes. With
+// Credentials or a CredentialsFile its BeforeConnect logs in as this pool does, unless User or Password was changed.
 func (p *Postgres) Pool() *pgxpool.Pool { return p.back.pool }
 
 // DB returns a *sql.DB over the same connections, for code that wants database/sql. It keeps none idle itself: leave
