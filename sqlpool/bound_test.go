@@ -239,6 +239,7 @@ func TestNoCallerWaitsLongerThanAcquireTimeout(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			onBothPools(t, sqlpool.Config{MaxOpen: 2, AcquireTimeout: bound, DialTimeout: time.Minute}, func(t *testing.T, srv *sqlpooltest.PostgresServer, n *bubbleNetwork, p bubblePool) {
+				t.Helper()
 				fault(t, srv, n, p)
 				for i := range 4 {
 					took, err := p.waited(t)
@@ -264,6 +265,7 @@ func TestNoCallerWaitsLongerThanAcquireTimeout(t *testing.T) {
 func TestRefusalIsToldToAllCallersThatWait(t *testing.T) {
 	const rtt = 50 * time.Millisecond
 	onBothPools(t, sqlpool.Config{MaxOpen: 10, MaxIdleTime: time.Second, EvictionInterval: 100 * time.Millisecond}, func(t *testing.T, srv *sqlpooltest.PostgresServer, n *bubbleNetwork, p bubblePool) {
+		t.Helper()
 		advance(5 * time.Second)
 		if st := p.managed.Stats(); st.Open != 0 {
 			t.Fatalf("%d connections are open", st.Open)
@@ -289,6 +291,7 @@ func TestRefusalIsToldToAllCallersThatWait(t *testing.T) {
 func TestOneCallerMoreThanMaxWaitingIsRefusedAtOnce(t *testing.T) {
 	for _, limit := range []int{sqlpool.NoWaiting, 3} {
 		onBothPools(t, sqlpool.Config{MaxOpen: 2, MaxDials: 1, MaxWaiting: limit}, func(t *testing.T, _ *sqlpooltest.PostgresServer, n *bubbleNetwork, p bubblePool) {
+			t.Helper()
 			n.delay.Store(int64(20 * time.Millisecond))
 			var release []func()
 			var mu sync.Mutex
@@ -347,6 +350,7 @@ func inMemory(srv *sqlpooltest.PostgresServer) sqlpool.Config {
 // others need.
 func TestOverloadBreaksNoConnections(t *testing.T) {
 	onBothPools(t, sqlpool.Config{MaxOpen: 10}, func(t *testing.T, srv *sqlpooltest.PostgresServer, _ *bubbleNetwork, p bubblePool) {
+		t.Helper()
 		srv.Answer("work", sqlpooltest.Answer{})
 		srv.Slow(11 * time.Millisecond)
 		for range 3 {

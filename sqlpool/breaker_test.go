@@ -54,6 +54,7 @@ func TestCallersFailAtOnceWhileTheServerIsDown(t *testing.T) {
 	for name, begin := range outages {
 		t.Run(name, func(t *testing.T) {
 			onBothPools(t, sqlpool.Config{AcquireTimeout: time.Minute}, func(t *testing.T, srv *sqlpooltest.PostgresServer, n *bubbleNetwork, p bubblePool) {
+				t.Helper()
 				giveBack(t, 3, func() (func(), error) { return p.acquire(t.Context()) })
 				advance(2 * time.Second)
 				begin(srv, n)
@@ -127,6 +128,7 @@ func TestAnswersOfARunningServerNeverMakeItCountAsDown(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			onBothPools(t, sqlpool.Config{}, func(t *testing.T, srv *sqlpooltest.PostgresServer, _ *bubbleNetwork, p bubblePool) {
+				t.Helper()
 				begin.fault(srv)
 				srv.Drop()
 				for range 300 {
@@ -143,6 +145,7 @@ func TestAnswersOfARunningServerNeverMakeItCountAsDown(t *testing.T) {
 
 func TestNeitherAPauseNorSlowStatementsNorOffCountAsDown(t *testing.T) {
 	onBothPools(t, sqlpool.Config{MaxOpen: 2, AcquireTimeout: time.Second}, func(t *testing.T, srv *sqlpooltest.PostgresServer, _ *bubbleNetwork, p bubblePool) {
+		t.Helper()
 		srv.Answer("work", sqlpooltest.Answer{})
 		srv.Slow(time.Minute)
 		for range 2 {
@@ -173,6 +176,7 @@ func TestNeitherAPauseNorSlowStatementsNorOffCountAsDown(t *testing.T) {
 		}
 	})
 	onBothPools(t, sqlpool.Config{FailFastAfter: sqlpool.Off}, func(t *testing.T, srv *sqlpooltest.PostgresServer, _ *bubbleNetwork, p bubblePool) {
+		t.Helper()
 		srv.RefuseNew()
 		for range 300 {
 			if p.isDown(t) {
@@ -216,6 +220,7 @@ func TestPoolThatStartedWithoutItsServerIsDownFromTheStart(t *testing.T) {
 
 func TestCallersThatHaveAConnectionKeepItWhileTheServerIsDown(t *testing.T) {
 	onBothPools(t, sqlpool.Config{MaxDials: 2}, func(t *testing.T, srv *sqlpooltest.PostgresServer, n *bubbleNetwork, p bubblePool) {
+		t.Helper()
 		release, err := p.acquire(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -281,6 +286,7 @@ func TestReloadLeavesAServerThatIsDown(t *testing.T) {
 
 func TestStopEndsTrials(t *testing.T) {
 	onBothPools(t, sqlpool.Config{}, func(t *testing.T, _ *sqlpooltest.PostgresServer, n *bubbleNetwork, p bubblePool) {
+		t.Helper()
 		n.lost.Store(true)
 		for !p.isDownOrWaits(t) {
 			time.Sleep(10 * time.Millisecond)

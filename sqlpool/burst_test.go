@@ -92,9 +92,9 @@ func overload(ctx context.Context, call func(context.Context) error) int64 {
 	var wg sync.WaitGroup
 	for range burstCallers {
 		wg.Go(func() {
-			ctx, cancel := context.WithTimeout(ctx, burstDeadline)
+			in, cancel := context.WithTimeout(ctx, burstDeadline)
 			defer cancel()
-			if call(ctx) == nil {
+			if call(in) == nil {
 				ok.Add(1)
 			}
 		})

@@ -15,6 +15,7 @@ import (
 // once, for as long as it may, is a dial storm of its own.
 func TestAnAcquisitionThrowsAwayOnlySoManyNewConnections(t *testing.T) {
 	onBothPools(t, sqlpool.Config{MaxOpen: 20}, func(t *testing.T, _ *sqlpooltest.PostgresServer, network *bubbleNetwork, p bubblePool) {
+		t.Helper()
 		network.during.set(p.managed.Recycle)
 		before := network.dialed.Load()
 		_, err := p.acquire(t.Context())

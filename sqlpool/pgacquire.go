@@ -159,9 +159,22 @@ func (a *acquisition) Value(key any) any {
 // bound bounds an acquisition that began at start by AcquireTimeout. Only its caller's goroutine calls it.
 func (b *pgBackend) bound(ctx context.Context, start time.Time) {
 	if a, ok := ctx.(*acquisition); ok && a.b == b && a.waiting == nil {
-		a.waiting = b.waitUnder(a.Context, start)
+		a.waiting = b.waitUnder(a.Context, start) //nolint:contextcheck // it is the caller's
 		a.Context = a.waiting
 	}
+}
+
+// ended ends the wait of an acquisition under ctx, and returns how long it has taken, and its context if it found an idle
+// connection.
+func (b *pgBackend) ended(ctx context.Context) (waited time.Duration, quick *acquisition) {
+	w, _ := ctx.(*waitingContext)
+	if a, ok := ctx.(*acquisition); ok && a.b == b {
+		w, quick = a.waiting, a
+	}
+	if w != nil && w.b == b {
+		waited = w.end()
+	}
+	return waited, quick
 }
 
 // acquisitionLocked returns a context for a caller that has the right to an idle connection.

@@ -66,25 +66,10 @@ func (t *pgTracer) TraceAcquireEnd(ctx context.Context, pool *pgxpool.Pool, data
 	if pool != b.pool {
 		return
 	}
-	var waited time.Duration
-	var quick *acquisition
-	switch c := ctx.(type) {
-	case *refusedContext:
-		if c.b == b {
-			return
-		}
-	case *waitingContext:
-		if c.b == b {
-			waited = c.end()
-		}
-	case *acquisition:
-		if c.b == b {
-			quick = c
-		}
+	if c, ok := ctx.(*refusedContext); ok && c.b == b {
+		return
 	}
-	if quick != nil && quick.waiting != nil {
-		waited = quick.waiting.end()
-	}
+	waited, quick := b.ended(ctx)
 	if data.Conn == nil { // without an error: a hook of the user's has panicked, and pgxpool has lost the connection
 		b.givenUp(claimUnder(ctx))
 		b.core.gate.Leave()

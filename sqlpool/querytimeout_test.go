@@ -20,6 +20,7 @@ const queryTimeout = 3 * time.Second
 // A connection that has just been opened, and leads nowhere, must not hold up a caller without a deadline for ever.
 func TestQueryTimeoutEndsStatementsOnAConnectionThatLeadsNowhere(t *testing.T) {
 	onBothPools(t, sqlpool.Config{QueryTimeout: queryTimeout, FailFastAfter: sqlpool.Off}, func(t *testing.T, srv *sqlpooltest.PostgresServer, n *bubbleNetwork, p bubblePool) {
+		t.Helper()
 		srv.Answer("work", sqlpooltest.Answer{})
 		for name, work := range map[string]func(ctx context.Context) error{
 			"exec":     func(ctx context.Context) error { return p.exec(ctx, "work") },
@@ -136,6 +137,7 @@ func count(ctx context.Context, db *sql.DB, query string) (n int, err error) {
 
 func TestQueryTimeoutSaysSoAndIsNotRetried(t *testing.T) {
 	onBothPools(t, sqlpool.Config{QueryTimeout: queryTimeout}, func(t *testing.T, srv *sqlpooltest.PostgresServer, n *bubbleNetwork, p bubblePool) {
+		t.Helper()
 		if p.db == nil {
 			t.Skip("pgx's own words")
 		}

@@ -11,6 +11,7 @@ import (
 // A server that is full serves those it has let in: readiness must not fail by it.
 func TestCheckOfAFullServerAsksOverAnIdleConnection(t *testing.T) {
 	onBothPools(t, sqlpool.Config{MaxOpen: 4}, func(t *testing.T, srv *sqlpooltest.PostgresServer, _ *bubbleNetwork, p bubblePool) {
+		t.Helper()
 		srv.Terminate() // the check's own connection
 		release, err := p.acquire(t.Context())
 		if err != nil {
@@ -51,6 +52,7 @@ func TestCheckOfAFullServerAsksOverAnIdleConnection(t *testing.T) {
 func TestCheckThatMayNotAskIsHealthy(t *testing.T) {
 	cfg := sqlpool.Config{MaxOpen: 4, CheckQuery: "select 1", Start: sqlpool.StartDegraded}
 	onBothPools(t, cfg, func(t *testing.T, srv *sqlpooltest.PostgresServer, _ *bubbleNetwork, p bubblePool) {
+		t.Helper()
 		srv.Answer("select 1", sqlpooltest.Answer{})
 		srv.FailQueries("42501", "permission denied for table orders")
 		if status, err := verdict(t, p.managed.Check); status != health.StatusPass {

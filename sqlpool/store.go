@@ -233,8 +233,9 @@ func (s *store) discard(n *native, reason string, limit time.Duration) error {
 	return err
 }
 
-// take gives a caller a connection from the stash, or puts it into the queue, or neither because of MaxWaiting. beside says that idle connections exist
-// which are not in the stash: database/sql is just about to have them, or was told not to use them.
+// take gives a caller a connection from the stash, or puts it into the queue, or neither because of MaxWaiting. beside
+// says that idle connections exist which are not in the stash: database/sql is just about to have them, or was told not to
+// use them.
 func (s *store) take(ctx context.Context, start time.Time) (n *native, w *waiter, beside bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -264,19 +265,9 @@ func (s *store) take(ctx context.Context, start time.Time) (n *native, w *waiter
 func (s *store) acquire(ctx context.Context, start time.Time) (*native, error) {
 	var fresh wasted
 	for {
-		n, w, beside, err := s.take(ctx, start)
-		switch {
-		case err != nil:
+		n, err := s.takeOrAwait(ctx, start)
+		if err != nil {
 			return nil, err
-		case n == nil && w == nil:
-			return nil, s.core.refused()
-		case w != nil:
-			if beside {
-				s.rescue(ctx, w, start)
-			}
-			if n, err = s.await(ctx, w, start); err != nil {
-				return nil, err
-			}
 		}
 		reason, isNew := s.fit(ctx, n, start)
 		if reason == "" {
@@ -288,6 +279,19 @@ func (s *store) acquire(ctx context.Context, start time.Time) (*native, error) {
 			}
 		}
 	}
+}
+
+func (s *store) takeOrAwait(ctx context.Context, start time.Time) (*native, error) {
+	n, w, beside, err := s.take(ctx, start)
+	switch {
+	case err != nil || n != nil:
+		return n, err
+	case w == nil:
+		return nil, s.core.refused()
+	case beside:
+		s.rescue(ctx, w, start)
+	}
+	return s.await(ctx, w, start)
 }
 
 // await waits for a grant, up to what is left of AcquireTimeout.
