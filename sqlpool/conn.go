@@ -3,7 +3,10 @@ package sqlpool
 import (
 	"context"
 	"database/sql/driver"
+	"errors"
 	"time"
+
+	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/poolkeeper/poolkeeper"
 )
@@ -48,6 +51,9 @@ const (
 )
 
 func (c *conn) base() *conn { return c }
+
+// Unwrap returns the driver's own connection, by the name under which drivers look for it.
+func (c *conn) Unwrap() driver.Conn { return c.n.conn }
 
 // ResetSession is a checkout. database/sql heeds no error of it but ErrBadConn, and then asks another connection and
 // at last Connect, which can tell the caller why.
@@ -151,7 +157,12 @@ func (c *conn) query(ctx context.Context, query string, args []driver.NamedValue
 }
 
 func (c *conn) exec(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	pg, _ := c.n.conn.(*stdlib.Conn)
+	open := pg != nil && !pg.Conn().IsClosed()
 	res, err := c.n.exec(c.bounded(ctx), query, args)
+	if open && len(args) == 0 && errors.Is(err, driver.ErrBadConn) && pg.Conn().IsClosed() {
+		c.dead, err = true, lostError{}
+	}
 	c.unbound()
 	c.after(ctx, err)
 	return res, err

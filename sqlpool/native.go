@@ -9,7 +9,7 @@ import (
 )
 
 // Native returns the driver's own connection behind the value that [database/sql.Conn.Raw] passes to its function.
-// Under NewDB and NewMySQL that value is a wrapper; any other value is returned as it is, so that the same code works
+// That value is a wrapper, whose Unwrap returns the same; any other value is returned as it is, so that the same code works
 // on every *sql.DB:
 //
 //	conn.Raw(func(c any) error {
@@ -19,6 +19,9 @@ import (
 func Native(driverConn any) any {
 	if w, ok := driverConn.(wrapper); ok {
 		return w.base().n.conn
+	}
+	if w, ok := driverConn.(*onceConn); ok {
+		return w.Conn
 	}
 	return driverConn
 }

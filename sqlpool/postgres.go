@@ -15,7 +15,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/eviction"
@@ -197,12 +196,13 @@ func (b *pgBackend) managed(native *pgxpool.Config, cfg Config) *pgxpool.Config 
 func (p *Postgres) Pool() *pgxpool.Pool { return p.back.pool }
 
 // DB returns a *sql.DB over the same connections, for code that wants database/sql. It keeps none idle itself: leave
-// its limits alone. Stop closes it.
+// its limits alone. Stop closes it. A statement is sent once: if its connection breaks under it, the caller gets an error
+// where pgx would have database/sql send it again. Inside [database/sql.Conn.Raw], [Native] returns the *stdlib.Conn.
 func (p *Postgres) DB() *sql.DB {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.db == nil {
-		p.db = stdlib.OpenDBFromPool(p.back.pool)
+		p.db = openOnce(p.back)
 		if p.c.state.At() == life.Stopped {
 			_ = p.db.Close() // it would never be closed, and it has a goroutine
 		}
