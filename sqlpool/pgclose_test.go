@@ -32,6 +32,7 @@ func TestPostgresStaleConnectionIsClosedAtItsReturn(t *testing.T) {
 	} {
 		for name, hold := range map[string]func(*testing.T, *sqlpool.Postgres) (release func()){
 			"Acquire": func(t *testing.T, p *sqlpool.Postgres) func() {
+				t.Helper()
 				held, err := p.Pool().Acquire(t.Context())
 				if err != nil {
 					t.Fatal(err)
@@ -39,6 +40,7 @@ func TestPostgresStaleConnectionIsClosedAtItsReturn(t *testing.T) {
 				return held.Release
 			},
 			"DB": func(t *testing.T, p *sqlpool.Postgres) func() {
+				t.Helper()
 				held, err := p.DB().Conn(t.Context())
 				if err != nil {
 					t.Fatal(err)
@@ -46,6 +48,7 @@ func TestPostgresStaleConnectionIsClosedAtItsReturn(t *testing.T) {
 				return func() { _ = held.Close() }
 			},
 			"AcquireAllIdle": func(t *testing.T, p *sqlpool.Postgres) func() {
+				t.Helper()
 				if _, err := p.Pool().Exec(t.Context(), "x"); err != nil {
 					t.Fatal(err)
 				}

@@ -29,7 +29,7 @@ func (t *pgConnect) TraceConnectStart(ctx context.Context, data pgx.TraceConnect
 	t.conf = data.ConnConfig
 	t.conf.Tracer = t.QueryTracer
 	if user, ok := t.QueryTracer.(pgx.ConnectTracer); ok {
-		_ = t.b.core.callback("TraceConnectStart", func() { ctx = user.TraceConnectStart(ctx, data) })
+		_ = t.b.core.callback("TraceConnectStart", func() { ctx = user.TraceConnectStart(ctx, data) }) //nolint:fatcontext // called once
 	}
 	d := &dialing{began: time.Now(), generation: t.generation}
 	t.line = &pgLine{b: t.b, own: d, dial: t.conf.DialFunc}

@@ -19,6 +19,7 @@ func TestPostgresStatementIsSentOnce(t *testing.T) {
 	for name, open := range map[string]func(*testing.T, *sqlpool.Postgres, string) *sql.DB{
 		"DB": func(_ *testing.T, p *sqlpool.Postgres, _ string) *sql.DB { return p.DB() },
 		"NewDB": func(t *testing.T, _ *sqlpool.Postgres, url string) *sql.DB {
+			t.Helper()
 			conf, err := pgx.ParseConfig(url)
 			if err != nil {
 				t.Fatal(err)

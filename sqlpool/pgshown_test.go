@@ -91,6 +91,7 @@ func TestPostgresConfigurationReadsAsTheUsers(t *testing.T) {
 // ways are those by which users make a pool or a connection by what a managed pool lets them read.
 var ways = map[string]func(context.Context, *testing.T, *pgxpool.Pool, func(*pgx.ConnConfig)) func(context.Context) error{
 	"Pool.Config": func(ctx context.Context, t *testing.T, from *pgxpool.Pool, change func(*pgx.ConnConfig)) func(context.Context) error {
+		t.Helper()
 		c := from.Config()
 		change(c.ConnConfig)
 		clone, err := pgxpool.NewWithConfig(ctx, c)
@@ -101,9 +102,11 @@ var ways = map[string]func(context.Context, *testing.T, *pgxpool.Pool, func(*pgx
 		return clone.Ping
 	},
 	"ConnConfig": func(ctx context.Context, t *testing.T, from *pgxpool.Pool, change func(*pgx.ConnConfig)) func(context.Context) error {
+		t.Helper()
 		return connected(ctx, t, from.Config().ConnConfig, change)
 	},
 	"Conn.Config": func(ctx context.Context, t *testing.T, from *pgxpool.Pool, change func(*pgx.ConnConfig)) func(context.Context) error {
+		t.Helper()
 		c, err := from.Acquire(ctx)
 		if err != nil {
 			t.Fatal(err)
@@ -114,6 +117,7 @@ var ways = map[string]func(context.Context, *testing.T, *pgxpool.Pool, func(*pgx
 }
 
 func connected(ctx context.Context, t *testing.T, c *pgx.ConnConfig, change func(*pgx.ConnConfig)) func(context.Context) error {
+	t.Helper()
 	change(c)
 	conn, err := pgx.ConnectConfig(ctx, c)
 	if err != nil {
