@@ -37,9 +37,10 @@ type closing struct {
 // A component gets a share of the time: with D the deadline and L the components in the longest chain of dependencies
 // below it, itself included, one that begins to stop at t has until t + (D − t)/L, or its StopTimeout if that is
 // shorter. (In a very long chain a share is never less than a twentieth of the whole, at most 250 ms, but no more than
-// half of what is left.) Shortly before (an eighth of its share, at most 100 ms) its context ends and Abort is called. At the end it
-// is given up: the error names it, with what its goroutines were doing, and its dependencies are stopped all the same,
-// or held open, as Config.OnHang says.
+// half of what is left.) Drain has three quarters of that, or all but 2 s if that is more. A quarter of its share before the
+// end, at most 250 ms, the component's context ends, so that it can cut off what is left and say so. An eighth before the
+// end, at most 100 ms, Abort is called. At the end the component is given up: the error names it, with what its goroutines
+// were doing, and its dependencies are stopped all the same, or held open, as Config.OnHang says.
 //
 // The error joins a [*ComponentError] for each component that did not stop cleanly. nil means that all of it is down.
 // Cancelling ctx cuts the shutdown short: everything that is left is aborted.
