@@ -26,9 +26,6 @@ func Native(driverConn any) any {
 	return driverConn
 }
 
-// Unwrap returns the driver's own connection, as drivers look for it behind wrappers that they know nothing of.
-func (c *conn) Unwrap() driver.Conn { return c.n.conn }
-
 // wrapper is any of the four connection types that database/sql gets.
 type wrapper interface{ base() *conn }
 

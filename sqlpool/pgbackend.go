@@ -34,6 +34,7 @@ type pgRecord struct {
 	times // used and seen are guarded by the backend's mutex, the rest does not change once it is connected
 
 	sock  net.Conn // below TLS
+	line  *pgLine  // nil: it was not opened by the pool's own tracer
 	entry holders.Entry
 
 	// Owned by whoever acquires or holds the connection.

@@ -59,7 +59,7 @@ func (t *pgConnect) TraceConnectEnd(ctx context.Context, data pgx.TraceConnectEn
 	}
 	if !t.outside {
 		t.conf.BuildFrontend = t.build
-		t.b.endDial(ctx, t.line.own, t.conf, data)
+		t.b.endDial(ctx, t.line, t.conf, data)
 	}
 	if user, ok := t.QueryTracer.(pgx.ConnectTracer); ok {
 		_ = t.b.core.callback("TraceConnectEnd", func() { user.TraceConnectEnd(ctx, data) })
@@ -108,7 +108,8 @@ func (b *pgBackend) tooSlow(d *dialing, slow, gone bool) {
 }
 
 // endDial books its outcome.
-func (b *pgBackend) endDial(ctx context.Context, d *dialing, used *pgx.ConnConfig, data pgx.TraceConnectEndData) {
+func (b *pgBackend) endDial(ctx context.Context, line *pgLine, used *pgx.ConnConfig, data pgx.TraceConnectEndData) {
+	d := line.own
 	d.done()
 	d.cancel()
 	b.core.met.dial.Record(time.Since(d.began))
@@ -122,7 +123,8 @@ func (b *pgBackend) endDial(ctx context.Context, d *dialing, used *pgx.ConnConfi
 		if b.core.cfg().Credentials != nil {
 			b.core.loggedIn(used.User, used.Password)
 		}
-		b.record(data.Conn, d.sock).generation = d.generation
+		r := b.record(data.Conn, d.sock)
+		r.generation, r.line = d.generation, line
 	}
 	b.mu.Lock()
 	b.dials--

@@ -243,7 +243,7 @@ func (b *pgBackend) drop(ctx context.Context, c *pgxpool.Conn, reason string) {
 func (b *pgBackend) alive(ctx context.Context, c *pgxpool.Conn) bool {
 	ping, cancel := context.WithTimeout(ctx, min(pingLimit, b.core.cfg().DialTimeout))
 	defer cancel()
-	if err := c.Ping(ping); err != nil {
+	if err := pingPG(ping, c.Conn()); err != nil {
 		if ctx.Err() == nil {
 			b.core.diedInUse(err, time.Now()) // the others are suspect, as if it had been in use
 		}

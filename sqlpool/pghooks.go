@@ -265,7 +265,7 @@ func (b *pgBackend) proves(ctx context.Context, c *pgx.Conn, r *pgRecord, now ti
 	b.bound(ctx, now)
 	ping, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	err := c.Ping(ping)
+	err := pingPG(ping, c)
 	switch {
 	case err == nil:
 		b.mu.Lock()
