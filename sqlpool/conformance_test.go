@@ -220,23 +220,3 @@ func sticky(ctx context.Context, t *testing.T, db *sql.DB, note func(string, ...
 	}
 	note("raw bad", c.Raw(func(any) error { return driver.ErrBadConn }), db.Stats().OpenConnections)
 }
-
-// Drivers find their own connection behind a wrapper by Unwrap.
-func TestConnUnwrapsToTheDriversOwn(t *testing.T) {
-	p := fakePool(t, newFakeServer(), sqlpool.Config{MaxOpen: 1})
-	defer stop(t, p)
-	c, err := p.DB().Conn(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	if err := c.Raw(func(dc any) error {
-		w, ok := dc.(interface{ Unwrap() driver.Conn })
-		if !ok || any(w.Unwrap()) != sqlpool.Native(dc) {
-			t.Errorf("%T does not unwrap to the driver's connection", dc)
-		}
-		return nil
-	}); err != nil {
-		t.Error(err)
-	}
-}

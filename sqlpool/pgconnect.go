@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // pgConnect is the tracer of one dial, of pgxpool or of a check. All that users can read before and after the dial (in BeforeConnect, in
@@ -23,8 +22,6 @@ type pgConnect struct {
 	conf *pgx.ConnConfig // of the connection, from TraceConnectStart on
 	was  time.Duration   // its ConnectTimeout, as the user has it
 	line *pgLine
-
-	build pgconn.BuildFrontendFunc // the user's
 }
 
 // TraceConnectStart begins a dial.
@@ -45,8 +42,6 @@ func (t *pgConnect) TraceConnectStart(ctx context.Context, data pgx.TraceConnect
 	}
 	t.conf.Tracer = t.b.tracer(t.conf.Tracer, t.line)
 	t.conf.OnPgError = t.b.hearing(t.conf.OnPgError)
-	t.build = t.conf.BuildFrontend
-	t.conf.BuildFrontend = patient(t.build)
 	return t.b.beginDial(ctx, d)
 }
 
@@ -58,7 +53,6 @@ func (t *pgConnect) TraceConnectEnd(ctx context.Context, data pgx.TraceConnectEn
 		t.conf.DialFunc = t.line.dial // pgconn's error has the configuration
 	}
 	if !t.outside {
-		t.conf.BuildFrontend = t.build
 		t.b.endDial(ctx, t.line, t.conf, data)
 	}
 	if user, ok := t.QueryTracer.(pgx.ConnectTracer); ok {
