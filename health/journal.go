@@ -157,7 +157,7 @@ func (j *journal) write(t Transition) {
 }
 
 // why says why a check does not pass.
-func (t *Transition) why() []slog.Attr {
+func (t Transition) why() []slog.Attr {
 	if t.Err == nil {
 		return nil
 	}

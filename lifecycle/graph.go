@@ -37,6 +37,16 @@ func (r *Registry) planLocked() (plan, []error) {
 	return r.withBarrierLocked(g, deps), nil
 }
 
+// opsFault says that an Ops component depends on one that is not, or nil.
+func opsFault(n, dependency *node) error {
+	if !n.ops || dependency.ops {
+		return nil
+	}
+	return &OptionError{Name: n.name, Option: "Ops", Reason: fmt.Sprintf(
+		"depends on %q, which is not Ops: it would have to be up before itself", dependency.name,
+	)}
+}
+
 // resolveLocked turns the names of dependencies into the indices of their nodes.
 func (r *Registry) resolveLocked() (deps [][]int32, faults []error) {
 	edges := 0
@@ -50,23 +60,19 @@ func (r *Registry) resolveLocked() (deps [][]int32, faults []error) {
 		from := len(all)
 		for _, name := range n.dependsOn {
 			d := r.byName[name]
-			if d == nil && r.refused[name] {
-				continue
-			}
-			if d == nil {
+			switch {
+			case d != nil:
+				if fault := opsFault(n, d); fault != nil {
+					faults = append(faults, fault)
+				}
+				all = append(all, d.id)
+			case !r.refused[name]:
 				missing := &MissingDependencyError{Name: n.name, Dependency: name}
 				if suggestions++; suggestions <= maxSuggestions {
 					missing.Nearest = r.nearestLocked(name)
 				}
 				faults = append(faults, missing)
-				continue
 			}
-			if n.ops && !d.ops {
-				faults = append(faults, &OptionError{Name: n.name, Option: "Ops", Reason: fmt.Sprintf(
-					"depends on %q, which is not Ops: it would have to be up before itself", name,
-				)})
-			}
-			all = append(all, d.id)
 		}
 		deps = append(deps, slices.Clip(all[from:]))
 	}

@@ -79,7 +79,7 @@ func (n *node) verdict(ctx context.Context, err error) (reservation, failure err
 	if !n.isFull(ctx, err) {
 		return nil, err
 	}
-	if err := n.askPooled(ctx); err == nil || errors.Is(err, errFull) {
+	if err = n.askPooled(ctx); err == nil || errors.Is(err, errFull) {
 		return err, nil
 	}
 	return nil, err
@@ -136,7 +136,7 @@ func (n *node) dialNative(ctx context.Context) (net.Conn, error) {
 }
 
 // checkCommand returns the words of CheckCommand, or nil if it is not set.
-func (c *Config) checkCommand() []any {
+func (c Config) checkCommand() []any {
 	var words []any
 	for w := range strings.FieldsSeq(c.CheckCommand) {
 		words = append(words, w)

@@ -19,11 +19,12 @@ import (
 // AcquireTimeout runs from the first to the second, and the time that the server takes to answer is not counted.
 type acquisition struct {
 	context.Context //nolint:containedctx // a context is what it makes
-	caller          context.Context
-	node            *node
-	end             context.CancelCauseFunc
-	free            func()
-	limit           time.Duration // AcquireTimeout; 0: none
+
+	caller context.Context
+	node   *node
+	end    context.CancelCauseFunc
+	free   func()
+	limit  time.Duration // AcquireTimeout; 0: none
 
 	mu     sync.Mutex // guards the following
 	waited time.Duration
@@ -112,7 +113,8 @@ func (a *acquisition) soFar() (waited time.Duration, waits bool) {
 // login is the context for the login of a new connection, for which the caller of an acquisition waits.
 type login struct {
 	context.Context //nolint:containedctx // a context is what it makes
-	by              time.Time
+
+	by time.Time
 }
 
 // Deadline is the earlier one of the caller's and of what AcquireTimeout leaves.
@@ -200,7 +202,7 @@ func (v *veiled) Error() string { return v.err.Error() }
 
 // Is shows what is poolkeeper's. An EOF is what go-redis tries again, on another node of a Cluster.
 func (v *veiled) Is(target error) bool {
-	switch target { //nolint:errorlint // the sentinels themselves
+	switch target {
 	case poolkeeper.ErrDown, poolkeeper.ErrAcquireTimeout, poolkeeper.ErrClosed, poolkeeper.ErrDraining:
 		return errors.Is(v.err, target)
 	case io.EOF:

@@ -83,7 +83,7 @@ func (k *checker) use(ctx context.Context, n *node) (own *redis.Client, done fun
 
 // check returns why the server does not work, or else what is to be said against it.
 func (k *checker) check(ctx context.Context) (reservation, err error) {
-	if err := k.begin(ctx); err != nil {
+	if err = k.begin(ctx); err != nil {
 		return nil, err
 	}
 	defer k.end()

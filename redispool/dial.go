@@ -49,13 +49,7 @@ func (n *node) dial(ctx context.Context, p purpose, next dialFunc) (net.Conn, er
 	ctx, cancel := n.pool.whileAlive(ctx)
 	defer cancel()
 	if p == forPool {
-		select {
-		case n.dialEntered <- struct{}{}:
-		default:
-		}
-		if give := n.onDial.Load(); give != nil {
-			(*give)()
-		}
+		n.dialBegins()
 	}
 	if p == forPool || p == forSubscription {
 		var free func()
@@ -66,6 +60,17 @@ func (n *node) dial(ctx context.Context, p purpose, next dialFunc) (net.Conn, er
 		if c, err := n.dialBy(ctx, p, next); c != nil || err != nil {
 			return c, err
 		}
+	}
+}
+
+// dialBegins tells what waits for dials of the pool that one has begun.
+func (n *node) dialBegins() {
+	select {
+	case n.dialEntered <- struct{}{}:
+	default:
+	}
+	if give := n.onDial.Load(); give != nil {
+		(*give)()
 	}
 }
 
@@ -147,12 +152,12 @@ func (n *node) connect(ctx context.Context, p purpose, next dialFunc) (net.Conn,
 // refusedPatience is for how long a dial for the pool waits for a server that refuses. On a Cluster go-redis tries again
 // by itself, for another node may have taken over; elsewhere all attempts are this one.
 func (n *node) refusedPatience() time.Duration {
-	attempts := time.Duration(n.pool.target.attempts())
+	attempts := n.pool.target.attempts()
 	if n.isDoor {
-		return attempts * refusedPatience
+		return time.Duration(attempts) * refusedPatience
 	}
 	if limit := n.pool.cfg.AcquireTimeout; limit > 0 {
-		return min(refusedPatience, limit/attempts)
+		return min(refusedPatience, limit/time.Duration(attempts))
 	}
 	return refusedPatience
 }

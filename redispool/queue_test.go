@@ -45,7 +45,7 @@ func TestCallersAreServedInOrderOfArrival(t *testing.T) {
 	})
 }
 
-// Whatever AcquireTimeout is, the pool's end is the end of the wait. (r1)
+// Whatever AcquireTimeout is, the pool's end is the end of the wait.
 func TestCallersThatWaitAreEndedWithThePool(t *testing.T) {
 	for _, limit := range []time.Duration{redispool.Off, time.Hour} {
 		for name, end := range map[string]func(p *redispool.Pool) error{

@@ -46,7 +46,7 @@ type bubblePool struct {
 	}
 }
 
-var kindsOfPools = []kindOfPool{{"pgxpool", pgxInBubble}, {"database/sql", dbInBubble}} //nolint:gochecknoglobals // a table
+var kindsOfPools = []kindOfPool{{"pgxpool", pgxInBubble}, {"database/sql", dbInBubble}}
 
 func pgxInBubble(t *testing.T, srv *sqlpooltest.PostgresServer, dial dialFunc, cfg sqlpool.Config) bubblePool {
 	t.Helper()

@@ -40,7 +40,7 @@ func (p bubblePool) isDown(t *testing.T) bool {
 }
 
 // outages are the ways in which a server is gone.
-var outages = map[string]func(srv *sqlpooltest.PostgresServer, n *bubbleNetwork){ //nolint:gochecknoglobals // a table
+var outages = map[string]func(srv *sqlpooltest.PostgresServer, n *bubbleNetwork){
 	"refused": func(srv *sqlpooltest.PostgresServer, _ *bubbleNetwork) { srv.Refuse() },
 	"starting": func(srv *sqlpooltest.PostgresServer, _ *bubbleNetwork) {
 		srv.RefuseLogins("57P03", "the database system is starting up")

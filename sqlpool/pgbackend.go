@@ -89,7 +89,7 @@ type pgBackend struct {
 	waits   map[*waitingContext]struct{}
 	all     map[*pgRecord]struct{}
 	events  uint64      // acquisitions and releases so far, for reconcile
-	hijacks             // connections that have left the pool
+	left    hijacks     // connections that have left the pool
 	lost    int         // reclaimed, and not yet released: they take a place in pgxpool
 	pings   int         // that pgxpool has under way for callers that gave up: they have permits
 	later   *time.Timer // of the next reconcile while somebody waits

@@ -153,7 +153,7 @@ func TestPgBouncerInTransactionModeIsNamedWithItsRemedy(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := p.Start(t.Context()); err != nil {
+			if err = p.Start(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			defer stop(t, p)

@@ -63,6 +63,7 @@ func TestPermitLastsUntilAfterReleaseHasEnded(t *testing.T) {
 		}
 		cfg := sqlpool.Config{MaxOpen: 2, MaxOpenCeiling: ceiling, AcquireTimeout: 200 * time.Millisecond}
 		inBubble(t, cfg, slow, func(t *testing.T, p *sqlpool.Postgres, srv *sqlpooltest.PostgresServer) {
+			t.Helper()
 			var wg sync.WaitGroup
 			for range 8 {
 				wg.Go(func() {
@@ -101,6 +102,7 @@ func TestPermitOfACallerThatGaveUpLastsUntilItsDialHasEnded(t *testing.T) {
 		}
 	}
 	inBubble(t, sqlpool.Config{MaxOpen: 10, MaxDials: 10, MaxOpenCeiling: 40}, slow, func(t *testing.T, p *sqlpool.Postgres, _ *sqlpooltest.PostgresServer) {
+		t.Helper()
 		for range 9 {
 			defer acquire(t, p).Release()
 		}
@@ -130,6 +132,7 @@ func TestPermitOfACallerThatGaveUpLastsUntilItsPingHasEnded(t *testing.T) {
 	}
 	cfg := sqlpool.Config{MaxOpen: 2, MaxOpenCeiling: 20, FailFastAfter: sqlpool.Off}
 	inBubble(t, cfg, pings, func(t *testing.T, p *sqlpool.Postgres, srv *sqlpooltest.PostgresServer) {
+		t.Helper()
 		for range 6 {
 			acquire(t, p).Release()
 			time.Sleep(5 * time.Millisecond)
@@ -157,6 +160,7 @@ func TestReclaimedAndThenHijackedConnectionCostsNoPlace(t *testing.T) {
 		for _, exact := range []bool{false, true} {
 			cfg := sqlpool.Config{MaxOpen: 2, MaxOpenCeiling: ceiling, ReclaimAfter: 40 * time.Millisecond, AcquireTimeout: 20 * time.Millisecond}
 			inBubble(t, cfg, nil, func(t *testing.T, p *sqlpool.Postgres, _ *sqlpooltest.PostgresServer) {
+				t.Helper()
 				c := acquire(t, p)
 				time.Sleep(200 * time.Millisecond) // it is taken away
 				own := c.Conn()
@@ -184,6 +188,7 @@ func TestHijackedConnectionLeavesTheBooks(t *testing.T) {
 	log, logged := logTo()
 	cfg := sqlpool.Config{MaxOpen: 1, AcquireTimeout: time.Second, LeakThreshold: time.Minute, Logger: log}
 	inBubble(t, cfg, nil, func(t *testing.T, p *sqlpool.Postgres, _ *sqlpooltest.PostgresServer) {
+		t.Helper()
 		own := acquire(t, p).Hijack()
 		if n := len(p.Holders()); n != 0 {
 			t.Errorf("%d holders", n)
@@ -207,6 +212,7 @@ func TestCandidatesOfAHijackAreNotBlamed(t *testing.T) {
 	log, logged := logTo()
 	cfg := sqlpool.Config{MaxOpen: 3, AcquireTimeout: time.Second, LeakThreshold: time.Minute, Logger: log}
 	inBubble(t, cfg, nil, func(t *testing.T, p *sqlpool.Postgres, _ *sqlpooltest.PostgresServer) {
+		t.Helper()
 		one, two := acquire(t, p), acquire(t, p)
 		own := one.Hijack()
 		time.Sleep(time.Hour)
@@ -230,6 +236,7 @@ func TestCandidatesOfAHijackAreNotBlamed(t *testing.T) {
 func TestHijackOfThePoolIsExact(t *testing.T) {
 	cfg := sqlpool.Config{MaxOpen: 2, AcquireTimeout: time.Second, LeakThreshold: time.Minute}
 	inBubble(t, cfg, nil, func(t *testing.T, p *sqlpool.Postgres, _ *sqlpooltest.PostgresServer) {
+		t.Helper()
 		one, two := acquire(t, p), acquire(t, p)
 		own := p.Hijack(one)
 		if n := len(p.Holders()); n != 1 {
@@ -286,6 +293,7 @@ func TestPanicsInHooksOfPgxpoolCostNothing(t *testing.T) {
 				})
 			}
 			inBubble(t, sqlpool.Config{MaxOpen: 2, AcquireTimeout: time.Second, Logger: log}, hook, func(t *testing.T, p *sqlpool.Postgres, _ *sqlpooltest.PostgresServer) {
+				t.Helper()
 				panics = true
 				for range 5 {
 					if c, err := p.Pool().Acquire(t.Context()); err == nil {

@@ -71,7 +71,7 @@ func (b *pgBackend) reconcile() bool {
 	// A connection that was taken away from its holder comes first: to free a place that is still taken would be worse.
 	lost := min(gone, b.lost)
 	b.lost -= lost
-	b.ofLost += lost
+	b.left.ofLost += lost
 	gone -= lost
 	if gone > 0 {
 		b.missLocked(gone)
@@ -89,11 +89,11 @@ func (b *pgBackend) missLocked(n int) {
 	b.holding -= n
 	b.permits -= n
 	b.open -= n
-	b.unknown += n
+	b.left.unknown += n
 	for r := range b.all {
 		if !r.candidate && b.core.held.Holds(&r.entry) {
 			r.candidate = true
-			b.candidates++
+			b.left.candidates++
 			b.core.held.Doubt(&r.entry, true)
 		}
 	}
@@ -110,7 +110,7 @@ func (b *pgBackend) backLocked(r *pgRecord) {
 
 // settleHijacksLocked takes the candidates off the books when all of them have left, and clears them when none has.
 func (b *pgBackend) settleHijacksLocked() {
-	if b.candidates == 0 || b.unknown != 0 && b.unknown < b.candidates {
+	if b.left.candidates == 0 || b.left.unknown != 0 && b.left.unknown < b.left.candidates {
 		return
 	}
 	for r := range b.all {
@@ -118,19 +118,19 @@ func (b *pgBackend) settleHijacksLocked() {
 			continue
 		}
 		r.candidate = false
-		if b.unknown > 0 {
+		if b.left.unknown > 0 {
 			b.offBooksLocked(r)
 		} else {
 			b.core.held.Doubt(&r.entry, false)
 		}
 	}
-	b.candidates, b.unknown = 0, 0
+	b.left.candidates, b.left.unknown = 0, 0
 }
 
 // clearLocked notes that a candidate has not left.
 func (b *pgBackend) clearLocked(r *pgRecord) {
 	r.candidate = false
-	b.candidates--
+	b.left.candidates--
 	b.core.held.Doubt(&r.entry, false)
 	b.settleHijacksLocked()
 }
@@ -138,8 +138,8 @@ func (b *pgBackend) clearLocked(r *pgRecord) {
 // foundLocked notes that a candidate has left.
 func (b *pgBackend) foundLocked(r *pgRecord) {
 	r.candidate = false
-	b.candidates--
-	b.unknown--
+	b.left.candidates--
+	b.left.unknown--
 	b.offBooksLocked(r)
 	b.settleHijacksLocked()
 }
@@ -161,12 +161,12 @@ func (b *pgBackend) offBooksLocked(r *pgRecord) {
 func (b *pgBackend) returnedLocked(r *pgRecord) {
 	r.returned = true
 	b.events++
-	if b.lost > 0 || b.ofLost == 0 {
+	if b.lost > 0 || b.left.ofLost == 0 {
 		b.lost = max(b.lost-1, 0)
 		return
 	}
 	// It was taken for hijacked. So it was another one that left, which a caller had acquired.
-	b.ofLost--
+	b.left.ofLost--
 	b.missLocked(1)
 	b.core.gate.Leave()
 }

@@ -97,6 +97,25 @@ func (t *pgTracer) TraceAcquireEnd(ctx context.Context, pool *pgxpool.Pool, data
 	b.core.held.HoldAt(&r.entry, poolkeeper.KindConn, now)
 }
 
+// returnLocked books the return of a connection. It reports whether the connection must be closed because it is stale.
+func (b *pgBackend) returnLocked(r *pgRecord, doomed bool, now time.Time) (retired bool) {
+	switch {
+	case doomed:
+		b.holding--
+		r.owes, r.reason = true, poolkeeper.EvictedDead
+	case b.retireLocked(r, now):
+		b.holding--
+		return true
+	case b.after:
+		r.releasing = true
+	default:
+		b.holding--
+		b.permits--
+		b.grantLocked()
+	}
+	return false
+}
+
 // TraceRelease books a connection as returned. A connection that pgxpool is about to close keeps its place until it
 // is closed, as in pgxpool.
 func (t *pgTracer) TraceRelease(pool *pgxpool.Pool, data pgxpool.TraceReleaseData) {
@@ -133,21 +152,7 @@ func (t *pgTracer) TraceRelease(pool *pgxpool.Pool, data pgxpool.TraceReleaseDat
 		b.clearLocked(r)
 	}
 	b.events++
-	retired := false
-	switch {
-	case doomed:
-		b.holding--
-		r.owes, r.reason = true, poolkeeper.EvictedDead
-	case b.retireLocked(r, now):
-		b.holding--
-		retired = true
-	case b.after:
-		r.releasing = true
-	default:
-		b.holding--
-		b.permits--
-		b.grantLocked()
-	}
+	retired := b.returnLocked(r, doomed, now)
 	tooMany := b.open > b.max // the limit was lowered
 	b.mu.Unlock()
 	b.core.gate.Leave()

@@ -29,7 +29,7 @@ func (b *pgBackend) sharesSessions(ctx context.Context, first uint32) (bool, err
 		return false, err
 	}
 	defer b.hangUp(ctx, second)
-	if _, err := second.Exec(ctx, "begin", pgx.QueryExecModeSimpleProtocol); err != nil {
+	if _, err = second.Exec(ctx, "begin", pgx.QueryExecModeSimpleProtocol); err != nil {
 		if _, answered := errors.AsType[*pgconn.PgError](err); answered {
 			return true, nil // statement mode refuses transactions
 		}

@@ -103,7 +103,7 @@ func TestQueryTimeoutLastsToTheEndOfTheRows(t *testing.T) {
 		rows, err := pgPool.Pool().Query(t.Context(), "select generate_series(1, 100000000)")
 		for rows.Next() {
 		}
-		if err := errors.Join(err, rows.Err()); !errors.Is(err, context.DeadlineExceeded) {
+		if err = errors.Join(err, rows.Err()); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("rows: %v", err)
 		}
 		c, err := pgPool.Pool().Acquire(t.Context())

@@ -43,7 +43,7 @@ func (k *kindsHeard) of(kind health.Kind) int {
 
 // pgWrites are the ways to write through a *pgxpool.Pool.
 //
-//nolint:gochecknoglobals // a table
+
 var pgWrites = map[string]func(ctx context.Context, p *sqlpool.Postgres) error{
 	"a query with arguments": func(ctx context.Context, p *sqlpool.Postgres) error {
 		_, err := p.Pool().Exec(ctx, "insert into t values ($1)", 1)

@@ -30,8 +30,7 @@ func TestCheckOfAFullServerAsksOverAnIdleConnection(t *testing.T) {
 			t.Errorf("%d in use, %d idle", s.InUse, s.Idle)
 		}
 		for range 3 { // the connection and its place are back
-			release, err := p.acquire(t.Context())
-			if err != nil {
+			if release, err = p.acquire(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			release()

@@ -60,7 +60,7 @@ func (s *store) resets(ctx context.Context, n *native, start time.Time) bool {
 
 // resetWithin resets the session and reports whether that took no longer than limit. Past it the socket is closed, or
 // where that is out of reach the driver's context ends.
-func (n *native) resetWithin(ctx context.Context, c *core, limit time.Duration) (err error, inTime bool) { //nolint:revive // the error is the driver's
+func (n *native) resetWithin(ctx context.Context, c *core, limit time.Duration) (err error, inTime bool) {
 	if n.sock == nil {
 		bounded, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()

@@ -56,6 +56,7 @@ type Config struct {
 // Breaker is the state of one server. All methods are safe for concurrent use.
 type Breaker struct {
 	cfg  Config
+	life context.Context                      //nolint:containedctx // a server's life is no caller's; it never ends by itself
 	down atomic.Pointer[poolkeeper.DownError] // nil: not down
 	calm atomic.Bool                          // nothing has failed since the last answer
 
@@ -82,7 +83,7 @@ type doubts struct {
 
 // New returns a Breaker of a server that counts as up. It starts nothing.
 func New(cfg Config) *Breaker {
-	b := &Breaker{cfg: cfg}
+	b := &Breaker{cfg: cfg, life: context.Background()} //nolint:forbidigo // see Breaker
 	b.calm.Store(true)
 	return b
 }
@@ -137,7 +138,7 @@ func (b *Breaker) Trip(began monotime.Time, err error) {
 func (b *Breaker) Bound(ctx context.Context) (context.Context, context.CancelFunc) {
 	b.mu.Lock()
 	if b.up == nil {
-		b.up, b.end = context.WithCancelCause(context.Background()) //nolint:forbidigo // a server's life is nobody's call
+		b.up, b.end = context.WithCancelCause(b.life)
 		if d := b.down.Load(); d != nil {
 			b.end(d)
 		}
@@ -195,7 +196,7 @@ func (b *Breaker) doubt(began monotime.Time, err error, v Verdict, trip bool) {
 		}
 		return
 	}
-	ctx, cancel := context.WithCancel(context.Background()) //nolint:forbidigo // ended by an answer or by Stop
+	ctx, cancel := context.WithCancel(b.life)
 	deciding, hurry := context.WithCancel(ctx)
 	d := &doubts{since: began, cancel: cancel, hurry: hurry, last: err, silent: v == Silent, tripped: trip}
 	b.doubts = d

@@ -73,22 +73,11 @@ func (b *Breaker) fall(ctx context.Context, d *doubts) {
 
 // await runs trials until one is answered, or ctx ends.
 func (b *Breaker) await(ctx context.Context, d *doubts) {
-	results := make(chan *trial)
-	var underway []*trial // the eldest first
-	begin := func() {
-		ctx, cancel := context.WithCancel(ctx)
-		t := &trial{cancel: cancel}
-		underway = append(underway, t)
-		go func() { // await waits for it
-			defer cancel()
-			t.err = b.try(ctx, b.cfg.TrialTimeout())
-			results <- t
-		}()
-	}
+	ts := &trials{results: make(chan *trial)}
 	defer func() {
 		d.cancel()
-		for range underway { // they end with ctx
-			<-results
+		for range ts.underway { // they end with ctx
+			<-ts.results
 		}
 	}()
 	next := time.NewTimer(b.pause(d))
@@ -96,21 +85,18 @@ func (b *Breaker) await(ctx context.Context, d *doubts) {
 	for {
 		select {
 		case <-next.C:
-			if len(underway) < maxTrials {
-				begin()
-			} else { // the eldest has all the time that a slow link may need
-				underway[1].replaced = true
-				underway[1].cancel()
+			if !ts.replaceOne() {
+				b.begin(ctx, ts)
 			}
 			next.Reset(silentEvery)
-		case t := <-results:
-			underway = slices.DeleteFunc(underway, func(x *trial) bool { return x == t })
-			if ctx.Err() != nil || b.answered(d, t.err) {
+		case t := <-ts.results:
+			ts.underway = slices.DeleteFunc(ts.underway, func(x *trial) bool { return x == t })
+			switch {
+			case ctx.Err() != nil || b.answered(d, t.err):
 				return
-			}
-			if t.replaced {
-				begin()
-			} else if len(underway) == 0 {
+			case t.replaced:
+				b.begin(ctx, ts)
+			case len(ts.underway) == 0:
 				next.Reset(b.pause(d))
 			}
 		case <-ctx.Done():
@@ -119,11 +105,39 @@ func (b *Breaker) await(ctx context.Context, d *doubts) {
 	}
 }
 
-// trial is one attempt to reach a server that is down.
+// trials are the attempts to reach a server that is down. Only await's goroutine uses them.
+type trials struct {
+	underway []*trial // the eldest first
+	results  chan *trial
+}
+
+// trial is one attempt.
 type trial struct {
 	cancel   context.CancelFunc
 	replaced bool // it was cancelled to make room for a younger one
 	err      error
+}
+
+// replaceOne cancels a trial if as many are under way as may be. The eldest has all the time that a slow link may need.
+func (ts *trials) replaceOne() bool {
+	if len(ts.underway) < maxTrials {
+		return false
+	}
+	ts.underway[1].replaced = true
+	ts.underway[1].cancel()
+	return true
+}
+
+// begin begins a trial.
+func (b *Breaker) begin(ctx context.Context, ts *trials) {
+	ctx, cancel := context.WithCancel(ctx)
+	t := &trial{cancel: cancel}
+	ts.underway = append(ts.underway, t)
+	go func() { // await waits for it
+		defer cancel()
+		t.err = b.try(ctx, b.cfg.TrialTimeout())
+		ts.results <- t
+	}()
 }
 
 // pause is the time to the next trial when none is under way.

@@ -54,6 +54,7 @@ type Log struct {
 	pool    func() string
 	logger  func() *slog.Logger
 	explain func(error) (cause, advice string)
+	ctx     context.Context //nolint:containedctx // of every line: an event belongs to no call
 	limiter Limiter
 	reset   atomic.Int64 // a monotime.Time: when connections were last replaced; 0: never
 }
@@ -64,7 +65,7 @@ const incident = time.Minute
 // NewLog returns the Log of a pool. Lines begin with pkg and name pool; explain gives an error's class and what to look at
 // first, and may be nil.
 func NewLog(pkg string, pool func() string, logger func() *slog.Logger, explain func(error) (cause, advice string)) *Log {
-	return &Log{pkg: pkg, pool: pool, logger: logger, explain: explain}
+	return &Log{pkg: pkg, pool: pool, logger: logger, explain: explain, ctx: context.Background()} //nolint:forbidigo // see Log
 }
 
 // Emit writes e as one line, unless its kind has come too often of late: the next line then says how many were left
@@ -92,7 +93,7 @@ func (l *Log) Emit(e Event) {
 		attrs = append(attrs, slog.Int("skipped", skipped))
 	}
 	_ = guard.Call(func() { // a handler's panic has nowhere to be reported
-		l.logger().LogAttrs(context.Background(), e.Level, l.pkg+": "+e.Text, attrs...) //nolint:forbidigo // an event belongs to no call
+		l.logger().LogAttrs(l.ctx, e.Level, l.pkg+": "+e.Text, attrs...)
 	})
 }
 
