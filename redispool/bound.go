@@ -20,7 +20,7 @@ import (
 type acquisition struct {
 	context.Context //nolint:containedctx // a context is what it makes
 
-	caller context.Context
+	caller context.Context //nolint:containedctx // whose values it has
 	node   *node
 	end    context.CancelCauseFunc
 	free   func()

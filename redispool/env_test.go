@@ -28,7 +28,7 @@ func TestEveryFieldCanBeSaidInTheEnvironment(t *testing.T) {
 		"MAX_LIFETIME": "2m", "LIFETIME_JITTER": "off", "KEEP_ALIVE": "off", "EVICTION_INTERVAL": "3s", "ACQUIRE_TIMEOUT": "4s", "DIAL_TIMEOUT": "5s",
 		"READ_TIMEOUT": "6s", "WRITE_TIMEOUT": "7s", "LEAK_THRESHOLD": "8s", "LEAK_STACKS": "off", "START": "wait-for-server",
 		"TLS_FILES_CA": paths["ca"], "TLS_FILES_CERT": paths["cert"], "TLS_FILES_KEY": paths["key"], "CREDENTIALS_FILE": paths["secret"],
-		"FILE_INTERVAL": "9s", "REPLICAS": "3", "MAX_WAITING": "11", "FAIL_FAST_AFTER": "12s",
+		"FILE_INTERVAL": "9s", "REPLICAS": "3", "MAX_WAITING": "11", "FAIL_FAST_AFTER": "12s", "CHECK_COMMAND": "GET health",
 	} {
 		t.Setenv("CACHE_"+name, value)
 	}
@@ -42,7 +42,7 @@ func TestEveryFieldCanBeSaidInTheEnvironment(t *testing.T) {
 		AcquireTimeout: 4 * time.Second, MaxWaiting: 11, FailFastAfter: 12 * time.Second, DialTimeout: 5 * time.Second, ReadTimeout: 6 * time.Second, WriteTimeout: 7 * time.Second,
 		LeakThreshold: 8 * time.Second, LeakStacks: redispool.StacksOff, Start: redispool.WaitForServer,
 		TLSFiles:        redispool.TLSFiles{CA: paths["ca"], Cert: paths["cert"], Key: paths["key"]},
-		CredentialsFile: paths["secret"], FileInterval: 9 * time.Second, Replicas: 3,
+		CredentialsFile: paths["secret"], FileInterval: 9 * time.Second, Replicas: 3, CheckCommand: "GET health",
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)

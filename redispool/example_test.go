@@ -115,7 +115,7 @@ func ExampleAcquireError() {
 	fmt.Println(errors.Join(conn.Close(), cache.Stop(ctx)))
 	// Output:
 	// 1 of 1 in use
-	// redispool: acquire from "cache": 1 of 1 in use, 1 held, oldest conn
+	// redispool: acquire from "cache": 1 of 1 in use, oldest conn
 	// <nil>
 }
 

@@ -59,7 +59,7 @@ func (h *hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		if n.mustBound() {
 			a := n.acquisition(ctx, waited)
 			defer a.release()
-			return a.outcome(next(a, cmd))
+			return a.outcome(next(a, cmd)) //nolint:contextcheck // a derives from ctx
 		}
 		err = next(ctx, cmd)
 		if err == nil && !n.troubled.Load() {
@@ -94,7 +94,7 @@ func (h *hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Process
 		if n.mustBound() {
 			a := n.acquisition(ctx, waited)
 			defer a.release()
-			return n.pipelineOutcome(cmds, next(a, cmds), a)
+			return n.pipelineOutcome(cmds, next(a, cmds), a) //nolint:contextcheck // a derives from ctx
 		}
 		err = next(ctx, cmds)
 		if err == nil && !n.troubled.Load() {

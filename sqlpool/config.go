@@ -65,8 +65,8 @@ type Config struct {
 	// kind of the pool, "postgres", "mysql" or "db".
 	Name string
 
-	// URL says where the server is. NewPostgres takes what pgx takes: a postgres:// URL or "host=… user=…", with
-	// PGHOST and its kin, .pgpass and service files; pool_max_conns and the other pool_ parameters stand in for
+	// URL says where the server is. NewPostgres takes what pgx takes: a postgres:// URL or "host=… user=…", completed by
+	// PGHOST and its kin ("dbname=orders" leaves the rest to them), .pgpass and service files; pool_max_conns and the other pool_ parameters stand in for
 	// fields of Config that are zero. NewMySQL takes a mysql:// URL or the DSN of go-sql-driver/mysql. NewDB and
 	// Adopt refuse it: they are given the driver. It is never printed.
 	URL string

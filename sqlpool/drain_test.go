@@ -214,11 +214,11 @@ func TestStopAndAbortAreLegalWithoutStart(t *testing.T) {
 	for name, end := range map[string]func(context.Context, *sqlpool.Pool) error{
 		"Stop":         func(ctx context.Context, p *sqlpool.Pool) error { return p.Stop(ctx) },
 		"Stop at once": func(ctx context.Context, p *sqlpool.Pool) error { return p.Stop(over(ctx)) },
-		"Abort":        func(_ context.Context, p *sqlpool.Pool) error { return p.Abort() }, //nolint:contextcheck // Abort has none
+		"Abort":        func(_ context.Context, p *sqlpool.Pool) error { return p.Abort() },
 		"Drain, Stop": func(ctx context.Context, p *sqlpool.Pool) error {
 			return errors.Join(p.Drain(ctx), p.Stop(ctx))
 		},
-		"Abort, Stop": func(ctx context.Context, p *sqlpool.Pool) error { return errors.Join(p.Abort(), p.Stop(ctx)) }, //nolint:contextcheck // Abort has none
+		"Abort, Stop": func(ctx context.Context, p *sqlpool.Pool) error { return errors.Join(p.Abort(), p.Stop(ctx)) },
 		"Stop and Stop": func(ctx context.Context, p *sqlpool.Pool) error {
 			return errors.Join(p.Stop(ctx), p.Stop(ctx))
 		},

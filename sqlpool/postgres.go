@@ -78,10 +78,11 @@ func (b *pgBackend) aimPostgres(cfg Config, on disk) (*pgTarget, Config, error) 
 
 // parsePostgres parses cfg.URL and moves the pool_ parameters in it to the fields of cfg that are zero.
 func parsePostgres(cfg *Config) (*pgxpool.Config, error) {
-	if cfg.URL != "" {
-		if err := poolParams(cfg); err != nil {
-			return nil, err
-		}
+	if cfg.URL == "" { // pgx would go by the environment, and then by a socket on this machine
+		return nil, errors.New(`sqlpool: URL is empty; it must be a postgres:// URL or "host=… user=…"`)
+	}
+	if err := poolParams(cfg); err != nil {
+		return nil, err
 	}
 	native, err := pgxpool.ParseConfig(cfg.URL)
 	if err != nil {
