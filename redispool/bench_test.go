@@ -120,3 +120,16 @@ func TestManagedCommandsAllocateNoMore(t *testing.T) {
 		}
 	}
 }
+
+// A session costs a few allocations for its place in the books, and none for waits that it does not have: also when the
+// Conn before it was closed a moment ago, and still counts.
+func TestSessionsDoNotPayForWaits(t *testing.T) {
+	raw, managed := beside(t)
+	for _, w := range sessions {
+		r := allocations(t, func() error { return w.do(t.Context(), raw) })
+		m := allocations(t, func() error { return w.do(t.Context(), managed) })
+		if r == 0 || m > r+8 {
+			t.Errorf("%s: managed allocates %v times, raw %v", w.name, m, r)
+		}
+	}
+}

@@ -35,10 +35,12 @@ type acquisition struct {
 type acquisitionKey struct{}
 
 // mustBound reports whether a command that has a permit may have to wait all the same: no connection seems to be idle,
-// or something has failed lately.
+// or something has failed lately. Conns that were closed may have permits yet, so where there are any it asks go-redis.
 func (n *node) mustBound() bool {
-	return n.valve.busy.Load() > n.open.Load() || n.lastDial.Load() != nil || n.troubled.Load() ||
-		n.pool.cfg.AcquireTimeout == 0 && n.watched.Load()
+	if n.lastDial.Load() != nil || n.troubled.Load() || n.pool.cfg.AcquireTimeout == 0 && n.watched.Load() {
+		return true
+	}
+	return n.valve.busy.Load() > n.open.Load() && (n.lent.Load() == 0 || n.idle() == 0)
 }
 
 // acquisition returns the context for a command of a caller that has queued for so long. The caller owes a release.
