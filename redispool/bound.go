@@ -48,7 +48,7 @@ func (n *node) acquisition(ctx context.Context, waited time.Duration) *acquisiti
 	a := &acquisition{caller: ctx, node: n, limit: n.pool.cfg.AcquireTimeout, waited: waited, since: monotime.Now()}
 	up, cancel := n.breaker.Bound(ctx)
 	a.Context, a.end = context.WithCancelCause(up)
-	stop := context.AfterFunc(n.pool.life, func() { a.end(errLifeEnded) })
+	stop := context.AfterFunc(n.pool.life, func() { a.end(errLifeEnded) }) //nolint:contextcheck // up derives from ctx
 	a.free = func() {
 		stop()
 		a.end(nil)

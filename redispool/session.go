@@ -233,7 +233,7 @@ func (s *session) releaseLocked() {
 }
 
 // process is the session's part in a command.
-func (s *session) process(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
+func (s *session) process(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error { //nolint:contextcheck // an acquisition derives from ctx
 	unwatch := s.kind == chainWatch && cmd.Name() == "unwatch"
 	if unwatch {
 		if err := s.vain(); err != nil {
@@ -267,7 +267,7 @@ func (s *session) process(ctx context.Context, cmd redis.Cmder, next redis.Proce
 }
 
 // pipeline is the session's part in a pipeline; tx says that it is a MULTI … EXEC.
-func (s *session) pipeline(ctx context.Context, cmds []redis.Cmder, tx bool, next redis.ProcessPipelineHook) error {
+func (s *session) pipeline(ctx context.Context, cmds []redis.Cmder, tx bool, next redis.ProcessPipelineHook) error { //nolint:contextcheck // an acquisition derives from ctx
 	joined, err := s.enter(ctx)
 	if err != nil {
 		return failAll(cmds, err)

@@ -52,7 +52,7 @@ func (s linkStore) migrate(ctx context.Context) error {
 
 func (s linkStore) add(ctx context.Context, code, target string) error {
 	_, err := s.db.ExecContext(ctx, s.db.dialect.rebind(`INSERT INTO links (code, target, created_at) VALUES (?, ?, ?)`),
-		code, target, time.Now().Unix())
+		code, target, time.Now().Unix()) //nolint:forbidigo // a date that is stored
 	return err
 }
 
@@ -86,7 +86,7 @@ func (s visitStore) add(ctx context.Context, batch []visit) error {
 	defer func() { _ = tx.Rollback() }() // does nothing after Commit
 	for _, v := range batch {
 		if _, err := tx.ExecContext(ctx, s.db.dialect.rebind(`INSERT INTO visits (code, visited_at) VALUES (?, ?)`),
-			v.code, v.at.UnixMilli()); err != nil {
+			v.code, v.at.UnixMilli()); err != nil { //nolint:forbidigo // a date that is stored
 			return err
 		}
 	}
