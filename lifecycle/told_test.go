@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -201,16 +202,17 @@ func TestHealthOfAComponentIsLoggedByItsRegistry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg, log := logged()
 		reg := lifecycle.New(cfg)
-		down := true
+		var down atomic.Bool
+		down.Store(true)
 		reg.Add("orders", &fake{}, lifecycle.HealthCheck(health.Check{Probe: func(context.Context) error {
-			if down {
+			if down.Load() {
 				return syscall.ECONNREFUSED
 			}
 			return nil
 		}}))
 		mustStart(t, reg)
 		advance(time.Minute)
-		down = false
+		down.Store(false)
 		advance(time.Minute)
 		if err := reg.Shutdown(t.Context()); err != nil {
 			t.Error(err)

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -19,7 +18,7 @@ import (
 var _ = func() { redis.SetLogger(redispool.GoRedisLogger(nil)) }
 
 func TestGoRedisLinesAreLimitedByKind(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		var out testkit.Log
 		l := redispool.GoRedisLogger(out.Logger())
 		dials := func() {

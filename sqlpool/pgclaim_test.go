@@ -6,6 +6,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -283,18 +284,18 @@ func TestPanicsInHooksOfPgxpoolCostNothing(t *testing.T) {
 		"tracer":      func(c *pgxpool.Config, f func()) { c.ConnConfig.Tracer = panicTracer{f} },
 	} {
 		t.Run(name, func(t *testing.T) {
-			panics := false
+			var panics atomic.Bool
 			log, logged := logTo()
 			hook := func(c *pgxpool.Config) {
 				set(c, func() {
-					if panics {
+					if panics.Load() {
 						panic("mine")
 					}
 				})
 			}
 			inBubble(t, sqlpool.Config{MaxOpen: 2, AcquireTimeout: time.Second, Logger: log}, hook, func(t *testing.T, p *sqlpool.Postgres, _ *sqlpooltest.PostgresServer) {
 				t.Helper()
-				panics = true
+				panics.Store(true)
 				for range 5 {
 					if c, err := p.Pool().Acquire(t.Context()); err == nil {
 						c.Release()
@@ -302,7 +303,7 @@ func TestPanicsInHooksOfPgxpoolCostNothing(t *testing.T) {
 					p.Recycle()
 					time.Sleep(time.Second)
 				}
-				panics = false
+				panics.Store(false)
 				a, b := acquire(t, p), acquire(t, p)
 				a.Release()
 				b.Release()

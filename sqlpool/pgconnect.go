@@ -48,9 +48,9 @@ func (t *pgConnect) TraceConnectStart(ctx context.Context, data pgx.TraceConnect
 // TraceConnectEnd ends it. The connection goes on with the pool's DialFunc and OnPgError, which leave alone what is not
 // the pool's; pgx has taken the tracer out of the configuration by now.
 func (t *pgConnect) TraceConnectEnd(ctx context.Context, data pgx.TraceConnectEndData) {
-	t.conf.Tracer, t.conf.ConnectTimeout = t.QueryTracer, t.was
-	if data.Err != nil {
-		t.conf.DialFunc = t.line.dial // pgconn's error has the configuration
+	t.conf.Tracer = t.QueryTracer
+	if data.Err == nil { // else pgconn may still be reading the rest, in the background, to ask for a cancellation
+		t.conf.ConnectTimeout = t.was
 	}
 	if !t.outside {
 		t.b.endDial(ctx, t.line, t.conf, data)
