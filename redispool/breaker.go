@@ -28,6 +28,7 @@ const slowDial = time.Second
 func (n *node) newBreaker() *breaker.Breaker {
 	p := n.pool
 	return breaker.New(breaker.Config{
+		Life:         n.pool.life,
 		After:        func() time.Duration { return p.config().FailFastAfter },
 		Trial:        n.trial,
 		TrialTimeout: func() time.Duration { return p.cfg.DialTimeout },

@@ -2,6 +2,7 @@ package redispool
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -154,7 +155,7 @@ func (p *Pool) liveNodes(ctx context.Context) []*node {
 	p.nodes = slices.DeleteFunc(p.nodes, func(n *node) bool { return slices.Contains(gone, n) })
 	p.mu.Unlock()
 	for _, n := range gone {
-		if err := n.evictor.Stop(ctx); err != nil {
+		if err := errors.Join(n.evictor.Stop(ctx), n.breaker.Stop(ctx)); err != nil {
 			p.trouble("a node is gone, but its eviction still runs", err, slog.String("node", n.addr()))
 		}
 	}

@@ -344,11 +344,11 @@ func recovers(t *testing.T, f faultServers) {
 	most := map[string]outcome{ // with room for a slow machine, which is still far from what the raw libraries do
 		// A worker's query that is under way when its session ends, or is refused, is lost: one each. Where processes
 		// share few cores all eight are, and sessions end one after the other.
-		"terminated":           {failed: 8, late: 8, again: 8, first: 2 * time.Second},
-		"black-holed":          {failed: 16, late: 16, again: 16, first: 2 * time.Second},
-		"black-holed, 40 idle": {failed: 24, late: 24, again: 24, first: 2 * time.Second},
-		"vanishes":             {failed: 60, late: 24, again: 60, first: 2 * time.Second},
-		"demoted":              {failed: 12, late: 12, again: 4, first: 2 * time.Second},
+		"terminated":           {failed: 8, late: 8, again: 8, first: 6 * time.Second},
+		"black-holed":          {failed: 32, late: 32, again: 32, first: 6 * time.Second},
+		"black-holed, 40 idle": {failed: 60, late: 60, again: 60, first: 6 * time.Second},
+		"vanishes":             {failed: 60, late: 40, again: 60, first: 6 * time.Second},
+		"demoted":              {failed: 12, late: 12, again: 8, first: 6 * time.Second},
 	}
 	for i, row := range faults {
 		limit, ok := most[row.name]

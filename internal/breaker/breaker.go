@@ -33,6 +33,8 @@ const (
 
 // Config is how a Breaker works. Its functions are called without a lock, from any goroutine.
 type Config struct {
+	// Life ends with the pool, and trials with it; nil: only Stop ends them.
+	Life context.Context //nolint:containedctx // the pool's life is nobody's call
 	// After is how long no connection could be opened before a server counts as down. 0 or less turns the breaker off.
 	After func() time.Duration
 	// Trial opens a connection of its own, logs in, asks for a sign of life and hangs up. It returns when ctx ends.
@@ -56,7 +58,7 @@ type Config struct {
 // Breaker is the state of one server. All methods are safe for concurrent use.
 type Breaker struct {
 	cfg  Config
-	life context.Context                      //nolint:containedctx // a server's life is no caller's; it never ends by itself
+	life context.Context                      //nolint:containedctx // of the pool
 	down atomic.Pointer[poolkeeper.DownError] // nil: not down
 	calm atomic.Bool                          // nothing has failed since the last answer
 
@@ -83,7 +85,10 @@ type doubts struct {
 
 // New returns a Breaker of a server that counts as up. It starts nothing.
 func New(cfg Config) *Breaker {
-	b := &Breaker{cfg: cfg, life: context.Background()} //nolint:forbidigo // see Breaker
+	b := &Breaker{cfg: cfg, life: cfg.Life}
+	if b.life == nil {
+		b.life = context.Background() //nolint:forbidigo // see Config
+	}
 	b.calm.Store(true)
 	return b
 }
