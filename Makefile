@@ -40,7 +40,7 @@ fmt: bin/gofumpt bin/golangci-lint ## Format the code
 	bin/golangci-lint fmt
 
 fmt-check: bin/gofumpt ## Fail if a file is not formatted
-	@out=$$(bin/gofumpt -extra -l .); if [ -n "$$out" ]; then echo "not formatted (make fmt):"; echo "$$out"; exit 1; fi
+	@out=$$(bin/gofumpt -extra -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "not formatted (make fmt):"; echo "$$out"; exit 1; fi
 
 lint: bin/golangci-lint ## The linters, in every module
 	@for m in $(MODULES) $(APART); do \

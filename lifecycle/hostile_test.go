@@ -139,7 +139,8 @@ func TestUserCodeOnTheServersGoroutineIsTheDeathOfTheServer(t *testing.T) {
 					var lc net.ListenConfig
 					l, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
 					return evilListener{l, misbehave}, err
-				}))
+				},
+			))
 			reg := lifecycle.New(quiet())
 			reg.Add("api", srv)
 			err := reg.Start(t.Context())

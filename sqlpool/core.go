@@ -158,7 +158,8 @@ func (c *core) tooLate(since time.Time) *AcquireError {
 	now := time.Now()
 	c.met.acquireTimeouts.Add(1)
 	return c.acquireFailure(now, now.Sub(since), &timeoutError{fmt.Sprintf(
-		"its deadline comes too soon for a connection to be of use: nearly all are needed for %s or longer", c.met.shortUse.get())})
+		"its deadline comes too soon for a connection to be of use: nearly all are needed for %s or longer", c.met.shortUse.get(),
+	)})
 }
 
 // acquireFailure describes the pool to a caller that gets no connection because of err.
