@@ -18,7 +18,7 @@ import (
 
 // Whoever gives up at the very moment at which it is his turn hands the turn on.
 func TestTurnThatComesTogetherWithTheTimeoutIsNotLost(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(dropsTimers(t), func(t *testing.T) {
 		p, _ := bubble(t, redispool.Config{MaxOpen: 1, MaxOpenCeiling: 2, AcquireTimeout: time.Hour, KeepAlive: redispool.Off})
 		served, gaveUp := 0, 0
 		for i := range 300 {

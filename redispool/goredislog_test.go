@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -18,7 +19,7 @@ import (
 var _ = func() { redis.SetLogger(redispool.GoRedisLogger(nil)) }
 
 func TestGoRedisLinesAreLimitedByKind(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(dropsTimers(t), func(t *testing.T) {
 		var out testkit.Log
 		l := redispool.GoRedisLogger(out.Logger())
 		dials := func() {

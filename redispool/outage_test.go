@@ -154,7 +154,7 @@ func TestAcquireTimeoutBoundsDialsLoginsAndPauses(t *testing.T) {
 	for name, is := range map[string]int32{"refusing": refusing, "unreachable": unreachable, "mute": mute} {
 		for _, retries := range []int{0, -1} { // go-redis' default of 3, and none
 			t.Run(name, func(t *testing.T) {
-				inBubble(t, func(t *testing.T) {
+				synctest.Test(dropsTimers(t), func(t *testing.T) {
 					p, l := outageBubble(t, redispool.Config{MaxOpen: 2, AcquireTimeout: limit, FailFastAfter: redispool.Off}, retries, up)
 					for _, busy := range []bool{false, true} {
 						l.become(up)
@@ -200,7 +200,7 @@ func TestAcquireTimeoutBoundsDialsLoginsAndPauses(t *testing.T) {
 // A caller of a server that refuses is held for no longer than go-redis would try by itself: four attempts of five
 // dials with pauses of 100 ms.
 func TestARefusingServerIsNotSlowerThanGoRedis(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(dropsTimers(t), func(t *testing.T) {
 		raw := redis.NewClient(&redis.Options{
 			Dialer:                   new(line).refuse,
 			MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
@@ -222,7 +222,7 @@ func TestARefusingServerIsNotSlowerThanGoRedis(t *testing.T) {
 }
 
 func TestCallersAreHeldThroughAShortFailover(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(dropsTimers(t), func(t *testing.T) {
 		p, l := outageBubble(t, redispool.Config{MaxOpen: 4}, 0, up)
 		l.become(refusing)
 		time.AfterFunc(time.Second, func() { l.is.Store(up) })
@@ -240,7 +240,7 @@ func TestCallersAreHeldThroughAShortFailover(t *testing.T) {
 
 // What the server takes to answer is not the wait for a connection.
 func TestAcquireTimeoutDoesNotBoundAnswers(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(dropsTimers(t), func(t *testing.T) {
 		p, _ := outageBubble(t, redispool.Config{MaxOpen: 1, AcquireTimeout: 100 * time.Millisecond}, 0, up)
 		for range 2 { // on a new connection, and on an idle one
 			if err := p.Client().Get(t.Context(), "slow").Err(); err != nil {
@@ -253,7 +253,7 @@ func TestAcquireTimeoutDoesNotBoundAnswers(t *testing.T) {
 func TestADownServerIsNotDialledByCallers(t *testing.T) {
 	for name, is := range map[string]int32{"refusing": refusing, "unreachable": unreachable, "mute": mute} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, func(t *testing.T) {
+			synctest.Test(dropsTimers(t), func(t *testing.T) {
 				p, l := outageBubble(t, redispool.Config{MaxOpen: 4, AcquireTimeout: time.Minute, ReadTimeout: time.Second}, 0, up)
 				if _, err := get(t, p); err != nil {
 					t.Fatal(err)
@@ -309,7 +309,7 @@ func TestADownServerIsNotDialledByCallers(t *testing.T) {
 }
 
 func TestAServerThatAnswersIsNeverDown(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(dropsTimers(t), func(t *testing.T) {
 		p, l := outageBubble(t, redispool.Config{MaxOpen: 2}, 0, up)
 		l.become(full)
 		for range 100 {
@@ -323,7 +323,7 @@ func TestAServerThatAnswersIsNeverDown(t *testing.T) {
 }
 
 func TestAPoolThatStartedWithoutItsServerIsDown(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(dropsTimers(t), func(t *testing.T) {
 		p, l := outageBubble(t, redispool.Config{Start: redispool.StartDegraded}, 0, refusing)
 		synctest.Wait()
 		l.dials.Store(0)
@@ -344,7 +344,7 @@ func TestAPoolThatStartedWithoutItsServerIsDown(t *testing.T) {
 }
 
 func TestAPausedPoolIsNeverDown(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(dropsTimers(t), func(t *testing.T) {
 		p, l := outageBubble(t, redispool.Config{MaxOpen: 2, AcquireTimeout: time.Hour}, 0, up)
 		l.become(refusing)
 		_, _ = get(t, p)
@@ -368,7 +368,7 @@ func TestAPausedPoolIsNeverDown(t *testing.T) {
 
 // A session that has a connection goes on while others are told that the server is down.
 func TestSessionsThatHaveAConnectionAreLeftAlone(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(dropsTimers(t), func(t *testing.T) {
 		p, l := outageBubble(t, redispool.Config{MaxOpen: 2}, 0, up)
 		one := single(t, p).Conn()
 		defer func() { _ = one.Close() }()
@@ -390,7 +390,7 @@ func TestSessionsThatHaveAConnectionAreLeftAlone(t *testing.T) {
 }
 
 func TestDialsInVainEndWithThePool(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(dropsTimers(t), func(t *testing.T) {
 		p, l := outageBubble(t, redispool.Config{MaxOpen: 2, AcquireTimeout: redispool.Off, FailFastAfter: redispool.Off}, 0, up)
 		l.become(unreachable)
 		var wg sync.WaitGroup

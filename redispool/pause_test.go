@@ -43,7 +43,7 @@ func bubble(t *testing.T, cfg redispool.Config) (*redispool.Pool, redispool.Conf
 }
 
 func TestPauseHoldsCallersUpAndResumeServesThemInOrder(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(dropsTimers(t), func(t *testing.T) {
 		p, _ := bubble(t, redispool.Config{MaxOpen: 1, AcquireTimeout: time.Hour, KeepAlive: redispool.Off})
 		var order []int
 		var mu sync.Mutex
@@ -387,7 +387,7 @@ func pools(t *testing.T, look *redis.Client) []int64 {
 
 // A caller's patience may end at the very moment at which its turn comes: then the turn is the next one's.
 func TestTurnThatComesTooLateIsHandedOn(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(dropsTimers(t), func(t *testing.T) {
 		p, cfg := bubble(t, redispool.Config{MaxOpen: 2, AcquireTimeout: time.Minute, KeepAlive: redispool.Off})
 		cfg.MaxOpen = 1
 		if err := p.Reload(t.Context(), cfg); err != nil {

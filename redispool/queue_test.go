@@ -16,7 +16,7 @@ import (
 )
 
 func TestCallersAreServedInOrderOfArrival(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(dropsTimers(t), func(t *testing.T) {
 		p, _ := bubble(t, redispool.Config{MaxOpen: 2, AcquireTimeout: time.Hour, KeepAlive: redispool.Off})
 		var order []int
 		var mu sync.Mutex
@@ -57,7 +57,7 @@ func TestCallersThatWaitAreEndedWithThePool(t *testing.T) {
 			},
 		} {
 			t.Run(name+"/"+limit.String(), func(t *testing.T) {
-				inBubble(t, func(t *testing.T) {
+				synctest.Test(dropsTimers(t), func(t *testing.T) {
 					p, _ := bubble(t, redispool.Config{MaxOpen: 1, AcquireTimeout: limit, KeepAlive: redispool.Off})
 					held := single(t, p).Conn()
 					if err := held.Get(t.Context(), "key").Err(); err != nil {
@@ -101,7 +101,7 @@ func TestCallersThatWaitAreEndedWithThePool(t *testing.T) {
 }
 
 func TestADrainLetsCallersThatWaitFinish(t *testing.T) { // INV-8
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(dropsTimers(t), func(t *testing.T) {
 		p, _ := bubble(t, redispool.Config{MaxOpen: 1, AcquireTimeout: time.Hour, KeepAlive: redispool.Off})
 		var wg sync.WaitGroup
 		for range 5 {
@@ -128,7 +128,7 @@ func TestADrainLetsCallersThatWaitFinish(t *testing.T) { // INV-8
 
 func TestOneCallerMoreThanMaxWaitingIsRefusedAtOnce(t *testing.T) {
 	for _, limit := range []int{redispool.NoWaiting, 3} {
-		inBubble(t, func(t *testing.T) {
+		synctest.Test(dropsTimers(t), func(t *testing.T) {
 			p, cfg := bubble(t, redispool.Config{MaxOpen: 2, MaxWaiting: limit, KeepAlive: redispool.Off})
 			var wg sync.WaitGroup
 			for range 2 + max(limit, 0) {
@@ -166,7 +166,7 @@ func TestOneCallerMoreThanMaxWaitingIsRefusedAtOnce(t *testing.T) {
 
 // A pause has a place for as many callers as the pool has.
 func TestNoWaitingStillWaitsForAPause(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(dropsTimers(t), func(t *testing.T) {
 		p, _ := bubble(t, redispool.Config{MaxOpen: 2, MaxWaiting: redispool.NoWaiting, KeepAlive: redispool.Off})
 		if err := p.Pause(t.Context()); err != nil {
 			t.Fatal(err)
@@ -191,7 +191,7 @@ func TestNoWaitingStillWaitsForAPause(t *testing.T) {
 // A Watch has its connection until its function returns, also after EXEC, and its commands do not queue behind callers
 // that wait for this very connection.
 func TestAWatchAndItsRivalsDoNotWaitForEachOther(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(dropsTimers(t), func(t *testing.T) {
 		p, _ := bubble(t, redispool.Config{MaxOpen: 1, AcquireTimeout: time.Hour, KeepAlive: redispool.Off})
 		var wg sync.WaitGroup
 		for range 10 {

@@ -193,7 +193,7 @@ func TestReloadIsRolledBackWhenTheCheckFails(t *testing.T) {
 }
 
 func TestReloadedLimitCountsSessionsAndExplainsItself(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(dropsTimers(t), func(t *testing.T) {
 		p, cfg := bubble(t, redispool.Config{MaxOpen: 5, AcquireTimeout: 10 * time.Second, KeepAlive: redispool.Off})
 		cfg.MaxOpen = 2
 		if err := p.Reload(t.Context(), cfg); err != nil {
@@ -449,7 +449,7 @@ func TestReloadChangesTLS(t *testing.T) {
 
 // A dial that was begun before a Reload and ends after it leads to where the pool was before.
 func TestReloadReplacesAConnectionThatIsBeingOpenedToTheOldServer(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(dropsTimers(t), func(t *testing.T) {
 		var oldDials, newDials atomic.Int64
 		release, slow := make(chan struct{}), atomic.Bool{}
 		cfg := redispool.Config{

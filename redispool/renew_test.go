@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -221,7 +222,7 @@ func TestTokensMadeForEachLoginAreNoRotation(t *testing.T) {
 		"a new password":   {func(n int64) string { return fmt.Sprint("password ", n > 2) }, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, func(t *testing.T) {
+			synctest.Test(dropsTimers(t), func(t *testing.T) {
 				var asked atomic.Int64
 				p, _ := bubble(t, redispool.Config{
 					MaxOpen: 10, KeepAlive: redispool.Off, MaxIdleTime: redispool.Off,

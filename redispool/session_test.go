@@ -363,7 +363,7 @@ func (w watcher) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proce
 
 // Two commands of one session may wait at the valve at once, and each is let through; both are owed for.
 func TestConcurrentCommandsOfASessionReturnAllTheyWereGranted(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(dropsTimers(t), func(t *testing.T) {
 		p, cfg := bubble(t, redispool.Config{MaxOpen: 3, AcquireTimeout: 10 * time.Second, KeepAlive: redispool.Off})
 		cfg.MaxOpen = 2
 		if err := p.Reload(t.Context(), cfg); err != nil {

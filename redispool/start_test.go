@@ -6,6 +6,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -65,7 +66,7 @@ func deaf(attempts *[]time.Time, up func() bool) func(context.Context, string, s
 }
 
 func TestWaitForServerBacksOff(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(dropsTimers(t), func(t *testing.T) {
 		var attempts []time.Time
 		upAt := time.Now().Add(3 * time.Minute)
 		p := newPool(t, redispool.Config{
@@ -93,7 +94,7 @@ func TestWaitForServerBacksOff(t *testing.T) {
 }
 
 func TestWaitForServerEndsWithItsContext(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(dropsTimers(t), func(t *testing.T) {
 		var attempts []time.Time
 		p := newPool(t, redispool.Config{
 			Options: &redis.UniversalOptions{Addrs: []string{"x:1"}, Dialer: deaf(&attempts, func() bool { return false })},
