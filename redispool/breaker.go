@@ -75,6 +75,7 @@ func (n *node) refused() error {
 		return nil
 	}
 	if d := n.down(); d != nil {
+		n.pool.rereadCluster(n.pool.life) // another node may serve its slots by now
 		return n.delivered(d)
 	}
 	return nil

@@ -337,3 +337,34 @@ func TestClusterFailoverIsFollowed(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A primary falls silent under load until its breaker is open, and a replica takes over. Callers are refused without a dial
+// by then, and must be led to the new primary all the same.
+func TestClusterFailoverIsFollowedWhileTheBreakerIsOpen(t *testing.T) {
+	k := newCluster(t, 3, 1) // the replica is the first primary's
+	p := started(t, redispool.Config{
+		Options: k.options(), MaxOpen: 10, DialTimeout: time.Second, ReadTimeout: time.Second, FailFastAfter: 200 * time.Millisecond,
+	})
+	key := k.keyAt(t, 0)
+	set := func() error { return p.Client().Set(within(t, 2*time.Second), key, 1, 0).Err() }
+	if err := set(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the replica has it", func() bool {
+		size, err := k.looks[3].DBSize(t.Context()).Result()
+		return err == nil && size == 1
+	})
+	k.nodes[0].Freeze(t)
+	defer k.nodes[0].Thaw(t)
+	eventually(t, "the breaker is open", func() bool { return errors.Is(set(), poolkeeper.ErrDown) })
+	eventually(t, "the replica has taken over", func() bool {
+		info, err := k.looks[3].Info(t.Context(), "replication").Result()
+		return err == nil && strings.Contains(info, "role:master")
+	})
+	eventually(t, "writes go to the new primary", func() bool { return set() == nil })
+	for range 20 {
+		if err := set(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
