@@ -17,3 +17,16 @@ func (c Config) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.String(
 
 // LogValue is String, for slog.
 func (c Config) LogValue() slog.Value { return slog.StringValue(c.String()) }
+
+// String returns the pool's name, and how many of its connections are in use. What is inside of a pool holds passwords, and
+// changes while it is printed: so it prints this, whatever the verb (INV-12).
+func (p *Pool) String() string {
+	s := p.Stats()
+	return fmt.Sprintf("redispool.Pool{%q, in use: %d of %d}", p.poolName(), s.InUse, s.Max)
+}
+
+// Format prints String, whatever the verb.
+func (p *Pool) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, p.String()) }
+
+// LogValue is String, for slog.
+func (p *Pool) LogValue() slog.Value { return slog.StringValue(p.String()) }
