@@ -43,7 +43,7 @@ func (n *node) dial(ctx context.Context, p purpose, next dialFunc) (net.Conn, er
 	}
 	if p == forPool || p == forSubscription || p == forInspection {
 		if d := n.breaker.Down(); d != nil {
-			n.pool.rereadCluster(n.pool.life) // another node may serve its slots by now
+			n.pool.rereadCluster(ctx) // another node may serve its slots by now
 			return nil, n.veiledDown(d)
 		}
 	}

@@ -128,10 +128,19 @@ func (p *Pool) Recycle() {
 		return
 	}
 	p.events.Emit(event.OfReset(event.OnRequest, p.Stats().Open, nil))
+	if p.recycles.Add(1) > 1 { // the one under way goes on for this call
+		p.dialing.Leave()
+		return
+	}
 	// Owner: the pool, which waits for it at Stop as for a dial. It ends by itself, or with the pool's life.
 	go func() {
 		defer p.dialing.Leave()
-		p.recycle(p.life, func(*conn) bool { return true })
+		for asked := p.recycles.Load(); ; asked = p.recycles.Load() {
+			p.recycle(p.life, func(*conn) bool { return true })
+			if p.recycles.CompareAndSwap(asked, 0) {
+				return
+			}
+		}
 	}()
 }
 

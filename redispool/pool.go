@@ -45,6 +45,7 @@ type Pool struct {
 	met     metrics
 
 	observer observer.Slot
+	recycles atomic.Int64          // calls of Recycle that the one under way has yet to serve
 	reread   atomic.Int64          // a monotime.Time: when a Cluster's state was asked for last, after a failed dial
 	refused  atomic.Pointer[error] // what new work is told while draining and after
 
