@@ -348,7 +348,7 @@ func recovers(t *testing.T, f faultServers) {
 		"black-holed":          {failed: 32, late: 32, again: 32, first: 6 * time.Second},
 		"black-holed, 40 idle": {failed: 60, late: 60, again: 60, first: 6 * time.Second},
 		"vanishes":             {failed: 60, late: 40, again: 60, first: 6 * time.Second},
-		"demoted":              {failed: 12, late: 12, again: 8, first: 6 * time.Second},
+		"demoted":              {failed: 12, late: 12, again: 4, first: 6 * time.Second},
 	}
 	for i, row := range faults {
 		limit, ok := most[row.name]

@@ -44,6 +44,8 @@ type pgRecord struct {
 	met     bool      // an acquisition, or a fill, has been offered it
 	allIdle bool      // the user's AcquireAllIdle has it
 
+	demoted atomic.Bool // a refused write was noted, and the call that met it has not ended
+
 	// guarded by the backend's mutex
 	reason string // why it is being closed
 	owes   bool   // its permit is given back when it is closed

@@ -29,11 +29,17 @@ func (b *pgBackend) heard(c *pgconn.PgConn, e *pgconn.PgError) {
 	}
 	switch {
 	case refusesWritesPG(c, e):
-		b.core.observer.Observe(e)
-		b.core.refusedWrite(r.generation, e)
+		b.demoted(r, e)
 	case e.Code != readOnlyTransaction && connectionLevel(e):
 		b.core.observer.Observe(e)
 	}
+}
+
+// demoted notes that the server refuses writes.
+func (b *pgBackend) demoted(r *pgRecord, e *pgconn.PgError) {
+	r.demoted.Store(true)
+	b.core.observer.Observe(e)
+	b.core.refusedWrite(r.generation, e)
 }
 
 const (
@@ -63,9 +69,15 @@ func (t *pgTracer) ended(c *pgx.Conn, err error) {
 	}
 	b, r := t.b, record(c.PgConn())
 	b.explainPooler(err)
-	_, known := errors.AsType[*pgconn.PgError](err) // to heard
+	said, known := errors.AsType[*pgconn.PgError](err) // to heard
 	if r != nil {
-		known = known || r.lastErr != nil && errors.Is(err, r.lastErr) // a query's own Prepare, or part of a batch
+		again := r.lastErr != nil && errors.Is(err, r.lastErr) // a query's own Prepare, or part of a batch
+		// A server that was set read-only says so behind the first error that comes of it: heard did not know yet.
+		if !again && !r.demoted.Swap(false) && known && refusesWritesPG(c.PgConn(), said) {
+			b.demoted(r, said)
+			r.demoted.Store(false)
+		}
+		known = known || again
 		r.lastErr = err
 	}
 	if known {
