@@ -99,8 +99,9 @@ type Config struct {
 	// Off: never.
 	MaxIdleTime time.Duration
 
-	// MaxLifetime is how long a connection may live; one in use is closed at its next turn. Default: no limit, for
-	// Redis gains nothing by it; set it where a proxy or load balancer in between wants connections spread anew.
+	// MaxLifetime is how long a connection may live. One in use is closed when it comes back: within milliseconds,
+	// that of a Conn within a second after its Close. Default: no limit, for Redis gains nothing by it; set it where
+	// a proxy or load balancer in between wants connections spread anew.
 	MaxLifetime time.Duration
 
 	// LifetimeJitter is the part of MaxLifetime, from 0 to 1, by which lifetimes differ at random, so that connections

@@ -177,7 +177,11 @@ func (c *conn) Read(b []byte) (int, error) {
 		return n, err
 	}
 	if n > 0 {
-		c.heard.Store(c.used.Load())
+		used := c.used.Load()
+		if c.sentenced() != stays && c.heard.Load() != used && c.lentTo.Load() == nil {
+			c.node.purges.within(firstPurge) // it is about to come back
+		}
+		c.heard.Store(used)
 		if b[0] == '-' {
 			c.node.heardError(c, b[:n])
 		}
@@ -299,12 +303,12 @@ func (c *conn) hasEnded() bool {
 	return state == socket.Closed
 }
 
-// condemn has the connection closed at its next checkout, or as soon as it is idle. The first reason counts. It reports
-// whether this was it.
+// condemn has the connection closed as soon as it is idle, or at its next checkout if that is sooner. The first reason
+// counts. It reports whether this was it.
 func (c *conn) condemn(r reason) bool {
 	first := c.sentence.CompareAndSwap(uint32(stays), uint32(r))
 	if first {
-		c.node.buryLater()
+		c.node.purges.within(0)
 	}
 	return first
 }

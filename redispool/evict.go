@@ -12,13 +12,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/eviction"
 )
 
-const (
-	// askedAtOnce is how many connections are pinged at once, out of callers' reach, and at most half of those idle.
-	askedAtOnce = 16
-	// firstBurial and lastBurial are between two looks for what is condemned and was in use.
-	firstBurial = 2 * time.Millisecond
-	lastBurial  = 30 * time.Second
-)
+// askedAtOnce is how many connections are pinged at once, out of callers' reach, and at most half of those idle.
+const askedAtOnce = 16
 
 func (p *Pool) policy() eviction.Policy {
 	c := p.config()
@@ -52,7 +47,9 @@ func (n *node) Sweep(ctx context.Context, s eviction.Sweep) (eviction.Swept, err
 		err = errors.Join(err, n.pingAll(ctx, asked, &out))
 	}
 	for _, c := range n.list() {
-		if s.MaxLifetime > 0 {
+		if s.Expired(c.bornAt(), c.draw) { // it is in use: it is closed when it comes back
+			c.condemn(lifetime)
+		} else if s.MaxLifetime > 0 {
 			out.Next = sooner(out.Next, s.Expiry(c.bornAt(), c.draw))
 		}
 		if s.KeepAlive > 0 {
@@ -159,59 +156,6 @@ func (n *node) ping(ctx context.Context, asked []*loan) []error {
 	}
 	wg.Wait()
 	return errs
-}
-
-// buryLater has what is condemned closed as soon as it is idle, so that no caller has to come past it: go-redis drops
-// three at a checkout and then dials for one that nobody has asked for; and what lies below those in use would stay. What
-// the server has closed goes with it.
-func (n *node) buryLater() {
-	if n.burying.CompareAndSwap(false, true) {
-		n.buryAfter(0)
-	}
-}
-
-// buryAfter sets the timer for the next look. One that is left at Stop comes to nothing.
-func (n *node) buryAfter(delay time.Duration) {
-	time.AfterFunc(delay, func() {
-		if !n.pool.dialing.Enter() { // Stop waits for it as for a dial
-			return
-		}
-		defer n.pool.dialing.Leave()
-		done := n.bury(n.pool.life)
-		n.burying.Store(false)
-		if (!done || n.hasCondemned()) && n.burying.CompareAndSwap(false, true) {
-			n.buryAfter(min(max(2*delay, firstBurial), lastBurial))
-		}
-	})
-}
-
-// bury closes what is idle, and condemned or closed by the server. It reports whether it has seen all of it.
-func (n *node) bury(ctx context.Context) (done bool) {
-	if n.upkeep.Take(ctx) != nil {
-		return true // the pool has ended
-	}
-	defer n.upkeep.End()
-	if n.idle() == 0 {
-		return true
-	}
-	_, err := n.sift(ctx, nil, func(idle []*loan) {
-		for _, l := range idle {
-			l.fate = l.conn.fate(eviction.Sweep{})
-		}
-	})
-	return err == nil || errors.Is(err, redis.ErrClosed)
-}
-
-// hasCondemned reports whether something that is condemned is open.
-func (n *node) hasCondemned() bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for c := range n.conns {
-		if c.purpose == forPool && c.sentenced() != stays {
-			return true
-		}
-	}
-	return false
 }
 
 // Fill implements eviction.Pool. A dial by go-redis' pool needs a caller who finds nothing idle: the adder takes what

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// newFakeServer returns the client's end of a connection to a server that knows PING and GET, in memory, so that it
-// works in a synctest bubble. GET of "slow" takes a second.
+// newFakeServer returns the client's end of a connection to a server that knows PING, GET and BLPOP, in memory, so that it
+// works in a synctest bubble. GET of "slow" takes a second. BLPOP always takes its timeout, and finds nothing.
 func newFakeServer() net.Conn {
 	client, server := net.Pipe()
 	// It ends when the client's end is closed.
@@ -34,6 +34,10 @@ func newFakeServer() net.Conn {
 					<-time.After(time.Second)
 				}
 				reply = "$5\r\nvalue\r\n"
+			case "blpop":
+				limit, _ := strconv.Atoi(args[len(args)-1])
+				<-time.After(time.Duration(limit) * time.Second)
+				reply = "*-1\r\n"
 			}
 			if _, err := io.WriteString(server, reply); err != nil {
 				return

@@ -49,7 +49,7 @@ type node struct {
 	taken     *conn                              // what it has got
 	takenUsed int64                              // when that was used last
 	onDial    atomic.Pointer[context.CancelFunc] // called when a dial for the pool begins
-	burying   atomic.Bool                        // somebody looks for what is condemned
+	purges    purges                             // of condemned connections
 
 	lent     atomic.Int64 // Conns that hold a connection, some of them closed by now
 	noticing atomic.Bool  // a timer is set to look for these
@@ -73,6 +73,7 @@ func newNode(p *Pool, client *redis.Client, gate *inflight.Gate) *node {
 		n.valve = &valve{wait: &p.met.wait, stop: p.life.Done()}
 	}
 	n.valve.gate = n.gate
+	n.purges.node = n
 	n.breaker = n.newBreaker()
 	n.obeyLimit()
 	n.evictor = eviction.New(n, p.policy())
@@ -120,7 +121,7 @@ func (n *node) forget(c *conn) {
 		why = closed
 	default:
 		why = dead
-		n.buryLater() // others may have been closed with it
+		n.purges.within(0) // others may have been closed with it
 	}
 	n.pool.met.evicted[why].Add(1)
 	n.evictor.Wake()

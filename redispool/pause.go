@@ -121,8 +121,9 @@ func (p *Pool) empty(ctx context.Context) error {
 	}
 }
 
-// Recycle throws away every connection opened so far: idle ones within moments, those in use at their next turn. Call
-// it when the server behind the name has changed, or a password has. Subscriptions are left alone. It does not block.
+// Recycle closes every connection opened so far. Idle ones are closed within moments. One in use is closed when it
+// comes back: within milliseconds, that of a Conn within a second after its Close. Call it when the server behind the
+// name has changed, or a password has. Subscriptions are left alone. It does not block.
 func (p *Pool) Recycle() {
 	if !p.dialing.Enter() {
 		return

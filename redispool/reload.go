@@ -270,7 +270,7 @@ func (p *Pool) checkAnew(ctx context.Context) error {
 	return err
 }
 
-// trim closes idle connections above a limit. If they are too few, as many more go at their next turn.
+// trim closes idle connections above a limit. If they are too few, as many more are closed when they come back.
 func (n *node) trim(ctx context.Context, limit int) {
 	if n.Open() <= limit || n.upkeep.Take(ctx) != nil {
 		return
