@@ -57,6 +57,9 @@ const (
 
 // Config configures a pool. It is passed by value; the zero value of each field means its default. Off (a constant)
 // is accepted where a comment says so. On a Cluster, MaxOpen, MinIdle and all times are for each node.
+//
+// No duration may be longer than 100 years. MaxIdleTime, MaxLifetime, KeepAlive, LeakThreshold and FileInterval may not be
+// shorter than 1 ms: such a value is a number of seconds without its unit.
 type Config struct {
 	// Name is the pool's name in logs, errors and metrics until SetName gives another; a Registry does.
 	// Default: "redis".
@@ -249,13 +252,7 @@ func (c Config) faults() error {
 		fault("LifetimeJitter is %v; it must be 0 to 1", c.LifetimeJitter)
 	}
 	errs = append(errs, c.sizeFaults()...)
-	errs = append(errs, c.timeFaults()...)
-	if c.EvictionInterval < 0 {
-		fault("EvictionInterval is %s; it must not be negative", c.EvictionInterval)
-	}
-	if c.DialTimeout < 0 {
-		fault("DialTimeout is %s; it must not be negative, and cannot be off", c.DialTimeout)
-	}
+	errs = append(errs, c.timeFaults())
 	if c.Start < FailFast || c.Start > StartDegraded {
 		fault("Start is %s; it must be FailFast, WaitForServer or StartDegraded", c.Start)
 	}
@@ -292,28 +289,21 @@ func (c Config) sizeFaults() []error {
 	return errs
 }
 
-// timeFaults are those of the times that may be Off.
-func (c Config) timeFaults() []error {
-	var errs []error
-	for _, d := range []struct {
-		name  string
-		value time.Duration
-	}{
-		{"MaxIdleTime", c.MaxIdleTime},
-		{"MaxLifetime", c.MaxLifetime},
-		{"KeepAlive", c.KeepAlive},
-		{"AcquireTimeout", c.AcquireTimeout},
-		{"FailFastAfter", c.FailFastAfter},
-		{"ReadTimeout", c.ReadTimeout},
-		{"WriteTimeout", c.WriteTimeout},
-		{"LeakThreshold", c.LeakThreshold},
-		{"FileInterval", c.FileInterval},
-	} {
-		if d.value < 0 && d.value != Off {
-			errs = append(errs, fmt.Errorf("redispool: %s is %s; it must be positive, 0 (the default) or Off", d.name, d.value))
-		}
-	}
-	return errs
+// timeFaults are those of the durations.
+func (c Config) timeFaults() error {
+	return settings.Times("redispool",
+		settings.Time{Name: "MaxIdleTime", Value: c.MaxIdleTime, Off: true, Long: true},
+		settings.Time{Name: "MaxLifetime", Value: c.MaxLifetime, Off: true, Long: true},
+		settings.Time{Name: "KeepAlive", Value: c.KeepAlive, Off: true, Long: true},
+		settings.Time{Name: "EvictionInterval", Value: c.EvictionInterval},
+		settings.Time{Name: "AcquireTimeout", Value: c.AcquireTimeout, Off: true},
+		settings.Time{Name: "DialTimeout", Value: c.DialTimeout},
+		settings.Time{Name: "FailFastAfter", Value: c.FailFastAfter, Off: true},
+		settings.Time{Name: "ReadTimeout", Value: c.ReadTimeout, Off: true},
+		settings.Time{Name: "WriteTimeout", Value: c.WriteTimeout, Off: true},
+		settings.Time{Name: "LeakThreshold", Value: c.LeakThreshold, Off: true, Long: true},
+		settings.Time{Name: "FileInterval", Value: c.FileInterval, Off: true, Long: true},
+	)
 }
 
 func defaultMaxOpen() int { return DefaultMaxOpenPerCPU * runtime.GOMAXPROCS(0) }

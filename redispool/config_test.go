@@ -40,7 +40,7 @@ func TestValidateReportsEveryFaultAtOnce(t *testing.T) {
 	for _, want := range []string{
 		"MaxOpen is", "MaxOpenCeiling is", "FileInterval is", "MaxIdleTime", "MaxLifetime", "KeepAlive", "AcquireTimeout", "WriteTimeout", "LeakThreshold",
 		"EvictionInterval", "DialTimeout", "LifetimeJitter", "Start is", "LeakStacks", "Replicas",
-		"MaxIdleConns", "MaxActiveConns", "pool for pipelines", "client-side caching", "MaxRetries", "backoff", "ReadTimeout",
+		"MaxIdleConns", "MaxActiveConns", "pool for pipelines", "client-side caching", "MaxRetries", "RetryBackoff", "ReadTimeout",
 		"a Cluster has only database 0", "Options.Dialer",
 	} {
 		if !strings.Contains(err.Error(), want) {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper/internal/onfile"
 	"github.com/poolkeeper/poolkeeper/internal/rotation"
+	"github.com/poolkeeper/poolkeeper/internal/settings"
 )
 
 // clientKind is which of go-redis' clients a pool stands on.
@@ -39,7 +40,7 @@ func (k clientKind) String() string {
 }
 
 // noWaitLimit is PoolTimeout where AcquireTimeout is off: go-redis knows no "for ever" there.
-const noWaitLimit = 100 * 365 * 24 * time.Hour
+const noWaitLimit = settings.Longest
 
 // target is where and how to connect, in go-redis' words, whichever way the user has said it.
 type target struct {
@@ -93,6 +94,25 @@ func (t target) fill(c Config) Config {
 	return c
 }
 
+// ownTimes returns the durations of Options that stand in for no field of Config.
+func ownTimes(o redis.UniversalOptions) []settings.Time {
+	times := []settings.Time{
+		{Name: "MinRetryBackoff", Value: o.MinRetryBackoff},
+		{Name: "MaxRetryBackoff", Value: o.MaxRetryBackoff},
+		{Name: "DialerRetryTimeout", Value: o.DialerRetryTimeout},
+		{Name: "RouteByLatencyTolerance", Value: o.RouteByLatencyTolerance},
+	}
+	if m := o.MaintNotificationsConfig; m != nil {
+		times = append(times,
+			settings.Time{Name: "MaintNotificationsConfig.RelaxedTimeout", Value: m.RelaxedTimeout},
+			settings.Time{Name: "MaintNotificationsConfig.HandoffTimeout", Value: m.HandoffTimeout},
+			settings.Time{Name: "MaintNotificationsConfig.PostHandoffRelaxedDuration", Value: m.PostHandoffRelaxedDuration},
+			settings.Time{Name: "MaintNotificationsConfig.CircuitBreakerResetTimeout", Value: m.CircuitBreakerResetTimeout},
+		)
+	}
+	return times
+}
+
 // faults are what the pool cannot honour, and what go-redis would ignore without a word.
 func (t target) faults() error {
 	o := t.opts
@@ -108,8 +128,12 @@ func (t target) faults() error {
 		"go-redis' pool for pipelines is configured (PipelinePoolSize, Pipeline…BufferSize); it has no eviction, so pipelines run on the one pool")
 	fault(o.ClientSideCache != nil || o.ClientSideCacheConfig != nil, "client-side caching is configured; it is not supported on a managed pool")
 	fault(o.ReadTimeout < -1 || o.WriteTimeout < -1, "ReadTimeout or WriteTimeout is below -1; a connection without deadlines cannot be bounded")
-	fault(o.MinRetryBackoff < -1 || o.MaxRetryBackoff < -1, "a retry backoff is below -1")
+	fault(o.MinRetryBackoff < -1, fmt.Sprintf("MinRetryBackoff is %s; it must be -1 (none) or more", o.MinRetryBackoff))
+	fault(o.MaxRetryBackoff < -1, fmt.Sprintf("MaxRetryBackoff is %s; it must be -1 (none) or more", o.MaxRetryBackoff))
 	fault(o.MaxRetries < -1, "MaxRetries is below -1")
+	for _, d := range ownTimes(o) {
+		fault(d.Value > settings.Longest, fmt.Sprintf("%s is %s; it must be at most 100 years", d.Name, d.Value))
+	}
 	fault(o.DB < 0, "the number of the database is negative")
 	fault(t.kind == kindCluster && o.DB != 0, "a database is chosen, but a Cluster has only database 0")
 	fault(t.kind == kindSentinel && (o.RouteByLatency || o.RouteRandomly || o.IsClusterMode),

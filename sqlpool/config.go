@@ -60,6 +60,9 @@ const (
 // Config configures a pool. It is passed by value; the zero value of each field means its default. Off (a constant)
 // is accepted where a comment says so. Which constructor understands which field is said where it is not all of them;
 // a field that a constructor cannot honour is a fault that it reports, not one it ignores.
+//
+// No duration may be longer than 100 years. MaxIdleTime, MaxLifetime, KeepAlive, LeakThreshold, ReclaimAfter and FileInterval may not be
+// shorter than 1 ms: such a value is a number of seconds without its unit.
 type Config struct {
 	// Name is the pool's name in logs, errors and metrics until SetName gives another; a Registry does. Default: the
 	// kind of the pool, "postgres", "mysql" or "db".
@@ -285,35 +288,21 @@ func (c Config) validateSizes() error {
 }
 
 func (c Config) validateTimes() error {
-	var errs []error
-	for _, d := range []struct {
-		name  string
-		value time.Duration
-		off   bool // Off is accepted
-	}{
-		{"MaxIdleTime", c.MaxIdleTime, true},
-		{"MaxLifetime", c.MaxLifetime, true},
-		{"KeepAlive", c.KeepAlive, true},
-		{"AcquireTimeout", c.AcquireTimeout, true},
-		{"FailFastAfter", c.FailFastAfter, true},
-		{"LeakThreshold", c.LeakThreshold, true},
-		{"SuspectPing", c.SuspectPing, true},
-		{"CloseGrace", c.CloseGrace, true},
-		{"FileInterval", c.FileInterval, true},
-		{"EvictionInterval", c.EvictionInterval, false},
-		{"ReclaimAfter", c.ReclaimAfter, false},
-		{"QueryTimeout", c.QueryTimeout, false},
-		{"DialTimeout", c.DialTimeout, false},
-	} {
-		switch {
-		case d.value >= 0 || d.off && d.value == Off:
-		case d.off:
-			errs = append(errs, fmt.Errorf("sqlpool: %s is %s; it must be positive, 0 (the default) or Off", d.name, d.value))
-		default:
-			errs = append(errs, fmt.Errorf("sqlpool: %s is %s; it must be positive or 0 (the default)", d.name, d.value))
-		}
-	}
-	return errors.Join(errs...)
+	return settings.Times("sqlpool",
+		settings.Time{Name: "MaxIdleTime", Value: c.MaxIdleTime, Off: true, Long: true},
+		settings.Time{Name: "MaxLifetime", Value: c.MaxLifetime, Off: true, Long: true},
+		settings.Time{Name: "KeepAlive", Value: c.KeepAlive, Off: true, Long: true},
+		settings.Time{Name: "AcquireTimeout", Value: c.AcquireTimeout, Off: true},
+		settings.Time{Name: "FailFastAfter", Value: c.FailFastAfter, Off: true},
+		settings.Time{Name: "LeakThreshold", Value: c.LeakThreshold, Off: true, Long: true},
+		settings.Time{Name: "SuspectPing", Value: c.SuspectPing, Off: true},
+		settings.Time{Name: "CloseGrace", Value: c.CloseGrace, Off: true},
+		settings.Time{Name: "FileInterval", Value: c.FileInterval, Off: true, Long: true},
+		settings.Time{Name: "EvictionInterval", Value: c.EvictionInterval},
+		settings.Time{Name: "ReclaimAfter", Value: c.ReclaimAfter, Long: true},
+		settings.Time{Name: "QueryTimeout", Value: c.QueryTimeout},
+		settings.Time{Name: "DialTimeout", Value: c.DialTimeout},
+	)
 }
 
 func (c Config) validateChoices() error {

@@ -89,8 +89,8 @@ func TestConstructorsRefuseWhatTheyCannotHonour(t *testing.T) {
 		"Adopt": {
 			adopt,
 			sqlpool.Config{
-				URL: "x", MinIdle: 1, LifetimeJitter: 0.5, KeepAlive: 1, EvictionInterval: 1, AcquireTimeout: 1, DialTimeout: 1,
-				MaxDials: 1, LeakThreshold: 1, LeakStacks: sqlpool.StacksOn, TLS: new(tls.Config), Credentials: creds,
+				URL: "x", MinIdle: 1, LifetimeJitter: 0.5, KeepAlive: time.Second, EvictionInterval: 1, AcquireTimeout: 1, DialTimeout: 1,
+				MaxDials: 1, LeakThreshold: time.Second, LeakStacks: sqlpool.StacksOn, TLS: new(tls.Config), Credentials: creds,
 			},
 			[]string{
 				"URL", "MinIdle", "LifetimeJitter", "KeepAlive", "EvictionInterval", "AcquireTimeout", "DialTimeout", "MaxDials",

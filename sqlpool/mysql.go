@@ -28,6 +28,9 @@ func aimMySQL(cfg Config, on disk) (driver.Connector, Config, error) {
 	if cfg.DialTimeout == 0 {
 		cfg.DialTimeout = native.Timeout // timeout of URL
 	}
+	if err := cfg.validateTimes(); err != nil { // again, with what URL has added
+		return nil, Config{}, err
+	}
 	connector, err := mysql.NewConnector(native)
 	if err != nil {
 		return nil, Config{}, fmt.Errorf("sqlpool: the driver refuses the configuration: %w", err)

@@ -45,6 +45,7 @@ const (
 )
 
 // ReplicatedConfig configures [NewReplicated] and [NewReplicatedMySQL]. The zero value of each field means its default.
+// No duration may be longer than 100 years.
 type ReplicatedConfig struct {
 	// Name is the name in logs, errors and metrics until SetName gives another; a Registry does. Default: "replicated".
 	// The pools are named after it: "orders/primary", "orders/replica-1".
@@ -120,18 +121,11 @@ func (c ReplicatedConfig) foreign(judge func(url string) error) error {
 }
 
 func (c ReplicatedConfig) validateOwn() error {
-	var errs []error
-	if c.MaxLag < 0 && c.MaxLag != Off {
-		errs = append(errs, fmt.Errorf("sqlpool: MaxLag is %s; it must be positive, 0 (the default) or Off", c.MaxLag))
-	}
-	for _, d := range []struct {
-		name  string
-		value time.Duration
-	}{{"LookInterval", c.LookInterval}, {"LookTimeout", c.LookTimeout}} {
-		if d.value < 0 {
-			errs = append(errs, fmt.Errorf("sqlpool: %s is %s; it must be positive or 0 (the default); it cannot be off", d.name, d.value))
-		}
-	}
+	errs := []error{settings.Times("sqlpool",
+		settings.Time{Name: "MaxLag", Value: c.MaxLag, Off: true},
+		settings.Time{Name: "LookInterval", Value: c.LookInterval},
+		settings.Time{Name: "LookTimeout", Value: c.LookTimeout},
+	)}
 	lag, every := settings.Or(c.MaxLag, DefaultMaxLag), settings.Or(c.LookInterval, DefaultLookInterval)
 	if lag > 0 && lag < every {
 		errs = append(errs, fmt.Errorf("sqlpool: MaxLag is %s; it must not be below LookInterval, %s: lag is not known better than that", lag, every))

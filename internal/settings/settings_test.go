@@ -1,7 +1,9 @@
 package settings_test
 
 import (
+	"math"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -74,5 +76,44 @@ func TestOffAndDefaultAreToldApart(t *testing.T) {
 		if got := settings.Duration("keep_alive", d).String(); got != want {
 			t.Errorf("%s, want %s", got, want)
 		}
+	}
+}
+
+func TestTimesSaysEveryFaultAtOnce(t *testing.T) {
+	const pkg = "p"
+	for _, tt := range []struct {
+		time settings.Time
+		want string // "": allowed
+	}{
+		{settings.Time{Value: 0, Long: true}, ""},
+		{settings.Time{Value: 1}, ""},
+		{settings.Time{Value: poolkeeper.Off, Off: true, Long: true}, ""},
+		{settings.Time{Value: settings.Longest, Long: true}, ""},
+		{settings.Time{Value: time.Millisecond, Long: true}, ""},
+		{settings.Time{Value: poolkeeper.Off}, "p: X is -1ns; it must be positive or 0 (the default)"},
+		{settings.Time{Value: -2, Off: true}, "p: X is -2ns; it must be positive, 0 (the default) or Off"},
+		{
+			settings.Time{Value: math.MaxInt64, Off: true},
+			"p: X is 2562047h47m16.854775807s; it must be at most 100 years, 0 (the default) or Off",
+		},
+		{settings.Time{Value: settings.Longest + 1}, "p: X is 876000h0m0.000000001s; it must be at most 100 years or 0 (the default)"},
+		{
+			settings.Time{Value: 30, Long: true, Off: true},
+			"p: X is 30ns; it must be at least 1ms, 0 (the default) or Off; durations are time.Duration: did you mean 30*time.Second?",
+		},
+		{settings.Time{Value: 500 * time.Microsecond, Long: true}, "p: X is 500µs; it must be at least 1ms or 0 (the default)"},
+	} {
+		tt.time.Name = "X"
+		got := ""
+		if err := settings.Times(pkg, tt.time); err != nil {
+			got = err.Error()
+		}
+		if got != tt.want {
+			t.Errorf("%d: got %q, want %q", tt.time.Value, got, tt.want)
+		}
+	}
+	err := settings.Times(pkg, settings.Time{Name: "A", Value: -1}, settings.Time{Name: "B", Value: 1}, settings.Time{Name: "C", Value: -1})
+	if err == nil || !strings.Contains(err.Error(), "A is") || !strings.Contains(err.Error(), "C is") || strings.Contains(err.Error(), "B is") {
+		t.Errorf("got %v, want the faults of A and C", err)
 	}
 }
