@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/poolkeeper/poolkeeper/internal/printing"
 )
 
 // ErrStopped is returned by [Evictor.Start] and [Evictor.Round] after Stop.
@@ -45,10 +46,10 @@ func New(pool Pool, policy Policy) *Evictor {
 func (e *Evictor) String() string { return fmt.Sprintf("eviction.Evictor{%T}", e.pool) }
 
 // Format prints what String returns, for every verb: the pool may hold secrets, and changes.
-func (e *Evictor) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, e.String()) }
+func (e *Evictor) Format(f fmt.State, _ rune) { printing.Format(f, e) }
 
 // LogValue returns what String returns.
-func (e *Evictor) LogValue() slog.Value { return slog.StringValue(e.String()) }
+func (e *Evictor) LogValue() slog.Value { return printing.LogValue(e) }
 
 // Start begins to work, with a first round at once in the background: it fills the pool to MinIdle. It does not
 // block. The values of ctx reach the pool, its end does not: only Stop ends the evictor. Start returns the faults of

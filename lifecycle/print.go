@@ -2,8 +2,9 @@ package lifecycle
 
 import (
 	"fmt"
-	"io"
 	"log/slog"
+
+	"github.com/poolkeeper/poolkeeper/internal/printing"
 )
 
 // A registry, and what it makes components of, hold values of the service: pools, servers, things to be closed. fmt
@@ -24,10 +25,10 @@ func (r *Registry) String() string {
 }
 
 // Format prints what String returns, for every verb.
-func (r *Registry) Format(f fmt.State, _ rune) { write(f, r) }
+func (r *Registry) Format(f fmt.State, _ rune) { printing.Format(f, r) }
 
 // LogValue returns what String returns.
-func (r *Registry) LogValue() slog.Value { return slog.StringValue(r.String()) }
+func (r *Registry) LogValue() slog.Value { return printing.LogValue(r) }
 
 // String returns the address it listens on.
 func (s *Server) String() string {
@@ -38,10 +39,10 @@ func (s *Server) String() string {
 }
 
 // Format prints what String returns, for every verb.
-func (s *Server) Format(f fmt.State, _ rune) { write(f, s) }
+func (s *Server) Format(f fmt.State, _ rune) { printing.Format(f, s) }
 
 // LogValue returns what String returns.
-func (s *Server) LogValue() slog.Value { return slog.StringValue(s.String()) }
+func (s *Server) LogValue() slog.Value { return printing.LogValue(s) }
 
 // String returns how many goroutines run.
 func (g *Group) String() string {
@@ -55,19 +56,16 @@ func (g *Group) String() string {
 }
 
 // Format prints what String returns, for every verb.
-func (g *Group) Format(f fmt.State, _ rune) { write(f, g) }
+func (g *Group) Format(f fmt.State, _ rune) { printing.Format(f, g) }
 
 // LogValue returns what String returns.
-func (g *Group) LogValue() slog.Value { return slog.StringValue(g.String()) }
+func (g *Group) LogValue() slog.Value { return printing.LogValue(g) }
 
 // String returns the type of what is closed.
 func (c *closer) String() string { return fmt.Sprintf("lifecycle.Closer{%T}", c.c) }
 
 // Format prints what String returns, for every verb.
-func (c *closer) Format(f fmt.State, _ rune) { write(f, c) }
+func (c *closer) Format(f fmt.State, _ rune) { printing.Format(f, c) }
 
 // LogValue returns what String returns.
-func (c *closer) LogValue() slog.Value { return slog.StringValue(c.String()) }
-
-// write writes s to f, where it cannot fail.
-func write(f fmt.State, s fmt.Stringer) { _, _ = io.WriteString(f, s.String()) }
+func (c *closer) LogValue() slog.Value { return printing.LogValue(c) }

@@ -77,6 +77,9 @@ type Config struct {
 	// redis:// with master_name is Sentinel too, and with addr a Cluster. Further parameters are go-redis' own
 	// (client_name, max_retries, protocol, skip_verify …); those that size the pool or set a time stand in for
 	// fields of Config that are zero.
+	//
+	// A Config prints without it. fmt cannot call methods of unexported fields, though: a struct of yours with an
+	// unexported field of type Config shows its URL when fmt prints that struct. Give such a struct a String method.
 	URL string
 
 	// Options says the same in go-redis' words, for what a URL cannot say. Its kind of client (one node, Sentinel,

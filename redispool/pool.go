@@ -22,14 +22,21 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/observer"
 )
 
+// origin is what New was given. It holds passwords, and fmt follows one pointer when a Pool is printed by value, with %s:
+// so there are two (INV-12).
+type origin struct {
+	cfg    *Config // with defaults: what go-redis was told, and the limits of what Reload can do
+	target *target
+}
+
 // Pool is a go-redis client whose connections are looked after. All methods are safe for concurrent use.
 type Pool struct {
-	cfg    Config                 // as New made it, with defaults: what go-redis was told, and the limits of what Reload can do
+	*origin
+
 	live   atomic.Pointer[Config] // what is in effect
 	aim    atomic.Pointer[aim]    // what new connections are opened with
-	target target
-	made   time.Time     // by New
-	epoch  monotime.Time // made, on the clock by which connections are marked
+	made   time.Time              // by New
+	epoch  monotime.Time          // made, on the clock by which connections are marked
 	client redis.UniversalClient
 
 	valve   *valve      // holds callers up while the pool is paused
@@ -74,7 +81,7 @@ func New(cfg Config) (*Pool, error) {
 	now := time.Now()
 	ctx, end := context.WithCancel(context.Background()) //nolint:forbidigo // the pool's life is nobody's call
 	p := &Pool{
-		cfg: cfg, target: t, state: life.NewState("redispool", cfg.Name),
+		origin: &origin{cfg: &cfg, target: &t}, state: life.NewState("redispool", cfg.Name),
 		made: now, epoch: monotime.Of(now), gate: inflight.New(), dialing: inflight.New(), life: ctx, endLife: end,
 		held: holders.NewTable(cfg.LeakStacks == StacksOn),
 	}

@@ -2,9 +2,9 @@ package redispool
 
 import (
 	"fmt"
-	"io"
 	"log/slog"
 
+	"github.com/poolkeeper/poolkeeper/internal/printing"
 	"github.com/poolkeeper/poolkeeper/internal/settings"
 )
 
@@ -13,10 +13,13 @@ import (
 func (c Config) String() string { return settings.Config("redispool.Config", c, "URL") }
 
 // Format prints String, whatever the verb: %d would print the fields one by one.
-func (c Config) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.String()) }
+func (c Config) Format(f fmt.State, _ rune) { printing.Format(f, c) }
 
 // LogValue is String, for slog.
-func (c Config) LogValue() slog.Value { return slog.StringValue(c.String()) }
+func (c Config) LogValue() slog.Value { return printing.LogValue(c) }
+
+// MarshalJSON returns String as a JSON string.
+func (c Config) MarshalJSON() ([]byte, error) { return printing.JSON(c) }
 
 // String returns the pool's name, and how many of its connections are in use. What is inside of a pool holds passwords, and
 // changes while it is printed: so it prints this, whatever the verb (INV-12).
@@ -26,7 +29,10 @@ func (p *Pool) String() string {
 }
 
 // Format prints String, whatever the verb.
-func (p *Pool) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, p.String()) }
+func (p *Pool) Format(f fmt.State, _ rune) { printing.Format(f, p) }
 
 // LogValue is String, for slog.
-func (p *Pool) LogValue() slog.Value { return slog.StringValue(p.String()) }
+func (p *Pool) LogValue() slog.Value { return printing.LogValue(p) }
+
+// MarshalJSON returns String as a JSON string.
+func (p *Pool) MarshalJSON() ([]byte, error) { return printing.JSON(p) }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -26,7 +27,7 @@ func TestNoPoolPrintsItsPassword(t *testing.T) { // INV-12
 			t.Fatal(err)
 		}
 		defer func() { _ = p.Stop(context.WithoutCancel(t.Context())) }()
-		values = append(values, p, struct{ P *redispool.Pool }{p}, []any{p})
+		values = append(values, p, reflect.ValueOf(p).Elem().Interface(), struct{ P *redispool.Pool }{p}, []any{p})
 	}
 	for _, v := range values {
 		var b bytes.Buffer

@@ -212,7 +212,7 @@ func (p *Pool) try(ctx context.Context, a *aim) error {
 	quiet := &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	var c *redis.Client
 	if p.target.kind == kindSentinel {
-		o := a.target.universal(p.cfg)
+		o := a.target.universal(*p.cfg)
 		o.Dialer, o.Username, o.Password = a.connect, "", ""
 		o.CredentialsProvider, o.CredentialsProviderContext = nil, a.credentials
 		o.PoolSize, o.MaxConcurrentDials, o.MaxRetries, o.MaintNotificationsConfig = checkPoolSize, 0, -1, quiet

@@ -72,6 +72,9 @@ type Config struct {
 	// PGHOST and its kin ("dbname=orders" leaves the rest to them), .pgpass and service files; pool_max_conns and the other pool_ parameters stand in for
 	// fields of Config that are zero. NewMySQL takes a mysql:// URL or the DSN of go-sql-driver/mysql. NewDB and
 	// Adopt refuse it: they are given the driver. It is never printed.
+	//
+	// A Config prints without it. fmt cannot call methods of unexported fields, though: a struct of yours with an
+	// unexported field of type Config shows its URL when fmt prints that struct. Give such a struct a String method.
 	URL string
 
 	// MaxOpen is the most connections open at once, in use and idle. The health check has one more of its own.

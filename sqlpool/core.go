@@ -51,7 +51,7 @@ type core struct {
 	disk    atomic.Pointer[onfile.Contents] // what the files hold that are in effect
 
 	state   *life.State // its turn is that of a Reload, a Pause or a look at files, and guards the following
-	asked   Config      // the configuration in effect, as it was given
+	asked   *Config     // the configuration in effect, as it was given; a pointer, as fmt prints one level of what a Pool points to
 	renewal string      // what was wrong with the files, said last
 
 	mu       sync.Mutex       // guards the following
@@ -109,7 +109,7 @@ func newCore(cfg Config, on disk, kind string) *core {
 	}
 	c.life, c.end = context.WithCancel(context.Background()) //nolint:forbidigo // the pool's own life, ended by Stop
 	c.disk.Store(&on.Contents)
-	c.asked = on.asked
+	c.asked = &on.asked
 	c.conf.Store(&cfg)
 	c.events = c.newEvents()
 	c.logins.Store(new(rotation.Watch))

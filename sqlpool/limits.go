@@ -66,7 +66,7 @@ func (c *core) keepAliveWithin() {
 	}
 	defer c.state.EndTurn()
 	old := c.cfg()
-	cfg := c.within(old, &c.asked)
+	cfg := c.within(old, c.asked)
 	if cfg == old || c.evictor == nil {
 		return
 	}

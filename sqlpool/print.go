@@ -2,9 +2,9 @@ package sqlpool
 
 import (
 	"fmt"
-	"io"
 	"log/slog"
 
+	"github.com/poolkeeper/poolkeeper/internal/printing"
 	"github.com/poolkeeper/poolkeeper/internal/settings"
 )
 
@@ -13,10 +13,25 @@ import (
 func (c Config) String() string { return settings.Config("sqlpool.Config", c, "URL") }
 
 // Format prints String, whatever the verb: %d would print the fields one by one.
-func (c Config) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.String()) }
+func (c Config) Format(f fmt.State, _ rune) { printing.Format(f, c) }
 
 // LogValue is String, for slog.
-func (c Config) LogValue() slog.Value { return slog.StringValue(c.String()) }
+func (c Config) LogValue() slog.Value { return printing.LogValue(c) }
+
+// MarshalJSON returns String as a JSON string.
+func (c Config) MarshalJSON() ([]byte, error) { return printing.JSON(c) }
+
+// String prints what is set, the pools' configurations as [Config.String] does.
+func (c ReplicatedConfig) String() string { return settings.Config("sqlpool.ReplicatedConfig", c) }
+
+// Format prints String, whatever the verb.
+func (c ReplicatedConfig) Format(f fmt.State, _ rune) { printing.Format(f, c) }
+
+// LogValue is String, for slog.
+func (c ReplicatedConfig) LogValue() slog.Value { return printing.LogValue(c) }
+
+// MarshalJSON returns String as a JSON string.
+func (c ReplicatedConfig) MarshalJSON() ([]byte, error) { return printing.JSON(c) }
 
 // A pool holds passwords, and changes while it is printed. So pools print a line about themselves, whatever the verb.
 
@@ -30,37 +45,49 @@ func (c *core) printed(kind string) string {
 func (p *Pool) String() string { return p.c.printed("Pool") }
 
 // Format prints String, whatever the verb.
-func (p *Pool) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, p.String()) }
+func (p *Pool) Format(f fmt.State, _ rune) { printing.Format(f, p) }
 
 // LogValue is String, for slog.
-func (p *Pool) LogValue() slog.Value { return slog.StringValue(p.String()) }
+func (p *Pool) LogValue() slog.Value { return printing.LogValue(p) }
+
+// MarshalJSON returns String as a JSON string.
+func (p *Pool) MarshalJSON() ([]byte, error) { return printing.JSON(p) }
 
 // String returns the pool's name, and how many of its connections are in use.
 func (p *Postgres) String() string { return p.c.printed("Postgres") }
 
 // Format prints String, whatever the verb.
-func (p *Postgres) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, p.String()) }
+func (p *Postgres) Format(f fmt.State, _ rune) { printing.Format(f, p) }
 
 // LogValue is String, for slog.
-func (p *Postgres) LogValue() slog.Value { return slog.StringValue(p.String()) }
+func (p *Postgres) LogValue() slog.Value { return printing.LogValue(p) }
+
+// MarshalJSON returns String as a JSON string.
+func (p *Postgres) MarshalJSON() ([]byte, error) { return printing.JSON(p) }
 
 // String returns the number of members.
 func (r *Replicated) String() string { return r.printed("Replicated") }
 
 // Format prints String, whatever the verb.
-func (r *Replicated) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, r.String()) }
+func (r *Replicated) Format(f fmt.State, _ rune) { printing.Format(f, r) }
 
 // LogValue is String, for slog.
-func (r *Replicated) LogValue() slog.Value { return slog.StringValue(r.String()) }
+func (r *Replicated) LogValue() slog.Value { return printing.LogValue(r) }
+
+// MarshalJSON returns String as a JSON string.
+func (r *Replicated) MarshalJSON() ([]byte, error) { return printing.JSON(r) }
 
 // String returns the number of members.
 func (r *ReplicatedMySQL) String() string { return r.printed("ReplicatedMySQL") }
 
 // Format prints String, whatever the verb.
-func (r *ReplicatedMySQL) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, r.String()) }
+func (r *ReplicatedMySQL) Format(f fmt.State, _ rune) { printing.Format(f, r) }
 
 // LogValue is String, for slog.
-func (r *ReplicatedMySQL) LogValue() slog.Value { return slog.StringValue(r.String()) }
+func (r *ReplicatedMySQL) LogValue() slog.Value { return printing.LogValue(r) }
+
+// MarshalJSON returns String as a JSON string.
+func (r *ReplicatedMySQL) MarshalJSON() ([]byte, error) { return printing.JSON(r) }
 
 func (r *replication) printed(kind string) string {
 	return fmt.Sprintf("sqlpool.%s{members: %d}", kind, len(r.members))

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -30,7 +31,19 @@ func TestNoPoolPrintsItsPassword(t *testing.T) { // INV-12
 		t.Fatal(err)
 	}
 	defer stop(t, replicated)
-	for _, v := range []any{cfg, &cfg, both, &both, pool, mysql, replicated, struct{ P *sqlpool.Postgres }{pool}, []any{pool, mysql}} {
+	myBoth := sqlpool.ReplicatedConfig{Primary: sqlpool.Config{URL: my, Logger: quiet()}, Logger: quiet()}
+	replicatedMySQL, err := sqlpool.NewReplicatedMySQL(myBoth)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop(t, replicatedMySQL)
+	values := []any{
+		cfg, &cfg, both, &both, myBoth, pool, mysql, replicated, replicatedMySQL, struct{ P *sqlpool.Postgres }{pool}, []any{pool, mysql},
+	}
+	for _, p := range []any{pool, mysql, replicated, replicatedMySQL} {
+		values = append(values, reflect.ValueOf(p).Elem().Interface()) // its methods are those of a pointer
+	}
+	for _, v := range values {
 		var b bytes.Buffer
 		for _, verb := range []string{"%v", "%+v", "%#v", "%d", "%s", "%q", "%x"} {
 			fmt.Fprintf(&b, verb+"\n", v)

@@ -130,7 +130,7 @@ func (c *core) replace(ctx context.Context, wanted Config) ([]Change, error) {
 		return nil, err
 	}
 	c.disk.Store(&on.Contents)
-	c.asked = on.asked
+	c.asked = &on.asked
 	return list, nil
 }
 

@@ -56,7 +56,7 @@ func (c *core) renew(ctx context.Context) error {
 	if now.err != nil || now.Contents == *c.disk.Load() {
 		return now.err
 	}
-	aim, _, err := c.back.aim(c.asked, now)
+	aim, _, err := c.back.aim(*c.asked, now)
 	if err != nil {
 		return err
 	}

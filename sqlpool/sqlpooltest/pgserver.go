@@ -2,6 +2,8 @@ package sqlpooltest
 
 import (
 	"context"
+	"fmt"
+	"log/slog"
 	"net"
 	"slices"
 	"sync"
@@ -9,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/poolkeeper/poolkeeper/internal/printing"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 )
 
@@ -34,6 +37,18 @@ type PostgresServer struct {
 	faults   faults
 	stopped  bool
 }
+
+// String returns the server's address.
+func (s *PostgresServer) String() string { return "sqlpooltest.PostgresServer{" + s.addr + "}" }
+
+// Format prints String, whatever the verb.
+func (s *PostgresServer) Format(f fmt.State, _ rune) { printing.Format(f, s) }
+
+// LogValue is String, for slog.
+func (s *PostgresServer) LogValue() slog.Value { return printing.LogValue(s) }
+
+// MarshalJSON returns String as a JSON string.
+func (s *PostgresServer) MarshalJSON() ([]byte, error) { return printing.JSON(s) }
 
 // Query is one statement that a [PostgresServer] was asked to run.
 type Query struct {

@@ -1,0 +1,19 @@
+// Package printing prints values that hold secrets, or that change while they are printed: all that they show is what
+// their String returns. fmt, slog and encoding/json would print their fields.
+package printing
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+)
+
+// Format writes s.String() for every verb: %d would print the fields one by one. It is the body of a fmt.Formatter.
+func Format(f fmt.State, s fmt.Stringer) { _, _ = io.WriteString(f, s.String()) } // where f goes cannot fail
+
+// LogValue returns s.String(), for slog. It is the body of a slog.LogValuer.
+func LogValue(s fmt.Stringer) slog.Value { return slog.StringValue(s.String()) }
+
+// JSON returns s.String() as a JSON string. It is the body of a json.Marshaler.
+func JSON(s fmt.Stringer) ([]byte, error) { return json.Marshal(s.String()) }
