@@ -3,6 +3,7 @@ package sqlpool
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -159,22 +160,49 @@ func (r *replication) adoptRefuser(p watched) bool {
 	return true
 }
 
-// look looks at one server and draws the consequences. It reports false if ctx has ended before the server answered:
-// that tells nothing about the server.
-func (r *replication) look(ctx context.Context, m *member) bool {
-	if m.looking.Take(ctx) != nil {
-		return false
+// look looks at one server and draws the consequences. It returns an error if the time that ctx leaves ended before the server answered:
+// that tells nothing about the server. LookTimeout ends a look too: that does tell something.
+func (r *replication) look(ctx context.Context, m *member) error {
+	cfg := r.conf.Load()
+	own, cancel := ownBound(ctx)
+	defer cancel()
+	if m.looking.Take(own) != nil {
+		return unanswered(ctx, own)
 	}
 	defer m.looking.End()
-	cfg := r.conf.Load()
-	bounded, cancel := context.WithTimeout(ctx, cfg.LookTimeout)
+	bounded, cancel := context.WithTimeout(own, cfg.LookTimeout)
 	defer cancel()
 	s := m.pool.look(bounded, r.question(m, cfg))
-	if ctx.Err() != nil && s.err != nil {
-		return false
+	if s.err != nil && over(own) {
+		return unanswered(ctx, own)
 	}
 	r.note(ctx, m, s)
-	return true
+	return nil
+}
+
+// ownBound gives one member less time than ctx leaves, so that what is known of the others is told in time.
+func ownBound(ctx context.Context) (context.Context, context.CancelFunc) {
+	by, ok := ctx.Deadline()
+	if !ok {
+		return context.WithCancel(ctx)
+	}
+	left := time.Until(by) * 3 / 4
+	return context.WithTimeoutCause(ctx, left, fmt.Errorf("no answer within %s: %w", left.Round(time.Millisecond), context.DeadlineExceeded))
+}
+
+// over says whether ctx has ended, or is about to: the network's timers may fire a moment before its own.
+func over(ctx context.Context) bool {
+	by, ok := ctx.Deadline()
+	return ctx.Err() != nil || ok && !time.Now().Before(by)
+}
+
+// unanswered is why a member was not waited for any longer. own is over.
+func unanswered(ctx, own context.Context) error {
+	<-own.Done()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return context.Cause(own)
 }
 
 // question is what m is to be asked.
@@ -198,11 +226,10 @@ func (r *replication) note(ctx context.Context, m *member, s *sight) {
 	cfg := r.conf.Load()
 	primary := m == r.members[0]
 	r.mu.Lock()
-	switch {
-	case !primary:
+	if primary {
+		r.placeLocked(s, cfg.MaxLag)
+	} else {
 		s.measure(&r.positions, r.members[0].seen.Load())
-	case s.err == nil && !s.standby && s.place != nil:
-		r.positions.saw(s.at, s.place, cfg.MaxLag)
 	}
 	before := m.seen.Swap(s)
 	m.suspect = false
@@ -218,6 +245,37 @@ func (r *replication) note(ctx context.Context, m *member, s *sight) {
 	for _, c := range changed {
 		c.member.events.Emit(c.event())
 	}
+	if primary := r.members[0].seen.Load(); primary != nil && primary.err == nil {
+		r.settle()
+	}
+}
+
+// placeLocked takes the primary's position into account.
+func (r *replication) placeLocked(s *sight, maxLag time.Duration) {
+	switch {
+	case s.err != nil || s.standby:
+	case s.place != nil:
+		r.positions.saw(s.at, s.place, maxLag)
+	default: // what was known gets no newer, and would make every replica look fresh
+		r.positions.forget()
+	}
+}
+
+// settle has the replicas looked at soon whose lag one more look may tell.
+func (r *replication) settle() {
+	for _, m := range r.members[1:] {
+		if r.unsettled(m) {
+			m.rounds.hurry()
+		}
+	}
+}
+
+// unsettled says whether one more look at a replica may tell its lag.
+func (r *replication) unsettled(m *member) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	cfg := r.conf.Load()
+	return cfg.MaxLag > 0 && m.seen.Load().unsettled(&r.positions, cfg.LookInterval)
 }
 
 // change is a member's step from one state to another.

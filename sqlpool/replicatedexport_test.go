@@ -1,6 +1,9 @@
 package sqlpool
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // Positions lets tests drive the estimate of lag without servers.
 type Positions struct{ p positions }
@@ -27,4 +30,34 @@ func reaches[P place](parse func(string) (P, error), here, there string) (bool, 
 	}
 	b, err := parse(there)
 	return a.reaches(b), err
+}
+
+// Told is what a scripted server tells a look. Without any of LSN, MariaDB and MySQL it tells no position.
+type Told struct {
+	At             time.Time
+	Err            error
+	Standby        bool
+	LSN            uint64
+	MariaDB, MySQL string
+	Behind         time.Duration // by its own word
+	CaughtUp       bool
+	Blind          error
+}
+
+// Note takes a scripted look at a member into account; the primary is 0.
+func (r *replication) Note(ctx context.Context, member int, told Told) (err error) {
+	s := &sight{
+		at: told.At, err: told.Err, standby: told.Standby, behind: told.Behind, caughtUp: told.CaughtUp,
+		blind: told.Blind, lag: unknownLag,
+	}
+	switch {
+	case told.LSN > 0:
+		s.place = lsn(told.LSN)
+	case told.MariaDB != "":
+		s.place, err = parseDomains(told.MariaDB)
+	case told.MySQL != "":
+		s.place, err = parseExecuted(told.MySQL)
+	}
+	r.note(ctx, r.members[member], s)
+	return err
 }

@@ -56,6 +56,12 @@ func (p *positions) saw(at time.Time, here place, keep time.Duration) {
 	p.seen = p.seen[stale:]
 }
 
+// known says whether the primary has been seen anywhere.
+func (p *positions) known() bool { return len(p.seen) > 0 }
+
+// forget drops all positions: the primary does not tell them any more.
+func (p *positions) forget() { p.seen = nil }
+
 // lag returns how far a server that is here was behind at the last look at the primary, to within one look. known is false if
 // it is before everything that is known of the primary: then it is behind by d at least.
 func (p *positions) lag(here place) (d time.Duration, known bool) {

@@ -58,7 +58,14 @@ func (r *replication) Start(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, r.Abort()) //nolint:contextcheck // Abort is for when no time is left
 	}
-	r.lookAtAll(ctx)
+	_ = r.lookAtAll(ctx) // a server that was not looked at is looked at later
+	r.run()
+	r.settle()
+	return nil
+}
+
+// run begins the rounds.
+func (r *replication) run() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.phase == life.Starting {
@@ -67,20 +74,31 @@ func (r *replication) Start(ctx context.Context) error {
 	for _, m := range r.members {
 		m.rounds.start() // does nothing after a stop that has come meanwhile
 	}
-	return nil
 }
 
-// lookAtAll looks at the primary first: how far a replica is behind is measured against it. It reports whether that was
-// looked at before ctx ended.
-func (r *replication) lookAtAll(ctx context.Context) bool {
-	answered := r.look(ctx, r.members[0])
-	_ = r.each(func(m *member) error {
-		if m != r.members[0] {
-			_ = r.look(ctx, m)
-		}
-		return nil
-	})
-	return answered
+// lookAtAll looks at every server at once, and returns for each why it was not looked at, or nil. A silent one delays
+// nothing that is noted of the others. Replicas whose lag is not told before the primary is known are looked at once more.
+func (r *replication) lookAtAll(ctx context.Context) []error {
+	errs := make([]error, len(r.members))
+	known := make(chan struct{}) // closed when the primary was looked at
+	var all sync.WaitGroup
+	for i, m := range r.members {
+		all.Go(func() { // ends when its looks do, which ctx and LookTimeout bound; waited for below
+			if i == 0 {
+				defer close(known)
+			}
+			errs[i] = r.look(ctx, m)
+			if i == 0 {
+				return
+			}
+			<-known
+			if r.unsettled(m) {
+				_ = r.look(ctx, m) // it was looked at already
+			}
+		})
+	}
+	all.Wait()
+	return errs
 }
 
 func (r *replication) beginStart() error {

@@ -18,6 +18,7 @@ type sight struct {
 	behind   time.Duration // what a standby says itself, by its own clock; negative: it does not know
 	caughtUp bool          // a standby has replayed all it has received
 	lag      time.Duration // what it comes to; negative: not known
+	placed   bool          // lag was measured when a position of the primary was known
 }
 
 const unknownLag = time.Duration(-1)
@@ -40,29 +41,52 @@ func take(ask func(s *sight) error) *sight {
 // of the question.
 func (s *sight) begin() { *s = sight{at: time.Now(), lag: unknownLag, behind: unknownLag} }
 
-// measure fills in a standby's lag: against the primary's positions, or as far as those do not reach by what it says
-// itself. primary is the last sight of that, or nil.
+// measure fills in a standby's lag. Once a position of the primary is known, only positions count: a standby's own word is
+// the age of the last transaction, which grows without end while the primary is idle. Until then its own word counts.
+// primary is the last sight of the primary, or nil.
 func (s *sight) measure(p *positions, primary *sight) {
 	if s.err != nil || !s.standby {
 		return
 	}
+	if s.placed = p.known(); s.placed {
+		s.measureByPlace(p)
+		return
+	}
 	mute := primary != nil && primary.err == nil && primary.blind != nil // it is there, and does not tell where
-	d, known := p.lag(s.place)
-	switch {
-	case known:
-		s.lag = d
-	case s.place != nil && len(p.seen) > 0: // it lacks what the primary had when it was seen first
-		if s.behind >= 0 {
-			s.lag = max(d, s.behind)
-		}
-	case s.caughtUp && !mute:
+	s.lag = s.behind
+	if s.caughtUp && !mute {
 		s.lag = 0
-	default:
-		s.lag = s.behind
 	}
 	if s.lag < 0 && mute && s.blind != nil {
 		s.blind = fmt.Errorf("the primary's %w, and the replica's %w", primary.blind, s.blind)
 	}
+}
+
+// measureByPlace fills in the lag by what is known of the primary, or why that does not tell it.
+func (s *sight) measureByPlace(p *positions) {
+	d, known := p.lag(s.place)
+	switch {
+	case known:
+		s.lag = d
+	case s.place == nil && s.blind == nil:
+		s.blind = errors.New("the server tells no position")
+	case s.place != nil:
+		why := fmt.Errorf("it has not reached where the primary was %s ago", d.Round(time.Millisecond))
+		if s.blind != nil {
+			why = fmt.Errorf("%w, and %w", why, s.blind)
+		}
+		s.blind = why
+	}
+}
+
+// unsettled says whether one more look may tell a lag that this one did not. A standby that was a moment behind when
+// the primary was seen first has reached that position by then; one that is further behind is not worth the haste.
+func (s *sight) unsettled(p *positions, moment time.Duration) bool {
+	if s == nil || s.err != nil || !s.standby || !p.known() {
+		return false
+	}
+	d, known := p.lag(s.place)
+	return !s.placed || s.place != nil && !known && d < moment
 }
 
 // MemberState is what a server of a [Replicated] or [ReplicatedMySQL] is good for.

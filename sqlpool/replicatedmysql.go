@@ -20,8 +20,8 @@ import (
 // on; by gtid_executed on MySQL, where gtid_mode must be ON or ON_PERMISSIVE. It takes no privilege. Where they do not tell,
 // SHOW REPLICA STATUS is asked, which needs REPLICATION CLIENT on MySQL and REPLICA MONITOR (SLAVE MONITOR) on
 // MariaDB: if gtid_mode is off, at each look, and then lag is what the replica says of its own; else until the replica
-// has come to where the primary was when it was seen first. Where nothing tells, the replica counts as lagging, and
-// [Member].Err says why.
+// has come to where the primary was when it was seen first. Until then it counts as lagging, and [Member].Err says why,
+// with what the replica says of its replication. Once a position of the primary is known, lag is told by positions only.
 type ReplicatedMySQL struct{ replication }
 
 // NewReplicatedMySQL returns a MySQL or MariaDB primary and its replicas as one component. It does no I/O; each pool has

@@ -171,7 +171,7 @@ func TestMySQLReplicaIsReadWhileItHasWhatThePrimaryHadLately(t *testing.T) {
 	}
 	d.replica.set(askGTIDs, row("ON", sourceUUID+":1-104:105:106-110,\n"+replicaUUID+":1-3"))
 	d.becomes(t, sqlpool.MemberReady, "")
-	if n := d.replica.count(askReplica); n != 0 {
+	if n := d.replica.count(askReplica); n > 1 { // once, if the replica answered before the primary at the start
 		t.Errorf("SHOW REPLICA STATUS was asked %d times; GTIDs tell, and need no privilege", n)
 	}
 }

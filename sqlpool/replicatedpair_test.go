@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/testkit"
 	"github.com/poolkeeper/poolkeeper/internal/testserver"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
@@ -19,6 +20,7 @@ import (
 type realPair interface {
 	Members() []sqlpool.Member
 	Check(ctx context.Context) error
+	Limits(ctx context.Context) (map[string]sqlpool.Limits, error)
 	becomes(t *testing.T, want sqlpool.MemberState) // waits until the replica has that state, and reads go where that implies
 }
 
@@ -55,6 +57,16 @@ func isLeftAloneWhileItIsAway(t *testing.T, p realPair, replica *testserver.Serv
 
 	replica.Freeze(t)
 	p.becomes(t, sqlpool.MemberDown)
+	if status, err := verdict(t, p.Check); status != health.StatusWarn {
+		t.Errorf("%s: %v, want a warning", status, err)
+	} else {
+		namesJust(t, err, 1)
+	}
+	limits, err := p.Limits(t.Context()) // until LookTimeout
+	namesJust(t, err, 1)
+	if _, there := limits["replica-1"]; there || limits["primary"].MaxConnections == 0 {
+		t.Errorf("%+v, want the primary's limits alone", limits)
+	}
 	replica.Thaw(t)
 	p.becomes(t, sqlpool.MemberReady)
 

@@ -71,7 +71,7 @@ func (r *rounds) round() {
 	}
 	next := r.pause()
 	if r.hurried {
-		next = hurryLimit
+		next = min(next, hurryLimit)
 	}
 	r.timer.Reset(next)
 }
@@ -84,6 +84,7 @@ func (r *rounds) hurry() {
 	case r.stopped || r.timer == nil || r.hurried:
 	case r.busy:
 		r.hurried = true
+	case r.interval() <= hurryLimit: // the next look is soon anyway
 	default:
 		r.hurried = true
 		r.timer.Reset(max(hurryLimit-time.Since(r.last), 0))

@@ -23,7 +23,7 @@ type Member struct {
 	Since   time.Time // of State
 	Reads   bool      // Reader hands its pool out now
 	Lag     time.Duration
-	HasLag  bool      // Lag is known: of a replica that answers, unless MaxLag is Off
+	HasLag  bool      // Lag is known. It is not if MaxLag is Off, or of a replica that reached no known position of the primary
 	Looked  time.Time // when it was looked at last; zero: never
 	Err     error     // why State is not MemberReady
 }
@@ -52,43 +52,51 @@ func (r *replication) Members() []Member {
 
 // Check looks at the primary now. That it does not answer, or takes no writes, is a failure; a replica that is down, behind or
 // promoted, as the last look at it has shown, is only a reservation ([health.Degraded]): reads go on by
-// ReplicatedConfig.Fallback. Before Start all are looked at. It blocks at most until ctx ends, or LookTimeout.
+// ReplicatedConfig.Fallback. Before Start all are looked at, at once; one that is silent is named, and costs the others
+// nothing. Check blocks at most until ctx ends, or LookTimeout. It waits for one server three quarters of the time that ctx leaves.
 func (r *replication) Check(ctx context.Context) error {
 	r.mu.Lock()
 	name, at := r.name, r.phase
 	r.mu.Unlock()
-	var answered bool
+	var silent []error // by member; nil: what is known of it is what was asked for
 	switch {
 	case at >= life.Stopping:
 		return fmt.Errorf("sqlpool: check %q: %w", name, poolkeeper.ErrClosed)
 	case at < life.Running:
-		answered = r.lookAtAll(ctx)
+		silent = r.lookAtAll(ctx)
 	default:
-		answered = r.look(ctx, r.members[0])
-	}
-	if !answered { // what the last look has shown is not what was asked for
-		return fmt.Errorf("sqlpool: check %q: %w", name+"/"+primaryName, context.Cause(ctx))
+		silent = make([]error, len(r.members))
+		silent[0] = r.look(ctx, r.members[0])
 	}
 	members := r.Members()
 	var faults []error
-	for _, m := range members {
-		if m.State != MemberReady {
-			faults = append(faults, fmt.Errorf("sqlpool: check %q: %w", name+"/"+m.Name, m.Err))
+	for i, m := range members {
+		fault := silent[i]
+		if fault == nil {
+			fault = m.Err
+		}
+		if fault != nil {
+			faults = append(faults, fmt.Errorf("sqlpool: check %q: %w", name+"/"+m.Name, fault))
 		}
 	}
-	if members[0].State != MemberReady {
+	if members[0].State != MemberReady || silent[0] != nil {
 		return errors.Join(faults...)
 	}
 	return health.Degraded(errors.Join(faults...))
 }
 
 // Limits asks every server as the Limits of its pool does, all at once. The keys are the names of [Replicated.Members];
-// servers that do not answer are missing, and the error says why. It blocks at most until ctx ends.
+// servers that cannot be reached or may not be asked are missing, and the error names each and says why. It waits for
+// one server LookTimeout, or three quarters of the time that ctx leaves if that is less.
 func (r *replication) Limits(ctx context.Context) (map[string]Limits, error) {
 	var mu sync.Mutex // guards out
 	out := make(map[string]Limits, len(r.members))
 	err := r.each(func(m *member) error {
-		l, err := m.pool.Limits(ctx)
+		own, cancel := ownBound(ctx)
+		defer cancel()
+		own, cancelTimeout := context.WithTimeout(own, r.conf.Load().LookTimeout)
+		defer cancelTimeout()
+		l, err := m.pool.Limits(own)
 		if err != nil {
 			return err
 		}
