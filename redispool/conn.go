@@ -172,6 +172,9 @@ func (c *conn) Read(b []byte) (int, error) {
 	}
 	if c.purpose != forPool {
 		if n > 0 {
+			if c.purpose == forCheck {
+				c.node.link.Saw(c.waited())
+			}
 			c.heard.Store(c.used.Load())
 		}
 		return n, err
@@ -196,6 +199,7 @@ func (c *conn) opened(answer []byte, err error) error {
 	if len(answer) > 0 {
 		c.id.Store(idInHello(answer))
 		c.start.end()
+		c.node.link.Saw(c.waited())
 		if c.purpose == forPool || c.purpose == forSubscription {
 			c.node.heardFirst(answer)
 		}
@@ -212,6 +216,14 @@ func (c *conn) opened(answer []byte, err error) error {
 		return veil(c.node.gaveUpAfter(timeIsOver(c.node.pool.cfg.AcquireTimeout), monotime.Since(c.born)))
 	}
 	return err
+}
+
+// waited is the time since the last command was sent.
+func (c *conn) waited() time.Duration {
+	if used := c.used.Load(); used != 0 {
+		return monotime.Since(monotime.Time(used))
+	}
+	return 0
 }
 
 // Write notes that the connection has broken.

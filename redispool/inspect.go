@@ -19,22 +19,26 @@ import (
 )
 
 const (
-	// silence is how long a command must have waited for its end by timeout to be a sign.
-	silence = 50 * time.Millisecond
 	// inspectPause is the least time between two inspections.
 	inspectPause = 250 * time.Millisecond
 	// inspectEvery is how often an inspection asks a server that does not answer, and inspectFor for how long.
 	inspectEvery = 100 * time.Millisecond
 	inspectFor   = time.Minute
-	// inspectLimit bounds one question.
+	// inspectLimit is the least time for one question, with the dial.
 	inspectLimit = time.Second
-	// grace is what answers get that overtake each other on different connections.
-	grace = 50 * time.Millisecond
-	// witnesses is how many idle connections are asked whether they are still alive, and witnessLimit how long the
-	// server may take for that when it has just answered somebody else.
-	witnesses    = 3
-	witnessLimit = 4 * grace
+	// witnesses is how many idle connections are asked whether they are still alive.
+	witnesses = 3
 )
+
+// suspectLimit is how long the server may take to answer on an idle connection when it has just answered on another.
+func (n *node) suspectLimit() time.Duration { return n.link.Limit(n.pool.config().SuspectTimeout) }
+
+// grace is the least silence of a command that is a sign, and what answers get that overtake each other on different
+// connections: a round trip at least.
+func (n *node) grace() time.Duration { return n.suspectLimit() / 4 }
+
+// askLimit bounds one question.
+func (n *node) askLimit() time.Duration { return max(inspectLimit, n.suspectLimit()) }
 
 // inspector looks into signs that connections may be dead: a command that has waited in vain, or whose connection broke.
 // Either may be the fault of that connection alone: somebody killed it, the server found it idle for too long, the
@@ -120,7 +124,7 @@ func (i *inspector) wait() time.Duration {
 // heardNothing notes that a command has waited in vain.
 func (n *node) heardNothing(c *conn) {
 	asked := monotime.Time(c.used.Load())
-	if asked != 0 && monotime.Since(asked) >= silence {
+	if asked != 0 && monotime.Since(asked) >= n.grace() {
 		n.suspect(c, signs{asked: asked})
 	}
 }
@@ -137,7 +141,7 @@ func (n *node) failed(c *conn, err error) {
 
 // suspect has a sign looked into, unless it comes from a connection that is known to be lost.
 func (n *node) suspect(c *conn, s signs) {
-	if c.gone.Load() || c.sentenced() != stays || !n.inspector.note(s) {
+	if n.pool.config().SuspectTimeout == Off || c.gone.Load() || c.sentenced() != stays || !n.inspector.note(s) {
 		return
 	}
 	if !n.pool.dialing.Enter() {
@@ -191,14 +195,14 @@ func (n *node) inspect(ctx context.Context) {
 // answered condemns what the signs mean when the server has answered a question asked at begun.
 func (n *node) answered(ctx context.Context, begun monotime.Time, s signs) {
 	if s.asked != 0 {
-		if !retry.Sleep(ctx, grace) { // for answers that came before ours, and are on their way
+		if !retry.Sleep(ctx, n.grace()) { // for answers that came before ours, and are on their way
 			return
 		}
-		if n.waitsInVain(begun) || n.witnessDead(ctx, witnessLimit, isLoss) {
+		if n.waitsInVain(begun) || n.witnessDead(ctx, n.suspectLimit(), isLoss) {
 			n.flushSilent(s.asked, begun)
 		}
 	}
-	if s.broken && n.witnessDead(ctx, inspectLimit, isEnd) {
+	if s.broken && n.witnessDead(ctx, n.askLimit(), isEnd) {
 		n.flushBroken(begun, event.BrokenOnly)
 	}
 }
@@ -214,7 +218,7 @@ func isLoss(err error) bool { return isEnd(err) || Classify(err).Kind == health.
 
 // knock dials and asks, without logging in: any answer will do.
 func (n *node) knock(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, inspectLimit)
+	ctx, cancel := context.WithTimeout(ctx, n.askLimit())
 	defer cancel()
 	c, err := n.dial(ctx, forInspection, n.dialNative)
 	if err != nil {
@@ -228,7 +232,10 @@ func (n *node) knock(ctx context.Context) error {
 	if _, err = c.Write([]byte("PING\r\n")); err != nil {
 		return err
 	}
-	_, err = c.Read(make([]byte, 1))
+	asked := monotime.Now()
+	if _, err = c.Read(make([]byte, 1)); err == nil {
+		n.link.Saw(monotime.Since(asked))
+	}
 	return err
 }
 
@@ -316,6 +323,7 @@ func (n *node) flushSilent(asked, begun monotime.Time) {
 		}
 	}
 	if condemned > 0 {
+		n.link.Condemned()
 		n.reset(event.SilentOnly, condemned, cut)
 	}
 }

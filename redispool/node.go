@@ -13,6 +13,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/breaker"
 	"github.com/poolkeeper/poolkeeper/internal/goroutines"
 	"github.com/poolkeeper/poolkeeper/internal/inflight"
+	"github.com/poolkeeper/poolkeeper/internal/roundtrip"
 	"github.com/poolkeeper/poolkeeper/internal/turn"
 )
 
@@ -59,6 +60,7 @@ type node struct {
 	conns    map[*conn]struct{}
 	chains   map[uint64]chain    // being built, by goroutine
 	disowned generations         // condemned because the server said that it is the wrong one
+	link     roundtrip.Patience  // with the server
 	broken   generations         // condemned because connections broke, and the server was gone
 	seekers  map[uint64]*session // Conns in their first command, by goroutine
 }

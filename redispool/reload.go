@@ -28,8 +28,8 @@ import (
 // back. It blocks until then, at most until ctx ends. An empty Name, and a MaxOpenCeiling of 0, keep the old one.
 //
 // What can change: the address of a single node, user and password, TLS, Credentials and the files; MaxOpen, up to
-// MaxOpenCeiling; MinIdle, MaxIdleTime, MaxLifetime, LifetimeJitter, KeepAlive, EvictionInterval; MaxWaiting, FailFastAfter, LeakThreshold, LeakStacks, Replicas,
-// Logger. The rest go-redis fixes when the client is made.
+// MaxOpenCeiling; MinIdle, MaxIdleTime, MaxLifetime, LifetimeJitter, KeepAlive, EvictionInterval; MaxWaiting,
+// FailFastAfter, SuspectTimeout, LeakThreshold, LeakStacks, Replicas, Logger. The rest go-redis fixes when the client is made.
 func (p *Pool) Reload(ctx context.Context, cfg Config) error {
 	if err := p.state.Turn(ctx); err != nil {
 		return fmt.Errorf("redispool: reload %q: %w", p.poolName(), err)

@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
@@ -96,7 +97,12 @@ func (b *driverBackend) answeredSince(then monotime.Time) bool {
 
 // ask is one check of a connection that is the check's own.
 func (b *driverBackend) ask(ctx context.Context, n *native) error {
-	return b.asked(ctx, n, b.store.core.cfg().CheckQuery)
+	asked := time.Now()
+	err := b.asked(ctx, n, b.store.core.cfg().CheckQuery)
+	if err == nil && n.pinger != nil {
+		b.store.core.link.Saw(time.Since(asked))
+	}
+	return err
 }
 
 // asked is one check of n, whose driver may panic.

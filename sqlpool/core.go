@@ -18,6 +18,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/observer"
 	"github.com/poolkeeper/poolkeeper/internal/onfile"
 	"github.com/poolkeeper/poolkeeper/internal/rotation"
+	"github.com/poolkeeper/poolkeeper/internal/roundtrip"
 )
 
 // core is what the pools of this package have in common: their life, their counts, and who holds what. The rest, how
@@ -31,6 +32,8 @@ type core struct {
 	evictor *eviction.Evictor // nil for an adopted handle
 	met     metrics
 	rec     recovery
+	link    roundtrip.Patience // with the server
+	dials   dialTimes
 
 	breaker *breaker.Breaker // of the server
 	events  *event.Log

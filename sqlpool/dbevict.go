@@ -220,6 +220,7 @@ func (s *store) drop(x taken, reason string) {
 func (s *store) alive(ctx context.Context, x taken) bool {
 	ping, cancel := context.WithTimeout(ctx, min(pingLimit, s.core.cfg().DialTimeout))
 	defer cancel()
+	asked := time.Now()
 	var err error
 	if caught := guard.Call(func() { // a driver that exits must not end the evictor
 		if x.lease != nil {
@@ -234,11 +235,13 @@ func (s *store) alive(ctx context.Context, x taken) bool {
 		s.core.diedInUse(err, time.Now()) // the others are suspect, as if it had been in use
 		return false
 	}
+	if err != nil { // the pool stops, and nothing was learnt
+		return true
+	}
+	s.core.link.Saw(time.Since(asked))
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err == nil { // else the pool stops, and nothing was learnt
-		x.n.seen = time.Now()
-	}
+	x.n.seen = time.Now()
 	return true
 }
 

@@ -9,6 +9,7 @@ import (
 	"net"
 	"runtime/debug"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
@@ -22,9 +23,31 @@ import (
 // (INV-10). The close goes on in the background, and its socket is closed if it can be reached.
 const hangUpLimit = time.Second
 
-// slowDial is the time after which a dial counts as slow: it no longer holds up others, and makes room for them. While
-// an address does not answer, some attempt is young at any time, and so the first to find it back.
+// slowDial is the least time after which a dial counts as slow: it no longer holds up others, and makes room for them.
+// While an address does not answer, some attempt is young at any time, and so the first to find it back.
 const slowDial = 500 * time.Millisecond
+
+// dialTimes follows how long it takes to open a connection, so that a dial over a slow link is not given up as slow.
+type dialTimes struct{ limit atomic.Int64 } // a time.Duration
+
+// slow is the time after which a dial counts as slow: twice what the last one took, and twice as long again for each
+// that was given up, from slowDial to half of timeout.
+func (t *dialTimes) slow(timeout time.Duration) time.Duration {
+	return max(slowDial, min(time.Duration(t.limit.Load()), timeout/2))
+}
+
+// took notes how long a dial has taken.
+func (t *dialTimes) took(d time.Duration) { t.limit.Store(int64(2 * d)) }
+
+// gaveUp notes that a dial was given up after it had counted as slow at limit. Of those with the same limit one counts.
+func (t *dialTimes) gaveUp(limit time.Duration) {
+	if now := t.limit.Load(); now <= int64(limit) {
+		t.limit.CompareAndSwap(now, int64(2*limit))
+	}
+}
+
+// slowDial is when a dial that begins now counts as slow.
+func (c *core) slowDial() time.Duration { return c.dials.slow(c.cfg().DialTimeout) }
 
 // dialKey is how the driver's dial function finds the dial it belongs to.
 type dialKey struct{}
@@ -32,7 +55,8 @@ type dialKey struct{}
 // dialing is one connection being opened.
 type dialing struct {
 	began      time.Time
-	asked      uint64 // callers that had queued by then
+	patience   time.Duration // after which it counts as slow
+	asked      uint64        // callers that had queued by then
 	generation uint64
 	sock       net.Conn   // below TLS
 	login      *[2]string // what Credentials said; nil: it was not asked
@@ -69,8 +93,8 @@ func (s *store) dial(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.core.cfg().DialTimeout)
 	defer cancel()
 	defer context.AfterFunc(s.life, cancel)() //nolint:contextcheck // two lives bound it
-	d := &dialing{began: time.Now(), cancel: cancel, asked: s.asked()}
-	t := time.AfterFunc(slowDial, func() { s.tooSlow(d) })
+	d := &dialing{began: time.Now(), patience: s.core.slowDial(), cancel: cancel, asked: s.asked()}
+	t := time.AfterFunc(d.patience, func() { s.tooSlow(d) })
 	defer t.Stop()
 	n, err := s.connect(ctx)
 	s.dialled(d, n, err)
@@ -110,6 +134,7 @@ func (s *store) makeRoomLocked() {
 	if len(s.slow) > 0 {
 		s.slow[0].replaced = true
 		s.slow[0].cancel()
+		s.core.dials.gaveUp(s.slow[0].patience)
 	}
 }
 

@@ -46,7 +46,7 @@ func TestEveryFieldCanBeSaidInTheEnvironment(t *testing.T) {
 		URL: "postgres://h/db", Name: "orders", MaxOpen: 5, MaxOpenCeiling: 9, MinIdle: 2, MaxIdleTime: time.Minute,
 		MaxLifetime: 2 * time.Minute, LifetimeJitter: sqlpool.NoJitter, KeepAlive: sqlpool.Off, EvictionInterval: 3 * time.Second,
 		AcquireTimeout: 4 * time.Second, DialTimeout: 5 * time.Second, MaxDials: 3, MaxWaiting: sqlpool.NoWaiting, QueryTimeout: 9 * time.Second, FailFastAfter: 2 * time.Second, LeakThreshold: 8 * time.Second, ReclaimAfter: time.Hour,
-		LeakStacks: sqlpool.StacksOff, SuspectPing: time.Second, RecycleReadOnly: sqlpool.Disabled, Peek: sqlpool.Enabled,
+		LeakStacks: sqlpool.StacksOff, SuspectTimeout: time.Second, RecycleReadOnly: sqlpool.Disabled, Peek: sqlpool.Enabled,
 		CloseGrace: sqlpool.Off, Start: sqlpool.StartDegraded, Replicas: 3, TLSFiles: files, CredentialsFile: secret,
 		FileInterval: 9 * time.Second, CheckQuery: "select 1",
 	}

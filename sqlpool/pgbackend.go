@@ -131,7 +131,12 @@ func (b *pgBackend) dialOutside(ctx context.Context, aim *pgTarget, cfg *Config)
 }
 
 func (b *pgBackend) ask(ctx context.Context, c *pgx.Conn) error {
-	return b.core.answered(askPG(ctx, c, b.core.cfg().CheckQuery))
+	asked := time.Now()
+	err := b.core.answered(askPG(ctx, c, b.core.cfg().CheckQuery))
+	if err == nil {
+		b.core.link.Saw(time.Since(asked))
+	}
+	return err
 }
 
 func askPG(ctx context.Context, c *pgx.Conn, query string) error {

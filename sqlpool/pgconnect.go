@@ -73,7 +73,8 @@ func (b *pgBackend) beginDial(ctx context.Context, d *dialing) context.Context {
 	b.dials++
 	d.asked = b.waiting.pushed
 	b.mu.Unlock()
-	t1 := time.AfterFunc(slowDial, func() { b.tooSlow(d, true, false) })
+	d.patience = b.core.slowDial()
+	t1 := time.AfterFunc(d.patience, func() { b.tooSlow(d, true, false) })
 	d.done = func() { t1.Stop() }
 	if w != nil && w.b == b {
 		forget := context.AfterFunc(w.Context, func() { b.tooSlow(d, false, true) })
@@ -94,6 +95,7 @@ func (b *pgBackend) tooSlow(d *dialing, slow, gone bool) {
 	d.gone = d.gone || gone
 	if d.slow && d.gone {
 		d.cancel()
+		b.core.dials.gaveUp(d.patience)
 	}
 	b.mu.Unlock()
 	if slow {

@@ -243,12 +243,14 @@ func (b *pgBackend) drop(ctx context.Context, c *pgxpool.Conn, reason string) {
 func (b *pgBackend) alive(ctx context.Context, c *pgxpool.Conn) bool {
 	ping, cancel := context.WithTimeout(ctx, min(pingLimit, b.core.cfg().DialTimeout))
 	defer cancel()
+	asked := time.Now()
 	if err := pingPG(ping, c.Conn()); err != nil {
 		if ctx.Err() == nil {
 			b.core.diedInUse(err, time.Now()) // the others are suspect, as if it had been in use
 		}
 		return false // if ctx has ended, pgx has closed the connection too
 	}
+	b.core.link.Saw(time.Since(asked))
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	record(c.Conn().PgConn()).seen = time.Now()

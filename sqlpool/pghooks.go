@@ -252,11 +252,11 @@ func (b *pgBackend) proves(ctx context.Context, c *pgx.Conn, r *pgRecord, now ti
 		}
 	}
 	suspect := b.core.suspect(&r.times)
-	patience := cfg.SuspectPing
+	patience := b.core.suspectLimit()
 	switch {
 	case suspect:
 	case spoken:
-		patience = DefaultSuspectPing
+		patience = b.core.link.Limit(0)
 	case now.Sub(r.seen) > pingAfter && b.aimed.Load().native.ShouldPing == nil:
 		patience = b.pingTimeout()
 	default:
@@ -268,6 +268,7 @@ func (b *pgBackend) proves(ctx context.Context, c *pgx.Conn, r *pgRecord, now ti
 	err := pingPG(ping, c)
 	switch {
 	case err == nil:
+		b.core.link.Saw(time.Since(now))
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		r.seen = time.Now()

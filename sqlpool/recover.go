@@ -61,9 +61,12 @@ func (c *core) recycleReason() string {
 	return c.rec.reason
 }
 
+// suspectLimit is how long a suspect connection may take to answer.
+func (c *core) suspectLimit() time.Duration { return c.link.Limit(c.cfg().SuspectTimeout) }
+
 // suspect says whether a connection is to be pinged before it is used.
 func (c *core) suspect(t *times) bool {
-	return c.cfg().SuspectPing > 0 && t.silentSince(c.rec.suspected.Load())
+	return c.cfg().SuspectTimeout != Off && t.silentSince(c.rec.suspected.Load())
 }
 
 // wary says whether a connection has died lately: sessions that are ended all at once do not end all at once.
@@ -88,7 +91,10 @@ func (c *core) pingedInVain() {
 	c.rec.toldLost = now
 	c.rec.mu.Unlock()
 	open := c.open()
-	c.rec.condemned.Store(c.rec.suspected.Load())
+	mark := c.rec.suspected.Load()
+	if c.rec.condemned.Swap(mark) != mark {
+		c.link.Condemned()
+	}
 	c.back.flush()
 	if !again {
 		c.events.Emit(event.OfReset(event.Lost, open, nil))

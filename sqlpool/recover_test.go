@@ -62,12 +62,39 @@ func TestSilentNetworkCostsOneQueryAndNotOnePerConnection(t *testing.T) {
 	})
 }
 
+// A caller whose AcquireTimeout leaves no time for a round trip learns nothing about the server.
+func TestCallerInAHurryCondemnsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeServer()
+		s.features &^= featResetter
+		p := fakePool(t, s, sqlpool.Config{MaxOpen: 5, KeepAlive: time.Minute, AcquireTimeout: 800 * time.Millisecond})
+		defer stop(t, p)
+		idle(t, p, 5)
+		s.ping.set(func(ctx context.Context) error { // a link of 300 ms
+			select {
+			case <-time.After(300 * time.Millisecond):
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		})
+		advance(3 * time.Minute) // the pings of KeepAlive tell the pool how slow the link is
+		s.bad = 1
+		_, _ = p.DB().ExecContext(t.Context(), "bad") // one connection breaks, the others are suspect
+		_, _ = p.DB().ExecContext(t.Context(), "x")
+		synctest.Wait()
+		if got := p.Stats().Evicted["dead"]; got > 3 {
+			t.Errorf("%d were closed as dead, want the one that broke and the two that the caller had no time for", got)
+		}
+	})
+}
+
 // The ablation: without suspicion every old connection costs a query.
 func TestWithoutSuspicionEachConnectionCostsAQuery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
 		s.features &^= featResetter
-		p := fakePool(t, s, sqlpool.Config{MaxOpen: 5, SuspectPing: sqlpool.Off, KeepAlive: sqlpool.Off, MaxDials: 5})
+		p := fakePool(t, s, sqlpool.Config{MaxOpen: 5, SuspectTimeout: sqlpool.Off, KeepAlive: sqlpool.Off, MaxDials: 5})
 		defer stop(t, p)
 		idle(t, p, 5)
 		s.blackhole()

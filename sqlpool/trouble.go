@@ -36,6 +36,8 @@ func (c *core) dialled(began time.Time, err error) {
 	if c.trouble.Load() != nil {
 		c.trouble.Store(nil)
 	}
+	c.dials.took(time.Since(began))
+	c.link.Saw(time.Since(began) / 2) // a dial takes two round trips at least: one of TCP, one of the login
 	c.breaker.Answer()
 }
 

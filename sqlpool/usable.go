@@ -17,13 +17,15 @@ func (s *store) usable(ctx context.Context, n *native, start time.Time) bool {
 
 // patience is how long a caller that asked at start may wait for an answer on an idle connection: up to limit, and up
 // to a quarter of AcquireTimeout. database/sql tries two idle connections before it asks for another, so that at least
-// half is left.
-func (c *core) patience(limit time.Duration, start time.Time) time.Duration {
+// half is left. proves says whether silence for that long says something about the server, and not just about the
+// caller's time.
+func (c *core) patience(limit time.Duration, start time.Time) (wait time.Duration, proves bool) {
 	total := c.cfg().AcquireTimeout
 	if total <= 0 {
-		return limit
+		return limit, true
 	}
-	return min(limit, total/4, max(total-time.Since(start), 0))
+	wait = min(limit, total/4, max(total-time.Since(start), 0))
+	return wait, wait >= min(limit, c.link.Enough())
 }
 
 // resetAfter is the time since a connection was last reset after which a driver may ask the server when it is reset
@@ -44,12 +46,14 @@ func (s *store) resets(ctx context.Context, n *native, start time.Time) bool {
 	suspect := s.core.suspect(&n.times)
 	limit := min(pingLimit, s.core.cfg().DialTimeout)
 	if suspect {
-		limit = s.core.cfg().SuspectPing
+		limit = s.core.suspectLimit()
 	}
-	err, inTime := n.resetWithin(ctx, s.core, s.core.patience(limit, start))
+	wait, proves := s.core.patience(limit, start)
+	err, inTime := n.resetWithin(ctx, s.core, wait)
 	switch {
 	case inTime:
 		return !errors.Is(err, driver.ErrBadConn)
+	case !proves:
 	case suspect:
 		s.core.pingedInVain()
 	default:
@@ -77,15 +81,18 @@ func (s *store) proves(ctx context.Context, n *native, start time.Time) bool {
 	if n.pinger == nil || !s.core.suspect(&n.times) {
 		return true
 	}
-	ping, cancel := context.WithTimeout(ctx, s.core.patience(s.core.cfg().SuspectPing, start))
+	wait, proves := s.core.patience(s.core.suspectLimit(), start)
+	ping, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
+	asked := time.Now()
 	if n.ping(ping, s.core) == nil {
+		s.core.link.Saw(time.Since(asked))
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		n.seen = time.Now()
 		return true
 	}
-	if ctx.Err() == nil { // else it is the caller who had no time
+	if ctx.Err() == nil && (proves || ping.Err() == nil) { // else it is the caller that had no time
 		s.core.pingedInVain()
 	}
 	return false

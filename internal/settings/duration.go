@@ -69,6 +69,14 @@ func Or(d, otherwise time.Duration) time.Duration {
 	return max(d, 0)
 }
 
+// Adaptive prints one that follows the link if it is zero, and may be poolkeeper.Off.
+func Adaptive(key string, d time.Duration) slog.Attr {
+	if d == 0 {
+		return slog.String(key, "adaptive")
+	}
+	return Duration(key, max(d, 0))
+}
+
 // Duration prints one that may be off.
 func Duration(key string, d time.Duration) slog.Attr {
 	if d == 0 {

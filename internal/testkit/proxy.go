@@ -19,8 +19,9 @@ type Proxy struct {
 	mu       sync.Mutex   // guards the following
 	listener net.Listener // closed while connections are refused
 	target   string
-	mute     bool // connections made now are never answered
-	answers  int  // if not 0, mute begins after so many connections more
+	mute     bool          // connections made now are never answered
+	answers  int           // if not 0, mute begins after so many connections more
+	delay    time.Duration // of what connections made from now on send, each way
 	links    map[*link]struct{}
 	closed   bool
 }
@@ -30,6 +31,7 @@ type link struct {
 	client  net.Conn
 	lost    atomic.Bool // what comes is swallowed
 	unknown atomic.Bool // the next byte from the client is answered by a reset
+	delay   time.Duration
 
 	mu     sync.Mutex // guards the following
 	server net.Conn   // nil before it is dialed, and for a link that never is
@@ -90,6 +92,13 @@ func (p *Proxy) ReplaceMachine() {
 	}
 }
 
+// Delay makes the link as long as roundTrip for connections made from now on. Connecting to the proxy takes no time.
+func (p *Proxy) Delay(roundTrip time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.delay = roundTrip / 2
+}
+
 // Refuse has new connections be refused, until it is called with false.
 func (p *Proxy) Refuse(tb testing.TB, refuse bool) {
 	tb.Helper()
@@ -128,8 +137,8 @@ func (p *Proxy) accept(ctx context.Context, l net.Listener) {
 		if err != nil {
 			return
 		}
-		k := &link{client: c}
 		p.mu.Lock()
+		k := &link{client: c, delay: p.delay}
 		target := p.target
 		k.lost.Store(p.mute)
 		if p.answers > 0 {
@@ -190,6 +199,9 @@ func (k *link) pump(to, from net.Conn) {
 				_ = c.SetLinger(0) // closing it is a reset
 			}
 			return
+		}
+		if k.delay > 0 {
+			time.Sleep(k.delay)
 		}
 		if k.lost.Load() {
 			continue

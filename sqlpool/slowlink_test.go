@@ -1,0 +1,159 @@
+package sqlpool_test
+
+import (
+	"context"
+	"database/sql"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/testkit"
+	"github.com/poolkeeper/poolkeeper/internal/testserver"
+	"github.com/poolkeeper/poolkeeper/sqlpool"
+)
+
+// remote is a pool behind a slow link.
+type remote struct {
+	pool interface {
+		Start(context.Context) error
+		Stop(context.Context) error
+		DB() *sql.DB
+		Stats() poolkeeper.Stats
+	}
+	kill  func(id int) // ends a session, without the link
+	id    string       // the query for a session's id
+	sleep string
+}
+
+// remotes makes a pool on each driver, behind a link with that round trip.
+func remotes(t *testing.T, roundTrip time.Duration) map[string]func(*testing.T, sqlpool.Config) remote {
+	t.Helper()
+	far := func(t *testing.T, srv *testserver.Server) *testkit.Proxy {
+		t.Helper()
+		px := testkit.NewProxy(t, srv.Addr())
+		px.Delay(roundTrip)
+		return px
+	}
+	return map[string]func(*testing.T, sqlpool.Config) remote{
+		"pgxpool": func(t *testing.T, cfg sqlpool.Config) remote {
+			t.Helper()
+			srv := testserver.SharedPostgres(t)
+			cfg.URL = strings.Replace(srv.URL(), srv.Addr(), far(t, srv).Addr(), 1)
+			p, err := sqlpool.NewPostgres(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			direct, err := sql.Open("pgx", srv.URL())
+			return remote{p, killer(t, direct, err, "select pg_terminate_backend($1)"), "select pg_backend_pid()", "select pg_sleep(20)"}
+		},
+		"mysql": func(t *testing.T, cfg sqlpool.Config) remote {
+			t.Helper()
+			srv := testserver.SharedMariaDB(t)
+			cfg.URL = strings.Replace(srv.DSN(), srv.Addr(), far(t, srv).Addr(), 1)
+			p, err := sqlpool.NewMySQL(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			direct, err := sql.Open("mysql", srv.DSN()+"?interpolateParams=true")
+			return remote{p, killer(t, direct, err, "kill ?"), "select connection_id()", "select sleep(20)"}
+		},
+	}
+}
+
+func killer(t *testing.T, direct *sql.DB, err error, query string) func(id int) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = direct.Close() })
+	return func(id int) {
+		t.Helper()
+		if _, err := direct.ExecContext(t.Context(), query, id); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// hold takes n connections, and returns their sessions and how to give them back.
+func (r remote) hold(t *testing.T, n int) (ids []int, conns []*sql.Conn) {
+	t.Helper()
+	for range n {
+		c, err := r.pool.DB().Conn(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var id int
+		if err := c.QueryRowContext(t.Context(), r.id).Scan(&id); err != nil {
+			t.Fatal(err)
+		}
+		ids, conns = append(ids, id), append(conns, c)
+	}
+	return ids, conns
+}
+
+// One of five sessions dies in use, and the others answer after a round trip of 300 ms.
+func TestSlowLinkCondemnsNothing(t *testing.T) {
+	const others = 4
+	for _, c := range []struct {
+		name    string
+		timeout time.Duration
+		lost    int
+	}{{"by default", 0, 0}, {"with a SuspectTimeout below the round trip", 100 * time.Millisecond, others}} {
+		for driver, make := range remotes(t, 300*time.Millisecond) {
+			t.Run(c.name+" on "+driver, func(t *testing.T) {
+				t.Parallel()
+				r := make(t, sqlpool.Config{MaxOpen: others + 1, SuspectTimeout: c.timeout, KeepAlive: sqlpool.Off, AcquireTimeout: 20 * time.Second, Logger: quiet()})
+				if err := r.pool.Start(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				defer stop(t, r.pool)
+				ids, conns := r.hold(t, others+1)
+				for _, conn := range conns[1:] {
+					_ = conn.Close()
+				}
+				time.AfterFunc(100*time.Millisecond, func() { r.kill(ids[0]) })
+				if _, err := conns[0].ExecContext(t.Context(), r.sleep); err == nil {
+					t.Fatal("the session was not killed")
+				}
+				_ = conns[0].Close()
+				after, conns := r.hold(t, others)
+				for _, conn := range conns {
+					_ = conn.Close()
+				}
+				replaced := 0
+				for _, id := range after {
+					if !slices.Contains(ids[1:], id) {
+						replaced++
+					}
+				}
+				if replaced != c.lost {
+					t.Errorf("%d of %d sessions were replaced, want %d", replaced, others, c.lost)
+				}
+			})
+		}
+	}
+}
+
+// A login takes longer than a dial counts as young, and longer than any caller waits.
+func TestConnectionIsOpenedOverASlowLink(t *testing.T) {
+	for driver, make := range remotes(t, 700*time.Millisecond) {
+		t.Run(driver, func(t *testing.T) {
+			t.Parallel()
+			r := make(t, sqlpool.Config{MaxOpen: 1, FailFastAfter: sqlpool.Off, Logger: quiet()})
+			defer stop(t, r.pool)
+			if err := r.pool.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "a connection is open", func() bool {
+				ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+				defer cancel()
+				if c, err := r.pool.DB().Conn(ctx); err == nil {
+					_ = c.Close()
+				}
+				return r.pool.Stats().Open == 1
+			})
+		})
+	}
+}
