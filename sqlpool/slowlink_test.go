@@ -95,6 +95,7 @@ func (r remote) hold(t *testing.T, n int) (ids []int, conns []*sql.Conn) {
 
 // One of five sessions dies in use, and the others answer after a round trip of 300 ms.
 func TestSlowLinkCondemnsNothing(t *testing.T) {
+	t.Parallel()
 	const others = 4
 	for _, c := range []struct {
 		name    string
@@ -138,6 +139,7 @@ func TestSlowLinkCondemnsNothing(t *testing.T) {
 
 // A login takes longer than a dial counts as young, and longer than any caller waits.
 func TestConnectionIsOpenedOverASlowLink(t *testing.T) {
+	t.Parallel()
 	for driver, make := range remotes(t, 700*time.Millisecond) {
 		t.Run(driver, func(t *testing.T) {
 			t.Parallel()

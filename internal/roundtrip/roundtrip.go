@@ -9,11 +9,13 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
 )
 
+// Shortest and Longest bound a Limit that is not configured.
 const (
-	// Shortest and Longest bound a Limit that is not configured.
 	Shortest = 250 * time.Millisecond
 	Longest  = 2 * time.Second
+)
 
+const (
 	// trips is how many recent round trips a server has for an answer. TCP sends a lost packet again after two or three.
 	trips = 4
 	// memory is how long a verdict makes the next one wait longer.

@@ -37,10 +37,10 @@ func TestLimitFollowsTheRoundTrips(t *testing.T) {
 func TestEachVerdictMakesTheNextOneWaitLonger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var p roundtrip.Patience
-		for _, want := range []time.Duration{500, 1000, 2000, 2000} {
+		for _, want := range []time.Duration{time.Second / 2, time.Second, 2 * time.Second, 2 * time.Second} {
 			p.Condemned()
-			if got := p.Limit(0); got != want*time.Millisecond {
-				t.Errorf("got %s, want %s", got, want*time.Millisecond)
+			if got := p.Limit(0); got != want {
+				t.Errorf("got %s, want %s", got, want)
 			}
 			time.Sleep(20 * time.Second)
 		}

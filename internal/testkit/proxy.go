@@ -201,7 +201,7 @@ func (k *link) pump(to, from net.Conn) {
 			return
 		}
 		if k.delay > 0 {
-			time.Sleep(k.delay)
+			<-time.After(k.delay)
 		}
 		if k.lost.Load() {
 			continue
