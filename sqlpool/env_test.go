@@ -31,7 +31,7 @@ func TestEveryFieldCanBeSaidInTheEnvironment(t *testing.T) {
 	for name, value := range map[string]string{
 		"URL": "postgres://h/db", "NAME": "orders", "MAX_OPEN": "5", "MAX_OPEN_CEILING": "9", "MIN_IDLE": "2", "MAX_IDLE_TIME": "1m",
 		"MAX_LIFETIME": "2m", "LIFETIME_JITTER": "off", "KEEP_ALIVE": "off", "EVICTION_INTERVAL": "3s", "ACQUIRE_TIMEOUT": "4s",
-		"DIAL_TIMEOUT": "5s", "MAX_DIALS": "3", "MAX_WAITING": "none", "QUERY_TIMEOUT": "9s", "FAIL_FAST_AFTER": "2s", "LEAK_THRESHOLD": "8s", "RECLAIM_AFTER": "1h", "LEAK_STACKS": "off", "SUSPECT_PING": "1s",
+		"DIAL_TIMEOUT": "5s", "MAX_DIALS": "3", "MAX_WAITING": "none", "QUERY_TIMEOUT": "9s", "FAIL_FAST_AFTER": "2s", "LEAK_THRESHOLD": "8s", "RECLAIM_AFTER": "1h", "LEAK_STACKS": "off", "SUSPECT_TIMEOUT": "1s",
 		"RECYCLE_READ_ONLY": "off", "PEEK": "on", "CLOSE_GRACE": "off", "START": "start-degraded", "REPLICAS": "3",
 		"TLS_FILES_CA": files.CA, "TLS_FILES_CERT": files.Cert, "TLS_FILES_KEY": files.Key, "CREDENTIALS_FILE": secret,
 		"FILE_INTERVAL": "9s", "CHECK_QUERY": "select 1",
