@@ -9,6 +9,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/holders"
+	"github.com/poolkeeper/poolkeeper/internal/plural"
 )
 
 // AcquireError says why a caller did not get a connection: what the pool looked like when it gave up waiting, or was refused
@@ -20,6 +21,7 @@ type AcquireError struct {
 	InUse   int           // connections held by callers
 	Waiting int           // other callers in the queue
 	Dialing int           // connections being opened
+	Lost    int           // places of MaxOpen taken by connections that ReclaimAfter took away and nobody released
 	Dial    error         // why no connection can be opened, if none could be lately; else nil
 	Waited  time.Duration // how long this caller waited
 	Err     error         // why it gave up, or was refused
@@ -37,6 +39,9 @@ func (e *AcquireError) Error() string {
 	fmt.Fprintf(&b, "sqlpool: acquire from %q: %d of %d in use", e.Pool, e.InUse, e.Max)
 	if who := e.Holders(); who != "" {
 		fmt.Fprintf(&b, ", %s", who)
+	}
+	if e.Lost > 0 {
+		fmt.Fprintf(&b, "; %s taken by connections that ReclaimAfter took away and nobody released", plural.Of(e.Lost, "place"))
 	}
 	if e.Dialing > 0 {
 		fmt.Fprintf(&b, "; %d being opened", e.Dialing)

@@ -131,7 +131,8 @@ func (a *adopted) stats(out *poolkeeper.Stats) {
 	}
 }
 
-func (a *adopted) dialing() int { return 0 }
+func (a *adopted) dialing() int    { return 0 }
+func (a *adopted) lostPlaces() int { return 0 }
 
 // settle has nothing to wait on but the count.
 func (a *adopted) settle(ctx context.Context) error {

@@ -25,6 +25,9 @@ func (b *driverBackend) check(ctx context.Context) error {
 
 func (b *driverBackend) stats(out *poolkeeper.Stats) { b.store.stats(out) }
 
+// lostPlaces is 0: the place of a reclaimed connection is free at once.
+func (b *driverBackend) lostPlaces() int { return 0 }
+
 func (b *driverBackend) dialing() int {
 	b.store.mu.Lock()
 	defer b.store.mu.Unlock()

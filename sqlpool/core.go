@@ -70,6 +70,8 @@ type backend interface {
 	stats(s *poolkeeper.Stats)
 	// dialing is how many connections are being opened now.
 	dialing() int
+	// lostPlaces is how many places of MaxOpen are taken by connections that were reclaimed and not released.
+	lostPlaces() int
 	// settle waits until no caller holds a connection or waits for one. The gate is closed before.
 	settle(ctx context.Context) error
 	// close closes the handle, the idle connections and the check's own, and waits until they are closed or ctx
@@ -170,7 +172,7 @@ func (c *core) acquireFailure(now time.Time, waited time.Duration, err error) *A
 	var s poolkeeper.Stats
 	c.back.stats(&s)
 	return &AcquireError{
-		Pool: c.poolName(), Max: s.Max, InUse: s.InUse, Waiting: s.Waiting, Dialing: c.back.dialing(),
+		Pool: c.poolName(), Max: s.Max, InUse: s.InUse, Waiting: s.Waiting, Dialing: c.back.dialing(), Lost: c.back.lostPlaces(),
 		Waited: waited, Dial: c.cannotDial(now), oldest: c.held.Oldest(now), Err: err,
 	}
 }

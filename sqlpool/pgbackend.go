@@ -157,6 +157,12 @@ func (b *pgBackend) stats(out *poolkeeper.Stats) {
 	out.Open = out.InUse + out.Idle
 }
 
+func (b *pgBackend) lostPlaces() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.max - b.roomLocked()
+}
+
 func (b *pgBackend) dialing() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()

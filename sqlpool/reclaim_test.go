@@ -2,6 +2,7 @@ package sqlpool_test
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync"
 	"testing"
@@ -76,6 +77,10 @@ func TestPostgresReclaimWithinTheCeiling(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "it is taken away", func() bool { return len(p.Holders()) == 0 })
+	_, err = p.Pool().Exec(within(t, 50*time.Millisecond), "select 1")
+	if e, ok := errors.AsType[*sqlpool.AcquireError](err); !ok || e.Lost != 1 || !strings.Contains(err.Error(), "1 place taken by connections that ReclaimAfter took away and nobody released") {
+		t.Errorf("got %v; want to be told what takes the place", err)
+	}
 	late.Release()
 	if _, err := p.Pool().Exec(t.Context(), "select 1"); err != nil {
 		t.Error(err)
