@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -165,23 +166,55 @@ func (n *node) trial(ctx context.Context) error {
 	own.MaxRetries = -1
 	own.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	c := redis.NewClient(&own)
-	c.AddHook(trialHook{n})
+	h := &trialHook{node: n}
+	c.AddHook(h)
+	defer context.AfterFunc(ctx, h.cut)()
 	err := c.Ping(ctx).Err()
 	return errors.Join(err, c.Close())
 }
 
-// trialHook keeps the books of a trial's connection.
-type trialHook struct{ node *node }
+// trialHook keeps the books of a trial's connection. cut closes it: go-redis does not stop reading when a context is
+// canceled, and the breaker begins a new trial only when an old one has ended.
+type trialHook struct {
+	node *node
+
+	mu   sync.Mutex // guards the following
+	conn net.Conn   // nil before it is dialled
+	over bool       // cut was called
+}
+
+func (h *trialHook) cut() {
+	h.mu.Lock()
+	c := h.conn
+	h.over = true
+	h.mu.Unlock()
+	if c != nil {
+		_ = c.Close()
+	}
+}
+
+// dialled notes the trial's connection, and reports whether the trial is over.
+func (h *trialHook) dialled(c net.Conn) (over bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.conn = c
+	return h.over
+}
 
 // DialHook books a connection as one of a trial.
-func (h trialHook) DialHook(next redis.DialHook) redis.DialHook {
+func (h *trialHook) DialHook(next redis.DialHook) redis.DialHook {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
-		return h.node.dial(ctx, forTrial, func(ctx context.Context) (net.Conn, error) { return next(ctx, network, addr) })
+		c, err := h.node.dial(ctx, forTrial, func(ctx context.Context) (net.Conn, error) { return next(ctx, network, addr) })
+		if err == nil && h.dialled(c) {
+			_ = c.Close()
+			return nil, context.Canceled
+		}
+		return c, err
 	}
 }
 
 // ProcessHook does nothing.
-func (trialHook) ProcessHook(redis.ProcessHook) redis.ProcessHook { return nil }
+func (*trialHook) ProcessHook(redis.ProcessHook) redis.ProcessHook { return nil }
 
 // ProcessPipelineHook does nothing.
-func (trialHook) ProcessPipelineHook(redis.ProcessPipelineHook) redis.ProcessPipelineHook { return nil }
+func (*trialHook) ProcessPipelineHook(redis.ProcessPipelineHook) redis.ProcessPipelineHook { return nil }

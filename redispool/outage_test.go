@@ -308,6 +308,23 @@ func TestADownServerIsNotDialledByCallers(t *testing.T) {
 	}
 }
 
+// An old trial may have been sent into a hole in the network, whatever the time-outs are.
+func TestASilentServerIsTriedEverySecond(t *testing.T) {
+	for name, is := range map[string]int32{"unreachable": unreachable, "mute": mute} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(dropsTimers(t), func(t *testing.T) {
+				_, l := outageBubble(t, redispool.Config{Start: redispool.StartDegraded, DialTimeout: time.Minute, ReadTimeout: time.Minute}, 0, is)
+				time.Sleep(10 * time.Second)
+				l.dials.Store(0)
+				time.Sleep(20 * time.Second)
+				if n := l.dials.Load(); n < 19 || n > 21 {
+					t.Errorf("%d trials in 20 s, want one each second", n)
+				}
+			})
+		})
+	}
+}
+
 func TestAServerThatAnswersIsNeverDown(t *testing.T) {
 	synctest.Test(dropsTimers(t), func(t *testing.T) {
 		p, l := outageBubble(t, redispool.Config{MaxOpen: 2}, 0, up)
