@@ -217,4 +217,6 @@ func (h *trialHook) DialHook(next redis.DialHook) redis.DialHook {
 func (*trialHook) ProcessHook(redis.ProcessHook) redis.ProcessHook { return nil }
 
 // ProcessPipelineHook does nothing.
-func (*trialHook) ProcessPipelineHook(redis.ProcessPipelineHook) redis.ProcessPipelineHook { return nil }
+func (*trialHook) ProcessPipelineHook(redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return nil
+}
