@@ -69,14 +69,14 @@ type Pool struct {
 	looked   time.Time               // when it was set, or brought forward
 }
 
-// New returns a pool that is not started. It reports every fault of cfg at once and dials nothing. The client may be
-// used before Start, and then dials as it is used. A pool that is given up without Start needs a Stop or Abort too:
-// go-redis starts goroutines of its own.
+// New returns a pool that is not started. It reports every fault of cfg at once, with Config.Name, and dials nothing.
+// The client may be used before Start, and then dials as it is used. A pool that is given up without Start needs a Stop
+// or Abort too: go-redis starts goroutines of its own.
 func New(cfg Config) (*Pool, error) {
-	given := cfg.TLS
+	given, name := cfg.TLS, cfg.Name
 	cfg, t, err := cfg.resolve()
 	if err != nil {
-		return nil, err
+		return nil, named(name, err)
 	}
 	now := time.Now()
 	ctx, end := context.WithCancel(context.Background()) //nolint:forbidigo // the pool's life is nobody's call

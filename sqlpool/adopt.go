@@ -20,16 +20,16 @@ import (
 // database/sql tells an outsider little, so that less is possible than in a pool of one's own. There are health
 // checks (on one of the handle's own connections), counts, a drain that waits and a bounded close. There is no refusal
 // of new work while draining, no explained time-out, no list of holders, no leak report, no MinIdle, no keep-alive and no cutting of sockets.
-// Fields of cfg that ask for any of these are faults, all reported at once. MaxOpen, MaxIdleTime and MaxLifetime are
+// Fields of cfg that ask for any of these are faults, all reported at once, with Config.Name. MaxOpen, MaxIdleTime and MaxLifetime are
 // set on the handle where they are not zero.
 func Adopt(db *sql.DB, cfg Config) (*Pool, error) {
 	if db == nil {
-		return nil, errors.Join(cfg.Validate(), errors.New("sqlpool: Adopt wants a *sql.DB, and got nil"))
+		return nil, named(cfg.Name, errors.Join(cfg.Validate(), errors.New("sqlpool: Adopt wants a *sql.DB, and got nil")))
 	}
 	a := &adopted{db: db}
 	_, given, err := a.aim(cfg, disk{})
 	if err != nil {
-		return nil, err
+		return nil, named(cfg.Name, err)
 	}
 	c := newCore(given, disk{}, "db")
 	c.back = a

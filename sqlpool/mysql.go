@@ -17,8 +17,13 @@ import (
 )
 
 // NewMySQL returns a pool of connections to MySQL or MariaDB at Config.URL. It does no I/O; as sql.OpenDB does, it
-// starts one goroutine that Stop or Abort ends. Every fault of cfg is reported at once.
-func NewMySQL(cfg Config) (*Pool, error) { return newPool("mysql", cfg, aimMySQL) }
+// starts one goroutine that Stop or Abort ends. Every fault of cfg is reported at once, with Config.Name.
+func NewMySQL(cfg Config) (*Pool, error) {
+	p, err := newMySQL(cfg)
+	return p, named(cfg.Name, err)
+}
+
+func newMySQL(cfg Config) (*Pool, error) { return newPool("mysql", cfg, aimMySQL) }
 
 func aimMySQL(cfg Config, on disk) (driver.Connector, Config, error) {
 	native, parseErr := mysqlConfig(cfg, on)

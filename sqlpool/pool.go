@@ -23,13 +23,14 @@ type Pool struct {
 }
 
 // NewDB returns a pool of the connections of any database/sql driver. It does no I/O; as sql.OpenDB does, it starts
-// one goroutine that Stop or Abort ends. Every fault of cfg is reported at once.
+// one goroutine that Stop or Abort ends. Every fault of cfg is reported at once, with Config.Name.
 //
 // The driver's optional interfaces work through the pool as they do without it. Code that reaches for the driver's own
 // connection through sql.Conn.Raw wants [Native].
 func NewDB(connector driver.Connector, cfg Config) (*Pool, error) {
 	if connector == nil {
-		return nil, errors.Join(cfg.Validate(), errors.New("sqlpool: NewDB wants a driver.Connector, and got nil"))
+		err := errors.New("sqlpool: NewDB wants a driver.Connector, and got nil")
+		return nil, named(cfg.Name, errors.Join(cfg.Validate(), err))
 	}
 	aim := func(cfg Config, _ disk) (driver.Connector, Config, error) {
 		err := errors.Join(cfg.Validate(), refuse("NewDB is given the driver", map[string]bool{
@@ -39,7 +40,8 @@ func NewDB(connector driver.Connector, cfg Config) (*Pool, error) {
 		}), refusePostgres(cfg))
 		return connector, cfg.withDefaults("db"), err
 	}
-	return newPool("db", cfg, aim)
+	p, err := newPool("db", cfg, aim)
+	return p, named(cfg.Name, err)
 }
 
 // refusePostgres refuses what only NewPostgres has.

@@ -32,8 +32,13 @@ type Postgres struct {
 }
 
 // NewPostgres returns a pool of connections to PostgreSQL at Config.URL. It does no I/O; as pgxpool.NewWithConfig does,
-// it starts one goroutine that Stop or Abort ends. Every fault of cfg is reported at once.
+// it starts one goroutine that Stop or Abort ends. Every fault of cfg is reported at once, with Config.Name.
 func NewPostgres(cfg Config) (*Postgres, error) {
+	p, err := newPostgres(cfg)
+	return p, named(cfg.Name, err)
+}
+
+func newPostgres(cfg Config) (*Postgres, error) {
 	b := newPGBackend()
 	on := cfg.readFiles()
 	aim, cfg, err := b.aimPostgres(cfg, on)

@@ -118,7 +118,7 @@ func (r *replication) prepare(kind *dialect, cfg ReplicatedConfig) error {
 			m.rounds.stop()
 			_ = m.pool.Abort() // nothing has been opened
 		}
-		return err
+		return named(cfg.Name, err)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

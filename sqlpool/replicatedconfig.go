@@ -171,18 +171,3 @@ func (c ReplicatedConfig) withDefaults() ReplicatedConfig {
 	}
 	return c
 }
-
-// within says of each of several joined faults which pool it is about.
-func within(name string, err error) error {
-	if err == nil {
-		return nil
-	}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { // only the outermost is taken apart
-		var errs []error
-		for _, e := range joined.Unwrap() {
-			errs = append(errs, within(name, e))
-		}
-		return errors.Join(errs...)
-	}
-	return fmt.Errorf("%s: %w", name, err)
-}

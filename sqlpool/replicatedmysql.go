@@ -25,7 +25,7 @@ import (
 type ReplicatedMySQL struct{ replication }
 
 // NewReplicatedMySQL returns a MySQL or MariaDB primary and its replicas as one component. It does no I/O; each pool has
-// one goroutine that Stop or Abort ends. Every fault of cfg is reported at once.
+// one goroutine that Stop or Abort ends. Every fault of cfg is reported at once, with ReplicatedConfig.Name.
 func NewReplicatedMySQL(cfg ReplicatedConfig) (*ReplicatedMySQL, error) {
 	r := new(ReplicatedMySQL)
 	if err := r.prepare(mysqlDialect(), cfg); err != nil {
@@ -76,12 +76,12 @@ func mysqlDialect() *dialect {
 			}
 			return nil
 		},
-		pool: func(cfg Config) (watched, error) { return NewMySQL(cfg) },
+		pool: func(cfg Config) (watched, error) { return newMySQL(cfg) },
 		nowhere: func(cfg Config) (watched, error) {
 			cfg.ConfigureMySQL = func(c *mysql.Config) error {
 				return c.Apply(mysql.BeforeConnect(func(context.Context, *mysql.Config) error { return ErrNoReplica }))
 			}
-			return NewMySQL(cfg)
+			return newMySQL(cfg)
 		},
 		demoted:  "the server is read-only (read_only is on): it takes no writes",
 		promoted: "the server is not read-only: it was promoted, or read_only was never set on it",

@@ -25,7 +25,7 @@ import (
 type Replicated struct{ replication }
 
 // NewReplicated returns a PostgreSQL primary and its replicas as one component. It does no I/O; each pool has one goroutine
-// that Stop or Abort ends. Every fault of cfg is reported at once.
+// that Stop or Abort ends. Every fault of cfg is reported at once, with ReplicatedConfig.Name.
 func NewReplicated(cfg ReplicatedConfig) (*Replicated, error) {
 	r := new(Replicated)
 	if err := r.prepare(postgresDialect(), cfg); err != nil {
@@ -75,13 +75,13 @@ func postgresDialect() *dialect {
 			}
 			return nil
 		},
-		pool: func(cfg Config) (watched, error) { return NewPostgres(cfg) },
+		pool: func(cfg Config) (watched, error) { return newPostgres(cfg) },
 		nowhere: func(cfg Config) (watched, error) {
 			cfg.ConfigurePostgres = func(c *pgxpool.Config) error {
 				c.BeforeConnect = func(context.Context, *pgx.ConnConfig) error { return ErrNoReplica }
 				return nil
 			}
-			return NewPostgres(cfg)
+			return newPostgres(cfg)
 		},
 		demoted:  "the server is a standby: it takes no writes",
 		promoted: "the server is not a standby: it was promoted, or is another's primary",
