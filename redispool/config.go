@@ -147,12 +147,12 @@ type Config struct {
 	// DefaultFailFastAfter. Off: every caller tries by itself.
 	FailFastAfter time.Duration
 
-	// SuspectTimeout is how long the server may be silent on a connection while it answers on another. When a command
+	// SuspectPing is how long the server may be silent on a connection while it answers on another. When a command
 	// waits in vain, or its connection breaks, the server is asked on a new connection. If it answers there, connections
-	// that stay silent for longer than SuspectTimeout are closed, and so are idle ones of the same age, so that callers do
+	// that stay silent for longer than SuspectPing are closed, and so are idle ones of the same age, so that callers do
 	// not each wait for a network that is gone. Default: it follows the link. It is four times the longest recent round
 	// trip, from 250 ms to 2 s, and doubles when it had to close connections in the last 30 s. Off: no suspicion.
-	SuspectTimeout time.Duration
+	SuspectPing time.Duration
 
 	// ReadTimeout bounds waiting for one reply, within what the caller's context allows; a blocking command (BLPOP)
 	// has its own timeout added. Default: DefaultReadTimeout. Off: the caller's context alone decides.
@@ -309,7 +309,7 @@ func (c Config) timeFaults() error {
 		settings.Time{Name: "AcquireTimeout", Value: c.AcquireTimeout, Off: true},
 		settings.Time{Name: "DialTimeout", Value: c.DialTimeout},
 		settings.Time{Name: "FailFastAfter", Value: c.FailFastAfter, Off: true},
-		settings.Time{Name: "SuspectTimeout", Value: c.SuspectTimeout, Off: true},
+		settings.Time{Name: "SuspectPing", Value: c.SuspectPing, Off: true},
 		settings.Time{Name: "ReadTimeout", Value: c.ReadTimeout, Off: true},
 		settings.Time{Name: "WriteTimeout", Value: c.WriteTimeout, Off: true},
 		settings.Time{Name: "LeakThreshold", Value: c.LeakThreshold, Off: true, Long: true},
@@ -320,7 +320,7 @@ func (c Config) timeFaults() error {
 func defaultMaxOpen() int { return DefaultMaxOpenPerCPU * runtime.GOMAXPROCS(0) }
 
 // withDefaults returns c with every zero field that has a default filled in, and Off turned into the zero that the
-// rest of the package understands as off. SuspectTimeout stays as it is: its zero follows the link.
+// rest of the package understands as off. SuspectPing stays as it is: its zero follows the link.
 func (c Config) withDefaults() Config {
 	if c.Name == "" {
 		c.Name = "redis"

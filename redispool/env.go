@@ -28,7 +28,7 @@ func FromEnv(prefix string) (Config, error) {
 	r.Duration("KeepAlive", &c.KeepAlive, Off)
 	r.Duration("EvictionInterval", &c.EvictionInterval, 0)
 	r.Duration("AcquireTimeout", &c.AcquireTimeout, Off)
-	r.Duration("SuspectTimeout", &c.SuspectTimeout, Off)
+	r.Duration("SuspectPing", &c.SuspectPing, Off)
 	r.Waiting("MaxWaiting", &c.MaxWaiting)
 	r.Duration("DialTimeout", &c.DialTimeout, 0)
 	r.Duration("FailFastAfter", &c.FailFastAfter, Off)

@@ -28,7 +28,7 @@ func TestEveryFieldCanBeSaidInTheEnvironment(t *testing.T) {
 		"MAX_LIFETIME": "2m", "LIFETIME_JITTER": "off", "KEEP_ALIVE": "off", "EVICTION_INTERVAL": "3s", "ACQUIRE_TIMEOUT": "4s", "DIAL_TIMEOUT": "5s",
 		"READ_TIMEOUT": "6s", "WRITE_TIMEOUT": "7s", "LEAK_THRESHOLD": "8s", "LEAK_STACKS": "off", "START": "wait-for-server",
 		"TLS_FILES_CA": paths["ca"], "TLS_FILES_CERT": paths["cert"], "TLS_FILES_KEY": paths["key"], "CREDENTIALS_FILE": paths["secret"],
-		"FILE_INTERVAL": "9s", "REPLICAS": "3", "MAX_WAITING": "11", "FAIL_FAST_AFTER": "12s", "SUSPECT_TIMEOUT": "13s", "CHECK_COMMAND": "GET health",
+		"FILE_INTERVAL": "9s", "REPLICAS": "3", "MAX_WAITING": "11", "FAIL_FAST_AFTER": "12s", "SUSPECT_PING": "13s", "CHECK_COMMAND": "GET health",
 	} {
 		t.Setenv("CACHE_"+name, value)
 	}
@@ -39,7 +39,7 @@ func TestEveryFieldCanBeSaidInTheEnvironment(t *testing.T) {
 	want := redispool.Config{
 		URL: "rediss://h:7000", Name: "cache", MaxOpen: 5, MaxOpenCeiling: 9, MinIdle: 2, MaxIdleTime: time.Minute,
 		MaxLifetime: 2 * time.Minute, LifetimeJitter: redispool.NoJitter, KeepAlive: redispool.Off, EvictionInterval: 3 * time.Second,
-		AcquireTimeout: 4 * time.Second, MaxWaiting: 11, FailFastAfter: 12 * time.Second, DialTimeout: 5 * time.Second, SuspectTimeout: 13 * time.Second, ReadTimeout: 6 * time.Second, WriteTimeout: 7 * time.Second,
+		AcquireTimeout: 4 * time.Second, MaxWaiting: 11, FailFastAfter: 12 * time.Second, DialTimeout: 5 * time.Second, SuspectPing: 13 * time.Second, ReadTimeout: 6 * time.Second, WriteTimeout: 7 * time.Second,
 		LeakThreshold: 8 * time.Second, LeakStacks: redispool.StacksOff, Start: redispool.WaitForServer,
 		TLSFiles:        redispool.TLSFiles{CA: paths["ca"], Cert: paths["cert"], Key: paths["key"]},
 		CredentialsFile: paths["secret"], FileInterval: 9 * time.Second, Replicas: 3, CheckCommand: "GET health",

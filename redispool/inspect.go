@@ -31,7 +31,7 @@ const (
 )
 
 // suspectLimit is how long the server may take to answer on an idle connection when it has just answered on another.
-func (n *node) suspectLimit() time.Duration { return n.link.Limit(n.pool.config().SuspectTimeout) }
+func (n *node) suspectLimit() time.Duration { return n.link.Limit(n.pool.config().SuspectPing) }
 
 // grace is the least silence of a command that is a sign, and what answers get that overtake each other on different
 // connections: a round trip at least.
@@ -141,7 +141,7 @@ func (n *node) failed(c *conn, err error) {
 
 // suspect has a sign looked into, unless it comes from a connection that is known to be lost.
 func (n *node) suspect(c *conn, s signs) {
-	if n.pool.config().SuspectTimeout == Off || c.gone.Load() || c.sentenced() != stays || !n.inspector.note(s) {
+	if n.pool.config().SuspectPing == Off || c.gone.Load() || c.sentenced() != stays || !n.inspector.note(s) {
 		return
 	}
 	if !n.pool.dialing.Enter() {

@@ -29,7 +29,7 @@ import (
 //
 // What can change: the address of a single node, user and password, TLS, Credentials and the files; MaxOpen, up to
 // MaxOpenCeiling; MinIdle, MaxIdleTime, MaxLifetime, LifetimeJitter, KeepAlive, EvictionInterval; MaxWaiting,
-// FailFastAfter, SuspectTimeout, LeakThreshold, LeakStacks, Replicas, Logger. The rest go-redis fixes when the client is made.
+// FailFastAfter, SuspectPing, LeakThreshold, LeakStacks, Replicas, Logger. The rest go-redis fixes when the client is made.
 func (p *Pool) Reload(ctx context.Context, cfg Config) error {
 	if err := p.state.Turn(ctx); err != nil {
 		return fmt.Errorf("redispool: reload %q: %w", p.poolName(), err)

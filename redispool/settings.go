@@ -27,7 +27,7 @@ func (p *Pool) Settings() []slog.Attr {
 		slog.Int("max_waiting", c.MaxWaiting),
 		settings.Duration("dial_timeout", c.DialTimeout),
 		settings.Duration("fail_fast_after", c.FailFastAfter),
-		settings.Adaptive("suspect_timeout", c.SuspectTimeout),
+		settings.Adaptive("suspect_ping", c.SuspectPing),
 		settings.Duration("read_timeout", c.ReadTimeout),
 		settings.Duration("write_timeout", c.WriteTimeout),
 		slog.Int("max_attempts", p.target.attempts()),

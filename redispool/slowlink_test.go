@@ -22,13 +22,13 @@ func TestSlowLinkCondemnsNothing(t *testing.T) {
 		name    string
 		timeout time.Duration
 		lost    bool
-	}{{"by default", 0, false}, {"with a SuspectTimeout below the round trip", 100 * time.Millisecond, true}} {
+	}{{"by default", 0, false}, {"with a SuspectPing below the round trip", 100 * time.Millisecond, true}} {
 		t.Run(c.name, func(t *testing.T) {
 			srv := testserver.Redis(t)
 			way := testkit.NewProxy(t, srv.Addr())
 			way.Delay(300 * time.Millisecond)
 			p := started(t, redispool.Config{
-				URL: "redis://" + way.Addr(), MaxOpen: others + 1, SuspectTimeout: c.timeout, KeepAlive: redispool.Off,
+				URL: "redis://" + way.Addr(), MaxOpen: others + 1, SuspectPing: c.timeout, KeepAlive: redispool.Off,
 			})
 			look := admin(t, srv.Addr())
 			together(t, look, p.Client(), others+1)

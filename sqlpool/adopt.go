@@ -56,7 +56,7 @@ func (a *adopted) aim(cfg Config, _ disk) (target, Config, error) {
 		"AcquireTimeout": cfg.AcquireTimeout != 0, "QueryTimeout": cfg.QueryTimeout != 0, "MaxWaiting": cfg.MaxWaiting != 0, "FailFastAfter": cfg.FailFastAfter != 0,
 		"DialTimeout": cfg.DialTimeout != 0, "MaxDials": cfg.MaxDials != 0,
 		"Replicas": cfg.Replicas != 0, "ReclaimAfter": cfg.ReclaimAfter != 0,
-		"SuspectTimeout": cfg.SuspectTimeout != 0, "RecycleReadOnly": cfg.RecycleReadOnly != 0,
+		"SuspectPing": cfg.SuspectPing != 0, "RecycleReadOnly": cfg.RecycleReadOnly != 0,
 		"LeakThreshold": cfg.LeakThreshold != 0, "LeakStacks": cfg.LeakStacks != 0, "TLS": cfg.TLS != nil,
 		"Credentials": cfg.Credentials != nil, "TLSFiles": cfg.TLSFiles != TLSFiles{}, "CredentialsFile": cfg.CredentialsFile != "",
 		"FileInterval": cfg.FileInterval != 0, "ConfigureMySQL": cfg.ConfigureMySQL != nil,

@@ -169,12 +169,12 @@ type Config struct {
 	// Default: StacksOn. Adopt refuses it.
 	LeakStacks Stacks
 
-	// SuspectTimeout is how long a suspect connection may take to answer a ping before its next use.
+	// SuspectPing is how long a suspect connection may take to answer a ping before its next use.
 	// When a connection dies in use, every one that has been silent since before is suspect; when one of them does
 	// not answer, all of them are closed, so that callers do not each wait for a network that is gone. Default: it
 	// follows the link. It is four times the longest recent round trip, from 250 ms to 2 s, and doubles when it had to
 	// close connections in the last 30 s. Off: no suspicion. Adopt refuses it.
-	SuspectTimeout time.Duration
+	SuspectPing time.Duration
 
 	// RecycleReadOnly says whether a write that the server refuses as read-only makes the pool throw away every
 	// connection dialled so far, at most once a second: after a failover behind the same name the old ones lead to
@@ -298,7 +298,7 @@ func (c Config) validateTimes() error {
 		settings.Time{Name: "AcquireTimeout", Value: c.AcquireTimeout, Off: true},
 		settings.Time{Name: "FailFastAfter", Value: c.FailFastAfter, Off: true},
 		settings.Time{Name: "LeakThreshold", Value: c.LeakThreshold, Off: true, Long: true},
-		settings.Time{Name: "SuspectTimeout", Value: c.SuspectTimeout, Off: true},
+		settings.Time{Name: "SuspectPing", Value: c.SuspectPing, Off: true},
 		settings.Time{Name: "CloseGrace", Value: c.CloseGrace, Off: true},
 		settings.Time{Name: "FileInterval", Value: c.FileInterval, Off: true, Long: true},
 		settings.Time{Name: "EvictionInterval", Value: c.EvictionInterval},
@@ -335,7 +335,7 @@ func (c Config) maxOpenOrDefault() int {
 }
 
 // withDefaults returns c with every zero field that has a default filled in, and Off turned into the zero that the
-// rest of the package understands as off. SuspectTimeout stays as it is: its zero follows the link.
+// rest of the package understands as off. SuspectPing stays as it is: its zero follows the link.
 func (c Config) withDefaults(kind string) Config {
 	if c.Name == "" {
 		c.Name = kind

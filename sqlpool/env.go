@@ -39,7 +39,7 @@ func FromEnv(prefix string) (Config, error) {
 	r.Duration("LeakThreshold", &c.LeakThreshold, Off)
 	r.Duration("ReclaimAfter", &c.ReclaimAfter, 0)
 	r.Stacks("LeakStacks", &c.LeakStacks)
-	r.Duration("SuspectTimeout", &c.SuspectTimeout, Off)
+	r.Duration("SuspectPing", &c.SuspectPing, Off)
 	onOff := []env.Choice[Switch]{{Word: "on", Value: Enabled}, {Word: "off", Value: Disabled}}
 	env.Choose(r, "RecycleReadOnly", &c.RecycleReadOnly, onOff...)
 	env.Choose(r, "Peek", &c.Peek, onOff...)

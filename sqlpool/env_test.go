@@ -31,7 +31,7 @@ func TestEveryFieldCanBeSaidInTheEnvironment(t *testing.T) {
 	for name, value := range map[string]string{
 		"URL": "postgres://h/db", "NAME": "orders", "MAX_OPEN": "5", "MAX_OPEN_CEILING": "9", "MIN_IDLE": "2", "MAX_IDLE_TIME": "1m",
 		"MAX_LIFETIME": "2m", "LIFETIME_JITTER": "off", "KEEP_ALIVE": "off", "EVICTION_INTERVAL": "3s", "ACQUIRE_TIMEOUT": "4s",
-		"DIAL_TIMEOUT": "5s", "MAX_DIALS": "3", "MAX_WAITING": "none", "QUERY_TIMEOUT": "9s", "FAIL_FAST_AFTER": "2s", "LEAK_THRESHOLD": "8s", "RECLAIM_AFTER": "1h", "LEAK_STACKS": "off", "SUSPECT_TIMEOUT": "1s",
+		"DIAL_TIMEOUT": "5s", "MAX_DIALS": "3", "MAX_WAITING": "none", "QUERY_TIMEOUT": "9s", "FAIL_FAST_AFTER": "2s", "LEAK_THRESHOLD": "8s", "RECLAIM_AFTER": "1h", "LEAK_STACKS": "off", "SUSPECT_PING": "1s",
 		"RECYCLE_READ_ONLY": "off", "PEEK": "on", "CLOSE_GRACE": "off", "START": "start-degraded", "REPLICAS": "3",
 		"TLS_FILES_CA": files.CA, "TLS_FILES_CERT": files.Cert, "TLS_FILES_KEY": files.Key, "CREDENTIALS_FILE": secret,
 		"FILE_INTERVAL": "9s", "CHECK_QUERY": "select 1",
@@ -46,7 +46,7 @@ func TestEveryFieldCanBeSaidInTheEnvironment(t *testing.T) {
 		URL: "postgres://h/db", Name: "orders", MaxOpen: 5, MaxOpenCeiling: 9, MinIdle: 2, MaxIdleTime: time.Minute,
 		MaxLifetime: 2 * time.Minute, LifetimeJitter: sqlpool.NoJitter, KeepAlive: sqlpool.Off, EvictionInterval: 3 * time.Second,
 		AcquireTimeout: 4 * time.Second, DialTimeout: 5 * time.Second, MaxDials: 3, MaxWaiting: sqlpool.NoWaiting, QueryTimeout: 9 * time.Second, FailFastAfter: 2 * time.Second, LeakThreshold: 8 * time.Second, ReclaimAfter: time.Hour,
-		LeakStacks: sqlpool.StacksOff, SuspectTimeout: time.Second, RecycleReadOnly: sqlpool.Disabled, Peek: sqlpool.Enabled,
+		LeakStacks: sqlpool.StacksOff, SuspectPing: time.Second, RecycleReadOnly: sqlpool.Disabled, Peek: sqlpool.Enabled,
 		CloseGrace: sqlpool.Off, Start: sqlpool.StartDegraded, Replicas: 3, TLSFiles: files, CredentialsFile: secret,
 		FileInterval: 9 * time.Second, CheckQuery: "select 1",
 	}

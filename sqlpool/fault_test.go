@@ -376,7 +376,7 @@ func TestPostgresTerminatedWhileIdleCostsNoQuery(t *testing.T) {
 	}{
 		"with the peek":    {func(*sqlpool.Config) {}, 0},
 		"without the peek": {func(c *sqlpool.Config) { c.Peek = sqlpool.Disabled }, 1},
-		"without either":   {func(c *sqlpool.Config) { c.Peek, c.SuspectTimeout = sqlpool.Disabled, sqlpool.Off }, 10},
+		"without either":   {func(c *sqlpool.Config) { c.Peek, c.SuspectPing = sqlpool.Disabled, sqlpool.Off }, 10},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := sqlpool.Config{MaxOpen: 10, Logger: quiet()}
@@ -445,8 +445,8 @@ func BenchmarkAblation(b *testing.B) {
 		off           func(*sqlpool.Config)
 	}{
 		{"Peek", "terminated", []string{"postgres"}, func(c *sqlpool.Config) { c.Peek = sqlpool.Disabled }},
-		{"Peek and SuspectTimeout", "terminated", []string{"postgres"}, func(c *sqlpool.Config) { c.Peek, c.SuspectTimeout = sqlpool.Disabled, sqlpool.Off }},
-		{"SuspectTimeout", "black-holed, 40 idle", []string{"postgres", "mysql"}, func(c *sqlpool.Config) { c.SuspectTimeout = sqlpool.Off }},
+		{"Peek and SuspectPing", "terminated", []string{"postgres"}, func(c *sqlpool.Config) { c.Peek, c.SuspectPing = sqlpool.Disabled, sqlpool.Off }},
+		{"SuspectPing", "black-holed, 40 idle", []string{"postgres", "mysql"}, func(c *sqlpool.Config) { c.SuspectPing = sqlpool.Off }},
 		{"CloseGrace", "black-holed, 40 idle", []string{"postgres"}, func(c *sqlpool.Config) { c.CloseGrace = sqlpool.Off }},
 		{"RecycleReadOnly", "demoted", []string{"postgres", "mysql"}, func(c *sqlpool.Config) { c.RecycleReadOnly = sqlpool.Disabled }},
 	} {

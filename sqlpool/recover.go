@@ -62,11 +62,11 @@ func (c *core) recycleReason() string {
 }
 
 // suspectLimit is how long a suspect connection may take to answer.
-func (c *core) suspectLimit() time.Duration { return c.link.Limit(c.cfg().SuspectTimeout) }
+func (c *core) suspectLimit() time.Duration { return c.link.Limit(c.cfg().SuspectPing) }
 
 // suspect says whether a connection is to be pinged before it is used.
 func (c *core) suspect(t *times) bool {
-	return c.cfg().SuspectTimeout != Off && t.silentSince(c.rec.suspected.Load())
+	return c.cfg().SuspectPing != Off && t.silentSince(c.rec.suspected.Load())
 }
 
 // wary says whether a connection has died lately: sessions that are ended all at once do not end all at once.

@@ -94,7 +94,7 @@ func TestWithoutSuspicionEachConnectionCostsAQuery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
 		s.features &^= featResetter
-		p := fakePool(t, s, sqlpool.Config{MaxOpen: 5, SuspectTimeout: sqlpool.Off, KeepAlive: sqlpool.Off, MaxDials: 5})
+		p := fakePool(t, s, sqlpool.Config{MaxOpen: 5, SuspectPing: sqlpool.Off, KeepAlive: sqlpool.Off, MaxDials: 5})
 		defer stop(t, p)
 		idle(t, p, 5)
 		s.blackhole()

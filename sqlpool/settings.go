@@ -25,7 +25,7 @@ func (c *core) effective(cuts bool) []slog.Attr {
 		settings.Duration("dial_timeout", cfg.DialTimeout),
 		settings.Duration("fail_fast_after", cfg.FailFastAfter),
 		slog.Int("max_dials", cfg.MaxDials),
-		settings.Adaptive("suspect_timeout", cfg.SuspectTimeout),
+		settings.Adaptive("suspect_ping", cfg.SuspectPing),
 		slog.Bool("recycle_read_only", cfg.RecycleReadOnly == Enabled),
 		slog.Bool("peek", cfg.Peek == Enabled),
 		settings.Duration("close_grace", cfg.CloseGrace),

@@ -101,11 +101,11 @@ func TestSlowLinkCondemnsNothing(t *testing.T) {
 		name    string
 		timeout time.Duration
 		lost    int
-	}{{"by default", 0, 0}, {"with a SuspectTimeout below the round trip", 100 * time.Millisecond, others}} {
+	}{{"by default", 0, 0}, {"with a SuspectPing below the round trip", 100 * time.Millisecond, others}} {
 		for driver, make := range remotes(t, 300*time.Millisecond) {
 			t.Run(c.name+" on "+driver, func(t *testing.T) {
 				t.Parallel()
-				r := make(t, sqlpool.Config{MaxOpen: others + 1, SuspectTimeout: c.timeout, KeepAlive: sqlpool.Off, AcquireTimeout: 20 * time.Second, Logger: quiet()})
+				r := make(t, sqlpool.Config{MaxOpen: others + 1, SuspectPing: c.timeout, KeepAlive: sqlpool.Off, AcquireTimeout: 20 * time.Second, Logger: quiet()})
 				if err := r.pool.Start(t.Context()); err != nil {
 					t.Fatal(err)
 				}
