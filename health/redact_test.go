@@ -21,6 +21,30 @@ func TestErrorTextsLoseTheirSecrets(t *testing.T) {
 		"bad DSN admin:hunter2@unix(/run/mysqld.sock)/orders":                   "bad DSN ***@unix(/run/mysqld.sock)/orders",
 		"host=db user=admin password=hunter2 dbname=orders":                     "host=db user=admin password=*** dbname=orders",
 		"host=db password='it''s hunter2' dbname=x":                             "",
+		"DSN u:hunter2@/d":                                                      "DSN ***@/d",
+		"DSN u:hunter2@cloudsql(p:r:i)/d":                                       "DSN ***@cloudsql(p:r:i)/d",
+		"DSN u:hunter2@tcp/d":                                                   "DSN ***@tcp/d",
+		`cannot open "u:a hunter2@tcp(db:3306)/d?x=y": refused`:                 `cannot open "***@tcp(db:3306)/d?x=y": refused`,
+		"DSN u:a@/b@hunter2@tcp(db:3306)/d":                                     "DSN ***@tcp(db:3306)/d",
+		"DSN :hunter2@/":                                                        "DSN ***@/",
+		"dsn=u:p/hunter2@unix(/run/m.sock)/":                                    "dsn=***@unix(/run/m.sock)/",
+		"postgres://u:a hunter2@db/x failed":                                    "postgres://***@db/x failed",
+		"redis://:12 hunter2@cache:6379/0":                                      "redis://***@cache:6379/0",
+		`parse "redis://:a hunter2@h/0": net/url: invalid userinfo`:             `parse "redis://***@h/0": net/url: invalid userinfo`,
+		"redis://cache:6379 is away; tell ops@x.example":                        "redis://cache:6379 is away; tell ops@x.example",
+		"GET https://***@api/x: 500":                                            "GET https://***@api/x: 500",
+		"redis://h/0?password=hunter2&db=1":                                     "redis://h/0?password=***&db=1",
+		"host=db password='a hunter2' dbname=x":                                 "host=db password=*** dbname=x",
+		`host=db password='it\'s hunter2' dbname=x`:                             "host=db password=*** dbname=x",
+		`host=db password="a hunter2" dbname=x`:                                 "host=db password=*** dbname=x",
+		`host=db password=a\ hunter2 dbname=x`:                                  "",
+		"host=db password=a hunter2 dbname=x":                                   "host=db password=*** dbname=x",
+		"host=db password=a,hunter2 dbname=x":                                   "host=db password=*** dbname=x",
+		"host=db password=a&hunter2 dbname=x":                                   "host=db password=*** dbname=x",
+		"host=db password=it's;hunter2":                                         "host=db password=***",
+		"host=db password='a hunter2":                                           "host=db password=***",
+		`"host=db password=\"a hunter2\" x=y"`:                                  "",
+		`{\"password\":\"a hunter2\",\"x\":1}`:                                  "",
 		"PGPASSWORD=hunter2 psql":                                               "PGPASSWORD=*** psql",
 		`{"user":"admin","password":"hunter2","x":1}`:                           `{"user":"admin","password":***,"x":1}`,
 		`password: hunter2`:                                                     "password: ***",
@@ -51,6 +75,28 @@ func TestErrorTextsAreOneShortLine(t *testing.T) {
 		got := health.Redact(rapid.String().Draw(t, "text") + strings.Repeat("é", rapid.IntRange(0, 3000).Draw(t, "n")))
 		if len(got) > 1100 || strings.ContainsAny(got, "\n\r\t\x00\x1b") {
 			t.Fatalf("%d bytes: %q", len(got), got)
+		}
+	})
+}
+
+// Nor in the DSNs of the drivers.
+func TestNoDSNPasswordSurvives(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		password := rapid.StringMatching(`[A-Za-z0-9!$&()*+,;=:%._~@/?#'" -]{8,30}[A-Za-z0-9]`).Draw(t, "password")
+		password = "x" + password // white space after the colon ends a word
+		quoted := strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(password)
+		for _, dsn := range []string{
+			"u:" + password + "@tcp(h:3306)/d?x=y", "u:" + password + "@/d", "u:" + password + "@cloudsql(p:r:i)/d",
+			"host=h password='" + quoted + "' dbname=d",
+		} {
+			for _, text := range []string{"connect " + dsn + ": refused", "open \"" + dsn + "\" failed", dsn} {
+				got := health.Redact(text)
+				for piece := range strings.FieldsSeq(password) {
+					if len(piece) >= 5 && strings.Contains(got, piece) {
+						t.Fatalf("%q: %q", text, got)
+					}
+				}
+			}
 		}
 	})
 }
