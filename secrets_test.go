@@ -31,7 +31,7 @@ import (
 const secret = "s3cret"
 
 // harmless are the exported structs that hold nothing of a configuration, nor of a server's address.
-var harmless = []string{ //nolint:gochecknoglobals // a constant table
+var harmless = []string{
 	"poolkeeper.Stats", "poolkeeper.Histogram", "poolkeeper.Bucket", "poolkeeper.Holder",
 	"redispool.AcquireError", "redispool.HeldError", "redispool.Limits",
 	"sqlpool.AcquireError", "sqlpool.HeldError", "sqlpool.Limits", "sqlpool.Member",
