@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"strings"
 	"time"
 
@@ -127,12 +126,6 @@ func (n *node) askPooled(ctx context.Context) error {
 	}
 	defer l.giveBack()
 	return l.ping(ctx)
-}
-
-// dialNative opens a connection as the client does, without the pool's books.
-func (n *node) dialNative(ctx context.Context) (net.Conn, error) {
-	o := n.client.Options()
-	return o.Dialer(ctx, o.Network, o.Addr)
 }
 
 // checkCommand returns the words of CheckCommand, or nil if it is not set.

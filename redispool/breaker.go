@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
@@ -159,13 +158,7 @@ func judge(err error) breaker.Verdict {
 
 // trial opens a connection of its own, logs in, asks for a sign of life and hangs up.
 func (n *node) trial(ctx context.Context) error {
-	own := *n.client.Options()
-	own.PoolSize, own.MaxConcurrentDials = checkPoolSize, 0
-	own.MinIdleConns, own.PipelinePoolSize = 0, -1
-	own.ReadBufferSize, own.WriteBufferSize = checkBuffer, checkBuffer
-	own.MaxRetries = -1
-	own.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	c := redis.NewClient(&own)
+	c := redis.NewClient(n.own())
 	h := &trialHook{node: n}
 	c.AddHook(h)
 	defer context.AfterFunc(ctx, h.cut)()

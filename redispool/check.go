@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
@@ -78,7 +77,7 @@ func (k *checker) use(ctx context.Context, n *node) (own *redis.Client, done fun
 	if err := k.begin(ctx); err != nil {
 		return nil, nil, err
 	}
-	return k.client(n.client.Options(), n), k.end, nil
+	return k.client(n), k.end, nil
 }
 
 // check returns why the server does not work, or else what is to be said against it.
@@ -91,28 +90,22 @@ func (k *checker) check(ctx context.Context) (reservation, err error) {
 		return k.checkCluster(ctx)
 	}
 	n := k.pool.allNodes()[0]
-	err = n.ask(ctx, k.client(n.client.Options(), n))
+	err = n.ask(ctx, k.client(n))
 	if err == nil {
 		n.breaker.Answer()
 	}
 	return n.verdict(ctx, err)
 }
 
-// client returns the check's own client for a node that the pool reaches by o. It uses the same dialer, and so asks
-// the same sentinels, but has none of the user's hooks and no retries: the first failure is what a check is for.
-func (k *checker) client(o *redis.Options, n *node) *redis.Client {
-	if c := k.own[o.Addr]; c != nil {
+// client returns the check's own client for a node. It reaches the node as the pool does, and so asks the same
+// sentinels, but has none of the user's hooks and no retries: the first failure is what a check is for.
+func (k *checker) client(n *node) *redis.Client {
+	if c := k.own[n.addr()]; c != nil {
 		return c
 	}
-	own := *o
-	own.PoolSize, own.MaxConcurrentDials = checkPoolSize, 0
-	own.MinIdleConns, own.PipelinePoolSize = 0, -1
-	own.ReadBufferSize, own.WriteBufferSize = checkBuffer, checkBuffer
-	own.MaxRetries = -1
-	own.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	c := redis.NewClient(&own)
+	c := redis.NewClient(n.own())
 	c.AddHook(checkHook{n})
-	k.own[o.Addr] = c
+	k.own[n.addr()] = c
 	return c
 }
 
@@ -158,7 +151,7 @@ func (k *checker) each(ctx context.Context, nodes []*node, ask func(ctx context.
 	answers := make([]error, len(nodes))
 	var wg sync.WaitGroup
 	for i, n := range nodes { // they end with their answer or with ctx, and are waited for below
-		own := k.client(n.client.Options(), n)
+		own := k.client(n)
 		wg.Go(func() { answers[i] = ask(ctx, i, own) })
 	}
 	wg.Wait()

@@ -15,11 +15,15 @@ import (
 // were added meanwhile, and the first then lets everything pass.
 type hook struct{ node *node }
 
-// addHook makes h the client's innermost hook.
+// addHook makes a new hook the client's innermost one, but for the opener. Behind Sentinel there is no opener: the
+// client's own dialer asks the sentinels for the address, and then calls Pool.open.
 func (n *node) addHook() {
 	h := &hook{n}
 	n.active.Store(h)
 	n.client.AddHook(h)
+	if n.pool.target.kind != kindSentinel {
+		n.addOpener()
+	}
 }
 
 func (h *hook) retired() bool { return h.node.active.Load() != h }
@@ -44,7 +48,8 @@ func (h *hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	case chainOwn:
 		return nil
 	case chainHandshake:
-		return func(ctx context.Context, cmd redis.Cmder) error { return next(duringLogin(ctx), cmd) }
+		h := n.newHandshake()
+		return func(ctx context.Context, cmd redis.Cmder) error { return h.process(ctx, cmd, next) }
 	case chainConn, chainWatch:
 		return func(ctx context.Context, cmd redis.Cmder) error { return c.session.process(ctx, cmd, next) }
 	case chainRoot, chainPerCommand, chainUnknown:

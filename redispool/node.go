@@ -28,6 +28,7 @@ type node struct {
 	evictor *eviction.Evictor
 
 	active   atomic.Pointer[hook]   // the one of our hooks that acts
+	opener   atomic.Pointer[opener] // the one that opens connections; nil behind Sentinel
 	troubled atomic.Bool            // the last outcome known was a failure of the connection
 	breaker  *breaker.Breaker       // knows when the server is down
 	watched  atomic.Bool            // a Watch has been used: go-redis does not say when one returns its connection

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -93,8 +92,8 @@ func New(cfg Config) (*Pool, error) {
 		p.watch = holders.NewWatch(p.held, cfg.LeakThreshold, p.reportLeaks)
 	}
 	p.setRefusal()
-	p.aim.Store(t.aim(cfg, given))
-	opts := p.follow(t.universal(cfg))
+	p.aim.Store(p.newAim(t, cfg, given))
+	opts := p.shown()
 	switch t.kind {
 	case kindCluster:
 		p.client = p.newCluster(opts.Cluster())
@@ -104,18 +103,6 @@ func New(cfg Config) (*Pool, error) {
 		p.client = p.adoptClient(redis.NewClient(opts.Simple()))
 	}
 	return p, nil
-}
-
-// follow has go-redis open connections by the pool's aim, whatever it is at the time.
-func (p *Pool) follow(o redis.UniversalOptions) redis.UniversalOptions {
-	o.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		return p.aim.Load().connect(ctx, network, addr)
-	}
-	if o.StreamingCredentialsProvider == nil {
-		o.CredentialsProvider, o.Username, o.Password = nil, "", ""
-		o.CredentialsProviderContext = p.login
-	}
-	return o
 }
 
 func (p *Pool) adoptClient(c *redis.Client) *redis.Client {
@@ -179,6 +166,19 @@ func (p *Pool) allNodes() []*node {
 // Client returns the native client: a *redis.Client for one node or Sentinel, a *redis.ClusterClient for a Cluster.
 // It is the same one for the life of the pool, and closed by Stop; do not close it. Hooks may be added to it; those
 // added before Start do not see what the pool does for itself.
+//
+// Its Options are the user's own: address, dialer, TLS, user and password, and functions, as given to New. Sizes and
+// times are those that go-redis runs with: PoolSize is MaxOpenCeiling, and what the pool does itself (idle connections,
+// dials that are repeated) is off. They do not change with Reload. A client that is made from them is go-redis' own: it
+// goes to the address, database and user that it names. The pool neither counts nor closes it. Note:
+//
+//   - Config.Credentials is shown as CredentialsProviderContext. It answers with the login in effect. go-redis asks it
+//     in place of Username and Password: set it to nil for another user. A CredentialsFile is shown as user and
+//     password, as New has read them.
+//   - go-redis asks a CredentialsProvider of Options before each login, also if Reload has put another login in effect.
+//     It ignores the answer then, but an error still fails the login. Config.Credentials has no such limit.
+//   - Behind Sentinel go-redis shows a dialer of its own. It asks the sentinels for the server, whatever the address,
+//     and works until Stop.
 func (p *Pool) Client() redis.UniversalClient { return p.client }
 
 // SetName gives the pool its name in errors, logs and metrics. An empty name is ignored. Registry.Add calls it.

@@ -99,7 +99,7 @@ func (p *Pool) stage(cfg Config) (staged, error) {
 	s.changes, err = p.plan(&next, t, given)
 	s.leads = slices.ContainsFunc(s.changes, leads)
 	if s.leads {
-		s.aim = t.aim(next, given)
+		s.aim = p.newAim(t, next, given)
 	}
 	return s, err
 }
@@ -209,20 +209,18 @@ func (p *Pool) try(ctx context.Context, a *aim) error {
 	if len(nodes) == 0 {
 		return nil // a Cluster that nobody has used yet: the check afterwards will tell
 	}
-	quiet := &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	var c *redis.Client
 	if p.target.kind == kindSentinel {
 		o := a.target.universal(*p.cfg)
 		o.Dialer, o.Username, o.Password = a.connect, "", ""
 		o.CredentialsProvider, o.CredentialsProviderContext = nil, a.credentials
-		o.PoolSize, o.MaxConcurrentDials, o.MaxRetries, o.MaintNotificationsConfig = checkPoolSize, 0, -1, quiet
+		o.PoolSize, o.MaxConcurrentDials, o.MaxRetries = checkPoolSize, 0, -1
+		o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 		c = redis.NewFailoverClient(o.Failover())
 	} else {
-		o := *nodes[0].client.Options()
+		o := nodes[0].own()
 		o.Dialer, o.CredentialsProviderContext = a.connect, a.credentials
-		o.PoolSize, o.MaxConcurrentDials, o.MinIdleConns, o.PipelinePoolSize = checkPoolSize, 0, 0, -1
-		o.MaxRetries, o.MaintNotificationsConfig = -1, quiet
-		c = redis.NewClient(&o)
+		c = redis.NewClient(o)
 	}
 	c.AddHook(checkHook{nodes[0]}) // so that Stop closes it too
 	err := nodes[0].ask(ctx, c)

@@ -75,7 +75,7 @@ func (p *Pool) renew(ctx context.Context) error {
 	}
 	t := was.target
 	t.disk = now
-	s := staged{cfg: *cfg, aim: t.aim(*cfg, was.given), changes: onfile.Differ(was.target.disk, now), leads: true}
+	s := staged{cfg: *cfg, aim: p.newAim(t, *cfg, was.given), changes: onfile.Differ(was.target.disk, now), leads: true}
 	if err := p.try(ctx, s.aim); err != nil {
 		return fmt.Errorf("the server does not accept it, and the old is kept: %w", asFault(err))
 	}
@@ -97,17 +97,22 @@ func (n *node) doubt(err error) {
 	}
 }
 
-// login asks for user and password. If they have changed by themselves for good, connections that were opened by the
-// old ones are replaced.
+// login asks for user and password, and takes note of them.
 func (p *Pool) login(ctx context.Context) (user, password string, err error) {
 	a := p.aim.Load()
 	user, password, err = a.credentials(ctx)
 	if err != nil {
 		return "", "", err
 	}
-	now := rotation.Login{User: user, Password: password}
+	p.noteLogin(a, loginOf(user, password))
+	return user, password, nil
+}
+
+// noteLogin takes note of the login by a of a connection that is being opened. If it has changed by itself for good,
+// connections that were opened by the old one are replaced.
+func (p *Pool) noteLogin(a *aim, now rotation.Login) {
 	if !a.logins.Changed(now) || !p.dialing.Enter() {
-		return user, password, nil
+		return
 	}
 	old := map[*conn]bool{}
 	for _, n := range p.allNodes() {
@@ -118,13 +123,12 @@ func (p *Pool) login(ctx context.Context) (user, password string, err error) {
 	// Owner: the pool, which waits for it at Stop as for a dial. It ends by itself, or with the pool's life.
 	go func() {
 		defer p.dialing.Leave()
-		if a.logins.Lasting(p.life, p.patience(), now, func(ctx context.Context) (login rotation.Login, err error) {
-			login.User, login.Password, err = a.credentials(ctx)
-			return login, err
+		if a.logins.Lasting(p.life, p.patience(), now, func(ctx context.Context) (rotation.Login, error) {
+			user, password, err := a.credentials(ctx)
+			return loginOf(user, password), err
 		}) {
 			p.events.Emit(event.OfRenewal([]Change{{Field: "Credentials", From: "…", To: "…"}}))
 			p.recycle(p.life, func(c *conn) bool { return old[c] })
 		}
 	}()
-	return user, password, nil
 }

@@ -210,6 +210,7 @@ type aim struct {
 	logins        rotation.Watch // what credentials has answered
 	target        target         // what said so
 	given         *tls.Config    // as it was given, for telling whether another one is
+	shown         bool           // go-redis logs in by credentials, when it logs in by the options that the client shows
 }
 
 // aim returns it for c (with its defaults, and so with a copy of the TLS that was given).
