@@ -23,7 +23,7 @@ type AcquireError struct {
 	Open     int           // connections open, idle ones included
 	InUse    int           // connections in use, by commands and by holders
 	Waiting  int           // other callers in the queue
-	Waited   time.Duration // how long this caller waited
+	Waited   time.Duration // how long this caller waited; 0: it is not known, because go-redis does not tell
 	Limit    time.Duration // AcquireTimeout; 0: the caller's context decides
 	LastDial error         // why no connection could be opened, if the last attempt failed; nil otherwise
 	Err      error         // why the caller gave up
@@ -49,9 +49,12 @@ func (e *AcquireError) Error() string {
 	if e.LastDial != nil {
 		fmt.Fprintf(&b, ", no connection could be opened lately: %v", e.LastDial)
 	}
-	if errors.Is(e.Err, poolkeeper.ErrTooManyWaiting) {
+	switch {
+	case errors.Is(e.Err, poolkeeper.ErrTooManyWaiting):
 		fmt.Fprintf(&b, "; refused: %v", e.Err)
-	} else {
+	case e.Waited == 0:
+		fmt.Fprintf(&b, "; gave up: %v", e.Err)
+	default:
 		fmt.Fprintf(&b, "; gave up after %s: %v", e.Waited.Round(time.Millisecond), e.Err)
 	}
 	return b.String()

@@ -133,6 +133,7 @@ func (n *node) connect(ctx context.Context, p purpose, next dialFunc) (net.Conn,
 	if p != forPool {
 		return n.tryOnce(ctx, p, next)
 	}
+	began := monotime.Now()
 	native, err := n.tryOnce(ctx, p, next)
 	if !isRefused(err) {
 		return native, n.final(ctx, err)
@@ -142,7 +143,7 @@ func (n *node) connect(ctx context.Context, p purpose, next dialFunc) (net.Conn,
 	defer cancel()
 	native, err = n.awaitListener(patient, next, err)
 	if err != nil && patient.Err() != nil { // perhaps in the middle of an attempt
-		n.lastDial.Store(&refused)
+		n.noteFailure(began, refused)
 		if ctx.Err() == nil {
 			err = refused // it was our patience that ended
 		}
@@ -251,13 +252,22 @@ func (n *node) tryOnce(ctx context.Context, p purpose, next dialFunc) (net.Conn,
 	native, err := next(ctx)
 	if err != nil {
 		n.pool.met.dialErrors.Add(1)
-		n.lastDial.Store(&err)
+		n.noteFailure(began, err)
 		n.dialFailed(p, began, err)
 		n.pool.rereadCluster(ctx)
 		return nil, err
 	}
+	n.dialled.Store(int64(monotime.Now()))
 	n.lastDial.Store(nil)
 	return native, nil
+}
+
+// noteFailure notes why an attempt that began then has failed, unless another one has got through since: that says more
+// about the server.
+func (n *node) noteFailure(began monotime.Time, err error) {
+	if monotime.Time(n.dialled.Load()) <= began {
+		n.lastDial.Store(&err)
+	}
 }
 
 // adopt puts a connection just dialled on the books. If the pool has stopped meanwhile, it closes it.

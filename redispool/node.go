@@ -34,6 +34,7 @@ type node struct {
 	watched  atomic.Bool            // a Watch has been used: go-redis does not say when one returns its connection
 	outage   atomic.Pointer[outage] // nil: nobody waits for a server that refuses
 	lastDial atomic.Pointer[error]  // why the last dial failed; nil: it did not
+	dialled  atomic.Int64           // a monotime.Time: the last dial that got through
 	open     atomic.Int64           // connections of the pool
 	used     atomic.Bool            // a Cluster's node: it has had a command
 

@@ -17,6 +17,7 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
 
@@ -306,6 +307,37 @@ func TestADownServerIsNotDialledByCallers(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A dial that waits for a server that refused goes on in the background, and ends when another fault has come.
+func TestAFaultIsNotBlamedOnTheOneBefore(t *testing.T) {
+	synctest.Test(dropsTimers(t), func(t *testing.T) {
+		p, l := outageBubble(t, redispool.Config{MaxOpen: 4}, 3, up)
+		for range 2 {
+			l.become(refusing)
+			if _, err := getFor(t, p, 50*time.Millisecond); redispool.Classify(err).Kind != health.KindRefused {
+				t.Errorf("%v; want that the server refuses", err)
+			}
+			l.is.Store(up)
+			if _, err := getFor(t, p, time.Second); err != nil {
+				t.Error(err)
+			}
+			l.become(unreachable)
+			if _, err := getFor(t, p, 2*time.Second); redispool.Classify(err).Kind != health.KindTimeout {
+				t.Errorf("%v; want that there is no answer", err)
+			}
+			l.become(up)
+			time.Sleep(10 * time.Second)
+		}
+	})
+}
+
+// getFor is get with a deadline.
+func getFor(t *testing.T, p *redispool.Pool, d time.Duration) (string, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	defer cancel()
+	return p.Client().Get(ctx, "key").Result()
 }
 
 // An old trial may have been sent into a hole in the network, whatever the time-outs are.

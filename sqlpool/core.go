@@ -35,9 +35,10 @@ type core struct {
 	link    roundtrip.Patience // with the server
 	dials   dialTimes
 
-	breaker *breaker.Breaker // of the server
-	events  *event.Log
-	trouble atomic.Pointer[dialTrouble] // with opening connections; nil: there is none
+	breaker  *breaker.Breaker // of the server
+	events   *event.Log
+	trouble  atomic.Pointer[dialTrouble] // with opening connections; nil: there is none
+	lastDial atomic.Int64                // a monotime.Time: when the last one that got through began
 
 	observer  observer.Slot
 	paused    atomic.Bool

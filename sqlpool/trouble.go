@@ -33,6 +33,7 @@ func (c *core) dialled(began time.Time, err error) {
 		c.breaker.Failed(monotime.Of(began), err)
 		return
 	}
+	c.lastDial.Store(int64(monotime.Of(began)))
 	if c.trouble.Load() != nil {
 		c.trouble.Store(nil)
 	}
@@ -49,7 +50,12 @@ func (c *core) dialsSlowly(began time.Time) {
 	c.breaker.Slow(monotime.Of(began))
 }
 
+// noteTrouble notes why an attempt that began then gets no connection, unless one that began later has got one: that says
+// more about the server.
 func (c *core) noteTrouble(began time.Time, err error) {
+	if monotime.Of(began) < monotime.Time(c.lastDial.Load()) {
+		return
+	}
 	if old := c.trouble.Load(); old != nil {
 		began = old.since
 	}
