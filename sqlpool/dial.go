@@ -31,7 +31,7 @@ const slowDial = 500 * time.Millisecond
 type dialTimes struct{ limit atomic.Int64 } // a time.Duration
 
 // slow is the time after which a dial counts as slow: twice what the last one took, and twice as long again for each
-// that was given up, from slowDial to half of timeout.
+// whose login was given up, from slowDial to half of timeout.
 func (t *dialTimes) slow(timeout time.Duration) time.Duration {
 	return max(slowDial, min(time.Duration(t.limit.Load()), timeout/2))
 }
@@ -39,8 +39,13 @@ func (t *dialTimes) slow(timeout time.Duration) time.Duration {
 // took notes how long a dial has taken.
 func (t *dialTimes) took(d time.Duration) { t.limit.Store(int64(2 * d)) }
 
-// gaveUp notes that a dial was given up after it had counted as slow at limit. Of those with the same limit one counts.
-func (t *dialTimes) gaveUp(limit time.Duration) {
+// gaveUp notes that a dial was given up because it was slow. Unless the network had not got through, the server may be
+// there, and the next dial may take twice as long. Of those that began with the same limit one counts.
+func (t *dialTimes) gaveUp(d *dialing) {
+	limit := d.patience
+	if d.connecting.Load() {
+		return
+	}
 	if now := t.limit.Load(); now <= int64(limit) {
 		t.limit.CompareAndSwap(now, int64(2*limit))
 	}
@@ -58,8 +63,9 @@ type dialing struct {
 	patience   time.Duration // after which it counts as slow
 	asked      uint64        // callers that had queued by then
 	generation uint64
-	sock       net.Conn   // below TLS
-	login      *[2]string // what Credentials said; nil: it was not asked
+	sock       net.Conn    // below TLS
+	connecting atomic.Bool // the network has not got through yet
+	login      *[2]string  // what Credentials said; nil: it was not asked
 	cancel     context.CancelFunc
 	done       func() // stops what watches it
 
@@ -68,6 +74,17 @@ type dialing struct {
 	gone     bool // on pgxpool: the caller for whom it was begun has given up
 	replaced bool // it was cancelled to make room for a younger one
 	over     bool // it has ended, and its timer may not have noticed
+}
+
+// connect opens the socket of a dial, and keeps it.
+func (d *dialing) connect(dial func() (net.Conn, error)) (net.Conn, error) {
+	d.connecting.Store(true)
+	sock, err := dial()
+	if err == nil {
+		d.sock = sock
+		d.connecting.Store(false)
+	}
+	return sock, err
 }
 
 // dialLocked begins dials for callers in the queue, within MaxOpen and MaxDials. What is about to be given back
@@ -96,7 +113,7 @@ func (s *store) dial(ctx context.Context) {
 	d := &dialing{began: time.Now(), patience: s.core.slowDial(), cancel: cancel, asked: s.asked()}
 	t := time.AfterFunc(d.patience, func() { s.tooSlow(d) })
 	defer t.Stop()
-	n, err := s.connect(ctx)
+	n, err := s.connect(context.WithValue(ctx, dialKey{}, d))
 	s.dialled(d, n, err)
 }
 
@@ -124,7 +141,8 @@ func (s *store) tooSlow(d *dialing) {
 	s.core.dialsSlowly(d.began)
 }
 
-// makeRoomLocked gives up the slowest dial, if there is one, for the sake of a younger one.
+// makeRoomLocked gives up a slow dial, if there is one, for the sake of a younger one. If there are several, the eldest has
+// all the time that a slow link may need.
 func (s *store) makeRoomLocked() {
 	for _, d := range s.slow {
 		if d.replaced {
@@ -132,9 +150,12 @@ func (s *store) makeRoomLocked() {
 		}
 	}
 	if len(s.slow) > 0 {
-		s.slow[0].replaced = true
-		s.slow[0].cancel()
-		s.core.dials.gaveUp(s.slow[0].patience)
+		d := s.slow[min(1, len(s.slow)-1)]
+		d.replaced = true
+		d.cancel()
+		if len(s.slow) == 1 {
+			s.core.dials.gaveUp(d)
+		}
 	}
 }
 
@@ -198,7 +219,11 @@ func (s *store) connect(ctx context.Context) (*native, error) {
 // reach opens a connection. A driver that ignores its context is left behind when it ends;
 // a connection it may come up with later is closed.
 func (s *store) reach(ctx context.Context, connector driver.Connector) (*native, error) {
-	d := new(dialing)
+	d, ok := ctx.Value(dialKey{}).(*dialing)
+	if !ok {
+		d = new(dialing)
+		ctx = context.WithValue(ctx, dialKey{}, d)
+	}
 	type result struct {
 		conn driver.Conn
 		err  error
@@ -207,7 +232,7 @@ func (s *store) reach(ctx context.Context, connector driver.Connector) (*native,
 	// Owner: the store. It ends when the driver returns, which is not in our hands; close waits for it up to its
 	// own deadline.
 	s.left.run(func() {
-		conn, err := connectRecovered(context.WithValue(ctx, dialKey{}, d), connector)
+		conn, err := connectRecovered(ctx, connector)
 		select {
 		case ready <- result{conn, err}:
 		case <-left:

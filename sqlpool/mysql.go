@@ -121,11 +121,11 @@ func recordSockets(c *mysql.Config) {
 		}
 	}
 	c.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		sock, err := dial(ctx, network, addr)
-		if d, ok := ctx.Value(dialKey{}).(*dialing); ok && err == nil {
-			d.sock = sock
+		d, ok := ctx.Value(dialKey{}).(*dialing)
+		if !ok {
+			return dial(ctx, network, addr)
 		}
-		return sock, err
+		return d.connect(func() (net.Conn, error) { return dial(ctx, network, addr) })
 	}
 }
 

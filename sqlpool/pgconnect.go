@@ -95,7 +95,7 @@ func (b *pgBackend) tooSlow(d *dialing, slow, gone bool) {
 	d.gone = d.gone || gone
 	if d.slow && d.gone {
 		d.cancel()
-		b.core.dials.gaveUp(d.patience)
+		b.core.dials.gaveUp(d)
 	}
 	b.mu.Unlock()
 	if slow {

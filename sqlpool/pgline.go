@@ -27,11 +27,7 @@ type pgLine struct {
 // open is the connection's DialFunc.
 func (l *pgLine) open(ctx context.Context, network, addr string) (net.Conn, error) {
 	if d, _ := ctx.Value(dialKey{}).(*dialing); d == l.own {
-		sock, err := l.dial(ctx, network, addr)
-		if err == nil {
-			d.sock = sock
-		}
-		return sock, err
+		return d.connect(func() (net.Conn, error) { return l.dial(ctx, network, addr) })
 	}
 	if l.busy.Load() {
 		return l.openCancel(ctx, network, addr)
