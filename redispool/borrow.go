@@ -35,6 +35,7 @@ type loan struct {
 	base redis.ProcessHook // sends a command on it
 	conn *conn             // that it has got; nil: none yet
 	fate reason            // why it is to be closed; stays: it is put back
+	over bool              // it has ended
 	ask  bool              // it is to be asked for a sign of life, and not put back before
 }
 
@@ -46,15 +47,20 @@ func (n *node) borrow() *loan {
 	return &loan{lent: lent, base: n.borrowed}
 }
 
-// giveBack ends a loan: its connection is idle again, the one used last.
-func (l *loan) giveBack() { _ = l.lent.Close() }
+// giveBack ends a loan: its connection is idle again, the one used last. It does nothing if the loan has ended.
+func (l *loan) giveBack() {
+	if !l.over {
+		l.over = true
+		_ = l.lent.Close()
+	}
+}
 
 // discard ends a loan and closes its connection. It blocks on the farewell of TLS at most.
 func (l *loan) discard(ctx context.Context) {
 	l.conn.sentence.CompareAndSwap(uint32(stays), uint32(l.fate))
 	_ = l.conn.Close()
 	_ = l.ping(ctx) // go-redis finds it closed, and drops it
-	_ = l.lent.Close()
+	l.giveBack()
 }
 
 // ping asks for a sign of life. go-redis drops a connection that gives none.
@@ -68,20 +74,24 @@ func (l *loan) ping(ctx context.Context) error {
 
 // seizeIdle takes the idle connection that is next, whatever its state: nobody looks at it, and it does not count as used.
 // If it returns an error, of which errBusy is one, the loan has ended. It needs the turn of upkeep.
-func (n *node) seizeIdle(ctx context.Context, l *loan) error {
+func (n *node) seizeIdle(ctx context.Context, l *loan) (err error) {
+	seized := false
+	defer func() { // also when a hook of the service panics
+		n.taker.Store(0)
+		if !seized {
+			l.giveBack()
+		}
+	}()
 	n.taken = nil
 	n.taker.Store(goroutines.ID())
-	err := seize(ctx, l.base)
-	n.taker.Store(0)
+	err = seize(ctx, l.base)
 	if n.taken != nil {
 		n.taken.used.Store(n.takenUsed)
 		l.conn = n.taken
 	} else if err == nil {
 		err = errBusy // a caller was quicker, and go-redis has dialled
 	}
-	if err != nil {
-		l.giveBack()
-	}
+	seized = err == nil
 	return err
 }
 
@@ -97,13 +107,34 @@ func (n *node) isTaken(c *conn) bool {
 // sift takes out what is idle, has judge say what is to become of it, and puts back what stays, in the order in which it
 // was. judge gets the connection used last first, with callers waiting: it does no I/O. What it condemns is closed when
 // they go on; what it wants asked is returned, and the caller owes a giveBack for each. more, if it is not nil, ends the
-// taking early. If not all could be taken, judge is not called and all is put back. sift needs the turn of upkeep.
+// taking early. If not all could be taken, judge is not called and all is put back, as it is if code of the service
+// panics. sift needs the turn of upkeep.
 func (n *node) sift(ctx context.Context, more func() bool, judge func(idle []*loan)) (asked []*loan, err error) {
+	var idle []*loan
+	finished := false
+	err = n.pool.guarded(ownUse, func() (err error) {
+		asked, err = n.siftInto(ctx, &idle, more, judge)
+		finished = true
+		return err
+	})
+	if !finished {
+		for _, l := range slices.Backward(idle) {
+			l.giveBack()
+		}
+		n.shut(false)
+		return nil, err
+	}
+	return asked, err
+}
+
+// siftInto is sift. What it has taken is in *taken as soon as it has it.
+func (n *node) siftInto(ctx context.Context, taken *[]*loan, more func() bool, judge func(idle []*loan)) (asked []*loan, err error) {
 	loans := make([]*loan, n.idle())
 	for i := range loans {
 		loans[i] = n.borrow() // before callers have to wait
 	}
-	idle, err := n.take(ctx, loans, more)
+	err = n.take(ctx, taken, loans, more)
+	idle := *taken
 	if n.client.Options().PoolFIFO {
 		slices.Reverse(idle)
 	}
@@ -136,21 +167,21 @@ func discard(ctx context.Context, loans []*loan) {
 
 func (n *node) shut(is bool) { n.valve.set(func(v *valve) { v.shut = is }) }
 
-// take takes what is idle, in go-redis' order, with loans that are prepared and as many more as it needs. It
+// take adds what is idle to *idle, in go-redis' order, with loans that are prepared and as many more as it needs. It
 // leaves the valve shut. It ends early when somebody has to dial: that may take long, and those who wait at the valve
 // shall not wait for it.
-func (n *node) take(ctx context.Context, loans []*loan, more func() bool) (idle []*loan, err error) {
+func (n *node) take(ctx context.Context, idle *[]*loan, loans []*loan, more func() bool) error {
 	ctx, cancel := context.WithTimeout(ctx, n.pool.patience())
 	defer cancel()
 	n.onDial.Store(&cancel)
 	defer n.onDial.Store(nil)
 	isShut := false
 	for more == nil || more() {
-		spare := n.spare(len(idle))
+		spare := n.spare(len(*idle))
 		if spare <= inReach && !isShut {
 			n.shut(true)
 			isShut = true
-			n.awaitAdmitted(ctx, len(idle))
+			n.awaitAdmitted(ctx, len(*idle))
 			continue
 		}
 		if spare <= 0 {
@@ -160,11 +191,11 @@ func (n *node) take(ctx context.Context, loans []*loan, more func() bool) (idle 
 			loans = append(loans, n.borrow())
 		}
 		if err := n.seizeIdle(ctx, loans[0]); err != nil {
-			return idle, err
+			return err
 		}
-		idle, loans = append(idle, loans[0]), loans[1:]
+		*idle, loans = append(*idle, loans[0]), loans[1:]
 	}
-	return idle, nil
+	return nil
 }
 
 // awaitAdmitted waits until those who have passed the valve have got their connections. Usually they have; somebody who is

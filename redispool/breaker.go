@@ -28,9 +28,11 @@ const slowDial = time.Second
 func (n *node) newBreaker() *breaker.Breaker {
 	p := n.pool
 	return breaker.New(breaker.Config{
-		Life:         n.pool.life,
-		After:        func() time.Duration { return p.config().FailFastAfter },
-		Trial:        n.trial,
+		Life:  n.pool.life,
+		After: func() time.Duration { return p.config().FailFastAfter },
+		Trial: func(ctx context.Context) error {
+			return p.guarded(ownUse, func() error { return n.trial(ctx) })
+		},
 		TrialTimeout: func() time.Duration { return p.cfg.DialTimeout },
 		Judge:        judge,
 		Alive:        n.answeredSince,

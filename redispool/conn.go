@@ -295,7 +295,7 @@ func (c *conn) Close() error {
 		c.start.end()
 		c.node.forget(c)
 	}
-	return c.Conn.Close()
+	return c.closeNative()
 }
 
 // cut closes the socket under whoever uses it, without a TLS farewell, which could block.

@@ -249,7 +249,11 @@ type outage struct{ over chan struct{} }
 
 func (n *node) tryOnce(ctx context.Context, p purpose, next dialFunc) (net.Conn, error) {
 	began := monotime.Now()
-	native, err := next(ctx)
+	var native net.Conn
+	err := n.pool.guarded("the Dialer, or a DialHook", func() (err error) {
+		native, err = next(ctx)
+		return err
+	})
 	if err != nil {
 		n.pool.met.dialErrors.Add(1)
 		n.noteFailure(began, err)

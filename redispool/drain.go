@@ -107,7 +107,7 @@ func (p *Pool) settle(ctx context.Context) error {
 	// Owner: this call, which ends it and waits for it.
 	go func() {
 		defer close(asked)
-		p.unblock(asking)
+		_ = p.guarded(ownUse, func() error { p.unblock(asking); return nil })
 	}()
 	defer func() {
 		enough()
@@ -230,7 +230,9 @@ func (p *Pool) closeClient(ctx context.Context) <-chan struct{} {
 		// Owner: Stop. It ends when go-redis has closed its sockets, which a TLS farewell to a dead peer can delay;
 		// cutting the sockets ends that. Stop waits for it, within its context.
 		go func() {
-			err := errors.Join(p.checker.close(context.WithoutCancel(ctx)), p.client.Close())
+			err := p.guarded(ownUse, func() error {
+				return errors.Join(p.checker.close(context.WithoutCancel(ctx)), p.client.Close())
+			})
 			// Somebody may have been quicker: we, cutting, the server, or go-redis with a node that has left.
 			if !errors.Is(err, net.ErrClosed) && !errors.Is(err, redis.ErrClosed) {
 				p.closeErr = err

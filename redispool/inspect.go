@@ -153,10 +153,11 @@ func (n *node) suspect(c *conn, s signs) {
 	go func() {
 		defer n.pool.dialing.Leave()
 		for again := true; again; again = n.inspector.rest() {
+			var err error
 			if d := n.inspector.wait(); d <= 0 || retry.Sleep(n.pool.life, d) {
-				n.inspect(n.pool.life)
+				err = n.pool.guarded(ownUse, func() error { n.inspect(n.pool.life); return nil })
 			}
-			if n.pool.life.Err() != nil {
+			if err != nil || n.pool.life.Err() != nil {
 				n.inspector.take()
 			}
 		}

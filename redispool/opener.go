@@ -81,5 +81,5 @@ func (o *opener) rest() redis.DialHook {
 
 // open opens a connection as the configuration in effect says.
 func (p *Pool) open(ctx context.Context, network, addr string) (net.Conn, error) {
-	return p.aim.Load().connect(ctx, network, addr)
+	return p.connect(ctx, p.aim.Load(), network, addr)
 }

@@ -87,6 +87,7 @@ func New(cfg Config) (*Pool, error) {
 	p.valve = &valve{wait: &p.met.wait, stop: ctx.Done(), size: cfg.MaxOpenCeiling}
 	p.live.Store(&cfg)
 	p.events = p.newEvents()
+	p.observer.OnPanic = func(err error) { _ = p.panicked("the Observer", err) }
 	p.checker = newChecker(p)
 	if cfg.LeakThreshold > 0 {
 		p.watch = holders.NewWatch(p.held, cfg.LeakThreshold, p.reportLeaks)

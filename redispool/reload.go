@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"reflect"
 	"slices"
 	"time"
@@ -209,17 +210,21 @@ func (p *Pool) try(ctx context.Context, a *aim) error {
 	if len(nodes) == 0 {
 		return nil // a Cluster that nobody has used yet: the check afterwards will tell
 	}
+	connect := func(ctx context.Context, network, addr string) (net.Conn, error) {
+		return p.connect(ctx, a, network, addr)
+	}
+	credentials := func(ctx context.Context) (user, password string, err error) { return p.ask(ctx, a) }
 	var c *redis.Client
 	if p.target.kind == kindSentinel {
 		o := a.target.universal(*p.cfg)
-		o.Dialer, o.Username, o.Password = a.connect, "", ""
-		o.CredentialsProvider, o.CredentialsProviderContext = nil, a.credentials
+		o.Dialer, o.Username, o.Password = connect, "", ""
+		o.CredentialsProvider, o.CredentialsProviderContext = nil, credentials
 		o.PoolSize, o.MaxConcurrentDials, o.MaxRetries = checkPoolSize, 0, -1
 		o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 		c = redis.NewFailoverClient(o.Failover())
 	} else {
 		o := nodes[0].own()
-		o.Dialer, o.CredentialsProviderContext = a.connect, a.credentials
+		o.Dialer, o.CredentialsProviderContext = connect, credentials
 		c = redis.NewClient(o)
 	}
 	c.AddHook(checkHook{nodes[0]}) // so that Stop closes it too

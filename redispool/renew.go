@@ -55,7 +55,7 @@ func (p *Pool) lookAtFiles() {
 		return // a Reload reads the files too, and a Pause will be over
 	}
 	defer p.state.EndTurn()
-	err := p.renew(p.life)
+	err := p.guarded(ownUse, func() error { return p.renew(p.life) })
 	trouble := ""
 	if err != nil {
 		trouble = err.Error()
@@ -100,7 +100,7 @@ func (n *node) doubt(err error) {
 // login asks for user and password, and takes note of them.
 func (p *Pool) login(ctx context.Context) (user, password string, err error) {
 	a := p.aim.Load()
-	user, password, err = a.credentials(ctx)
+	user, password, err = p.ask(ctx, a)
 	if err != nil {
 		return "", "", err
 	}
@@ -123,12 +123,17 @@ func (p *Pool) noteLogin(a *aim, now rotation.Login) {
 	// Owner: the pool, which waits for it at Stop as for a dial. It ends by itself, or with the pool's life.
 	go func() {
 		defer p.dialing.Leave()
-		if a.logins.Lasting(p.life, p.patience(), now, func(ctx context.Context) (rotation.Login, error) {
-			user, password, err := a.credentials(ctx)
-			return loginOf(user, password), err
-		}) {
-			p.events.Emit(event.OfRenewal([]Change{{Field: "Credentials", From: "…", To: "…"}}))
-			p.recycle(p.life, func(c *conn) bool { return old[c] })
-		}
+		_ = p.guarded(ownUse, func() error { p.replaceRotated(a, now, old); return nil })
 	}()
+}
+
+// replaceRotated replaces old, if the answer of a's credentials has changed to now for good.
+func (p *Pool) replaceRotated(a *aim, now rotation.Login, old map[*conn]bool) {
+	if a.logins.Lasting(p.life, p.patience(), now, func(ctx context.Context) (rotation.Login, error) {
+		user, password, err := p.ask(ctx, a)
+		return loginOf(user, password), err
+	}) {
+		p.events.Emit(event.OfRenewal([]Change{{Field: "Credentials", From: "…", To: "…"}}))
+		p.recycle(p.life, func(c *conn) bool { return old[c] })
+	}
 }

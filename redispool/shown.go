@@ -38,7 +38,7 @@ func (p *Pool) shown() redis.UniversalOptions {
 		o.CredentialsProvider, o.CredentialsProviderContext = nil, nil
 	case c.Credentials != nil:
 		o.CredentialsProviderContext = func(ctx context.Context) (user, password string, err error) {
-			return p.aim.Load().credentials(ctx) // not p.login: other clients may call it
+			return p.ask(ctx, p.aim.Load()) // not p.login: other clients may call it
 		}
 	}
 	return o

@@ -240,11 +240,11 @@ func (t target) aim(c Config, given *tls.Config) *aim {
 		a.credentials = func(context.Context) (string, string, error) { return user, password, nil }
 	case c.Credentials != nil:
 		a.credentials = func(ctx context.Context) (string, string, error) {
-			login, err := rotation.Ask(ctx, c.Credentials)
+			user, password, err := c.Credentials(ctx)
 			if err != nil {
 				return "", "", fmt.Errorf("redispool: Credentials: %w", err)
 			}
-			return cmp.Or(login.User, o.Username), login.Password, nil
+			return cmp.Or(user, o.Username), password, nil
 		}
 	case o.CredentialsProviderContext != nil:
 		a.credentials = o.CredentialsProviderContext

@@ -173,7 +173,7 @@ func (b *driverBackend) cut(idleToo bool) (cut, left int) {
 			left++
 			continue
 		}
-		_ = n.sock.Close() // unblocks whoever reads or writes
+		s.core.cut(n.sock) // unblocks whoever reads or writes
 		cut++
 	}
 	return cut, left

@@ -1,12 +1,13 @@
 package sqlpool
 
 import (
-	"errors"
+	"context"
 	"fmt"
-	"log/slog"
+	"net"
 
 	"github.com/poolkeeper/poolkeeper/internal/event"
 	"github.com/poolkeeper/poolkeeper/internal/guard"
+	"github.com/poolkeeper/poolkeeper/internal/rotation"
 )
 
 // callback runs a function of the user's on a goroutine that is not the caller's. A panic there would end the process, and
@@ -15,18 +16,33 @@ func (c *core) callback(name string, f func()) error {
 	return c.panicked(name, guard.Call(f))
 }
 
+// hook is callback for a function that returns an error.
+func (c *core) hook(name string, f func() error) (err error) {
+	if failed := c.callback(name, func() { err = f() }); failed != nil {
+		return failed
+	}
+	return err
+}
+
+// askLogin asks the service for user and password.
+func (c *core) askLogin(ctx context.Context, f func(context.Context) (user, password string, err error)) (login rotation.Login, err error) {
+	err = c.hook("Credentials", func() error {
+		if login.User, login.Password, err = f(ctx); err != nil {
+			return fmt.Errorf("sqlpool: Credentials: %w", err)
+		}
+		return nil
+	})
+	return login, err
+}
+
+// cut closes a socket that the service's DialFunc may have made.
+func (c *core) cut(sock net.Conn) { _ = c.guarded("Close of a socket", sock.Close) }
+
 // panicked says that a function of the user's has panicked, or ended its goroutine. It does nothing if err is nil.
 func (c *core) panicked(name string, err error) error {
 	if err == nil {
 		return nil
 	}
-	e := event.Event{
-		Kind: event.Panic, Level: slog.LevelError, Text: "a function of the service failed on a goroutine of the pool",
-		Err: err, Attrs: []slog.Attr{slog.String("function", name)},
-	}
-	if p, ok := errors.AsType[*guard.Panic](err); ok {
-		e.Attrs = append(e.Attrs, slog.String("stack", p.Stack))
-	}
-	c.events.Emit(e)
+	c.events.Emit(event.OfPanic(name, err))
 	return fmt.Errorf("sqlpool: %s: %w", name, err)
 }

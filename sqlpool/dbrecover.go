@@ -18,7 +18,7 @@ var errLost = errors.New("sqlpool: a connection was lost in use")
 func (s *store) returned(c *conn, ok bool, now time.Time) {
 	switch {
 	case ok:
-		s.core.observer.Observe(nil)
+		s.core.observer.Succeeded()
 	case !c.given:
 		s.core.diedInUse(c.cause(), now)
 		s.core.observer.Observe(errLost)

@@ -58,7 +58,7 @@ func (c *conn) cutAfter(f func() error) error {
 	if limit <= 0 || c.n.sock == nil {
 		return f()
 	}
-	cut := time.AfterFunc(limit, func() { _ = c.n.sock.Close() })
+	cut := time.AfterFunc(limit, func() { c.s.core.cut(c.n.sock) })
 	err := f()
 	if cut.Stop() {
 		return err

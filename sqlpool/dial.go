@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
-	"runtime/debug"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -232,7 +231,7 @@ func (s *store) reach(ctx context.Context, connector driver.Connector) (*native,
 	// Owner: the store. It ends when the driver returns, which is not in our hands; close waits for it up to its
 	// own deadline.
 	s.left.run(func() {
-		conn, err := connectRecovered(ctx, connector)
+		conn, err := s.core.connectGuarded(ctx, connector)
 		select {
 		case ready <- result{conn, err}:
 		case <-left:
@@ -269,19 +268,17 @@ func (s *store) reach(ctx context.Context, connector driver.Connector) (*native,
 	return n, nil
 }
 
-// connectRecovered turns a panic of the driver, or of a caller's Credentials, into an error: here it would end the
-// process, where under plain database/sql it ends one request.
-func connectRecovered(ctx context.Context, connector driver.Connector) (c driver.Conn, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			c, err = nil, fmt.Errorf("panic: %v\n%s", r, debug.Stack())
-		}
-	}()
-	c, err = connector.Connect(ctx)
-	if err == nil && c == nil {
+// connectGuarded opens a connection by the driver, whose functions may be the service's. A panic of theirs is an error:
+// here it would end the process, where under plain database/sql it ends one request.
+func (c *core) connectGuarded(ctx context.Context, connector driver.Connector) (conn driver.Conn, err error) {
+	err = c.hook("the driver's Connect", func() error {
+		conn, err = connector.Connect(ctx)
+		return err
+	})
+	if err == nil && conn == nil {
 		err = errors.New("the driver returned neither a connection nor an error")
 	}
-	return c, err
+	return conn, err
 }
 
 // hangUp closes n, waiting for the driver no longer than limit, nor than giveUp, which may be nil.
@@ -302,7 +299,7 @@ func (s *store) hangUp(n *native, giveUp <-chan struct{}, limit time.Duration) e
 	case <-giveUp:
 	}
 	if n.sock != nil {
-		_ = n.sock.Close()
+		s.core.cut(n.sock)
 	}
 	return fmt.Errorf("sqlpool: the driver takes too long to close a connection of %q", s.core.poolName())
 }

@@ -169,7 +169,7 @@ func (k *closer) do(ctx context.Context, f func() error) error {
 		// Owner: whoever stops the pool, who waits for it up to his own deadline. It ends when f returns.
 		go func() {
 			defer close(k.done)
-			if caught := guard.Catch(func() { k.err = f() }); caught != nil {
+			if caught := guard.Call(func() { k.err = f() }); caught != nil {
 				k.err = caught
 			}
 		}()

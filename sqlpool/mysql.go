@@ -13,7 +13,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
-	"github.com/poolkeeper/poolkeeper/internal/rotation"
+	"github.com/poolkeeper/poolkeeper/internal/guard"
 )
 
 // NewMySQL returns a pool of connections to MySQL or MariaDB at Config.URL. It does no I/O; as sql.OpenDB does, it
@@ -58,21 +58,21 @@ func (f *freshCredentials) Driver() driver.Driver { return f.plain.Driver() }
 
 // Connect dials with what it is told now.
 func (f *freshCredentials) Connect(ctx context.Context) (driver.Conn, error) {
-	login, err := rotation.Ask(ctx, f.ask)
+	user, password, err := f.ask(ctx) // a panic is one of Connect, which is guarded
 	if err != nil {
 		return nil, fmt.Errorf("sqlpool: Credentials: %w", err)
 	}
 	own := f.native.Clone()
-	if login.User != "" {
-		own.User = login.User
+	if user != "" {
+		own.User = user
 	}
-	own.Passwd = login.Password
+	own.Passwd = password
 	connector, err := mysql.NewConnector(own)
 	if err != nil {
 		return nil, err
 	}
 	if d, ok := ctx.Value(dialKey{}).(*dialing); ok {
-		d.login = &[2]string{login.User, login.Password}
+		d.login = &[2]string{user, password}
 	}
 	return connector.Connect(ctx)
 }
@@ -208,6 +208,9 @@ func mysqlOfURL(u *url.URL) (*mysql.Config, error) {
 // driverLog takes the driver's log lines, which it writes to stderr by default.
 type driverLog struct{ log *slog.Logger }
 
+// Print is called on goroutines of the driver too. The panic of a handler has nowhere to be reported.
 func (l driverLog) Print(v ...any) {
-	l.log.Debug("sqlpool: mysql driver", slog.String("message", strings.TrimSpace(fmt.Sprint(v...))))
+	_ = guard.Call(func() {
+		l.log.Debug("sqlpool: mysql driver", slog.String("message", strings.TrimSpace(fmt.Sprint(v...))))
+	})
 }

@@ -253,7 +253,7 @@ func (b *pgBackend) cut(idleToo bool) (cut, left int) {
 		if !idleToo && !b.core.held.Holds(&r.entry) {
 			continue
 		}
-		_ = r.sock.Close() // unblocks whoever reads or writes
+		b.core.cut(r.sock) // unblocks whoever reads or writes
 		cut++
 	}
 	return cut, 0

@@ -13,7 +13,7 @@ func (b *pgBackend) hangUp(ctx context.Context, c *pgx.Conn) {
 	ctx, cancel := context.WithTimeout(ctx, hangUpLimit)
 	defer cancel()
 	sock := belowTLS(c.PgConn().Conn())
-	defer context.AfterFunc(ctx, func() { _ = sock.Close() })()
+	defer context.AfterFunc(ctx, func() { b.core.cut(sock) })()
 	_ = c.Close(ctx)
 	done := c.PgConn().CleanupDone()
 	select {

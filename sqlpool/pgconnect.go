@@ -32,7 +32,8 @@ func (t *pgConnect) TraceConnectStart(ctx context.Context, data pgx.TraceConnect
 		_ = t.b.core.callback("TraceConnectStart", func() { ctx = user.TraceConnectStart(ctx, data) }) //nolint:fatcontext // called once
 	}
 	d := &dialing{began: time.Now(), generation: t.generation}
-	t.line = &pgLine{b: t.b, own: d, dial: t.conf.DialFunc}
+	t.b.core.guardHooks(&t.conf.Config)
+	t.line = &pgLine{b: t.b, own: d, dial: t.b.core.guardedDial(t.conf.DialFunc)}
 	t.QueryTracer = t.conf.Tracer // a tracer may replace itself
 	t.conf.DialFunc = t.line.open
 	t.was, t.conf.ConnectTimeout = t.conf.ConnectTimeout, t.limit

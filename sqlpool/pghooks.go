@@ -118,7 +118,7 @@ func (b *pgBackend) endCleanup(r *pgRecord, done <-chan struct{}) {
 		case <-done:
 			return
 		case <-t.C:
-			_ = r.sock.Close()
+			b.core.cut(r.sock)
 		}
 	}
 	<-done

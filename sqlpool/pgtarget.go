@@ -11,8 +11,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/multitracer"
 	"github.com/jackc/pgx/v5/pgxpool"
-
-	"github.com/poolkeeper/poolkeeper/internal/rotation"
 )
 
 // pgTarget says how connections to PostgreSQL are opened, and which hooks of the user's they pass. It never changes.
@@ -58,7 +56,7 @@ func (b *pgBackend) tracer(user pgx.QueryTracer, line *pgLine) pgx.QueryTracer {
 // personalize puts the credentials of the moment into conn, and lets the user's own hook have the last word. It returns
 // how long the dial of each host may take: the pool's bound, unless the hook has set another.
 func (b *pgBackend) personalize(ctx context.Context, t *pgTarget, conn *pgx.ConnConfig, cfg *Config) (time.Duration, error) {
-	if err := logIn(ctx, conn, cfg); err != nil {
+	if err := b.core.logIn(ctx, conn, cfg); err != nil {
 		return 0, err
 	}
 	was := conn.ConnectTimeout
@@ -78,15 +76,15 @@ func (b *pgBackend) personalize(ctx context.Context, t *pgTarget, conn *pgx.Conn
 }
 
 // logIn asks Credentials.
-func logIn(ctx context.Context, conn *pgx.ConnConfig, cfg *Config) error {
+func (c *core) logIn(ctx context.Context, conn *pgx.ConnConfig, cfg *Config) error {
 	if cfg.Credentials == nil {
 		return nil
 	}
 	ask, cancel := context.WithTimeout(ctx, cfg.DialTimeout)
 	defer cancel()
-	login, err := rotation.Ask(ask, cfg.Credentials)
+	login, err := c.askLogin(ask, cfg.Credentials)
 	if err != nil {
-		return fmt.Errorf("sqlpool: Credentials: %w", err)
+		return err
 	}
 	if login.User != "" {
 		conn.User = login.User

@@ -165,6 +165,6 @@ func (t *pgTracer) TraceRelease(pool *pgxpool.Pool, data pgxpool.TraceReleaseDat
 	if lost {
 		b.core.diedInUse(lastErr, now)
 	} else {
-		b.core.observer.Observe(nil)
+		b.core.observer.Succeeded()
 	}
 }

@@ -68,7 +68,7 @@ func (b *driverBackend) reclaim(now time.Time, limit time.Duration) (taken []poo
 	s.dialLocked()
 	s.mu.Unlock()
 	for _, v := range victims {
-		_ = v.n.sock.Close() // unblocks whoever reads or writes
+		s.core.cut(v.n.sock) // unblocks whoever reads or writes
 		taken = append(taken, v.who())
 		s.left.end() // Stop does not wait for the husk
 	}
@@ -110,7 +110,7 @@ func (b *pgBackend) reclaim(now time.Time, limit time.Duration) (taken []poolkee
 	b.grantLocked()
 	b.mu.Unlock()
 	for _, v := range victims {
-		_ = v.r.sock.Close() // unblocks whoever reads or writes
+		b.core.cut(v.r.sock) // unblocks whoever reads or writes
 		taken = append(taken, v.who())
 	}
 	return taken, out

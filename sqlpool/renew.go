@@ -37,7 +37,7 @@ func (c *core) lookAtFiles() {
 		if c.paused.Load() || c.state.At().Refusal() != nil {
 			return
 		}
-		err := c.renew(c.life)
+		err := c.hook("a hook, when files had changed", func() error { return c.renew(c.life) })
 		trouble := ""
 		if err != nil {
 			trouble = err.Error()
@@ -93,7 +93,7 @@ func (c *core) loggedIn(user, password string) {
 	// Owner: the pool. It ends by itself, or with the pool's life; shut waits for it.
 	c.work.run(func() {
 		if w.Lasting(c.life, cfg.DialTimeout, now, func(ctx context.Context) (rotation.Login, error) {
-			again, err := rotation.Ask(ctx, cfg.Credentials)
+			again, err := c.askLogin(ctx, cfg.Credentials)
 			again.User = cmp.Or(again.User, user) // without one: that of URL
 			return again, err
 		}) && c.logins.Load() == w {

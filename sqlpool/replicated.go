@@ -13,6 +13,7 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/event"
+	"github.com/poolkeeper/poolkeeper/internal/guard"
 	"github.com/poolkeeper/poolkeeper/internal/life"
 	"github.com/poolkeeper/poolkeeper/internal/observer"
 	"github.com/poolkeeper/poolkeeper/internal/turn"
@@ -89,12 +90,23 @@ type member struct {
 	suspect bool // its traffic has met an error since the last look
 }
 
+// guarded runs f on a goroutine of its own and waits for it. If code of the service panics there, or ends the goroutine,
+// that is an event, and the error.
+func (m *member) guarded(what string, f func() error) (err error) {
+	if failed := guard.Call(func() { err = f() }); failed != nil {
+		m.events.Emit(event.OfPanic(what, failed))
+		return fmt.Errorf("sqlpool: %s: %w", what, failed)
+	}
+	return err
+}
+
 // prepare fills in r, which is new. If it returns an error nothing of it is left.
 func (r *replication) prepare(kind *dialect, cfg ReplicatedConfig) error {
 	err := errors.Join(cfg.validateOwn(), cfg.validateMembers(), cfg.foreign(kind.scheme))
 	r.kind, r.changing = kind, turn.New()
 	full := cfg.withDefaults()
 	r.name = full.Name
+	r.observer.OnPanic = func(err error) { r.members[0].events.Emit(event.OfPanic("the Observer", err)) }
 	for _, c := range cfg.members() {
 		m := &member{name: c.Name, looking: turn.New(), state: MemberUnknown, since: time.Now()}
 		c.Name = r.name + "/" + m.name
@@ -105,7 +117,9 @@ func (r *replication) prepare(kind *dialect, cfg ReplicatedConfig) error {
 		}
 		m.pool = pool
 		m.events = r.newEvents(m.name)
-		m.rounds = newRounds(func(ctx context.Context) { _ = r.look(ctx, m) }, func() time.Duration { return r.conf.Load().LookInterval })
+		m.rounds = newRounds(func(ctx context.Context) {
+			_ = m.guarded("a hook, in a look,", func() error { _ = r.look(ctx, m); return nil })
+		}, func() time.Duration { return r.conf.Load().LookInterval })
 		pool.ObserveWith(&memberObserver{r, m})
 		r.members = append(r.members, m)
 	}
@@ -377,6 +391,9 @@ func (w *memberObserver) Observe(err error) {
 			w.r.distrust(w.m)
 		}
 		w.m.rounds.hurry()
+	default:
+		w.r.observer.Succeeded()
+		return
 	}
 	w.r.observer.Observe(err)
 }

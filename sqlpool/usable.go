@@ -71,7 +71,7 @@ func (n *native) resetWithin(ctx context.Context, c *core, limit time.Duration) 
 		err = n.resetSession(bounded, c)
 		return err, bounded.Err() == nil || ctx.Err() != nil
 	}
-	cut := time.AfterFunc(limit, func() { _ = n.sock.Close() })
+	cut := time.AfterFunc(limit, func() { c.cut(n.sock) })
 	err = n.resetSession(ctx, c)
 	return err, cut.Stop()
 }
@@ -138,6 +138,6 @@ func (s *store) refuse(c *conn) {
 	s.mu.Unlock()
 	c.given = true
 	if was != stateReclaimed && c.n.sock != nil {
-		_ = c.n.sock.Close()
+		s.core.cut(c.n.sock)
 	}
 }

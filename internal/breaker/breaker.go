@@ -259,8 +259,8 @@ func (b *Breaker) try(ctx context.Context, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	var err error
-	if panicked := guard.Catch(func() { err = b.cfg.Trial(ctx) }); panicked != nil {
-		return panicked
+	if failed := guard.Call(func() { err = b.cfg.Trial(ctx) }); failed != nil {
+		return failed
 	}
 	return err
 }

@@ -1,10 +1,12 @@
 package event
 
 import (
+	"errors"
 	"log/slog"
 	"time"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/guard"
 	"github.com/poolkeeper/poolkeeper/internal/holders"
 )
 
@@ -124,6 +126,18 @@ func ofChanges(changes []poolkeeper.Change) []slog.Attr {
 		attrs[i] = slog.String(c.Field, c.From+" → "+c.To)
 	}
 	return attrs
+}
+
+// OfPanic says that a function of the service has panicked, or has ended its goroutine. err is of package guard.
+func OfPanic(function string, err error) Event {
+	e := Event{
+		Kind: Panic, Level: slog.LevelError, Text: "a function of the service failed on a goroutine of the pool",
+		Err: err, Attrs: []slog.Attr{slog.String("function", function)},
+	}
+	if p, ok := errors.AsType[*guard.Panic](err); ok {
+		e.Attrs = append(e.Attrs, slog.String("stack", p.Stack))
+	}
+	return e
 }
 
 // OfLimit passes on a warning about the server's limits.

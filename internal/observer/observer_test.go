@@ -2,11 +2,14 @@ package observer_test
 
 import (
 	"errors"
+	"runtime"
 	"slices"
+	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
 
+	"github.com/poolkeeper/poolkeeper/internal/guard"
 	"github.com/poolkeeper/poolkeeper/internal/observer"
 )
 
@@ -30,5 +33,42 @@ func TestTheLastOneSetHears(t *testing.T) {
 	s.Observe(nil)
 	if !slices.Equal(first.heard, []error{nil}) || !slices.Equal(second.heard, []error{down}) {
 		t.Errorf("the first heard %v, the second %v", first.heard, second.heard)
+	}
+}
+
+// hostile is an Observer that fails.
+type hostile func()
+
+func (h hostile) Observe(error) { h() }
+
+func TestAnObserverThatPanicsIsReportedAndHarmsNobody(t *testing.T) {
+	var got []error
+	s := observer.Slot{OnPanic: func(err error) { got = append(got, err) }}
+	s.Set(hostile(func() { panic("service") }))
+	s.Observe(nil)
+	s.Succeeded()
+	s.Set(hostile(runtime.Goexit))
+	s.Observe(nil)
+	if len(got) != 3 {
+		t.Fatalf("reported %v", got)
+	}
+	for _, err := range got[:2] {
+		if p, ok := errors.AsType[*guard.Panic](err); !ok || !strings.Contains(p.Stack, "observer_test.go") {
+			t.Errorf("no panic with its stack: %v", err)
+		}
+	}
+	if !errors.Is(got[2], guard.ErrExited) {
+		t.Errorf("of Goexit: %v", got[2])
+	}
+	silent := observer.Slot{}
+	silent.Set(hostile(func() { panic("service") }))
+	silent.Observe(nil)
+}
+
+func TestSuccessAllocatesNothing(t *testing.T) {
+	var s observer.Slot
+	s.Set(hostile(func() {}))
+	if n := testing.AllocsPerRun(100, s.Succeeded); n != 0 {
+		t.Errorf("%v allocations", n)
 	}
 }

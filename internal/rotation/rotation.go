@@ -7,8 +7,6 @@ package rotation
 
 import (
 	"context"
-	"fmt"
-	"runtime/debug"
 	"sync"
 	"time"
 )
@@ -18,18 +16,6 @@ const Wait = 2 * time.Second
 
 // Login is a user and a password. It is never to be printed.
 type Login struct{ User, Password string }
-
-// Ask asks a caller's function for a login. A panic of it is an error: connections are opened, and functions asked again, in
-// goroutines where it would end the process.
-func Ask(ctx context.Context, f func(context.Context) (user, password string, err error)) (login Login, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			login, err = Login{}, fmt.Errorf("panic: %v\n%s", r, debug.Stack())
-		}
-	}()
-	login.User, login.Password, err = f(ctx)
-	return login, err
-}
 
 // Watch compares the answers of one function. The zero value is ready. It is safe for concurrent use.
 type Watch struct {
