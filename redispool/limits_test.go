@@ -33,6 +33,26 @@ func TestLimitsAreComparedWithTheServers(t *testing.T) {
 	}
 }
 
+// A Reload that asks for more than the server grants is warned of, as Start is; one that does not concern them is not.
+func TestReloadComparesTheLimitsAgain(t *testing.T) {
+	srv := testserver.Redis(t, "--maxclients", "60")
+	var out testkit.Log
+	cfg := redispool.Config{URL: srv.URL(), MaxOpen: 5, MaxOpenCeiling: 15, Replicas: 3, Logger: out.Logger()}
+	p := started(t, cfg)
+	cfg.MaxIdleTime = time.Minute
+	if err := p.Reload(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(out.String(), "kind=limits") {
+		t.Errorf("warned of limits that fit:\n%s", out.String())
+	}
+	cfg.MaxOpen = 15
+	if err := p.Reload(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	wantLine(t, out.String(), "kind=limits", "level=WARN", "64 in all; the server grants 60", "demand=64", "granted=60", "on_server=")
+}
+
 func TestLimitsThatFitAreQuiet(t *testing.T) {
 	srv := testserver.Redis(t)
 	var out testkit.Log

@@ -97,9 +97,21 @@ func TestPauseHoldsCallersUpAndResumeServesThemInOrder(t *testing.T) {
 	})
 }
 
+// wantLine checks that one line of a log has all of parts.
+func wantLine(t *testing.T, log string, parts ...string) {
+	t.Helper()
+	for line := range strings.Lines(log) {
+		if !slices.ContainsFunc(parts, func(p string) bool { return !strings.Contains(line, p) }) {
+			return
+		}
+	}
+	t.Errorf("no line with %q in\n%s", parts, log)
+}
+
 func TestPauseThatComesToNothingLetsCallersGoOn(t *testing.T) {
 	srv := testserver.SharedRedis(t)
-	p := started(t, redispool.Config{URL: srv.URL(), Name: "cache"})
+	var out testkit.Log
+	p := started(t, redispool.Config{URL: srv.URL(), Name: "cache", Logger: out.Logger()})
 	c := single(t, p).Conn()
 	if err := c.Ping(t.Context()).Err(); err != nil {
 		t.Fatal(err)
@@ -107,6 +119,8 @@ func TestPauseThatComesToNothingLetsCallersGoOn(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
 	defer cancel()
 	err := p.Pause(ctx)
+	wantLine(t, out.String(), "kind=paused", "level=INFO", "in_use=1")
+	wantLine(t, out.String(), "kind=resumed", "level=WARN", "the pause was given up", "paused_for=", "deadline exceeded")
 	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "TestPauseThatComesToNothing") ||
 		!strings.Contains(err.Error(), "callers go on") {
 		t.Errorf("Pause = %v", err)

@@ -61,8 +61,8 @@ func (e *HeldError) Unwrap() error { return e.Err }
 func (c *core) drain(ctx context.Context) error {
 	c.closeGate()
 	if err := c.back.settle(ctx); err != nil {
-		if c.held.Len() > 0 {
-			return fmt.Errorf("sqlpool: drain %q: %s: %w", c.poolName(), c.held.Describe(time.Now()), context.Cause(ctx))
+		if n := c.held.Len(); n > 0 { // Stop names the holders, once
+			return fmt.Errorf("sqlpool: drain %q: %s still held: %w", c.poolName(), plural.Of(n, "connection"), context.Cause(ctx))
 		}
 		return fmt.Errorf("sqlpool: drain %q: %w", c.poolName(), err)
 	}

@@ -102,7 +102,7 @@ func TestDrainRefusesWorkThatWouldFindAnIdleConnection(t *testing.T) {
 		p := fakePool(t, newFakeServer(), sqlpool.Config{MaxOpen: 3})
 		a, b := hold(t, p), hold(t, p)
 		_ = b.Close()
-		if err := p.Drain(expired(t)); err == nil || !strings.Contains(err.Error(), "1 held, oldest conn ") {
+		if err := p.Drain(expired(t)); err == nil || !strings.Contains(err.Error(), "1 connection still held") {
 			t.Errorf("Drain while a connection is held: %v", err)
 		}
 		if _, err := p.DB().ExecContext(t.Context(), "x"); !errors.Is(err, poolkeeper.ErrDraining) {
@@ -155,6 +155,25 @@ func TestStopClosesEverythingAndSaysSo(t *testing.T) {
 		if err := p.Start(t.Context()); !errors.Is(err, poolkeeper.ErrClosed) {
 			t.Errorf("Start after Stop: %v", err)
 		}
+	})
+}
+
+// Drain counts the connections, and the Stop after it names their holders: a shutdown that reports both names each once.
+func TestDrainAndStopNameAHolderOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := fakePool(t, newFakeServer(), sqlpool.Config{Name: "orders"})
+		leaked := hold(t, p)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		drained := p.Drain(ctx)
+		if want := `sqlpool: drain "orders": 1 connection still held: context deadline exceeded`; drained == nil || drained.Error() != want {
+			t.Errorf("Drain: %v\nwant   %s", drained, want)
+		}
+		both := errors.Join(drained, p.Stop(ctx)).Error()
+		if n := strings.Count(both, "acquire_test.go:"); n != 1 {
+			t.Errorf("the holder is named %d times in\n%s", n, both)
+		}
+		_ = leaked.Close() // closes its connection: the handle is closed
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -126,6 +127,44 @@ func setting(all []slog.Attr, key string) string {
 		}
 	}
 	return "missing"
+}
+
+// A Reload that asks for more than the server grants is warned of, as Start is; one that does not concern them is not.
+func TestReloadComparesTheLimitsAgain(t *testing.T) {
+	srv := testserver.Postgres(t, "max_connections=30", "superuser_reserved_connections=3")
+	log, logged := logTo()
+	cfg := sqlpool.Config{URL: srv.URL(), MaxOpen: 3, MaxOpenCeiling: 9, Replicas: 3, Logger: log}
+	p, err := sqlpool.NewPostgres(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	cfg.MaxIdleTime = time.Minute
+	if err := p.Reload(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(logged(), "kind=limits") {
+		t.Errorf("warned of limits that fit:\n%s", logged())
+	}
+	cfg.MaxOpen = 9
+	if err := p.Reload(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	wantLine(t, logged(), "kind=limits", "level=WARN", "40 in all; the server grants 30", "demand=40", "granted=30", "on_server=")
+	stop(t, p)
+}
+
+// wantLine checks that one line of a log has all of parts.
+func wantLine(t *testing.T, log string, parts ...string) {
+	t.Helper()
+	for line := range strings.Lines(log) {
+		if !slices.ContainsFunc(parts, func(p string) bool { return !strings.Contains(line, p) }) {
+			return
+		}
+	}
+	t.Errorf("no line with %q in\n%s", parts, log)
 }
 
 func TestLimitsThatFitWarnOfNothing(t *testing.T) {

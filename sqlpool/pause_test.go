@@ -82,11 +82,14 @@ func TestCallerWhoGivesUpWhilePausedIsToldSo(t *testing.T) {
 
 func TestPauseThatTakesTooLongLetsCallersGoOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := fakePool(t, newFakeServer(), sqlpool.Config{})
+		log, logged := logTo()
+		p := fakePool(t, newFakeServer(), sqlpool.Config{Logger: log})
 		c := hold(t, p)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		err := p.Pause(ctx)
+		wantLine(t, logged(), "kind=paused", "level=INFO", "in_use=1")
+		wantLine(t, logged(), "kind=resumed", "level=WARN", "the pause was given up", "paused_for=1s", "deadline exceeded")
 		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "sqlpool_test.hold") {
 			t.Errorf("Pause: %v, want who holds a connection", err)
 		}

@@ -231,7 +231,7 @@ func (p *Postgres) Start(ctx context.Context) error { return p.c.start(ctx) }
 
 // Drain refuses new work with [poolkeeper.ErrDraining] from now on and waits until callers have returned their
 // connections: open transactions, rows and acquired connections are finished, as are callers already waiting in the
-// queue. It blocks at most until ctx ends; its error then says who holds a connection.
+// queue. It blocks at most until ctx ends; its error then says how many connections are held, and Holders by whom.
 func (p *Postgres) Drain(ctx context.Context) error { return p.c.drain(ctx) }
 
 // Stop drains and closes. It blocks until every connection is closed, and returns nil then; or until ctx ends: then it

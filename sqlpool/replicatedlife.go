@@ -112,7 +112,7 @@ func (r *replication) beginStart() error {
 }
 
 // Drain refuses new work on every pool, as its own Drain does, and waits for the work in flight on all of them at once. It
-// blocks at most until ctx ends; its error then names the pools and who holds a connection.
+// blocks at most until ctx ends; its error then names the pools and how many connections are held, and Holders by whom.
 func (r *replication) Drain(ctx context.Context) error {
 	r.enter(life.Draining)
 	return r.each(func(m *member) error { return m.pool.Drain(ctx) })

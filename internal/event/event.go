@@ -33,7 +33,6 @@ const (
 	Reclaimed      Kind = "reclaimed"       // a connection was taken away from its holder
 	MemberLost     Kind = "member-lost"     // a replica, or a node of a Cluster, is out of use
 	MemberBack     Kind = "member-back"     // it is in use again
-	Hold           Kind = "hold"            // connections are still held at a shutdown
 	Misuse         Kind = "misuse"          // the service works against the pool
 	Panic          Kind = "panic"           // code of the service panicked on a goroutine of the pool
 	Trouble        Kind = "trouble"         // the pool could not do a part of its own work
