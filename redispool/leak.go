@@ -28,7 +28,7 @@ func (p *Pool) reportLeaks(late []poolkeeper.Holder) {
 		if !still[h.Since] || h.Kind == poolkeeper.KindPubSub {
 			continue
 		}
-		p.met.leaks.Add(1)
 		p.events.Emit(event.OfLeak(h, now, p.config().LeakThreshold))
+		p.met.leaks.Add(1)
 	}
 }

@@ -388,12 +388,13 @@ func TestReloadRotatesCredentials(t *testing.T) {
 	mu.Lock()
 	name, password = "blue", "three"
 	mu.Unlock()
-	held := make([]*redis.Conn, 10) // more than are idle: one at least is dialled
-	for i := range held {
-		held[i] = single(t, p).Conn()
-		if err := held[i].Ping(t.Context()).Err(); err != nil {
+	var held []*redis.Conn // more than are idle: one is dialled
+	for dials := p.Stats().Dials; p.Stats().Dials == dials; {
+		c := single(t, p).Conn()
+		if err := c.Ping(t.Context()).Err(); err != nil {
 			t.Fatal(err)
 		}
+		held = append(held, c)
 	}
 	for _, c := range held {
 		if err := c.Close(); err != nil {

@@ -370,3 +370,38 @@ func TestIdlePoolCostsNothing(t *testing.T) {
 		}
 	})
 }
+
+// Fill looks for room, and a caller may come before it acts. It must not wait in a full pool, with new callers held up.
+func TestFillDoesNotWaitInAFullPool(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := sqlpooltest.ServePostgresInMemory(t)
+		p, err := sqlpool.NewPostgres(sqlpool.Config{
+			URL: srv.URL(), MaxOpen: 2, KeepAlive: sqlpool.Off, Logger: quiet(),
+			ConfigurePostgres: func(c *pgxpool.Config) error { c.ConnConfig.DialFunc = srv.Dial; return nil },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		defer stop(t, p)
+		var held []*pgxpool.Conn
+		for range 2 {
+			c, err := p.Pool().Acquire(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			held = append(held, c)
+		}
+		held[1].Release()
+		defer held[0].Release()
+		begun := time.Now()
+		if err := sqlpool.OpenIdle(t.Context(), p); err == nil {
+			t.Error("one more was opened")
+		}
+		if took := time.Since(begun); took > time.Second {
+			t.Errorf("it waited for %s, and callers with it", took)
+		}
+	})
+}

@@ -95,7 +95,8 @@ func (b *pgBackend) openIdle(ctx context.Context) error {
 	defer cancel()
 	fc := &fillContext{Context: ctx, began: make(chan struct{})}
 	resume := b.standStill()
-	if b.isHeld() { // since Fill looked; whoever paused the pool waits for this to be over
+	b.awaitPermitted(ctx)
+	if !b.hasRoom() { // since Fill looked
 		resume()
 		return errNotNeeded
 	}
@@ -127,10 +128,13 @@ func (b *pgBackend) openIdle(ctx context.Context) error {
 	return nil
 }
 
-func (b *pgBackend) isHeld() bool {
+// hasRoom reports whether pgxpool would dial at once for one more acquisition, with all that is idle taken out: in a full
+// pool it would wait, and callers with it. A caller that has its permit, and no connection yet, dials then too. The caller
+// of a Pause waits for a dial to be over.
+func (b *pgBackend) hasRoom() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.held
+	return !b.held && max(b.open, b.permits)+b.dials < b.roomLocked() && b.open+b.dials+b.unservedLocked() < b.roomLocked()
 }
 
 func releaseAll(conns []*pgxpool.Conn) {
