@@ -109,7 +109,7 @@ func TestALoginDuringADrainEndsWell(t *testing.T) {
 	go func() { close(began); done <- c.BLPop(t.Context(), time.Second, "none").Err() }()
 	<-began
 	for p.Stats().InUse == 0 && len(done) == 0 {
-		time.Sleep(time.Millisecond) //nolint:forbidigo // a real server's pace
+		time.Sleep(time.Millisecond)
 	}
 	if err := p.Drain(t.Context()); err != nil {
 		t.Error(err)
