@@ -180,7 +180,13 @@ func (k *checker) forgetGone(nodes []*node) {
 	}
 }
 
-func (n *node) addr() string { return n.client.Options().Addr }
+// addr is where the node's connections lead. The client's options show what New was given, also after a Reload.
+func (n *node) addr() string {
+	if a := n.pool.aim.Load(); a != nil && a.addr != "" {
+		return a.addr
+	}
+	return n.client.Options().Addr
+}
 
 // close waits for a check under way and hangs up, for good.
 func (k *checker) close(ctx context.Context) error {

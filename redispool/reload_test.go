@@ -192,6 +192,22 @@ func TestReloadIsRolledBackWhenTheCheckFails(t *testing.T) {
 	}
 }
 
+func TestLogNamesTheServerOfTheLastReload(t *testing.T) {
+	old, now := testserver.Redis(t), testserver.Redis(t)
+	log := new(testkit.Log)
+	cfg := redispool.Config{URL: old.URL(), Logger: log.Logger()}
+	p := started(t, cfg)
+	cfg.URL = now.URL()
+	if err := p.Reload(within(t, patience), cfg); err != nil {
+		t.Fatal(err)
+	}
+	before := len(log.String())
+	p.Recycle()
+	if line := log.String()[before:]; !strings.Contains(line, now.Addr()) {
+		t.Errorf("%q does not name %s", line, now.Addr())
+	}
+}
+
 func TestReloadedLimitCountsSessionsAndExplainsItself(t *testing.T) {
 	synctest.Test(dropsTimers(t), func(t *testing.T) {
 		p, cfg := bubble(t, redispool.Config{MaxOpen: 5, AcquireTimeout: 10 * time.Second, KeepAlive: redispool.Off})
