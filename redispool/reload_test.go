@@ -18,6 +18,7 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/testcerts"
 	"github.com/poolkeeper/poolkeeper/internal/testkit"
@@ -195,16 +196,19 @@ func TestReloadIsRolledBackWhenTheCheckFails(t *testing.T) {
 func TestLogNamesTheServerOfTheLastReload(t *testing.T) {
 	old, now := testserver.Redis(t), testserver.Redis(t)
 	log := new(testkit.Log)
-	cfg := redispool.Config{URL: old.URL(), Logger: log.Logger()}
+	cfg := redispool.Config{URL: old.URL(), FailFastAfter: 200 * time.Millisecond, Logger: log.Logger()}
 	p := started(t, cfg)
 	cfg.URL = now.URL()
 	if err := p.Reload(within(t, patience), cfg); err != nil {
 		t.Fatal(err)
 	}
-	before := len(log.String())
-	p.Recycle()
-	if line := log.String()[before:]; !strings.Contains(line, now.Addr()) {
-		t.Errorf("%q does not name %s", line, now.Addr())
+	now.Kill(t)
+	eventually(t, "the server counts as down", func() bool {
+		return errors.Is(p.Client().Get(within(t, patience), "key").Err(), poolkeeper.ErrDown)
+	})
+	eventually(t, "the log says which server is down", func() bool { return strings.Contains(log.String(), "node="+now.Addr()) })
+	if strings.Contains(log.String(), "node="+old.Addr()) {
+		t.Errorf("the log names the server of before:\n%s", log)
 	}
 }
 
