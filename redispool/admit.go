@@ -15,20 +15,20 @@ const closedConnsEvery = 2 * time.Millisecond
 // errLifeEnded ends waits when the pool's life ends. No caller sees it.
 var errLifeEnded = errors.New("redispool: the pool's life has ended")
 
-// admit lets a command of the client itself in, with a permit. waited is how long it queued for that. After nil the
-// caller owes a dismiss.
-func (n *node) admit(ctx context.Context) (waited time.Duration, err error) {
+// admit lets a command of the client itself in, with a permit. waited is how long it has queued for that, added to what
+// it waited before. After nil the caller owes a dismiss.
+func (n *node) admit(ctx context.Context, before time.Duration) (waited time.Duration, err error) {
 	if err := n.refused(); err != nil {
-		return 0, err
+		return before, err
 	}
 	if !n.enter() {
-		return 0, n.pool.refusal()
+		return before, n.pool.refusal()
 	}
 	if n.valve.tryPass() { // in the gate: Pause stops permits first and then counts who is in
-		return 0, nil
+		return before, nil
 	}
 	n.gate.Leave()
-	return n.queue(ctx)
+	return n.queue(ctx, before)
 }
 
 // dismiss ends a command that admit let in.
@@ -37,8 +37,8 @@ func (n *node) dismiss() {
 	n.gate.Leave()
 }
 
-// queue waits for a permit. After nil the caller owes a dismiss.
-func (n *node) queue(ctx context.Context) (waited time.Duration, err error) {
+// queue waits for a permit. waited includes what the caller waited before. After nil it owes a dismiss.
+func (n *node) queue(ctx context.Context, before time.Duration) (waited time.Duration, err error) {
 	if n.lent.Load() > 0 {
 		if n.valve.isFull() {
 			n.rotate(ctx) // a Conn that was closed may still count
@@ -47,9 +47,9 @@ func (n *node) queue(ctx context.Context) (waited time.Duration, err error) {
 	}
 	begun, heldUp := time.Now(), n.valve.isPaused()
 	err = n.valve.pass(ctx, queueing{
-		limit: n.pool.cfg.AcquireTimeout, most: n.pool.config().MaxWaiting, mayWait: n.mayWait,
+		limit: n.pool.cfg.AcquireTimeout, waited: before, most: n.pool.config().MaxWaiting, mayWait: n.mayWait,
 	})
-	waited = time.Since(begun)
+	waited = before + time.Since(begun)
 	if err == nil && heldUp && n.isDoor && n.gate.Closed() {
 		n.dismiss() // it was not in flight when the drain began
 		return waited, n.pool.refusal()
@@ -108,15 +108,18 @@ func (n *node) noticeClosed() {
 	})
 }
 
-// waitOutPause is for sessions of a Cluster's node, whose valve knows of permits only.
-func (n *node) waitOutPause(ctx context.Context) error {
+// waitOutPause is for sessions of a Cluster's node, whose valve knows of permits only. waited includes what the caller
+// waited before.
+func (n *node) waitOutPause(ctx context.Context, before time.Duration) (waited time.Duration, err error) {
 	if n.isDoor || !n.pool.valve.active.Load() {
-		return nil
+		return before, nil
 	}
 	begun := time.Now()
-	if err := n.pool.valve.pass(ctx, queueing{limit: n.pool.cfg.AcquireTimeout}); err != nil {
-		return n.notAdmitted(err, time.Since(begun))
+	err = n.pool.valve.pass(ctx, queueing{limit: n.pool.cfg.AcquireTimeout, waited: before})
+	waited = before + time.Since(begun)
+	if err != nil {
+		return waited, n.notAdmitted(err, waited)
 	}
 	n.pool.valve.done()
-	return nil
+	return waited, nil
 }

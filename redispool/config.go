@@ -56,7 +56,8 @@ const (
 )
 
 // Config configures a pool. It is passed by value; the zero value of each field means its default. Off (a constant)
-// is accepted where a comment says so. On a Cluster, MaxOpen, MinIdle and all times are for each node.
+// is accepted where a comment says so. On a Cluster, MaxOpen, MinIdle and all times but
+// AcquireTimeout are for each node.
 //
 // No duration may be longer than 100 years. MaxIdleTime, MaxLifetime, KeepAlive, LeakThreshold and FileInterval may not be
 // shorter than 1 ms: such a value is a number of seconds without its unit.
@@ -123,9 +124,12 @@ type Config struct {
 	// MaxIdleTime, at least 10 ms and at most 30 s.
 	EvictionInterval time.Duration
 
-	// AcquireTimeout is the most a caller waits for a connection, however long its own context lasts; the error then
-	// says who holds the others (see AcquireError). Default: DefaultAcquireTimeout. Off: the caller's context alone
-	// decides.
+	// AcquireTimeout is the most a caller waits for a connection, however long its own context lasts. The queue, pauses
+	// of the pool, dials, logins and the time between attempts count, on all attempts together; answers of the server
+	// do not. The error then says who holds the others (see AcquireError). On a Cluster it is one time for all nodes
+	// that a command or a pipeline is redirected to, or tried again on. Commands that go-redis splits over several
+	// nodes, and Watch, begin anew with each attempt there. Default: DefaultAcquireTimeout. Off: the caller's context
+	// alone decides.
 	AcquireTimeout time.Duration
 
 	// MaxWaiting is how many callers may wait for a connection beyond the MaxOpen that have one or are about to: one more

@@ -55,8 +55,9 @@ func (h *hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	case chainRoot, chainPerCommand, chainUnknown:
 	}
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		waited, err := n.admit(ctx)
+		waited, err := n.admit(ctx, n.pool.attempts.take(cmd))
 		if err != nil {
+			n.tried(cmd, waited, err)
 			return err
 		}
 		defer n.dismiss()
@@ -64,13 +65,18 @@ func (h *hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		if n.mustBound() {
 			a := n.acquisition(ctx, waited)
 			defer a.release()
-			return a.outcome(next(a, cmd)) //nolint:contextcheck // a derives from ctx
+			err = a.outcome(next(a, cmd)) //nolint:contextcheck // a derives from ctx
+			waited, _ = a.soFar()
+			n.tried(cmd, waited, err)
+			return err
 		}
 		err = next(ctx, cmd)
 		if err == nil && !n.troubled.Load() {
 			return nil
 		}
-		return n.outcome(err)
+		err = n.outcome(err)
+		n.tried(cmd, waited, err)
+		return err
 	}
 }
 
@@ -90,7 +96,7 @@ func (h *hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Process
 	case chainRoot, chainPerCommand, chainUnknown:
 	}
 	return func(ctx context.Context, cmds []redis.Cmder) error {
-		waited, err := n.admit(ctx)
+		waited, err := n.admit(ctx, n.pool.attempts.take(cmds...))
 		if err != nil {
 			return failAll(cmds, err)
 		}
@@ -99,13 +105,17 @@ func (h *hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Process
 		if n.mustBound() {
 			a := n.acquisition(ctx, waited)
 			defer a.release()
-			return n.pipelineOutcome(cmds, next(a, cmds), a) //nolint:contextcheck // a derives from ctx
+			err = n.pipelineOutcome(cmds, next(a, cmds), a) //nolint:contextcheck // a derives from ctx
+			waited, _ = a.soFar()
+			n.triedAll(cmds, waited, err)
+			return err
 		}
 		err = next(ctx, cmds)
-		if err == nil && !n.troubled.Load() {
-			return nil
+		if err != nil || n.troubled.Load() {
+			err = n.pipelineOutcome(cmds, err, nil)
 		}
-		return n.pipelineOutcome(cmds, err, nil)
+		n.triedAll(cmds, waited, err)
+		return err
 	}
 }
 
@@ -143,10 +153,10 @@ func (door) DialHook(redis.DialHook) redis.DialHook { return nil }
 // ProcessHook lets a command in.
 func (d door) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		if err := d.admit(ctx); err != nil {
+		if err := d.admit(ctx, cmd); err != nil {
 			return err
 		}
-		defer d.pool.gate.Leave()
+		defer d.dismiss(cmd)
 		return unveiled(next(ctx, cmd))
 	}
 }
@@ -154,24 +164,35 @@ func (d door) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 // ProcessPipelineHook lets a pipeline in.
 func (d door) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
-		if err := d.admit(ctx); err != nil {
+		if err := d.admit(ctx, cmds...); err != nil {
 			return failAll(cmds, err)
 		}
-		defer d.pool.gate.Leave()
+		defer d.dismiss(cmds...)
 		return unveilAll(cmds, next(ctx, cmds))
 	}
 }
 
-// admit lets a command in. After nil the caller owes the gate a Leave.
-func (d door) admit(ctx context.Context) error {
+// dismiss ends what admit let in.
+func (d door) dismiss(cmds ...redis.Cmder) {
+	d.pool.attempts.take(cmds...)
+	d.pool.gate.Leave()
+}
+
+// admit lets a command or a pipeline in. After nil the caller owes a dismiss.
+func (d door) admit(ctx context.Context, cmds ...redis.Cmder) error {
 	p := d.pool
+	var waited time.Duration
 	for p.gate.Enter() {
 		if !p.valve.active.Load() {
+			if waited > 0 && p.cfg.AcquireTimeout > 0 {
+				p.attempts.note(waited, cmds...)
+			}
 			return nil
 		}
 		p.gate.Leave()
 		begun := time.Now()
-		err := p.valve.pass(ctx, queueing{limit: p.cfg.AcquireTimeout})
+		err := p.valve.pass(ctx, queueing{limit: p.cfg.AcquireTimeout, waited: waited})
+		waited += time.Since(begun)
 		switch {
 		case errors.Is(err, errLifeEnded):
 			return p.refusal()
@@ -180,7 +201,7 @@ func (d door) admit(ctx context.Context) error {
 				p.met.acquireTimeouts.Add(1)
 			}
 			return &AcquireError{
-				Pool: p.poolName(), Max: p.config().MaxOpen, Waiting: p.valve.waiting(), Waited: time.Since(begun),
+				Pool: p.poolName(), Max: p.config().MaxOpen, Waiting: p.valve.waiting(), Waited: waited,
 				Limit: p.cfg.AcquireTimeout, Err: fmt.Errorf("%w: %w", ErrPaused, err),
 			}
 		}

@@ -50,6 +50,7 @@ type Pool struct {
 	checker *checker
 	met     metrics
 
+	attempts attempts // how long a Cluster's commands have waited
 	observer observer.Slot
 	recycles atomic.Int64          // calls of Recycle that the one under way has yet to serve
 	reread   atomic.Int64          // a monotime.Time: when a Cluster's state was asked for last, after a failed dial

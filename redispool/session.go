@@ -44,23 +44,24 @@ func newSession(n *node, kind chainKind) *session {
 }
 
 // enter begins a command. Work that is part of a session is never refused or held up, unless the whole session is.
-func (s *session) enter(ctx context.Context) (joined bool, err error) {
+// waited is how long it was held up.
+func (s *session) enter(ctx context.Context) (joined bool, waited time.Duration, err error) {
 	if s.refused {
-		return false, s.node.pool.refusal()
+		return false, 0, s.node.pool.refusal()
 	}
 	n := s.node
 	joined, seeks := s.begin()
 	if joined && !s.permitted() {
 		s.leave(end{})
-		if seeks, err = s.enterInTurn(ctx); err != nil {
-			return false, err
+		if seeks, waited, err = s.enterInTurn(ctx); err != nil {
+			return false, waited, err
 		}
 	}
 	if seeks {
 		n.seek(s)
 	}
 	n.evictor.Wake()
-	return joined, nil
+	return joined, waited, nil
 }
 
 // permitted reports whether the session has a permit, or gets one without waiting. A session that may have a connection
@@ -83,33 +84,35 @@ func (s *session) permitted() bool {
 
 // enterInTurn begins a command when those who hold callers up let it. Of several commands of a session that come at once
 // only one queues: they share its connection, and none may wait for what the session itself has.
-func (s *session) enterInTurn(ctx context.Context) (seeks bool, err error) {
-	if err := s.node.refused(); err != nil {
-		return false, err
+func (s *session) enterInTurn(ctx context.Context) (seeks bool, waited time.Duration, err error) {
+	if err = s.node.refused(); err != nil {
+		return false, 0, err
 	}
 	one := s.admission()
 	begun := time.Now()
-	if one.Take(ctx) != nil {
-		return false, s.node.notAdmitted(gaveUp(ctx), time.Since(begun))
+	err = one.Take(ctx)
+	waited = time.Since(begun)
+	if err != nil {
+		return false, waited, s.node.notAdmitted(gaveUp(ctx), waited)
 	}
 	defer one.End()
 	joined, seeks := s.begin()
 	if !joined || s.permitted() {
-		return seeks, nil
+		return seeks, waited, nil
 	}
 	s.leave(end{})
-	if err := s.node.waitOutPause(ctx); err != nil {
-		return false, err
+	if waited, err = s.node.waitOutPause(ctx, waited); err != nil {
+		return false, waited, err
 	}
-	if _, err := s.node.queue(ctx); err != nil {
-		return false, err
+	if waited, err = s.node.queue(ctx, waited); err != nil {
+		return false, waited, err
 	}
 	_, seeks = s.begin()
 	s.mu.Lock()
 	s.permits++
 	s.mu.Unlock()
 	s.node.gate.Leave() // begin has joined for the session
-	return seeks, nil
+	return seeks, waited, nil
 }
 
 // admission is the turn to wait for what holds callers up. It is made when somebody has to: most sessions never do.
@@ -240,7 +243,7 @@ func (s *session) process(ctx context.Context, cmd redis.Cmder, next redis.Proce
 			return err
 		}
 	}
-	joined, err := s.enter(ctx)
+	joined, waited, err := s.enter(ctx)
 	if err != nil {
 		if s.kind == chainWatch {
 			s.heard(err)
@@ -251,7 +254,7 @@ func (s *session) process(ctx context.Context, cmd redis.Cmder, next redis.Proce
 	defer func() { s.leave(e) }()
 	var a *acquisition
 	if joined && s.node.mustBound() {
-		a = s.node.acquisition(ctx, 0)
+		a = s.node.acquisition(ctx, waited)
 		defer a.release()
 		ctx = a
 	}
@@ -268,7 +271,7 @@ func (s *session) process(ctx context.Context, cmd redis.Cmder, next redis.Proce
 
 // pipeline is the session's part in a pipeline; tx says that it is a MULTI … EXEC.
 func (s *session) pipeline(ctx context.Context, cmds []redis.Cmder, tx bool, next redis.ProcessPipelineHook) error { //nolint:contextcheck // an acquisition derives from ctx
-	joined, err := s.enter(ctx)
+	joined, waited, err := s.enter(ctx)
 	if err != nil {
 		return failAll(cmds, err)
 	}
@@ -276,7 +279,7 @@ func (s *session) pipeline(ctx context.Context, cmds []redis.Cmder, tx bool, nex
 	defer func() { s.leave(e) }()
 	var a *acquisition
 	if joined && s.node.mustBound() {
-		a = s.node.acquisition(ctx, 0)
+		a = s.node.acquisition(ctx, waited)
 		defer a.release()
 		ctx = a
 	}

@@ -41,6 +41,7 @@ type waiter struct {
 // queueing says how a caller waits.
 type queueing struct {
 	limit   time.Duration // the most it waits; 0: until its context ends
+	waited  time.Duration // how much of the limit has passed before
 	most    int           // MaxWaiting
 	mayWait func() error  // asked once it is in the queue; an error ends its wait; nil: it may
 }
@@ -118,7 +119,7 @@ func (v *valve) pass(ctx context.Context, q queueing) error {
 	}
 	var over <-chan time.Time
 	if q.limit > 0 {
-		t := time.NewTimer(q.limit)
+		t := time.NewTimer(q.limit - q.waited)
 		defer t.Stop()
 		over = t.C
 	}
