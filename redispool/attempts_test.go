@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,7 +26,7 @@ const (
 )
 
 // dialFakeCluster opens a connection to a node of the fake Cluster. It works in a synctest bubble.
-func dialFakeCluster(_ context.Context, _, addr string) (net.Conn, error) {
+func dialFakeCluster(addr string) net.Conn {
 	client, server := net.Pipe()
 	// It ends when the client's end is closed.
 	go func() {
@@ -41,7 +42,7 @@ func dialFakeCluster(_ context.Context, _, addr string) (net.Conn, error) {
 			}
 		}
 	}()
-	return cuttable{client}, nil
+	return cuttable{client}
 }
 
 func fakeClusterReply(addr string, args []string) string {
@@ -74,12 +75,20 @@ func fakeClusterReply(addr string, args []string) string {
 	return "-ERR unknown command\r\n" // HELLO too, which go-redis does without
 }
 
-// fakeCluster returns a started pool on the fake Cluster, with a connection to either node.
-func fakeCluster(t *testing.T, limit time.Duration) *redispool.Pool {
+// fakeCluster returns a started pool on the fake Cluster, with a connection to either node, and how many nanoseconds
+// dials of the first one take from now on.
+func fakeCluster(t *testing.T, limit time.Duration) (*redispool.Pool, *atomic.Int64) {
 	t.Helper()
+	slow := new(atomic.Int64)
+	dial := func(_ context.Context, _, addr string) (net.Conn, error) {
+		if addr == firstNode {
+			<-time.After(time.Duration(slow.Load()))
+		}
+		return dialFakeCluster(addr), nil
+	}
 	p, err := redispool.New(redispool.Config{
 		Options: &redis.UniversalOptions{
-			Addrs: []string{firstNode}, IsClusterMode: true, Dialer: dialFakeCluster,
+			Addrs: []string{firstNode}, IsClusterMode: true, Dialer: dial,
 		},
 		MaxOpen: 1, AcquireTimeout: limit, ReadTimeout: time.Minute, KeepAlive: redispool.Off, Logger: silent(),
 	})
@@ -97,7 +106,7 @@ func fakeCluster(t *testing.T, limit time.Duration) *redispool.Pool {
 	if err := p.Client().Get(t.Context(), "moved").Err(); err != nil {
 		t.Fatal(err)
 	}
-	return p
+	return p, slow
 }
 
 // occupies has the only connection to a node in use for as long as key says.
@@ -143,7 +152,7 @@ func TestARedirectedCommandWaitsForOneAcquireTimeoutInAll(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(dropsTimers(t), func(t *testing.T) {
-				p := fakeCluster(t, limit)
+				p, _ := fakeCluster(t, limit)
 				for range 2 { // the second caller inherits nothing
 					occupies(t, p, "moved:1200ms")
 					occupies(t, p, "here:700ms")
@@ -161,6 +170,29 @@ func TestARedirectedCommandWaitsForOneAcquireTimeoutInAll(t *testing.T) {
 	}
 }
 
+// A dial at the first node, and the queue of the second, have one AcquireTimeout.
+func TestTheDialBeforeARedirectionCountsForTheWait(t *testing.T) {
+	const limit = time.Second
+	for name, get := range map[string]func(context.Context, *redispool.Pool, string) error{
+		"command": asCommand, "pipeline": asPipeline,
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(dropsTimers(t), func(t *testing.T) {
+				p, slow := fakeCluster(t, limit)
+				time.Sleep(limit) // go-redis asks for the Cluster's state after a MOVED
+				occupies(t, p, "moved:3s")
+				time.Sleep(limit)
+				slow.Store(int64(700 * time.Millisecond))
+				p.Recycle()
+				synctest.Wait()
+				waitsInVain(t, limit, func() error { return get(t.Context(), p, "moved") })
+				time.Sleep(2 * limit)
+				synctest.Wait()
+			})
+		})
+	}
+}
+
 func TestThePauseOfAClusterCountsForTheWait(t *testing.T) {
 	const limit = time.Second
 	for name, get := range map[string]func(context.Context, *redispool.Pool, string) error{
@@ -171,7 +203,7 @@ func TestThePauseOfAClusterCountsForTheWait(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(dropsTimers(t), func(t *testing.T) {
-				p := fakeCluster(t, limit)
+				p, _ := fakeCluster(t, limit)
 				if err := p.Pause(t.Context()); err != nil {
 					t.Fatal(err)
 				}
