@@ -1,6 +1,7 @@
 package redispool
 
 import (
+	"errors"
 	"reflect"
 	"sync"
 	"sync/atomic"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
 )
 
@@ -115,6 +117,20 @@ func (n *node) triedAll(cmds []redis.Cmder, waited time.Duration, err error) {
 	if len(failed) > 0 {
 		n.pool.attempts.note(waited, failed...)
 	}
+}
+
+// gaveUpBefore returns the error of a pipeline whose last attempt has waited for all of AcquireTimeout, or nil. go-redis
+// tries a pipeline again whatever the reason why it got no connection.
+func gaveUpBefore(cmds []redis.Cmder, before time.Duration) error {
+	if before == 0 {
+		return nil
+	}
+	for _, cmd := range cmds {
+		if e, ok := errors.AsType[*AcquireError](cmd.Err()); ok && errors.Is(e, poolkeeper.ErrAcquireTimeout) {
+			return e
+		}
+	}
+	return nil
 }
 
 // sharesTimeout reports whether the attempts of a command may go to several nodes, within one AcquireTimeout.

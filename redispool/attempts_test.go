@@ -135,6 +135,23 @@ func waitsInVain(t *testing.T, limit time.Duration, f func() error) {
 	}
 }
 
+// pausesInVain wants the same of a pipeline that got no connection from go-redis, which pauses before it returns.
+func pausesInVain(t *testing.T, p *redispool.Pool, limit time.Duration, f func() error) {
+	t.Helper()
+	const onePause = 512 * time.Millisecond // go-redis' longest
+	begun := time.Now()
+	err := f()
+	if took := time.Since(begun); took > limit+onePause {
+		t.Errorf("%v after %s, want the end of the wait after %s and one pause", err, took, limit)
+	}
+	if e, ok := errors.AsType[*redispool.AcquireError](err); !ok || e.Waited != limit {
+		t.Errorf("%v, want an AcquireError of a caller that waited for %s", err, limit)
+	}
+	if n := p.Stats().AcquireTimeouts; n != 1 {
+		t.Errorf("%d have waited in vain, want 1", n)
+	}
+}
+
 // asCommand and asPipeline get a key from the Cluster.
 func asCommand(ctx context.Context, p *redispool.Pool, key string) error {
 	return p.Client().Get(ctx, key).Err()
@@ -184,6 +201,9 @@ func TestTheDialBeforeARedirectionCountsForTheWait(t *testing.T) {
 				time.Sleep(limit)
 				slow.Store(int64(700 * time.Millisecond))
 				p.Recycle()
+				for p.Stats().Open > 1 { // that of the first node is idle, and goes within moments
+					time.Sleep(time.Millisecond)
+				}
 				synctest.Wait()
 				waitsInVain(t, limit, func() error { return get(t.Context(), p, "moved") })
 				time.Sleep(2 * limit)
@@ -203,15 +223,17 @@ func TestThePauseOfAClusterCountsForTheWait(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(dropsTimers(t), func(t *testing.T) {
-				p, _ := fakeCluster(t, limit)
-				if err := p.Pause(t.Context()); err != nil {
+				p, slow := fakeCluster(t, limit)
+				if err := p.Pause(t.Context()); err != nil { // it closes all connections
 					t.Fatal(err)
 				}
+				slow.Store(int64(700 * time.Millisecond))
 				time.AfterFunc(limit/2, p.Resume)
-				occupies(t, p, "here:2s")
+				if name == "pipeline" {
+					pausesInVain(t, p, limit, func() error { return get(t.Context(), p, "here") })
+					return
+				}
 				waitsInVain(t, limit, func() error { return get(t.Context(), p, "here") })
-				time.Sleep(2 * limit) // until the node has answered
-				synctest.Wait()
 			})
 		})
 	}

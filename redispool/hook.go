@@ -96,7 +96,11 @@ func (h *hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Process
 	case chainRoot, chainPerCommand, chainUnknown:
 	}
 	return func(ctx context.Context, cmds []redis.Cmder) error {
-		waited, err := n.admit(ctx, n.pool.attempts.take(cmds...))
+		before := n.pool.attempts.take(cmds...)
+		if err := gaveUpBefore(cmds, before); err != nil {
+			return failAll(cmds, err)
+		}
+		waited, err := n.admit(ctx, before)
 		if err != nil {
 			return failAll(cmds, err)
 		}
