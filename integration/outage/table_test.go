@@ -3,6 +3,7 @@ package outage_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -20,6 +21,7 @@ const (
 type paid struct {
 	costs [3]time.Duration // of calls 1, 10 and the last
 	last  int              // which that was: 1,000, or fewer where there was no time for more
+	later time.Duration    // of a call once the server can be known to be down, the median
 	dials float64          // a second, with a crowd of callers
 	back  time.Duration    // from the end of the fault to the first success; -1: there was none
 }
@@ -38,7 +40,7 @@ func (p paid) String() string {
 	if p.last >= 10 {
 		tenth = round(p.costs[1])
 	}
-	return fmt.Sprintf("%s | %s | %s | %.0f | %s", round(p.costs[0]), tenth, last, p.dials, back)
+	return fmt.Sprintf("%s | %s | %s | %s | %.0f | %s", round(p.costs[0]), tenth, last, round(p.later), p.dials, back)
 }
 
 func round(d time.Duration) string {
@@ -52,11 +54,11 @@ func round(d time.Duration) string {
 }
 
 // lengths are how long the parts of one measurement take.
-type lengths struct{ calls, crowd, after time.Duration }
+type lengths struct{ calls, known, crowd, after time.Duration }
 
 func measured() lengths {
 	if testkit.Measuring() {
-		return lengths{calls: 40 * time.Second, crowd: 5 * time.Second, after: 20 * time.Second}
+		return lengths{calls: 40 * time.Second, known: 5 * time.Second, crowd: 5 * time.Second, after: 20 * time.Second}
 	}
 	return lengths{calls: time.Second, crowd: 200 * time.Millisecond, after: 10 * time.Second}
 }
@@ -105,6 +107,8 @@ func suffer(tb testing.TB, p *place, f fault, open func(testing.TB, string) subj
 		}
 		out.last, out.costs[2] = n, took
 	}
+	sleep(l.known - time.Since(began)) // the default of FailFastAfter is 3 s
+	out.later = later(tb, s)
 	crowd := gather(tb, s)
 	sleep(l.crowd / 5)
 	dials, counting := s.dials.Load(), time.Now()
@@ -113,6 +117,17 @@ func suffer(tb testing.TB, p *place, f fault, open func(testing.TB, string) subj
 	f.end(tb, p)
 	out.back = crowd.firstSuccess(time.Now(), l.after)
 	return out
+}
+
+// later is the median cost of 100 calls, or of as many as there is time for.
+func later(tb testing.TB, s subject) time.Duration {
+	tb.Helper()
+	var all []time.Duration
+	for began := time.Now(); len(all) < 100 && (len(all) == 0 || time.Since(began) < time.Second); {
+		all = append(all, cost(tb, s))
+	}
+	slices.Sort(all)
+	return all[len(all)/2]
 }
 
 // warm has the subject open connections.
