@@ -35,9 +35,10 @@ type acquisition struct {
 type acquisitionKey struct{}
 
 // mustBound reports whether a command that has a permit may have to wait all the same: no connection seems to be idle,
-// or something has failed lately. Conns that were closed may have permits yet, so where there are any it asks go-redis.
+// something has failed lately, or an idle connection is condemned and refuses its checkout. Conns that were closed may have
+// permits yet, so where there are any it asks go-redis.
 func (n *node) mustBound() bool {
-	if n.lastDial.Load() != nil || n.troubled.Load() || n.pool.cfg.AcquireTimeout == 0 && n.watched.Load() {
+	if n.lastDial.Load() != nil || n.troubled.Load() || n.purges.pending.Load() || n.pool.cfg.AcquireTimeout == 0 && n.watched.Load() {
 		return true
 	}
 	return n.valve.busy.Load() > n.open.Load() && (n.lent.Load() == 0 || n.idle() == 0)

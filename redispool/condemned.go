@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -24,7 +25,8 @@ const (
 // will soon: purges then begin again at firstPurge, and each later one waits twice as long. A Conn may keep its
 // connection for long after an answer, so its answers are not counted: it is found within lastPurge after its Close.
 type purges struct {
-	node *node
+	node    *node
+	pending atomic.Bool // one is due or under way: a command may meet a condemned connection
 
 	mu    sync.Mutex    // guards the following
 	timer *time.Timer   // nil: none is due
@@ -49,6 +51,7 @@ func (p *purges) within(delay time.Duration) {
 
 // setLocked sets the timer. One that is left at Stop comes to nothing.
 func (p *purges) setLocked(delay time.Duration) {
+	p.pending.Store(true)
 	p.delay = delay
 	p.timer = time.AfterFunc(delay, p.run)
 }
@@ -72,6 +75,8 @@ func (p *purges) run() {
 		p.setLocked(firstPurge)
 	case !done || n.hasCondemned():
 		p.setLocked(min(max(2*p.delay, firstPurge), lastPurge))
+	default:
+		p.pending.Store(false)
 	}
 }
 
