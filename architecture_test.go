@@ -65,8 +65,9 @@ func TestForbiddenKnowsUpSidewaysAndUnknown(t *testing.T) {
 		{"/redispool", "/sqlpool", false},
 		{"/redispool", "/lifecycle", false},
 		{"/attic", "/health", false},
-		{"/redispool", "/internal/testkit", false},
-		{"/internal/testserver", "/internal/testkit", true},
+		{"/redispool", "/internal/test/testkit", false},
+		{"/redispool", "/internal/test/paired", false},
+		{"/internal/test/testserver", "/internal/test/testkit", true},
 	} {
 		if got := forbidden(module+c.from, module+c.to); (got == "") != c.ok {
 			t.Errorf("import of %q by %q: fault %q, want allowed = %v", c.to, c.from, got, c.ok)
@@ -124,7 +125,7 @@ func room(path string) string {
 }
 
 // forTests reports whether nothing but tests may import a package.
-func forTests(path string) bool { return strings.HasPrefix(path, module+"/internal/test") }
+func forTests(path string) bool { return strings.HasPrefix(path, module+"/internal/test/") }
 
 func pool(room string) bool { return room == "redispool" || room == "sqlpool" }
 

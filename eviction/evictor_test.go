@@ -12,7 +12,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/poolkeeper/poolkeeper/eviction"
-	"github.com/poolkeeper/poolkeeper/internal/testkit"
+	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 )
 
 var advance = testkit.Advance

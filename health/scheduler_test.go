@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/poolkeeper/poolkeeper/health"
-	"github.com/poolkeeper/poolkeeper/internal/testkit"
+	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 )
 
 // roughly is whether d is want, but for the billionth that NoJitter leaves.

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/poolkeeper/poolkeeper/health"
-	"github.com/poolkeeper/poolkeeper/internal/testkit"
+	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 )
 
 // eventually is the one for conditions that real time has to bring about, advance the one for a bubble's time.

@@ -8,7 +8,7 @@ import (
 	"testing/synctest"
 
 	"github.com/poolkeeper/poolkeeper/health"
-	"github.com/poolkeeper/poolkeeper/internal/healthtrials"
+	"github.com/poolkeeper/poolkeeper/internal/test/healthtrials"
 )
 
 // ours is the adapter of the health package.

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/poolkeeper/poolkeeper/internal/testkit"
+	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/lifecycle"
 )
 

@@ -4,7 +4,7 @@ import (
 	"context"
 	"testing"
 
-	"github.com/poolkeeper/poolkeeper/internal/trials"
+	"github.com/poolkeeper/poolkeeper/internal/test/trials"
 	"github.com/poolkeeper/poolkeeper/lifecycle"
 )
 

@@ -9,8 +9,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/poolkeeper/poolkeeper/internal/testkit"
-	"github.com/poolkeeper/poolkeeper/internal/testserver"
+	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
+	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
 

@@ -8,7 +8,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper/eviction"
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
-	"github.com/poolkeeper/poolkeeper/internal/testkit"
+	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 )
 
 // bookedConn returns a connection on the books of a pool that dials nothing.

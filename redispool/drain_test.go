@@ -15,7 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/poolkeeper/poolkeeper"
-	"github.com/poolkeeper/poolkeeper/internal/testserver"
+	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
 

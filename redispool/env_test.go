@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/poolkeeper/poolkeeper/internal/env"
-	"github.com/poolkeeper/poolkeeper/internal/testcerts"
+	"github.com/poolkeeper/poolkeeper/internal/test/testcerts"
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
 

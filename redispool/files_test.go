@@ -11,7 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/auth"
 
-	"github.com/poolkeeper/poolkeeper/internal/testcerts"
+	"github.com/poolkeeper/poolkeeper/internal/test/testcerts"
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
 

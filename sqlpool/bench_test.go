@@ -7,12 +7,12 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/poolkeeper/poolkeeper/internal/paired"
-	"github.com/poolkeeper/poolkeeper/internal/testserver"
+	"github.com/poolkeeper/poolkeeper/internal/test/paired"
+	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 )
 
-// The benchmarks run the raw library and the managed pool in turns; see internal/paired. For figures that are worth
+// The benchmarks run the raw library and the managed pool in turns; see internal/test/paired. For figures that are worth
 // something: -bench Paired -benchtime 40x.
 func variants(b *testing.B, raw func() error, managed func(sqlpool.Stacks) func() error) {
 	b.Helper()

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/poolkeeper/poolkeeper/internal/testkit"
+	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 	"github.com/poolkeeper/poolkeeper/sqlpool/sqlpooltest"
 )

@@ -12,7 +12,7 @@ import (
 	alexliesenfeld "github.com/alexliesenfeld/health"
 	hellofresh "github.com/hellofresh/health-go/v5"
 
-	"github.com/poolkeeper/poolkeeper/internal/healthtrials"
+	"github.com/poolkeeper/poolkeeper/internal/test/healthtrials"
 )
 
 // unsupported answers for what a library has no equivalent of.

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/poolkeeper/poolkeeper/internal/healthtrials"
+	"github.com/poolkeeper/poolkeeper/internal/test/healthtrials"
 )
 
 // peers are the libraries on trial, and the trials each passes.

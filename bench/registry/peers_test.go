@@ -18,7 +18,7 @@ import (
 	"go.uber.org/fx"
 	"go.uber.org/fx/fxevent"
 
-	"github.com/poolkeeper/poolkeeper/internal/trials"
+	"github.com/poolkeeper/poolkeeper/internal/test/trials"
 )
 
 // peers are the libraries on trial, and the trials each passes. The trials are strict: what the tables of the peers'

@@ -15,8 +15,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/goleak"
 
-	"github.com/poolkeeper/poolkeeper/internal/testkit"
-	"github.com/poolkeeper/poolkeeper/internal/testserver"
+	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
+	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
 )
 
 // TestMain runs the program itself where the test below asks for it: a leak is not to outlive its process.

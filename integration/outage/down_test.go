@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/poolkeeper/poolkeeper"
-	"github.com/poolkeeper/poolkeeper/internal/testkit"
+	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 )
 
 // perSecond bounds the attempts to reach a server that is down.

@@ -5,7 +5,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/poolkeeper/poolkeeper/internal/testserver"
+	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(testserver.Main(m)) }

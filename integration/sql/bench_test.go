@@ -14,7 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
 
-	"github.com/poolkeeper/poolkeeper/internal/testserver"
+	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
 )
 
 // BenchmarkSelect1Ratio runs SELECT 1 on the bare driver, through sqlpool as it comes (stacks of holders on) and through otelsql as it comes

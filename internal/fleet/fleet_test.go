@@ -11,7 +11,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper/internal/event"
 	"github.com/poolkeeper/poolkeeper/internal/fleet"
-	"github.com/poolkeeper/poolkeeper/internal/testkit"
+	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -18,7 +18,7 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/event"
 	"github.com/poolkeeper/poolkeeper/internal/life"
-	"github.com/poolkeeper/poolkeeper/internal/testkit"
+	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

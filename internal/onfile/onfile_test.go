@@ -12,7 +12,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/onfile"
-	"github.com/poolkeeper/poolkeeper/internal/testcerts"
+	"github.com/poolkeeper/poolkeeper/internal/test/testcerts"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/poolkeeper/poolkeeper/internal/socket"
-	"github.com/poolkeeper/poolkeeper/internal/testkit"
+	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 )
 
 func TestPeekSeesWhatTheOtherSideHasDone(t *testing.T) {

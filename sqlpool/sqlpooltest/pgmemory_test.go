@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/poolkeeper/poolkeeper/health"
-	"github.com/poolkeeper/poolkeeper/internal/testkit"
+	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 	"github.com/poolkeeper/poolkeeper/sqlpool/sqlpooltest"
 )

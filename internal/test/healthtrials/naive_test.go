@@ -10,7 +10,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/poolkeeper/poolkeeper/internal/healthtrials"
+	"github.com/poolkeeper/poolkeeper/internal/test/healthtrials"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/poolkeeper/poolkeeper/internal/testkit"
+	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 )
 
 // startLimit bounds how long a server may take to answer. It is generous: a loaded machine with two cores is slow.

@@ -10,7 +10,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/poolkeeper/poolkeeper/internal/chart"
+	"github.com/poolkeeper/poolkeeper/internal/test/chart"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

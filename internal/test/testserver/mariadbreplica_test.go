@@ -7,7 +7,7 @@ import (
 
 	_ "github.com/go-sql-driver/mysql"
 
-	"github.com/poolkeeper/poolkeeper/internal/testserver"
+	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
 )
 
 func TestMariaDBReplicaFollowsItsPrimaryAlsoOverARestart(t *testing.T) {

@@ -20,5 +20,5 @@
 //	}
 //
 // It imports the standard library only, and refuses to know anything of pools, drivers and servers: for those there
-// are lifecycletest, redispooltest, sqlpooltest and internal/testserver. Nothing but tests may import it.
+// are lifecycletest, redispooltest, sqlpooltest and internal/test/testserver. Nothing but tests may import it.
 package testkit

@@ -9,7 +9,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/poolkeeper/poolkeeper/internal/paired"
+	"github.com/poolkeeper/poolkeeper/internal/test/paired"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -12,7 +12,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/poolkeeper/poolkeeper/internal/testkit"
+	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 )
 
 // claimEnv names ports, separated by blanks, that another process is to claim, see TestMain.

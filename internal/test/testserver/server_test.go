@@ -8,7 +8,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/poolkeeper/poolkeeper/internal/testserver"
+	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
 )
 
 func TestMain(m *testing.M) {
