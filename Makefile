@@ -48,10 +48,12 @@ lint: bin/golangci-lint ## The linters, in every module
 		(cd $$m && GOWORK=off "$(CURDIR)/bin/golangci-lint" run --config "$(CURDIR)/.golangci.yml" ./...); \
 	done
 
-vet: ## go vet, in every module
+vet: ## go vet, in every module, and for other systems
 	@for m in $(MODULES); do (cd $$m && go vet ./...); done
 	@for m in $(APART); do (cd $$m && GOWORK=off go vet ./...); done
-	GOARCH=arm64 go vet ./internal/callers ./internal/goroutines # for their assembly
+	@for t in linux/arm64 linux/386 windows/amd64 darwin/arm64 freebsd/amd64; do \
+		echo "vet for $$t"; CGO_ENABLED=0 GOOS=$${t%/*} GOARCH=$${t#*/} go vet ./...; \
+	done
 
 tidy: ## go mod tidy, in every module
 	@for m in $(MODULES) $(APART) tools; do (cd $$m && GOWORK=off go mod tidy); done

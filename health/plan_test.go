@@ -1,6 +1,7 @@
 package health_test
 
 import (
+	"math"
 	"slices"
 	"testing"
 	"time"
@@ -28,7 +29,7 @@ func TestBackoffDoublesUpToIntervalAndThirtySeconds(t *testing.T) {
 			t.Errorf("interval %v: %v, want %v", interval, got, want)
 		}
 	}
-	if got := health.Backoff(1<<40, time.Hour); got != 30*s {
+	if got := health.Backoff(math.MaxInt, time.Hour); got != 30*s {
 		t.Errorf("after very many failures: %v", got)
 	}
 }

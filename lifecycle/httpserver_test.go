@@ -502,3 +502,14 @@ func TestNilAdaptersAreFaults(t *testing.T) {
 		wantText(t, err.Error(), fmt.Sprintf("add %q: nil component", name))
 	}
 }
+
+func result(t *testing.T, done <-chan error) error {
+	t.Helper()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(testkit.Patience):
+		t.Fatal("Run did not return")
+		return nil
+	}
+}

@@ -39,17 +39,6 @@ func runInBackground(t *testing.T, reg *lifecycle.Registry) <-chan error {
 	return done
 }
 
-func result(t *testing.T, done <-chan error) error {
-	t.Helper()
-	select {
-	case err := <-done:
-		return err
-	case <-time.After(testkit.Patience):
-		t.Fatal("Run did not return")
-		return nil
-	}
-}
-
 func TestFirstSignalEndsRunCleanlyAndSignalsAreGivenBack(t *testing.T) {
 	reg := lifecycle.New(signalled())
 	seen := record(reg)

@@ -70,7 +70,7 @@ func initdb(s *Server) error {
 }
 
 // postgresUser returns somebody who is not root, because PostgreSQL refuses to run as root.
-func postgresUser() (*syscall.Credential, error) {
+func postgresUser() (*credential, error) {
 	if os.Getuid() != 0 {
 		return nil, nil //nolint:nilnil // nil is "as we are"
 	}
@@ -87,7 +87,7 @@ func postgresUser() (*syscall.Credential, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
+		return &credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
 	}
 	return nil, fmt.Errorf("testserver: running as root, and there is no user postgres or nobody to run PostgreSQL as")
 }

@@ -11,7 +11,7 @@ import (
 
 // attributes run the server in a process group of its own, so that Ctrl-C at the terminal reaches only the test, and
 // end it with the test binary, even if that is killed.
-func attributes(cred *syscall.Credential) *syscall.SysProcAttr {
+func attributes(cred *credential) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Credential: cred}
 }
 

@@ -9,7 +9,7 @@ import (
 	"syscall"
 )
 
-func attributes(cred *syscall.Credential) *syscall.SysProcAttr {
+func attributes(cred *credential) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Credential: cred}
 }
 

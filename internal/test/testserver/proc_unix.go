@@ -7,6 +7,9 @@ import (
 	"syscall"
 )
 
+// credential is the user that a server runs as.
+type credential = syscall.Credential
+
 const (
 	sigStop = syscall.SIGSTOP
 	sigCont = syscall.SIGCONT
