@@ -30,7 +30,7 @@ type kind struct {
 	answers func(ctx context.Context, addr string) error // nil once the server takes queries
 	url     func(addr string) string                     // for clients
 	stop    syscall.Signal                               // asks for an orderly shutdown
-	asUser  func() (*credential, error)          // nil: our own user
+	asUser  func() (*credential, error)                  // nil: our own user
 }
 
 // Server is one running server. Its methods are safe for concurrent use, and fail the test that made it if they
