@@ -21,6 +21,10 @@ var (
 	// ErrTooManyWaiting is matched by the error of a caller that was refused because MaxWaiting callers wait already.
 	ErrTooManyWaiting = errors.New("poolkeeper: too many callers are waiting")
 
+	// ErrPaused is matched by the error of a caller that gave up while its pool was paused (see Pause of the pools). Such an
+	// error also matches ErrAcquireTimeout if the caller waited for AcquireTimeout, or until its own deadline.
+	ErrPaused = errors.New("poolkeeper: paused")
+
 	// ErrDown is matched by a [DownError]: the server is known to be gone, and nothing was tried.
 	ErrDown = errors.New("poolkeeper: the server is down")
 )

@@ -16,7 +16,7 @@ import (
 // AcquireError says why a caller did not get a connection: what the pool looked like when it gave up waiting, or was
 // refused because of MaxWaiting. It matches [poolkeeper.ErrAcquireTimeout] and context.DeadlineExceeded if the caller
 // waited for AcquireTimeout, and then redis.ErrPoolTimeout too, or until its own deadline;
-// [poolkeeper.ErrTooManyWaiting] if it was refused; and [ErrPaused] if the pool was paused.
+// [poolkeeper.ErrTooManyWaiting] if it was refused; and [poolkeeper.ErrPaused] if the pool was paused.
 type AcquireError struct {
 	Pool     string        // name of the pool, and of the node on a Cluster
 	Max      int           // MaxOpen

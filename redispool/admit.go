@@ -81,7 +81,7 @@ func (n *node) notAdmitted(err error, waited time.Duration) error {
 	}
 	out := n.gaveUpAfter(err, waited)
 	if n.valve.isPaused() || n.pool.valve.isPaused() {
-		out.Err = fmt.Errorf("%w: %w", ErrPaused, err)
+		out.Err = fmt.Errorf("%w: %w", poolkeeper.ErrPaused, err)
 	}
 	return out
 }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/poolkeeper/poolkeeper"
 )
 
 // hook is the pool's place in the chain of one native client. It stays the innermost one, so that what the pool does
@@ -206,7 +208,7 @@ func (d door) admit(ctx context.Context, cmds ...redis.Cmder) error {
 			}
 			return &AcquireError{
 				Pool: p.poolName(), Max: p.config().MaxOpen, Waiting: p.valve.waiting(), Waited: waited,
-				Limit: p.cfg.AcquireTimeout, Err: fmt.Errorf("%w: %w", ErrPaused, err),
+				Limit: p.cfg.AcquireTimeout, Err: fmt.Errorf("%w: %w", poolkeeper.ErrPaused, err),
 			}
 		}
 		p.valve.done()

@@ -11,9 +11,6 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/event"
 )
 
-// ErrPaused is wrapped by the [AcquireError] of a caller that gave up while the pool was paused.
-var ErrPaused = errors.New("redispool: paused")
-
 // errResumed ends a Pause that had not yet come to rest.
 var errResumed = errors.New("redispool: Resume was called meanwhile")
 

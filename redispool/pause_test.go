@@ -158,7 +158,7 @@ func TestResumeAndDrainEndAPauseThatIsNotYetAtRest(t *testing.T) {
 			paused := make(chan error, 1)
 			go func() { paused <- p.Pause(within(t, patience)) }()
 			eventually(t, "the pause begins", func() bool {
-				return errors.Is(p.Client().Ping(within(t, 5*time.Millisecond)).Err(), redispool.ErrPaused)
+				return errors.Is(p.Client().Ping(within(t, 5*time.Millisecond)).Err(), poolkeeper.ErrPaused)
 			})
 			const callers = 10
 			served := make(chan error, callers)
@@ -207,7 +207,7 @@ func TestCallersGiveUpOnAPauseWithAReason(t *testing.T) {
 		"conn": held.Get(t.Context(), "a").Err(),
 	} {
 		acquire, ok := errors.AsType[*redispool.AcquireError](err)
-		if !ok || !errors.Is(err, redispool.ErrPaused) || !errors.Is(err, redis.ErrPoolTimeout) || acquire.Pool != "cache" {
+		if !ok || !errors.Is(err, poolkeeper.ErrPaused) || !errors.Is(err, redis.ErrPoolTimeout) || acquire.Pool != "cache" {
 			t.Errorf("%s: %v, want an AcquireError that wraps ErrPaused", name, err)
 		}
 	}
@@ -294,7 +294,7 @@ func TestClusterIsPausedAtItsDoor(t *testing.T) {
 		"command": c.Get(t.Context(), "a").Err(), "pipeline": perr,
 		"watch": c.Watch(t.Context(), func(*redis.Tx) error { return nil }, "a"),
 	} {
-		if !errors.Is(err, redispool.ErrPaused) {
+		if !errors.Is(err, poolkeeper.ErrPaused) {
 			t.Errorf("%s: %v, want ErrPaused", name, err)
 		}
 	}

@@ -165,7 +165,7 @@ func TestNeitherAPauseNorSlowStatementsNorOffCountAsDown(t *testing.T) {
 		}
 		srv.RefuseNew()
 		for range 30 {
-			if _, err := p.waited(t); !errors.Is(err, sqlpool.ErrPaused) {
+			if _, err := p.waited(t); !errors.Is(err, poolkeeper.ErrPaused) {
 				t.Fatal(err)
 			}
 		}

@@ -152,7 +152,7 @@ func (c *core) acquireFailed(ctx context.Context, since time.Time) *AcquireError
 	now := time.Now()
 	err := gaveUp(ctx, c.cfg().AcquireTimeout)
 	if c.paused.Load() {
-		err = fmt.Errorf("%w: %w", ErrPaused, err)
+		err = fmt.Errorf("%w: %w", poolkeeper.ErrPaused, err)
 	}
 	if isTimeout(err) {
 		c.met.acquireTimeouts.Add(1)

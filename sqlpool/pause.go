@@ -10,9 +10,6 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/event"
 )
 
-// ErrPaused is wrapped by the [AcquireError] of a caller that gave up while the pool was paused.
-var ErrPaused = errors.New("sqlpool: paused")
-
 // errResumed ends a Pause that had not yet come to rest.
 var errResumed = errors.New("sqlpool: Resume was called meanwhile")
 

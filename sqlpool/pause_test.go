@@ -73,7 +73,7 @@ func TestCallerWhoGivesUpWhilePausedIsToldSo(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err := p.DB().ExecContext(t.Context(), "x")
-		if !errors.Is(err, sqlpool.ErrPaused) || !errors.Is(err, poolkeeper.ErrAcquireTimeout) {
+		if !errors.Is(err, poolkeeper.ErrPaused) || !errors.Is(err, poolkeeper.ErrAcquireTimeout) {
 			t.Errorf("error is %v", err)
 		}
 		stop(t, p)
