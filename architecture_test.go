@@ -12,8 +12,8 @@ import (
 
 const module = "github.com/poolkeeper/poolkeeper"
 
-// floors are the house of docs/architecture.md, by first path element below the module. Imports go down only:
-// never up and never sideways.
+// floors are the house of docs/architecture.md, by first path element below the module. Imports go
+// down only: never up and never sideways.
 var floors = map[string]int{
 	"":           0, // the root package, below internal
 	"internal":   0,
@@ -39,7 +39,8 @@ func TestImportsGoDownOnly(t *testing.T) {
 				t.Errorf("%s imports %s: %s", p.ImportPath, imported, fault)
 			}
 		}
-		// Tests may look up (they assert that pools satisfy lifecycle's interfaces), but not across.
+		// Tests may look up (they assert that pools satisfy lifecycle's interfaces), but not
+		// across.
 		from := room(p.ImportPath)
 		for _, imported := range slices.Concat(p.TestImports, p.XTestImports) {
 			if to := room(imported); pool(from) && pool(to) && from != to {
@@ -111,7 +112,8 @@ func forbidden(from, to string) string {
 
 const outside = "(outside)"
 
-// room returns the first path element of one of our packages, "" for the root, outside for everything else.
+// room returns the first path element of one of our packages, "" for the root, outside for
+// everything else.
 func room(path string) string {
 	if path == module {
 		return ""

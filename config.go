@@ -5,10 +5,12 @@ import (
 	"time"
 )
 
-// Off turns off a limit of a pool's configuration that is on by default. It is accepted where a field's comment says so.
+// Off turns off a limit of a pool's configuration that is on by default. It is accepted where a
+// field's comment says so.
 const Off time.Duration = -1
 
-// NoWaiting is a MaxWaiting that lets no caller wait: one that finds no connection free is refused at once.
+// NoWaiting is a MaxWaiting that lets no caller wait: one that finds no connection free is refused
+// at once.
 const NoWaiting = -1
 
 // NoJitter is a LifetimeJitter of practically nothing; 0 means the default.
@@ -19,11 +21,14 @@ type StartPolicy int
 
 // Start policies.
 const (
-	// FailFast makes Start fail when the first attempt to reach the server fails. It is the default.
+	// FailFast makes Start fail when the first attempt to reach the server fails. It is the
+	// default.
 	FailFast StartPolicy = iota
-	// WaitForServer makes Start try again, after 1 s and then doubling to 30 s with jitter, until its context ends.
+	// WaitForServer makes Start try again, after 1 s and then doubling to 30 s with jitter, until
+	// its context ends.
 	WaitForServer
-	// StartDegraded makes Start succeed after one failed attempt. Check goes on failing until the server is there.
+	// StartDegraded makes Start succeed after one failed attempt. Check goes on failing until the
+	// server is there.
 	StartDegraded
 )
 
@@ -51,8 +56,8 @@ const (
 	StacksOff
 )
 
-// TLSFiles names PEM files that complete a pool's TLS. Empty names leave to TLS, or to what the address says, what they
-// would have said.
+// TLSFiles names PEM files that complete a pool's TLS. Empty names leave to TLS, or to what the
+// address says, what they would have said.
 type TLSFiles struct {
 	CA   string // authorities that the server's certificate must come from; empty: those of TLS, or of the system
 	Cert string // certificate that is shown to the server; empty: that of TLS, or none

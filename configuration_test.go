@@ -14,8 +14,9 @@ import (
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 )
 
-// TestEverySettingIsDocumented compares the exported fields of each configuration with the rows of its table in
-// docs/configuration.md: a field without a row is missing, a row without a field is stale.
+// TestEverySettingIsDocumented compares the exported fields of each configuration with the rows of
+// its table in docs/configuration.md: a field without a row is missing, a row without a field is
+// stale.
 func TestEverySettingIsDocumented(t *testing.T) {
 	doc, err := os.ReadFile("docs/configuration.md")
 	if err != nil {

@@ -1,6 +1,7 @@
-// Package poolkeeper holds the words that every floor of the project shares: what a pool reports about itself
-// ([Stats], [Holder]), how live traffic tells a health check what it saw ([Observer]), the errors a caller meets while a
-// pool goes away ([ErrDraining], [ErrClosed]), and what is configured alike in all of them ([StartPolicy], [TLSFiles]).
+// Package poolkeeper holds the words that every floor of the project shares: what a pool reports
+// about itself ([Stats], [Holder]), how live traffic tells a health check what it saw ([Observer]),
+// the errors a caller meets while a pool goes away ([ErrDraining], [ErrClosed]), and what is
+// configured alike in all of them ([StartPolicy], [TLSFiles]).
 //
 // The package has no behaviour. The work is done one floor down and up:
 //

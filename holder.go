@@ -11,13 +11,15 @@ const (
 	KindWatch  = "watch"  // an optimistic transaction between WATCH and EXEC
 )
 
-// Holder is somebody who has a connection right now. It is a value: nothing in it changes after it was returned.
+// Holder is somebody who has a connection right now. It is a value: nothing in it changes after it
+// was returned.
 type Holder struct {
 	// Kind says what is held: one of the Kind constants.
 	Kind string
 	// Since is when it was taken.
 	Since time.Time
-	// Stack is where it was taken, one "function (file:line)" per line, innermost first, without the frames of
-	// poolkeeper, of the driver and of database/sql. Empty where it cannot be known or was turned off.
+	// Stack is where it was taken, one "function (file:line)" per line, innermost first, without
+	// the frames of poolkeeper, of the driver and of database/sql. Empty where it cannot be known
+	// or was turned off.
 	Stack string
 }

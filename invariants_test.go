@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestEveryInvariantIsCitedByATest reads docs/invariants.md and looks for each number in the tests, and the other way
-// round: a test that cites a number nobody wrote down proves nothing.
+// TestEveryInvariantIsCitedByATest reads docs/invariants.md and looks for each number in the tests,
+// and the other way round: a test that cites a number nobody wrote down proves nothing.
 func TestEveryInvariantIsCitedByATest(t *testing.T) {
 	doc, err := os.ReadFile("docs/invariants.md")
 	if err != nil {

@@ -30,7 +30,8 @@ import (
 
 const secret = "s3cret"
 
-// harmless are the exported structs that hold nothing of a configuration, nor of a server's address.
+// harmless are the exported structs that hold nothing of a configuration, nor of a server's
+// address.
 var harmless = []string{
 	"poolkeeper.Stats", "poolkeeper.Histogram", "poolkeeper.Bucket", "poolkeeper.Holder",
 	"redispool.AcquireError", "redispool.HeldError", "redispool.Limits",
@@ -39,7 +40,8 @@ var harmless = []string{
 	"sqlpooltest.Query",  // the same
 }
 
-// No exported type shows a secret, however it is printed, and no exported type has been forgotten here.
+// No exported type shows a secret, however it is printed, and no exported type has been forgotten
+// here.
 func TestNothingPrintsASecret(t *testing.T) { // INV-12
 	values := slices.Concat(redisSecrets(t), sqlSecrets(t))
 	reg := lifecycle.New(lifecycle.Config{Logger: quiet()})

@@ -2,7 +2,8 @@ package poolkeeper
 
 import "time"
 
-// Stats is one moment of one pool. Gauges are as of the call; counters are totals since Start and only grow.
+// Stats is one moment of one pool. Gauges are as of the call; counters are totals since Start and
+// only grow.
 type Stats struct {
 	Max     int // most connections the pool may open; 0: no limit is known
 	Open    int // connections open now, in use and idle
@@ -36,7 +37,8 @@ const (
 	EvictedClosed   = "closed"   // the pool was stopped
 )
 
-// Histogram is a distribution of durations in seconds. A zero Histogram is one that is not measured.
+// Histogram is a distribution of durations in seconds. A zero Histogram is one that is not
+// measured.
 type Histogram struct {
 	Count   uint64   // observations
 	Sum     float64  // seconds, in all

@@ -9,8 +9,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/inflight"
 )
 
-// busyPool has 10,000 connections, all in use: there is nothing to close and nothing to add. It answers as the real
-// pools do, from counters.
+// busyPool has 10,000 connections, all in use: there is nothing to close and nothing to add. It
+// answers as the real pools do, from counters.
 type busyPool struct {
 	gate *inflight.Gate
 	open int
@@ -33,8 +33,8 @@ func (*busyPool) Sweep(context.Context, eviction.Sweep) (eviction.Swept, error) 
 
 func (*busyPool) Fill(context.Context, int) (int, error) { return 0, nil }
 
-// A tick is what the timer runs once per interval, setting itself included. With nothing to do its cost must not depend on how many
-// connections there are.
+// A tick is what the timer runs once per interval, setting itself included. With nothing to do its
+// cost must not depend on how many connections there are.
 func BenchmarkTickWithNothingToDo(b *testing.B) {
 	for name, policy := range map[string]eviction.Policy{
 		"idle":    {MaxIdleTime: time.Hour},

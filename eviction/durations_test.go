@@ -40,8 +40,8 @@ func (p *countingPool) Sweep(_ context.Context, s eviction.Sweep) (eviction.Swep
 
 func (p *countingPool) Fill(context.Context, int) (int, error) { return 0, nil }
 
-// A duration is refused under its name, or the evictor works with it: the longest means never, the shortest does not
-// keep a CPU busy.
+// A duration is refused under its name, or the evictor works with it: the longest means never, the
+// shortest does not keep a CPU busy.
 func TestEveryDurationMayBeAsLongAsItGets(t *testing.T) {
 	extremes := []time.Duration{0, 1, poolkeeper.Off, -2 * time.Second, math.MaxInt64, math.MaxInt64 - 1}
 	for f := range reflect.TypeFor[eviction.Policy]().Fields() {

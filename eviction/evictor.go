@@ -16,8 +16,9 @@ import (
 // ErrStopped is returned by [Evictor.Start] and [Evictor.Round] after Stop.
 var ErrStopped = errors.New("eviction: stopped")
 
-// Evictor closes what a [Pool] does not need and keeps its MinIdle open. It has no goroutine: a timer wakes it at its
-// next deadline, and where there is none, or only that of a connection's age, it sleeps until [Evictor.Wake]. All methods are safe for concurrent use.
+// Evictor closes what a [Pool] does not need and keeps its MinIdle open. It has no goroutine: a
+// timer wakes it at its next deadline, and where there is none, or only that of a connection's age,
+// it sleeps until [Evictor.Wake]. All methods are safe for concurrent use.
 type Evictor struct {
 	pool   Pool
 	faults error // of the policy given to New; reported by Start
@@ -51,9 +52,10 @@ func (e *Evictor) Format(f fmt.State, _ rune) { printing.Format(f, e) }
 // LogValue returns what String returns.
 func (e *Evictor) LogValue() slog.Value { return printing.LogValue(e) }
 
-// Start begins to work, with a first round at once in the background: it fills the pool to MinIdle. It does not
-// block. The values of ctx reach the pool, its end does not: only Stop ends the evictor. Start returns the faults of
-// the policy given to New, and ErrStopped after Stop; starting twice does nothing.
+// Start begins to work, with a first round at once in the background: it fills the pool to MinIdle.
+// It does not block. The values of ctx reach the pool, its end does not: only Stop ends the
+// evictor. Start returns the faults of the policy given to New, and ErrStopped after Stop; starting
+// twice does nothing.
 func (e *Evictor) Start(ctx context.Context) error {
 	if e.faults != nil {
 		return e.faults
@@ -72,8 +74,8 @@ func (e *Evictor) Start(ctx context.Context) error {
 	return nil
 }
 
-// Stop ends the evictor and waits until a round under way has returned, or ctx ends. It may be called more than once,
-// concurrently, and without Start. Its error wraps context.Cause(ctx).
+// Stop ends the evictor and waits until a round under way has returned, or ctx ends. It may be
+// called more than once, concurrently, and without Start. Its error wraps context.Cause(ctx).
 func (e *Evictor) Stop(ctx context.Context) error {
 	e.mu.Lock()
 	e.stopped = true
@@ -104,10 +106,11 @@ func (e *Evictor) Stop(ctx context.Context) error {
 	}
 }
 
-// Wake tells the evictor that its pool is being used again. While the evictor is awake it costs one atomic load, so
-// that a pool may call it for every acquisition, after Peak counts it, which keeps MinIdle idle beside what is in use.
-// A pool must call it after it has opened a connection (and Open counts it) or found one dead, or else an evictor that
-// has gone to sleep does not learn of it. It does not block.
+// Wake tells the evictor that its pool is being used again. While the evictor is awake it costs one
+// atomic load, so that a pool may call it for every acquisition, after Peak counts it, which keeps
+// MinIdle idle beside what is in use. A pool must call it after it has opened a connection (and
+// Open counts it) or found one dead, or else an evictor that has gone to sleep does not learn of
+// it. It does not block.
 func (e *Evictor) Wake() {
 	if !e.asleep.Load() {
 		return
@@ -124,8 +127,8 @@ func (e *Evictor) Wake() {
 	}
 }
 
-// SetPolicy changes the policy from the next round on, and brings that round forward. It returns the faults of policy,
-// and changes nothing if there are any.
+// SetPolicy changes the policy from the next round on, and brings that round forward. It returns
+// the faults of policy, and changes nothing if there are any.
 func (e *Evictor) SetPolicy(policy Policy) error {
 	if err := policy.Validate(); err != nil {
 		return err
@@ -144,9 +147,10 @@ func (e *Evictor) SetPolicy(policy Policy) error {
 	return nil
 }
 
-// Round does one round now, in the caller's goroutine, after one that is under way: it samples demand, sweeps what is
-// due, and fills. It returns what the sweep did and the joined errors of the pool's Sweep and Fill. It is for callers
-// that cannot wait for the timer. Without Start, and after Stop, it returns ErrStopped.
+// Round does one round now, in the caller's goroutine, after one that is under way: it samples
+// demand, sweeps what is due, and fills. It returns what the sweep did and the joined errors of the
+// pool's Sweep and Fill. It is for callers that cannot wait for the timer. Without Start, and after
+// Stop, it returns ErrStopped.
 func (e *Evictor) Round(ctx context.Context) (Swept, error) {
 	select {
 	case e.turn <- struct{}{}:
@@ -166,8 +170,8 @@ func (e *Evictor) Round(ctx context.Context) (Swept, error) {
 	return e.round(ctx)
 }
 
-// tick is the timer's function: one round, and the timer set for the next. While a round that somebody asked for is
-// under way it leaves the work to that one.
+// tick is the timer's function: one round, and the timer set for the next. While a round that
+// somebody asked for is under way it leaves the work to that one.
 func (e *Evictor) tick() {
 	select {
 	case e.turn <- struct{}{}:
@@ -195,8 +199,8 @@ func (e *Evictor) postpone() {
 	}
 }
 
-// running returns the context that ends with Stop, or nil if the evictor is not running: the turn may have been waited
-// for, and Stop called meanwhile.
+// running returns the context that ends with Stop, or nil if the evictor is not running: the turn
+// may have been waited for, and Stop called meanwhile.
 func (e *Evictor) running() context.Context {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -238,13 +242,14 @@ func (e *Evictor) changesSoFar() int {
 	return e.changes
 }
 
-// rearm sets the timer for the next deadline, and goes to sleep if that does not depend on demand. If the policy has changed
-// since the round began, the next begins at once.
+// rearm sets the timer for the next deadline, and goes to sleep if that does not depend on demand.
+// If the policy has changed since the round began, the next begins at once.
 func (e *Evictor) rearm(changes int) {
 	if e.setTimer(e.pool.Open(), 0, changes) {
 		return
 	}
-	// Whatever has begun since the round looked is either seen by this second look, or its Wake sees asleep.
+	// Whatever has begun since the round looked is either seen by this second look, or its Wake
+	// sees asleep.
 	e.setTimer(e.pool.Open(), e.pool.Peak(), changes)
 }
 

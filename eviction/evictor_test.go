@@ -37,7 +37,8 @@ func start(t *testing.T, p *simPool, policy eviction.Policy) *eviction.Evictor {
 	return e
 }
 
-// INV-7: after a burst of 100 the pool is down to what light traffic needs and MinIdle, one interval after MaxIdleTime.
+// INV-7: after a burst of 100 the pool is down to what light traffic needs and MinIdle, one
+// interval after MaxIdleTime.
 func TestBurstIsGoneOneIntervalAfterMaxIdleTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &simPool{limit: 200, dialTime: time.Millisecond}
@@ -146,7 +147,8 @@ func TestPoolAtRestCostsNothing(t *testing.T) {
 	})
 }
 
-// A deadline of a connection's own, far ahead, must not keep the evictor from seeing that demand is back.
+// A deadline of a connection's own, far ahead, must not keep the evictor from seeing that demand is
+// back.
 func TestUseWakesAnEvictorThatWaitsForAFarDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &simPool{limit: 100}

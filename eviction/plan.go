@@ -10,8 +10,9 @@ const (
 	lastRetry  = 30 * time.Second // the delay at which doubling ends
 )
 
-// planner is the evictor without clock, goroutine or I/O: what it has seen, and what it makes of it. Its methods are
-// called in rounds: plan, then swept and filled as far as the plan asked for them, then next.
+// planner is the evictor without clock, goroutine or I/O: what it has seen, and what it makes of
+// it. Its methods are called in rounds: plan, then swept and filled as far as the plan asked for
+// them, then next.
 type planner struct {
 	policy   Policy    // with defaults
 	since    time.Time // demand is known from here on
@@ -37,7 +38,8 @@ func newPlanner(p Policy, now time.Time) *planner {
 	return c
 }
 
-// setPolicy changes the policy at now. What is remembered of demand stays, and nothing more is known of it.
+// setPolicy changes the policy at now. What is remembered of demand stays, and nothing more is
+// known of it.
 func (c *planner) setPolicy(p Policy, now time.Time) {
 	c.since = later(c.since, now.Add(-c.memory()))
 	c.policy = p.withDefaults()
@@ -48,8 +50,9 @@ func (c *planner) setPolicy(p Policy, now time.Time) {
 	c.fillFrom, c.failures = time.Time{}, 0
 }
 
-// plan decides what to do at now, with open connections of which at most peak were in use at once since the last
-// round. INV-7: what it calls surplus was idle at every moment of the last MaxIdleTime.
+// plan decides what to do at now, with open connections of which at most peak were in use at once
+// since the last round. INV-7: what it calls surplus was idle at every moment of the last
+// MaxIdleTime.
 func (c *planner) plan(now time.Time, open, peak int) plan {
 	c.demand.add(now, peak)
 	c.demand.forget(now.Add(-c.memory()))
@@ -110,9 +113,9 @@ func (c *planner) filled(now time.Time, failed bool, draw float64) {
 	c.fillFrom = now.Add(delay*3/4 + time.Duration(draw*float64(delay)/4))
 }
 
-// next returns when the next round is due, with open connections at now. The zero time means that only new use of the
-// pool can give the evictor anything to do. attentive says that the round is to sample demand, so that new use need
-// not bring it forward.
+// next returns when the next round is due, with open connections at now. The zero time means that
+// only new use of the pool can give the evictor anything to do. attentive says that the round is to
+// sample demand, so that new use need not bring it forward.
 func (c *planner) next(now time.Time, open int) (at time.Time, attentive bool) {
 	p := c.policy
 	tick := now.Add(p.Interval) // no round comes sooner

@@ -14,8 +14,8 @@ import (
 
 var epoch = time.Date(2026, 11, 21, 0, 0, 0, 0, time.UTC)
 
-// naivePlanner is the planner written so that one can see that it is right: it remembers everything that ever
-// happened and works each answer out from that.
+// naivePlanner is the planner written so that one can see that it is right: it remembers everything
+// that ever happened and works each answer out from that.
 type naivePlanner struct {
 	policy  eviction.Policy
 	since   time.Time
@@ -207,8 +207,9 @@ func FuzzPlannerAgreesWithItsNaiveTwin(f *testing.F) {
 	})
 }
 
-// INV-7. The claim on which the whole package rests: in a LIFO pool, what is called surplus is exactly the number of
-// connections that were unused at every moment of the last MaxIdleTime. Here the pool knows each connection's clock.
+// INV-7. The claim on which the whole package rests: in a LIFO pool, what is called surplus is
+// exactly the number of connections that were unused at every moment of the last MaxIdleTime. Here
+// the pool knows each connection's clock.
 func TestSurplusIsWhatALIFOPoolDidNotUse(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const window = 10 * time.Second
@@ -232,7 +233,8 @@ func TestSurplusIsWhatALIFOPoolDidNotUse(t *testing.T) {
 				used[len(used)-1-i] = now.Add(time.Second)
 			}
 			now = now.Add(time.Second)
-			// The moves of a second are stamped with its beginning and sampled at its end: one interval is added.
+			// The moves of a second are stamped with its beginning and sampled at its end: one
+			// interval is added.
 			unused := 0
 			for _, u := range used {
 				if now.Sub(u) >= window+time.Second {
@@ -302,7 +304,8 @@ func BenchmarkPlan(b *testing.B) {
 	}
 }
 
-// INV-7: after MaxIdleTime was raised, demand is known for as long only as it was remembered before.
+// INV-7: after MaxIdleTime was raised, demand is known for as long only as it was remembered
+// before.
 func TestLongerMaxIdleTimeHoldsForDemandThatIsForgotten(t *testing.T) {
 	for _, before := range []time.Duration{0, time.Minute} {
 		p := eviction.NewPlanner(eviction.Policy{MaxIdleTime: before}, epoch)

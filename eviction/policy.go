@@ -7,7 +7,8 @@ import (
 )
 
 const (
-	// DefaultBatch is how many connections a sweep keeps out of callers' reach at once when [Policy.Batch] is 0.
+	// DefaultBatch is how many connections a sweep keeps out of callers' reach at once when
+	// [Policy.Batch] is 0.
 	DefaultBatch = 4
 
 	least       = time.Millisecond      // of a given Interval
@@ -15,41 +16,42 @@ const (
 	maxInterval = 30 * time.Second      // of a derived Interval
 )
 
-// Policy says which idle connections are to be closed and how many are to be kept. It is a plain value; a zero
-// Policy closes and opens nothing.
+// Policy says which idle connections are to be closed and how many are to be kept. It is a plain
+// value; a zero Policy closes and opens nothing.
 type Policy struct {
-	// MinIdle is how many idle connections are kept open beside those in use. Fewer are topped up, one at a time.
-	// Zero keeps none. Bounds: not negative.
+	// MinIdle is how many idle connections are kept open beside those in use. Fewer are topped up,
+	// one at a time. Zero keeps none. Bounds: not negative.
 	MinIdle int
 
-	// MaxIdleTime is how long a connection may go unneeded before it is closed. It is closed at the latest one
-	// Interval after that. Zero turns idle eviction off. Bounds: not negative.
+	// MaxIdleTime is how long a connection may go unneeded before it is closed. It is closed at the
+	// latest one Interval after that. Zero turns idle eviction off. Bounds: not negative.
 	MaxIdleTime time.Duration
 
-	// MaxLifetime is how long a connection may live, idle or not; it is closed at the first sweep that finds it idle
-	// after that. Zero means no limit. Bounds: not negative.
+	// MaxLifetime is how long a connection may live, idle or not; it is closed at the first sweep
+	// that finds it idle after that. Zero means no limit. Bounds: not negative.
 	MaxLifetime time.Duration
 
-	// LifetimeJitter is the part of MaxLifetime, between 0 and 1, that is spread out at random, so that connections
-	// that were opened together do not expire together: each lives between MaxLifetime × (1 − LifetimeJitter) and
-	// MaxLifetime. Zero means no spread.
+	// LifetimeJitter is the part of MaxLifetime, between 0 and 1, that is spread out at random, so
+	// that connections that were opened together do not expire together: each lives between
+	// MaxLifetime × (1 − LifetimeJitter) and MaxLifetime. Zero means no spread.
 	LifetimeJitter float64
 
-	// KeepAlive is how long a connection may be silent before it is asked whether it still lives. Zero means it is
-	// never asked. Bounds: not negative.
+	// KeepAlive is how long a connection may be silent before it is asked whether it still lives.
+	// Zero means it is never asked. Bounds: not negative.
 	KeepAlive time.Duration
 
-	// Interval is how often demand is sampled while there is anything to decide: the resolution of MaxIdleTime, and
-	// the least time between two sweeps. Zero means a tenth of MaxIdleTime, at least 10 ms and at most 30 s, or 30 s
-	// where MaxIdleTime is off. Less than 1 ms counts as 1 ms. Bounds: not negative.
+	// Interval is how often demand is sampled while there is anything to decide: the resolution of
+	// MaxIdleTime, and the least time between two sweeps. Zero means a tenth of MaxIdleTime, at
+	// least 10 ms and at most 30 s, or 30 s where MaxIdleTime is off. Less than 1 ms counts as 1
+	// ms. Bounds: not negative.
 	Interval time.Duration
 
-	// MaxPerSweep is how many connections one sweep may close because they were not needed; the rest follows at the
-	// next. Zero means no limit. Bounds: not negative.
+	// MaxPerSweep is how many connections one sweep may close because they were not needed; the
+	// rest follows at the next. Zero means no limit. Bounds: not negative.
 	MaxPerSweep int
 
-	// Batch is how many connections a sweep may keep out of callers' reach at once, to ask them. Zero means DefaultBatch.
-	// Bounds: not negative.
+	// Batch is how many connections a sweep may keep out of callers' reach at once, to ask them.
+	// Zero means DefaultBatch. Bounds: not negative.
 	Batch int
 }
 
@@ -95,8 +97,8 @@ func (p Policy) withDefaults() Policy {
 	return p
 }
 
-// soonest returns the shortest time after which a connection can come due for its age or for its silence, and false
-// if neither is asked for.
+// soonest returns the shortest time after which a connection can come due for its age or for its
+// silence, and false if neither is asked for.
 func (p Policy) soonest() (time.Duration, bool) {
 	d, ok := p.KeepAlive, p.KeepAlive > 0
 	if p.MaxLifetime > 0 {

@@ -10,7 +10,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/eviction"
 )
 
-// simPool is a LIFO pool in memory that knows everything: when each connection was used last, and what it has cost.
+// simPool is a LIFO pool in memory that knows everything: when each connection was used last, and
+// what it has cost.
 type simPool struct {
 	limit    int
 	dialTime time.Duration

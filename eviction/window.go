@@ -2,11 +2,12 @@ package eviction
 
 import "time"
 
-// window is a sliding-window maximum: the largest value added since a moving moment. Adding and forgetting cost O(1)
-// amortized, and it holds at most as many samples as there are different values in it.
+// window is a sliding-window maximum: the largest value added since a moving moment. Adding and
+// forgetting cost O(1) amortized, and it holds at most as many samples as there are different
+// values in it.
 //
-// The samples from head on are in order of time with strictly falling values: a sample that is followed by one at
-// least as large can never be the maximum again and is dropped.
+// The samples from head on are in order of time with strictly falling values: a sample that is
+// followed by one at least as large can never be the maximum again and is dropped.
 type window struct {
 	samples []sample
 	head    int

@@ -36,7 +36,8 @@ func TestVerdictExpiresWhenTheSchedulerIsDead(t *testing.T) {
 		if w := get(health.Handler(m), "/readyz/db"); w.Code != http.StatusServiceUnavailable {
 			t.Errorf("its own path answers %d", w.Code)
 		}
-		// The scheduler's heart is silent too, and only that says that the process should be restarted.
+		// The scheduler's heart is silent too, and only that says that the process should be
+		// restarted.
 		if w := get(health.Handler(m), "/livez"); w.Code != http.StatusOK {
 			t.Errorf("/livez after 21 s: %d", w.Code)
 		}
@@ -47,7 +48,8 @@ func TestVerdictExpiresWhenTheSchedulerIsDead(t *testing.T) {
 	})
 }
 
-// INV-4 and INV-5 in real time, where a scheduler that is stuck holds the monitor's lock: pages are answered, and age.
+// INV-4 and INV-5 in real time, where a scheduler that is stuck holds the monitor's lock: pages are
+// answered, and age.
 func TestPagesAreServedAndAgeWhileTheLockIsHeld(t *testing.T) {
 	m := health.New(health.Config{Interval: 50 * time.Millisecond, Timeout: 50 * time.Millisecond, RetryInterval: 50 * time.Millisecond})
 	register(t, m, health.Check{Name: "db", Probe: func(context.Context) error { return nil }, MaxAge: 300 * time.Millisecond})
@@ -109,7 +111,8 @@ func TestVerdictsExpireAfterStop(t *testing.T) {
 	})
 }
 
-// A check that could not run in time, because every place was taken, is stale; as soon as it has run it is not.
+// A check that could not run in time, because every place was taken, is stale; as soon as it has
+// run it is not.
 func TestStaleVerdictRecoversWithTheNextResult(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := health.New(health.Config{MaxConcurrent: 1, Interval: time.Second, Timeout: 10 * time.Second})
@@ -133,7 +136,8 @@ func TestStaleVerdictRecoversWithTheNextResult(t *testing.T) {
 	})
 }
 
-// The page says since when, not for how long: it stays the same while nothing changes, whatever runs meanwhile.
+// The page says since when, not for how long: it stays the same while nothing changes, whatever
+// runs meanwhile.
 func TestPageIsTheSameWhileNothingChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := outage(t)

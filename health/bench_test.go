@@ -13,7 +13,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/health"
 )
 
-// limitHandler is the least a probe can cost: load a pointer, set two headers, write prepared bytes.
+// limitHandler is the least a probe can cost: load a pointer, set two headers, write prepared
+// bytes.
 type limitHandler struct {
 	page    atomic.Pointer[[]byte]
 	typ, no []string
@@ -94,8 +95,8 @@ func newLimit() *limitHandler {
 	return h
 }
 
-// BenchmarkHandlerOverLimit takes turns between the limit and ours, and compares the best turns of each: what else the
-// machine does then falls on both.
+// BenchmarkHandlerOverLimit takes turns between the limit and ours, and compares the best turns of
+// each: what else the machine does then falls on both.
 func BenchmarkHandlerOverLimit(b *testing.B) {
 	const turn = 2000
 	limit := newLimit()
@@ -150,8 +151,8 @@ func BenchmarkHandler(b *testing.B) {
 	}
 }
 
-// BenchmarkPublish is what a change costs: a page made anew. Draining, holds, and verdicts that change do it; results
-// that confirm a verdict do not.
+// BenchmarkPublish is what a change costs: a page made anew. Draining, holds, and verdicts that
+// change do it; results that confirm a verdict do not.
 func BenchmarkPublish(b *testing.B) {
 	for _, n := range []int{1, 10, 100, 1000} {
 		m := startedMonitor(b, n)
@@ -174,7 +175,8 @@ func BenchmarkVerbosePage(b *testing.B) {
 	}
 }
 
-// BenchmarkIdleChecks states what 10,000 checks cost while nothing happens: goroutines and bytes for each of them.
+// BenchmarkIdleChecks states what 10,000 checks cost while nothing happens: goroutines and bytes
+// for each of them.
 func BenchmarkIdleChecks(b *testing.B) {
 	const n = 10_000
 	for b.Loop() {

@@ -8,8 +8,9 @@ import (
 // maxCauses bounds how many root causes are named for one check.
 const maxCauses = 8
 
-// findCauses fills in seen.causes: for every failed check the failed checks at the far ends of its dependencies. It is
-// a depth-first walk, linear in checks and dependencies; a cycle is cut where it closes.
+// findCauses fills in seen.causes: for every failed check the failed checks at the far ends of its
+// dependencies. It is a depth-first walk, linear in checks and dependencies; a cycle is cut where
+// it closes.
 func findCauses(s *snapshot) {
 	f := causeFinder{s: s, marks: make([]mark, len(s.seen))}
 	for i := range s.seen {
@@ -58,8 +59,8 @@ func (f *causeFinder) visit(i int) {
 	f.marks[i] = left
 }
 
-// blame is what a group fails for: the check that weighs most, and behind it the root cause that takes most others
-// down.
+// blame is what a group fails for: the check that weighs most, and behind it the root cause that
+// takes most others down.
 type blame struct{ victim, root *seen }
 
 func (g *groupPage) blame(skip func(name string) bool) (blame, bool) {
@@ -103,8 +104,8 @@ func (b blame) String() string {
 	return s.String()
 }
 
-// weight orders what keeps a group from passing: what fails it before what degrades it, failed before unknown before
-// degraded.
+// weight orders what keeps a group from passing: what fails it before what degrades it, failed
+// before unknown before degraded.
 func (c *seen) weight() int {
 	w := 0
 	switch c.verdict.status {
@@ -123,7 +124,8 @@ func (c *seen) weight() int {
 	return w
 }
 
-// reason is one line that says why the status is not pass. Empty when it is. skip leaves members out.
+// reason is one line that says why the status is not pass. Empty when it is. skip leaves members
+// out.
 func (g *groupPage) reason(skip func(name string) bool) string {
 	if o := g.obstacle(); o != "" {
 		return o

@@ -14,7 +14,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/health"
 )
 
-// failing builds a monitor of checks, each "name" or "name!" for one that fails, with what it depends on.
+// failing builds a monitor of checks, each "name" or "name!" for one that fails, with what it
+// depends on.
 func failing(t *testing.T, checks map[string][]string) *health.Monitor {
 	t.Helper()
 	m := health.New(health.Config{})

@@ -13,9 +13,10 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 )
 
-// Classify says what kind of failure err is, and what to look at first. An error anywhere in its chain with a method
-// HealthFault() Fault answers for itself: this is how drivers' errors are classified without health knowing any
-// driver. Then come the errors of the standard library: context, net, TLS, system calls. nil is KindNone.
+// Classify says what kind of failure err is, and what to look at first. An error anywhere in its
+// chain with a method HealthFault() Fault answers for itself: this is how drivers' errors are
+// classified without health knowing any driver. Then come the errors of the standard library:
+// context, net, TLS, system calls. nil is KindNone.
 func Classify(err error) Fault {
 	if err == nil {
 		return Fault{}

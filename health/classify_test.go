@@ -189,7 +189,8 @@ func (slowError) Error() string   { return "too slow" }
 func (slowError) Timeout() bool   { return true }
 func (slowError) Temporary() bool { return false }
 
-// A run that took too long is a timeout, whatever its probe made of the end of its context; what it said is kept.
+// A run that took too long is a timeout, whatever its probe made of the end of its context; what it
+// said is kept.
 func TestTimeoutKeepsWhatTheProbeSaid(t *testing.T) {
 	text, err := health.TimedOut(2*time.Second, refusedError{})
 	if text != "no answer within 2s: dial postgres://***@10.0.0.7:5432: connection refused" {

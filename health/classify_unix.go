@@ -20,7 +20,8 @@ func errnoKind(errno syscall.Errno) Kind {
 	return KindNone
 }
 
-// dialErrnoKind knows codes that only mean something when an address was dialled: the path of a Unix socket.
+// dialErrnoKind knows codes that only mean something when an address was dialled: the path of a
+// Unix socket.
 func dialErrnoKind(errno syscall.Errno) Kind {
 	switch errno { //nolint:exhaustive // an open set, as above
 	case syscall.ENOENT:

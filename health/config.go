@@ -20,32 +20,36 @@ const (
 
 // Config sets up a [Monitor]. The zero Config is ready to use.
 type Config struct {
-	// Logger gets a line for each change of a check: WARN when it fails or works with a reservation, INFO when it passes
-	// again, with cause and advice. A check that flaps gets five lines, and then one a minute. nil: slog.Default(), in
-	// a lifecycle.Registry the registry's logger. To log nothing, give it slog.DiscardHandler.
+	// Logger gets a line for each change of a check: WARN when it fails or works with a
+	// reservation, INFO when it passes again, with cause and advice. A check that flaps gets five
+	// lines, and then one a minute. nil: slog.Default(), in a lifecycle.Registry the registry's
+	// logger. To log nothing, give it slog.DiscardHandler.
 	Logger *slog.Logger
 
 	// Interval is the default of [Check.Interval]. Zero: 10 s; at least 1 ms.
 	Interval time.Duration
-	// RetryInterval is the default of [Check.RetryInterval]. Zero: 1 s, or Interval if that is shorter.
+	// RetryInterval is the default of [Check.RetryInterval]. Zero: 1 s, or Interval if that is
+	// shorter.
 	RetryInterval time.Duration
 	// Timeout is the default of [Check.Timeout]. Zero: 2 s.
 	Timeout time.Duration
-	// Jitter is the default of [Check.Jitter], a part of the interval from 0 to 1. Zero: 0.1; NoJitter: none.
+	// Jitter is the default of [Check.Jitter], a part of the interval from 0 to 1. Zero: 0.1;
+	// NoJitter: none.
 	Jitter float64
 	// FailureThreshold is the default of [Check.FailureThreshold]. Zero: 3.
 	FailureThreshold int
 	// SuccessThreshold is the default of [Check.SuccessThreshold]. Zero: 1.
 	SuccessThreshold int
 
-	// MaxConcurrent is how many probes run at the same time; the others queue in the order they became due. Checks
-	// whose last run timed out queue apart, with as many places of their own, so that what hangs does not delay what
-	// works. Zero: 32.
+	// MaxConcurrent is how many probes run at the same time; the others queue in the order they
+	// became due. Checks whose last run timed out queue apart, with as many places of their own, so
+	// that what hangs does not delay what works. Zero: 32.
 	MaxConcurrent int
 
-	// OnTransition is called for every change of a check or a group, one call at a time, in order, from a goroutine
-	// that exists only while there is something to tell. It may call anything of the monitor; while it blocks,
-	// changes are merged as with [Monitor.Watch]. A panic in it is logged with its stack. Nil: nobody is told.
+	// OnTransition is called for every change of a check or a group, one call at a time, in order,
+	// from a goroutine that exists only while there is something to tell. It may call anything of
+	// the monitor; while it blocks, changes are merged as with [Monitor.Watch]. A panic in it is
+	// logged with its stack. Nil: nobody is told.
 	OnTransition func(Transition)
 }
 
@@ -77,15 +81,16 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// timing is what Config and Check have in common, and judge by the same rules. Defaults have been applied.
+// timing is what Config and Check have in common, and judge by the same rules. Defaults have been
+// applied.
 type timing struct {
 	interval, retry, timeout time.Duration
 	jitter                   float64
 	failures, successes      int
 }
 
-// faults returns what is wrong. A retry interval that was not given follows from the interval, and has no faults of its
-// own.
+// faults returns what is wrong. A retry interval that was not given follows from the interval, and
+// has no faults of its own.
 func (t timing) faults(retryGiven bool) []error {
 	var errs []error
 	fault := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }

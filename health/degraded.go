@@ -2,8 +2,8 @@ package health
 
 import "errors"
 
-// Degraded marks err as a reservation: a probe that returns it works, but the pages warn. Degraded(nil) is nil.
-// errors.Is and errors.As see through it.
+// Degraded marks err as a reservation: a probe that returns it works, but the pages warn.
+// Degraded(nil) is nil. errors.Is and errors.As see through it.
 func Degraded(err error) error {
 	if err == nil {
 		return nil

@@ -1,7 +1,7 @@
 package health
 
-// dueHeap orders registrations by when the scheduler has to look at them. It is a container/heap that tells each
-// registration its position, so that any of them can be moved.
+// dueHeap orders registrations by when the scheduler has to look at them. It is a container/heap
+// that tells each registration its position, so that any of them can be moved.
 type dueHeap []*Registration
 
 // Len, Less, Swap, Push and Pop are for container/heap only.

@@ -28,8 +28,9 @@ func durations(v any) []reflect.StructField {
 	return fields
 }
 
-// tryCheck registers a check whose probe takes a moment and succeeds. The value is refused under its name, or the
-// check passes at once, still does a day later, and has not run more often than its intervals say.
+// tryCheck registers a check whose probe takes a moment and succeeds. The value is refused under
+// its name, or the check passes at once, still does a day later, and has not run more often than
+// its intervals say.
 func tryCheck(t *testing.T, name string, d time.Duration, cfg health.Config, c health.Check) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {

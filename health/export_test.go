@@ -48,8 +48,8 @@ func TimedOut(after time.Duration, err error) (string, error) {
 // Negotiate returns the content type chosen for an Accept header.
 func Negotiate(accept ...string) string { return negotiate(accept).contentType() }
 
-// KillScheduler makes the scheduler die: nothing is run any more, and it does not beat. What else the monitor does goes
-// on.
+// KillScheduler makes the scheduler die: nothing is run any more, and it does not beat. What else
+// the monitor does goes on.
 func KillScheduler(m *Monitor) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -40,6 +40,6 @@ type Fault struct {
 	Advice string
 }
 
-// FaultOf returns the fault of the kind with its general advice. Drivers' packages put better advice into a Fault of
-// their own where they know more.
+// FaultOf returns the fault of the kind with its general advice. Drivers' packages put better
+// advice into a Fault of their own where they know more.
 func FaultOf(k Kind) Fault { return Fault{Kind: k, Advice: k.advice()} }

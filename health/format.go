@@ -24,8 +24,8 @@ func (f format) contentType() string {
 	return "text/plain; charset=utf-8"
 }
 
-// negotiate chooses by the Accept header (RFC 9110, section 12.5.1). A probe is answered in any case: what cannot be
-// satisfied gets text.
+// negotiate chooses by the Accept header (RFC 9110, section 12.5.1). A probe is answered in any
+// case: what cannot be satisfied gets text.
 func negotiate(accept []string) format {
 	var best [formats]quality
 	for _, line := range accept {
@@ -47,7 +47,8 @@ func negotiate(accept []string) format {
 	return chosen
 }
 
-// quality is how much a format is wanted, in thousandths, by the most specific range that matches it.
+// quality is how much a format is wanted, in thousandths, by the most specific range that matches
+// it.
 type quality struct{ specific, q int }
 
 func weigh(best *[formats]quality, item string) {
@@ -72,7 +73,8 @@ func weigh(best *[formats]quality, item string) {
 	}
 }
 
-// qualityOf reads the weight from the parameters of a media range: q=0.8 is 800. Nonsense counts as 1.
+// qualityOf reads the weight from the parameters of a media range: q=0.8 is 800. Nonsense counts as
+// 1.
 func qualityOf(params string) int {
 	for params != "" {
 		var p string

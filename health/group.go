@@ -7,7 +7,8 @@ import (
 	"sync/atomic"
 )
 
-// groupPage is the verdict on one group, with its pages. It is immutable but for pages kept after their first use.
+// groupPage is the verdict on one group, with its pages. It is immutable but for pages kept after
+// their first use.
 type groupPage struct {
 	name     string
 	snap     *snapshot
@@ -48,8 +49,9 @@ func (c *seen) burden() Status {
 	return StatusFail
 }
 
-// judgeLive wants every heartbeat young enough. Before Start nobody is expected to beat, and while the service drains
-// its loops end one by one: then silence means nothing, and a restart would lose the work in flight.
+// judgeLive wants every heartbeat young enough. Before Start nobody is expected to beat, and while
+// the service drains its loops end one by one: then silence means nothing, and a restart would lose
+// the work in flight.
 func (g *groupPage) judgeLive(skip func(name string) bool) Status {
 	if !g.snap.beating() {
 		return StatusPass

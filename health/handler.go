@@ -9,25 +9,26 @@ import (
 // HandlerOption changes what a handler shows.
 type HandlerOption func(*handler)
 
-// WithDetails shows names, reasons and error texts to requests for which allow returns true. Without it, and to
-// everybody else, no path and no format tells more than the status; without it, ?verbose says that it is needed. allow may be called concurrently, should be quick,
-// and is called only when there is something to show: the status is not pass, or ?verbose asks for it. Error texts are
-// shown without what looks like a credential, to whomever. A detailed page is rendered at its first request after a
-// change and then kept.
+// WithDetails shows names, reasons and error texts to requests for which allow returns true.
+// Without it, and to everybody else, no path and no format tells more than the status; without it,
+// ?verbose says that it is needed. allow may be called concurrently, should be quick, and is called
+// only when there is something to show: the status is not pass, or ?verbose asks for it. Error
+// texts are shown without what looks like a credential, to whomever. A detailed page is rendered at
+// its first request after a change and then kept.
 func WithDetails(allow func(*http.Request) bool) HandlerOption {
 	return func(h *handler) { h.allow = allow }
 }
 
-// Handler answers /livez, /readyz, /startupz and /groupz/{group}, and below each of them for a single check:
-// /readyz/postgres. It knows GET and HEAD. 200 is pass or warn, 503 is fail, 404 a path, group or check that is not
-// there.
+// Handler answers /livez, /readyz, /startupz and /groupz/{group}, and below each of them for a
+// single check: /readyz/postgres. It knows GET and HEAD. 200 is pass or warn, 503 is fail, 404 a
+// path, group or check that is not there.
 //
-// The page is text, or JSON if Accept asks for application/json or application/health+json. ?verbose lists all checks,
-// ?exclude=name leaves one out; it may be repeated, and a name that is not there is a warning on the page, as in
-// Kubernetes.
+// The page is text, or JSON if Accept asks for application/json or application/health+json.
+// ?verbose lists all checks, ?exclude=name leaves one out; it may be repeated, and a name that is
+// not there is a warning on the page, as in Kubernetes.
 //
-// Handlers may be used before Start and after Stop. They run no check, take no lock that a check can hold, and without
-// query parameters cost the same for any number of checks.
+// Handlers may be used before Start and after Stop. They run no check, take no lock that a check
+// can hold, and without query parameters cost the same for any number of checks.
 func Handler(m *Monitor, opts ...HandlerOption) http.Handler { return newHandler(m, "", opts) }
 
 // LiveHandler answers for liveness on whatever path it is mounted; see [ReadyHandler].
@@ -35,8 +36,8 @@ func LiveHandler(m *Monitor, opts ...HandlerOption) http.Handler {
 	return newHandler(m, GroupLive, opts)
 }
 
-// ReadyHandler answers for readiness on whatever path it is mounted. If the pattern has a wildcard named check
-// ("/readyz/{check...}", see [http.Request.PathValue]), it answers for that check.
+// ReadyHandler answers for readiness on whatever path it is mounted. If the pattern has a wildcard
+// named check ("/readyz/{check...}", see [http.Request.PathValue]), it answers for that check.
 func ReadyHandler(m *Monitor, opts ...HandlerOption) http.Handler {
 	return newHandler(m, GroupReady, opts)
 }
@@ -46,8 +47,8 @@ func StartupHandler(m *Monitor, opts ...HandlerOption) http.Handler {
 	return newHandler(m, GroupStartup, opts)
 }
 
-// GroupHandler answers for a group of your own on whatever path it is mounted; see [ReadyHandler]. While no check
-// belongs to the group it answers 404.
+// GroupHandler answers for a group of your own on whatever path it is mounted; see [ReadyHandler].
+// While no check belongs to the group it answers 404.
 func GroupHandler(m *Monitor, group string, opts ...HandlerOption) http.Handler {
 	return newHandler(m, group, opts)
 }
@@ -94,7 +95,8 @@ func newHandler(m *Monitor, group string, opts []HandlerOption) *handler {
 	return h
 }
 
-// ServeHTTP answers what an orchestrator asks, again and again, from prepared bytes; serve does everything else.
+// ServeHTTP answers what an orchestrator asks, again and again, from prepared bytes; serve does
+// everything else.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g := h.fixed(h.m.page.Load(), r)
 	if g == nil || r.URL.RawQuery != "" || r.Method != http.MethodGet || (g.status != StatusPass && h.particular(g)) {
@@ -115,7 +117,8 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(p.body) // the client went away: nobody to tell
 }
 
-// fixed returns the page of one of the groups every monitor has, if that is what r asks for, and nil if not.
+// fixed returns the page of one of the groups every monitor has, if that is what r asks for, and
+// nil if not.
 func (h *handler) fixed(s *snapshot, r *http.Request) *groupPage {
 	if h.group != "" {
 		if h.at < customAt && r.PathValue("check") == "" {
@@ -134,8 +137,8 @@ func (h *handler) fixed(s *snapshot, r *http.Request) *groupPage {
 	return nil
 }
 
-// particular is whether the page of g, which does not pass, cannot be served as it is: it may have details to show, or
-// a heart that was silent may beat again.
+// particular is whether the page of g, which does not pass, cannot be served as it is: it may have
+// details to show, or a heart that was silent may beat again.
 func (h *handler) particular(g *groupPage) bool { return h.allow != nil || g.name == GroupLive }
 
 // serve answers whatever r asks.

@@ -15,8 +15,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/health"
 )
 
-// outage is a service in trouble: postgres refuses connections, the orders API depends on it, the cache is slow, search
-// has not answered yet, and one check is fine.
+// outage is a service in trouble: postgres refuses connections, the orders API depends on it, the
+// cache is slow, search has not answered yet, and one check is fine.
 func outage(t *testing.T) *health.Monitor {
 	t.Helper()
 	m := health.New(health.Config{Interval: time.Second, RetryInterval: time.Second})
@@ -178,7 +178,8 @@ func TestDetailsAreShownToWhomIsAdmitted(t *testing.T) {
 	})
 }
 
-// An exclusion that does nothing is a mistake in a manifest: whoever makes it is told, as Kubernetes does.
+// An exclusion that does nothing is a mistake in a manifest: whoever makes it is told, as
+// Kubernetes does.
 func TestUnknownExclusionIsAWarning(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := outage(t)
@@ -323,7 +324,8 @@ func TestProbeAllocatesNothing(t *testing.T) {
 	}
 }
 
-// INV-4: a page is made from verdicts; nothing is run because somebody asks, with whatever parameters.
+// INV-4: a page is made from verdicts; nothing is run because somebody asks, with whatever
+// parameters.
 func TestAskingRunsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := health.New(health.Config{Interval: rarely})
@@ -367,8 +369,8 @@ func TestOverARealServer(t *testing.T) {
 	}
 }
 
-// FuzzProbe asks for anything: the answer is always one of a few statuses, in one of three types, and tells nothing to
-// whom is not admitted.
+// FuzzProbe asks for anything: the answer is always one of a few statuses, in one of three types,
+// and tells nothing to whom is not admitted.
 func FuzzProbe(f *testing.F) {
 	for _, s := range [][3]string{
 		{"/readyz", "", ""},

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Heartbeat is the only thing liveness consists of: a loop inside this process that says "I still turn". The handler
-// compares the last beat with the clock and calls nothing.
+// Heartbeat is the only thing liveness consists of: a loop inside this process that says "I still
+// turn". The handler compares the last beat with the clock and calls nothing.
 type Heartbeat struct {
 	m      *Monitor
 	name   string
@@ -17,12 +17,13 @@ type Heartbeat struct {
 	last   atomic.Int64 // clock of the last beat
 }
 
-// Heartbeat adds a heartbeat that counts as missed when the last beat is older than maxAge. The time of the call counts
-// as a beat, and so does Start. An empty or taken name, and a maxAge that is not positive, are errors. Before Start,
-// while draining and after Stop a silent heart fails nothing.
+// Heartbeat adds a heartbeat that counts as missed when the last beat is older than maxAge. The
+// time of the call counts as a beat, and so does Start. An empty or taken name, and a maxAge that
+// is not positive, are errors. Before Start, while draining and after Stop a silent heart fails
+// nothing.
 //
-// Beat from the loop that could hang, never for something outside the process: a database that is down would have the
-// orchestrator restart every replica.
+// Beat from the loop that could hang, never for something outside the process: a database that is
+// down would have the orchestrator restart every replica.
 func (m *Monitor) Heartbeat(name string, maxAge time.Duration) (*Heartbeat, error) {
 	if err := validName(name); err != nil {
 		return nil, fmt.Errorf("health: heartbeat %q: name: %w", name, err)
@@ -45,7 +46,8 @@ func (m *Monitor) Heartbeat(name string, maxAge time.Duration) (*Heartbeat, erro
 
 func byHeartbeatName(h *Heartbeat, name string) int { return strings.Compare(h.name, name) }
 
-// Beat says that the loop still turns. It costs a look at the clock and one store, and blocks on nothing.
+// Beat says that the loop still turns. It costs a look at the clock and one store, and blocks on
+// nothing.
 func (h *Heartbeat) Beat() { h.last.Store(h.m.now()) }
 
 // Stop takes the heartbeat out, for a loop that ends on purpose. May be called more than once.

@@ -26,8 +26,8 @@ const (
 	flapEvery = time.Minute
 )
 
-// journal writes a line for each change of a check. Changes of a check that flaps are summed up once a minute, so that
-// the last line is never about a state that is over.
+// journal writes a line for each change of a check. Changes of a check that flaps are summed up
+// once a minute, so that the last line is never about a state that is over.
 type journal struct {
 	logger *slog.Logger
 

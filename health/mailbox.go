@@ -8,11 +8,13 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/guard"
 )
 
-// Watch returns a channel that tells every change of a check or a group from now on. A reader that is slow blocks
-// nobody: changes of the same check or group that it has not taken yet are merged into one, and vanish when they end
-// where they began, or when the check is removed. Call Watch first and Report second, then nothing is missed in between.
+// Watch returns a channel that tells every change of a check or a group from now on. A reader that
+// is slow blocks nobody: changes of the same check or group that it has not taken yet are merged
+// into one, and vanish when they end where they began, or when the check is removed. Call Watch
+// first and Report second, then nothing is missed in between.
 //
-// The channel is closed when ctx ends or the monitor is stopped, which loses what was not taken until then.
+// The channel is closed when ctx ends or the monitor is stopped, which loses what was not taken
+// until then.
 func (m *Monitor) Watch(ctx context.Context) <-chan Transition {
 	ch := make(chan Transition)
 	box := newMailbox()
@@ -39,9 +41,9 @@ func (m *Monitor) Watch(ctx context.Context) <-chan Transition {
 	return ch
 }
 
-// mailbox hands transitions to one listener, one at a time and without a lock. It has a goroutine only while there is
-// something to hand over. It holds one transition per check and group at most, and finds it in constant time: offers are
-// made under the monitor's lock.
+// mailbox hands transitions to one listener, one at a time and without a lock. It has a goroutine
+// only while there is something to hand over. It holds one transition per check and group at most,
+// and finds it in constant time: offers are made under the monitor's lock.
 //
 //	offer ──▶ pending (merged by subject) ──▶ run ──deliver──▶ listener
 type mailbox struct {
@@ -67,8 +69,8 @@ func newMailbox() *mailbox {
 	return &mailbox{stop: make(chan struct{}), idle: idle, at: make(map[subject]*list.Element)}
 }
 
-// newCallbackBox calls f for what is offered; what was offered before finish is still delivered after it. A panic or
-// Goexit of f is passed to failed.
+// newCallbackBox calls f for what is offered; what was offered before finish is still delivered
+// after it. A panic or Goexit of f is passed to failed.
 func newCallbackBox(f func(Transition), failed func(error)) *mailbox {
 	box := newMailbox()
 	box.deliver = func(t Transition) {
@@ -98,14 +100,14 @@ func (b *mailbox) offer(t Transition) {
 	b.at[about] = b.pending.PushBack(t)
 	if !b.busy {
 		b.busy, b.idle = true, make(chan struct{})
-		// Owner: the mailbox. Stop signal: nothing left to deliver, or for Watch the channel stop. Waiter: Stop of the
-		// monitor, by idle.
+		// Owner: the mailbox. Stop signal: nothing left to deliver, or for Watch the channel stop.
+		// Waiter: Stop of the monitor, by idle.
 		go b.run()
 	}
 }
 
-// forget drops what is pending about a check or group that is gone, or a listener that takes nothing would keep
-// every name there ever was.
+// forget drops what is pending about a check or group that is gone, or a listener that takes
+// nothing would keep every name there ever was.
 func (b *mailbox) forget(about subject) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

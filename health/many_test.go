@@ -12,7 +12,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/health"
 )
 
-// Removed and registered again, a check whose probe hangs has one goroutine, not one per registration.
+// Removed and registered again, a check whose probe hangs has one goroutine, not one per
+// registration.
 func TestANameHasOneHungProbeHoweverOftenItIsRegistered(t *testing.T) { // INV-6
 	synctest.Test(t, func(t *testing.T) {
 		m := health.New(health.Config{})
@@ -56,7 +57,8 @@ func TestANameHasOneHungProbeHoweverOftenItIsRegistered(t *testing.T) { // INV-6
 	})
 }
 
-// An earlier probe that returns soon after it was cancelled is no fault of the next check of its name.
+// An earlier probe that returns soon after it was cancelled is no fault of the next check of its
+// name.
 func TestACheckWaitsForTheCancelledProbeOfItsPredecessor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := health.New(health.Config{})

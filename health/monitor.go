@@ -23,7 +23,8 @@ var (
 	ErrStarted = errors.New("health: monitor is already started")
 )
 
-// Monitor runs checks and knows their verdicts. Create it with [New]. All its methods are safe for concurrent use.
+// Monitor runs checks and knows their verdicts. Create it with [New]. All its methods are safe for
+// concurrent use.
 //
 //	New ──Start──▶ running ──Stop──▶ stopped
 //	 │                │                 │
@@ -39,13 +40,13 @@ type Monitor struct {
 
 	journal *journal // writes the log
 
-	// page is what handlers read. It is stored under mu; when it has expired it may be replaced without, by one made from
-	// the same facts and a newer clock: see publish.go.
+	// page is what handlers read. It is stored under mu; when it has expired it may be replaced
+	// without, by one made from the same facts and a newer clock: see publish.go.
 	page   atomic.Pointer[snapshot]
 	expiry *time.Timer // calls expire when page does; set once, by Start
 
-	// mu guards everything below. Nothing slow is done under it: no probe, no callback, no channel send. Probes run
-	// without it, so no check can hold it.
+	// mu guards everything below. Nothing slow is done under it: no probe, no callback, no channel
+	// send. Probes run without it, so no check can hold it.
 	mu         sync.Mutex
 	phase      phase
 	draining   bool
@@ -105,8 +106,9 @@ func (m *Monitor) now() int64 { return int64(time.Since(m.epoch)) }
 // wall turns a clock reading into a time to print.
 func (m *Monitor) wall(clock int64) time.Time { return m.epoch.Add(time.Duration(clock)) }
 
-// Register adds a check; it may be called before and after Start. The error lists every fault of the check, or wraps
-// ErrDuplicate or ErrStopped. Until its first result a critical check is not ready.
+// Register adds a check; it may be called before and after Start. The error lists every fault of
+// the check, or wraps ErrDuplicate or ErrStopped. Until its first result a critical check is not
+// ready.
 func (m *Monitor) Register(c Check) (*Registration, error) {
 	if err := c.validate(m.cfg); err != nil {
 		return nil, err
@@ -145,8 +147,9 @@ func (m *Monitor) checkLocked(name string) *Registration {
 
 func byName(r *Registration, name string) int { return strings.Compare(r.check.Name, name) }
 
-// spread places the n-th check in its interval: multiples of the golden ratio are spread evenly for every number of
-// checks (Knuth, The Art of Computer Programming, vol. 3, 6.4), where random places would clump.
+// spread places the n-th check in its interval: multiples of the golden ratio are spread evenly for
+// every number of checks (Knuth, The Art of Computer Programming, vol. 3, 6.4), where random places
+// would clump.
 func spread(n int, offset float64) float64 {
 	_, frac := math.Modf(float64(n)*(math.Phi-1) + offset)
 	return frac
@@ -177,8 +180,9 @@ func (m *Monitor) remove(r *Registration) *run {
 	return r.run
 }
 
-// Start begins to run the checks, the first ones at once. ctx is not kept: probes get its values, not its end. It
-// returns the faults of the configuration, ctx's error if it is done, ErrStarted or ErrStopped.
+// Start begins to run the checks, the first ones at once. ctx is not kept: probes get its values,
+// not its end. It returns the faults of the configuration, ctx's error if it is done, ErrStarted or
+// ErrStopped.
 func (m *Monitor) Start(ctx context.Context) error {
 	if m.fault != nil {
 		return m.fault
@@ -206,9 +210,10 @@ func (m *Monitor) Start(ctx context.Context) error {
 	return nil
 }
 
-// Stop ends the scheduler, cancels the probes that run, and waits for them and for OnTransition until ctx is done; then
-// its error names what hangs. Readiness is false afterwards. It may be called before Start, twice and concurrently, but
-// not from OnTransition, which it would wait for. Channels of Watch are closed.
+// Stop ends the scheduler, cancels the probes that run, and waits for them and for OnTransition
+// until ctx is done; then its error names what hangs. Readiness is false afterwards. It may be
+// called before Start, twice and concurrently, but not from OnTransition, which it would wait for.
+// Channels of Watch are closed.
 func (m *Monitor) Stop(ctx context.Context) error {
 	runs, boxes := m.halt()
 	var stuck []string
@@ -263,7 +268,8 @@ func (m *Monitor) halt() ([]*run, []*mailbox) {
 	return slices.Collect(maps.Keys(m.sched.runs)), slices.Collect(maps.Keys(m.listeners))
 }
 
-// SetDraining makes readiness false at once and for ever. Every request answered after it returned says so.
+// SetDraining makes readiness false at once and for ever. Every request answered after it returned
+// says so.
 func (m *Monitor) SetDraining() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -274,8 +280,8 @@ func (m *Monitor) SetDraining() {
 	}
 }
 
-// Draining returns a channel that is closed by the first SetDraining, after readiness has become false: for what serves
-// verdicts over long-lived streams and must end them.
+// Draining returns a channel that is closed by the first SetDraining, after readiness has become
+// false: for what serves verdicts over long-lived streams and must end them.
 func (m *Monitor) Draining() <-chan struct{} { return m.drain }
 
 // hold is one caller of Hold that has not released.
@@ -284,8 +290,9 @@ type hold struct {
 	since  int64
 }
 
-// Hold keeps readiness false until release is called, and startup as well unless it has been true before. Holds add
-// up; reason is shown, as one line, in detailed pages. release may be called more than once.
+// Hold keeps readiness false until release is called, and startup as well unless it has been true
+// before. Holds add up; reason is shown, as one line, in detailed pages. release may be called more
+// than once.
 func (m *Monitor) Hold(reason string) (release func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -87,7 +87,8 @@ func TestDrainingIsNotReadyAtOnceAndForEver(t *testing.T) {
 	})
 }
 
-// INV-3: no request that begins after SetDraining returned is told ready, however many verdicts arrive meanwhile.
+// INV-3: no request that begins after SetDraining returned is told ready, however many verdicts
+// arrive meanwhile.
 func TestNothingIsReadyAfterDrainingUnderConcurrency(t *testing.T) {
 	m := health.New(health.Config{Interval: time.Millisecond, MaxConcurrent: 4})
 	var flip script

@@ -5,8 +5,8 @@ import (
 	"encoding/json"
 )
 
-// document is a page in JSON. It follows draft-inadarei-api-health-check-06 and adds members of its own, as the draft
-// allows.
+// document is a page in JSON. It follows draft-inadarei-api-health-check-06 and adds members of its
+// own, as the draft allows.
 type document struct {
 	Status   string                  `json:"status"`
 	Group    string                  `json:"group,omitempty"`

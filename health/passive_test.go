@@ -12,7 +12,8 @@ import (
 
 var _ poolkeeper.Observer = (*health.Registration)(nil)
 
-// What traffic sees brings the next run forward, once per RetryInterval, and flips nothing by itself.
+// What traffic sees brings the next run forward, once per RetryInterval, and flips nothing by
+// itself.
 func TestErrorOfTrafficBringsTheRunForward(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := health.New(health.Config{Jitter: health.NoJitter})
@@ -94,7 +95,8 @@ func TestSuccessOfTrafficBringsTheRunOfAFailedCheckForward(t *testing.T) {
 	})
 }
 
-// An error that arrives while a run is under way may be younger than what the run sees: it is asked again.
+// An error that arrives while a run is under way may be younger than what the run sees: it is asked
+// again.
 func TestErrorDuringARunIsNotLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := health.New(health.Config{Interval: rarely})
@@ -149,7 +151,8 @@ func TestTrafficStandsInForRunsButNotForAll(t *testing.T) {
 	})
 }
 
-// A stand-in is only as young as the traffic can have been: a MaxAge that leaves no room for it allows none.
+// A stand-in is only as young as the traffic can have been: a MaxAge that leaves no room for it
+// allows none.
 func TestTrafficDoesNotStandInWhereTheVerdictWouldExpire(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := health.New(health.Config{Interval: 10 * time.Second, Timeout: time.Second, Jitter: health.NoJitter})

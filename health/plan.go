@@ -10,8 +10,8 @@ const (
 	backoffCap   = 30 * time.Second
 )
 
-// backoff is the pause before the next run of a failed check after n failed runs: 1 s, 2 s, 4 s … up to interval, and
-// never more than 30 s.
+// backoff is the pause before the next run of a failed check after n failed runs: 1 s, 2 s, 4 s …
+// up to interval, and never more than 30 s.
 func backoff(n int, interval time.Duration) time.Duration {
 	most := min(interval, backoffCap)
 	d := backoffFirst
@@ -51,8 +51,8 @@ func shorten(d time.Duration, jitter, random float64) time.Duration {
 	return d - part(d, jitter*random)
 }
 
-// slotStart is the clock at which slot n of an interval begins for a check with that phase; never, if that is too far
-// away for a clock.
+// slotStart is the clock at which slot n of an interval begins for a check with that phase; never,
+// if that is too far away for a clock.
 func slotStart(n int64, interval time.Duration, phase float64) int64 {
 	if n > math.MaxInt64/int64(interval) {
 		return never
@@ -60,8 +60,9 @@ func slotStart(n int64, interval time.Duration, phase float64) int64 {
 	return later(n*int64(interval), part(interval, phase))
 }
 
-// slotAfter is the number of the first slot that begins after now and is not last again. Runs stay on this grid, so
-// that checks spread over the interval stay spread for ever: their jitter does not add up.
+// slotAfter is the number of the first slot that begins after now and is not last again. Runs stay
+// on this grid, so that checks spread over the interval stay spread for ever: their jitter does not
+// add up.
 func slotAfter(now int64, interval time.Duration, phase float64, last int64) int64 {
 	n := int64(0)
 	if into := now - slotStart(0, interval, phase); into >= 0 { // division truncates towards zero

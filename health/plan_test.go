@@ -46,8 +46,8 @@ func TestJitterOnlyShortensABackoff(t *testing.T) {
 	})
 }
 
-// The next slot is in the future, is not the last one again, and no later than an interval away unless the last one was
-// used early.
+// The next slot is in the future, is not the last one again, and no later than an interval away
+// unless the last one was used early.
 func TestSlotsAreAlwaysAheadAndNeverRepeat(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		interval := time.Duration(rapid.Int64Range(int64(time.Millisecond), int64(time.Hour)).Draw(t, "interval"))
@@ -75,7 +75,8 @@ func TestPhasesAreSpreadEvenlyForAnyNumberOfChecks(t *testing.T) {
 		for i := 1; i < n; i++ {
 			widest = max(widest, phases[i]-phases[i-1])
 		}
-		// The golden ratio leaves no gap wider than 1.9 times the even one (three-distance theorem).
+		// The golden ratio leaves no gap wider than 1.9 times the even one (three-distance
+		// theorem).
 		if widest > 1.9/float64(n) {
 			t.Errorf("%d checks: a gap of %.4f, even would be %.4f", n, widest, 1/float64(n))
 		}

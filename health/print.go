@@ -8,9 +8,9 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/printing"
 )
 
-// A monitor and what belongs to it change all the time, and hold errors of probes, whose text may have secrets in it.
-// fmt would read them while they change, and print what is redacted elsewhere. So these types print what they are,
-// whatever the verb.
+// A monitor and what belongs to it change all the time, and hold errors of probes, whose text may
+// have secrets in it. fmt would read them while they change, and print what is redacted elsewhere.
+// So these types print what they are, whatever the verb.
 
 // String returns the status of readiness, and the number of checks.
 func (m *Monitor) String() string {

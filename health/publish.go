@@ -20,12 +20,13 @@ func (m *Monitor) publishLocked(now int64) {
 	m.tellLocked(s)
 }
 
-// publishPace is the least time between two publications, for each check there is: a page costs as much as there are
-// checks, and when a thousand of them fail in the same second it need not be made a thousand times. What a caller asked
-// for (draining, a hold, a new check) is published at once.
+// publishPace is the least time between two publications, for each check there is: a page costs as
+// much as there are checks, and when a thousand of them fail in the same second it need not be made
+// a thousand times. What a caller asked for (draining, a hold, a new check) is published at once.
 const publishPace = time.Microsecond
 
-// publishSoonLocked publishes what has changed if it is time, and leaves it to the scheduler's timer if not.
+// publishSoonLocked publishes what has changed if it is time, and leaves it to the scheduler's
+// timer if not.
 func (m *Monitor) publishSoonLocked(now int64) {
 	if m.dirty && now >= m.publishAt {
 		m.publishLocked(now)
@@ -43,15 +44,16 @@ func (m *Monitor) factsLocked() facts {
 	return f
 }
 
-// guard has expire called when s expires. Before Start and after Stop no group can pass, so there is nothing to guard.
+// guard has expire called when s expires. Before Start and after Stop no group can pass, so there
+// is nothing to guard.
 func (m *Monitor) guard(s *snapshot, now int64) {
 	if s.phase == running && s.expiry != never {
 		m.expiry.Reset(time.Duration(max(0, s.expiry+1-now)))
 	}
 }
 
-// expire replaces a page that has reached its expiry. It runs in the goroutine of its timer, takes no lock and calls
-// nobody, so nothing can keep it from running.
+// expire replaces a page that has reached its expiry. It runs in the goroutine of its timer, takes
+// no lock and calls nobody, so nothing can keep it from running.
 func (m *Monitor) expire() {
 	for {
 		s := m.page.Load()
@@ -66,7 +68,8 @@ func (m *Monitor) expire() {
 	}
 }
 
-// renew makes the page anew from what is known and the clock. If the scheduler has published meanwhile, its page stays.
+// renew makes the page anew from what is known and the clock. If the scheduler has published
+// meanwhile, its page stays.
 func (m *Monitor) renew(s *snapshot, now int64) *snapshot {
 	renewed := newSnapshot(s.facts, now, s)
 	if !m.page.CompareAndSwap(s, renewed) {
@@ -82,8 +85,8 @@ func (m *Monitor) fresh(group string) *groupPage {
 		s = m.renew(s, now)
 	}
 	if live := s.groups[liveAt]; group == GroupLive && live.status == StatusFail {
-		// A heart that was silent may have begun to beat again, and nobody says so: judge at every request, but
-		// without the checks, which are none of liveness' business.
+		// A heart that was silent may have begun to beat again, and nobody says so: judge at every
+		// request, but without the checks, which are none of liveness' business.
 		f := s.facts
 		f.checks = nil
 		s = newSnapshot(f, now, s)

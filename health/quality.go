@@ -23,9 +23,11 @@ const (
 
 // Quality is how well a pool serves, beyond whether its server answers.
 type Quality struct {
-	// Latency is the moving average of the probe's round trips, WorstLatency the longest in the window.
+	// Latency is the moving average of the probe's round trips, WorstLatency the longest in the
+	// window.
 	Latency, WorstLatency time.Duration
-	// Saturation is the moving average of the part of the pool in use, 0 to 1. A pool with callers waiting counts as 1.
+	// Saturation is the moving average of the part of the pool in use, 0 to 1. A pool with callers
+	// waiting counts as 1.
 	Saturation float64
 	// ErrorRatio is the moving average of the part of dials and acquisitions that failed, 0 to 1.
 	ErrorRatio float64
@@ -33,20 +35,21 @@ type Quality struct {
 	Score int
 }
 
-// QualityPolicy says what quality is worth, and where a pool counts as degraded. Its zero value scores and degrades
-// nothing.
+// QualityPolicy says what quality is worth, and where a pool counts as degraded. Its zero value
+// scores and degrades nothing.
 type QualityPolicy struct {
-	// MaxLatency, MaxWorstLatency, MaxSaturation, MaxErrorRatio and MinScore degrade the check when they are passed.
-	// Zero: not judged. Ratios are between 0 and 1, the score between 0 and 100.
+	// MaxLatency, MaxWorstLatency, MaxSaturation, MaxErrorRatio and MinScore degrade the check when
+	// they are passed. Zero: not judged. Ratios are between 0 and 1, the score between 0 and 100.
 	MaxLatency, MaxWorstLatency time.Duration
 	MaxSaturation               float64
 	MaxErrorRatio               float64
 	MinScore                    int
 
-	// SlowLatency is the average latency at which nothing of the latency's weight is left. Default 500 ms.
+	// SlowLatency is the average latency at which nothing of the latency's weight is left. Default
+	// 500 ms.
 	SlowLatency time.Duration
-	// LatencyWeight, SaturationWeight and ErrorWeight are the parts of the score. All zero: 40, 30 and 30; they need
-	// not add up to 100.
+	// LatencyWeight, SaturationWeight and ErrorWeight are the parts of the score. All zero: 40, 30
+	// and 30; they need not add up to 100.
 	LatencyWeight, SaturationWeight, ErrorWeight int
 	// Window is how many runs the averages and the worst latency look back. Default 5.
 	Window int
@@ -83,8 +86,9 @@ func (p QualityPolicy) withDefaults() QualityPolicy {
 	return p
 }
 
-// Score is 100 for a pool that answers at once, has nothing in use and no errors, and 0 for one that is as bad as can be
-// in all three. It is a pure function, linear in each part; what is out of range counts as the end of the range.
+// Score is 100 for a pool that answers at once, has nothing in use and no errors, and 0 for one
+// that is as bad as can be in all three. It is a pure function, linear in each part; what is out of
+// range counts as the end of the range.
 func (p QualityPolicy) Score(latency time.Duration, saturation, errorRatio float64) int {
 	p = p.withDefaults()
 	part := func(weight int, badness float64) float64 { return float64(weight) * (1 - clamp(badness)) }
@@ -139,9 +143,9 @@ func (e *QualityError) Error() string { return strings.Join(e.lines, ", ") }
 // HealthFault is of the kind of the limit that was passed.
 func (e *QualityError) HealthFault() Fault { return FaultOf(e.kind) }
 
-// QualityMeter is a probe that also judges quality: it runs another probe, measures how long it took, looks at the
-// statistics of the pool, and answers with a reservation (see [Degraded]) when a limit of its policy is passed.
-// A failed probe is returned as it is.
+// QualityMeter is a probe that also judges quality: it runs another probe, measures how long it
+// took, looks at the statistics of the pool, and answers with a reservation (see [Degraded]) when a
+// limit of its policy is passed. A failed probe is returned as it is.
 //
 //	meter, err := health.NewQualityMeter(pool.Check, pool.Stats, health.QualityPolicy{MaxSaturation: 0.9})
 //	...
@@ -158,8 +162,8 @@ type QualityMeter struct {
 	now    Quality
 }
 
-// NewQualityMeter returns a meter on the probe and the statistics of one pool, or the faults of the policy. stats is
-// called once now and once per run.
+// NewQualityMeter returns a meter on the probe and the statistics of one pool, or the faults of the
+// policy. stats is called once now and once per run.
 func NewQualityMeter(probe func(context.Context) error, stats func() poolkeeper.Stats, p QualityPolicy) (*QualityMeter, error) {
 	if probe == nil || stats == nil {
 		return nil, errors.New("health: quality: probe and stats are both needed")

@@ -10,8 +10,9 @@ const (
 	maxExclude = 100     // names in one query; further ones are not looked at
 )
 
-// parseQuery reads the parameters of a probe: verbose, as a word or with a value other than 0 and false, and any number of
-// exclude=name. Others are ignored: orchestrators and browsers add their own.
+// parseQuery reads the parameters of a probe: verbose, as a word or with a value other than 0 and
+// false, and any number of exclude=name. Others are ignored: orchestrators and browsers add their
+// own.
 func parseQuery(raw string) (verbose bool, exclude []string) {
 	for raw != "" {
 		var pair string

@@ -13,15 +13,18 @@ const mask = "***"
 
 const secretKey = `[a-z0-9_-]*(?:password|passwd|pwd|secret|token|api[_-]?key|access[_-]?key|credentials?)`
 
-// The forms that secrets have in the URLs and DSNs of the drivers, and elsewhere. Where a password may hold spaces, it may
-// be anything, and more is hidden than has to be.
+// The forms that secrets have in the URLs and DSNs of the drivers, and elsewhere. Where a password
+// may hold spaces, it may be anything, and more is hidden than has to be.
 var (
-	// scheme://user:password@host. Greedy: a password that was not percent-encoded may hold any of /, ?, # and @.
+	// scheme://user:password@host. Greedy: a password that was not percent-encoded may hold any of
+	// /, ?, # and @.
 	userinfo = regexp.MustCompile(`(?i)\b([a-z][a-z0-9+.-]*://)\S*@`)
-	// The same with white space in the password. Where that begins like a port, a host must follow that ends like one of a URL.
+	// The same with white space in the password. Where that begins like a port, a host must follow
+	// that ends like one of a URL.
 	spacedUserinfo = regexp.MustCompile(`(?is)\b([a-z][a-z0-9+.-]*://)[^\s/@?#:]*:` +
 		`(?:(?:[^\s\d]\S*|\d+[^\s\d/]\S*|\d{6,})\s.*@|\d+\s.*@([^\s@/:]*[:/]))`)
-	// user:password@net(address)/ and user:password@/, as go-sql-driver/mysql reads it. Greedy: it takes the last @.
+	// user:password@net(address)/ and user:password@/, as go-sql-driver/mysql reads it. Greedy: it
+	// takes the last @.
 	mysqlDSN = regexp.MustCompile("(?is)[^\\s:\"'`(=]*:\\S.*@((?:[a-z][a-z0-9+_-]*\\(|/))")
 	// user:password@net/, the same without an address. A URL goes on with // after its colon.
 	mysqlShort = regexp.MustCompile("(?i)[^\\s:\"'`(=]*:(?:[^\\s/]|/[^\\s/])\\S*@([a-z][a-z0-9+_-]*/)")
@@ -38,8 +41,8 @@ var (
 	urlPiece = regexp.MustCompile(`(invalid (?:port|URL escape|character)) "(?:[^"\\]|\\.)*"`)
 )
 
-// redact makes an error's text fit for a page: no credentials, one line, not too long. Drivers are careful with
-// secrets; errors of people's own probes often hold a whole URL.
+// redact makes an error's text fit for a page: no credentials, one line, not too long. Drivers are
+// careful with secrets; errors of people's own probes often hold a whole URL.
 func redact(s string) string {
 	if len(s) > 4*maxText {
 		s = s[:4*maxText]

@@ -101,7 +101,8 @@ func TestNoDSNPasswordSurvives(t *testing.T) {
 	})
 }
 
-// A password of any shape, percent-encoded as a URL wants it, does not survive in a URL's place for it.
+// A password of any shape, percent-encoded as a URL wants it, does not survive in a URL's place for
+// it.
 func TestNoURLPasswordSurvives(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		scheme := rapid.SampledFrom([]string{"postgres", "postgresql", "redis", "rediss", "mysql", "https", "redis+sentinel"}).Draw(t, "scheme")

@@ -49,9 +49,10 @@ func (r *Registration) isStale(now int64) bool {
 // Name returns the name of the check.
 func (r *Registration) Name() string { return r.check.Name }
 
-// Observe tells the check what live traffic saw; it makes a Registration a poolkeeper.Observer. It never changes the
-// verdict by itself. What is news brings the next run forward, at most once per RetryInterval: an error while the check does
-// not fail, a success while it does. nil costs a few nanoseconds and allocates nothing, so it may be called for every command.
+// Observe tells the check what live traffic saw; it makes a Registration a poolkeeper.Observer. It
+// never changes the verdict by itself. What is news brings the next run forward, at most once per
+// RetryInterval: an error while the check does not fail, a success while it does. nil costs a few
+// nanoseconds and allocates nothing, so it may be called for every command.
 func (r *Registration) Observe(err error) {
 	if err == nil && !r.traffic.Load() {
 		r.traffic.Store(true)
@@ -64,9 +65,9 @@ func (r *Registration) Observe(err error) {
 	}
 }
 
-// Remove takes the check out: pages forget it at once and its name is free. If its probe is running, its context is
-// cancelled and Remove waits until it returned or ctx is done; then the error names the probe that hangs. May be called
-// more than once, also while a probe hangs.
+// Remove takes the check out: pages forget it at once and its name is free. If its probe is
+// running, its context is cancelled and Remove waits until it returned or ctx is done; then the
+// error names the probe that hangs. May be called more than once, also while a probe hangs.
 func (r *Registration) Remove(ctx context.Context) error {
 	current := r.m.remove(r) //nolint:contextcheck // runs of other checks that find a place now are not the caller's
 	if current == nil {

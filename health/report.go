@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// Report is one moment of a [Monitor]. It is a value of its own: nothing in it changes after it was returned.
+// Report is one moment of a [Monitor]. It is a value of its own: nothing in it changes after it was
+// returned.
 type Report struct {
 	// At is when the report was made.
 	At time.Time
@@ -35,8 +36,8 @@ type GroupReport struct {
 	Status Status
 	// Since is when Status last changed.
 	Since time.Time
-	// Reason is one line that says why Status is not pass: the root cause first. Empty when it is. It holds error
-	// text, without secrets: for details only.
+	// Reason is one line that says why Status is not pass: the root cause first. Empty when it is.
+	// It holds error text, without secrets: for details only.
 	Reason string
 }
 
@@ -50,8 +51,9 @@ type CheckReport struct {
 	Since time.Time
 	// LastResult is when the last result came in; zero before the first.
 	LastResult time.Time
-	// Err is the last failure or reservation that Status rests on; nil when it is pass or unknown. Its text holds no
-	// secret; errors.Is and errors.As reach the probe's own error, whose text may.
+	// Err is the last failure or reservation that Status rests on; nil when it is pass or unknown.
+	// Its text holds no secret; errors.Is and errors.As reach the probe's own error, whose text
+	// may.
 	Err error
 	// Fault is Err classified.
 	Fault Fault
@@ -59,7 +61,8 @@ type CheckReport struct {
 	Failures int
 	// HungSince is when the probe that does not return was started; zero when none hangs.
 	HungSince time.Time
-	// CausedBy names the checks this one depends on, directly or not, that failed and whose own dependencies did not.
+	// CausedBy names the checks this one depends on, directly or not, that failed and whose own
+	// dependencies did not.
 	CausedBy []string
 }
 
@@ -100,7 +103,8 @@ func (r *Report) Live() bool { g, ok := r.Group(GroupLive); return ok && g.Statu
 // Startup reports whether startup is pass: it stays so once it was.
 func (r *Report) Startup() bool { g, ok := r.Group(GroupStartup); return ok && g.Status.OK() }
 
-// Report says what the monitor knows at this moment. It looks at the clock and at the last verdicts, and runs nothing.
+// Report says what the monitor knows at this moment. It looks at the clock and at the last
+// verdicts, and runs nothing.
 func (m *Monitor) Report() *Report {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -23,7 +23,8 @@ type reason struct {
 	fault Fault
 }
 
-// resultOf judges what a probe returned. It calls methods of err, so it must not be called under a lock.
+// resultOf judges what a probe returned. It calls methods of err, so it must not be called under a
+// lock.
 func resultOf(err error) result {
 	if err == nil {
 		return result{outcome: passed}
@@ -40,8 +41,8 @@ func reasonOf(err error) reason {
 	return reason{err: &shownError{text: text, err: err}, text: text, fault: Classify(err)}
 }
 
-// ownFault is an error of this package: its text holds no secret and needs no look at every byte, of which there could
-// be as many as there are checks.
+// ownFault is an error of this package: its text holds no secret and needs no look at every byte,
+// of which there could be as many as there are checks.
 type ownFault interface {
 	error
 	HealthFault() Fault
@@ -130,7 +131,8 @@ func newPanicError(v any, stack []byte) error {
 	return &PanicError{Value: redact(printed(v)), Stack: string(stack)}
 }
 
-// printed is fmt.Sprint for a value whose own String or Error method may panic: fmt recovers from that.
+// printed is fmt.Sprint for a value whose own String or Error method may panic: fmt recovers from
+// that.
 func printed(v any) string { return fmt.Sprint(v) }
 
 func (e *PanicError) Error() string { return "the probe panicked: " + e.Value }

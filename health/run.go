@@ -30,7 +30,8 @@ func (m *Monitor) probe(ctx context.Context, r *Registration, rn *run) {
 		m.finish(r, rn, res)
 	}()
 	err := r.check.Probe(ctx)
-	// Error texts are made here, not under the monitor's lock: an Error method is somebody's code and may hang or panic.
+	// Error texts are made here, not under the monitor's lock: an Error method is somebody's code
+	// and may hang or panic.
 	if m.now()-rn.started >= int64(r.check.Timeout) {
 		res = timedOut(r.check.Timeout, err)
 	} else {
@@ -74,8 +75,8 @@ func (m *Monitor) finish(r *Registration, rn *run, res result) {
 	m.settleLocked(now, changed)
 }
 
-// unhangLocked lets a check run again soon whose last run came back too late to count, unless it has failed and backs
-// off.
+// unhangLocked lets a check run again soon whose last run came back too late to count, unless it
+// has failed and backs off.
 func (m *Monitor) unhangLocked(r *Registration, now int64) (changed bool) {
 	if r.verdict.hungSince != 0 {
 		v := *r.verdict

@@ -14,14 +14,15 @@ const (
 	schedulerMaxAge = 30 * time.Second
 	// schedulerHeart is the name of its heartbeat.
 	schedulerHeart = "health scheduler"
-	// firstPace is the time between two first runs, so that a thousand checks do not all begin in one instant.
+	// firstPace is the time between two first runs, so that a thousand checks do not all begin in
+	// one instant.
 	firstPace = int64(200 * time.Microsecond)
 	// maxStandIns is how many runs in a row live traffic may stand in for.
 	maxStandIns = 4
 )
 
-// scheduler is one timer over one heap. It has no goroutine of its own: the timer's function looks at what is due and
-// arms the timer again. Everything in it is guarded by Monitor.mu.
+// scheduler is one timer over one heap. It has no goroutine of its own: the timer's function looks
+// at what is due and arms the timer again. Everything in it is guarded by Monitor.mu.
 type scheduler struct {
 	timer  *time.Timer
 	armed  int64 // clock the timer is set to
@@ -97,7 +98,8 @@ func (m *Monitor) tick() {
 	m.settleLocked(now, changed)
 }
 
-// settleLocked ends every change of the schedule: it starts what can start, publishes, and arms the timer.
+// settleLocked ends every change of the schedule: it starts what can start, publishes, and arms the
+// timer.
 func (m *Monitor) settleLocked(now int64, changed bool) {
 	m.launchLocked(now)
 	// A silent heart may beat again without anybody saying so.
@@ -124,7 +126,8 @@ func (m *Monitor) armLocked(now int64) {
 	}
 }
 
-// attendLocked does what is due for r: its run has reached its timeout, or it is time for the next one.
+// attendLocked does what is due for r: its run has reached its timeout, or it is time for the next
+// one.
 func (m *Monitor) attendLocked(r *Registration, now int64) (changed bool) {
 	switch {
 	case r.run != nil && !r.run.overdue:
@@ -149,9 +152,9 @@ func (m *Monitor) attendLocked(r *Registration, now int64) (changed bool) {
 	return changed
 }
 
-// awaitNamesakeLocked puts off the run of a check while a probe runs that was started for an earlier check of its name,
-// so that a name that is registered again and again has one hung probe at most. That probe's context has ended: if it
-// has not returned a Timeout later, it hangs.
+// awaitNamesakeLocked puts off the run of a check while a probe runs that was started for an
+// earlier check of its name, so that a name that is registered again and again has one hung probe
+// at most. That probe's context has ended: if it has not returned a Timeout later, it hangs.
 func (m *Monitor) awaitNamesakeLocked(r *Registration, rn *run, now int64) (changed bool) {
 	if at := later(rn.removed, r.check.Timeout); now < at {
 		m.scheduleLocked(r, at)
@@ -215,8 +218,8 @@ func (m *Monitor) startLocked(r *Registration, lane int, now int64) {
 	r.hastened.Store(false)
 	r.traffic.Store(false)
 	m.scheduleLocked(r, later(now, r.check.Timeout))
-	// Owner: the monitor, which has it in sched.runs. Stop signal: its context, at the timeout, at Remove and at Stop.
-	// Waiters: Remove and Stop, both as long as their caller allows.
+	// Owner: the monitor, which has it in sched.runs. Stop signal: its context, at the timeout, at
+	// Remove and at Stop. Waiters: Remove and Stop, both as long as their caller allows.
 	go m.probe(ctx, r, rn)
 }
 

@@ -51,8 +51,8 @@ func TestFailingCheckIsDecidedAtRetryIntervalThenBacksOff(t *testing.T) {
 	})
 }
 
-// A frozen server (SIGSTOP) answers nothing: not ready within Timeout × FailureThreshold of the first run that meets
-// it, and the probe answers all the while.
+// A frozen server (SIGSTOP) answers nothing: not ready within Timeout × FailureThreshold of the
+// first run that meets it, and the probe answers all the while.
 func TestFrozenDependencyIsNotReadyWithinTimeoutTimesThreshold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := health.New(health.Config{})
@@ -76,8 +76,8 @@ func TestFrozenDependencyIsNotReadyWithinTimeoutTimesThreshold(t *testing.T) {
 	})
 }
 
-// INV-6: at most one goroutine, shown with the time since which it runs; its result comes too late to count; then the
-// check lives on.
+// INV-6: at most one goroutine, shown with the time since which it runs; its result comes too late
+// to count; then the check lives on.
 func TestHungProbeCostsOneGoroutineAndIsShown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := health.New(health.Config{Interval: time.Second, Timeout: 100 * time.Millisecond, RetryInterval: 100 * time.Millisecond})
@@ -172,8 +172,8 @@ type panickyError struct{}
 
 func (panickyError) Error() string { panic("no text") }
 
-// A check that is registered late, or whose probe takes long, holds up nobody: places are bounded, and what timed out
-// last queues apart.
+// A check that is registered late, or whose probe takes long, holds up nobody: places are bounded,
+// and what timed out last queues apart.
 func TestConcurrencyIsBoundedAndHungChecksQueueApart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const most = 4

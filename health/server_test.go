@@ -78,9 +78,10 @@ type deaf struct{}
 
 func (deaf) Observe(error) {}
 
-// trouble starts a server, traffic and a monitor, has harm done to the server, and waits until readiness has ended and,
-// once the server is mended, is back. The probe must answer all the while. With passive signals the next run that the
-// interval brings is hours away: only they can have readiness end.
+// trouble starts a server, traffic and a monitor, has harm done to the server, and waits until
+// readiness has ended and, once the server is mended, is back. The probe must answer all the while.
+// With passive signals the next run that the interval brings is hours away: only they can have
+// readiness end.
 func trouble(t *testing.T, passive bool, harm, mend func(*testserver.Server, testing.TB)) {
 	t.Helper()
 	if testing.Short() {
@@ -129,8 +130,9 @@ func trouble(t *testing.T, passive bool, harm, mend func(*testserver.Server, tes
 	own.close(context.WithoutCancel(ctx))
 }
 
-// PostgreSQL dies under traffic (kill -9). What traffic sees brings the check forward, so that readiness ends after two
-// retries and not after an interval, and comes back with the first success of traffic.
+// PostgreSQL dies under traffic (kill -9). What traffic sees brings the check forward, so that
+// readiness ends after two retries and not after an interval, and comes back with the first success
+// of traffic.
 func TestKilledServerIsNotReady(t *testing.T) {
 	t.Parallel()
 	kill, restart := (*testserver.Server).Kill, (*testserver.Server).Restart

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// snapshot is what is known at one moment, ready to be served. It is immutable. Making one needs facts and a clock and
-// no lock, so a page that has expired can be made anew by whoever finds it.
+// snapshot is what is known at one moment, ready to be served. It is immutable. Making one needs
+// facts and a clock and no lock, so a page that has expired can be made anew by whoever finds it.
 type snapshot struct {
 	facts
 
@@ -60,7 +60,8 @@ func everyGroup() []string {
 	return []string{liveAt: GroupLive, readyAt: GroupReady, startupAt: GroupStartup}
 }
 
-// newSnapshot evaluates f at clock now. prev, nil at first, lends the times since which groups have their status.
+// newSnapshot evaluates f at clock now. prev, nil at first, lends the times since which groups have
+// their status.
 func newSnapshot(f facts, now int64, prev *snapshot) *snapshot {
 	s := &snapshot{facts: f, now: now, seen: make([]seen, len(f.checks)), expiry: never}
 	s.see()
@@ -81,7 +82,8 @@ func newSnapshot(f facts, now int64, prev *snapshot) *snapshot {
 	return s
 }
 
-// see compares every verdict and every heartbeat with the clock, and finds out what failed because of what.
+// see compares every verdict and every heartbeat with the clock, and finds out what failed because
+// of what.
 func (s *snapshot) see() {
 	anyFailed := false
 	for i, c := range s.checks {
@@ -101,7 +103,8 @@ func (s *snapshot) see() {
 	}
 }
 
-// expireBy lowers the expiry of s to clock at, unless that has passed: what is stale cannot get staler.
+// expireBy lowers the expiry of s to clock at, unless that has passed: what is stale cannot get
+// staler.
 func (s *snapshot) expireBy(at int64) {
 	if at >= s.now {
 		s.expiry = min(s.expiry, at)

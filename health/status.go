@@ -4,8 +4,8 @@ package health
 type Status uint8
 
 const (
-	// StatusUnknown is the status of a check that has no result yet. It is the zero value. A group is never unknown:
-	// with an undecided critical check it is not ready.
+	// StatusUnknown is the status of a check that has no result yet. It is the zero value. A group
+	// is never unknown: with an undecided critical check it is not ready.
 	StatusUnknown Status = iota
 	// StatusPass is healthy.
 	StatusPass

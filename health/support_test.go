@@ -14,7 +14,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 )
 
-// eventually is the one for conditions that real time has to bring about, advance the one for a bubble's time.
+// eventually is the one for conditions that real time has to bring about, advance the one for a
+// bubble's time.
 var (
 	eventually = testkit.Eventually
 	advance    = testkit.Advance
@@ -137,8 +138,8 @@ func wantReady(tb testing.TB, m *health.Monitor, ready bool, when string) {
 	}
 }
 
-// settle lets everything happen that is due now: the first runs of up to fifty checks, and the publication of their
-// verdicts.
+// settle lets everything happen that is due now: the first runs of up to fifty checks, and the
+// publication of their verdicts.
 func settle() { advance(10 * time.Millisecond) }
 
 func errorAs[E error](err error) (E, bool) { return errors.AsType[E](err) }

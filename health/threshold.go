@@ -34,7 +34,8 @@ func (s streak) next(o outcome, failureThreshold, successThreshold int) streak {
 	switch {
 	case s.status == StatusUnknown, s.status.OK() == up:
 		s.contrary = 0
-		// A single failure below the threshold leaves pass or warn as it was; the last success says which.
+		// A single failure below the threshold leaves pass or warn as it was; the last success says
+		// which.
 		s.status = statusOf(o)
 		return s
 	}

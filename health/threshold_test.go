@@ -8,8 +8,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/health"
 )
 
-// naiveStatus says in full what the state machine says step by step: look at the whole history, and change sides after
-// every run of contrary results that is long enough.
+// naiveStatus says in full what the state machine says step by step: look at the whole history, and
+// change sides after every run of contrary results that is long enough.
 func naiveStatus(history []health.Outcome, failureThreshold, successThreshold int) (health.Status, bool) {
 	up := func(o health.Outcome) bool { return o != health.Failed }
 	if len(history) == 0 {

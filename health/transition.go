@@ -11,13 +11,16 @@ type Transition struct {
 	Check string
 	// Group is the group that changed; empty when a check did.
 	Group string
-	// From and To are never the same. Changes that were merged show the oldest From and the newest To.
+	// From and To are never the same. Changes that were merged show the oldest From and the newest
+	// To.
 	From, To Status
 	// At is when To was reached.
 	At time.Time
-	// Since is when what led to To began: for a failed check, the first of the failed runs; else At.
+	// Since is when what led to To began: for a failed check, the first of the failed runs; else
+	// At.
 	Since time.Time
-	// Lasted is how long From was the status; of a failed check, from the first of the failed runs on.
+	// Lasted is how long From was the status; of a failed check, from the first of the failed runs
+	// on.
 	Lasted time.Duration
 	// Failures is how many runs of the check had failed in a row by then.
 	Failures int

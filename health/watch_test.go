@@ -73,8 +73,8 @@ func TestWatchTellsChangesOfChecksAndGroups(t *testing.T) {
 	})
 }
 
-// A reader that takes nothing blocks nobody; what it finds later is one change per check or group, and none where things
-// ended as they began.
+// A reader that takes nothing blocks nobody; what it finds later is one change per check or group,
+// and none where things ended as they began.
 func TestSlowReaderGetsMergedChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := health.New(health.Config{Interval: time.Second, FailureThreshold: 1})
@@ -119,7 +119,8 @@ func TestWatchChannelIsClosedByStop(t *testing.T) {
 	})
 }
 
-// OnTransition is called without a lock, one call at a time and in order; it may call anything but Stop.
+// OnTransition is called without a lock, one call at a time and in order; it may call anything but
+// Stop.
 func TestOnTransitionMayCallBackAndMayBlock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var m *health.Monitor

@@ -17,9 +17,10 @@ import (
 //	up:    start, health
 //	down:  drain, stop    or, for what is not up or when time is over: abort
 //
-// Its time is a slice of the pass's. Near the end of the slice, at ends, the context ends; a moment later, at warn, Abort
-// is called; at the end, at until, the component is given up, and what comes back later is late. The context of Drain
-// ends earlier, so that Stop has some of the time in any case.
+// Its time is a slice of the pass's. Near the end of the slice, at ends, the context ends; a moment
+// later, at warn, Abort is called; at the end, at until, the component is given up, and what comes
+// back later is late. The context of Drain ends earlier, so that Stop has some of the time in any
+// case.
 type call struct {
 	callContext
 
@@ -124,8 +125,8 @@ func labelsOf(ctx context.Context) []string {
 	return labels
 }
 
-// unlabel takes the labels of a component off the calling goroutine: one of the registry's own, that may have been
-// started from one of a component's.
+// unlabel takes the labels of a component off the calling goroutine: one of the registry's own,
+// that may have been started from one of a component's.
 func (r *Registry) unlabel() { pprof.SetGoroutineLabels(r.root) }
 
 // labeled makes the labels of the component's goroutines: ours, and those of the context of Start.
@@ -137,8 +138,8 @@ func (r *Registry) labeled(n *node) context.Context {
 	return pprof.WithLabels(r.root, pprof.Labels(labels...))
 }
 
-// callPhase runs the phase of *at and records how it ended, whichever way it ends. Then *at is what to go on with on
-// this goroutine, nil if there is nothing.
+// callPhase runs the phase of *at and records how it ended, whichever way it ends. Then *at is what
+// to go on with on this goroutine, nil if there is nothing.
 func (r *Registry) callPhase(at **call) {
 	c := *at
 	err := ErrGoexit // stays if it neither returns nor panics
@@ -152,8 +153,9 @@ func (r *Registry) callPhase(at **call) {
 	inspect(err)
 }
 
-// inspect calls the methods of a component's error that the registry calls later, under its lock and on goroutines of
-// its own. One that panics, such as a nil pointer in an error, does so here, where the component is to blame.
+// inspect calls the methods of a component's error that the registry calls later, under its lock
+// and on goroutines of its own. One that panics, such as a nil pointer in an error, does so here,
+// where the component is to blame.
 func inspect(err error) {
 	if err != nil {
 		_ = err.Error()
@@ -161,8 +163,8 @@ func inspect(err error) {
 	}
 }
 
-// callAbort is the goroutine of an Abort that is called while Drain or Stop are still running. Owner, end and waiter
-// are those of callComponents.
+// callAbort is the goroutine of an Abort that is called while Drain or Stop are still running.
+// Owner, end and waiter are those of callComponents.
 func (r *Registry) callAbort(c *call, a Aborter) {
 	began := r.now()
 	err := ErrGoexit
@@ -235,7 +237,8 @@ func isTimeUp(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
 }
 
-// settles reports whether a component's Stop goes on with what its Drain has not finished, and says what it cuts off.
+// settles reports whether a component's Stop goes on with what its Drain has not finished, and says
+// what it cuts off.
 func settles(c Component) bool {
 	if _, ok := c.(*Server); ok {
 		return true
@@ -244,8 +247,8 @@ func settles(c Component) bool {
 	return pool
 }
 
-// supersedeLocked drops the error of a Drain that ran out of time once Stop has given its own account of what was left:
-// each holder is named once.
+// supersedeLocked drops the error of a Drain that ran out of time once Stop has given its own
+// account of what was left: each holder is named once.
 func (c *call) supersedeLocked(stopped error) {
 	if c.phase != doStop || !c.overrun || (stopped == nil && !settles(c.n.comp)) || len(c.errsLocked()) == 0 {
 		return
@@ -360,7 +363,8 @@ func withErrs(err error, errs []error) error {
 	return fmt.Errorf("%w: %w", err, join(unwrapAll(errs)))
 }
 
-// panicStack is the stack of a panic, from the frame that panicked outwards to where we called the component.
+// panicStack is the stack of a panic, from the frame that panicked outwards to where we called the
+// component.
 func panicStack() string {
 	frames := goroutines.Callers(0)
 	for len(frames) > 1 && isOurs(frames[0]) {

@@ -6,9 +6,10 @@ import (
 	"time"
 )
 
-// callContext is the context of one call of a component. It ends at its deadline, when the call is over, and when its
-// parent (the context of the pass) ends. Most components never look at it, so the machinery of a real context is made
-// when Done is called first: without that, a registry of 10,000 components would spend most of its time on timers.
+// callContext is the context of one call of a component. It ends at its deadline, when the call is
+// over, and when its parent (the context of the pass) ends. Most components never look at it, so
+// the machinery of a real context is made when Done is called first: without that, a registry of
+// 10,000 components would spend most of its time on timers.
 //
 //nolint:containedctx // it is one
 type callContext struct {

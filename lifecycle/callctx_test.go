@@ -13,8 +13,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/lifecycle"
 )
 
-// TestCallContextIsAContext plays random scenes on the context of a call and on its twin from the standard library, and
-// looks whether anybody could tell them apart.
+// TestCallContextIsAContext plays random scenes on the context of a call and on its twin from the
+// standard library, and looks whether anybody could tell them apart.
 func TestCallContextIsAContext(t *testing.T) {
 	type key struct{}
 	rapid.Check(t, func(rt *rapid.T) {

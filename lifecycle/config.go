@@ -20,11 +20,12 @@ const (
 type Policy uint8
 
 const (
-	// Abandon gives the hung component up at its own deadline and goes on: its dependencies are closed under it, so
-	// that they are closed at all. It is the zero value.
+	// Abandon gives the hung component up at its own deadline and goes on: its dependencies are
+	// closed under it, so that they are closed at all. It is the zero value.
 	Abandon Policy = iota
-	// Hold keeps the dependencies of a hung component open, because a component that still writes must not lose what
-	// it writes to. What was held is named in the error of Shutdown, and is still open after it.
+	// Hold keeps the dependencies of a hung component open, because a component that still writes
+	// must not lose what it writes to. What was held is named in the error of Shutdown, and is
+	// still open after it.
 	Hold
 )
 
@@ -41,34 +42,39 @@ func (p Policy) String() string {
 
 // Config sets up a [Registry]. The zero Config is ready to use.
 type Config struct {
-	// Logger gets every event of the registry. nil: slog.Default(). To log nothing, give it slog.DiscardHandler.
+	// Logger gets every event of the registry. nil: slog.Default(). To log nothing, give it
+	// slog.DiscardHandler.
 	Logger *slog.Logger
 
-	// Health sets up the registry's monitor, the defaults of its checks among it. Its Logger, if nil, is Logger.
+	// Health sets up the registry's monitor, the defaults of its checks among it. Its Logger, if
+	// nil, is Logger.
 	Health health.Config
 
-	// StartTimeout bounds Start in all, together with the deadline of the context given to Start: the earlier counts.
-	// Zero: that deadline alone; 1 min if there is none. Rolling back after a failure has ShutdownTimeout on top.
+	// StartTimeout bounds Start in all, together with the deadline of the context given to Start:
+	// the earlier counts. Zero: that deadline alone; 1 min if there is none. Rolling back after a
+	// failure has ShutdownTimeout on top.
 	StartTimeout time.Duration
 
-	// ShutdownTimeout bounds a shutdown in all, DrainDelay included, together with the deadline of the context given to
-	// Shutdown: the earlier counts. Zero: that deadline alone; if there is none, as in Run, 25 s, which fits into
-	// Kubernetes' default grace period of 30 s.
+	// ShutdownTimeout bounds a shutdown in all, DrainDelay included, together with the deadline of
+	// the context given to Shutdown: the earlier counts. Zero: that deadline alone; if there is
+	// none, as in Run, 25 s, which fits into Kubernetes' default grace period of 30 s.
 	ShutdownTimeout time.Duration
 
-	// DrainDelay is for how long a shutdown goes on serving after readiness has become false, so that load balancers
-	// can take notice. It takes at most half of the time there is. It is skipped when the registry was not up. Zero:
-	// no delay.
+	// DrainDelay is for how long a shutdown goes on serving after readiness has become false, so
+	// that load balancers can take notice. It takes at most half of the time there is. It is
+	// skipped when the registry was not up. Zero: no delay.
 	DrainDelay time.Duration
 
 	// Signals are those that end Run. nil: SIGINT and SIGTERM. Empty but not nil: none.
 	Signals []os.Signal
 
-	// OnHang says what becomes of the dependencies of a component that hangs in Stop. Zero: Abandon.
+	// OnHang says what becomes of the dependencies of a component that hangs in Stop. Zero:
+	// Abandon.
 	OnHang Policy
 }
 
-// Validate reports every fault of c at once, joined. It changes nothing; zero fields are not faults.
+// Validate reports every fault of c at once, joined. It changes nothing; zero fields are not
+// faults.
 func (c Config) Validate() error {
 	return errors.Join(c.faults()...)
 }

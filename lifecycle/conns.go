@@ -12,7 +12,8 @@ import (
 // errStreamDrained is the cause with which the contexts of streams end.
 var errStreamDrained = fmt.Errorf("lifecycle: server is shutting down: %w", poolkeeper.ErrDraining)
 
-// connSet is the open connections of a server. http.Server forgets a connection that is hijacked; this does not.
+// connSet is the open connections of a server. http.Server forgets a connection that is hijacked;
+// this does not.
 type connSet struct {
 	mu    sync.Mutex // guards the following
 	open  map[*membership]net.Conn
@@ -91,8 +92,8 @@ type trackedListener struct {
 	conns *connSet
 }
 
-// Accept returns a connection that leaves the set when it is closed. It keeps the methods of TCP and Unix connections,
-// which http.Server and those who hijack look for (ReadFrom, CloseWrite).
+// Accept returns a connection that leaves the set when it is closed. It keeps the methods of TCP
+// and Unix connections, which http.Server and those who hijack look for (ReadFrom, CloseWrite).
 func (l *trackedListener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
 	if err != nil {

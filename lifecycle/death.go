@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// deathWatch waits for components that can end by themselves: one goroutine for up to diersPerWatcher of them.
+// deathWatch waits for components that can end by themselves: one goroutine for up to
+// diersPerWatcher of them.
 type deathWatch struct {
 	r *Registry
 
@@ -18,11 +19,12 @@ type deathWatch struct {
 	quit     chan struct{} // closed by stop
 }
 
-// diersPerWatcher bounds what a watcher has to look at when one of its components ends or a new one comes.
+// diersPerWatcher bounds what a watcher has to look at when one of its components ends or a new one
+// comes.
 const diersPerWatcher = 64
 
-// watcher is a goroutine that waits for several channels. Owner: the deathWatch; it ends when quit is closed; stop
-// waits for it.
+// watcher is a goroutine that waits for several channels. Owner: the deathWatch; it ends when quit
+// is closed; stop waits for it.
 type watcher struct {
 	poke   chan struct{}          // 1 buffered: there are newcomers
 	places int                    // components that have, or had, their place here; guarded by deathWatch.mu
@@ -125,8 +127,8 @@ func alsoGone(members []dier, gone map[int]error) {
 	}
 }
 
-// update returns the members without those that are gone, and with the newcomers. A newcomer that was there before
-// takes its own place.
+// update returns the members without those that are gone, and with the newcomers. A newcomer that
+// was there before takes its own place.
 func (d *deathWatch) update(w *watcher, members []dier, gone map[int]error) []dier {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -145,7 +147,8 @@ func (d *deathWatch) update(w *watcher, members []dier, gone map[int]error) []di
 	return kept
 }
 
-// died takes note that a component has ended by itself, unless that is no news: it is being stopped, or was restarted.
+// died takes note that a component has ended by itself, unless that is no news: it is being
+// stopped, or was restarted.
 func (r *Registry) died(m dier, err error) {
 	now, n := r.now(), m.n
 	r.mu.Lock()
@@ -178,7 +181,8 @@ func (r *Registry) died(m dier, err error) {
 	}
 }
 
-// mournLocked decides what follows from a death, and returns what is to be done about it without the lock.
+// mournLocked decides what follows from a death, and returns what is to be done about it without
+// the lock.
 func (r *Registry) mournLocked(n *node, death error, lived time.Duration) func() {
 	switch {
 	case n.onDeath == DeathIgnore || r.phase == phaseClosed:
@@ -194,7 +198,8 @@ func (r *Registry) mournLocked(n *node, death error, lived time.Duration) func()
 	return r.failLocked(death)
 }
 
-// failLocked shuts the registry down because of a failure, and returns what is to be done about it without the lock.
+// failLocked shuts the registry down because of a failure, and returns what is to be done about it
+// without the lock.
 func (r *Registry) failLocked(failure error) func() {
 	if r.phase == phaseStarting && r.boot != nil {
 		r.boot.failLocked(failure)

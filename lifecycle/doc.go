@@ -1,5 +1,6 @@
-// Package lifecycle starts the parts of a service in the order of their dependencies, watches them, and stops them in
-// reverse, so that nothing is lost when one of them is slow, hangs, panics or dies.
+// Package lifecycle starts the parts of a service in the order of their dependencies, watches them,
+// and stops them in reverse, so that nothing is lost when one of them is slow, hangs, panics or
+// dies.
 //
 //	             Add("orders", pool)   Add("api", server, DependsOn("orders"))
 //	                         ╲            ╱
@@ -11,9 +12,9 @@
 //	                 │              │         │
 //	           check loops       events     deaths: shut down, ignore, restart
 //
-// A component is anything with Start and Stop; what else it can do (drain, abort, be checked, die, be restarted) it says
-// by implementing one of the optional interfaces. There are adapters for the usual ones: [HTTPServer], [HTTPClient],
-// [Worker], [Group], [Hooks], [Closer], and [Registry.Go].
+// A component is anything with Start and Stop; what else it can do (drain, abort, be checked, die,
+// be restarted) it says by implementing one of the optional interfaces. There are adapters for the
+// usual ones: [HTTPServer], [HTTPClient], [Worker], [Group], [Hooks], [Closer], and [Registry.Go].
 //
 //	reg := lifecycle.New(lifecycle.Config{DrainDelay: 5 * time.Second})
 //	reg.Add("orders", orders)
@@ -21,14 +22,16 @@
 //	reg.Add("probes", lifecycle.HTTPServer(probes), lifecycle.Ops())
 //	return reg.Run(ctx)
 //
-// What it promises, whatever a component does: nothing starts before what it needs is up, and nothing stops before what
-// needs it has stopped or was given up; Shutdown returns by its deadline, and what is not down by then is named in its
-// error, with the stack of the goroutines that did not come back; readiness is false before anything stops.
+// What it promises, whatever a component does: nothing starts before what it needs is up, and
+// nothing stops before what needs it has stopped or was given up; Shutdown returns by its deadline,
+// and what is not down by then is named in its error, with the stack of the goroutines that did not
+// come back; readiness is false before anything stops.
 //
 // # What it refuses to do
 //
-// It does not construct components and knows no dependency injection: you call constructors, it calls Start. It does
-// not add components while it runs. It does not kill goroutines, because Go cannot: one that ignores its context is
-// given up, named, and left behind. It is not a supervisor of trees of actors: a component that dies either takes the
-// service down, which is what an orchestrator is there for, or is restarted together with what depends on it.
+// It does not construct components and knows no dependency injection: you call constructors, it
+// calls Start. It does not add components while it runs. It does not kill goroutines, because Go
+// cannot: one that ignores its context is given up, named, and left behind. It is not a supervisor
+// of trees of actors: a component that dies either takes the service down, which is what an
+// orchestrator is there for, or is restarted together with what depends on it.
 package lifecycle

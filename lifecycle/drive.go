@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// drive watches the clock for p until all of it has settled, or, going up, until it failed. It runs on the goroutine
-// of whoever asked for the pass.
+// drive watches the clock for p until all of it has settled, or, going up, until it failed. It runs
+// on the goroutine of whoever asked for the pass.
 func (p *pass) drive() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
@@ -32,7 +32,8 @@ func (p *pass) drive() {
 	}
 }
 
-// interrupted reacts to the end of the context, unless it is only the deadline that tick keeps anyhow.
+// interrupted reacts to the end of the context, unless it is only the deadline that tick keeps
+// anyhow.
 func (p *pass) interrupted() {
 	now := p.r.now()
 	p.r.mu.Lock()
@@ -47,7 +48,8 @@ func (p *pass) interrupted() {
 	}
 }
 
-// tick gives up what is past its time. It returns the calls whose time is nearly over, and when to look next.
+// tick gives up what is past its time. It returns the calls whose time is nearly over, and when to
+// look next.
 func (p *pass) tick() (lapsed []*call, next instant, done bool) {
 	now := p.r.now()
 	r := p.r
@@ -85,8 +87,9 @@ func (p *pass) tick() (lapsed []*call, next instant, done bool) {
 	return lapsed, next, done
 }
 
-// lapse handles calls whose context has ended: it sees where they are, and calls Abort. The look at the goroutines
-// stops the world for a moment, so there is one for all calls that are late together.
+// lapse handles calls whose context has ended: it sees where they are, and calls Abort. The look at
+// the goroutines stops the world for a moment, so there is one for all calls that are late
+// together.
 func (p *pass) lapse(late []*call) {
 	stacks := p.r.stacks()
 	p.r.mu.Lock()
@@ -164,8 +167,9 @@ func (p *pass) abandonLocked(c *call, now instant, err error) {
 	}, c)
 }
 
-// outOfTimeLocked ends a pass that holds things open: what has not had its turn by now never will. Under Abandon every
-// component has its turn, however short, because those above it are given up in time.
+// outOfTimeLocked ends a pass that holds things open: what has not had its turn by now never will.
+// Under Abandon every component has its turn, however short, because those above it are given up in
+// time.
 func (p *pass) outOfTimeLocked(now instant) {
 	if p.up || p.r.cfg.OnHang != Hold || p.left == 0 || now < p.end {
 		return

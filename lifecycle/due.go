@@ -1,7 +1,7 @@
 package lifecycle
 
-// dueQueue is a heap of calls by the time a pass has to look at them next. Entries are not removed when a call is
-// over or gets another time: they are found out of date when their time comes.
+// dueQueue is a heap of calls by the time a pass has to look at them next. Entries are not removed
+// when a call is over or gets another time: they are found out of date when their time comes.
 type dueQueue []dueEntry
 
 type dueEntry struct {

@@ -16,8 +16,8 @@ import (
 // extremes are the values that a duration is tried with: the ends, and both sides of zero.
 var extremes = []time.Duration{0, 1, poolkeeper.Off, -2 * time.Second, math.MaxInt64, math.MaxInt64 - 1}
 
-// tryDuration starts and stops a service whose worker has something to save at the end. A value is refused under its
-// name, or the service works. Only a time-out too short for anything may fail it.
+// tryDuration starts and stops a service whose worker has something to save at the end. A value is
+// refused under its name, or the service works. Only a time-out too short for anything may fail it.
 func tryDuration(t *testing.T, name string, d time.Duration, cfg lifecycle.Config, opts ...lifecycle.Option) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -81,7 +81,8 @@ func TestEveryDurationMayBeAsLongAsItGets(t *testing.T) {
 	tryDuration(t, "all", math.MaxInt64, all, lifecycle.StartTimeout(math.MaxInt64), lifecycle.StopTimeout(math.MaxInt64))
 }
 
-// The context of a component that has all the time there is does not end before the component is called.
+// The context of a component that has all the time there is does not end before the component is
+// called.
 func TestContextsOfTheLongestTimeoutsAreAlive(t *testing.T) {
 	reg := lifecycle.New(lifecycle.Config{Logger: quiet().Logger, StartTimeout: math.MaxInt64, ShutdownTimeout: math.MaxInt64})
 	alive := func(ctx context.Context) error {

@@ -23,19 +23,21 @@ var (
 	// ErrStartTimeout is wrapped when a component's Start did not return in time.
 	ErrStartTimeout = errors.New("lifecycle: did not start in time")
 
-	// ErrStopTimeout is wrapped when a component did not stop in time: it was aborted, or given up and may still run. A
-	// component that has to return from Stop although something of it still runs says so by an error that wraps it.
+	// ErrStopTimeout is wrapped when a component did not stop in time: it was aborted, or given up
+	// and may still run. A component that has to return from Stop although something of it still
+	// runs says so by an error that wraps it.
 	ErrStopTimeout = errors.New("lifecycle: did not stop in time")
 
-	// ErrHeld is wrapped when a component was not stopped because one that depends on it hangs (see [Hold]), or
-	// because no time was left when its turn came.
+	// ErrHeld is wrapped when a component was not stopped because one that depends on it hangs (see
+	// [Hold]), or because no time was left when its turn came.
 	ErrHeld = errors.New("lifecycle: not stopped")
 
-	// ErrAborted is wrapped by the error of a shutdown that was cut short, by a second signal or because its context
-	// was cancelled.
+	// ErrAborted is wrapped by the error of a shutdown that was cut short, by a second signal or
+	// because its context was cancelled.
 	ErrAborted = errors.New("lifecycle: shutdown cut short")
 
-	// ErrGoexit is wrapped when a component ended its goroutine with runtime.Goexit instead of returning.
+	// ErrGoexit is wrapped when a component ended its goroutine with runtime.Goexit instead of
+	// returning.
 	ErrGoexit = errors.New("lifecycle: called runtime.Goexit")
 
 	// ErrFrozen is wrapped when a component is added after the registry was started or shut down.
@@ -53,8 +55,8 @@ type ComponentError struct {
 	Name    string        // the component
 	Phase   string        // one of the Phase constants
 	Elapsed time.Duration // from the begin of the phase
-	// Stack is what the component's goroutines were doing when its time was over, those it started included; see
-	// [goroutine labels]. Empty for a component that returned in time.
+	// Stack is what the component's goroutines were doing when its time was over, those it started
+	// included; see [goroutine labels]. Empty for a component that returned in time.
 	//
 	// [goroutine labels]: https://pkg.go.dev/runtime/pprof#Do
 	Stack string
@@ -95,7 +97,8 @@ func (e *PanicError) Unwrap() error {
 	return err
 }
 
-// CycleError is a fault of the graph: every component of Path depends on the next, the last on the first.
+// CycleError is a fault of the graph: every component of Path depends on the next, the last on the
+// first.
 type CycleError struct{ Path []string }
 
 func (e *CycleError) Error() string {
@@ -159,7 +162,8 @@ type SignalError struct{ Signal os.Signal }
 
 func (e *SignalError) Error() string { return "lifecycle: received " + e.Signal.String() }
 
-// hasteError is the error of a component that was aborted because the shutdown was cut short: it had no time to hang.
+// hasteError is the error of a component that was aborted because the shutdown was cut short: it
+// had no time to hang.
 type hasteError struct{}
 
 var errAbortedInHaste = hasteError{}
@@ -167,7 +171,8 @@ var errAbortedInHaste = hasteError{}
 func (hasteError) Error() string   { return "aborted, because the shutdown was cut short" }
 func (hasteError) Unwrap() []error { return []error{ErrAborted, ErrStopTimeout} }
 
-// timeoutError joins one of our sentinels with context.DeadlineExceeded, so that callers can ask for either.
+// timeoutError joins one of our sentinels with context.DeadlineExceeded, so that callers can ask
+// for either.
 type timeoutError struct{ sentinel error }
 
 func (e timeoutError) Error() string   { return e.sentinel.Error() }
@@ -229,8 +234,8 @@ var waiting = []string{
 	"syscall.", "reflect.", "crypto/", "database/sql.",
 }
 
-// site is the place in a stack to be named in a sentence: the innermost frame outside the standard library and this
-// package. Without one it is the innermost frame.
+// site is the place in a stack to be named in a sentence: the innermost frame outside the standard
+// library and this package. Without one it is the innermost frame.
 func site(stack string) string {
 	first, _, _ := strings.Cut(stack, "\n\n") // one goroutine
 	for line := range strings.Lines(first) {
@@ -260,7 +265,8 @@ const (
 var errWaitsForItself = errors.New("it waits for Shutdown, which waits for it; " +
 	"call Shutdown on a goroutine of its own, or return an error")
 
-// waitsForItself reports whether the first goroutine of a component's stack is in Shutdown; see describe.
+// waitsForItself reports whether the first goroutine of a component's stack is in Shutdown; see
+// describe.
 func waitsForItself(stack string) bool {
 	first, _, _ := strings.Cut(stack, "\n\n")
 	return strings.Contains(first, shutdownFrame+" (")

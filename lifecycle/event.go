@@ -11,8 +11,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/health"
 )
 
-// Event is something that happened in a [Registry]: one of the types of this file, always by pointer. New fields and
-// types may be added; a switch over them needs a default.
+// Event is something that happened in a [Registry]: one of the types of this file, always by
+// pointer. New fields and types may be added; a switch over them needs a default.
 type Event interface {
 	// Details are what all events have in common.
 	Details() Info
@@ -55,15 +55,16 @@ type (
 	Drained struct{ Info }
 	// Stopping says that a component's Stop is called, or its Abort if Phase is PhaseAbort.
 	Stopping struct{ Info }
-	// Stopped says that a component is down. Err is nil if it stopped cleanly. Elapsed includes Drain.
+	// Stopped says that a component is down. Err is nil if it stopped cleanly. Elapsed includes
+	// Drain.
 	Stopped struct {
 		Info
 
 		Outcome Outcome
 		NeverUp bool // it was never started, or its start failed: what it held was released
 	}
-	// Aborting says that the time of a component is nearly over, or that the shutdown was cut short, and that its Abort is
-	// called.
+	// Aborting says that the time of a component is nearly over, or that the shutdown was cut
+	// short, and that its Abort is called.
 	Aborting struct {
 		Info
 
@@ -76,7 +77,8 @@ type (
 
 		Stack string // what it was doing
 	}
-	// Holding says that the time of a component is over, and that what it depends on is held open for it.
+	// Holding says that the time of a component is over, and that what it depends on is held open
+	// for it.
 	Holding struct {
 		Info
 
@@ -84,7 +86,8 @@ type (
 	}
 	// Held says that a component was not stopped, and is still up after the shutdown.
 	Held struct{ Info }
-	// Late says that a component which was given up has returned. If it has come up, it is stopped now.
+	// Late says that a component which was given up has returned. If it has come up, it is stopped
+	// now.
 	Late struct{ Info }
 	// Died says that a component ended by itself with an error. Elapsed is how long it was up.
 	Died struct {
@@ -94,7 +97,8 @@ type (
 	}
 	// Completed says that a component ended by itself, as it should.
 	Completed struct{ Info }
-	// Restarting says that a component that died will be started again after Delay, with what depends on it.
+	// Restarting says that a component that died will be started again after Delay, with what
+	// depends on it.
 	Restarting struct {
 		Info
 
@@ -102,16 +106,18 @@ type (
 		Delay   time.Duration
 		With    []string // its dependents, direct or not
 	}
-	// Refused says that a component was not added, or with a fault; it is returned by Start as well.
+	// Refused says that a component was not added, or with a fault; it is returned by Start as
+	// well.
 	Refused struct{ Info }
-	// AllUp says that every component is up: the registry is ready as far as its checks are. After a restart, too.
+	// AllUp says that every component is up: the registry is ready as far as its checks are. After
+	// a restart, too.
 	AllUp struct {
 		Info
 
 		Critical []string // the components the time was made of
 	}
-	// ShuttingDown says that a shutdown begins. Err is why, nil if Shutdown was simply called. It is a [*SignalError] for a
-	// signal, which is no failure.
+	// ShuttingDown says that a shutdown begins. Err is why, nil if Shutdown was simply called. It
+	// is a [*SignalError] for a signal, which is no failure.
 	ShuttingDown struct {
 		Info
 
@@ -338,7 +344,8 @@ func (e *AllDown) attrs() []slog.Attr {
 	return attrs
 }
 
-// unsaid is what of the error of a shutdown is not about a single component, whose events have said the rest.
+// unsaid is what of the error of a shutdown is not about a single component, whose events have said
+// the rest.
 func unsaid(err error) error {
 	var errs []error
 	for _, e := range parts(err) {

@@ -25,8 +25,8 @@ func (p pool) Check(context.Context) error { return nil }
 // silent keeps the log out of the examples' output.
 func silent() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
-// A service with a pool, a server on it, a background job and probes. Run starts all, waits for a signal and shuts
-// down; here the job ends it, by ending the context.
+// A service with a pool, a server on it, a background job and probes. Run starts all, waits for a
+// signal and shuts down; here the job ends it, by ending the context.
 func Example() {
 	ctx, cancel := context.WithCancel(context.Background())
 	reg := lifecycle.New(lifecycle.Config{Logger: silent(), ShutdownTimeout: 25 * time.Second})
@@ -64,7 +64,8 @@ func ExampleRegistry_Validate() {
 	// lifecycle: dependency cycle: "orders" → "audit" → "orders"
 }
 
-// A component that hangs does not keep the others from stopping, and is named with the place where it hangs.
+// A component that hangs does not keep the others from stopping, and is named with the place where
+// it hangs.
 func ExampleRegistry_Shutdown_hung() {
 	reg := lifecycle.New(lifecycle.Config{Logger: silent(), ShutdownTimeout: 200 * time.Millisecond})
 	reg.Add("orders", pool{"orders"})
@@ -148,7 +149,8 @@ func ExampleRegistry_Graph() {
 	//   c1 --> c0
 }
 
-// A worker that dies is started again after a second, and twice as long each time it dies soon again.
+// A worker that dies is started again after a second, and twice as long each time it dies soon
+// again.
 func ExampleOnDeath() {
 	reg := lifecycle.New(lifecycle.Config{Logger: silent()})
 	lives := 0
@@ -169,7 +171,8 @@ func ExampleOnDeath() {
 	// lives: 2 error: <nil>
 }
 
-// What a handler leaves to be done after the response: finished, or cancelled and waited for, before the pool closes.
+// What a handler leaves to be done after the response: finished, or cancelled and waited for,
+// before the pool closes.
 func ExampleGroup() {
 	reg := lifecycle.New(lifecycle.Config{Logger: silent()})
 	var mails lifecycle.Group
@@ -218,7 +221,8 @@ func ExampleCloser() {
 	// EOF
 }
 
-// Handlers that go on until somebody ends them are marked: their contexts end when the server begins to drain.
+// Handlers that go on until somebody ends them are marked: their contexts end when the server
+// begins to drain.
 func ExampleStream() {
 	mux := http.NewServeMux()
 	mux.Handle("/events", lifecycle.Stream(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -14,7 +14,8 @@ const States = stateCount
 // CutShort is what a second signal does.
 func (r *Registry) CutShort(cause error) { r.cutShort(cause) }
 
-// CallContext returns the context that a component is called with, and what ends it when the call is over.
+// CallContext returns the context that a component is called with, and what ends it when the call
+// is over.
 func CallContext(parent context.Context, deadline time.Time) (ctx context.Context, end func()) {
 	r := New(Config{})
 	c := &callContext{r: r, n: &node{labels: r.root}, parent: parent, deadline: r.at(deadline)}

@@ -14,9 +14,9 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/guard"
 )
 
-// feed delivers events to the logger and to subscribers, in order, one at a time. A goroutine is there only while
-// there is something to deliver, and none of the registry's own ever waits for a subscriber: one that hangs delays
-// nobody's shutdown.
+// feed delivers events to the logger and to subscribers, in order, one at a time. A goroutine is
+// there only while there is something to deliver, and none of the registry's own ever waits for a
+// subscriber: one that hangs delays nobody's shutdown.
 type feed struct {
 	ctx    context.Context //nolint:containedctx // a logger wants one; events are nobody's request
 	logger *slog.Logger
@@ -33,10 +33,11 @@ type feed struct {
 
 type subscriber struct{ call func(Event) }
 
-// Subscribe calls fn for every event from now on, in order and never concurrently, until cancel is called; a call under
-// way may still end after that. fn runs on a goroutine of the registry, holding nothing: it may call Status and other
-// methods that only look, but must not wait for Start, Shutdown or Run, which wait (for a moment) until their events
-// are delivered. A slow fn delays other subscribers and the log, but no component.
+// Subscribe calls fn for every event from now on, in order and never concurrently, until cancel is
+// called; a call under way may still end after that. fn runs on a goroutine of the registry,
+// holding nothing: it may call Status and other methods that only look, but must not wait for
+// Start, Shutdown or Run, which wait (for a moment) until their events are delivered. A slow fn
+// delays other subscribers and the log, but no component.
 func (r *Registry) Subscribe(fn func(Event)) (cancel func()) {
 	s := &subscriber{fn}
 	f := r.feed
@@ -54,14 +55,14 @@ func (r *Registry) Subscribe(fn func(Event)) (cancel func()) {
 	}
 }
 
-// wants reports whether anybody listens to events of a level. It runs no code of the logger's handler: Registry.mu may
-// be held.
+// wants reports whether anybody listens to events of a level. It runs no code of the logger's
+// handler: Registry.mu may be held.
 func (f *feed) wants(level slog.Level) bool {
 	return f.heard.Load() || int64(level) >= f.lowest.Load()
 }
 
-// askLevel asks the logger which levels it takes. Every delivery begins with it, so that a level which is changed while
-// the service runs counts from the next one on.
+// askLevel asks the logger which levels it takes. Every delivery begins with it, so that a level
+// which is changed while the service runs counts from the next one on.
 func (f *feed) askLevel() {
 	lowest := levelError + 1 // none
 	_ = guard.Call(func() {  // of a handler that panics in Enabled, nothing can be reported
@@ -83,8 +84,8 @@ func newFeed(ctx context.Context, logger *slog.Logger) *feed {
 	return f
 }
 
-// emitLocked publishes an event of a component, if anybody listens. It only puts it into the queue: Registry.mu may be
-// held, which keeps events in the order of what they tell.
+// emitLocked publishes an event of a component, if anybody listens. It only puts it into the queue:
+// Registry.mu may be held, which keeps events in the order of what they tell.
 func (r *Registry) emitLocked(level slog.Level, make func(Info) Event, c *call) {
 	if r.feed.wants(level) {
 		r.feed.publish(make(Info{Time: time.Now(), Name: c.n.name, Phase: c.phase.String()}))
@@ -133,7 +134,8 @@ func (f *feed) deliver() {
 	}
 }
 
-// tell calls one subscriber. A panic or a Goexit in it is logged, and does the other subscribers no harm.
+// tell calls one subscriber. A panic or a Goexit in it is logged, and does the other subscribers no
+// harm.
 func (f *feed) tell(s *subscriber, e Event) {
 	err := guard.Call(func() { s.call(e) })
 	if err == nil {
@@ -146,7 +148,8 @@ func (f *feed) tell(s *subscriber, e Event) {
 	f.write(levelError, "a subscriber to the registry's events failed", attrs...)
 }
 
-// write writes one line. A handler that panics or ends its goroutine harms nobody; nothing is left to report it to.
+// write writes one line. A handler that panics or ends its goroutine harms nobody; nothing is left
+// to report it to.
 func (f *feed) write(level slog.Level, text string, attrs ...slog.Attr) {
 	_ = guard.Call(func() { f.logger.LogAttrs(f.ctx, level, text, attrs...) })
 }
@@ -188,7 +191,8 @@ const (
 	flushGrace = 100 * time.Millisecond // the same when time is over
 )
 
-// flush waits until all events so far are delivered: not beyond the deadline but for a moment, and not for long.
+// flush waits until all events so far are delivered: not beyond the deadline but for a moment, and
+// not for long.
 func (r *Registry) flush(end time.Time) {
 	f := r.feed
 	f.mu.Lock()

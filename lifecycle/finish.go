@@ -6,8 +6,8 @@ import (
 	"errors"
 )
 
-// throughLocked is called for each goroutine of a call that is through. The last one tells the pass. It reports whether
-// a component has come up that can die.
+// throughLocked is called for each goroutine of a call that is through. The last one tells the
+// pass. It reports whether a component has come up that can die.
 func (r *Registry) throughLocked(c *call, now instant) (watch bool) {
 	c.parts--
 	switch {
@@ -37,7 +37,8 @@ func (r *Registry) throughLocked(c *call, now instant) (watch bool) {
 	return watch
 }
 
-// startedLocked takes the result of a Start, for the pass up or for the pass down that took over meanwhile.
+// startedLocked takes the result of a Start, for the pass up or for the pass down that took over
+// meanwhile.
 func (r *Registry) startedLocked(c *call, p *pass, now instant) {
 	n := c.n
 	outcome, err := c.outcomeLocked(now)
@@ -81,7 +82,8 @@ func (p *pass) noteStartLocked(c *call, err error) {
 	}
 }
 
-// told reports whether a start was told to give up. A deadline does not count: what misses it is to blame.
+// told reports whether a start was told to give up. A deadline does not count: what misses it is to
+// blame.
 func told(c *call) bool { return errors.Is(c.parent.Err(), context.Canceled) }
 
 // obeyed reports whether a start failed only because it was told to.
@@ -89,7 +91,8 @@ func obeyed(c *call, err error) bool {
 	return told(c) && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(c.parent)))
 }
 
-// errRolledBack is the cause with which the contexts of what is starting end when something else has failed to.
+// errRolledBack is the cause with which the contexts of what is starting end when something else
+// has failed to.
 var errRolledBack = errors.New("lifecycle: start is being rolled back")
 
 // stoppedLocked takes the result of a Stop or Abort.
@@ -120,9 +123,9 @@ func (r *Registry) stoppedLocked(c *call, p *pass, now instant) {
 	p.settleLocked(n, now)
 }
 
-// lateLocked takes the result of a call that was given up. A component that came up is stopped at once; one that failed
-// to is discarded. Nobody waits for that but the component's context: it is what the error of Start or Shutdown has
-// warned of.
+// lateLocked takes the result of a call that was given up. A component that came up is stopped at
+// once; one that failed to is discarded. Nobody waits for that but the component's context: it is
+// what the error of Start or Shutdown has warned of.
 func (r *Registry) lateLocked(c *call, now instant) {
 	n := c.n
 	r.emitLocked(levelWarn, func(i Info) Event { i.Elapsed = now.since(c.began); return &Late{i} }, c)

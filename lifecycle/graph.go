@@ -15,11 +15,12 @@ type plan struct {
 	nodes  []*node
 }
 
-// maxSuggestions bounds the search for names like the missing ones: each costs a look at every name.
+// maxSuggestions bounds the search for names like the missing ones: each costs a look at every
+// name.
 const maxSuggestions = 100
 
-// planLocked resolves names, and returns every fault of the graph and the options. With a fault there is no order: the
-// graph returned then has no edges.
+// planLocked resolves names, and returns every fault of the graph and the options. With a fault
+// there is no order: the graph returned then has no edges.
 func (r *Registry) planLocked() (plan, []error) {
 	deps, faults := r.resolveLocked()
 	for _, n := range r.nodes {
@@ -81,8 +82,8 @@ func (r *Registry) resolveLocked() (deps [][]int32, faults []error) {
 
 func one(int32) int32 { return 1 }
 
-// withBarrierLocked puts a node between Ops and the rest: it depends on every Ops component, and all others depend on
-// it. An edge from each to each would do the same at the cost of a product.
+// withBarrierLocked puts a node between Ops and the rest: it depends on every Ops component, and
+// all others depend on it. An edge from each to each would do the same at the cost of a product.
 func (r *Registry) withBarrierLocked(g *dag.Graph, deps [][]int32) plan {
 	var ops []int32
 	for _, n := range r.nodes {
@@ -132,7 +133,8 @@ func (r *Registry) optionFaults(n *node) []error {
 	return append(faults, r.checkFaults(n)...)
 }
 
-// restartFaultsLocked finds components to be restarted that cannot be, or that have dependents that cannot be.
+// restartFaultsLocked finds components to be restarted that cannot be, or that have dependents that
+// cannot be.
 func (r *Registry) restartFaultsLocked(g *dag.Graph) []error {
 	var faults []error
 	for _, n := range r.nodes {
@@ -195,7 +197,8 @@ func (r *Registry) namesLocked(ids []int32) []string {
 	return names
 }
 
-// nearestLocked returns the name most like the given one, or "" if none is like it. Among equals the first added wins.
+// nearestLocked returns the name most like the given one, or "" if none is like it. Among equals
+// the first added wins.
 func (r *Registry) nearestLocked(name string) string {
 	best, at := "", len([]rune(name))/2+1
 	for _, n := range r.nodes {

@@ -11,15 +11,16 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/inflight"
 )
 
-// Group is a component of goroutines that come and go while the service runs: what a handler leaves to be done after
-// the response. Its zero value is ready to be added. Make it depend on what the goroutines use, and what calls Go depend
-// on it: then they are through, or were cancelled and waited for, before anything they use is closed.
+// Group is a component of goroutines that come and go while the service runs: what a handler leaves
+// to be done after the response. Its zero value is ready to be added. Make it depend on what the
+// goroutines use, and what calls Go depend on it: then they are through, or were cancelled and
+// waited for, before anything they use is closed.
 //
 //	Drain   refuses new goroutines and waits for those that run
 //	Stop    cancels those that still run, and waits for them
 //
-// A goroutine that panics or calls runtime.Goexit is the death of the group (see [OnDeath]). A group can be started
-// again. All its methods are safe for concurrent use.
+// A goroutine that panics or calls runtime.Goexit is the death of the group (see [OnDeath]). A
+// group can be started again. All its methods are safe for concurrent use.
 type Group struct {
 	mu  sync.Mutex // guards the following
 	run *groupRun  // the current one, or the last; nil before Start
@@ -36,9 +37,9 @@ type groupRun struct {
 // errGroupIdle is returned by Go before Start.
 var errGroupIdle = errors.New("lifecycle: group is not started")
 
-// Go runs fn on a goroutine of the group, at once. The context of fn carries the values of the group's Start, not those
-// of the caller's request, and ends when the group is stopped. Go returns an error, and does not run fn, before Start
-// and once the group drains (poolkeeper.ErrDraining).
+// Go runs fn on a goroutine of the group, at once. The context of fn carries the values of the
+// group's Start, not those of the caller's request, and ends when the group is stopped. Go returns
+// an error, and does not run fn, before Start and once the group drains (poolkeeper.ErrDraining).
 func (g *Group) Go(fn func(ctx context.Context)) error {
 	g.mu.Lock()
 	run := g.run
@@ -53,7 +54,8 @@ func (g *Group) Go(fn func(ctx context.Context)) error {
 	return nil
 }
 
-// work is a goroutine of the group. Owner: the group; its context stops it; Drain and Stop wait for it.
+// work is a goroutine of the group. Owner: the group; its context stops it; Drain and Stop wait for
+// it.
 func (run *groupRun) work(fn func(context.Context)) {
 	err := ErrGoexit // stays if fn neither returns nor panics
 	defer func() {
@@ -97,8 +99,8 @@ func (g *Group) Drain(ctx context.Context) error {
 	return nil
 }
 
-// Stop cancels the goroutines that run and waits for them. Its error wraps ErrStopTimeout if some still run when ctx
-// ends.
+// Stop cancels the goroutines that run and waits for them. Its error wraps ErrStopTimeout if some
+// still run when ctx ends.
 func (g *Group) Stop(ctx context.Context) error {
 	run := g.closed()
 	if run == nil {

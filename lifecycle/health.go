@@ -10,8 +10,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/health"
 )
 
-// checkFaults finds what is wrong with the check of a component before it starts. The checks of a MultiChecker are
-// known later only.
+// checkFaults finds what is wrong with the check of a component before it starts. The checks of a
+// MultiChecker are known later only.
 func (r *Registry) checkFaults(n *node) []error {
 	if _, checks := n.comp.(Checker); !checks && n.check == nil {
 		return nil
@@ -49,7 +49,8 @@ func (n *node) ownCheck() (health.Check, bool) {
 	return c, c.Probe != nil
 }
 
-// override replaces the fields of c that are not zero in o. Name and DependsOn are not for the user to say.
+// override replaces the fields of c that are not zero in o. Name and DependsOn are not for the user
+// to say.
 func override(c *health.Check, o health.Check) {
 	if o.Probe != nil {
 		c.Probe = o.Probe
@@ -98,8 +99,8 @@ func (n *node) allChecks() []health.Check {
 	return checks
 }
 
-// watchHealth registers the checks of a component that has come up, and tells it who observes. It runs on the
-// component's goroutine.
+// watchHealth registers the checks of a component that has come up, and tells it who observes. It
+// runs on the component's goroutine.
 func (r *Registry) watchHealth(n *node) error {
 	checks := n.allChecks()
 	if len(checks) == 0 {
@@ -128,8 +129,9 @@ func (r *Registry) watchHealth(n *node) error {
 	return nil
 }
 
-// unwatch takes the checks of a component out. A probe that is running is cancelled and not waited for: one that
-// hangs must not keep its component from stopping. The monitor waits for it in the end.
+// unwatch takes the checks of a component out. A probe that is running is cancelled and not waited
+// for: one that hangs must not keep its component from stopping. The monitor waits for it in the
+// end.
 func (r *Registry) unwatch(checks []*health.Registration) {
 	if len(checks) == 0 {
 		return
@@ -141,8 +143,8 @@ func (r *Registry) unwatch(checks []*health.Registration) {
 	}
 }
 
-// causes names the checks that a failure of n can come from: those of the components it depends on, and where one has
-// none, of those it depends on in turn.
+// causes names the checks that a failure of n can come from: those of the components it depends on,
+// and where one has none, of those it depends on in turn.
 func (r *Registry) causes(n *node) []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()

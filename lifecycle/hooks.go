@@ -10,8 +10,8 @@ import (
 // inert is a component that holds nothing before it was started: there is nothing to abort then.
 type inert interface{ inert() }
 
-// Hooks is a component of two functions, either of which may be nil. OnStop is called if and only if OnStart has
-// returned nil. Hooks can be started again.
+// Hooks is a component of two functions, either of which may be nil. OnStop is called if and only
+// if OnStart has returned nil. Hooks can be started again.
 type Hooks struct {
 	OnStart, OnStop func(context.Context) error
 }
@@ -37,9 +37,9 @@ func (h Hooks) Restartable() bool { return true }
 
 func (h Hooks) inert() {}
 
-// Closer makes a component of something that is open already and has to be closed: Start does nothing, Stop calls Close,
-// once. It is closed even if it was never started. Close is not told when its time is over: if it hangs, it is given
-// up.
+// Closer makes a component of something that is open already and has to be closed: Start does
+// nothing, Stop calls Close, once. It is closed even if it was never started. Close is not told
+// when its time is over: if it hangs, it is given up.
 func Closer(c io.Closer) Component {
 	if c == nil {
 		return nil
@@ -62,8 +62,9 @@ func (c *closer) Stop(context.Context) error {
 	return c.err
 }
 
-// HTTPClient makes a component of a client, so that its idle connections are closed at the end. Requests under way are
-// not waited for: what makes them depends on the client and has stopped before. It can be started again.
+// HTTPClient makes a component of a client, so that its idle connections are closed at the end.
+// Requests under way are not waited for: what makes them depends on the client and has stopped
+// before. It can be started again.
 func HTTPClient(c *http.Client) Component {
 	if c == nil {
 		return nil

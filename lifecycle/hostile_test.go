@@ -212,7 +212,8 @@ func TestAShutdownDuringARestartNeverSaysThatAllIsUp(t *testing.T) { // INV-3
 	}
 }
 
-// Whatever is seen of phase and readiness, in this order, agrees: a registry that was seen closing is not ready.
+// Whatever is seen of phase and readiness, in this order, agrees: a registry that was seen closing
+// is not ready.
 func TestPhaseAndReadinessAreOneTruth(t *testing.T) { // INV-3
 	for range 50 {
 		reg := lifecycle.New(quiet())

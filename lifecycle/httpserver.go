@@ -22,7 +22,8 @@ import (
 //	Stop    goes on with that, and cuts what is left when its context ends
 //	Abort   cuts all connections
 //
-// It dies (see [OnDeath]) when its listener fails. It cannot be started again: an http.Server cannot.
+// It dies (see [OnDeath]) when its listener fails. It cannot be started again: an http.Server
+// cannot.
 type Server struct {
 	http   *http.Server
 	cert   [2]string // files of certificate and key; empty if not given
@@ -47,23 +48,26 @@ type Server struct {
 // ServerOption changes how a [Server] listens.
 type ServerOption func(*Server)
 
-// CertFiles makes the server speak TLS with a certificate and a key from PEM files, as http.Server.ServeTLS does.
-// Without it, it speaks TLS if the server's TLSConfig has a certificate or a function that gets one.
+// CertFiles makes the server speak TLS with a certificate and a key from PEM files, as
+// http.Server.ServeTLS does. Without it, it speaks TLS if the server's TLSConfig has a certificate
+// or a function that gets one.
 func CertFiles(cert, key string) ServerOption {
 	return func(s *Server) { s.cert = [2]string{cert, key} }
 }
 
-// ListenWith makes Start call listen for its listener, instead of listening on TCP at the server's Addr: for Unix
-// sockets, systemd's sockets, or a socket that was opened before privileges were dropped. The server closes it.
+// ListenWith makes Start call listen for its listener, instead of listening on TCP at the server's
+// Addr: for Unix sockets, systemd's sockets, or a socket that was opened before privileges were
+// dropped. The server closes it.
 func ListenWith(listen func(context.Context) (net.Listener, error)) ServerOption {
 	return func(s *Server) { s.listen = listen }
 }
 
-// HTTPServer makes a component of srv, HTTP or HTTPS. Its Handler and BaseContext are wrapped; everything else stays as
-// it is. nil gives a component that Add refuses. Its Addr may end in ":0": see [Server.Addr].
+// HTTPServer makes a component of srv, HTTP or HTTPS. Its Handler and BaseContext are wrapped;
+// everything else stays as it is. nil gives a component that Add refuses. Its Addr may end in ":0":
+// see [Server.Addr].
 //
-// A connection that has been opened and not used for a request yet is waited for up to 5 s at drain: http.Server cannot
-// know that no request is on its way.
+// A connection that has been opened and not used for a request yet is waited for up to 5 s at
+// drain: http.Server cannot know that no request is on its way.
 func HTTPServer(srv *http.Server, opts ...ServerOption) *Server {
 	if srv == nil {
 		return nil
@@ -133,7 +137,8 @@ func (s *Server) enterStart() error {
 	return nil
 }
 
-// checkTLS says whether to speak TLS, and finds what ServeTLS would only find when Start has returned.
+// checkTLS says whether to speak TLS, and finds what ServeTLS would only find when Start has
+// returned.
 func (s *Server) checkTLS() (bool, error) {
 	if s.cert != [2]string{} {
 		if _, err := tls.LoadX509KeyPair(s.cert[0], s.cert[1]); err != nil {
@@ -192,10 +197,11 @@ func refuse(w http.ResponseWriter) {
 	http.Error(w, "shutting down", http.StatusServiceUnavailable)
 }
 
-// serve is the goroutine that accepts connections. Owner: the server; closing the listener stops it; Stop waits for
-// it.
+// serve is the goroutine that accepts connections. Owner: the server; closing the listener stops
+// it; Stop waits for it.
 //
-// The service's own code runs on it: the listener of ListenWith, BaseContext, ConnContext and ConnState.
+// The service's own code runs on it: the listener of ListenWith, BaseContext, ConnContext and
+// ConnState.
 func (s *Server) serve(l net.Listener, secure bool) {
 	err := ErrGoexit // stays if it neither returns nor panics
 	defer func() {
@@ -256,8 +262,8 @@ func (s *Server) underWay() string {
 	return fmt.Sprintf("requests in flight: %d, connections open: %d", s.handlers.InFlight(), s.conns.len())
 }
 
-// Stop drains, as far as that was not done, and cuts what is left when ctx ends. Its error wraps ErrStopTimeout if handlers
-// are still running after that.
+// Stop drains, as far as that was not done, and cuts what is left when ctx ends. Its error wraps
+// ErrStopTimeout if handlers are still running after that.
 func (s *Server) Stop(ctx context.Context) error {
 	s.mu.Lock()
 	drained, started := s.drained, s.started
@@ -286,8 +292,8 @@ func (s *Server) Stop(ctx context.Context) error {
 // lastWords is how long a handler has to return after its connection was cut.
 const lastWords = 25 * time.Millisecond
 
-// Abort closes the listener and all connections, hijacked ones included. Handlers see their contexts end; it does not
-// wait for them.
+// Abort closes the listener and all connections, hijacked ones included. Handlers see their
+// contexts end; it does not wait for them.
 func (s *Server) Abort() error {
 	s.drain()
 	s.mu.Lock()
@@ -308,10 +314,11 @@ func (s *Server) Abort() error {
 // serverKey is the key under which requests carry their Server.
 type serverKey struct{}
 
-// Stream marks a handler whose requests go on until somebody ends them: server-sent events, WebSockets, long polls.
-// When the [Server] begins to drain, the contexts of its requests end with ErrDraining as their cause, and new ones are
-// refused with 503, while ordinary requests run on to their end. The handler has to watch the request's context. Under
-// any other server it changes nothing.
+// Stream marks a handler whose requests go on until somebody ends them: server-sent events,
+// WebSockets, long polls. When the [Server] begins to drain, the contexts of its requests end with
+// ErrDraining as their cause, and new ones are refused with 503, while ordinary requests run on to
+// their end. The handler has to watch the request's context. Under any other server it changes
+// nothing.
 func Stream(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s, ok := r.Context().Value(serverKey{}).(*Server)

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// instant is a reading of the registry's monotonic clock: nanoseconds since New, plus one. It is a third of the size of
-// a time.Time, of which every component would have a dozen. Zero is never.
+// instant is a reading of the registry's monotonic clock: nanoseconds since New, plus one. It is a
+// third of the size of a time.Time, of which every component would have a dozen. Zero is never.
 type instant int64
 
 // now reads the clock.

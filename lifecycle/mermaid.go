@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// Graph returns the components and their dependencies as a Mermaid flowchart: an arrow points to what is depended on.
-// Boxes show the state, and how long it took to come up or go down; thick ones were on the critical path of the last
-// start or shutdown.
+// Graph returns the components and their dependencies as a Mermaid flowchart: an arrow points to
+// what is depended on. Boxes show the state, and how long it took to come up or go down; thick ones
+// were on the critical path of the last start or shutdown.
 func (r *Registry) Graph() string {
 	s := r.Status()
 	ids := make(map[string]string, len(s.Components))
@@ -40,7 +40,8 @@ func (r *Registry) Graph() string {
 	return b.String()
 }
 
-// mermaidStyles give every state a colour that can be told apart without seeing colours: by its border.
+// mermaidStyles give every state a colour that can be told apart without seeing colours: by its
+// border.
 //
 //nolint:gochecknoglobals // a constant table
 var mermaidStyles = []string{
@@ -69,7 +70,8 @@ func writeCritical(b *strings.Builder, s *Status, ids map[string]string) {
 	fmt.Fprintf(b, "  class %s critical\n", strings.Join(critical, ","))
 }
 
-// shown is the state to show: a component whose start failed has failed, also once what it held was released.
+// shown is the state to show: a component whose start failed has failed, also once what it held was
+// released.
 func (c *ComponentStatus) shown() State {
 	if c.State == StateStopped && c.Up.Outcome != OutcomeNone && c.Up.Outcome != OutcomeOK {
 		return StateFailed

@@ -7,8 +7,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/health"
 )
 
-// Option says something about one component to [Registry.Add]. Options of one kind given twice: the last one counts,
-// but names given to DependsOn add up.
+// Option says something about one component to [Registry.Add]. Options of one kind given twice: the
+// last one counts, but names given to DependsOn add up.
 type Option func(*settings)
 
 // settings is what options say.
@@ -26,8 +26,8 @@ type settings struct {
 // oddOption is an option that makes no sense by itself.
 type oddOption struct{ option, reason string }
 
-// DependsOn names the components that must be up before this one starts, and stay up until it has stopped. They may be
-// added later than this one.
+// DependsOn names the components that must be up before this one starts, and stay up until it has
+// stopped. They may be added later than this one.
 func DependsOn(names ...string) Option {
 	return func(s *settings) {
 		if s.dependsOn == nil {
@@ -38,7 +38,8 @@ func DependsOn(names ...string) Option {
 	}
 }
 
-// StartTimeout bounds the component's Start, d > 0. Without it, it has until the registry's StartTimeout.
+// StartTimeout bounds the component's Start, d > 0. Without it, it has until the registry's
+// StartTimeout.
 func StartTimeout(d time.Duration) Option {
 	return func(s *settings) {
 		if d <= 0 {
@@ -48,8 +49,8 @@ func StartTimeout(d time.Duration) Option {
 	}
 }
 
-// StopTimeout bounds the component's Drain, Stop and Abort together, d > 0. It can only shorten the share of the time
-// that the component gets in any case (see [Registry.Shutdown]).
+// StopTimeout bounds the component's Drain, Stop and Abort together, d > 0. It can only shorten the
+// share of the time that the component gets in any case (see [Registry.Shutdown]).
 func StopTimeout(d time.Duration) Option {
 	return func(s *settings) {
 		if d <= 0 {
@@ -59,15 +60,17 @@ func StopTimeout(d time.Duration) Option {
 	}
 }
 
-// Ops marks a component that watches the service rather than being part of it: probes, metrics, profiling. Ops
-// components start before all others and stop after them. They may depend on each other only.
+// Ops marks a component that watches the service rather than being part of it: probes, metrics,
+// profiling. Ops components start before all others and stop after them. They may depend on each
+// other only.
 func Ops() Option {
 	return func(s *settings) { s.ops = true }
 }
 
-// HealthCheck changes the health check of a component that is a [Checker] or [MultiChecker]: every field of c that is
-// not zero replaces the default. With a Probe, a component that is neither gets a check. Name and DependsOn must be
-// empty: the check has the name of the component, and depends on the checks of what the component depends on.
+// HealthCheck changes the health check of a component that is a [Checker] or [MultiChecker]: every
+// field of c that is not zero replaces the default. With a Probe, a component that is neither gets
+// a check. Name and DependsOn must be empty: the check has the name of the component, and depends
+// on the checks of what the component depends on.
 func HealthCheck(c health.Check) Option {
 	return func(s *settings) {
 		if c.Name != "" {
@@ -84,13 +87,15 @@ func HealthCheck(c health.Check) Option {
 type DeathPolicy uint8
 
 const (
-	// DeathShutdown shuts the registry down; the error of Run and Shutdown says why. It is the zero value.
+	// DeathShutdown shuts the registry down; the error of Run and Shutdown says why. It is the zero
+	// value.
 	DeathShutdown DeathPolicy = iota
 	// DeathIgnore leaves the rest running; the death is logged and shown in Status.
 	DeathIgnore
-	// DeathRestart stops what depends on the component, starts it again after a delay (1 s, doubling up to 30 s,
-	// jittered; back to 1 s after it was up for a minute) and then its dependents, with readiness off until all are
-	// up. It needs the component and all its dependents to be [Restartable].
+	// DeathRestart stops what depends on the component, starts it again after a delay (1 s,
+	// doubling up to 30 s, jittered; back to 1 s after it was up for a minute) and then its
+	// dependents, with readiness off until all are up. It needs the component and all its
+	// dependents to be [Restartable].
 	DeathRestart
 )
 
@@ -107,8 +112,8 @@ func (p DeathPolicy) String() string {
 	return "unknown"
 }
 
-// OnDeath sets what happens when the component, a [Dier], dies. A component that completes (a [Worker] that returns
-// nil) has not died.
+// OnDeath sets what happens when the component, a [Dier], dies. A component that completes (a
+// [Worker] that returns nil) has not died.
 func OnDeath(p DeathPolicy) Option {
 	return func(s *settings) {
 		if p > DeathRestart {

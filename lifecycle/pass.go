@@ -5,10 +5,11 @@ import (
 	"time"
 )
 
-// pass takes a set of components up or down, each as soon as its last blocker has settled: going up, a component is
-// blocked by what it depends on; going down, by what depends on it. It has no goroutine of its own and none for a
-// component that waits: a call's goroutine begins the calls it has made ready, and whoever asked for the pass drives
-// its deadlines. Work and memory are proportional to the components and edges in the set.
+// pass takes a set of components up or down, each as soon as its last blocker has settled: going
+// up, a component is blocked by what it depends on; going down, by what depends on it. It has no
+// goroutine of its own and none for a component that waits: a call's goroutine begins the calls it
+// has made ready, and whoever asked for the pass drives its deadlines. Work and memory are
+// proportional to the components and edges in the set.
 //
 // All fields are guarded by Registry.mu but for those said to be immutable.
 type pass struct {
@@ -35,13 +36,14 @@ type pass struct {
 }
 
 const (
-	// graceLimit and gracePart give what is kept back of a slice for Abort, and for a component to return after its
-	// context has ended: an eighth of the slice, at most 100 ms.
+	// graceLimit and gracePart give what is kept back of a slice for Abort, and for a component to
+	// return after its context has ended: an eighth of the slice, at most 100 ms.
 	graceLimit = 100 * time.Millisecond
 	gracePart  = 8
 
-	// accountLimit and accountPart give how long before Abort the context ends on the way down: a component that heeds
-	// its context has this time to cut off what is left and to say what that was. An eighth of the slice, at most 150 ms.
+	// accountLimit and accountPart give how long before Abort the context ends on the way down: a
+	// component that heeds its context has this time to cut off what is left and to say what that
+	// was. An eighth of the slice, at most 150 ms.
 	accountLimit = 150 * time.Millisecond
 	accountPart  = 8
 
@@ -49,8 +51,9 @@ const (
 	stopLimit = 2 * time.Second
 	stopPart  = 4
 
-	// leastLimit and leastPart give the least a component gets on the way down: a twentieth of all there is, at most
-	// 250 ms, which is more than a container without CPU time left usually has to wait for more.
+	// leastLimit and leastPart give the least a component gets on the way down: a twentieth of all
+	// there is, at most 250 ms, which is more than a container without CPU time left usually has to
+	// wait for more.
 	leastLimit = 250 * time.Millisecond
 	leastPart  = 20
 
@@ -141,7 +144,8 @@ func (p *pass) beginDownLocked(n *node, now instant) {
 	}
 	switch n.state {
 	case StateStarting, StateDraining, StateStopping:
-		// A call of an earlier pass is under way. It has our deadlines from now on, and goes on from there.
+		// A call of an earlier pass is under way. It has our deadlines from now on, and goes on
+		// from there.
 		p.adoptLocked(n.call, now)
 	case StateAdded, StateFailed:
 		if _, ok := n.comp.(inert); ok {
@@ -246,11 +250,12 @@ func (p *pass) watchLocked(c *call, at instant) {
 	}
 }
 
-// sliceLocked is the time n gets from now on. Going up it is all there is, unless n has its own limit. Going down it is
-// a share of what is left: with L components in the longest chain from n down to one without dependencies, itself
-// included, one L-th. So a component that hangs does not eat the time of those below it, and time that is not used
-// passes on. A share below least is raised to it, but to no more than half of what is left: in a chain of thousands, a
-// share would be shorter than a pause of the garbage collector.
+// sliceLocked is the time n gets from now on. Going up it is all there is, unless n has its own
+// limit. Going down it is a share of what is left: with L components in the longest chain from n
+// down to one without dependencies, itself included, one L-th. So a component that hangs does not
+// eat the time of those below it, and time that is not used passes on. A share below least is
+// raised to it, but to no more than half of what is left: in a chain of thousands, a share would be
+// shorter than a pause of the garbage collector.
 func (p *pass) sliceLocked(n *node, now instant) time.Duration {
 	left := max(p.end.since(now), 0)
 	limit := n.startTimeout
@@ -265,8 +270,8 @@ func (p *pass) sliceLocked(n *node, now instant) time.Duration {
 	return left
 }
 
-// settleLocked ends n's part in p, and begins what has waited for it. It is too early for a node that p has taken over
-// and that has not had its turn.
+// settleLocked ends n's part in p, and begins what has waited for it. It is too early for a node
+// that p has taken over and that has not had its turn.
 func (p *pass) settleLocked(n *node, now instant) {
 	if n.settled || !n.begun {
 		return

@@ -7,9 +7,9 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/printing"
 )
 
-// A registry, and what it makes components of, hold values of the service: pools, servers, things to be closed. fmt
-// would print what is inside of them, passwords included, and read it while it changes. So these types print what they
-// are, whatever the verb.
+// A registry, and what it makes components of, hold values of the service: pools, servers, things
+// to be closed. fmt would print what is inside of them, passwords included, and read it while it
+// changes. So these types print what they are, whatever the verb.
 
 // String returns the registry's phase and the number of its components.
 func (r *Registry) String() string {

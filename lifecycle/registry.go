@@ -18,9 +18,9 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/dag"
 )
 
-// Registry starts components in the order of their dependencies, watches them, and stops them in reverse. Create it
-// with [New]. All its methods are safe for concurrent use. It is used once: after a shutdown it cannot be started
-// again.
+// Registry starts components in the order of their dependencies, watches them, and stops them in
+// reverse. Create it with [New]. All its methods are safe for concurrent use. It is used once:
+// after a shutdown it cannot be started again.
 //
 //	New ──Add──▶ ──Start──▶ starting ──▶ up ──Shutdown──▶ closing ──▶ closed
 //	                            │                            ▲
@@ -33,9 +33,9 @@ type Registry struct {
 	birth   time.Time       // when New was called; never changes
 	id      string          // tells our goroutines from those of other registries
 
-	// mu guards everything below, every node below its own mark, every pass and every call. Nothing slow is done
-	// under it: components and callbacks are called without it. Readiness of the monitor changes under it, so that it
-	// never differs from phase and from what is down.
+	// mu guards everything below, every node below its own mark, every pass and every call. Nothing
+	// slow is done under it: components and callbacks are called without it. Readiness of the
+	// monitor changes under it, so that it never differs from phase and from what is down.
 	mu      sync.Mutex
 	phase   phase
 	since   time.Time       // of phase
@@ -103,7 +103,8 @@ type node struct {
 	checks   []*health.Registration
 }
 
-// New returns an empty registry. It starts nothing; faults of cfg are returned by Validate and Start.
+// New returns an empty registry. It starts nothing; faults of cfg are returned by Validate and
+// Start.
 func New(cfg Config) *Registry {
 	r := &Registry{
 		faults: cfg.faults(),
@@ -127,11 +128,13 @@ func New(cfg Config) *Registry {
 	return r
 }
 
-// Add adds a component under a name that is unique in the registry, printable and at most 100 bytes long. Faults (a bad or duplicate name, a nil component,
-// a dependency that does not exist, options that make no sense) are collected, and returned all at once by Validate and
-// Start. Adding after Start or Shutdown is a fault too: the component is not started, and the fault is logged.
+// Add adds a component under a name that is unique in the registry, printable and at most 100 bytes
+// long. Faults (a bad or duplicate name, a nil component, a dependency that does not exist, options
+// that make no sense) are collected, and returned all at once by Validate and Start. Adding after
+// Start or Shutdown is a fault too: the component is not started, and the fault is logged.
 //
-// The registry owns the component from now on: a shutdown without Start, or a Start that fails, aborts it.
+// The registry owns the component from now on: a shutdown without Start, or a Start that fails,
+// aborts it.
 func (r *Registry) Add(name string, c Component, opts ...Option) {
 	err := r.add(name, c, opts)
 	if err != nil {
@@ -143,8 +146,8 @@ func (r *Registry) Add(name string, c Component, opts ...Option) {
 	}
 }
 
-// add returns an error only for a component that comes too late or has no name or value; other faults are found when
-// the graph is complete.
+// add returns an error only for a component that comes too late or has no name or value; other
+// faults are found when the graph is complete.
 func (r *Registry) add(name string, c Component, opts []Option) error {
 	missing := isNil(c)
 	again := !missing && restartable(c) // without the lock: it is the component's code
@@ -190,7 +193,8 @@ func (r *Registry) refuseLocked(name string, fault error) {
 	r.refused[name] = true
 }
 
-// maxName bounds the length of names: they are in every log line, and with that of a part, in that of a check.
+// maxName bounds the length of names: they are in every log line, and with that of a part, in that
+// of a check.
 const maxName = 100
 
 // nameFault says what is wrong with a name: it must fit on one line of a page, and into a URL.
@@ -220,7 +224,8 @@ func (r *Registry) newNodeLocked(name string, c Component) *node {
 	return n
 }
 
-// isNil reports whether c is nil, or an interface around a nil pointer, which would only crash later.
+// isNil reports whether c is nil, or an interface around a nil pointer, which would only crash
+// later.
 func isNil(c Component) bool {
 	if c == nil {
 		return true
@@ -229,8 +234,8 @@ func isNil(c Component) bool {
 	return v.Kind() == reflect.Pointer && v.IsNil()
 }
 
-// Validate returns every fault of the configuration, the components and the graph at once, joined, or nil. It changes
-// and starts nothing.
+// Validate returns every fault of the configuration, the components and the graph at once, joined,
+// or nil. It changes and starts nothing.
 func (r *Registry) Validate() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -241,15 +246,16 @@ func (r *Registry) Validate() error {
 	return errors.Join(append(slices.Clip(r.faults), faults...)...)
 }
 
-// Health returns the registry's monitor. It is there from New on, so that handlers can be made before Start; it is
-// not ready until Start has succeeded, and never again once a shutdown has begun.
+// Health returns the registry's monitor. It is there from New on, so that handlers can be made
+// before Start; it is not ready until Start has succeeded, and never again once a shutdown has
+// begun.
 func (r *Registry) Health() *health.Monitor { return r.monitor }
 
 // Done returns a channel that is closed when the registry has shut down, whatever the reason.
 func (r *Registry) Done() <-chan struct{} { return r.done }
 
-// Components yields the components by name, as added. Use type assertions to reach what they offer: [Stater],
-// [HolderLister], [Settled].
+// Components yields the components by name, as added. Use type assertions to reach what they offer:
+// [Stater], [HolderLister], [Settled].
 func (r *Registry) Components() iter.Seq2[string, Component] {
 	r.mu.Lock()
 	nodes := slices.Clip(r.nodes)

@@ -88,7 +88,8 @@ func TestFailedStartRollsBackAndWrapsTheCause(t *testing.T) { // INV-13
 	}
 }
 
-// 900,000 edges, by name: work grows with nodes plus edges, so this is ordinary. What grows faster would not end.
+// 900,000 edges, by name: work grows with nodes plus edges, so this is ordinary. What grows faster
+// would not end.
 func TestALargeAndDenseGraphIsOrdinary(t *testing.T) { // INV-1
 	const layers, width, deps = 100, 100, 91
 	reg := lifecycle.New(quiet())

@@ -37,7 +37,8 @@ func (o Outcome) String() string {
 	return "unknown"
 }
 
-// Step is one component's way up or down. It is a value: nothing in it changes after it was returned.
+// Step is one component's way up or down. It is a value: nothing in it changes after it was
+// returned.
 type Step struct {
 	Name    string
 	Began   time.Time     // when its turn came; zero if it never did
@@ -54,8 +55,8 @@ type Report struct {
 	Delay time.Duration // the part of Took that was DrainDelay
 	// Steps are those of the components, in the order in which they ended.
 	Steps []Step
-	// Critical names the components that Took was made of: each waited for the one before it. To be faster, make one
-	// of these faster.
+	// Critical names the components that Took was made of: each waited for the one before it. To be
+	// faster, make one of these faster.
 	Critical []string
 	Err      error
 }
@@ -109,8 +110,8 @@ func (r *Registry) stepOf(n *node, s step) Step {
 	return Step{Name: n.name, Began: r.wall(s.began), Took: s.took, Drain: s.drain, Outcome: s.outcome, Err: s.err}
 }
 
-// criticalPath follows the node that ended last back to the first: each began when the one before it had settled. What
-// was held open never had its turn, so it has taken no time.
+// criticalPath follows the node that ended last back to the first: each began when the one before
+// it had settled. What was held open never had its turn, so it has taken no time.
 func (p *pass) criticalPath() []string {
 	var path []string
 	last := len(p.order) - 1

@@ -12,8 +12,9 @@ import (
 // stackLines bounds how much of a hung component's stack the text shows; the error has all of it.
 const stackLines = 6
 
-// String is the report as a page for a person: one line per component in the order in which they ended, what went wrong
-// with each that did not end cleanly and where it was then, and what the time was made of.
+// String is the report as a page for a person: one line per component in the order in which they
+// ended, what went wrong with each that did not end cleanly and where it was then, and what the
+// time was made of.
 func (r *Report) String() string {
 	var b strings.Builder
 	unclean := 0
@@ -61,8 +62,8 @@ func (r *Report) writeSteps(b *strings.Builder) {
 // reportedSteps bounds how many components LogValue lists.
 const reportedSteps = 20
 
-// LogValue makes slog print what String does, without stacks: how many components are down as they should, and how
-// each that is not ended. It lists the first twenty.
+// LogValue makes slog print what String does, without stacks: how many components are down as they
+// should, and how each that is not ended. It lists the first twenty.
 func (r *Report) LogValue() slog.Value {
 	attrs := []slog.Attr{slog.Int("components", len(r.Steps))}
 	ok, more := 0, 0

@@ -16,8 +16,9 @@ const (
 	restartHealthy = time.Minute // after being up for so long, it starts from the first delay again
 )
 
-// mender restarts components that died, and with each all that depends on it. Its goroutine is there only while
-// something is down. Owner: the registry; it ends when all is up again, or at a shutdown; stop waits for it.
+// mender restarts components that died, and with each all that depends on it. Its goroutine is
+// there only while something is down. Owner: the registry; it ends when all is up again, or at a
+// shutdown; stop waits for it.
 //
 // All fields are guarded by Registry.mu.
 type mender struct {
@@ -61,8 +62,9 @@ func (m *mender) failedLocked(n *node) {
 	}, n, PhaseRestart)
 }
 
-// restartDelay is how long to wait before an attempt, counted from 0: 1 s, 2 s, 4 s … 30 s, of which a random part up
-// to a half is taken off, so that what died together does not come back together.
+// restartDelay is how long to wait before an attempt, counted from 0: 1 s, 2 s, 4 s … 30 s, of
+// which a random part up to a half is taken off, so that what died together does not come back
+// together.
 func restartDelay(attempt int) time.Duration {
 	d := restartLongest
 	if attempt < 5 {
@@ -138,8 +140,8 @@ func (m *mender) run(ctx context.Context) {
 	}
 }
 
-// nextLocked says when to look again, and whether there is nothing to do any more. If all is up again it says so and
-// releases readiness; if a shutdown has begun it does neither.
+// nextLocked says when to look again, and whether there is nothing to do any more. If all is up
+// again it says so and releases readiness; if a shutdown has begun it does neither.
 func (m *mender) nextLocked() (wait time.Duration, done bool) {
 	switch {
 	case m.halted:
@@ -220,8 +222,8 @@ func (m *mender) bringUp(ctx context.Context) {
 	r.mu.Unlock()
 }
 
-// retryLocked puts what did not come up back among what is down. What merely waited for a component that failed is
-// tried again together with it.
+// retryLocked puts what did not come up back among what is down. What merely waited for a component
+// that failed is tried again together with it.
 func (m *mender) retryLocked(members []*node) {
 	var due time.Time
 	for _, n := range members {
@@ -239,7 +241,8 @@ func (m *mender) retryLocked(members []*node) {
 	}
 }
 
-// rootsLocked are the components that died and are not due at the given time; all of them, for the zero time.
+// rootsLocked are the components that died and are not due at the given time; all of them, for the
+// zero time.
 func (m *mender) rootsLocked(at time.Time) []int32 {
 	var roots []int32
 	for n, due := range m.down {
@@ -250,7 +253,8 @@ func (m *mender) rootsLocked(at time.Time) []int32 {
 	return roots
 }
 
-// coversLocked reports whether n is down, or about to be taken down, because of something it depends on.
+// coversLocked reports whether n is down, or about to be taken down, because of something it
+// depends on.
 func (m *mender) coversLocked(n *node) bool {
 	if len(m.down) == 0 {
 		return false

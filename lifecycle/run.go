@@ -8,18 +8,19 @@ import (
 	"time"
 )
 
-// Run starts everything, waits until ctx ends, a signal of Config.Signals comes or a component dies, and shuts down. It
-// is all a main function needs:
+// Run starts everything, waits until ctx ends, a signal of Config.Signals comes or a component
+// dies, and shuts down. It is all a main function needs:
 //
 //	if err := reg.Run(context.Background()); err != nil {
 //		slog.Error("service failed", "error", err)
 //		os.Exit(1)
 //	}
 //
-// nil means that it was asked to stop, by ctx or a signal, and that everything is down. Otherwise the error joins why
-// it did not start, or which component died, with everything that went wrong on the way down. A second signal cuts the
-// shutdown short: what is left is aborted, and the error wraps ErrAborted. From then on signals have their usual effect,
-// so a third one ends the process. When Run returns, signals are as they were before.
+// nil means that it was asked to stop, by ctx or a signal, and that everything is down. Otherwise
+// the error joins why it did not start, or which component died, with everything that went wrong on
+// the way down. A second signal cuts the shutdown short: what is left is aborted, and the error
+// wraps ErrAborted. From then on signals have their usual effect, so a third one ends the process.
+// When Run returns, signals are as they were before.
 func (r *Registry) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)

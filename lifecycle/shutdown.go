@@ -25,8 +25,9 @@ type closing struct {
 	done chan struct{} // closed when everything is down or given up
 }
 
-// Shutdown takes everything down and returns when all of it is down or given up, by the deadline of ctx or after
-// Config.ShutdownTimeout, whichever comes first, or after 25 s if there is neither (INV-2):
+// Shutdown takes everything down and returns when all of it is down or given up, by the deadline of
+// ctx or after Config.ShutdownTimeout, whichever comes first, or after 25 s if there is neither
+// (INV-2):
 //
 //  1. Readiness becomes false, for good (INV-3).
 //  2. For DrainDelay, at most half the time, everything goes on serving, so that load balancers can take notice. It is
@@ -34,20 +35,23 @@ type closing struct {
 //  3. Each component is drained and stopped as soon as all that depends on it has stopped, or was given up (INV-1).
 //     Components that were never started, or failed to, are aborted; those that have no Abort are stopped.
 //
-// A component gets a share of the time: with D the deadline and L the components in the longest chain of dependencies
-// below it, itself included, one that begins to stop at t has until t + (D − t)/L, or its StopTimeout if that is
-// shorter. (In a very long chain a share is never less than a twentieth of the whole, at most 250 ms, but no more than
-// half of what is left.) Drain has three quarters of that, or all but 2 s if that is more. A quarter of its share before the
-// end, at most 250 ms, the component's context ends, so that it can cut off what is left and say so. An eighth before the
-// end, at most 100 ms, Abort is called. At the end the component is given up: the error names it, with what its goroutines
-// were doing, and its dependencies are stopped all the same, or held open, as Config.OnHang says.
+// A component gets a share of the time: with D the deadline and L the components in the longest
+// chain of dependencies below it, itself included, one that begins to stop at t has until t + (D −
+// t)/L, or its StopTimeout if that is shorter. (In a very long chain a share is never less than a
+// twentieth of the whole, at most 250 ms, but no more than half of what is left.) Drain has three
+// quarters of that, or all but 2 s if that is more. A quarter of its share before the end, at most
+// 250 ms, the component's context ends, so that it can cut off what is left and say so. An eighth
+// before the end, at most 100 ms, Abort is called. At the end the component is given up: the error
+// names it, with what its goroutines were doing, and its dependencies are stopped all the same, or
+// held open, as Config.OnHang says.
 //
-// The error joins a [*ComponentError] for each component that did not stop cleanly. nil means that all of it is down.
-// Cancelling ctx cuts the shutdown short: everything that is left is aborted.
+// The error joins a [*ComponentError] for each component that did not stop cleanly. nil means that
+// all of it is down. Cancelling ctx cuts the shutdown short: everything that is left is aborted.
 //
-// Shutdown may be called at any time, before, during and after Start, and concurrently. There is only one shutdown, with
-// the context of the first caller; all callers wait for it and get the same error. One whose own context ends before
-// gets an error that says what is still up, and changes nothing.
+// Shutdown may be called at any time, before, during and after Start, and concurrently. There is
+// only one shutdown, with the context of the first caller; all callers wait for it and get the same
+// error. One whose own context ends before gets an error that says what is still up, and changes
+// nothing.
 func (r *Registry) Shutdown(ctx context.Context) error {
 	c, first := r.enterClosing(nil)
 	if first {
@@ -168,7 +172,8 @@ func (r *Registry) waitDelay(ctx context.Context, c *closing, delay time.Duratio
 	}
 }
 
-// hungProbe is how long a probe is waited for that does not heed its context: what it probes is down already.
+// hungProbe is how long a probe is waited for that does not heed its context: what it probes is
+// down already.
 const hungProbe = time.Second
 
 // stopMonitor stops the checks. One that hangs is waited for until the end, but not for long.

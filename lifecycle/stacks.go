@@ -11,8 +11,8 @@ import (
 // maxGoroutines bounds how many goroutines of a component are shown: a server has thousands.
 const maxGoroutines = 10
 
-// stacks returns what the goroutines of each component are doing, by its name. Goroutines that a component started are
-// found by their labels, which goroutines inherit.
+// stacks returns what the goroutines of each component are doing, by its name. Goroutines that a
+// component started are found by their labels, which goroutines inherit.
 //
 // Looking stops the world, so callers that come while somebody looks share the next look.
 func (r *Registry) stacks() map[string]string {
@@ -48,8 +48,8 @@ func isLooking(g goroutines.Group) bool {
 	})
 }
 
-// inShutdown reports whether a goroutine that its component waits for has called Shutdown: the component's own call, or
-// the handler of a request.
+// inShutdown reports whether a goroutine that its component waits for has called Shutdown: the
+// component's own call, or the handler of a request.
 func inShutdown(g goroutines.Group, inside bool) bool {
 	calls := func(part string) bool {
 		return slices.ContainsFunc(g.Frames, func(f goroutines.Frame) bool { return strings.HasPrefix(f.Function, part) })

@@ -7,16 +7,17 @@ import (
 	"time"
 )
 
-// Start brings every component up, each as soon as all it depends on is up, with independent ones at the same time, and
-// returns when all are. It first returns every fault that Validate would.
+// Start brings every component up, each as soon as all it depends on is up, with independent ones
+// at the same time, and returns when all are. It first returns every fault that Validate would.
 //
-// If a component fails, panics, or is not up by its StartTimeout, by that of the registry or when ctx ends, nothing more
-// is started, and all is taken down again in reverse order as by Shutdown, within ShutdownTimeout. The error then joins
-// a [*ComponentError] for each component that failed with those of the way down. A component whose Start has not
-// returned is named in it with what it is doing; if it comes up later, it is stopped at once. INV-1, INV-13.
+// If a component fails, panics, or is not up by its StartTimeout, by that of the registry or when
+// ctx ends, nothing more is started, and all is taken down again in reverse order as by Shutdown,
+// within ShutdownTimeout. The error then joins a [*ComponentError] for each component that failed
+// with those of the way down. A component whose Start has not returned is named in it with what it
+// is doing; if it comes up later, it is stopped at once. INV-1, INV-13.
 //
-// A Shutdown meanwhile ends Start with ErrShutdown, after everything is down. Start can be called once: the next call
-// returns ErrStarted, or ErrShutdown after a shutdown.
+// A Shutdown meanwhile ends Start with ErrShutdown, after everything is down. Start can be called
+// once: the next call returns ErrStarted, or ErrShutdown after a shutdown.
 func (r *Registry) Start(ctx context.Context) error {
 	if err := r.enterStart(ctx); err != nil {
 		return err
@@ -134,7 +135,8 @@ func parts(err error) []error {
 	return []error{err}
 }
 
-// deadline is that of ctx, or limit from now if that is earlier. Without either it is otherwise from now.
+// deadline is that of ctx, or limit from now if that is earlier. Without either it is otherwise
+// from now.
 func deadline(ctx context.Context, limit, otherwise time.Duration) time.Time {
 	d, ok := ctx.Deadline()
 	if ok && limit <= 0 {

@@ -8,7 +8,8 @@ package lifecycle
 //	  │        Failed ─────┼──────────────────────┤
 //	  └────────────────────┴──────────────────────┘
 //
-// Every state in which something can hang, or whose turn may never come, leads to Abandoned as well.
+// Every state in which something can hang, or whose turn may never come, leads to Abandoned as
+// well.
 type State uint8
 
 // stateCount is the number of states.
@@ -28,8 +29,9 @@ const (
 	StateAbandoned              // given up: something of it may still run, or it was never asked to stop
 )
 
-// legal[s] has the bit of every state that may follow s. It is the only place that knows; a transition that is not
-// here does not happen, which is how results that come too late are told from those that count.
+// legal[s] has the bit of every state that may follow s. It is the only place that knows; a
+// transition that is not here does not happen, which is how results that come too late are told
+// from those that count.
 //
 //nolint:gochecknoglobals // a constant table
 var legal = [stateCount]uint16{

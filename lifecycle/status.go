@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// Status is one moment of a [Registry]. It is a value of its own: nothing in it changes after it was returned.
+// Status is one moment of a [Registry]. It is a value of its own: nothing in it changes after it
+// was returned.
 type Status struct {
 	// Phase is new, starting, up, closing or closed.
 	Phase string

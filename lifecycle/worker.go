@@ -10,12 +10,13 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/goroutines"
 )
 
-// Worker makes a component of a function that runs until its context ends: a consumer, a scheduler, a loop. It is up
-// as soon as its goroutine runs; Stop cancels the context and waits for fn to return. When fn returns before that, nil
-// means that it has completed what it was for, and an error, a panic or runtime.Goexit that it died (see [OnDeath]). A
-// worker can be started again.
+// Worker makes a component of a function that runs until its context ends: a consumer, a scheduler,
+// a loop. It is up as soon as its goroutine runs; Stop cancels the context and waits for fn to
+// return. When fn returns before that, nil means that it has completed what it was for, and an
+// error, a panic or runtime.Goexit that it died (see [OnDeath]). A worker can be started again.
 //
-// If fn is still running when the context of Stop ends, Stop returns an error that wraps ErrStopTimeout.
+// If fn is still running when the context of Stop ends, Stop returns an error that wraps
+// ErrStopTimeout.
 func Worker(fn func(ctx context.Context) error) Component {
 	if fn == nil {
 		return nil
@@ -23,8 +24,8 @@ func Worker(fn func(ctx context.Context) error) Component {
 	return &worker{fn: fn}
 }
 
-// Go adds a goroutine as a component: it is Add with a [Worker]. With DependsOn it is cancelled, and waited for, before
-// what it uses is closed.
+// Go adds a goroutine as a component: it is Add with a [Worker]. With DependsOn it is cancelled,
+// and waited for, before what it uses is closed.
 func (r *Registry) Go(name string, fn func(ctx context.Context) error, opts ...Option) {
 	r.Add(name, Worker(fn), opts...)
 }

@@ -13,10 +13,11 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/holders"
 )
 
-// AcquireError says why a caller did not get a connection: what the pool looked like when it gave up waiting, or was
-// refused because of MaxWaiting. It matches [poolkeeper.ErrAcquireTimeout] and context.DeadlineExceeded if the caller
-// waited for AcquireTimeout, and then redis.ErrPoolTimeout too, or until its own deadline;
-// [poolkeeper.ErrTooManyWaiting] if it was refused; and [poolkeeper.ErrPaused] if the pool was paused.
+// AcquireError says why a caller did not get a connection: what the pool looked like when it gave
+// up waiting, or was refused because of MaxWaiting. It matches [poolkeeper.ErrAcquireTimeout] and
+// context.DeadlineExceeded if the caller waited for AcquireTimeout, and then redis.ErrPoolTimeout
+// too, or until its own deadline; [poolkeeper.ErrTooManyWaiting] if it was refused; and
+// [poolkeeper.ErrPaused] if the pool was paused.
 type AcquireError struct {
 	Pool     string        // name of the pool, and of the node on a Cluster
 	Max      int           // MaxOpen
@@ -31,9 +32,9 @@ type AcquireError struct {
 	oldest holders.Oldest
 }
 
-// Holders says in one line who had held a connection (Conn, Watch, a subscription) for longest: at most three, with kind, age
-// and place. It is empty if nobody held one. Their stacks become text here, not when the caller gives up: hundreds may do so at
-// once.
+// Holders says in one line who had held a connection (Conn, Watch, a subscription) for longest: at
+// most three, with kind, age and place. It is empty if nobody held one. Their stacks become text
+// here, not when the caller gives up: hundreds may do so at once.
 func (e *AcquireError) Holders() string { return e.oldest.String() }
 
 // Error says all of it in one line.
@@ -63,7 +64,8 @@ func (e *AcquireError) Error() string {
 // Unwrap returns Err.
 func (e *AcquireError) Unwrap() error { return e.Err }
 
-// timeoutError ends a wait because of the clock. It matches poolkeeper.ErrAcquireTimeout and context.DeadlineExceeded.
+// timeoutError ends a wait because of the clock. It matches poolkeeper.ErrAcquireTimeout and
+// context.DeadlineExceeded.
 type timeoutError struct {
 	text string
 	own  bool // it was the caller's own deadline
@@ -106,9 +108,9 @@ func tooMany(most int) error {
 	return &tooManyError{fmt.Sprintf("MaxWaiting is %d", most)}
 }
 
-// explain turns the bare error of a caller who got no connection into one that says why, and leaves others alone.
-// Comparing context errors by identity tells the wait for a connection, which returns them bare, from a deadline on
-// the wire, which does not.
+// explain turns the bare error of a caller who got no connection into one that says why, and leaves
+// others alone. Comparing context errors by identity tells the wait for a connection, which returns
+// them bare, from a deadline on the wire, which does not.
 func (n *node) explain(err error) error {
 	inVain := errors.Is(err, redis.ErrPoolTimeout)
 	if err == context.DeadlineExceeded || err == context.Canceled { //nolint:errorlint // see above

@@ -15,8 +15,8 @@ const closedConnsEvery = 2 * time.Millisecond
 // errLifeEnded ends waits when the pool's life ends. No caller sees it.
 var errLifeEnded = errors.New("redispool: the pool's life has ended")
 
-// admit lets a command of the client itself in, with a permit. waited is how long it has queued for that, added to what
-// it waited before. After nil the caller owes a dismiss.
+// admit lets a command of the client itself in, with a permit. waited is how long it has queued for
+// that, added to what it waited before. After nil the caller owes a dismiss.
 func (n *node) admit(ctx context.Context, before time.Duration) (waited time.Duration, err error) {
 	if err := n.refused(); err != nil {
 		return before, err
@@ -37,7 +37,8 @@ func (n *node) dismiss() {
 	n.gate.Leave()
 }
 
-// queue waits for a permit. waited includes what the caller waited before. After nil it owes a dismiss.
+// queue waits for a permit. waited includes what the caller waited before. After nil it owes a
+// dismiss.
 func (n *node) queue(ctx context.Context, before time.Duration) (waited time.Duration, err error) {
 	if n.lent.Load() > 0 {
 		if n.valve.isFull() {
@@ -60,7 +61,8 @@ func (n *node) queue(ctx context.Context, before time.Duration) (waited time.Dur
 	return waited, nil
 }
 
-// mayWait is asked once a caller is in the queue, where a drain counts it, and an end of waits finds it.
+// mayWait is asked once a caller is in the queue, where a drain counts it, and an end of waits
+// finds it.
 func (n *node) mayWait() error {
 	if n.isDoor && n.gate.Closed() {
 		return n.pool.refusal()
@@ -91,7 +93,8 @@ func (n *node) noticeClosed() {
 	if !n.noticing.CompareAndSwap(false, true) {
 		return
 	}
-	// The timer's function ends with the queue, or with the pool's life; Stop waits for it as for a dial.
+	// The timer's function ends with the queue, or with the pool's life; Stop waits for it as for a
+	// dial.
 	time.AfterFunc(closedConnsEvery, func() {
 		n.noticing.Store(false)
 		if !n.pool.dialing.Enter() {
@@ -108,8 +111,8 @@ func (n *node) noticeClosed() {
 	})
 }
 
-// waitOutPause is for sessions of a Cluster's node, whose valve knows of permits only. waited includes what the caller
-// waited before.
+// waitOutPause is for sessions of a Cluster's node, whose valve knows of permits only. waited
+// includes what the caller waited before.
 func (n *node) waitOutPause(ctx context.Context, before time.Duration) (waited time.Duration, err error) {
 	if n.isDoor || !n.pool.valve.active.Load() {
 		return before, nil

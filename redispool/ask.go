@@ -47,8 +47,9 @@ func (n *node) askState(ctx context.Context, own *redis.Client) error {
 	return err
 }
 
-// allowed returns nil instead of the refusal of a command that the user may not run, or that the server does not know: it
-// lives, and has accepted the login. The login is tried once more, because go-redis returns its refusal in the same way.
+// allowed returns nil instead of the refusal of a command that the user may not run, or that the
+// server does not know: it lives, and has accepted the login. The login is tried once more, because
+// go-redis returns its refusal in the same way.
 func allowed(ctx context.Context, own *redis.Client, err error) error {
 	if !isForbidden(err) {
 		return err
@@ -60,7 +61,8 @@ func allowed(ctx context.Context, own *redis.Client, err error) error {
 	return err
 }
 
-// isForbidden reports whether an answer says that the user may not run the command, or that there is none of that name.
+// isForbidden reports whether an answer says that the user may not run the command, or that there
+// is none of that name.
 func isForbidden(err error) bool {
 	e, ok := errors.AsType[redis.Error](err)
 	return ok && (strings.HasPrefix(e.Error(), "NOPERM") || strings.HasPrefix(e.Error(), "ERR unknown command"))
@@ -72,8 +74,8 @@ func isRedirect(err error) bool {
 	return ok && (strings.HasPrefix(e.Error(), "MOVED ") || strings.HasPrefix(e.Error(), "ASK "))
 }
 
-// verdict returns why the server does not work, or what is to be said against it, when the check's own connection ended
-// with err. A full server is asked on a connection that is open already.
+// verdict returns why the server does not work, or what is to be said against it, when the check's
+// own connection ended with err. A full server is asked on a connection that is open already.
 func (n *node) verdict(ctx context.Context, err error) (reservation, failure error) {
 	if !n.isFull(ctx, err) {
 		return nil, err
@@ -84,9 +86,10 @@ func (n *node) verdict(ctx context.Context, err error) (reservation, failure err
 	return nil, err
 }
 
-// isFull reports whether err comes of a server that has no place for another connection. It refuses one before it is asked,
-// and hangs up: go-redis takes the refusal for the answer to HELLO of an old server, goes on, and finds the connection
-// closed. So a connection that is closed at once is opened again, to be read only.
+// isFull reports whether err comes of a server that has no place for another connection. It refuses
+// one before it is asked, and hangs up: go-redis takes the refusal for the answer to HELLO of an
+// old server, goes on, and finds the connection closed. So a connection that is closed at once is
+// opened again, to be read only.
 func (n *node) isFull(ctx context.Context, err error) bool {
 	switch Classify(err).Kind { //nolint:exhaustive // the two that it may look like
 	case health.KindTooManyConnections:
@@ -111,7 +114,8 @@ func (n *node) isFull(ctx context.Context, err error) bool {
 	return strings.HasPrefix(string(b[:got]), "-ERR max number of clients")
 }
 
-// askPooled pings the server on an idle connection of the pool. It returns errFull if there is none.
+// askPooled pings the server on an idle connection of the pool. It returns errFull if there is
+// none.
 func (n *node) askPooled(ctx context.Context) error {
 	if n.upkeep.Take(ctx) != nil {
 		return errFull

@@ -96,7 +96,8 @@ func TestCheckOfAFullServerAsksOnAnIdleConnection(t *testing.T) {
 	}
 }
 
-// A silent node of a Cluster is named alone, and the Cluster is degraded, within the time of one check.
+// A silent node of a Cluster is named alone, and the Cluster is degraded, within the time of one
+// check.
 func TestSilentNodeOfAClusterIsNamedAlone(t *testing.T) {
 	k := newCluster(t, 3, 0)
 	p := started(t, redispool.Config{Options: k.options()})

@@ -17,10 +17,11 @@ import (
 const forgetAfter = 10 * time.Second
 
 // attempts knows how long a Cluster's commands have waited, between one attempt and the next.
-// go-redis sends a command that is redirected or tried again through the hooks of another node. The command is the same
-// object there, so its attempts share one AcquireTimeout. An attempt takes the entry of its commands, and notes a new one
-// when it has failed; the door takes what is left when the command ends. Commands on a node's own client (ForEachMaster)
-// have no door. Their entries are dropped after forgetAfter.
+// go-redis sends a command that is redirected or tried again through the hooks of another node. The
+// command is the same object there, so its attempts share one AcquireTimeout. An attempt takes the
+// entry of its commands, and notes a new one when it has failed; the door takes what is left when
+// the command ends. Commands on a node's own client (ForEachMaster) have no door. Their entries are
+// dropped after forgetAfter.
 type attempts struct {
 	known atomic.Int64 // len(byCmd): while it is 0, a command does not lock
 
@@ -35,7 +36,8 @@ type attempt struct {
 	ended  monotime.Time
 }
 
-// take removes the entries of cmds. It returns the longest wait among them, pauses since then included.
+// take removes the entries of cmds. It returns the longest wait among them, pauses since then
+// included.
 func (a *attempts) take(cmds ...redis.Cmder) time.Duration {
 	if a.known.Load() == 0 {
 		return 0
@@ -93,7 +95,8 @@ func (a *attempts) tidyLocked(now monotime.Time) {
 // isKey reports whether cmd can be the key of a map: a user's own type need not be a pointer.
 func isKey(cmd redis.Cmder) bool { return reflect.ValueOf(cmd).Comparable() }
 
-// tried notes how long a command has waited whose attempt ended with err: go-redis may try another node.
+// tried notes how long a command has waited whose attempt ended with err: go-redis may try another
+// node.
 func (n *node) tried(cmd redis.Cmder, waited time.Duration, err error) {
 	if err == nil || err == redis.Nil || !n.sharesTimeout() { //nolint:errorlint // see isAnswer
 		return
@@ -119,8 +122,9 @@ func (n *node) triedAll(cmds []redis.Cmder, waited time.Duration, err error) {
 	}
 }
 
-// gaveUpBefore returns the error of a pipeline whose last attempt has waited for all of AcquireTimeout, or nil. go-redis
-// tries a pipeline again whatever the reason why it got no connection.
+// gaveUpBefore returns the error of a pipeline whose last attempt has waited for all of
+// AcquireTimeout, or nil. go-redis tries a pipeline again whatever the reason why it got no
+// connection.
 func gaveUpBefore(cmds []redis.Cmder, before time.Duration) error {
 	if before == 0 {
 		return nil
@@ -133,5 +137,6 @@ func gaveUpBefore(cmds []redis.Cmder, before time.Duration) error {
 	return nil
 }
 
-// sharesTimeout reports whether the attempts of a command may go to several nodes, within one AcquireTimeout.
+// sharesTimeout reports whether the attempts of a command may go to several nodes, within one
+// AcquireTimeout.
 func (n *node) sharesTimeout() bool { return !n.isDoor && n.pool.cfg.AcquireTimeout > 0 }

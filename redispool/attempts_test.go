@@ -18,8 +18,9 @@ import (
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
 
-// The fake Cluster has two nodes. The first one serves every slot, and says MOVED to the second one for keys that begin
-// with "moved", after 600 ms if they end in "late". A GET of a key that ends in a duration takes that long.
+// The fake Cluster has two nodes. The first one serves every slot, and says MOVED to the second one
+// for keys that begin with "moved", after 600 ms if they end in "late". A GET of a key that ends in
+// a duration takes that long.
 const (
 	firstNode  = "10.0.0.1:1"
 	secondNode = "10.0.0.2:1"
@@ -75,8 +76,8 @@ func fakeClusterReply(addr string, args []string) string {
 	return "-ERR unknown command\r\n" // HELLO too, which go-redis does without
 }
 
-// fakeCluster returns a started pool on the fake Cluster, with a connection to either node, and how many nanoseconds
-// dials of the first one take from now on.
+// fakeCluster returns a started pool on the fake Cluster, with a connection to either node, and how
+// many nanoseconds dials of the first one take from now on.
 func fakeCluster(t *testing.T, limit time.Duration) (*redispool.Pool, *atomic.Int64) {
 	t.Helper()
 	slow := new(atomic.Int64)
@@ -135,7 +136,8 @@ func waitsInVain(t *testing.T, limit time.Duration, f func() error) {
 	}
 }
 
-// pausesInVain wants the same of a pipeline that got no connection from go-redis, which pauses before it returns.
+// pausesInVain wants the same of a pipeline that got no connection from go-redis, which pauses
+// before it returns.
 func pausesInVain(t *testing.T, p *redispool.Pool, limit time.Duration, f func() error) {
 	t.Helper()
 	const onePause = 512 * time.Millisecond // go-redis' longest

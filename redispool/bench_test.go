@@ -14,8 +14,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
 
-// beside returns a raw client with go-redis' defaults and a managed one, started, on the same server. Holders' stacks
-// are kept, and leaks watched for.
+// beside returns a raw client with go-redis' defaults and a managed one, started, on the same
+// server. Holders' stacks are kept, and leaks watched for.
 func beside(tb testing.TB) (raw, managed redis.UniversalClient) {
 	tb.Helper()
 	srv := testserver.SharedRedis(tb)
@@ -83,9 +83,9 @@ func allocations(tb testing.TB, operation func() error) float64 {
 	})
 }
 
-// BenchmarkPaired reports what management adds to a command. For figures that are worth something: -benchtime 200x.
-// Each case has clients of its own, which have as many connections open as there are callers, but for "open=16", where a
-// burst has gone by.
+// BenchmarkPaired reports what management adds to a command. For figures that are worth something:
+// -benchtime 200x. Each case has clients of its own, which have as many connections open as there
+// are callers, but for "open=16", where a burst has gone by.
 func BenchmarkPaired(b *testing.B) {
 	for _, w := range slices.Concat(commands, sessions) {
 		for _, c := range []struct{ callers, open int }{{1, 1}, {16, 16}, {1, 16}} {
@@ -121,8 +121,8 @@ func TestManagedCommandsAllocateNoMore(t *testing.T) {
 	}
 }
 
-// A session costs a few allocations for its place in the books, and none for waits that it does not have: also when the
-// Conn before it was closed a moment ago, and still counts.
+// A session costs a few allocations for its place in the books, and none for waits that it does not
+// have: also when the Conn before it was closed a moment ago, and still counts.
 func TestSessionsDoNotPayForWaits(t *testing.T) {
 	raw, managed := beside(t)
 	for _, w := range sessions {

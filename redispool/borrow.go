@@ -12,15 +12,17 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/retry"
 )
 
-// go-redis exports no access to its pool. But it lends connections: a Conn takes one out of the pool when it is first
-// used, and puts it back when it is closed. A loan is such a Conn, taken by the pool itself. go-redis hands out the
-// connection that was used last (LIFO), so to get at those that were idle for longest, all that are idle have to be taken.
-// That is done without I/O, some microseconds for each connection. While the last inReach are out callers wait at the valve.
+// go-redis exports no access to its pool. But it lends connections: a Conn takes one out of the
+// pool when it is first used, and puts it back when it is closed. A loan is such a Conn, taken by
+// the pool itself. go-redis hands out the connection that was used last (LIFO), so to get at those
+// that were idle for longest, all that are idle have to be taken. That is done without I/O, some
+// microseconds for each connection. While the last inReach are out callers wait at the valve.
 
 // errBusy says that not everything that is idle could be taken, because callers were quicker.
 var errBusy = errors.New("redispool: the pool's connections are wanted elsewhere")
 
-// inReach is how many idle connections are left to callers, so that they need not wait while the others are taken.
+// inReach is how many idle connections are left to callers, so that they need not wait while the
+// others are taken.
 const inReach = 32
 
 // closedAtOnce is how many connections are closed before a pause of closePause.
@@ -47,7 +49,8 @@ func (n *node) borrow() *loan {
 	return &loan{lent: lent, base: n.borrowed}
 }
 
-// giveBack ends a loan: its connection is idle again, the one used last. It does nothing if the loan has ended.
+// giveBack ends a loan: its connection is idle again, the one used last. It does nothing if the
+// loan has ended.
 func (l *loan) giveBack() {
 	if !l.over {
 		l.over = true
@@ -72,8 +75,9 @@ func (l *loan) ping(ctx context.Context) error {
 	return err
 }
 
-// seizeIdle takes the idle connection that is next, whatever its state: nobody looks at it, and it does not count as used.
-// If it returns an error, of which errBusy is one, the loan has ended. It needs the turn of upkeep.
+// seizeIdle takes the idle connection that is next, whatever its state: nobody looks at it, and it
+// does not count as used. If it returns an error, of which errBusy is one, the loan has ended. It
+// needs the turn of upkeep.
 func (n *node) seizeIdle(ctx context.Context, l *loan) (err error) {
 	seized := false
 	defer func() { // also when a hook of the service panics
@@ -104,11 +108,12 @@ func (n *node) isTaken(c *conn) bool {
 	return true
 }
 
-// sift takes out what is idle, has judge say what is to become of it, and puts back what stays, in the order in which it
-// was. judge gets the connection used last first, with callers waiting: it does no I/O. What it condemns is closed when
-// they go on; what it wants asked is returned, and the caller owes a giveBack for each. more, if it is not nil, ends the
-// taking early. If not all could be taken, judge is not called and all is put back, as it is if code of the service
-// panics. sift needs the turn of upkeep.
+// sift takes out what is idle, has judge say what is to become of it, and puts back what stays, in
+// the order in which it was. judge gets the connection used last first, with callers waiting: it
+// does no I/O. What it condemns is closed when they go on; what it wants asked is returned, and the
+// caller owes a giveBack for each. more, if it is not nil, ends the taking early. If not all could
+// be taken, judge is not called and all is put back, as it is if code of the service panics. sift
+// needs the turn of upkeep.
 func (n *node) sift(ctx context.Context, more func() bool, judge func(idle []*loan)) (asked []*loan, err error) {
 	var idle []*loan
 	finished := false
@@ -155,7 +160,8 @@ func (n *node) siftInto(ctx context.Context, taken *[]*loan, more func() bool, j
 	return slices.DeleteFunc(idle, func(l *loan) bool { return !l.ask }), err
 }
 
-// discard closes connections. While a server frees one, which takes some 50 µs, it answers nobody, so there are pauses.
+// discard closes connections. While a server frees one, which takes some 50 µs, it answers nobody,
+// so there are pauses.
 func discard(ctx context.Context, loans []*loan) {
 	for i, l := range loans {
 		if i%closedAtOnce == closedAtOnce-1 {
@@ -167,9 +173,9 @@ func discard(ctx context.Context, loans []*loan) {
 
 func (n *node) shut(is bool) { n.valve.set(func(v *valve) { v.shut = is }) }
 
-// take adds what is idle to *idle, in go-redis' order, with loans that are prepared and as many more as it needs. It
-// leaves the valve shut. It ends early when somebody has to dial: that may take long, and those who wait at the valve
-// shall not wait for it.
+// take adds what is idle to *idle, in go-redis' order, with loans that are prepared and as many
+// more as it needs. It leaves the valve shut. It ends early when somebody has to dial: that may
+// take long, and those who wait at the valve shall not wait for it.
 func (n *node) take(ctx context.Context, idle *[]*loan, loans []*loan, more func() bool) error {
 	ctx, cancel := context.WithTimeout(ctx, n.pool.patience())
 	defer cancel()
@@ -198,8 +204,8 @@ func (n *node) take(ctx context.Context, idle *[]*loan, loans []*loan, more func
 	return nil
 }
 
-// awaitAdmitted waits until those who have passed the valve have got their connections. Usually they have; somebody who is
-// dialling is not waited for.
+// awaitAdmitted waits until those who have passed the valve have got their connections. Usually
+// they have; somebody who is dialling is not waited for.
 func (n *node) awaitAdmitted(ctx context.Context, taken int) {
 	retry.Briefly(ctx, func() bool {
 		s := n.client.PoolStats()
@@ -207,14 +213,15 @@ func (n *node) awaitAdmitted(ctx context.Context, taken int) {
 	})
 }
 
-// unserved is how many have passed the valve and have no connection yet, when that many are taken. Conns that were closed
-// and still count would look like that.
+// unserved is how many have passed the valve and have no connection yet, when that many are taken.
+// Conns that were closed and still count would look like that.
 func (n *node) unserved(s *redis.PoolStats, taken int) int {
 	inUse := int(s.TotalConns) - int(s.IdleConns) - taken
 	return max(int(n.valve.busy.Load())-int(n.lent.Load())-inUse, 0)
 }
 
-// spare is how many idle connections there are beside those that somebody is about to get, when that many are taken.
+// spare is how many idle connections there are beside those that somebody is about to get, when
+// that many are taken.
 func (n *node) spare(taken int) int {
 	s := n.client.PoolStats()
 	return int(s.IdleConns) - n.unserved(s, taken)

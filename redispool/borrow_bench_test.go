@@ -8,8 +8,9 @@ import (
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
 
-// BenchmarkLookThroughIdle is what a sweep takes before it closes or asks anything: all that is idle, out of go-redis' pool and
-// back. For the greater part of it callers wait. Holders does it too, while there is a Conn.
+// BenchmarkLookThroughIdle is what a sweep takes before it closes or asks anything: all that is
+// idle, out of go-redis' pool and back. For the greater part of it callers wait. Holders does it
+// too, while there is a Conn.
 func BenchmarkLookThroughIdle(b *testing.B) {
 	for _, n := range []int{10, 100, 1000} {
 		b.Run(fmt.Sprintf("idle=%d", n), func(b *testing.B) {

@@ -13,10 +13,11 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
 )
 
-// acquisition is the context of a command that may have to wait for a connection: it ends with the caller's, when
-// AcquireTimeout is over, when the server is known to be down, and with the pool. go-redis asks a context for Done while
-// it waits (for a dial, or between attempts), and for its Deadline when it has a connection and is about to use it. So
-// AcquireTimeout runs from the first to the second, and the time that the server takes to answer is not counted.
+// acquisition is the context of a command that may have to wait for a connection: it ends with the
+// caller's, when AcquireTimeout is over, when the server is known to be down, and with the pool.
+// go-redis asks a context for Done while it waits (for a dial, or between attempts), and for its
+// Deadline when it has a connection and is about to use it. So AcquireTimeout runs from the first
+// to the second, and the time that the server takes to answer is not counted.
 type acquisition struct {
 	context.Context //nolint:containedctx // a context is what it makes
 
@@ -34,9 +35,10 @@ type acquisition struct {
 
 type acquisitionKey struct{}
 
-// mustBound reports whether a command that has a permit may have to wait all the same: no connection seems to be idle,
-// something has failed lately, or an idle connection is condemned and refuses its checkout. Conns that were closed may have
-// permits yet, so where there are any it asks go-redis.
+// mustBound reports whether a command that has a permit may have to wait all the same: no
+// connection seems to be idle, something has failed lately, or an idle connection is condemned and
+// refuses its checkout. Conns that were closed may have permits yet, so where there are any it asks
+// go-redis.
 func (n *node) mustBound() bool {
 	if n.lastDial.Load() != nil || n.troubled.Load() || n.purges.pending.Load() || n.pool.cfg.AcquireTimeout == 0 && n.watched.Load() {
 		return true
@@ -44,7 +46,8 @@ func (n *node) mustBound() bool {
 	return n.valve.busy.Load() > n.open.Load() && (n.lent.Load() == 0 || n.idle() == 0)
 }
 
-// acquisition returns the context for a command of a caller that has queued for so long. The caller owes a release.
+// acquisition returns the context for a command of a caller that has queued for so long. The caller
+// owes a release.
 func (n *node) acquisition(ctx context.Context, waited time.Duration) *acquisition {
 	a := &acquisition{caller: ctx, node: n, limit: n.pool.cfg.AcquireTimeout, waited: waited, since: monotime.Now()}
 	up, cancel := n.breaker.Bound(ctx)
@@ -113,7 +116,8 @@ func (a *acquisition) soFar() (waited time.Duration, waits bool) {
 	return a.waited + monotime.Since(a.since), true
 }
 
-// login is the context for the login of a new connection, for which the caller of an acquisition waits.
+// login is the context for the login of a new connection, for which the caller of an acquisition
+// waits.
 type login struct {
 	context.Context //nolint:containedctx // a context is what it makes
 
@@ -173,7 +177,8 @@ func (a *acquisition) outcome(err error) error {
 	return out
 }
 
-// cause is why the wait has ended, if it has. A deadline on the wire may be a moment earlier than the timer for it.
+// cause is why the wait has ended, if it has. A deadline on the wire may be a moment earlier than
+// the timer for it.
 func (a *acquisition) cause(waited time.Duration) error {
 	switch by, ok := a.caller.Deadline(); {
 	case a.node.pool.life.Err() != nil:
@@ -190,8 +195,9 @@ func (a *acquisition) cause(waited time.Duration) error {
 	return nil
 }
 
-// veiled is an error that go-redis does not take for one of the network, and so does not try again, with a pause, what
-// cannot succeed. Callers of a Cluster's node see the poolkeeper error in it; others get what is in it.
+// veiled is an error that go-redis does not take for one of the network, and so does not try again,
+// with a pause, what cannot succeed. Callers of a Cluster's node see the poolkeeper error in it;
+// others get what is in it.
 type veiled struct {
 	err       error
 	elsewhere bool // go-redis is to try another node

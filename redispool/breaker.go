@@ -21,7 +21,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
 )
 
-// slowDial is how long a new connection may be without an answer before it says something about the server.
+// slowDial is how long a new connection may be without an answer before it says something about the
+// server.
 const slowDial = time.Second
 
 // newBreaker returns the circuit breaker of a node, as FailFastAfter says.
@@ -62,7 +63,8 @@ func (n *node) name() string {
 // isPaused reports whether callers are held up by a pause.
 func (n *node) isPaused() bool { return n.pool.valve.isPaused() || n.valve.isPaused() }
 
-// down returns what callers get at once while the server is known to be down, or nil. A paused pool holds them up.
+// down returns what callers get at once while the server is known to be down, or nil. A paused pool
+// holds them up.
 func (n *node) down() *poolkeeper.DownError {
 	if d := n.breaker.Down(); d != nil && !n.isPaused() {
 		return d
@@ -70,8 +72,9 @@ func (n *node) down() *poolkeeper.DownError {
 	return nil
 }
 
-// refused returns what a caller that wants a new connection gets while the server is known to be down, or nil. On a
-// Cluster whose reads may go to several nodes it goes on: its dial fails at once, and go-redis tries another node.
+// refused returns what a caller that wants a new connection gets while the server is known to be
+// down, or nil. On a Cluster whose reads may go to several nodes it goes on: its dial fails at
+// once, and go-redis tries another node.
 func (n *node) refused() error {
 	if n.breaker.Down() == nil || n.readsElsewhere() {
 		return nil
@@ -102,8 +105,8 @@ func (n *node) answeredSince(t monotime.Time) bool {
 	return slices.ContainsFunc(n.list(), func(c *conn) bool { return c.heard.Load() >= int64(t) })
 }
 
-// dialFailed tells the breaker of an attempt to open a connection for p, which began then. Attempts before the pool runs
-// are Start's affair: if that fails it leaves nothing at work.
+// dialFailed tells the breaker of an attempt to open a connection for p, which began then. Attempts
+// before the pool runs are Start's affair: if that fails it leaves nothing at work.
 func (n *node) dialFailed(p purpose, began monotime.Time, err error) {
 	if p == forTrial || p == forCheck && n.pool.state.At() < life.Running {
 		return
@@ -132,8 +135,9 @@ func (n *node) noAnswer() {
 	n.lastDial.CompareAndSwap(nil, &err)
 }
 
-// judge says what the error of a dial, a login or a trial means for the breaker. A server that runs has answered, whatever
-// it said; one that loads its data, or has lost its primary, is as good as gone.
+// judge says what the error of a dial, a login or a trial means for the breaker. A server that runs
+// has answered, whatever it said; one that loads its data, or has lost its primary, is as good as
+// gone.
 func judge(err error) breaker.Verdict {
 	if errors.Is(err, poolkeeper.ErrDown) {
 		return breaker.Unknown // nothing was tried
@@ -168,8 +172,8 @@ func (n *node) trial(ctx context.Context) error {
 	return errors.Join(err, c.Close())
 }
 
-// trialHook keeps the books of a trial's connection. cut closes it: go-redis does not stop reading when a context is
-// canceled, and the breaker begins a new trial only when an old one has ended.
+// trialHook keeps the books of a trial's connection. cut closes it: go-redis does not stop reading
+// when a context is canceled, and the breaker begins a new trial only when an old one has ended.
 type trialHook struct {
 	node *node
 

@@ -23,7 +23,8 @@ const (
 )
 
 // BenchmarkBurst counts how many of 500 callers with 10 connections and 100 ms get an answer over a
-// link with a round trip of 10 ms, raw beside managed in turns: POOLKEEPER_MEASURE=1 go test -bench Burst -benchtime 1x -run - ./redispool.
+// link with a round trip of 10 ms, raw beside managed in turns: POOLKEEPER_MEASURE=1 go test -bench
+// Burst -benchtime 1x -run - ./redispool.
 func BenchmarkBurst(b *testing.B) {
 	way := testkit.NewProxy(b, testserver.Redis(b).Addr())
 	way.Delay(10 * time.Millisecond)

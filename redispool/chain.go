@@ -11,8 +11,9 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/goroutines"
 )
 
-// chainKind is what a chain of hooks is built for. go-redis builds the chain anew, in the caller's goroutine, for
-// every Conn and Watch, for every handshake of a new connection, and when a hook is added.
+// chainKind is what a chain of hooks is built for. go-redis builds the chain anew, in the caller's
+// goroutine, for every Conn and Watch, for every handshake of a new connection, and when a hook is
+// added.
 type chainKind int
 
 const (
@@ -41,12 +42,13 @@ func (n *node) chainKind() chainKind {
 	return chainRoot
 }
 
-// kinds remembers the answers of kindAt: there are as many as functions of go-redis, and of its users', on the way to a
-// chain being built.
+// kinds remembers the answers of kindAt: there are as many as functions of go-redis, and of its
+// users', on the way to a chain being built.
 var kinds sync.Map //nolint:gochecknoglobals // a cache of constants
 
-// kindAt says what one frame, and those inlined into it, tell. All names but initConn and withProcess are of go-redis'
-// public methods; if a release renamed initConn, TestHandshakeIsNotASession would fail.
+// kindAt says what one frame, and those inlined into it, tell. All names but initConn and
+// withProcess are of go-redis' public methods; if a release renamed initConn,
+// TestHandshakeIsNotASession would fail.
 func kindAt(pc uintptr) chainKind {
 	if known, ok := kinds.Load(pc); ok {
 		return known.(chainKind) //nolint:errcheck,forcetypeassert // nothing else is stored
@@ -97,8 +99,8 @@ func dialPurpose() purpose {
 	}
 }
 
-// chain is one chain being built: what ProcessHook has found out, for the two calls of ProcessPipelineHook that
-// follow in the same goroutine. Nothing else ties these calls together.
+// chain is one chain being built: what ProcessHook has found out, for the two calls of
+// ProcessPipelineHook that follow in the same goroutine. Nothing else ties these calls together.
 type chain struct {
 	kind    chainKind
 	session *session // of chainConn and chainWatch
@@ -125,8 +127,8 @@ func (n *node) beginChain(next redis.ProcessHook) chain {
 	return c
 }
 
-// pipelineChain is called by ProcessPipelineHook. Without a ProcessHook before it the chain counts as the client's
-// own, the harmless mistake: its commands are counted one by one.
+// pipelineChain is called by ProcessPipelineHook. Without a ProcessHook before it the chain counts
+// as the client's own, the harmless mistake: its commands are counted one by one.
 func (n *node) pipelineChain() (c chain, last bool) {
 	id := goroutines.ID()
 	n.mu.Lock()

@@ -17,13 +17,15 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/turn"
 )
 
-// Check asks the server for a sign of life, on a connection of its own outside the pool: a pool whose callers hold
-// every connection is busy, not broken. It dials that connection at the first call and keeps it. On a Cluster it asks
-// every node known, all at once, at first the addresses configured; if some of them answer and say that all slots are
-// served, what others lack is a reservation (health.Degraded). A server that refuses the login because it is full
-// (maxclients) is asked over an idle connection of the pool; if there is none, that is a reservation too. A user that may
-// not PING passes: the server has answered. It blocks on the network, bounded by ctx and by DialTimeout and
-// ReadTimeout. It may be called at any time; after Stop it returns poolkeeper.ErrClosed.
+// Check asks the server for a sign of life, on a connection of its own outside the pool: a pool
+// whose callers hold every connection is busy, not broken. It dials that connection at the first
+// call and keeps it. On a Cluster it asks every node known, all at once, at first the addresses
+// configured; if some of them answer and say that all slots are served, what others lack is a
+// reservation (health.Degraded). A server that refuses the login because it is full (maxclients) is
+// asked over an idle connection of the pool; if there is none, that is a reservation too. A user
+// that may not PING passes: the server has answered. It blocks on the network, bounded by ctx and
+// by DialTimeout and ReadTimeout. It may be called at any time; after Stop it returns
+// poolkeeper.ErrClosed.
 func (p *Pool) Check(ctx context.Context) error {
 	ctx, cancel := p.whileAlive(ctx)
 	defer cancel()
@@ -42,8 +44,8 @@ func (p *Pool) Check(ctx context.Context) error {
 // checkPoolSize lets this many dials of checks fail before go-redis begins to answer from memory.
 const checkPoolSize = 16
 
-// checkBuffer is enough for what checks ask and are told; longer answers take more reads. By default go-redis keeps
-// 64 KiB per connection, more than all the rest of an idle pool.
+// checkBuffer is enough for what checks ask and are told; longer answers take more reads. By
+// default go-redis keeps 64 KiB per connection, more than all the rest of an idle pool.
 const checkBuffer = 1 << 10
 
 // checker has the connections that only checks use, one per node.
@@ -97,8 +99,9 @@ func (k *checker) check(ctx context.Context) (reservation, err error) {
 	return n.verdict(ctx, err)
 }
 
-// client returns the check's own client for a node. It reaches the node as the pool does, and so asks the same
-// sentinels, but has none of the user's hooks and no retries: the first failure is what a check is for.
+// client returns the check's own client for a node. It reaches the node as the pool does, and so
+// asks the same sentinels, but has none of the user's hooks and no retries: the first failure is
+// what a check is for.
 func (k *checker) client(n *node) *redis.Client {
 	if c := k.own[n.addr()]; c != nil {
 		return c
@@ -109,7 +112,8 @@ func (k *checker) client(n *node) *redis.Client {
 	return c
 }
 
-// checkCluster asks all nodes for the state of the Cluster. Those that serve it outvote those that do not.
+// checkCluster asks all nodes for the state of the Cluster. Those that serve it outvote those that
+// do not.
 func (k *checker) checkCluster(ctx context.Context) (reservation, err error) {
 	nodes := k.pool.liveNodes(ctx)
 	if len(nodes) == 0 { // nothing has been used yet: go-redis makes a node of each address it is to ask
@@ -140,8 +144,9 @@ func (k *checker) checkCluster(ctx context.Context) (reservation, err error) {
 	return errors.Join(doubts...), nil
 }
 
-// each runs ask for all nodes at once, with the check's own client of each. Each has three quarters of the time that is
-// left, so that those that answer are not held responsible for one that is silent. It needs the turn.
+// each runs ask for all nodes at once, with the check's own client of each. Each has three quarters
+// of the time that is left, so that those that answer are not held responsible for one that is
+// silent. It needs the turn.
 func (k *checker) each(ctx context.Context, nodes []*node, ask func(ctx context.Context, i int, own *redis.Client) error) []error {
 	if end, ok := ctx.Deadline(); ok {
 		var cancel context.CancelFunc
@@ -180,7 +185,8 @@ func (k *checker) forgetGone(nodes []*node) {
 	}
 }
 
-// addr is where the node's connections lead. The client's options show what New was given, also after a Reload.
+// addr is where the node's connections lead. The client's options show what New was given, also
+// after a Reload.
 func (n *node) addr() string {
 	if a := n.pool.aim.Load(); a != nil && a.addr != "" {
 		return a.addr

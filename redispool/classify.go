@@ -12,8 +12,9 @@ import (
 // errClusterState is what a node of a Cluster that does not serve all slots is reported with.
 var errClusterState = errors.New("the Cluster is down: not all slots are served")
 
-// Classify says what kind of failure err is, and what to look at first: the server's answers by their first word, the
-// pool's own errors, and what health.Classify knows. nil, and redis.Nil, is health.KindNone.
+// Classify says what kind of failure err is, and what to look at first: the server's answers by
+// their first word, the pool's own errors, and what health.Classify knows. nil, and redis.Nil, is
+// health.KindNone.
 func Classify(err error) health.Fault {
 	if e, ok := errors.AsType[*AcquireError](err); ok {
 		return e.HealthFault()

@@ -113,8 +113,8 @@ func TestCheckOfARejectedUserSaysSoToHealth(t *testing.T) {
 	}
 }
 
-// firstWords is what a server that is full says to who connects. It closes at once, so that a client, which writes first,
-// mostly finds its connection reset before it reads that.
+// firstWords is what a server that is full says to who connects. It closes at once, so that a
+// client, which writes first, mostly finds its connection reset before it reads that.
 func firstWords(ctx context.Context, addr string) error {
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 	if err != nil {

@@ -28,8 +28,8 @@ func bookedConn(t *testing.T) *conn {
 	return c
 }
 
-// go-redis computes deadlines by the wall clock. An operator that sets it back or forth by an hour must change no mark: not
-// when a connection was used, nor how long it has been silent.
+// go-redis computes deadlines by the wall clock. An operator that sets it back or forth by an hour
+// must change no mark: not when a connection was used, nor how long it has been silent.
 func TestMarksDoNotFollowTheWallClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := bookedConn(t)
@@ -75,8 +75,8 @@ func TestEveryCommandHasItsOwnMark(t *testing.T) {
 	})
 }
 
-// What condemns a generation spares each connection whose dial began after the mark, and of those whose dial was under way
-// only the one that turns out to lead to the wrong server.
+// What condemns a generation spares each connection whose dial began after the mark, and of those
+// whose dial was under way only the one that turns out to lead to the wrong server.
 func TestMarksSpareWhatWasDialledAfterThem(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		old := bookedConn(t)

@@ -187,8 +187,8 @@ func TestNodeThatJoinsTheClusterIsLookedAfter(t *testing.T) { // INV-7, INV-9
 	}
 }
 
-// A node that leaves while the pool works: its slots go to another, its process ends, and a minute later go-redis closes
-// its client. Nobody who uses other nodes notices, and nothing of it remains.
+// A node that leaves while the pool works: its slots go to another, its process ends, and a minute
+// later go-redis closes its client. Nobody who uses other nodes notices, and nothing of it remains.
 func TestNodeThatLeavesTheClusterIsForgotten(t *testing.T) { // INV-9
 	k := newClusterOf(t, 3, 0, func() []string { return []string{"--cluster-require-full-coverage", "no"} })
 	var out testkit.Log

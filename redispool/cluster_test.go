@@ -55,8 +55,8 @@ func newClusterOf(tb testing.TB, primaries, replicas int, further func() []strin
 	for i := range primaries {
 		do(i, "cluster", "addslotsrange", i*slots/primaries, (i+1)*slots/primaries-1)
 	}
-	// A node forgets within its timeout whom it could not meet, as on a busy machine, so they are introduced until they know
-	// each other.
+	// A node forgets within its timeout whom it could not meet, as on a busy machine, so they are
+	// introduced until they know each other.
 	known := "cluster_known_nodes:" + strconv.Itoa(len(k.nodes))
 	introduced := time.Now().Add(-time.Hour)
 	eventually(tb, "the nodes know each other", func() bool {
@@ -283,7 +283,8 @@ func TestClusterWithoutAReplicaIsDegraded(t *testing.T) {
 		t.Errorf("the primary serves still: %v", err)
 	}
 
-	// go-redis closes the client of a node that has left, a minute later. Then it is nobody's business.
+	// go-redis closes the client of a node that has left, a minute later. Then it is nobody's
+	// business.
 	c, ok := p.Client().(*redis.ClusterClient)
 	if !ok {
 		t.Fatal("no ClusterClient")
@@ -300,8 +301,8 @@ func TestClusterWithoutAReplicaIsDegraded(t *testing.T) {
 	}
 }
 
-// A primary dies, its replica takes over, and nobody is left who could send callers there by MOVED. On its own go-redis
-// asks who serves what once a minute.
+// A primary dies, its replica takes over, and nobody is left who could send callers there by MOVED.
+// On its own go-redis asks who serves what once a minute.
 func TestClusterFailoverIsFollowed(t *testing.T) {
 	k := newCluster(t, 3, 1) // the replica is the first primary's
 	p := started(t, redispool.Config{Options: k.options(), MaxOpen: 10, MinIdle: 1})
@@ -338,8 +339,8 @@ func TestClusterFailoverIsFollowed(t *testing.T) {
 	}
 }
 
-// A primary falls silent under load until its breaker is open, and a replica takes over. Callers are refused without a dial
-// by then, and must be led to the new primary all the same.
+// A primary falls silent under load until its breaker is open, and a replica takes over. Callers
+// are refused without a dial by then, and must be led to the new primary all the same.
 func TestClusterFailoverIsFollowedWhileTheBreakerIsOpen(t *testing.T) {
 	k := newCluster(t, 3, 1) // the replica is the first primary's
 	p := started(t, redispool.Config{

@@ -12,18 +12,21 @@ import (
 	"github.com/poolkeeper/poolkeeper/eviction"
 )
 
-// firstPurge and lastPurge are the least and the most time between two purges while a condemned connection is in use.
+// firstPurge and lastPurge are the least and the most time between two purges while a condemned
+// connection is in use.
 const (
 	firstPurge = 2 * time.Millisecond
 	lastPurge  = time.Second
 )
 
-// purges closes condemned connections as soon as they are idle, without a caller. Otherwise they would stay open below
-// those in use, and a caller that meets three of them at a checkout would have to dial.
+// purges closes condemned connections as soon as they are idle, without a caller. Otherwise they
+// would stay open below those in use, and a caller that meets three of them at a checkout would
+// have to dial.
 //
-// go-redis does not say when a connection comes back. A command's first answer on a condemned connection says that it
-// will soon: purges then begin again at firstPurge, and each later one waits twice as long. A Conn may keep its
-// connection for long after an answer, so its answers are not counted: it is found within lastPurge after its Close.
+// go-redis does not say when a connection comes back. A command's first answer on a condemned
+// connection says that it will soon: purges then begin again at firstPurge, and each later one
+// waits twice as long. A Conn may keep its connection for long after an answer, so its answers are
+// not counted: it is found within lastPurge after its Close.
 type purges struct {
 	node    *node
 	pending atomic.Bool // one is due or under way: a command may meet a condemned connection
@@ -56,7 +59,8 @@ func (p *purges) setLocked(delay time.Duration) {
 	p.timer = time.AfterFunc(delay, p.run)
 }
 
-// run is the timer's function: one purge, and the timer set for the next if that has something to do.
+// run is the timer's function: one purge, and the timer set for the next if that has something to
+// do.
 func (p *purges) run() {
 	n := p.node
 	if !n.pool.dialing.Enter() { // Stop waits for it as for a dial
@@ -80,8 +84,8 @@ func (p *purges) run() {
 	}
 }
 
-// purge closes idle connections that are condemned, or that the server has closed. It reports whether it has seen all
-// that are idle.
+// purge closes idle connections that are condemned, or that the server has closed. It reports
+// whether it has seen all that are idle.
 func (n *node) purge(ctx context.Context) (done bool) {
 	if n.upkeep.Take(ctx) != nil {
 		return true // the pool has ended

@@ -28,7 +28,8 @@ func inUse(t *testing.T, p *redispool.Pool, n int, long time.Duration) *sync.Wai
 	return &all
 }
 
-// A connection whose lifetime has ended while it was in use is closed when it comes back, not at the next sweep.
+// A connection whose lifetime has ended while it was in use is closed when it comes back, not at
+// the next sweep.
 func TestLifetimeThatEndsInUseIsKeptAtTheReturn(t *testing.T) {
 	synctest.Test(dropsTimers(t), func(t *testing.T) {
 		p, _ := bubble(t, redispool.Config{

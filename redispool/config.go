@@ -40,9 +40,9 @@ const (
 
 // Defaults of Config.
 const (
-	// DefaultMaxOpenPerCPU times GOMAXPROCS is the default of MaxOpen, as in go-redis. A service needs as many
-	// connections as commands are under way at once, which is their rate times their round trip (Little's law): at
-	// 10,000 a second and 1 ms, 10.
+	// DefaultMaxOpenPerCPU times GOMAXPROCS is the default of MaxOpen, as in go-redis. A service
+	// needs as many connections as commands are under way at once, which is their rate times their
+	// round trip (Little's law): at 10,000 a second and 1 ms, 10.
 	DefaultMaxOpenPerCPU  = 10
 	DefaultMaxIdleTime    = 5 * time.Minute
 	DefaultLifetimeJitter = 0.1
@@ -55,18 +55,19 @@ const (
 	DefaultFileInterval   = 10 * time.Second
 )
 
-// Config configures a pool. It is passed by value; the zero value of each field means its default. Off (a constant)
-// is accepted where a comment says so. On a Cluster, MaxOpen, MinIdle and all times but
-// AcquireTimeout are for each node.
+// Config configures a pool. It is passed by value; the zero value of each field means its default.
+// Off (a constant) is accepted where a comment says so. On a Cluster, MaxOpen, MinIdle and all
+// times but AcquireTimeout are for each node.
 //
-// No duration may be longer than 100 years. MaxIdleTime, MaxLifetime, KeepAlive, LeakThreshold and FileInterval may not be
-// shorter than 1 ms: such a value is a number of seconds without its unit.
+// No duration may be longer than 100 years. MaxIdleTime, MaxLifetime, KeepAlive, LeakThreshold and
+// FileInterval may not be shorter than 1 ms: such a value is a number of seconds without its unit.
 type Config struct {
-	// Name is the pool's name in logs, errors and metrics until SetName gives another; a Registry does.
-	// Default: "redis".
+	// Name is the pool's name in logs, errors and metrics until SetName gives another; a Registry
+	// does. Default: "redis".
 	Name string
 
-	// URL says where the server is; it is never printed. Exactly one of URL and Options is required.
+	// URL says where the server is; it is never printed. Exactly one of URL and Options is
+	// required.
 	//
 	//	redis://user:password@host:6379/0      one node; rediss:// with TLS
 	//	unix://user:password@/path/to.sock?db=0
@@ -75,152 +76,172 @@ type Config struct {
 	//	redis+cluster://user:password@host:6379?addr=host2:6379
 	//	                                       Cluster, from any of its nodes
 	//
-	// redis:// with master_name is Sentinel too, and with addr a Cluster. Further parameters are go-redis' own
-	// (client_name, max_retries, protocol, skip_verify …); those that size the pool or set a time stand in for
-	// fields of Config that are zero.
+	// redis:// with master_name is Sentinel too, and with addr a Cluster. Further parameters are
+	// go-redis' own (client_name, max_retries, protocol, skip_verify …); those that size the pool
+	// or set a time stand in for fields of Config that are zero.
 	//
-	// A Config prints without it. fmt cannot call methods of unexported fields, though: a struct of yours with an
-	// unexported field of type Config shows its URL when fmt prints that struct. Give such a struct a String method.
+	// A Config prints without it. fmt cannot call methods of unexported fields, though: a struct of
+	// yours with an unexported field of type Config shows its URL when fmt prints that struct. Give
+	// such a struct a String method.
 	URL string
 
-	// Options says the same in go-redis' words, for what a URL cannot say. Its kind of client (one node, Sentinel,
-	// Cluster) is chosen as redis.NewUniversalClient does. It is copied. Fields that size the pool or set a time stand
-	// in for fields of Config that are zero; fields that the pool cannot honour are faults. Maintenance notifications are
-	// off unless MaintNotificationsConfig asks for them.
+	// Options says the same in go-redis' words, for what a URL cannot say. Its kind of client (one
+	// node, Sentinel, Cluster) is chosen as redis.NewUniversalClient does. It is copied. Fields
+	// that size the pool or set a time stand in for fields of Config that are zero; fields that the
+	// pool cannot honour are faults. Maintenance notifications are off unless
+	// MaintNotificationsConfig asks for them.
 	Options *redis.UniversalOptions
 
-	// MaxOpen is the most connections open at once, in use and idle. Each subscription has one more of its own, and
-	// so has the health check. Default: DefaultMaxOpenPerCPU × GOMAXPROCS. Bounds: not negative, not above 65,535.
+	// MaxOpen is the most connections open at once, in use and idle. Each subscription has one more
+	// of its own, and so has the health check. Default: DefaultMaxOpenPerCPU × GOMAXPROCS. Bounds:
+	// not negative, not above 65,535.
 	MaxOpen int
 
-	// MaxOpenCeiling is how far Reload may raise MaxOpen later: go-redis reserves its places when it is made. A MaxOpen
-	// below it costs nothing. Default: MaxOpen. Bounds: MaxOpen to 65,535.
+	// MaxOpenCeiling is how far Reload may raise MaxOpen later: go-redis reserves its places when
+	// it is made. A MaxOpen below it costs nothing. Default: MaxOpen. Bounds: MaxOpen to 65,535.
 	MaxOpenCeiling int
 
-	// MinIdle is how many idle connections are kept ready beside those in use, within MaxOpen. Default: 0, none.
-	// Bounds: 0 to MaxOpen.
+	// MinIdle is how many idle connections are kept ready beside those in use, within MaxOpen.
+	// Default: 0, none. Bounds: 0 to MaxOpen.
 	MinIdle int
 
-	// MaxIdleTime is how long the pool may hold more connections than its traffic needs before the surplus is closed.
-	// Default: DefaultMaxIdleTime, below the 350 s after which AWS' network load balancers forget a connection.
-	// Off: never.
+	// MaxIdleTime is how long the pool may hold more connections than its traffic needs before the
+	// surplus is closed. Default: DefaultMaxIdleTime, below the 350 s after which AWS' network load
+	// balancers forget a connection. Off: never.
 	MaxIdleTime time.Duration
 
-	// MaxLifetime is how long a connection may live. One in use is closed when it comes back: within milliseconds,
-	// that of a Conn within a second after its Close. Default: no limit, for Redis gains nothing by it; set it where
-	// a proxy or load balancer in between wants connections spread anew.
+	// MaxLifetime is how long a connection may live. One in use is closed when it comes back:
+	// within milliseconds, that of a Conn within a second after its Close. Default: no limit, for
+	// Redis gains nothing by it; set it where a proxy or load balancer in between wants connections
+	// spread anew.
 	MaxLifetime time.Duration
 
-	// LifetimeJitter is the part of MaxLifetime, from 0 to 1, by which lifetimes differ at random, so that connections
-	// opened together do not expire together: each lives between MaxLifetime × (1 − LifetimeJitter) and MaxLifetime.
-	// Default: DefaultLifetimeJitter; NoJitter for none.
+	// LifetimeJitter is the part of MaxLifetime, from 0 to 1, by which lifetimes differ at random,
+	// so that connections opened together do not expire together: each lives between MaxLifetime ×
+	// (1 − LifetimeJitter) and MaxLifetime. Default: DefaultLifetimeJitter; NoJitter for none.
 	LifetimeJitter float64
 
-	// KeepAlive is the silence after which an idle connection is pinged, so that neither server nor network forget
-	// it. Default: DefaultKeepAlive. Off: never.
+	// KeepAlive is the silence after which an idle connection is pinged, so that neither server nor
+	// network forget it. Default: DefaultKeepAlive. Off: never.
 	KeepAlive time.Duration
 
-	// EvictionInterval is how often demand is sampled and idle connections are looked through. Default: a tenth of
-	// MaxIdleTime, at least 10 ms and at most 30 s.
+	// EvictionInterval is how often demand is sampled and idle connections are looked through.
+	// Default: a tenth of MaxIdleTime, at least 10 ms and at most 30 s.
 	EvictionInterval time.Duration
 
-	// AcquireTimeout is the most a caller waits for a connection, however long its own context lasts. The queue, pauses
-	// of the pool, dials, logins and the time between attempts count, on all attempts together; answers of the server
-	// do not. The error then says who holds the others (see AcquireError). On a Cluster it is one time for all nodes
-	// that a command or a pipeline is redirected to, or tried again on. Commands that go-redis splits over several
-	// nodes, and Watch, begin anew with each attempt there. Default: DefaultAcquireTimeout. Off: the caller's context
-	// alone decides.
+	// AcquireTimeout is the most a caller waits for a connection, however long its own context
+	// lasts. The queue, pauses of the pool, dials, logins and the time between attempts count, on
+	// all attempts together; answers of the server do not. The error then says who holds the others
+	// (see AcquireError). On a Cluster it is one time for all nodes that a command or a pipeline is
+	// redirected to, or tried again on. Commands that go-redis splits over several nodes, and
+	// Watch, begin anew with each attempt there. Default: DefaultAcquireTimeout. Off: the caller's
+	// context alone decides.
 	AcquireTimeout time.Duration
 
-	// MaxWaiting is how many callers may wait for a connection beyond the MaxOpen that have one or are about to: one more
-	// is refused at once, with an AcquireError that matches poolkeeper.ErrTooManyWaiting. Choose it when an answer that
-	// comes late is worth nothing, so that an overload ends in errors and not in queues. Callers held up by a pause of a
-	// Cluster do not count. Default: 0, no limit; NoWaiting: nobody waits. Bounds: NoWaiting or not negative.
+	// MaxWaiting is how many callers may wait for a connection beyond the MaxOpen that have one or
+	// are about to: one more is refused at once, with an AcquireError that matches
+	// poolkeeper.ErrTooManyWaiting. Choose it when an answer that comes late is worth nothing, so
+	// that an overload ends in errors and not in queues. Callers held up by a pause of a Cluster do
+	// not count. Default: 0, no limit; NoWaiting: nobody waits. Bounds: NoWaiting or not negative.
 	MaxWaiting int
 
-	// DialTimeout bounds opening one connection. Default: DefaultDialTimeout. It cannot be turned off.
+	// DialTimeout bounds opening one connection. Default: DefaultDialTimeout. It cannot be turned
+	// off.
 	DialTimeout time.Duration
 
-	// FailFastAfter is how long no connection could be opened before callers fail at once, with a poolkeeper.DownError
-	// (errors.Is(err, poolkeeper.ErrDown)), callers that wait already included, so that they can fall back. A trial, a
-	// connection of the pool's own, must have failed too; a pool that started without its server (StartDegraded) is
-	// down from the start. Only trials, and health checks, dial then, trials at most ten times a second, and the first
-	// that is answered lets all callers in. Any answer of a running server counts: a wrong password and a server that is
-	// full are returned to callers as they are; LOADING and MASTERDOWN do not count. Commands do not count, however slow,
-	// and callers that have a connection (Conn, Watch) keep it. On a Cluster each node is judged by itself. Default:
-	// DefaultFailFastAfter. Off: every caller tries by itself.
+	// FailFastAfter is how long no connection could be opened before callers fail at once, with a
+	// poolkeeper.DownError (errors.Is(err, poolkeeper.ErrDown)), callers that wait already
+	// included, so that they can fall back. A trial, a connection of the pool's own, must have
+	// failed too; a pool that started without its server (StartDegraded) is down from the start.
+	// Only trials, and health checks, dial then, trials at most ten times a second, and the first
+	// that is answered lets all callers in. Any answer of a running server counts: a wrong password
+	// and a server that is full are returned to callers as they are; LOADING and MASTERDOWN do not
+	// count. Commands do not count, however slow, and callers that have a connection (Conn, Watch)
+	// keep it. On a Cluster each node is judged by itself. Default: DefaultFailFastAfter. Off:
+	// every caller tries by itself.
 	FailFastAfter time.Duration
 
-	// SuspectPing is how long the server may be silent on a connection while it answers on another. When a command
-	// waits in vain, or its connection breaks, the server is asked on a new connection. If it answers there, connections
-	// that stay silent for longer than SuspectPing are closed, and so are idle ones of the same age, so that callers do
-	// not each wait for a network that is gone. Default: it follows the link. It is four times the longest recent round
-	// trip, from 250 ms to 2 s, and doubles when it had to close connections in the last 30 s. Off: no suspicion.
+	// SuspectPing is how long the server may be silent on a connection while it answers on another.
+	// When a command waits in vain, or its connection breaks, the server is asked on a new
+	// connection. If it answers there, connections that stay silent for longer than SuspectPing are
+	// closed, and so are idle ones of the same age, so that callers do not each wait for a network
+	// that is gone. Default: it follows the link. It is four times the longest recent round trip,
+	// from 250 ms to 2 s, and doubles when it had to close connections in the last 30 s. Off: no
+	// suspicion.
 	SuspectPing time.Duration
 
-	// ReadTimeout bounds waiting for one reply, within what the caller's context allows; a blocking command (BLPOP)
-	// has its own timeout added. Default: DefaultReadTimeout. Off: the caller's context alone decides.
+	// ReadTimeout bounds waiting for one reply, within what the caller's context allows; a blocking
+	// command (BLPOP) has its own timeout added. Default: DefaultReadTimeout. Off: the caller's
+	// context alone decides.
 	ReadTimeout time.Duration
 
-	// WriteTimeout bounds sending one command, within what the caller's context allows. Default: ReadTimeout.
-	// Off: the caller's context alone decides.
+	// WriteTimeout bounds sending one command, within what the caller's context allows. Default:
+	// ReadTimeout. Off: the caller's context alone decides.
 	WriteTimeout time.Duration
 
-	// LeakThreshold is how long a connection may be held (Conn, Watch) or a subscription be open before its holder is
-	// reported, once, with where it was taken. Default: DefaultLeakThreshold. Off: never.
+	// LeakThreshold is how long a connection may be held (Conn, Watch) or a subscription be open
+	// before its holder is reported, once, with where it was taken. Default: DefaultLeakThreshold.
+	// Off: never.
 	LeakThreshold time.Duration
 
-	// LeakStacks says whether the caller's stack is kept for each connection held. Plain commands hold none and cost
-	// nothing either way. Without it holders are listed with kind and age only. Default: StacksOn.
+	// LeakStacks says whether the caller's stack is kept for each connection held. Plain commands
+	// hold none and cost nothing either way. Without it holders are listed with kind and age only.
+	// Default: StacksOn.
 	LeakStacks Stacks
 
-	// CheckCommand is the command that Check sends, for example "GET health:key": words separated by white space, without
-	// quotes. An error among its answers fails the check; that there is no such key does not. On a Cluster each node gets it
-	// besides CLUSTER INFO, and may answer that another one has the key. It must leave the connection as it is. Default:
-	// empty, PING, which passes also for a user that may not run it.
+	// CheckCommand is the command that Check sends, for example "GET health:key": words separated
+	// by white space, without quotes. An error among its answers fails the check; that there is no
+	// such key does not. On a Cluster each node gets it besides CLUSTER INFO, and may answer that
+	// another one has the key. It must leave the connection as it is. Default: empty, PING, which
+	// passes also for a user that may not run it.
 	CheckCommand string
 
 	// Start says what Start does while the server cannot be reached. Default: FailFast.
 	Start StartPolicy
 
-	// TLS is used for every connection, the sentinels' included, in place of what URL or Options say about TLS. An
-	// empty ServerName is taken from the address. Default: nil, what they say. It is cloned.
+	// TLS is used for every connection, the sentinels' included, in place of what URL or Options
+	// say about TLS. An empty ServerName is taken from the address. Default: nil, what they say. It
+	// is cloned.
 	TLS *tls.Config
 
-	// Credentials is asked for user and password as each connection is opened, in place of what URL or Options say.
-	// An empty user keeps theirs, or is Redis' default user. When the answer has changed, and is the same two seconds
-	// later, connections opened by the old one are replaced as they become idle; tokens that differ at every call leave
-	// them alone. See also Recycle. It must be safe for concurrent use. Default: nil.
+	// Credentials is asked for user and password as each connection is opened, in place of what URL
+	// or Options say. An empty user keeps theirs, or is Redis' default user. When the answer has
+	// changed, and is the same two seconds later, connections opened by the old one are replaced as
+	// they become idle; tokens that differ at every call leave them alone. See also Recycle. It
+	// must be safe for concurrent use. Default: nil.
 	Credentials func(ctx context.Context) (user, password string, err error)
 
-	// TLSFiles names certificates on disk that TLS is completed with; any of them turns TLS on. New reads them, and while
-	// the pool runs they are looked at every FileInterval: when they have changed, and the server accepts what they
-	// hold, connections opened by the old ones are replaced as they become idle. Default: none.
+	// TLSFiles names certificates on disk that TLS is completed with; any of them turns TLS on. New
+	// reads them, and while the pool runs they are looked at every FileInterval: when they have
+	// changed, and the server accepts what they hold, connections opened by the old ones are
+	// replaced as they become idle. Default: none.
 	TLSFiles TLSFiles
 
-	// CredentialsFile holds "user:password", or a password alone (the user is then that of URL or Options, or else Redis'
-	// default user); white space around it is ignored. It is looked at as TLSFiles are, so that a secret may be rotated
-	// on disk without a failed command, as long as the server accepts the old one until the new one is in use. In place
-	// of Credentials. Default: none.
+	// CredentialsFile holds "user:password", or a password alone (the user is then that of URL or
+	// Options, or else Redis' default user); white space around it is ignored. It is looked at as
+	// TLSFiles are, so that a secret may be rotated on disk without a failed command, as long as
+	// the server accepts the old one until the new one is in use. In place of Credentials. Default:
+	// none.
 	CredentialsFile string
 
-	// FileInterval is how often TLSFiles and CredentialsFile are looked at; a login that fails brings it forward. Default:
-	// DefaultFileInterval. Off: only Reload looks.
+	// FileInterval is how often TLSFiles and CredentialsFile are looked at; a login that fails
+	// brings it forward. Default: DefaultFileInterval. Off: only Reload looks.
 	FileInterval time.Duration
 
-	// Replicas is how many processes run with this configuration at once. Limits multiplies by it. Default: 1.
-	// Bounds: not negative.
+	// Replicas is how many processes run with this configuration at once. Limits multiplies by it.
+	// Default: 1. Bounds: not negative.
 	Replicas int
 
-	// Logger gets leaks, what Stop had to force, and the state of the server at Start. Default: slog.Default().
+	// Logger gets leaks, what Stop had to force, and the state of the server at Start. Default:
+	// slog.Default().
 	Logger *slog.Logger
 }
 
 // maxMaxOpen is far beyond what any server grants; it catches a typing error.
 const maxMaxOpen = 65_535
 
-// Validate returns every fault of c, joined, or nil. It reads the files that c names; it changes nothing and dials
-// nothing. New calls it.
+// Validate returns every fault of c, joined, or nil. It reads the files that c names; it changes
+// nothing and dials nothing. New calls it.
 func (c Config) Validate() error {
 	_, _, err := c.resolve()
 	return err
@@ -323,8 +344,9 @@ func (c Config) timeFaults() error {
 
 func defaultMaxOpen() int { return DefaultMaxOpenPerCPU * runtime.GOMAXPROCS(0) }
 
-// withDefaults returns c with every zero field that has a default filled in, and Off turned into the zero that the
-// rest of the package understands as off. SuspectPing stays as it is: its zero follows the link.
+// withDefaults returns c with every zero field that has a default filled in, and Off turned into
+// the zero that the rest of the package understands as off. SuspectPing stays as it is: its zero
+// follows the link.
 func (c Config) withDefaults() Config {
 	if c.Name == "" {
 		c.Name = "redis"

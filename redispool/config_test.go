@@ -172,7 +172,8 @@ func TestFaultyURLs(t *testing.T) {
 	}
 }
 
-// No part of a password gets into an error or into Settings, however the URL is malformed around it (INV-12).
+// No part of a password gets into an error or into Settings, however the URL is malformed around it
+// (INV-12).
 func TestNoSecretGetsOut(t *testing.T) {
 	const secret = "hunter2secret"
 	for _, url := range []string{
@@ -219,7 +220,8 @@ func TestNoSecretGetsOut(t *testing.T) {
 	}
 }
 
-// FuzzURL puts a secret where a password belongs, among whatever the fuzzer makes of the rest of the password.
+// FuzzURL puts a secret where a password belongs, among whatever the fuzzer makes of the rest of
+// the password.
 func FuzzURL(f *testing.F) {
 	f.Add("", "", "0?pool_size=3")
 	f.Add("a/", "?x=1", "1")
@@ -337,7 +339,8 @@ func TestTLS(t *testing.T) {
 		EvictionInterval: 10 * time.Millisecond,
 	})
 	load := lightTraffic(t, p.Client(), 3)
-	// A condemned connection is taken away at its checkout, below which go-redis must not look into the encrypted stream.
+	// A condemned connection is taken away at its checkout, below which go-redis must not look into
+	// the encrypted stream.
 	eventually(t, "lifetimes end under traffic", func() bool { return p.Stats().Evicted["lifetime"] > 10 })
 	load.end()
 	if s := p.Stats(); load.failed.Load() > 0 || s.Evicted["dead"] > 0 {

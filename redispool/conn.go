@@ -65,13 +65,15 @@ var errCondemned = errors.New("redispool: connection is to be closed")
 // errEnded does the same for one that the server has closed.
 var errEnded = errors.New("redispool: connection was closed by the server")
 
-// conn is a connection as go-redis sees it: the native one, TLS included, with what the pool must know about it.
+// conn is a connection as go-redis sees it: the native one, TLS included, with what the pool must
+// know about it.
 //
-// Before go-redis hands out an idle connection it clears the deadlines and then asks for the raw connection, to look
-// for a sign of death. That is the one moment at which a connection can be taken away from it without a caller
-// noticing: a condemned one refuses the second question.
+// Before go-redis hands out an idle connection it clears the deadlines and then asks for the raw
+// connection, to look for a sign of death. That is the one moment at which a connection can be
+// taken away from it without a caller noticing: a condemned one refuses the second question.
 //
-// A command touches its first fields. They fill a cache line, and all of them two, which no other connection shares.
+// A command touches its first fields. They fill a cache line, and all of them two, which no other
+// connection shares.
 type conn struct {
 	net.Conn // outermost: *tls.Conn where there is TLS
 
@@ -82,8 +84,8 @@ type conn struct {
 	sentence atomic.Uint32   // a reason; stays until condemned
 	purpose  purpose
 	secure   bool // what comes out of raw is not what go-redis would read
-	// checkout says that the deadlines were cleared, and the raw connection is asked for next. It belongs to whoever has
-	// the connection from go-redis.
+	// checkout says that the deadlines were cleared, and the raw connection is asked for next. It
+	// belongs to whoever has the connection from go-redis.
 	checkout bool
 	patient  atomic.Bool             // the command under way may take long: it blocks on the server
 	gone     atomic.Bool             // closed
@@ -129,9 +131,9 @@ func newConn(n *node, native net.Conn, p purpose, by *aim, born monotime.Time, s
 	return c
 }
 
-// SetWriteDeadline notes when the connection is used. go-redis sets it before each command, by the wall clock, which an
-// operator may set: so the time of use is read from the monotonic clock and not computed from t. It grows with every
-// command, however coarse the clock.
+// SetWriteDeadline notes when the connection is used. go-redis sets it before each command, by the
+// wall clock, which an operator may set: so the time of use is read from the monotonic clock and
+// not computed from t. It grows with every command, however coarse the clock.
 func (c *conn) SetWriteDeadline(t time.Time) error {
 	c.used.Store(max(int64(monotime.Now()), c.used.Load()+1))
 	if c.node.seeking.Load() > 0 {
@@ -142,7 +144,8 @@ func (c *conn) SetWriteDeadline(t time.Time) error {
 	return c.Conn.SetWriteDeadline(c.clamped(t))
 }
 
-// clamped is t, or what AcquireTimeout leaves for the login: until its first answer somebody waits for the connection.
+// clamped is t, or what AcquireTimeout leaves for the login: until its first answer somebody waits
+// for the connection.
 func (c *conn) clamped(t time.Time) time.Time {
 	if c.heard.Load() != 0 || c.start.until == 0 {
 		return t
@@ -153,8 +156,8 @@ func (c *conn) clamped(t time.Time) time.Time {
 	return t
 }
 
-// SetReadDeadline tells an ordinary command from one that blocks on the server, which go-redis gives more time. t was
-// computed a moment ago by the same clock that it is compared with.
+// SetReadDeadline tells an ordinary command from one that blocks on the server, which go-redis
+// gives more time. t was computed a moment ago by the same clock that it is compared with.
 func (c *conn) SetReadDeadline(t time.Time) error {
 	limit := c.node.pool.cfg.ReadTimeout
 	patient := limit == 0 || t.IsZero() || time.Until(t) > limit+time.Second
@@ -247,11 +250,12 @@ func (c *conn) SetDeadline(t time.Time) error {
 	return c.Conn.SetDeadline(t)
 }
 
-// SyscallConn refuses a condemned connection at checkout. Otherwise it lets go-redis look at the socket as it would
-// look at the native connection, with two exceptions. At checkout never below TLS, where it would try to read what it
-// finds; we look ourselves. And at other times, when it looks for pushed data, not before the first answer: nothing is
-// pushed by then, and the tickets that a TLS server begins with would have it wait for 50 ms, which every second dial
-// of a raw client does.
+// SyscallConn refuses a condemned connection at checkout. Otherwise it lets go-redis look at the
+// socket as it would look at the native connection, with two exceptions. At checkout never below
+// TLS, where it would try to read what it finds; we look ourselves. And at other times, when it
+// looks for pushed data, not before the first answer: nothing is pushed by then, and the tickets
+// that a TLS server begins with would have it wait for 50 ms, which every second dial of a raw
+// client does.
 func (c *conn) SyscallConn() (syscall.RawConn, error) {
 	atCheckout := c.checkout
 	c.checkout = false
@@ -278,9 +282,10 @@ func (c *conn) SyscallConn() (syscall.RawConn, error) {
 	return c.raw, nil
 }
 
-// endedBelow reports whether the other side of an idle connection has hung up, as far as that can be seen below TLS. A
-// farewell, which comes before the end, is encrypted: it is something unread. So is a push, but go-redis is sent none
-// unless it has asked for maintenance notifications; and the tickets for later sessions come before the first answer.
+// endedBelow reports whether the other side of an idle connection has hung up, as far as that can
+// be seen below TLS. A farewell, which comes before the end, is encrypted: it is something unread.
+// So is a push, but go-redis is sent none unless it has asked for maintenance notifications; and
+// the tickets for later sessions come before the first answer.
 func (c *conn) endedBelow() bool {
 	if c.heard.Load() == 0 {
 		return false
@@ -315,8 +320,8 @@ func (c *conn) hasEnded() bool {
 	return state == socket.Closed
 }
 
-// condemn has the connection closed as soon as it is idle, or at its next checkout if that is sooner. The first reason
-// counts. It reports whether this was it.
+// condemn has the connection closed as soon as it is idle, or at its next checkout if that is
+// sooner. The first reason counts. It reports whether this was it.
 func (c *conn) condemn(r reason) bool {
 	first := c.sentence.CompareAndSwap(uint32(stays), uint32(r))
 	if first {

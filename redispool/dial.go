@@ -16,22 +16,26 @@ import (
 )
 
 const (
-	// refusedPatience is for how long a server that refuses is asked again for each of go-redis' attempts. By itself
-	// go-redis dials five times in an attempt, with pauses of 100 ms: no caller shall wait longer than it would.
+	// refusedPatience is for how long a server that refuses is asked again for each of go-redis'
+	// attempts. By itself go-redis dials five times in an attempt, with pauses of 100 ms: no caller
+	// shall wait longer than it would.
 	refusedPatience = 400 * time.Millisecond
-	// rereadPause is the least time between two looks at a Cluster's state that failed dials ask for.
+	// rereadPause is the least time between two looks at a Cluster's state that failed dials ask
+	// for.
 	rereadPause = time.Second
 	// shortestPause and longestPause are between two attempts.
 	shortestPause = 10 * time.Millisecond
 	longestPause  = 100 * time.Millisecond
 )
 
-// dial opens a connection by next and keeps it on the books. It ends when ctx ends or the pool stops (INV-10), for callers
-// when AcquireTimeout is over, and when the server is known to be down: then only trials, and checks, dial.
+// dial opens a connection by next and keeps it on the books. It ends when ctx ends or the pool
+// stops (INV-10), for callers when AcquireTimeout is over, and when the server is known to be down:
+// then only trials, and checks, dial.
 func (n *node) dial(ctx context.Context, p purpose, next dialFunc) (net.Conn, error) {
 	if p == forProbe {
-		// After as many failures as the pool is large go-redis refuses all dials until one of its own succeeds, and asks
-		// once a second. How often a server is dialled is the pool's affair: callers, or the breaker's trials, find out.
+		// After as many failures as the pool is large go-redis refuses all dials until one of its
+		// own succeeds, and asks once a second. How often a server is dialled is the pool's affair:
+		// callers, or the breaker's trials, find out.
 		return unconnected{}, nil
 	}
 	if !n.pool.dialing.Enter() {
@@ -94,8 +98,8 @@ func (n *node) veiledDown(d *poolkeeper.DownError) error {
 	return &veiled{err: d, elsewhere: n.readsElsewhere()}
 }
 
-// dialBy dials once, by the aim of now. It returns nothing if a Reload has come meanwhile: what that replaces was listed
-// before, and go-redis would log in by what is new.
+// dialBy dials once, by the aim of now. It returns nothing if a Reload has come meanwhile: what
+// that replaces was listed before, and go-redis would log in by what is new.
 func (n *node) dialBy(ctx context.Context, p purpose, next dialFunc) (net.Conn, error) {
 	born, by, start := monotime.Now(), n.pool.aim.Load(), new(opening)
 	if p == forPool || p == forSubscription {
@@ -126,9 +130,10 @@ func (n *node) dialBy(ctx context.Context, p purpose, next dialFunc) (net.Conn, 
 	return c, nil
 }
 
-// connect dials, and for the pool waits for a while for a server that refuses: callers are held, within their own
-// contexts, instead of failing one after the other as fast as they can try. One of them, the scout, asks the server
-// again and again; the others dial when it has got through, or has given up.
+// connect dials, and for the pool waits for a while for a server that refuses: callers are held,
+// within their own contexts, instead of failing one after the other as fast as they can try. One of
+// them, the scout, asks the server again and again; the others dial when it has got through, or has
+// given up.
 func (n *node) connect(ctx context.Context, p purpose, next dialFunc) (net.Conn, error) {
 	if p != forPool {
 		return n.tryOnce(ctx, p, next)
@@ -151,8 +156,9 @@ func (n *node) connect(ctx context.Context, p purpose, next dialFunc) (net.Conn,
 	return native, n.final(ctx, err)
 }
 
-// refusedPatience is for how long a dial for the pool waits for a server that refuses. On a Cluster go-redis tries again
-// by itself, for another node may have taken over; elsewhere all attempts are this one.
+// refusedPatience is for how long a dial for the pool waits for a server that refuses. On a Cluster
+// go-redis tries again by itself, for another node may have taken over; elsewhere all attempts are
+// this one.
 func (n *node) refusedPatience() time.Duration {
 	attempts := n.pool.target.attempts()
 	if n.isDoor {
@@ -164,7 +170,8 @@ func (n *node) refusedPatience() time.Duration {
 	return refusedPatience
 }
 
-// final returns the error of a dial for the pool as go-redis shall see it: one that it is not to try again is veiled.
+// final returns the error of a dial for the pool as go-redis shall see it: one that it is not to
+// try again is veiled.
 func (n *node) final(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
@@ -185,9 +192,9 @@ func (n *node) final(ctx context.Context, err error) error {
 	return err
 }
 
-// rereadCluster has go-redis ask the Cluster who serves what, after a node could not be reached. By itself it asks
-// when a node that it reaches sends it elsewhere, and else once a minute: for that long writes would go to a node that is
-// dead, and that another has replaced.
+// rereadCluster has go-redis ask the Cluster who serves what, after a node could not be reached. By
+// itself it asks when a node that it reaches sends it elsewhere, and else once a minute: for that
+// long writes would go to a node that is dead, and that another has replaced.
 func (p *Pool) rereadCluster(ctx context.Context) {
 	c, ok := p.client.(*redis.ClusterClient)
 	if !ok || p.life.Err() != nil {
@@ -244,7 +251,8 @@ type dialFunc func(context.Context) (net.Conn, error)
 
 func isRefused(err error) bool { return err != nil && health.Classify(err).Kind == health.KindRefused }
 
-// outage is a time in which the server refuses, with a scout out. over is closed when the scout is back.
+// outage is a time in which the server refuses, with a scout out. over is closed when the scout is
+// back.
 type outage struct{ over chan struct{} }
 
 func (n *node) tryOnce(ctx context.Context, p purpose, next dialFunc) (net.Conn, error) {
@@ -266,15 +274,16 @@ func (n *node) tryOnce(ctx context.Context, p purpose, next dialFunc) (net.Conn,
 	return native, nil
 }
 
-// noteFailure notes why an attempt that began then has failed, unless another one has got through since: that says more
-// about the server.
+// noteFailure notes why an attempt that began then has failed, unless another one has got through
+// since: that says more about the server.
 func (n *node) noteFailure(began monotime.Time, err error) {
 	if monotime.Time(n.dialled.Load()) <= began {
 		n.lastDial.Store(&err)
 	}
 }
 
-// adopt puts a connection just dialled on the books. If the pool has stopped meanwhile, it closes it.
+// adopt puts a connection just dialled on the books. If the pool has stopped meanwhile, it closes
+// it.
 func (n *node) adopt(native net.Conn, p purpose, by *aim, born monotime.Time, start *opening) (*conn, error) {
 	c := newConn(n, native, p, by, born, start)
 	if p == forSubscription {

@@ -1,6 +1,6 @@
-// Package redispool looks after the connections of a go-redis client: it opens and closes them in order, gives back
-// those that traffic does not need, checks the server, and knows who holds what. The client stays the native one, and
-// is used as ever.
+// Package redispool looks after the connections of a go-redis client: it opens and closes them in
+// order, gives back those that traffic does not need, checks the server, and knows who holds what.
+// The client stays the native one, and is used as ever.
 //
 //	cache, err := redispool.New(redispool.Config{URL: os.Getenv("REDIS_URL"), MaxOpen: 20, MinIdle: 2})
 //	if err != nil {
@@ -48,21 +48,23 @@
 //
 // # What differs from go-redis on its own
 //
-// Pipelines run on the one pool: the second one that go-redis
-// keeps for them since 9.23 has no eviction, and is off. A context bounds every read. A failed dial is tried again
-// with its command and not by itself. Maintenance notifications are off unless asked for.
+// Pipelines run on the one pool: the second one that go-redis keeps for them since 9.23 has no
+// eviction, and is off. A context bounds every read. A failed dial is tried again with its command
+// and not by itself. Maintenance notifications are off unless asked for.
 //
 // # What cannot be known
 //
-// go-redis says nothing when a Conn is closed: it is known when its connection is handed out again, which
-// [Pool.Holders], [Pool.Drain] and each sweep bring about. A Watch counts as held from WATCH to EXEC or UNWATCH, so a
-// function that goes on for long after EXEC is not seen. A command that blocks on the server (BLPOP) is counted, but
-// not listed. Hooks added to the client after Start see the PINGs of the upkeep.
+// go-redis says nothing when a Conn is closed: it is known when its connection is handed out again,
+// which [Pool.Holders], [Pool.Drain] and each sweep bring about. A Watch counts as held from WATCH
+// to EXEC or UNWATCH, so a function that goes on for long after EXEC is not seen. A command that
+// blocks on the server (BLPOP) is counted, but not listed. Hooks added to the client after Start
+// see the PINGs of the upkeep.
 //
 // # What it refuses to do
 //
-// It wraps no command and returns no type of its own for results. It does not manage a redis.Ring: give each shard a
-// Pool. Reload does not change what go-redis fixes when a client is made: its kind, addresses of a Cluster and of
-// sentinels, timeouts of a command. It does not support client-side caching, Sentinel with routing to replicas (go-redis leaks that client's
+// It wraps no command and returns no type of its own for results. It does not manage a redis.Ring:
+// give each shard a Pool. Reload does not change what go-redis fixes when a client is made: its
+// kind, addresses of a Cluster and of sentinels, timeouts of a command. It does not support
+// client-side caching, Sentinel with routing to replicas (go-redis leaks that client's
 // connections), or a pool without deadlines; New says so instead of ignoring it.
 package redispool

@@ -23,7 +23,8 @@ const (
 	glance = 10 * time.Millisecond
 )
 
-// HeldError is returned by Stop and Abort when connections were still in use at the end and had to be cut.
+// HeldError is returned by Stop and Abort when connections were still in use at the end and had to
+// be cut.
 type HeldError struct {
 	Pool     string              // name of the pool
 	Commands int                 // commands and pipelines that were under way
@@ -53,10 +54,11 @@ func (e *HeldError) Error() string {
 // Unwrap returns Err.
 func (e *HeldError) Unwrap() error { return e.Err }
 
-// Drain refuses new work with poolkeeper.ErrDraining from now on and waits until the work in flight has finished, or
-// ctx ends: commands, pipelines, and the commands inside every Watch and Conn begun before (INV-8). Commands that block on
-// the server are ended there by CLIENT UNBLOCK, as if their timeout had come. Subscriptions go on until Stop; new ones are
-// refused. Its error says how much is left, and Holders by whom it is held. It may be called more than once.
+// Drain refuses new work with poolkeeper.ErrDraining from now on and waits until the work in flight
+// has finished, or ctx ends: commands, pipelines, and the commands inside every Watch and Conn
+// begun before (INV-8). Commands that block on the server are ended there by CLIENT UNBLOCK, as if
+// their timeout had come. Subscriptions go on until Stop; new ones are refused. Its error says how
+// much is left, and Holders by whom it is held. It may be called more than once.
 func (p *Pool) Drain(ctx context.Context) error {
 	p.closeGate(life.Draining)
 	if err := p.settle(ctx); err != nil {
@@ -72,14 +74,16 @@ func (p *Pool) Drain(ctx context.Context) error {
 	return nil
 }
 
-// Stop drains, then closes the client and waits until no socket and no dial is left, and go-redis' own goroutines
-// have nothing more to do (INV-9). At the end of ctx it cuts off what is left and returns a HeldError that names it;
-// what was cut off gets errors. The first call does it; others wait for the first. All return the same error, or their
-// own context's. It may be called without Start.
+// Stop drains, then closes the client and waits until no socket and no dial is left, and go-redis'
+// own goroutines have nothing more to do (INV-9). At the end of ctx it cuts off what is left and
+// returns a HeldError that names it; what was cut off gets errors. The first call does it; others
+// wait for the first. All return the same error, or their own context's. It may be called without
+// Start.
 func (p *Pool) Stop(ctx context.Context) error { return p.state.Stop(ctx, p.shut) }
 
-// Abort closes everything at once and waits for nobody; a Stop under way then ends too. It returns the HeldError of
-// what was cut off, or nil. It may be called at any time, more than once, and without Start.
+// Abort closes everything at once and waits for nobody; a Stop under way then ends too. It returns
+// the HeldError of what was cut off, or nil. It may be called at any time, more than once, and
+// without Start.
 func (p *Pool) Abort() error { return p.state.Abort(p.shut) }
 
 // closeGate refuses new work, if it was not refused before.
@@ -90,8 +94,8 @@ func (p *Pool) closeGate(at life.Phase) {
 	p.resume(poolkeeper.ErrDraining)
 }
 
-// settle waits until nothing is under way. The gate is closed before, and with it the source of a Cluster's nodes'
-// work, but for what callers do with a node's client directly.
+// settle waits until nothing is under way. The gate is closed before, and with it the source of a
+// Cluster's nodes' work, but for what callers do with a node's client directly.
 func (p *Pool) settle(ctx context.Context) error {
 	t := time.NewTicker(glance)
 	defer t.Stop()
@@ -125,7 +129,8 @@ func (p *Pool) settle(ctx context.Context) error {
 	return nil
 }
 
-// working is how much is under way: commands, those in the queue included, and sessions that hold a connection.
+// working is how much is under way: commands, those in the queue included, and sessions that hold a
+// connection.
 func (p *Pool) working(ctx context.Context) int {
 	nodes := p.allNodes()
 	for _, n := range nodes {
@@ -170,8 +175,8 @@ func (p *Pool) holding() (n int) {
 	return n
 }
 
-// commands is how many commands of the client itself are under way, beside the sessions that hold a connection, and how
-// many wait for a connection.
+// commands is how many commands of the client itself are under way, beside the sessions that hold a
+// connection, and how many wait for a connection.
 func (p *Pool) commands(held int) (running, waiting int) {
 	total := p.gate.InFlight()
 	for _, n := range p.allNodes() {
@@ -184,7 +189,8 @@ func (p *Pool) commands(held int) (running, waiting int) {
 	return max(total-held, 0), waiting
 }
 
-// shut ends the pool's own work, waits for callers, closes, and at the end of ctx cuts off who is left.
+// shut ends the pool's own work, waits for callers, closes, and at the end of ctx cuts off who is
+// left.
 func (p *Pool) shut(ctx context.Context, started <-chan struct{}) error {
 	p.closeGate(life.Draining)
 	var errs []error
@@ -222,18 +228,19 @@ func (p *Pool) close(ctx context.Context) error {
 	return p.awaitSockets(ctx)
 }
 
-// closeClient begins to close the clients, once, and returns a channel that is closed when they are. closeErr is set
-// then.
+// closeClient begins to close the clients, once, and returns a channel that is closed when they
+// are. closeErr is set then.
 func (p *Pool) closeClient(ctx context.Context) <-chan struct{} {
 	p.closeOnce.Do(func() {
 		p.clientClosed = make(chan struct{})
-		// Owner: Stop. It ends when go-redis has closed its sockets, which a TLS farewell to a dead peer can delay;
-		// cutting the sockets ends that. Stop waits for it, within its context.
+		// Owner: Stop. It ends when go-redis has closed its sockets, which a TLS farewell to a dead
+		// peer can delay; cutting the sockets ends that. Stop waits for it, within its context.
 		go func() {
 			err := p.guarded(ownUse, func() error {
 				return errors.Join(p.checker.close(context.WithoutCancel(ctx)), p.client.Close())
 			})
-			// Somebody may have been quicker: we, cutting, the server, or go-redis with a node that has left.
+			// Somebody may have been quicker: we, cutting, the server, or go-redis with a node that
+			// has left.
 			if !errors.Is(err, net.ErrClosed) && !errors.Is(err, redis.ErrClosed) {
 				p.closeErr = err
 			}
@@ -243,7 +250,8 @@ func (p *Pool) closeClient(ctx context.Context) <-chan struct{} {
 	return p.clientClosed
 }
 
-// awaitSockets waits until all connections are closed: go-redis closes one that was in use when it comes back.
+// awaitSockets waits until all connections are closed: go-redis closes one that was in use when it
+// comes back.
 func (p *Pool) awaitSockets(ctx context.Context) error {
 	t := time.NewTicker(glance)
 	defer t.Stop()

@@ -183,8 +183,9 @@ func TestDrainEndsAtItsDeadlineAndSaysWhoIsLeft(t *testing.T) {
 	}
 }
 
-// 64 callers write as fast as they can; the pool is stopped in the middle. Whatever was begun before succeeds, and
-// what comes after is refused by name. go-redis' Close fails what is in flight.
+// 64 callers write as fast as they can; the pool is stopped in the middle. Whatever was begun
+// before succeeds, and what comes after is refused by name. go-redis' Close fails what is in
+// flight.
 func TestStopUnderLoadFailsNothingThatWasBegun(t *testing.T) { // INV-8, INV-9
 	srv := testserver.Redis(t)
 	look := admin(t, srv.Addr())
@@ -358,8 +359,8 @@ func TestStopAndAbortAreLegalAtAnyTime(t *testing.T) {
 	}
 }
 
-// go-redis' goroutine that asks whether dialling works again sleeps for a second between attempts and does not notice
-// that its client was closed.
+// go-redis' goroutine that asks whether dialling works again sleeps for a second between attempts
+// and does not notice that its client was closed.
 func TestStopLeavesNoGoroutineBehindADeadServer(t *testing.T) { // INV-9
 	srv := testserver.Redis(t)
 	p := started(t, redispool.Config{URL: srv.URL(), MaxOpen: 4, MinIdle: 2})
@@ -413,7 +414,8 @@ func TestStopIsBoundedWhileTheServerIsFrozen(t *testing.T) {
 	wg.Wait()
 }
 
-// A dial that cannot be ended comes back after Stop has given up on it: its connection is closed, not used.
+// A dial that cannot be ended comes back after Stop has given up on it: its connection is closed,
+// not used.
 func TestStopDuringDialClosesLateConnection(t *testing.T) {
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {

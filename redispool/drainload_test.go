@@ -20,8 +20,9 @@ type interruption struct {
 	lost    int64 // that the server has carried out and the caller was told have failed
 }
 
-// interrupt has 64 callers write as fast as they can over 32 connections, so that half of them are in flight and half
-// wait for a connection, and calls end in the middle of it. Every other write stays on the server for 10 ms.
+// interrupt has 64 callers write as fast as they can over 32 connections, so that half of them are
+// in flight and half wait for a connection, and calls end in the middle of it. Every other write
+// stays on the server for 10 ms.
 func interrupt(tb testing.TB, look *redis.Client, c redis.UniversalClient, end func()) interruption {
 	tb.Helper()
 	const callers, warm = 64, 400
@@ -88,7 +89,8 @@ func interruptManaged(tb testing.TB, addr string, look *redis.Client) interrupti
 	})
 }
 
-// Whatever was let in succeeds, whether it was in flight or waited for a connection, and nothing else is carried out.
+// Whatever was let in succeeds, whether it was in flight or waited for a connection, and nothing
+// else is carried out.
 func TestStopUnderLoadLosesNothing(t *testing.T) { // INV-8
 	srv := testserver.Redis(t, "--hz", "200") // so that it ends waits in time
 	look := admin(t, srv.Addr())
@@ -102,8 +104,9 @@ func TestStopUnderLoadLosesNothing(t *testing.T) { // INV-8
 	}
 }
 
-// BenchmarkStopUnderLoad reports, for each time that a client is ended under load, how many writes failed, the refused
-// not counted, and how many of these the server has carried out; raw Close beside Stop. The table is of -benchtime 50x.
+// BenchmarkStopUnderLoad reports, for each time that a client is ended under load, how many writes
+// failed, the refused not counted, and how many of these the server has carried out; raw Close
+// beside Stop. The table is of -benchtime 50x.
 func BenchmarkStopUnderLoad(b *testing.B) {
 	srv := testserver.Redis(b, "--hz", "200")
 	look := admin(b, srv.Addr())

@@ -37,7 +37,8 @@ func TestEveryDurationIsRefusedOrWorks(t *testing.T) {
 	}
 }
 
-// standIns are the fields of Options that stand in for one of Config with another name, under which they are refused.
+// standIns are the fields of Options that stand in for one of Config with another name, under which
+// they are refused.
 func standIns() map[string]string {
 	return map[string]string{"ConnMaxLifetime": "MaxLifetime", "ConnMaxIdleTime": "MaxIdleTime", "PoolTimeout": "AcquireTimeout"}
 }

@@ -6,14 +6,17 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/env"
 )
 
-// FromEnv returns a Config from environment variables, validated. Each is named after a field: with the prefix REDIS,
-// REDIS_URL, which must be set, REDIS_MAX_OPEN, REDIS_MAX_IDLE_TIME, REDIS_TLS_FILES_CA, REDIS_CREDENTIALS_FILE and so
-// on. Durations are Go's (1m30s), or off where the field may be Off; REDIS_LIFETIME_JITTER may be off too;
-// REDIS_MAX_WAITING may be none; REDIS_LEAK_STACKS is on or off, REDIS_START one of fail-fast, wait-for-server,
-// start-degraded. What is not set, or empty, has its default. Options, TLS, Credentials and Logger cannot be said this way; set them afterwards.
+// FromEnv returns a Config from environment variables, validated. Each is named after a field: with
+// the prefix REDIS, REDIS_URL, which must be set, REDIS_MAX_OPEN, REDIS_MAX_IDLE_TIME,
+// REDIS_TLS_FILES_CA, REDIS_CREDENTIALS_FILE and so on. Durations are Go's (1m30s), or off where
+// the field may be Off; REDIS_LIFETIME_JITTER may be off too; REDIS_MAX_WAITING may be none;
+// REDIS_LEAK_STACKS is on or off, REDIS_START one of fail-fast, wait-for-server, start-degraded.
+// What is not set, or empty, has its default. Options, TLS, Credentials and Logger cannot be said
+// this way; set them afterwards.
 //
-// Every fault is reported at once, with the variable, its value and what is allowed; the value of REDIS_URL, and what
-// is in files, is never shown. Variables that it does not know are ignored: others may have the same prefix.
+// Every fault is reported at once, with the variable, its value and what is allowed; the value of
+// REDIS_URL, and what is in files, is never shown. Variables that it does not know are ignored:
+// others may have the same prefix.
 func FromEnv(prefix string) (Config, error) {
 	r := env.NewReader("redispool", prefix)
 	var c Config

@@ -12,7 +12,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/eviction"
 )
 
-// askedAtOnce is how many connections are pinged at once, out of callers' reach, and at most half of those idle.
+// askedAtOnce is how many connections are pinged at once, out of callers' reach, and at most half
+// of those idle.
 const askedAtOnce = 16
 
 func (p *Pool) policy() eviction.Policy {
@@ -77,8 +78,8 @@ func isSilent(c *conn, s eviction.Sweep) bool {
 	return s.KeepAlive > 0 && s.Now.Sub(c.silentSince()) >= s.KeepAlive
 }
 
-// judge says what becomes of the idle connections, the one used last first, and counts it. It reports whether some that
-// are silent have to wait for the next time.
+// judge says what becomes of the idle connections, the one used last first, and counts it. It
+// reports whether some that are silent have to wait for the next time.
 func (n *node) judge(idle []*loan, s eviction.Sweep, out *eviction.Swept) (more bool) {
 	stay, condemned := 0, 0
 	for _, l := range idle {
@@ -93,8 +94,8 @@ func (n *node) judge(idle []*loan, s eviction.Sweep, out *eviction.Swept) (more 
 			out.Dead++
 		}
 	}
-	// Demand may have risen since the order was given (INV-7): who waits at the valve will want one of these, and so will
-	// who has passed it and has none yet.
+	// Demand may have risen since the order was given (INV-7): who waits at the valve will want one
+	// of these, and so will who has passed it and has none yet.
 	inUse := n.Open() - len(idle)
 	wanted := n.valve.waiting() + max(int(n.valve.busy.Load())-inUse, 0)
 	surplus := min(s.Surplus-out.Closed()-condemned, stay-wanted-s.MinIdle)
@@ -130,7 +131,8 @@ func (c *conn) fate(s eviction.Sweep) reason {
 	return stays
 }
 
-// pingAll asks connections for a sign of life, all at once, and gives them back. go-redis closes one that gives none.
+// pingAll asks connections for a sign of life, all at once, and gives them back. go-redis closes
+// one that gives none.
 func (n *node) pingAll(ctx context.Context, asked []*loan, out *eviction.Swept) error {
 	errs := n.ping(ctx, asked)
 	for _, err := range errs {
@@ -158,8 +160,9 @@ func (n *node) ping(ctx context.Context, asked []*loan) []error {
 	return errs
 }
 
-// Fill implements eviction.Pool. A dial by go-redis' pool needs a caller who finds nothing idle: the adder takes what
-// is idle, asks for one more, and puts the others back as soon as that dial has begun.
+// Fill implements eviction.Pool. A dial by go-redis' pool needs a caller who finds nothing idle:
+// the adder takes what is idle, asks for one more, and puts the others back as soon as that dial
+// has begun.
 func (n *node) Fill(ctx context.Context, want int) (int, error) {
 	if !n.isDoor && !n.used.Load() {
 		return 0, nil // a Cluster's replica, for example, that nobody reads from
@@ -210,7 +213,8 @@ func (n *node) addOne(ctx context.Context, free int) error {
 	added := n.borrow()
 	defer added.giveBack()
 	done := make(chan error, 1)
-	// Owner: this call, which waits for it. It ends with ctx, or with the dial, which DialTimeout bounds.
+	// Owner: this call, which waits for it. It ends with ctx, or with the dial, which DialTimeout
+	// bounds.
 	go func() { done <- n.pool.guarded(ownUse, func() error { return seize(ctx, added.base) }) }()
 	select {
 	case <-n.dialEntered:

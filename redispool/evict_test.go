@@ -17,7 +17,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
 
-// traffic is light traffic: callers that each send a command every few milliseconds, in turn to the keys given.
+// traffic is light traffic: callers that each send a command every few milliseconds, in turn to the
+// keys given.
 type traffic struct {
 	stop   chan struct{}
 	wg     sync.WaitGroup
@@ -62,9 +63,10 @@ func (tr *traffic) end() {
 	tr.wg.Wait()
 }
 
-// The scenario of go-redis#3575, seen by the server: a burst opens 100 connections, then light traffic goes on. The
-// managed pool gives the surplus back within MaxIdleTime plus an interval, without a failed command and without a
-// dial. go-redis on its own, asked for the same MaxIdleTime, keeps all 100.
+// The scenario of go-redis#3575, seen by the server: a burst opens 100 connections, then light
+// traffic goes on. The managed pool gives the surplus back within MaxIdleTime plus an interval,
+// without a failed command and without a dial. go-redis on its own, asked for the same MaxIdleTime,
+// keeps all 100.
 func TestSurplusOfABurstIsClosedUnderTraffic(t *testing.T) { // INV-7
 	const burst, callers, minIdle = 100, 3, 2
 	const maxIdle, interval = 1500 * time.Millisecond, 100 * time.Millisecond
@@ -128,8 +130,8 @@ func TestSurplusOfABurstIsClosedUnderTraffic(t *testing.T) { // INV-7
 		took.Round(time.Millisecond), clients(t, look)["managed"], clients(t, look)["raw"], load.done.Load(), s.Dials-dials)
 }
 
-// What a sweep leaves must be the connections used last, or a load balancer that forgets silent connections would
-// leave us with the dead ones.
+// What a sweep leaves must be the connections used last, or a load balancer that forgets silent
+// connections would leave us with the dead ones.
 func TestSweepKeepsTheConnectionsUsedLast(t *testing.T) {
 	srv := testserver.Redis(t)
 	look := admin(t, srv.Addr())
@@ -163,8 +165,9 @@ func TestSweepKeepsTheConnectionsUsedLast(t *testing.T) {
 	}
 }
 
-// A caller who comes while the pool looks through what is idle waits for a moment. He does not dial, whatever is out of
-// his reach just then. The connection used last is the next to be used, also after it was out.
+// A caller who comes while the pool looks through what is idle waits for a moment. He does not
+// dial, whatever is out of his reach just then. The connection used last is the next to be used,
+// also after it was out.
 func TestLookingThroughWhatIsIdleIsNotNoticed(t *testing.T) { // INV-7
 	const conns, busy = 24, 4
 	srv := testserver.Redis(t)
@@ -186,7 +189,8 @@ func TestLookingThroughWhatIsIdleIsNotNoticed(t *testing.T) { // INV-7
 	}
 }
 
-// The same with Conns that come and go: whether one was closed is found out by looking through what is idle.
+// The same with Conns that come and go: whether one was closed is found out by looking through what
+// is idle.
 func TestManyConnsAndSweepsDoNotHoldEachOtherUp(t *testing.T) {
 	const workers, rounds = 16, 100
 	srv := testserver.Redis(t)

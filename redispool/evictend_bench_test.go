@@ -13,7 +13,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
 
-// end is a way to close surplus connections of a go-redis client with its public API alone: docs/adr/0006.
+// end is a way to close surplus connections of a go-redis client with its public API alone:
+// docs/adr/0006.
 type end struct {
 	name    string
 	fifo    bool // go-redis hands out the connection that was idle for longest
@@ -86,8 +87,9 @@ func (e end) client(b *testing.B, addr string, dials *atomic.Int64) (c redis.Uni
 	return raw, func() error { return e.closes(b.Context(), raw, endBurst-endKeep) }
 }
 
-// BenchmarkEvictionEnd compares the ways after a burst of 100, under light traffic that needs 3 and with 2 to be spared:
-// dials caused, the slowest command meanwhile, and how long the survivor that was used last longest ago has been silent.
+// BenchmarkEvictionEnd compares the ways after a burst of 100, under light traffic that needs 3 and
+// with 2 to be spared: dials caused, the slowest command meanwhile, and how long the survivor that
+// was used last longest ago has been silent.
 func BenchmarkEvictionEnd(b *testing.B) {
 	for _, e := range ends {
 		b.Run(e.name, func(b *testing.B) {
@@ -119,7 +121,8 @@ func BenchmarkEvictionEnd(b *testing.B) {
 	}
 }
 
-// slowestDuring sends commands, one after the other, until happens has returned, and returns the time of the slowest.
+// slowestDuring sends commands, one after the other, until happens has returned, and returns the
+// time of the slowest.
 func slowestDuring(b *testing.B, c redis.UniversalClient, happens func() error) time.Duration {
 	b.Helper()
 	over := make(chan struct{})

@@ -59,8 +59,8 @@ var failovers = []struct {
 	}},
 }
 
-// BenchmarkFailover has 64 callers write through a failover of a real Sentinel set, and reports what BenchmarkFaults
-// does, raw beside managed, for callers with little and with much patience.
+// BenchmarkFailover has 64 callers write through a failover of a real Sentinel set, and reports
+// what BenchmarkFaults does, raw beside managed, for callers with little and with much patience.
 func BenchmarkFailover(b *testing.B) {
 	const callers, conns = 64, 64
 	for _, event := range failovers {

@@ -10,8 +10,9 @@ import (
 	"time"
 )
 
-// newFakeServer returns the client's end of a connection to a server that knows PING, GET and BLPOP, in memory, so that it
-// works in a synctest bubble. GET of "slow" takes a second. BLPOP always takes its timeout, and finds nothing.
+// newFakeServer returns the client's end of a connection to a server that knows PING, GET and
+// BLPOP, in memory, so that it works in a synctest bubble. GET of "slow" takes a second. BLPOP
+// always takes its timeout, and finds nothing.
 func newFakeServer() net.Conn {
 	client, server := net.Pipe()
 	// It ends when the client's end is closed.

@@ -106,8 +106,9 @@ func (v variant) client(tb testing.TB, addr string, conns int) redis.UniversalCl
 	return c
 }
 
-// BenchmarkFaults is the fault table: for each fault commands failed, those of them begun after the server was back,
-// and the time from then to the first success (negative: there was none), raw beside managed.
+// BenchmarkFaults is the fault table: for each fault commands failed, those of them begun after the
+// server was back, and the time from then to the first success (negative: there was none), raw
+// beside managed.
 func BenchmarkFaults(b *testing.B) {
 	for _, f := range faults {
 		for _, conns := range []int{8, 40} {

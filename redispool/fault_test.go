@@ -39,7 +39,8 @@ func endure(tb testing.TB, c redis.UniversalClient, after time.Duration, happens
 	return load{workers: callers, pace: 5 * time.Millisecond, limit: 500 * time.Millisecond}.endure(tb, c, after, happens)
 }
 
-// endure keeps up the load while happens does its worst and returns when the server is back, and for after.
+// endure keeps up the load while happens does its worst and returns when the server is back, and
+// for after.
 func (l load) endure(tb testing.TB, c redis.UniversalClient, after time.Duration, happens func()) outage {
 	tb.Helper()
 	type result struct {
@@ -109,8 +110,9 @@ func rawClient(tb testing.TB, o *redis.Options) *redis.Client {
 	return c
 }
 
-// Old connections lead nowhere from one moment to the next, without a sign: what a NAT gateway or a load balancer does
-// that forgets. On its own go-redis lets callers time out until every connection has been tried.
+// Old connections lead nowhere from one moment to the next, without a sign: what a NAT gateway or a
+// load balancer does that forgets. On its own go-redis lets callers time out until every connection
+// has been tried.
 func TestSilentLossIsPaidForOncePerCaller(t *testing.T) {
 	const conns = 40
 	srv := testserver.Redis(t)
@@ -176,8 +178,8 @@ func TestDemotedServerIsLeftAtOnce(t *testing.T) {
 	}
 }
 
-// The same for pipelines that read before they write, and for transactions: the first answer is a good one, and go-redis
-// keeps the connection.
+// The same for pipelines that read before they write, and for transactions: the first answer is a
+// good one, and go-redis keeps the connection.
 func TestPipelineThatEndsReadOnlyHasTheServerLeft(t *testing.T) {
 	for name, run := range map[string]func(redis.UniversalClient) pipelined{
 		"pipeline":    func(c redis.UniversalClient) pipelined { return c.Pipelined },
@@ -250,7 +252,8 @@ func TestRepliesThatSayWrongServerEndAGeneration(t *testing.T) {
 	}
 }
 
-// While the server refuses, callers are held within their own contexts, and are served as soon as it is back.
+// While the server refuses, callers are held within their own contexts, and are served as soon as
+// it is back.
 func TestRestartIsOverWhenTheServerIsBack(t *testing.T) {
 	srv := testserver.Redis(t)
 	p := started(t, redispool.Config{URL: srv.URL(), MaxOpen: callers})
@@ -302,7 +305,8 @@ func TestSlowServerIsNotTakenForALostOne(t *testing.T) {
 	}
 }
 
-// One caller pays for a silent loss, also when nobody else waits for an answer that would not come: idle connections are asked.
+// One caller pays for a silent loss, also when nobody else waits for an answer that would not come:
+// idle connections are asked.
 func TestOneCallerFindsASilentLossForAll(t *testing.T) {
 	const conns = 20
 	srv := testserver.Redis(t)

@@ -11,21 +11,23 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
 )
 
-// A generation is all connections dialled before some moment. After a failover behind the same name they lead to the
-// wrong server; after a server has gone, or a silent loss on the network (packets dropped, no FIN), they lead nowhere,
-// and each caller would pay an attempt or a timeout of his own to find out. So the first sure sign condemns them all:
-// go-redis drops a condemned connection at its next checkout and dials anew, and the caller notices nothing. An answer
-// that names the wrong server is such a sign by itself; a connection that fails is looked into first (see inspector).
+// A generation is all connections dialled before some moment. After a failover behind the same name
+// they lead to the wrong server; after a server has gone, or a silent loss on the network (packets
+// dropped, no FIN), they lead nowhere, and each caller would pay an attempt or a timeout of his own
+// to find out. So the first sure sign condemns them all: go-redis drops a condemned connection at
+// its next checkout and dials anew, and the caller notices nothing. An answer that names the wrong
+// server is such a sign by itself; a connection that fails is looked into first (see inspector).
 
 const (
-	// flushPause is the least time between two generations condemned because of what was heard. It doubles while
-	// that does not help, up to flushPauseMax: a pool that is meant to read from a replica is not to dial for ever.
+	// flushPause is the least time between two generations condemned because of what was heard. It
+	// doubles while that does not help, up to flushPauseMax: a pool that is meant to read from a
+	// replica is not to dial for ever.
 	flushPause    = time.Second
 	flushPauseMax = time.Minute
 )
 
-// generations says when the last one was condemned for one kind of sign, and when the next may be. It is guarded by
-// the node's mutex.
+// generations says when the last one was condemned for one kind of sign, and when the next may be.
+// It is guarded by the node's mutex.
 type generations struct {
 	flushed monotime.Time // 0: never
 	pause   time.Duration
@@ -46,7 +48,8 @@ func (g *generations) nextLocked(now monotime.Time) bool {
 	return true
 }
 
-// heardError looks at an error reply for one that says that this is not, or not any more, the server to talk to.
+// heardError looks at an error reply for one that says that this is not, or not any more, the
+// server to talk to.
 func (n *node) heardError(c *conn, reply []byte) {
 	if bytes.HasPrefix(reply, []byte("-READONLY ")) || bytes.HasPrefix(reply, []byte("-MASTERDOWN ")) ||
 		bytes.HasPrefix(reply, []byte("-LOADING ")) {
@@ -54,8 +57,8 @@ func (n *node) heardError(c *conn, reply []byte) {
 	}
 }
 
-// heardErrors does the same for the commands of a pipeline, some of which may have got other answers. On which
-// connection they have come is not known, so it is taken for a new one.
+// heardErrors does the same for the commands of a pipeline, some of which may have got other
+// answers. On which connection they have come is not known, so it is taken for a new one.
 func (n *node) heardErrors(cmds []redis.Cmder) {
 	for _, cmd := range cmds {
 		err := cmd.Err()
@@ -70,9 +73,9 @@ func (n *node) heardErrors(cmds []redis.Cmder) {
 	}
 }
 
-// flushAfter condemns every connection there is, because of an answer on one of them that was dialled at born. If that
-// one is of a generation that is condemned already, it condemns it alone: its dial was under way at the time. source is
-// nil if it is not known.
+// flushAfter condemns every connection there is, because of an answer on one of them that was
+// dialled at born. If that one is of a generation that is condemned already, it condemns it alone:
+// its dial was under way at the time. source is nil if it is not known.
 func (n *node) flushAfter(born monotime.Time, source *conn) {
 	now := monotime.Now()
 	n.mu.Lock()

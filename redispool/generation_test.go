@@ -40,8 +40,9 @@ const (
 	andAnswers = "they break, and the server answers on new ones only"
 )
 
-// Another machine answers at the address now. It knows nothing of the connections to its predecessor: each breaks when
-// it is used, and none looks broken before. On its own go-redis has callers find out one connection after the other.
+// Another machine answers at the address now. It knows nothing of the connections to its
+// predecessor: each breaks when it is used, and none looks broken before. On its own go-redis has
+// callers find out one connection after the other.
 func TestGenerationOfAReplacedMachineIsLeftTogether(t *testing.T) {
 	const conns = 100
 	srv := testserver.Redis(t)
@@ -145,7 +146,8 @@ func TestGenerationOfAServerThatIsGoneIsLeftTogether(t *testing.T) {
 	}
 }
 
-// Without traffic nothing is checked out. A sweep closes what is condemned, and does not dial for it.
+// Without traffic nothing is checked out. A sweep closes what is condemned, and does not dial for
+// it.
 func TestSweepClosesWhatIsCondemnedWithoutADial(t *testing.T) {
 	const conns = 15
 	srv := testserver.Redis(t)
@@ -169,8 +171,9 @@ func TestSweepClosesWhatIsCondemnedWithoutADial(t *testing.T) {
 	}
 }
 
-// A caller who dials for longer than the pool waits for a server that refuses is told that it refuses, which go-redis
-// takes for a reason to try again, and not that time is up, which it does not.
+// A caller who dials for longer than the pool waits for a server that refuses is told that it
+// refuses, which go-redis takes for a reason to try again, and not that time is up, which it does
+// not.
 func TestEndOfThePoolsPatienceIsARefusal(t *testing.T) {
 	var dials atomic.Int64
 	p := newPool(t, redispool.Config{
@@ -271,8 +274,8 @@ func killBlocked(t *testing.T, look *redis.Client) {
 // inspection is how long one takes, with the pause after it.
 const inspection = 400 * time.Millisecond
 
-// A server that restarts while nobody asks it anything leaves every connection dead. Below TLS go-redis does not look,
-// so that on its own callers find out one connection after the other.
+// A server that restarts while nobody asks it anything leaves every connection dead. Below TLS
+// go-redis does not look, so that on its own callers find out one connection after the other.
 func TestRestartBehindTLSIsSeenBeforeTheNextCommand(t *testing.T) {
 	const conns = 20
 	for name, stop := range map[string]func(*testserver.Server, testing.TB){
@@ -325,7 +328,8 @@ func TestNodeThatIsGoneTakesNoConnectionOfAnotherWithIt(t *testing.T) {
 	if err := <-result; err == nil {
 		t.Error("BLPOP ended well without a server")
 	}
-	// They look closed from here, so whoever is first closes them: the inspection, or the look that the broken one brings about.
+	// They look closed from here, so whoever is first closes them: the inspection, or the look that
+	// the broken one brings about.
 	eventually(t, "the generation is given up", func() bool { return p.Stats().Evicted["dead"] >= conns })
 	for _, line := range condemnations(&out, "") {
 		if !strings.Contains(line, "node="+k.nodes[0].Addr()) {
@@ -349,8 +353,8 @@ func TestNodeThatIsGoneTakesNoConnectionOfAnotherWithIt(t *testing.T) {
 	}
 }
 
-// Behind Sentinel the inspection asks the sentinels too. A primary that dies takes all its connections with it, and
-// writers who may try again see the failover as a delay.
+// Behind Sentinel the inspection asks the sentinels too. A primary that dies takes all its
+// connections with it, and writers who may try again see the failover as a delay.
 func TestGenerationOfADeadPrimaryIsLeftBehindSentinel(t *testing.T) {
 	s := newSentinels(t)
 	var out testkit.Log
@@ -382,7 +386,8 @@ func TestGenerationOfADeadPrimaryIsLeftBehindSentinel(t *testing.T) {
 	}
 }
 
-// The check's failure has to be one of the server's: sentinels that cannot be reached say nothing about the primary.
+// The check's failure has to be one of the server's: sentinels that cannot be reached say nothing
+// about the primary.
 func TestUnreachableSentinelsCondemnNobody(t *testing.T) {
 	const conns = 6
 	s := newSentinels(t)
@@ -396,8 +401,8 @@ func TestUnreachableSentinelsCondemnNobody(t *testing.T) {
 	breaksAlone(t, p, look, conns, &out)
 }
 
-// A TLS server begins with tickets for later sessions. go-redis takes them for something pushed, and waits 50 ms for it
-// to become readable, before the first command on most connections.
+// A TLS server begins with tickets for later sessions. go-redis takes them for something pushed,
+// and waits 50 ms for it to become readable, before the first command on most connections.
 func TestDialBehindTLSDoesNotWaitForAPush(t *testing.T) {
 	const dials = 20
 	_, addr, ca := secureRedis(t)
@@ -423,7 +428,8 @@ func TestDialBehindTLSDoesNotWaitForAPush(t *testing.T) {
 		}
 	}
 	t.Logf("%d dials: %v", dials, took)
-	// Both pay for the dial, and for a slow machine. Raw waits for 50 ms on top, on more than every second one.
+	// Both pay for the dial, and for a slow machine. Raw waits for 50 ms on top, on more than every
+	// second one.
 	if took["raw"]-took["managed"] < dials*10*time.Millisecond {
 		t.Errorf("managed: %s, raw: %s", took["managed"], took["raw"])
 	}
@@ -454,7 +460,8 @@ func TestFailureOfOurOwnCondemnsNobody(t *testing.T) {
 	exhausted.Store(false)
 }
 
-// secureRedis is a server that speaks plain text at its address, and TLS at another. ca is a file with its authority.
+// secureRedis is a server that speaks plain text at its address, and TLS at another. ca is a file
+// with its authority.
 func secureRedis(tb testing.TB) (srv *testserver.Server, addr, ca string) {
 	tb.Helper()
 	dir := tb.TempDir()
@@ -475,7 +482,8 @@ func secureRedis(tb testing.TB) (srv *testserver.Server, addr, ca string) {
 		"--tls-cert-file", file("crt", cert), "--tls-key-file", file("key", key)), addr, ca
 }
 
-// breaksAlone has one of a pool's connections break while the server cannot be asked, which tells nothing of the others.
+// breaksAlone has one of a pool's connections break while the server cannot be asked, which tells
+// nothing of the others.
 func breaksAlone(t *testing.T, p *redispool.Pool, look *redis.Client, conns int, out *testkit.Log) {
 	t.Helper()
 	result := make(chan error, 1)

@@ -15,7 +15,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
 
-// That it compiles shows that go-redis takes it; its logger is the whole program's, so it is not set here.
+// That it compiles shows that go-redis takes it; its logger is the whole program's, so it is not
+// set here.
 var _ = func() { redis.SetLogger(redispool.GoRedisLogger(nil)) }
 
 func TestGoRedisLinesAreLimitedByKind(t *testing.T) {

@@ -9,16 +9,17 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/guard"
 )
 
-// Code of the service runs on goroutines of the pool: the Dialer, Credentials, hooks, and the methods of a connection
-// that the Dialer has made. A panic there would end the process, and a Goexit would leave undone what others wait for.
-// Functions that the pool calls itself are guarded one by one. The rest is called by go-redis when the pool uses the
-// client, so what the pool does with the client on its own goroutines is guarded as a whole.
+// Code of the service runs on goroutines of the pool: the Dialer, Credentials, hooks, and the
+// methods of a connection that the Dialer has made. A panic there would end the process, and a
+// Goexit would leave undone what others wait for. Functions that the pool calls itself are guarded
+// one by one. The rest is called by go-redis when the pool uses the client, so what the pool does
+// with the client on its own goroutines is guarded as a whole.
 
 // ownUse is what is guarded where it is not known which code of the service failed.
 const ownUse = "a hook, or a connection by the Dialer"
 
-// guarded runs f on a goroutine of its own, waits for it, and returns its error. If f panics or ends its goroutine, that
-// is an event, and the error. It must not be called under a lock.
+// guarded runs f on a goroutine of its own, waits for it, and returns its error. If f panics or
+// ends its goroutine, that is an event, and the error. It must not be called under a lock.
 func (p *Pool) guarded(what string, f func() error) (err error) {
 	if failed := p.panicked(what, guard.Call(func() { err = f() })); failed != nil {
 		return failed
@@ -26,7 +27,8 @@ func (p *Pool) guarded(what string, f func() error) (err error) {
 	return err
 }
 
-// panicked says that code of the service has panicked, or ended its goroutine. It does nothing if err is nil.
+// panicked says that code of the service has panicked, or ended its goroutine. It does nothing if
+// err is nil.
 func (p *Pool) panicked(what string, err error) error {
 	if err == nil {
 		return nil
@@ -35,7 +37,8 @@ func (p *Pool) panicked(what string, err error) error {
 	return fmt.Errorf("redispool: %s: %w", what, err)
 }
 
-// connect opens a connection by a. The Dialer, and the functions of a tls.Config, are the service's.
+// connect opens a connection by a. The Dialer, and the functions of a tls.Config, are the
+// service's.
 func (p *Pool) connect(ctx context.Context, a *aim, network, addr string) (c net.Conn, err error) {
 	err = p.guarded("the Dialer", func() error {
 		c, err = a.connect(ctx, network, addr)

@@ -11,8 +11,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
 
-// After as many failed dials as the pool is large go-redis refuses to dial, and looks once a second whether the server
-// is back. The pool answers that look itself, and sooner.
+// After as many failed dials as the pool is large go-redis refuses to dial, and looks once a second
+// whether the server is back. The pool answers that look itself, and sooner.
 func TestDiallingIsTakenUpAsSoonAsTheServerIsBack(t *testing.T) {
 	const size = 2
 	srv := testserver.Redis(t)
@@ -46,8 +46,8 @@ func TestDiallingIsTakenUpAsSoonAsTheServerIsBack(t *testing.T) {
 	}
 }
 
-// An outage with MinIdle to fill ends without a storm: the server sees as many connections as are wanted, and during the
-// outage one caller at a time asks whether it is back.
+// An outage with MinIdle to fill ends without a storm: the server sees as many connections as are
+// wanted, and during the outage one caller at a time asks whether it is back.
 func TestOutageEndsWithoutADialStorm(t *testing.T) {
 	const minIdle = 8
 	srv := testserver.Redis(t)
@@ -71,7 +71,8 @@ func TestOutageEndsWithoutADialStorm(t *testing.T) {
 	if dials > 3*(minIdle+callers+2) {
 		t.Errorf("%d connections were opened, for %d callers and MinIdle %d", dials, callers, minIdle)
 	}
-	// The scout asks every 100 ms, go-redis' own probe too; each caller and the adder once when it begins to wait.
+	// The scout asks every 100 ms, go-redis' own probe too; each caller and the adder once when it
+	// begins to wait.
 	if failed > 200 {
 		t.Errorf("%d dials failed in 2 s", failed)
 	}

@@ -13,9 +13,10 @@ import (
 // defaultUser is the one whom a password alone logs in.
 const defaultUser = "default"
 
-// handshake logs in on one new connection. go-redis logs in by the client's options, which are the user's and stay as
-// New was given them. If another login is in effect since, by a Reload or a file that has changed, the handshake sends
-// that one in its place. It belongs to the goroutine that opens the connection.
+// handshake logs in on one new connection. go-redis logs in by the client's options, which are the
+// user's and stay as New was given them. If another login is in effect since, by a Reload or a file
+// that has changed, the handshake sends that one in its place. It belongs to the goroutine that
+// opens the connection.
 type handshake struct {
 	node    *node
 	greeted bool            // HELLO has been sent, or the login is none of the pool's affair
@@ -27,7 +28,8 @@ func (n *node) newHandshake() *handshake {
 	return &handshake{node: n, greeted: n.client.Options().StreamingCredentialsProvider != nil}
 }
 
-// process sends a command of the handshake. The first one is HELLO. OnConnect's come later, and are left alone.
+// process sends a command of the handshake. The first one is HELLO. OnConnect's come later, and are
+// left alone.
 func (h *handshake) process(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
 	if !h.greeted {
 		h.greeted = true
@@ -43,8 +45,8 @@ func (h *handshake) process(ctx context.Context, cmd redis.Cmder, next redis.Pro
 	return next(duringLogin(ctx), cmd)
 }
 
-// hello sends HELLO with the login in effect. To a server that refuses it go-redis sends AUTH, but only if the options
-// have a password.
+// hello sends HELLO with the login in effect. To a server that refuses it go-redis sends AUTH, but
+// only if the options have a password.
 func (h *handshake) hello(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
 	theirs, rest := loginIn(cmd.Args())
 	now, err := h.node.pool.loginInstead(ctx, theirs)
@@ -82,8 +84,8 @@ func (h *handshake) auth(ctx context.Context, by rotation.Login, next redis.Proc
 	return next(duringLogin(ctx), redis.NewStatusCmd(ctx, "auth", by.User, by.Password))
 }
 
-// loginInstead returns the login in effect. theirs is the one of the options, as go-redis sends it. It takes note of a
-// login that has changed by itself.
+// loginInstead returns the login in effect. theirs is the one of the options, as go-redis sends it.
+// It takes note of a login that has changed by itself.
 func (p *Pool) loginInstead(ctx context.Context, theirs rotation.Login) (rotation.Login, error) {
 	a := p.aim.Load()
 	if a.shown {

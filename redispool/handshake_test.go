@@ -14,8 +14,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
 
-// The client shows the login that New was given, and logs in by the one in effect. Old servers, and some proxies, do not
-// know HELLO, and are sent AUTH.
+// The client shows the login that New was given, and logs in by the one in effect. Old servers, and
+// some proxies, do not know HELLO, and are sent AUTH.
 func TestLoginInEffectIsSentWhateverTheOptionsShow(t *testing.T) {
 	for name, args := range map[string][]string{"HELLO": nil, "AUTH": {"--rename-command", "HELLO", ""}} {
 		t.Run(name, func(t *testing.T) {
@@ -47,7 +47,8 @@ func TestLoginInEffectIsSentWhateverTheOptionsShow(t *testing.T) {
 	}
 }
 
-// A password alone is that of the default user, and servers without users know no other form of AUTH.
+// A password alone is that of the default user, and servers without users know no other form of
+// AUTH.
 func TestPasswordAloneIsSentAlone(t *testing.T) {
 	server := testserver.Redis(t, "--rename-command", "HELLO", "", "--requirepass", "one")
 	p := started(t, redispool.Config{URL: "redis://:one@" + server.Addr()})

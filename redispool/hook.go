@@ -12,13 +12,14 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 )
 
-// hook is the pool's place in the chain of one native client. It stays the innermost one, so that what the pool does
-// for itself does not run through hooks of the user's, tracing for example: Start adds a second one after those that
-// were added meanwhile, and the first then lets everything pass.
+// hook is the pool's place in the chain of one native client. It stays the innermost one, so that
+// what the pool does for itself does not run through hooks of the user's, tracing for example:
+// Start adds a second one after those that were added meanwhile, and the first then lets everything
+// pass.
 type hook struct{ node *node }
 
-// addHook makes a new hook the client's innermost one, but for the opener. Behind Sentinel there is no opener: the
-// client's own dialer asks the sentinels for the address, and then calls Pool.open.
+// addHook makes a new hook the client's innermost one, but for the opener. Behind Sentinel there is
+// no opener: the client's own dialer asks the sentinels for the address, and then calls Pool.open.
 func (n *node) addHook() {
 	h := &hook{n}
 	n.active.Store(h)
@@ -82,7 +83,8 @@ func (h *hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-// ProcessPipelineHook counts pipelines. go-redis calls it twice per chain: for pipelines, and for MULTI … EXEC.
+// ProcessPipelineHook counts pipelines. go-redis calls it twice per chain: for pipelines, and for
+// MULTI … EXEC.
 func (h *hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	if h.retired() {
 		return nil
@@ -133,8 +135,8 @@ func failAll(cmds []redis.Cmder, err error) error {
 	return err
 }
 
-// pipelineOutcome is outcome for a pipeline: commands that failed for the same reason get the same explanation. a is nil
-// if the pipeline had no acquisition.
+// pipelineOutcome is outcome for a pipeline: commands that failed for the same reason get the same
+// explanation. a is nil if the pipeline had no acquisition.
 func (n *node) pipelineOutcome(cmds []redis.Cmder, err error, a *acquisition) error {
 	n.heardErrors(cmds)
 	var out error
@@ -149,8 +151,9 @@ func (n *node) pipelineOutcome(cmds []redis.Cmder, err error, a *acquisition) er
 	return out
 }
 
-// door is the pool's place in the chain of a ClusterClient, whose commands each go through the chain of some node
-// after it. It refuses what begins after the pool has begun to drain, and leaves the rest to the nodes' hooks.
+// door is the pool's place in the chain of a ClusterClient, whose commands each go through the
+// chain of some node after it. It refuses what begins after the pool has begun to drain, and leaves
+// the rest to the nodes' hooks.
 type door struct{ pool *Pool }
 
 // DialHook does nothing: a ClusterClient dials through its nodes.

@@ -21,7 +21,8 @@ import (
 const (
 	// inspectPause is the least time between two inspections.
 	inspectPause = 250 * time.Millisecond
-	// inspectEvery is how often an inspection asks a server that does not answer, and inspectFor for how long.
+	// inspectEvery is how often an inspection asks a server that does not answer, and inspectFor
+	// for how long.
 	inspectEvery = 100 * time.Millisecond
 	inspectFor   = time.Minute
 	// inspectLimit is the least time for one question, with the dial.
@@ -30,19 +31,21 @@ const (
 	witnesses = 3
 )
 
-// suspectLimit is how long the server may take to answer on an idle connection when it has just answered on another.
+// suspectLimit is how long the server may take to answer on an idle connection when it has just
+// answered on another.
 func (n *node) suspectLimit() time.Duration { return n.link.Limit(n.pool.config().SuspectPing) }
 
-// grace is the least silence of a command that is a sign, and what answers get that overtake each other on different
-// connections: a round trip at least.
+// grace is the least silence of a command that is a sign, and what answers get that overtake each
+// other on different connections: a round trip at least.
 func (n *node) grace() time.Duration { return n.suspectLimit() / 4 }
 
 // askLimit bounds one question.
 func (n *node) askLimit() time.Duration { return max(inspectLimit, n.suspectLimit()) }
 
-// inspector looks into signs that connections may be dead: a command that has waited in vain, or whose connection broke.
-// Either may be the fault of that connection alone: somebody killed it, the server found it idle for too long, the
-// command was slow. So the server is asked, on a new connection:
+// inspector looks into signs that connections may be dead: a command that has waited in vain, or
+// whose connection broke. Either may be the fault of that connection alone: somebody killed it, the
+// server found it idle for too long, the command was slow. So the server is asked, on a new
+// connection:
 //
 //	it refuses, or hangs up      after a break, what there was before is gone, and is condemned
 //	                             after silence, nothing is known yet: the server may be slow, and full. It is asked again
@@ -53,7 +56,8 @@ func (n *node) askLimit() time.Duration { return max(inspectLimit, n.suspectLimi
 //	it answers, after a break    another machine may answer now: a few idle connections are asked, and if one of them
 //	                             is dead too, those not heard of since are condemned
 //
-// That no connection can be opened for reasons of ours (no ports, no descriptors, no certificate) proves nothing.
+// That no connection can be opened for reasons of ours (no ports, no descriptors, no certificate)
+// proves nothing.
 type inspector struct {
 	mu      sync.Mutex // guards the following
 	running bool
@@ -149,7 +153,8 @@ func (n *node) suspect(c *conn, s signs) {
 		n.inspector.rest()
 		return
 	}
-	// Owner: the pool. It ends with the pool's life, or when there are no signs left; Stop waits for it as for a dial.
+	// Owner: the pool. It ends with the pool's life, or when there are no signs left; Stop waits
+	// for it as for a dial.
 	go func() {
 		defer n.pool.dialing.Leave()
 		for again := true; again; again = n.inspector.rest() {
@@ -164,7 +169,8 @@ func (n *node) suspect(c *conn, s signs) {
 	}()
 }
 
-// inspect asks the server for a sign of life on a connection of its own, until it is known what the signs mean.
+// inspect asks the server for a sign of life on a connection of its own, until it is known what the
+// signs mean.
 func (n *node) inspect(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, inspectFor)
 	defer cancel()
@@ -208,13 +214,15 @@ func (n *node) answered(ctx context.Context, begun monotime.Time, s signs) {
 	}
 }
 
-// isEnd reports whether a failed attempt to reach the server says that it is gone, or its predecessor is.
+// isEnd reports whether a failed attempt to reach the server says that it is gone, or its
+// predecessor is.
 func isEnd(err error) bool {
 	k := Classify(err).Kind
 	return k == health.KindRefused || k == health.KindReset
 }
 
-// isLoss reports whether an attempt on a connection opened before says that it is dead, if a new one is answered.
+// isLoss reports whether an attempt on a connection opened before says that it is dead, if a new
+// one is answered.
 func isLoss(err error) bool { return isEnd(err) || Classify(err).Kind == health.KindTimeout }
 
 // knock dials and asks, without logging in: any answer will do.
@@ -240,8 +248,8 @@ func (n *node) knock(ctx context.Context) error {
 	return err
 }
 
-// waitsInVain reports whether an ordinary command that was sent before begun is still without an answer, when a question
-// asked later has got one.
+// waitsInVain reports whether an ordinary command that was sent before begun is still without an
+// answer, when a question asked later has got one.
 func (n *node) waitsInVain(begun monotime.Time) bool {
 	return slices.ContainsFunc(n.list(), func(c *conn) bool {
 		used := c.used.Load()
@@ -249,9 +257,10 @@ func (n *node) waitsInVain(begun monotime.Time) bool {
 	})
 }
 
-// witnessDead asks some of the connections that were idle for longest for a sign of life, and reports whether one of
-// them turns out to be dead without having looked so. Such an end comes from a machine that does not know the
-// connection: one that was closed in order looks closed, and is not asked.
+// witnessDead asks some of the connections that were idle for longest for a sign of life, and
+// reports whether one of them turns out to be dead without having looked so. Such an end comes from
+// a machine that does not know the connection: one that was closed in order looks closed, and is
+// not asked.
 func (n *node) witnessDead(ctx context.Context, limit time.Duration, isDead func(error) bool) bool {
 	if n.upkeep.Take(ctx) != nil {
 		return false
@@ -280,8 +289,9 @@ type onceOnly struct{ *redis.StatusCmd }
 // NoRetry implements redis.Cmder.
 func (onceOnly) NoRetry() bool { return true }
 
-// flushBroken condemns what was dialled before begun and not heard of since. It is limited as the other generations
-// are: behind a name that stands for several servers, of which one is broken, nothing else would help but patience.
+// flushBroken condemns what was dialled before begun and not heard of since. It is limited as the
+// other generations are: behind a name that stands for several servers, of which one is broken,
+// nothing else would help but patience.
 func (n *node) flushBroken(begun monotime.Time, why string) {
 	n.mu.Lock()
 	next := n.broken.nextLocked(monotime.Now())
@@ -300,8 +310,8 @@ func (n *node) flushBroken(begun monotime.Time, why string) {
 	}
 }
 
-// flushSilent condemns what was dialled before begun and not heard of since asked. What waits for the answer to an
-// ordinary command is cut off, and go-redis tries that command again elsewhere.
+// flushSilent condemns what was dialled before begun and not heard of since asked. What waits for
+// the answer to an ordinary command is cut off, and go-redis tries that command again elsewhere.
 func (n *node) flushSilent(asked, begun monotime.Time) {
 	condemned, cut := 0, 0
 	for _, c := range n.list() {

@@ -14,8 +14,9 @@ import (
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
 
-// Sticky Conns, Watches, commands that block on the server and subscriptions are in use all the time, also while not a
-// byte is sent: neither idleness nor age nor a keep-alive gets at their connections.
+// Sticky Conns, Watches, commands that block on the server and subscriptions are in use all the
+// time, also while not a byte is sent: neither idleness nor age nor a keep-alive gets at their
+// connections.
 func TestWhatIsHeldIsNeverSurplus(t *testing.T) { // INV-7
 	const conns, watches, waiters = 3, 2, 2
 	const held = conns + watches + waiters
@@ -116,7 +117,8 @@ func TestWhatIsHeldIsNeverSurplus(t *testing.T) { // INV-7
 	eventually(t, "what is given back is surplus", func() bool { return p.Stats().Open == 0 })
 }
 
-// A subscriber is told that the pool has stopped, whichever way it listens, and Stop does not wait for it.
+// A subscriber is told that the pool has stopped, whichever way it listens, and Stop does not wait
+// for it.
 func TestSubscribersAreToldOfTheStop(t *testing.T) {
 	srv := testserver.Redis(t)
 	look := admin(t, srv.Addr())
@@ -172,8 +174,8 @@ func TestSubscribersAreToldOfTheStop(t *testing.T) {
 	}
 }
 
-// The leaks that a Watch and a subscription are: the one is reported, the other is mentioned, each once and with where
-// it was taken.
+// The leaks that a Watch and a subscription are: the one is reported, the other is mentioned, each
+// once and with where it was taken.
 func TestWatchThatIsHeldIsReported(t *testing.T) {
 	srv := testserver.SharedRedis(t)
 	var out testkit.Log

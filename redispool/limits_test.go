@@ -33,7 +33,8 @@ func TestLimitsAreComparedWithTheServers(t *testing.T) {
 	}
 }
 
-// A Reload that asks for more than the server grants is warned of, as Start is; one that does not concern them is not.
+// A Reload that asks for more than the server grants is warned of, as Start is; one that does not
+// concern them is not.
 func TestReloadComparesTheLimitsAgain(t *testing.T) {
 	srv := testserver.Redis(t, "--maxclients", "60")
 	var out testkit.Log

@@ -104,7 +104,8 @@ func admin(tb testing.TB, addr string) *redis.Client {
 	return c
 }
 
-// clients counts the server's connections by name, seen by the server; the one that asks is not counted.
+// clients counts the server's connections by name, seen by the server; the one that asks is not
+// counted.
 func clients(tb testing.TB, a *redis.Client) map[string]int {
 	tb.Helper()
 	list, err := a.ClientList(within(tb, patience)).Result()
@@ -122,13 +123,15 @@ func clients(tb testing.TB, a *redis.Client) map[string]int {
 	return counts
 }
 
-// together has n commands wait on the server at the same time, so that the pool opens n connections.
+// together has n commands wait on the server at the same time, so that the pool opens n
+// connections.
 func together(tb testing.TB, look *redis.Client, c redis.UniversalClient, n int) {
 	tb.Helper()
 	togetherAt(tb, look, c, n, "queue")
 }
 
-// togetherAt is together at a key, and so at a node of a Cluster, which is the one that look is for.
+// togetherAt is together at a key, and so at a node of a Cluster, which is the one that look is
+// for.
 func togetherAt(tb testing.TB, look *redis.Client, c redis.UniversalClient, n int, key string) {
 	tb.Helper()
 	ctx := within(tb, patience)

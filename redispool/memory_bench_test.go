@@ -13,8 +13,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
 
-// footprint is the live heap, in bytes, that build leaves behind. What build returns is kept until then,
-// and then let go.
+// footprint is the live heap, in bytes, that build leaves behind. What build returns is kept until
+// then, and then let go.
 func footprint(tb testing.TB, build func() (keep any)) float64 {
 	tb.Helper()
 	settled := func() float64 {
@@ -32,8 +32,8 @@ func footprint(tb testing.TB, build func() (keep any)) float64 {
 	return after - before
 }
 
-// BenchmarkMemoryEmpty reports what an empty client takes, and what management adds to it: as made, once started, and
-// with the connection of the health check, which is counted with its buffers.
+// BenchmarkMemoryEmpty reports what an empty client takes, and what management adds to it: as made,
+// once started, and with the connection of the health check, which is counted with its buffers.
 func BenchmarkMemoryEmpty(b *testing.B) {
 	srv := testserver.SharedRedis(b)
 	o, err := redis.ParseURL(srv.URL())
@@ -76,7 +76,8 @@ func BenchmarkMemoryEmpty(b *testing.B) {
 	b.ReportMetric(0, "ns/op") // of the measurement: it says nothing
 }
 
-// BenchmarkMemoryPerConnection reports what each of 1,000 open connections takes, and what management adds to it.
+// BenchmarkMemoryPerConnection reports what each of 1,000 open connections takes, and what
+// management adds to it.
 func BenchmarkMemoryPerConnection(b *testing.B) {
 	const conns = 1000
 	srv := testserver.Redis(b)

@@ -17,8 +17,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/turn"
 )
 
-// node is one native client with one pool of connections: the whole of a single-node or Sentinel pool, one of
-// several of a Cluster.
+// node is one native client with one pool of connections: the whole of a single-node or Sentinel
+// pool, one of several of a Cluster.
 type node struct {
 	pool    *Pool
 	client  *redis.Client
@@ -91,7 +91,8 @@ func (n *node) obeyLimit() {
 	n.valve.set(func(v *valve) { v.limit.Store(limit) })
 }
 
-// enter begins a command of the client itself. The commands of a Cluster's node were let in by the door.
+// enter begins a command of the client itself. The commands of a Cluster's node were let in by the
+// door.
 func (n *node) enter() bool {
 	if n.isDoor {
 		return n.gate.Enter()
@@ -181,7 +182,8 @@ func (n *node) seek(s *session) {
 	n.seekers[id] = s
 }
 
-// endSeek ends a seek of this goroutine for s that has found nothing: the goroutine's next write is another's.
+// endSeek ends a seek of this goroutine for s that has found nothing: the goroutine's next write is
+// another's.
 func (n *node) endSeek(s *session) {
 	if n.seeking.Load() == 0 {
 		return
@@ -195,7 +197,8 @@ func (n *node) endSeek(s *session) {
 	}
 }
 
-// unseek returns the session that this goroutine seeks a connection for, and ends the seek; nil if there is none.
+// unseek returns the session that this goroutine seeks a connection for, and ends the seek; nil if
+// there is none.
 func (n *node) unseek() *session {
 	id := goroutines.ID()
 	n.mu.Lock()
@@ -208,9 +211,9 @@ func (n *node) unseek() *session {
 	return s
 }
 
-// rotate has every idle connection handed out once, to the pool itself, without a byte on the wire. Conns that were
-// closed are known as such afterwards. It takes microseconds, and so does not mind if ctx has ended. It waits only for a
-// moment for a sweep under way.
+// rotate has every idle connection handed out once, to the pool itself, without a byte on the wire.
+// Conns that were closed are known as such afterwards. It takes microseconds, and so does not mind
+// if ctx has ended. It waits only for a moment for a sweep under way.
 func (n *node) rotate(ctx context.Context) {
 	if n.lent.Load() == 0 {
 		return

@@ -11,8 +11,8 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 )
 
-// ObserveWith has live traffic tell o what it sees: failures of connections as they happen, and the first success
-// after one. It may be called again; nil turns it off. The Registry calls it.
+// ObserveWith has live traffic tell o what it sees: failures of connections as they happen, and the
+// first success after one. It may be called again; nil turns it off. The Registry calls it.
 func (p *Pool) ObserveWith(o poolkeeper.Observer) { p.observer.Set(o) }
 
 // outcome takes note of how a command ended, and returns the error that its caller gets.
@@ -51,8 +51,8 @@ func isAnswer(err error) bool {
 	return ok
 }
 
-// isConnFailure reports whether err says something about the server or the way there, and not about the pool or the
-// caller: the caller's own context ending while he waits for a connection does not.
+// isConnFailure reports whether err says something about the server or the way there, and not about
+// the pool or the caller: the caller's own context ending while he waits for a connection does not.
 func isConnFailure(err error) bool {
 	if errors.Is(err, redis.ErrPoolTimeout) || errors.Is(err, redis.ErrClosed) || errors.Is(err, context.Canceled) {
 		return false

@@ -12,11 +12,13 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/goroutines"
 )
 
-// opener opens a client's connections in place of the client's own dialer, which is the user's. It is a hook: a hook
-// belongs to one client, while a dialer is part of the options, from which users make other clients.
+// opener opens a client's connections in place of the client's own dialer, which is the user's. It
+// is a hook: a hook belongs to one client, while a dialer is part of the options, from which users
+// make other clients.
 //
-// It ignores what comes after it in the chain, so it has to be the last hook. A hook that the user adds later comes
-// after it: then the next dial adds another opener, and goes through the user's hook to that one.
+// It ignores what comes after it in the chain, so it has to be the last hook. A hook that the user
+// adds later comes after it: then the next dial adds another opener, and goes through the user's
+// hook to that one.
 type opener struct {
 	node    *node
 	open    redis.DialHook
@@ -36,8 +38,9 @@ func (n *node) addOpener() {
 	n.client.AddHook(o)
 }
 
-// DialHook opens connections if no hook that dials comes after it. go-redis calls it first in AddHook, with the
-// client's own dial, and then for each chain that it builds. Only chains that AddHook builds are used for dials.
+// DialHook opens connections if no hook that dials comes after it. go-redis calls it first in
+// AddHook, with the client's own dial, and then for each chain that it builds. Only chains that
+// AddHook builds are used for dials.
 func (o *opener) DialHook(next redis.DialHook) redis.DialHook {
 	code := reflect.ValueOf(next).Pointer()
 	if o.native == 0 {

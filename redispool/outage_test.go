@@ -198,8 +198,8 @@ func TestAcquireTimeoutBoundsDialsLoginsAndPauses(t *testing.T) {
 	}
 }
 
-// A caller of a server that refuses is held for no longer than go-redis would try by itself: four attempts of five
-// dials with pauses of 100 ms.
+// A caller of a server that refuses is held for no longer than go-redis would try by itself: four
+// attempts of five dials with pauses of 100 ms.
 func TestARefusingServerIsNotSlowerThanGoRedis(t *testing.T) {
 	synctest.Test(dropsTimers(t), func(t *testing.T) {
 		raw := redis.NewClient(&redis.Options{
@@ -309,7 +309,8 @@ func TestADownServerIsNotDialledByCallers(t *testing.T) {
 	}
 }
 
-// A dial that waits for a server that refused goes on in the background, and ends when another fault has come.
+// A dial that waits for a server that refused goes on in the background, and ends when another
+// fault has come.
 func TestAFaultIsNotBlamedOnTheOneBefore(t *testing.T) {
 	synctest.Test(dropsTimers(t), func(t *testing.T) {
 		p, l := outageBubble(t, redispool.Config{MaxOpen: 4}, 3, up)

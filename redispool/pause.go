@@ -14,12 +14,13 @@ import (
 // errResumed ends a Pause that had not yet come to rest.
 var errResumed = errors.New("redispool: Resume was called meanwhile")
 
-// Pause makes callers wait instead of failing, for a failover that is planned: from now on new commands, and new
-// Conns and Watches, queue, within AcquireTimeout. It blocks until what is in flight has finished and every connection
-// of the pool is closed, so that Resume connects anew; commands that block on the server are ended there. If ctx ends
-// before, or Resume is called, callers go on as if nothing had been, and the error says who is left. Code that begins a
-// command on the client while it holds a Conn or a Watch is held up until ctx ends. Subscriptions and the health check
-// go on. Pausing a paused pool does nothing. Drain, Stop and Abort end a pause.
+// Pause makes callers wait instead of failing, for a failover that is planned: from now on new
+// commands, and new Conns and Watches, queue, within AcquireTimeout. It blocks until what is in
+// flight has finished and every connection of the pool is closed, so that Resume connects anew;
+// commands that block on the server are ended there. If ctx ends before, or Resume is called,
+// callers go on as if nothing had been, and the error says who is left. Code that begins a command
+// on the client while it holds a Conn or a Watch is held up until ctx ends. Subscriptions and the
+// health check go on. Pausing a paused pool does nothing. Drain, Stop and Abort end a pause.
 func (p *Pool) Pause(ctx context.Context) error {
 	if err := p.state.Turn(ctx); err != nil {
 		return fmt.Errorf("redispool: pause %q: %w", p.poolName(), err)
@@ -95,7 +96,8 @@ func (p *Pool) onResume(end context.CancelCauseFunc) {
 	p.endPause = end
 }
 
-// empty closes the connections of a pool at rest. One may be being opened by the pool itself, so it looks again.
+// empty closes the connections of a pool at rest. One may be being opened by the pool itself, so it
+// looks again.
 func (p *Pool) empty(ctx context.Context) error {
 	t := time.NewTicker(glance)
 	defer t.Stop()
@@ -118,9 +120,10 @@ func (p *Pool) empty(ctx context.Context) error {
 	}
 }
 
-// Recycle closes every connection opened so far. Idle ones are closed within moments. One in use is closed when it
-// comes back: within milliseconds, that of a Conn within a second after its Close. Call it when the server behind the
-// name has changed, or a password has. Subscriptions are left alone. It does not block.
+// Recycle closes every connection opened so far. Idle ones are closed within moments. One in use is
+// closed when it comes back: within milliseconds, that of a Conn within a second after its Close.
+// Call it when the server behind the name has changed, or a password has. Subscriptions are left
+// alone. It does not block.
 func (p *Pool) Recycle() {
 	if !p.dialing.Enter() {
 		return
@@ -130,7 +133,8 @@ func (p *Pool) Recycle() {
 		p.dialing.Leave()
 		return
 	}
-	// Owner: the pool, which waits for it at Stop as for a dial. It ends by itself, or with the pool's life.
+	// Owner: the pool, which waits for it at Stop as for a dial. It ends by itself, or with the
+	// pool's life.
 	go func() {
 		defer p.dialing.Leave()
 		for asked := p.recycles.Load(); ; asked = p.recycles.Load() {
@@ -142,7 +146,8 @@ func (p *Pool) Recycle() {
 	}()
 }
 
-// recycle closes what is idle now, the longest idle first, and condemns what remains of those that are old.
+// recycle closes what is idle now, the longest idle first, and condemns what remains of those that
+// are old.
 func (p *Pool) recycle(ctx context.Context, isOld func(*conn) bool) {
 	for _, n := range p.allNodes() {
 		n.recycle(ctx, isOld)

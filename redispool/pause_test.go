@@ -87,7 +87,8 @@ func TestPauseHoldsCallersUpAndResumeServesThemInOrder(t *testing.T) {
 		p.Resume()
 		p.Resume()
 		wg.Wait()
-		// The first waits for 5 s, the last for 1 s, and as there is one connection, each for those before it.
+		// The first waits for 5 s, the last for 1 s, and as there is one connection, each for those
+		// before it.
 		if s := p.Stats(); s.WaitCount != 5 || s.WaitDuration != 25*time.Second {
 			t.Errorf("%d waits, %s in all", s.WaitCount, s.WaitDuration)
 		}
@@ -399,7 +400,8 @@ func pools(t *testing.T, look *redis.Client) []int64 {
 	return out
 }
 
-// A caller's patience may end at the very moment at which its turn comes: then the turn is the next one's.
+// A caller's patience may end at the very moment at which its turn comes: then the turn is the next
+// one's.
 func TestTurnThatComesTooLateIsHandedOn(t *testing.T) {
 	synctest.Test(dropsTimers(t), func(t *testing.T) {
 		p, cfg := bubble(t, redispool.Config{MaxOpen: 2, AcquireTimeout: time.Minute, KeepAlive: redispool.Off})

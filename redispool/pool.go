@@ -21,14 +21,15 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/observer"
 )
 
-// origin is what New was given. It holds passwords, and fmt follows one pointer when a Pool is printed by value, with %s:
-// so there are two (INV-12).
+// origin is what New was given. It holds passwords, and fmt follows one pointer when a Pool is
+// printed by value, with %s: so there are two (INV-12).
 type origin struct {
 	cfg    *Config // with defaults: what go-redis was told, and the limits of what Reload can do
 	target *target
 }
 
-// Pool is a go-redis client whose connections are looked after. All methods are safe for concurrent use.
+// Pool is a go-redis client whose connections are looked after. All methods are safe for concurrent
+// use.
 type Pool struct {
 	*origin
 
@@ -69,9 +70,9 @@ type Pool struct {
 	looked   time.Time               // when it was set, or brought forward
 }
 
-// New returns a pool that is not started. It reports every fault of cfg at once, with Config.Name, and dials nothing.
-// The client may be used before Start, and then dials as it is used. A pool that is given up without Start needs a Stop
-// or Abort too: go-redis starts goroutines of its own.
+// New returns a pool that is not started. It reports every fault of cfg at once, with Config.Name,
+// and dials nothing. The client may be used before Start, and then dials as it is used. A pool that
+// is given up without Start needs a Stop or Abort too: go-redis starts goroutines of its own.
 func New(cfg Config) (*Pool, error) {
 	given, name := cfg.TLS, cfg.Name
 	cfg, t, err := cfg.resolve()
@@ -130,8 +131,8 @@ func (p *Pool) nodeCame(n *node) {
 	}
 }
 
-// liveNodes returns the nodes, without those of a Cluster whose clients go-redis has closed because the Cluster does
-// without them; these it drops.
+// liveNodes returns the nodes, without those of a Cluster whose clients go-redis has closed because
+// the Cluster does without them; these it drops.
 func (p *Pool) liveNodes(ctx context.Context) []*node {
 	all := p.allNodes()
 	if p.target.kind != kindCluster {
@@ -165,14 +166,16 @@ func (p *Pool) allNodes() []*node {
 	return append([]*node(nil), p.nodes...)
 }
 
-// Client returns the native client: a *redis.Client for one node or Sentinel, a *redis.ClusterClient for a Cluster.
-// It is the same one for the life of the pool, and closed by Stop; do not close it. Hooks may be added to it; those
-// added before Start do not see what the pool does for itself.
+// Client returns the native client: a *redis.Client for one node or Sentinel, a
+// *redis.ClusterClient for a Cluster. It is the same one for the life of the pool, and closed by
+// Stop; do not close it. Hooks may be added to it; those added before Start do not see what the
+// pool does for itself.
 //
-// Its Options are the user's own: address, dialer, TLS, user and password, and functions, as given to New. Sizes and
-// times are those that go-redis runs with: PoolSize is MaxOpenCeiling, and what the pool does itself (idle connections,
-// dials that are repeated) is off. They do not change with Reload. A client that is made from them is go-redis' own: it
-// goes to the address, database and user that it names. The pool neither counts nor closes it. Note:
+// Its Options are the user's own: address, dialer, TLS, user and password, and functions, as given
+// to New. Sizes and times are those that go-redis runs with: PoolSize is MaxOpenCeiling, and what
+// the pool does itself (idle connections, dials that are repeated) is off. They do not change with
+// Reload. A client that is made from them is go-redis' own: it goes to the address, database and
+// user that it names. The pool neither counts nor closes it. Note:
 //
 //   - Config.Credentials is shown as CredentialsProviderContext. It answers with the login in effect. go-redis asks it
 //     in place of Username and Password: set it to nil for another user. A CredentialsFile is shown as user and
@@ -183,7 +186,8 @@ func (p *Pool) allNodes() []*node {
 //     and works until Stop.
 func (p *Pool) Client() redis.UniversalClient { return p.client }
 
-// SetName gives the pool its name in errors, logs and metrics. An empty name is ignored. Registry.Add calls it.
+// SetName gives the pool its name in errors, logs and metrics. An empty name is ignored.
+// Registry.Add calls it.
 func (p *Pool) SetName(name string) {
 	p.state.SetName(name)
 	p.setRefusal()
@@ -194,8 +198,8 @@ func (p *Pool) config() *Config { return p.live.Load() }
 
 func (p *Pool) poolName() string { return p.state.Name() }
 
-// refusal is the error for work that begins after the pool has begun to drain. It is made beforehand: whoever is
-// refused may ask again at once and often.
+// refusal is the error for work that begins after the pool has begun to drain. It is made
+// beforehand: whoever is refused may ask again at once and often.
 func (p *Pool) refusal() error { return *p.refused.Load() }
 
 // setRefusal makes the refusal fit name and phase.
@@ -219,7 +223,8 @@ func (p *Pool) whileAlive(ctx context.Context) (context.Context, context.CancelF
 	}
 }
 
-// timeOf is t for package eviction, which reckons with time.Time: with a monotonic reading, as made has one.
+// timeOf is t for package eviction, which reckons with time.Time: with a monotonic reading, as made
+// has one.
 func (p *Pool) timeOf(t monotime.Time) time.Time { return p.made.Add(t.Sub(p.epoch)) }
 
 // patience bounds one exchange of the pool's own with the server, dial included (INV-10).

@@ -188,8 +188,8 @@ func TestNoWaitingStillWaitsForAPause(t *testing.T) {
 	})
 }
 
-// A Watch has its connection until its function returns, also after EXEC, and its commands do not queue behind callers
-// that wait for this very connection.
+// A Watch has its connection until its function returns, also after EXEC, and its commands do not
+// queue behind callers that wait for this very connection.
 func TestAWatchAndItsRivalsDoNotWaitForEachOther(t *testing.T) {
 	synctest.Test(dropsTimers(t), func(t *testing.T) {
 		p, _ := bubble(t, redispool.Config{MaxOpen: 1, AcquireTimeout: time.Hour, KeepAlive: redispool.Off})

@@ -22,15 +22,17 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/settings"
 )
 
-// Reload replaces the configuration while the pool works. It checks all of cfg first and says what is wrong with it or
-// cannot change (see Plan); if address, TLS or credentials differ, it opens and checks a connection by the new ones.
-// Only then does it change anything: limits and times hold at once, connections that were opened by what is old are
-// replaced as they become idle, and no command fails by it. If a check fails afterwards, the old configuration is put
-// back. It blocks until then, at most until ctx ends. An empty Name, and a MaxOpenCeiling of 0, keep the old one.
+// Reload replaces the configuration while the pool works. It checks all of cfg first and says what
+// is wrong with it or cannot change (see Plan); if address, TLS or credentials differ, it opens and
+// checks a connection by the new ones. Only then does it change anything: limits and times hold at
+// once, connections that were opened by what is old are replaced as they become idle, and no
+// command fails by it. If a check fails afterwards, the old configuration is put back. It blocks
+// until then, at most until ctx ends. An empty Name, and a MaxOpenCeiling of 0, keep the old one.
 //
-// What can change: the address of a single node, user and password, TLS, Credentials and the files; MaxOpen, up to
-// MaxOpenCeiling; MinIdle, MaxIdleTime, MaxLifetime, LifetimeJitter, KeepAlive, EvictionInterval; MaxWaiting,
-// FailFastAfter, SuspectPing, LeakThreshold, LeakStacks, Replicas, Logger. The rest go-redis fixes when the client is made.
+// What can change: the address of a single node, user and password, TLS, Credentials and the files;
+// MaxOpen, up to MaxOpenCeiling; MinIdle, MaxIdleTime, MaxLifetime, LifetimeJitter, KeepAlive,
+// EvictionInterval; MaxWaiting, FailFastAfter, SuspectPing, LeakThreshold, LeakStacks, Replicas,
+// Logger. The rest go-redis fixes when the client is made.
 func (p *Pool) Reload(ctx context.Context, cfg Config) error {
 	if err := p.state.Turn(ctx); err != nil {
 		return fmt.Errorf("redispool: reload %q: %w", p.poolName(), err)
@@ -66,8 +68,8 @@ func (p *Pool) reload(ctx context.Context, cfg Config) (staged, error) {
 	return s, p.switchTo(ctx, s)
 }
 
-// Plan says what Reload with cfg would change, and returns everything that is wrong with it or cannot change, joined.
-// It changes nothing and does not dial.
+// Plan says what Reload with cfg would change, and returns everything that is wrong with it or
+// cannot change, joined. It changes nothing and does not dial.
 func (p *Pool) Plan(cfg Config) ([]Change, error) {
 	s, err := p.stage(cfg)
 	if err != nil {
@@ -105,12 +107,12 @@ func (p *Pool) stage(cfg Config) (staged, error) {
 	return s, err
 }
 
-// Change is one difference between the configuration in effect and another. Its Field may also be "URL", for what URL
-// or Options say about the address and the user.
+// Change is one difference between the configuration in effect and another. Its Field may also be
+// "URL", for what URL or Options say about the address and the user.
 type Change = poolkeeper.Change
 
-// leads says whether a change is about where and as whom connections are opened, so that those open already are of
-// another kind.
+// leads says whether a change is about where and as whom connections are opened, so that those open
+// already are of another kind.
 func leads(c Change) bool {
 	switch c.Field {
 	case "URL", "TLS", "Credentials", "TLSFiles", "CredentialsFile":
@@ -155,14 +157,16 @@ func (p *Pool) plan(next *Config, t target, givenTLS *tls.Config) ([]Change, err
 	return out, errors.Join(errs...)
 }
 
-// changes compares field by field. URL and Options are left to compareOptions, and TLS, which is a copy, to the caller.
+// changes compares field by field. URL and Options are left to compareOptions, and TLS, which is a
+// copy, to the caller.
 func changes(from, to *Config) []Change {
 	return slices.DeleteFunc(settings.Diff(from, to), func(c Change) bool {
 		return c.Field == "URL" || c.Field == "Options" || c.Field == "TLS"
 	})
 }
 
-// ours are the fields of go-redis' options that stand in for fields of Config, which are compared by themselves.
+// ours are the fields of go-redis' options that stand in for fields of Config, which are compared
+// by themselves.
 //
 //nolint:gochecknoglobals // a constant table
 var ours = []string{
@@ -170,8 +174,8 @@ var ours = []string{
 	"DialTimeout", "ReadTimeout", "WriteTimeout", "PipelinePoolSize", "ContextTimeoutEnabled", "DialerRetries", "DialerRetryTimeout",
 }
 
-// compareOptions returns the fields of go-redis' options that differ but cannot change, and whether any differs that
-// says where and as whom to connect.
+// compareOptions returns the fields of go-redis' options that differ but cannot change, and whether
+// any differs that says where and as whom to connect.
 func compareOptions(from, to target) (fixed []string, led bool) {
 	a, b := reflect.ValueOf(from.opts), reflect.ValueOf(to.opts)
 	for i := range a.NumField() {
@@ -202,7 +206,8 @@ func sameSchemeTLS(from, to target) bool {
 	return from.url && to.url && x != nil && y != nil && x.ServerName == y.ServerName && x.InsecureSkipVerify == y.InsecureSkipVerify
 }
 
-// try opens a connection by a, logs in and asks for a sign of life. Behind Sentinel it asks the sentinels by a too.
+// try opens a connection by a, logs in and asks for a sign of life. Behind Sentinel it asks the
+// sentinels by a too.
 func (p *Pool) try(ctx context.Context, a *aim) error {
 	ctx, cancel := context.WithTimeout(ctx, p.patience())
 	defer cancel()
@@ -273,7 +278,8 @@ func (p *Pool) checkAnew(ctx context.Context) error {
 	return err
 }
 
-// trim closes idle connections above a limit. If they are too few, as many more are closed when they come back.
+// trim closes idle connections above a limit. If they are too few, as many more are closed when
+// they come back.
 func (n *node) trim(ctx context.Context, limit int) {
 	if n.Open() <= limit || n.upkeep.Take(ctx) != nil {
 		return

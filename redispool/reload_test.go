@@ -166,8 +166,8 @@ func TestPlanSaysWhatReloadWouldDoAndTouchesNothing(t *testing.T) {
 	}
 }
 
-// A check that fails after the switch, for a reason that the trial beforehand could not see, brings the old
-// configuration back.
+// A check that fails after the switch, for a reason that the trial beforehand could not see, brings
+// the old configuration back.
 func TestReloadIsRolledBackWhenTheCheckFails(t *testing.T) {
 	old, now := testserver.Redis(t), testserver.Redis(t)
 	way := testkit.NewProxy(t, now.Addr())

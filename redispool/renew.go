@@ -12,14 +12,16 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/rotation"
 )
 
-// Secrets and certificates are renewed on disk by others, at any time, and not always all at once. So the files are
-// looked at every FileInterval. What has changed is tried on a connection first; only when the server accepts it is it
-// used for new connections, and the old ones are replaced as they become idle.
+// Secrets and certificates are renewed on disk by others, at any time, and not always all at once.
+// So the files are looked at every FileInterval. What has changed is tried on a connection first;
+// only when the server accepts it is it used for new connections, and the old ones are replaced as
+// they become idle.
 
 // soonest is the least time between two looks that failed logins ask for.
 const soonest = 250 * time.Millisecond
 
-// watchFiles sets the timer for the next look, if the pool runs and there are files, and else stops it.
+// watchFiles sets the timer for the next look, if the pool runs and there are files, and else stops
+// it.
 func (p *Pool) watchFiles() {
 	c := p.config()
 	p.mu.Lock()
@@ -108,8 +110,8 @@ func (p *Pool) login(ctx context.Context) (user, password string, err error) {
 	return user, password, nil
 }
 
-// noteLogin takes note of the login by a of a connection that is being opened. If it has changed by itself for good,
-// connections that were opened by the old one are replaced.
+// noteLogin takes note of the login by a of a connection that is being opened. If it has changed by
+// itself for good, connections that were opened by the old one are replaced.
 func (p *Pool) noteLogin(a *aim, now rotation.Login) {
 	if !a.logins.Changed(now) || !p.dialing.Enter() {
 		return
@@ -120,7 +122,8 @@ func (p *Pool) noteLogin(a *aim, now rotation.Login) {
 			old[c] = c.loggingIn() // one that has not written yet is about to log in by the new
 		}
 	}
-	// Owner: the pool, which waits for it at Stop as for a dial. It ends by itself, or with the pool's life.
+	// Owner: the pool, which waits for it at Stop as for a dial. It ends by itself, or with the
+	// pool's life.
 	go func() {
 		defer p.dialing.Leave()
 		_ = p.guarded(ownUse, func() error { p.replaceRotated(a, now, old); return nil })

@@ -34,7 +34,8 @@ func do(tb testing.TB, look *redis.Client, commands ...string) {
 	}
 }
 
-// The secret is rotated as one should: the server accepts both passwords, the file changes, the old one is withdrawn.
+// The secret is rotated as one should: the server accepts both passwords, the file changes, the old
+// one is withdrawn.
 func TestPasswordInAFileIsRotatedUnderLoad(t *testing.T) {
 	srv := testserver.Redis(t)
 	look := admin(t, srv.Addr())
@@ -81,8 +82,8 @@ func TestPasswordInAFileIsRotatedUnderLoad(t *testing.T) {
 	}
 }
 
-// The only password there is changes at once (requirepass). Connections that are open go on; what is dialled in between
-// fails, and makes the pool look at the file now instead of in an hour.
+// The only password there is changes at once (requirepass). Connections that are open go on; what
+// is dialled in between fails, and makes the pool look at the file now instead of in an hour.
 func TestFailedLoginHasTheFileLookedAtAtOnce(t *testing.T) {
 	srv := testserver.Redis(t, "--requirepass", "one")
 	file := filepath.Join(t.TempDir(), "secret")
@@ -140,7 +141,8 @@ func TestFileThatCannotBeReadIsNotUsed(t *testing.T) {
 	}
 }
 
-// Every certificate there is is replaced, the authority's too, by a server that wants to see the client's.
+// Every certificate there is is replaced, the authority's too, by a server that wants to see the
+// client's.
 func TestMutualTLSIsRenewedFromDiskUnderLoad(t *testing.T) {
 	dir := t.TempDir()
 	file := func(name string) string { return filepath.Join(dir, name) }
@@ -209,8 +211,8 @@ func TestMutualTLSIsRenewedFromDiskUnderLoad(t *testing.T) {
 	}
 }
 
-// A function that gives a new token to whoever asks is no rotation: replacing the connections would make for new tokens,
-// and so for ever. One that changes its mind is.
+// A function that gives a new token to whoever asks is no rotation: replacing the connections would
+// make for new tokens, and so for ever. One that changes its mind is.
 func TestTokensMadeForEachLoginAreNoRotation(t *testing.T) {
 	for name, c := range map[string]struct {
 		answer func(asked int64) string
@@ -262,7 +264,8 @@ func TestTokensMadeForEachLoginAreNoRotation(t *testing.T) {
 	}
 }
 
-// A panic in the caller's goroutine would be his affair, but the evictor dials too, and logins are asked for again later.
+// A panic in the caller's goroutine would be his affair, but the evictor dials too, and logins are
+// asked for again later.
 func TestPanicOfCredentialsIsAnError(t *testing.T) {
 	p := newPool(t, redispool.Config{URL: "redis://" + mini(t).Addr(), Credentials: func(context.Context) (string, string, error) {
 		panic("vault")

@@ -15,8 +15,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
 
-// pki is a directory of certificates by two authorities, of which the second is to replace the first, and a third that
-// stays.
+// pki is a directory of certificates by two authorities, of which the second is to replace the
+// first, and a third that stays.
 type pki struct {
 	dir                  string
 	first, second, fixed *testcerts.Authority
@@ -38,7 +38,8 @@ func newPKI(tb testing.TB) *pki {
 
 func (k *pki) path(name string) string { return filepath.Join(k.dir, name) }
 
-// issue writes a certificate for 127.0.0.1 and its key, the key first: who reads in between gets two that do not fit.
+// issue writes a certificate for 127.0.0.1 and its key, the key first: who reads in between gets
+// two that do not fit.
 func (k *pki) issue(tb testing.TB, by *testcerts.Authority, name string) {
 	tb.Helper()
 	cert, key := by.Leaf(tb, "127.0.0.1")
@@ -61,7 +62,8 @@ func (k *pki) client() redispool.TLSFiles {
 	return redispool.TLSFiles{CA: k.path("client.ca"), Cert: k.path("client.crt"), Key: k.path("client.key")}
 }
 
-// server is the command line of one that speaks TLS at addr, also to its like, and wants to see certificates.
+// server is the command line of one that speaks TLS at addr, also to its like, and wants to see
+// certificates.
 func (k *pki) server(tb testing.TB, addr, cert string) []string {
 	tb.Helper()
 	return []string{
@@ -79,8 +81,9 @@ func portIn(tb testing.TB, addr string) string {
 	return port
 }
 
-// renewEverything replaces the authority of the servers and of the client, step by step, as one should, and has all
-// connections be replaced at each step that concerns the client. looks are for the servers that the pool has connections to.
+// renewEverything replaces the authority of the servers and of the client, step by step, as one
+// should, and has all connections be replaced at each step that concerns the client. looks are for
+// the servers that the pool has connections to.
 func (k *pki) renewEverything(t *testing.T, looks []*redis.Client) {
 	t.Helper()
 	step := func(what string, change func()) {
@@ -109,7 +112,8 @@ func (k *pki) renewEverything(t *testing.T, looks []*redis.Client) {
 	step("trust in the second only", func() { k.trust(t, "client.ca", k.second, k.fixed) })
 }
 
-// staysOutOfUse has a certificate on disk that the servers refuse, and looks whether it is used for anything.
+// staysOutOfUse has a certificate on disk that the servers refuse, and looks whether it is used for
+// anything.
 func (k *pki) staysOutOfUse(t *testing.T, p *redispool.Pool, out *testkit.Log, load *traffic) {
 	t.Helper()
 	k.issue(t, k.first, "client")
@@ -124,8 +128,8 @@ func (k *pki) staysOutOfUse(t *testing.T, p *redispool.Pool, out *testkit.Log, l
 	}
 }
 
-// newSecureCluster starts one whose nodes speak TLS to each other and, at secure, to clients, whose certificates they want
-// to see. The looks go by plain text.
+// newSecureCluster starts one whose nodes speak TLS to each other and, at secure, to clients, whose
+// certificates they want to see. The looks go by plain text.
 func newSecureCluster(t *testing.T, k *pki, primaries, replicas int) (c *cluster, secure []string) {
 	t.Helper()
 	c = newClusterOf(t, primaries, replicas, func() []string {

@@ -12,8 +12,9 @@ import (
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
 
-// Two goroutines use a Conn at once while its connection is being dialled, and one of them gives up before its command was
-// sent. The Conn's hold must stay with the Conn's own connection: the next command of that goroutine is on another.
+// Two goroutines use a Conn at once while its connection is being dialled, and one of them gives up
+// before its command was sent. The Conn's hold must stay with the Conn's own connection: the next
+// command of that goroutine is on another.
 func TestCommandGivenUpLeavesNoSeekerBehind(t *testing.T) { // INV-8
 	m := mini(t)
 	var slow atomic.Bool

@@ -45,8 +45,8 @@ func newSentinels(tb testing.TB) *sentinels {
 	return s
 }
 
-// newSecureSentinels starts one whose servers and sentinels all speak TLS to each other, and to clients, whose
-// certificates they want to see.
+// newSecureSentinels starts one whose servers and sentinels all speak TLS to each other, and to
+// clients, whose certificates they want to see.
 func newSecureSentinels(tb testing.TB, k *pki) *sentinels {
 	tb.Helper()
 	secure, second := freeAddr(tb), freeAddr(tb)
@@ -90,7 +90,8 @@ func field(pairs []string, name string) string {
 	return ""
 }
 
-// startSentinel runs one from a file of its own, which a sentinel insists on, until the test ends or stop is called.
+// startSentinel runs one from a file of its own, which a sentinel insists on, until the test ends
+// or stop is called.
 func startSentinel(tb testing.TB, primaryPort string, args ...string) (addr string, stop func()) {
 	tb.Helper()
 	addr = freeAddr(tb)

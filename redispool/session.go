@@ -13,8 +13,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/turn"
 )
 
-// session is a connection lent to one caller: a Conn, or the Tx of a Watch. It holds a connection from its first
-// command on. go-redis says nothing when a session ends, so:
+// session is a connection lent to one caller: a Conn, or the Tx of a Watch. It holds a connection
+// from its first command on. go-redis says nothing when a session ends, so:
 //
 //   - a Watch holds from WATCH until EXEC or UNWATCH, one of which go-redis always sends; commands outside of that
 //     count one by one, as the client's own do, but do not wait for a permit once it has a connection;
@@ -43,8 +43,8 @@ func newSession(n *node, kind chainKind) *session {
 	return &session{node: n, kind: kind, refused: n.pool.gate.Closed()}
 }
 
-// enter begins a command. Work that is part of a session is never refused or held up, unless the whole session is.
-// waited is how long it was held up.
+// enter begins a command. Work that is part of a session is never refused or held up, unless the
+// whole session is. waited is how long it was held up.
 func (s *session) enter(ctx context.Context) (joined bool, waited time.Duration, err error) {
 	if s.refused {
 		return false, 0, s.node.pool.refusal()
@@ -64,8 +64,9 @@ func (s *session) enter(ctx context.Context) (joined bool, waited time.Duration,
 	return joined, waited, nil
 }
 
-// permitted reports whether the session has a permit, or gets one without waiting. A session that may have a connection
-// does not wait for another's to be returned: its owner may be waiting for this one.
+// permitted reports whether the session has a permit, or gets one without waiting. A session that
+// may have a connection does not wait for another's to be returned: its owner may be waiting for
+// this one.
 func (s *session) permitted() bool {
 	n := s.node
 	s.mu.Lock()
@@ -82,8 +83,9 @@ func (s *session) permitted() bool {
 	return true
 }
 
-// enterInTurn begins a command when those who hold callers up let it. Of several commands of a session that come at once
-// only one queues: they share its connection, and none may wait for what the session itself has.
+// enterInTurn begins a command when those who hold callers up let it. Of several commands of a
+// session that come at once only one queues: they share its connection, and none may wait for what
+// the session itself has.
 func (s *session) enterInTurn(ctx context.Context) (seeks bool, waited time.Duration, err error) {
 	if err = s.node.refused(); err != nil {
 		return false, 0, err
@@ -115,7 +117,8 @@ func (s *session) enterInTurn(ctx context.Context) (seeks bool, waited time.Dura
 	return seeks, waited, nil
 }
 
-// admission is the turn to wait for what holds callers up. It is made when somebody has to: most sessions never do.
+// admission is the turn to wait for what holds callers up. It is made when somebody has to: most
+// sessions never do.
 func (s *session) admission() turn.Turn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -125,8 +128,8 @@ func (s *session) admission() turn.Turn {
 	return s.admitting
 }
 
-// begin counts a command. joined says that the session did not hold a connection before, seeks that it is not known
-// which one it has.
+// begin counts a command. joined says that the session did not hold a connection before, seeks that
+// it is not known which one it has.
 func (s *session) begin() (joined, seeks bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -193,7 +196,8 @@ func (s *session) heard(err error) {
 	}
 }
 
-// vain returns why UNWATCH need not be sent: the Watch has got no connection, and would ask for one again.
+// vain returns why UNWATCH need not be sent: the Watch has got no connection, and would ask for one
+// again.
 func (s *session) vain() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -287,15 +291,16 @@ func (s *session) pipeline(ctx context.Context, cmds []redis.Cmder, tx bool, nex
 	if s.kind == chainWatch {
 		s.heard(err)
 	}
-	// The server forgets what was watched at EXEC, whether it commits or aborts. After any other error go-redis sends
-	// UNWATCH.
+	// The server forgets what was watched at EXEC, whether it commits or aborts. After any other
+	// error go-redis sends UNWATCH.
 	e.disarmed = tx && (err == nil || errors.Is(err, redis.TxFailedErr) || redis.IsExecAbortError(err))
 	return s.node.pipelineOutcome(cmds, err, a)
 }
 
-// probe is an argument that cannot be sent. go-redis takes a connection for the command, fails to write it, and puts
-// the connection back untouched: an answer of the server to a command is no reason to drop a connection, and probe's
-// error looks like one. So a command with probe in it takes a connection out of the pool without a byte on the wire.
+// probe is an argument that cannot be sent. go-redis takes a connection for the command, fails to
+// write it, and puts the connection back untouched: an answer of the server to a command is no
+// reason to drop a connection, and probe's error looks like one. So a command with probe in it
+// takes a connection out of the pool without a byte on the wire.
 type probe struct{}
 
 // errProbe is the error of a probe that has got a connection.
@@ -309,7 +314,8 @@ func (errProbe) RedisError() {}
 // MarshalBinary implements encoding.BinaryMarshaler.
 func (probe) MarshalBinary() ([]byte, error) { return nil, errProbe{} }
 
-// seize takes a connection for the chain that ends in base, or makes sure that it has one, without sending anything.
+// seize takes a connection for the chain that ends in base, or makes sure that it has one, without
+// sending anything.
 func seize(ctx context.Context, base redis.ProcessHook) error {
 	err := base(ctx, onceOnly{redis.NewStatusCmd(ctx, "ping", probe{})})
 	if _, ok := errors.AsType[errProbe](err); ok {

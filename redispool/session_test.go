@@ -167,8 +167,8 @@ func TestHoldersListSubscriptions(t *testing.T) {
 	wantHolders(t, p, "")
 }
 
-// HELLO, AUTH and SELECT of a new connection pass through the same hooks as a caller's commands. Were they taken for
-// a session, they would be refused while draining and break work in flight.
+// HELLO, AUTH and SELECT of a new connection pass through the same hooks as a caller's commands.
+// Were they taken for a session, they would be refused while draining and break work in flight.
 func TestHandshakeIsNotASession(t *testing.T) {
 	m := mini(t)
 	m.RequireUserAuth("u", "p")
@@ -361,7 +361,8 @@ func (w watcher) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proce
 	}
 }
 
-// Two commands of one session may wait at the valve at once, and each is let through; both are owed for.
+// Two commands of one session may wait at the valve at once, and each is let through; both are owed
+// for.
 func TestConcurrentCommandsOfASessionReturnAllTheyWereGranted(t *testing.T) {
 	synctest.Test(dropsTimers(t), func(t *testing.T) {
 		p, cfg := bubble(t, redispool.Config{MaxOpen: 3, AcquireTimeout: 10 * time.Second, KeepAlive: redispool.Off})

@@ -13,9 +13,9 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/settings"
 )
 
-// shown returns the options that the native client is made with. Users read them, and make other clients from them: so
-// address, dialer, TLS and login are the user's own. The pool's hooks open the connections (opener) and log in
-// (handshake), which lets Reload change either.
+// shown returns the options that the native client is made with. Users read them, and make other
+// clients from them: so address, dialer, TLS and login are the user's own. The pool's hooks open
+// the connections (opener) and log in (handshake), which lets Reload change either.
 func (p *Pool) shown() redis.UniversalOptions {
 	c, t := *p.cfg, p.target
 	o := t.universal(c)
@@ -66,7 +66,8 @@ func sameLogin(x, y target) bool {
 	return true
 }
 
-// own returns the options for a client of the pool's own, with few connections, that reaches the node as the pool does.
+// own returns the options for a client of the pool's own, with few connections, that reaches the
+// node as the pool does.
 func (n *node) own() *redis.Options {
 	o := *n.client.Options()
 	if n.pool.target.kind != kindSentinel {

@@ -130,7 +130,8 @@ func TestOptionsOfTheNativeClientAreTheUsers(t *testing.T) {
 	}
 }
 
-// What Credentials answers is what another client logs in by, as often as it asks, and the pool asks once for a login.
+// What Credentials answers is what another client logs in by, as often as it asks, and the pool
+// asks once for a login.
 func TestCredentialsAreShownAsTheyAnswer(t *testing.T) {
 	server := testserver.Redis(t, ofUsers("app:secret")...)
 	asked := 0
@@ -263,7 +264,8 @@ func TestClusterShowsTheUsersOptions(t *testing.T) {
 	attempts("after Stop")
 }
 
-// The dialer that go-redis shows behind Sentinel is its own: it asks the sentinels, whatever the address.
+// The dialer that go-redis shows behind Sentinel is its own: it asks the sentinels, whatever the
+// address.
 func TestSentinelClientShowsTheUsersLogin(t *testing.T) {
 	s := newSentinels(t)
 	if err := admin(t, s.primary.Addr()).Do(t.Context(), "acl", "setuser", "app", "on", ">secret", "~*", "&*", "+@all").
@@ -303,8 +305,8 @@ func (*passing) ProcessHook(redis.ProcessHook) redis.ProcessHook { return nil }
 
 func (*passing) ProcessPipelineHook(redis.ProcessPipelineHook) redis.ProcessPipelineHook { return nil }
 
-// Hooks that the user adds, at whatever time, see the dials, and the pool goes on opening the connections: after a Reload
-// it opens them to the new server.
+// Hooks that the user adds, at whatever time, see the dials, and the pool goes on opening the
+// connections: after a Reload it opens them to the new server.
 func TestHooksAddedLaterDoNotOpenConnections(t *testing.T) {
 	servers := []*testserver.Server{testserver.Redis(t), testserver.Redis(t), testserver.Redis(t)}
 	cfg := redispool.Config{URL: servers[0].URL(), MaxOpen: 1}

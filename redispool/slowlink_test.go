@@ -15,7 +15,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
 
-// A command is given up after a round trip of 300 ms and more. The idle connections are slow, and alive.
+// A command is given up after a round trip of 300 ms and more. The idle connections are slow, and
+// alive.
 func TestSlowLinkCondemnsNothing(t *testing.T) {
 	const others = 4
 	for _, c := range []struct {

@@ -10,9 +10,10 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
 )
 
-// Start reaches the server as Config.Start says, then sets eviction, the upkeep of MinIdle and leak reports going. It
-// blocks until the server has answered once, has failed to (FailFast, StartDegraded), or ctx ends. If it fails it
-// leaves nothing running but the native client, which wants a Stop or Abort; it may be tried again (INV-13).
+// Start reaches the server as Config.Start says, then sets eviction, the upkeep of MinIdle and leak
+// reports going. It blocks until the server has answered once, has failed to (FailFast,
+// StartDegraded), or ctx ends. If it fails it leaves nothing running but the native client, which
+// wants a Stop or Abort; it may be tried again (INV-13).
 func (p *Pool) Start(ctx context.Context) error {
 	if err := p.state.Start(ctx, p.reach, p.startWatch); err != nil {
 		return err

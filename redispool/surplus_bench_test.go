@@ -22,7 +22,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
 
-// place is where a burst happens: each node with a raw client to look at it, and a key that lives there.
+// place is where a burst happens: each node with a raw client to look at it, and a key that lives
+// there.
 type place struct {
 	looks []*redis.Client
 	keys  []string
@@ -83,8 +84,8 @@ func (w place) open(tb testing.TB) map[string]int {
 	return sum
 }
 
-// silence returns for how many seconds each connection of that name has been silent, by node and id. The commands given
-// are those of which one must have been its last; none: whichever.
+// silence returns for how many seconds each connection of that name has been silent, by node and
+// id. The commands given are those of which one must have been its last; none: whichever.
 func (w place) silence(tb testing.TB, name string, last ...string) map[string]int {
 	tb.Helper()
 	out := map[string]int{}
@@ -118,7 +119,8 @@ func (w place) carriers(tb testing.TB, name string) map[string]int {
 	return w.silence(tb, name, "incr", "blpop")
 }
 
-// oldest returns for how many seconds the one of carriers that was silent for longest, and is open still, has been silent.
+// oldest returns for how many seconds the one of carriers that was silent for longest, and is open
+// still, has been silent.
 func (w place) oldest(tb testing.TB, name string, carriers map[string]int) int {
 	tb.Helper()
 	longest := 0
@@ -205,9 +207,9 @@ type scenario struct {
 	at    func(testing.TB) place
 }
 
-// BenchmarkSurplus shows what becomes of the connections that a burst has opened, raw beside managed. It reports those
-// that the servers see in the end, the check's included, how long the one used last longest ago has been silent, commands
-// failed, and dials since the burst.
+// BenchmarkSurplus shows what becomes of the connections that a burst has opened, raw beside
+// managed. It reports those that the servers see in the end, the check's included, how long the one
+// used last longest ago has been silent, commands failed, and dials since the burst.
 func BenchmarkSurplus(b *testing.B) {
 	s := surplus{burst: 100, callers: 3, minIdle: 2, maxIdle: 300 * time.Millisecond, span: time.Second}
 	scenarios := []scenario{{"one-node-100", 100, "100", oneNode}}

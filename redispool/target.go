@@ -177,9 +177,9 @@ func (t target) attempts() int {
 	return retries(t.opts.MaxRetries, 3) + 1
 }
 
-// universal returns go-redis' options for the pool that c (with its defaults) describes. What go-redis would do by
-// itself about idle and old connections is off: it closes a stale connection only when a caller has already asked for
-// one, and replaces it by a dial.
+// universal returns go-redis' options for the pool that c (with its defaults) describes. What
+// go-redis would do by itself about idle and old connections is off: it closes a stale connection
+// only when a caller has already asked for one, and replaces it by a dial.
 func (t target) universal(c Config) redis.UniversalOptions {
 	o := t.opts
 	o.PoolSize = c.MaxOpenCeiling
@@ -188,8 +188,9 @@ func (t target) universal(c Config) redis.UniversalOptions {
 	o.PipelinePoolSize, o.PipelineReadBufferSize, o.PipelineWriteBufferSize = -1, 0, 0
 	o.ContextTimeoutEnabled = true
 	if o.MaintNotificationsConfig == nil {
-		// go-redis' default is to find out whether the server sends them, which costs each client a goroutine and a round
-		// trip, and races between the first connections of a Client and its Conns.
+		// go-redis' default is to find out whether the server sends them, which costs each client a
+		// goroutine and a round trip, and races between the first connections of a Client and its
+		// Conns.
 		o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	}
 	o.PoolTimeout = noWaitLimit
@@ -202,7 +203,8 @@ func (t target) universal(c Config) redis.UniversalOptions {
 	return o
 }
 
-// aim is what a new connection is opened with. It is one value, so that Reload can change all of it at once.
+// aim is what a new connection is opened with. It is one value, so that Reload can change all of it
+// at once.
 type aim struct {
 	network, addr string // of a single node; empty where sentinels or the Cluster say
 	dial          func(ctx context.Context, network, addr string) (net.Conn, error)

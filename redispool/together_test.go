@@ -16,8 +16,9 @@ import (
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
 
-// Whoever operates the pool does everything at once: pauses, reloads, recycles, a password renewed on disk. Commands,
-// pipelines, watches and Conns go on, and at the end nothing is left of any of it.
+// Whoever operates the pool does everything at once: pauses, reloads, recycles, a password renewed
+// on disk. Commands, pipelines, watches and Conns go on, and at the end nothing is left of any of
+// it.
 func TestEverythingAtOnceFailsNothing(t *testing.T) { // INV-8, INV-9
 	srv := testserver.Redis(t)
 	look := admin(t, srv.Addr())

@@ -13,20 +13,20 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/retry"
 )
 
-// A command that blocks on the server (BLPOP, XREAD BLOCK) would keep a drain waiting for as long as it likes, and
-// cutting its connection can lose an item that the server has popped already. CLIENT UNBLOCK ends it as its own timeout
-// would: the caller gets redis.Nil.
+// A command that blocks on the server (BLPOP, XREAD BLOCK) would keep a drain waiting for as long
+// as it likes, and cutting its connection can lose an item that the server has popped already.
+// CLIENT UNBLOCK ends it as its own timeout would: the caller gets redis.Nil.
 
 const (
-	// unblockAfter is how long a drain waits before it asks the server to end blocking commands, and before it asks
-	// again, for sessions may go on to further ones.
+	// unblockAfter is how long a drain waits before it asks the server to end blocking commands,
+	// and before it asks again, for sessions may go on to further ones.
 	unblockAfter = 50 * time.Millisecond
 	// unblockLimit bounds one question.
 	unblockLimit = time.Second
 )
 
-// idInHello finds the server's name for the connection in its answer to HELLO, by which go-redis begins. It returns 0
-// if there is none, which is so for servers before Redis 6.
+// idInHello finds the server's name for the connection in its answer to HELLO, by which go-redis
+// begins. It returns 0 if there is none, which is so for servers before Redis 6.
 func idInHello(reply []byte) int64 {
 	_, rest, ok := bytes.Cut(reply, []byte("$2\r\nid\r\n:"))
 	if !ok {
@@ -82,7 +82,8 @@ func (n *node) unblock(ctx context.Context) error {
 	for line := range strings.Lines(list) {
 		f := clientFields(line)
 		id, err := strconv.ParseInt(f["id"], 10, 64)
-		// Behind a proxy the id may be that of somebody else's connection: the address has to be ours too.
+		// Behind a proxy the id may be that of somebody else's connection: the address has to be
+		// ours too.
 		if err != nil || ours[id] == "" || filepath.Base(f["addr"]) != ours[id] || !strings.Contains(f["flags"], "b") {
 			continue
 		}
@@ -93,8 +94,8 @@ func (n *node) unblock(ctx context.Context) error {
 	return nil
 }
 
-// nameAtServer is how the server should name the connection: by our address, or on a local socket, where we have none, by
-// the socket's, which it may know by another path.
+// nameAtServer is how the server should name the connection: by our address, or on a local socket,
+// where we have none, by the socket's, which it may know by another path.
 func nameAtServer(c net.Conn) string {
 	if at := c.RemoteAddr(); at.Network() == "unix" {
 		return filepath.Base(at.String()) + ":0"

@@ -14,8 +14,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
 
-// Consumers wait in BLPOP and XREAD BLOCK without a limit. The drain has the server end them; nothing that was popped
-// is lost, and the connections of others are left alone.
+// Consumers wait in BLPOP and XREAD BLOCK without a limit. The drain has the server end them;
+// nothing that was popped is lost, and the connections of others are left alone.
 func TestDrainEndsBlockingCommandsOnTheServer(t *testing.T) { // INV-8
 	srv := testserver.Redis(t)
 	look := admin(t, srv.Addr())

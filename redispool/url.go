@@ -11,17 +11,17 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// errURLSecret stands in for everything about a URL that cannot be said without showing a part of it that may belong
-// to a password.
+// errURLSecret stands in for everything about a URL that cannot be said without showing a part of
+// it that may belong to a password.
 var errURLSecret = errors.New("redispool: URL cannot be parsed, and is not shown because it may hold a password: " +
 	"percent-encode what is not a letter or digit in user and password")
 
 // plainName is what a parameter's name may look like for it to be repeated in an error.
 var plainName = regexp.MustCompile(`^[A-Za-z_]{1,40}$`)
 
-// parseURL reads the forms that Config.URL names. No error of it holds anything of the URL but scheme and names of
-// parameters (INV-12): net/url and go-redis quote what they could not parse, which for a password that is not
-// percent-encoded is the password.
+// parseURL reads the forms that Config.URL names. No error of it holds anything of the URL but
+// scheme and names of parameters (INV-12): net/url and go-redis quote what they could not parse,
+// which for a password that is not percent-encoded is the password.
 func parseURL(raw string) (target, error) {
 	u, err := url.Parse(raw)
 	if err != nil {
@@ -56,7 +56,8 @@ func parseURL(raw string) (target, error) {
 	return target{kind: kind, url: true, opts: opts}, nil
 }
 
-// splitScheme tells the kind of client a URL asks for and returns the scheme that go-redis knows for it.
+// splitScheme tells the kind of client a URL asks for and returns the scheme that go-redis knows
+// for it.
 func splitScheme(u *url.URL) (string, clientKind, error) {
 	q := u.Query()
 	switch base, suffix, _ := strings.Cut(u.Scheme, "+"); {

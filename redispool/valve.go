@@ -12,10 +12,10 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
 )
 
-// valve grants permits, one for each connection that the pool may open, in order of arrival. A caller takes one before
-// it asks go-redis for a connection, so that no caller waits inside go-redis, where it could not be woken. While the
-// pool is paused, or goes through its idle connections, the valve grants none. A free permit costs two atomic
-// operations.
+// valve grants permits, one for each connection that the pool may open, in order of arrival. A
+// caller takes one before it asks go-redis for a connection, so that no caller waits inside
+// go-redis, where it could not be woken. While the pool is paused, or goes through its idle
+// connections, the valve grants none. A free permit costs two atomic operations.
 type valve struct {
 	busy   atomic.Int64 // permits granted; for a moment more, by callers that find it full
 	limit  atomic.Int64 // how many there are; 0: no limit
@@ -91,7 +91,8 @@ func (v *valve) tryPass() bool {
 // overdraw takes a permit that may not be there, for a caller that has a connection already.
 func (v *valve) overdraw() { v.busy.Add(1) }
 
-// pass waits for a permit. After nil the caller owes a done, and the valve has joined the gate for it.
+// pass waits for a permit. After nil the caller owes a done, and the valve has joined the gate for
+// it.
 func (v *valve) pass(ctx context.Context, q queueing) error {
 	w := &waiter{turn: make(chan struct{})}
 	v.mu.Lock()
@@ -155,8 +156,8 @@ func (v *valve) withdraw(e *list.Element, w *waiter, err error) error {
 	return err
 }
 
-// tooManyLocked reports whether the caller at the end of the queue is one more than may wait. Callers for which there is
-// a permit, and that are held up for another reason, do not count.
+// tooManyLocked reports whether the caller at the end of the queue is one more than may wait.
+// Callers for which there is a permit, and that are held up for another reason, do not count.
 func (v *valve) tooManyLocked(last *list.Element, most int) bool {
 	limit := int(v.limit.Load())
 	if most == 0 || limit == 0 || v.queue.Back() != last {

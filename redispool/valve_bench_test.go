@@ -13,8 +13,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
 
-// BenchmarkActiveValve compares GETs on a pool whose MaxOpen is below its MaxOpenCeiling, so that each command passes
-// the valve, with GETs on one without. Both are managed.
+// BenchmarkActiveValve compares GETs on a pool whose MaxOpen is below its MaxOpenCeiling, so that
+// each command passes the valve, with GETs on one without. Both are managed.
 func BenchmarkActiveValve(b *testing.B) {
 	srv := testserver.SharedRedis(b)
 	open := started(b, redispool.Config{URL: srv.URL(), MaxOpen: 32})
@@ -37,8 +37,9 @@ func BenchmarkActiveValve(b *testing.B) {
 	}
 }
 
-// BenchmarkPause is a Pause, callers who come while it lasts, and Resume: how long after Resume the last of them is
-// served, what that is for each, and how long Pause itself takes on a pool at rest with its connections open.
+// BenchmarkPause is a Pause, callers who come while it lasts, and Resume: how long after Resume the
+// last of them is served, what that is for each, and how long Pause itself takes on a pool at rest
+// with its connections open.
 func BenchmarkPause(b *testing.B) {
 	srv := testserver.SharedRedis(b)
 	for _, callers := range []int{1, 100, 1000} {

@@ -12,9 +12,10 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/plural"
 )
 
-// AcquireError says why a caller did not get a connection: what the pool looked like when it gave up waiting, or was refused
-// because of MaxWaiting. It matches [poolkeeper.ErrAcquireTimeout] and context.DeadlineExceeded if the caller waited for
-// AcquireTimeout or until its own deadline, and [poolkeeper.ErrTooManyWaiting] if it was refused.
+// AcquireError says why a caller did not get a connection: what the pool looked like when it gave
+// up waiting, or was refused because of MaxWaiting. It matches [poolkeeper.ErrAcquireTimeout] and
+// context.DeadlineExceeded if the caller waited for AcquireTimeout or until its own deadline, and
+// [poolkeeper.ErrTooManyWaiting] if it was refused.
 type AcquireError struct {
 	Pool    string        // name of the pool
 	Max     int           // MaxOpen
@@ -29,8 +30,9 @@ type AcquireError struct {
 	oldest holders.Oldest
 }
 
-// Holders says in one line who had held a connection for longest: at most three, with kind, age and place. It is empty if
-// nobody held one. Their stacks become text here, not when the caller gives up: hundreds may do so at once.
+// Holders says in one line who had held a connection for longest: at most three, with kind, age and
+// place. It is empty if nobody held one. Their stacks become text here, not when the caller gives
+// up: hundreds may do so at once.
 func (e *AcquireError) Holders() string { return e.oldest.String() }
 
 // Error says all of it in one line.
@@ -63,7 +65,8 @@ func (e *AcquireError) Error() string {
 // Unwrap returns Err.
 func (e *AcquireError) Unwrap() error { return e.Err }
 
-// timeoutError ends a wait because of the clock. It matches ErrAcquireTimeout and context.DeadlineExceeded.
+// timeoutError ends a wait because of the clock. It matches ErrAcquireTimeout and
+// context.DeadlineExceeded.
 type timeoutError struct{ text string }
 
 func (e *timeoutError) Error() string   { return e.text }
@@ -79,8 +82,8 @@ type tooManyError struct{ text string }
 func (e *tooManyError) Error() string        { return e.text }
 func (e *tooManyError) Is(target error) bool { return target == poolkeeper.ErrTooManyWaiting }
 
-// tooMany reports whether one more caller would be more than MaxWaiting, beside callers that have a connection or wait for
-// one, of a pool with that much room.
+// tooMany reports whether one more caller would be more than MaxWaiting, beside callers that have a
+// connection or wait for one, of a pool with that much room.
 func (c *core) tooMany(callers, room int) bool {
 	limit := c.cfg().MaxWaiting
 	return limit != 0 && callers+1-room > max(limit, 0)
@@ -95,7 +98,8 @@ func (c *core) refused() error {
 	return c.acquireFailure(time.Now(), 0, &tooManyError{text})
 }
 
-// gaveUp turns the end of a wait into the error that an AcquireError wraps. A nil ctx error means AcquireTimeout.
+// gaveUp turns the end of a wait into the error that an AcquireError wraps. A nil ctx error means
+// AcquireTimeout.
 func gaveUp(ctx context.Context, limit time.Duration) error {
 	switch {
 	case ctx.Err() == nil:

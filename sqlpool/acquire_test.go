@@ -21,7 +21,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 )
 
-// stop stops a pool that is expected to stop clean. In a bubble it must be called before the bubble's end.
+// stop stops a pool that is expected to stop clean. In a bubble it must be called before the
+// bubble's end.
 func stop(t *testing.T, p interface{ Stop(context.Context) error }) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
@@ -223,8 +224,8 @@ func TestHungDialWedgesNobody(t *testing.T) {
 	})
 }
 
-// While an address does not answer, there is always a young attempt, and never more than MaxOpen connections and
-// attempts together.
+// While an address does not answer, there is always a young attempt, and never more than MaxOpen
+// connections and attempts together.
 func TestAttemptsStayYoungWhileTheServerDoesNotAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
@@ -324,7 +325,8 @@ func TestBrokenConnectionsMakeRoomForANewOne(t *testing.T) {
 	})
 }
 
-// No caller may wait while a connection is idle, whatever the interleaving of check-ins and checkouts.
+// No caller may wait while a connection is idle, whatever the interleaving of check-ins and
+// checkouts.
 func TestNobodyWaitsBesideAnIdleConnection(t *testing.T) {
 	s := newFakeServer()
 	p := fakePool(t, s, sqlpool.Config{MaxOpen: 2, AcquireTimeout: 30 * time.Second})
@@ -351,8 +353,9 @@ func TestNobodyWaitsBesideAnIdleConnection(t *testing.T) {
 	stop(t, p)
 }
 
-// The same, step by step: a caller finds database/sql's free list empty and queues while another one's connection has
-// been checked in but has not reached the list. database/sql's own mutex is held still meanwhile by closing a statement.
+// The same, step by step: a caller finds database/sql's free list empty and queues while another
+// one's connection has been checked in but has not reached the list. database/sql's own mutex is
+// held still meanwhile by closing a statement.
 func TestConnectionOnItsWayToTheFreeListIsFetched(t *testing.T) {
 	s := newFakeServer()
 	p := fakePool(t, s, sqlpool.Config{MaxOpen: 2, AcquireTimeout: 30 * time.Second})

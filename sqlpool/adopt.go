@@ -14,14 +14,15 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/settings"
 )
 
-// Adopt makes a pool of a handle that somebody else has opened: sqlmock's, or one that exists already. It does no
-// I/O. From now on the pool closes the handle.
+// Adopt makes a pool of a handle that somebody else has opened: sqlmock's, or one that exists
+// already. It does no I/O. From now on the pool closes the handle.
 //
-// database/sql tells an outsider little, so that less is possible than in a pool of one's own. There are health
-// checks (on one of the handle's own connections), counts, a drain that waits and a bounded close. There is no refusal
-// of new work while draining, no explained time-out, no list of holders, no leak report, no MinIdle, no keep-alive and no cutting of sockets.
-// Fields of cfg that ask for any of these are faults, all reported at once, with Config.Name. MaxOpen, MaxIdleTime and MaxLifetime are
-// set on the handle where they are not zero.
+// database/sql tells an outsider little, so that less is possible than in a pool of one's own.
+// There are health checks (on one of the handle's own connections), counts, a drain that waits and
+// a bounded close. There is no refusal of new work while draining, no explained time-out, no list
+// of holders, no leak report, no MinIdle, no keep-alive and no cutting of sockets. Fields of cfg
+// that ask for any of these are faults, all reported at once, with Config.Name. MaxOpen,
+// MaxIdleTime and MaxLifetime are set on the handle where they are not zero.
 func Adopt(db *sql.DB, cfg Config) (*Pool, error) {
 	if db == nil {
 		return nil, named(cfg.Name, errors.Join(cfg.Validate(), errors.New("sqlpool: Adopt wants a *sql.DB, and got nil")))
@@ -48,7 +49,8 @@ func Adopt(db *sql.DB, cfg Config) (*Pool, error) {
 	}}, nil
 }
 
-// aim refuses what a foreign handle gives no means to. In what it returns, 0 is what the handle has by itself.
+// aim refuses what a foreign handle gives no means to. In what it returns, 0 is what the handle has
+// by itself.
 func (a *adopted) aim(cfg Config, _ disk) (target, Config, error) {
 	err := errors.Join(cfg.Validate(), refuse("an adopted *sql.DB gives no means to it; use NewDB or NewMySQL", map[string]bool{
 		"URL": cfg.URL != "", "MinIdle": cfg.MinIdle != 0, "LifetimeJitter": cfg.LifetimeJitter != 0,
@@ -102,8 +104,8 @@ type adopted struct {
 	closing closer
 }
 
-// check takes one of the handle's connections. If all are in use it waits for one; that none comes in time is a
-// reservation about the pool, and not the server's fault.
+// check takes one of the handle's connections. If all are in use it waits for one; that none comes
+// in time is a reservation about the pool, and not the server's fault.
 func (a *adopted) check(ctx context.Context) error {
 	var err error
 	query := a.core.cfg().CheckQuery

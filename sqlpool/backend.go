@@ -148,7 +148,8 @@ func (n *native) run(ctx context.Context, query string) error {
 	return err
 }
 
-// close closes the *sql.DB, which closes the idle connections and shuts the store, and waits for what that set off.
+// close closes the *sql.DB, which closes the idle connections and shuts the store, and waits for
+// what that set off.
 func (b *driverBackend) close(ctx context.Context) error {
 	err := b.closing.do(ctx, b.store.db.Close)
 	return errors.Join(err, b.store.left.wait(ctx), b.probe.close(ctx))

@@ -12,8 +12,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 )
 
-// The benchmarks run the raw library and the managed pool in turns; see internal/test/paired. For figures that are worth
-// something: -bench Paired -benchtime 40x.
+// The benchmarks run the raw library and the managed pool in turns; see internal/test/paired. For
+// figures that are worth something: -bench Paired -benchtime 40x.
 func variants(b *testing.B, raw func() error, managed func(sqlpool.Stacks) func() error) {
 	b.Helper()
 	for _, x := range []struct {
@@ -112,7 +112,8 @@ func BenchmarkPairedMariaDB(b *testing.B) {
 	}, "select seq from seq_1_to_100")
 }
 
-// Without a server: what the pool adds to database/sql itself. The ratio is large because database/sql does little.
+// Without a server: what the pool adds to database/sql itself. The ratio is large because
+// database/sql does little.
 func BenchmarkPairedFake(b *testing.B) {
 	bare := sql.OpenDB(newFakeServer())
 	bare.SetMaxOpenConns(16)

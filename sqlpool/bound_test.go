@@ -260,8 +260,8 @@ func TestNoCallerWaitsLongerThanAcquireTimeout(t *testing.T) {
 	}
 }
 
-// A refusal says so to all callers that waited when its dial began: dials of their own, MaxDials at a time, would tell
-// them nothing new, and the last would wait for many round trips.
+// A refusal says so to all callers that waited when its dial began: dials of their own, MaxDials at
+// a time, would tell them nothing new, and the last would wait for many round trips.
 func TestRefusalIsToldToAllCallersThatWait(t *testing.T) {
 	const rtt = 50 * time.Millisecond
 	onBothPools(t, sqlpool.Config{MaxOpen: 10, MaxIdleTime: time.Second, EvictionInterval: 100 * time.Millisecond}, func(t *testing.T, srv *sqlpooltest.PostgresServer, n *bubbleNetwork, p bubblePool) {
@@ -346,8 +346,8 @@ func inMemory(srv *sqlpooltest.PostgresServer) sqlpool.Config {
 	}}
 }
 
-// Far more callers than can be served in time: those that come too late for it must not break the connections that the
-// others need.
+// Far more callers than can be served in time: those that come too late for it must not break the
+// connections that the others need.
 func TestOverloadBreaksNoConnections(t *testing.T) {
 	onBothPools(t, sqlpool.Config{MaxOpen: 10}, func(t *testing.T, srv *sqlpooltest.PostgresServer, _ *bubbleNetwork, p bubblePool) {
 		t.Helper()

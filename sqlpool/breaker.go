@@ -16,8 +16,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
 )
 
-// newBreaker returns the circuit breaker of a pool's server, as FailFastAfter says. It hears of every dial: of callers, of
-// the evictor and of checks.
+// newBreaker returns the circuit breaker of a pool's server, as FailFastAfter says. It hears of
+// every dial: of callers, of the evictor and of checks.
 func (c *core) newBreaker() *breaker.Breaker {
 	return breaker.New(breaker.Config{
 		After: func() time.Duration { return c.cfg().FailFastAfter },
@@ -45,7 +45,8 @@ func (c *core) wentDown(down *poolkeeper.DownError) {
 	c.events.Emit(event.OfDown(down.Since, down.Err))
 }
 
-// down returns what callers get at once while the server is known to be down, or nil. A paused pool holds them up.
+// down returns what callers get at once while the server is known to be down, or nil. A paused pool
+// holds them up.
 func (c *core) down() *poolkeeper.DownError {
 	if d := c.breaker.Down(); d != nil && !c.paused.Load() {
 		return d
@@ -53,11 +54,13 @@ func (c *core) down() *poolkeeper.DownError {
 	return nil
 }
 
-// anyway marks the context of a Check: it finds out for itself whether a server that counts as down is back.
+// anyway marks the context of a Check: it finds out for itself whether a server that counts as down
+// is back.
 type anyway struct{}
 
-// checkDial opens the connection of the checks, but for looks and limits not while the server is known to be down. Attempts before the pool runs are
-// Start's affair: if that fails it leaves nothing at work.
+// checkDial opens the connection of the checks, but for looks and limits not while the server is
+// known to be down. Attempts before the pool runs are Start's affair: if that fails it leaves
+// nothing at work.
 func checkDial[T any](ctx context.Context, c *core, dial func(context.Context) (T, error)) (T, error) {
 	if d := c.down(); d != nil && ctx.Value(anyway{}) == nil {
 		var none T
@@ -71,8 +74,8 @@ func checkDial[T any](ctx context.Context, c *core, dial func(context.Context) (
 	return conn, err
 }
 
-// judge says what the error of a dial or a trial means for the breaker. A server that runs has answered, whatever it said;
-// one that is starting or shutting down is as good as gone.
+// judge says what the error of a dial or a trial means for the breaker. A server that runs has
+// answered, whatever it said; one that is starting or shutting down is as good as gone.
 func judge(err error) breaker.Verdict {
 	if errors.Is(err, poolkeeper.ErrDown) {
 		return breaker.Unknown // nothing was tried

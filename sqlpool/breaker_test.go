@@ -68,7 +68,8 @@ func TestCallersFailAtOnceWhileTheServerIsDown(t *testing.T) {
 					})
 				}
 				wg.Wait()
-				// A silent dial is noticed after half a second, and its trial may take as long as FailFastAfter.
+				// A silent dial is noticed after half a second, and its trial may take as long as
+				// FailFastAfter.
 				if took := time.Since(begun); took < sqlpool.DefaultFailFastAfter || took > 2*sqlpool.DefaultFailFastAfter+time.Second {
 					t.Errorf("callers were told after %v", took)
 				}
@@ -104,8 +105,8 @@ func TestCallersFailAtOnceWhileTheServerIsDown(t *testing.T) {
 	}
 }
 
-// isDownOrWaits asks for a connection, waits as long as it takes, and reports whether the server is down. Any other failure
-// is one of the outage.
+// isDownOrWaits asks for a connection, waits as long as it takes, and reports whether the server is
+// down. Any other failure is one of the outage.
 func (p bubblePool) isDownOrWaits(t *testing.T) bool {
 	t.Helper()
 	release, err := p.acquire(t.Context())

@@ -31,8 +31,9 @@ const (
 // burster makes a pool, raw or managed, and returns how a caller uses it.
 type burster func(b *testing.B, managed *sqlpool.Config) func(context.Context) error
 
-// BenchmarkBurst counts how many of 500 callers with 10 connections and 100 ms get an answer of a server that takes 10 ms for
-// it, raw beside managed in turns: POOLKEEPER_MEASURE=1 go test -bench Burst -benchtime 1x -run - ./sqlpool.
+// BenchmarkBurst counts how many of 500 callers with 10 connections and 100 ms get an answer of a
+// server that takes 10 ms for it, raw beside managed in turns: POOLKEEPER_MEASURE=1 go test -bench
+// Burst -benchtime 1x -run - ./sqlpool.
 func BenchmarkBurst(b *testing.B) {
 	pg, my := testserver.Postgres(b, "max_connections=300"), testserver.MariaDB(b, "--max-connections=300")
 	for _, x := range []struct {

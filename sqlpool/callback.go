@@ -10,8 +10,9 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/rotation"
 )
 
-// callback runs a function of the user's on a goroutine that is not the caller's. A panic there would end the process, and
-// a Goexit lose a connection's place for ever: both become an error and a line in the log.
+// callback runs a function of the user's on a goroutine that is not the caller's. A panic there
+// would end the process, and a Goexit lose a connection's place for ever: both become an error and
+// a line in the log.
 func (c *core) callback(name string, f func()) error {
 	return c.panicked(name, guard.Call(f))
 }
@@ -38,7 +39,8 @@ func (c *core) askLogin(ctx context.Context, f func(context.Context) (user, pass
 // cut closes a socket that the service's DialFunc may have made.
 func (c *core) cut(sock net.Conn) { _ = c.guarded("Close of a socket", sock.Close) }
 
-// panicked says that a function of the user's has panicked, or ended its goroutine. It does nothing if err is nil.
+// panicked says that a function of the user's has panicked, or ended its goroutine. It does nothing
+// if err is nil.
 func (c *core) panicked(name string, err error) error {
 	if err == nil {
 		return nil

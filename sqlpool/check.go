@@ -22,14 +22,14 @@ func (c *core) check(ctx context.Context) error {
 	return nil
 }
 
-// checkConn is the connection that only checks use: a pool whose callers hold every connection is busy, not broken.
-// It is dialled at the first check and kept. T is the driver's connection.
+// checkConn is the connection that only checks use: a pool whose callers hold every connection is
+// busy, not broken. It is dialled at the first check and kept. T is the driver's connection.
 type checkConn[T any] struct {
 	dial   func(ctx context.Context) (T, error)
 	probe  func(ctx context.Context, conn T) error
 	hangUp func(ctx context.Context, conn T)
-	// spare runs f on an idle connection of the pool's callers, which is closed if f returns false. It reports false if none
-	// is idle, or f did.
+	// spare runs f on an idle connection of the pool's callers, which is closed if f returns false.
+	// It reports false if none is idle, or f did.
 	spare func(ctx context.Context, f func(context.Context, T) bool) bool
 
 	closing atomic.Bool // close has begun: whoever has the turn leaves nothing behind
@@ -43,9 +43,9 @@ func (k *checkConn[T]) check(ctx context.Context) error {
 	return k.use(ctx, func(context.Context, T) error { return nil })
 }
 
-// use probes and then runs f with the connection, which f must leave as it was. A connection kept from earlier may have
-// been closed by the server meanwhile, and may be at any moment, so only the loss of a fresh one counts: f is run again
-// with another if the kept one is lost under it.
+// use probes and then runs f with the connection, which f must leave as it was. A connection kept
+// from earlier may have been closed by the server meanwhile, and may be at any moment, so only the
+// loss of a fresh one counts: f is run again with another if the kept one is lost under it.
 func (k *checkConn[T]) use(ctx context.Context, f func(context.Context, T) error) error {
 	if err := k.turn.Take(ctx); err != nil {
 		return fmt.Errorf("another check is still under way: %w", err)
@@ -72,8 +72,8 @@ func (k *checkConn[T]) use(ctx context.Context, f func(context.Context, T) error
 	return f(ctx, conn)
 }
 
-// useKept reports whether the connection turned out to be lost; what f made of it is of no interest then. It needs the
-// turn.
+// useKept reports whether the connection turned out to be lost; what f made of it is of no interest
+// then. It needs the turn.
 func (k *checkConn[T]) useKept(ctx context.Context, f func(context.Context, T) error) (lost bool, err error) {
 	if lost = k.probe(ctx, *k.conn) != nil; !lost {
 		err = f(ctx, *k.conn)

@@ -15,8 +15,9 @@ import (
 	"github.com/poolkeeper/poolkeeper/health"
 )
 
-// Classify says what kind of failure err is, and what to look at first: PostgreSQL by SQLSTATE, MySQL and MariaDB by
-// number, the pool's own errors, and what health.Classify knows. nil is health.KindNone.
+// Classify says what kind of failure err is, and what to look at first: PostgreSQL by SQLSTATE,
+// MySQL and MariaDB by number, the pool's own errors, and what health.Classify knows. nil is
+// health.KindNone.
 func Classify(err error) health.Fault {
 	if err == nil {
 		return health.Fault{}
@@ -48,11 +49,12 @@ func Classify(err error) health.Fault {
 	return health.Classify(err)
 }
 
-// isClosedPgxPool recognizes pgxpool's error after Close by its text: the sentinel is puddle's, which pgx neither
-// exports nor wraps.
+// isClosedPgxPool recognizes pgxpool's error after Close by its text: the sentinel is puddle's,
+// which pgx neither exports nor wraps.
 func isClosedPgxPool(err error) bool { return err != nil && err.Error() == "closed pool" }
 
-// refusedTLS recognizes pgconn's error for a server without TLS by its text: it has no type of its own.
+// refusedTLS recognizes pgconn's error for a server without TLS by its text: it has no type of its
+// own.
 func refusedTLS(err error) bool {
 	e, ok := errors.AsType[*pgconn.ConnectError](err)
 	return ok && strings.Contains(e.Error(), "server refused TLS connection")
@@ -148,7 +150,8 @@ func ofMySQLNumber(number uint16) health.Fault {
 	}
 }
 
-// connectionLevel says whether an error of traffic tells something about the server, or the way there.
+// connectionLevel says whether an error of traffic tells something about the server, or the way
+// there.
 func connectionLevel(err error) bool {
 	if errors.Is(err, context.Canceled) {
 		return false

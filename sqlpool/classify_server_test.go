@@ -187,7 +187,8 @@ func TestClassifyKnowsWhatARealMariaDBSays(t *testing.T) {
 			if _, err := admin.ExecContext(ctx, fmt.Sprintf("kill %d", id)); err != nil {
 				return err
 			}
-			// The driver turns this into ErrBadConn, and database/sql hands it on for a connection that was asked for.
+			// The driver turns this into ErrBadConn, and database/sql hands it on for a connection
+			// that was asked for.
 			return exec("do 1")(c)
 		}, health.KindReset},
 	} {

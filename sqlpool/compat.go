@@ -7,9 +7,9 @@ import (
 	"errors"
 )
 
-// capabilities are the optional interfaces of a driver's connection, looked up once. Where one is missing, the
-// methods here do what database/sql does without it, in the same words, so that a wrapped connection behaves as the
-// bare one.
+// capabilities are the optional interfaces of a driver's connection, looked up once. Where one is
+// missing, the methods here do what database/sql does without it, in the same words, so that a
+// wrapped connection behaves as the bare one.
 type capabilities struct {
 	queryer    driver.QueryerContext
 	oldQueryer driver.Queryer //nolint:staticcheck // old drivers have only this one

@@ -53,7 +53,8 @@ func TestValidateAcceptsDefaultsAndOff(t *testing.T) {
 	}
 }
 
-// A field that a constructor cannot honour must be refused by it, all of them at once, and not ignored.
+// A field that a constructor cannot honour must be refused by it, all of them at once, and not
+// ignored.
 func TestConstructorsRefuseWhatTheyCannotHonour(t *testing.T) {
 	connector := newFakeServer()
 	adopt := func(c sqlpool.Config) error {
@@ -115,7 +116,8 @@ func TestConstructorsRefuseWhatTheyCannotHonour(t *testing.T) {
 	}
 }
 
-// Every field of Config must show in Settings or be known not to, so that a new one is not forgotten.
+// Every field of Config must show in Settings or be known not to, so that a new one is not
+// forgotten.
 func TestSettingsShowEveryFieldThatIsNoSecret(t *testing.T) {
 	p, err := sqlpool.NewDB(newFakeServer(), sqlpool.Config{MaxOpen: 7, MaxIdleTime: sqlpool.Off})
 	if err != nil {
@@ -290,7 +292,8 @@ func TestConfigureHooksMayFail(t *testing.T) {
 	}
 }
 
-// INV-12: what drivers say about a URL that they do not understand may repeat any part of it, whatever it was meant to be.
+// INV-12: what drivers say about a URL that they do not understand may repeat any part of it,
+// whatever it was meant to be.
 func TestFaultyURLIsReportedWithoutItsPassword(t *testing.T) {
 	check := func(url string, err error) {
 		t.Helper()

@@ -15,8 +15,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 )
 
-// A wrapped driver must behave as the bare one: the same calls of the driver in the same order, the same results and
-// errors, for every set of optional interfaces that its connections can have.
+// A wrapped driver must behave as the bare one: the same calls of the driver in the same order, the
+// same results and errors, for every set of optional interfaces that its connections can have.
 func TestWrappedDriverBehavesAsBareDriver(t *testing.T) {
 	for _, f := range combinations() {
 		bareTrace, bareOut := onBareDB(t, f)
@@ -159,7 +159,8 @@ func transactions(ctx context.Context, t *testing.T, s *fakeServer, db *sql.DB, 
 	}
 	note("rollback", tx.Rollback())
 
-	// Rolled back by its context: database/sql keeps the connection only if the driver can reset and validate it.
+	// Rolled back by its context: database/sql keeps the connection only if the driver can reset
+	// and validate it.
 	txCtx, cancel := context.WithCancel(ctx)
 	if _, err = db.BeginTx(txCtx, nil); err != nil {
 		t.Fatal(err)
@@ -171,7 +172,8 @@ func transactions(ctx context.Context, t *testing.T, s *fakeServer, db *sql.DB, 
 	note("open after rollback by context", db.Stats().OpenConnections, s.Open())
 }
 
-// cancelled ends contexts at the moment the driver works, which is when database/sql's own checks would be over.
+// cancelled ends contexts at the moment the driver works, which is when database/sql's own checks
+// would be over.
 func cancelled(ctx context.Context, s *fakeServer, db *sql.DB, note func(string, ...any)) {
 	for _, what := range []string{"prepare", "begin"} {
 		ending, cancel := context.WithCancel(ctx)

@@ -11,15 +11,16 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 )
 
-// conn is what database/sql holds in place of the driver's connection. It sees each checkout (Connect or
-// ResetSession) and each check-in (IsValid or Close).
+// conn is what database/sql holds in place of the driver's connection. It sees each checkout
+// (Connect or ResetSession) and each check-in (IsValid or Close).
 //
 //	         Connect                        IsValid: true
 //	store ──────────────▶ in use ◀──────────────────────────▶ idle ──sweep──▶ swept
 //	  ▲                      │        ResetSession              │               │
 //	  └──── handed over ── leaving ◀────────── Close ───────────┴───────────────┘
 //
-// database/sql never uses one connection concurrently, except that Stmt.Close may run on an idle one.
+// database/sql never uses one connection concurrently, except that Stmt.Close may run on an idle
+// one.
 type conn struct {
 	s *store
 	n *native
@@ -55,8 +56,8 @@ func (c *conn) base() *conn { return c }
 // Unwrap returns the driver's own connection, by the name under which drivers look for it.
 func (c *conn) Unwrap() driver.Conn { return c.n.conn }
 
-// ResetSession is a checkout. database/sql heeds no error of it but ErrBadConn, and then asks another connection and
-// at last Connect, which can tell the caller why.
+// ResetSession is a checkout. database/sql heeds no error of it but ErrBadConn, and then asks
+// another connection and at last Connect, which can tell the caller why.
 func (c *conn) ResetSession(ctx context.Context) error {
 	if _, ok := ctx.(*sweepContext); ok {
 		return c.s.checkOutForSweep(c)
@@ -86,7 +87,8 @@ func (c *conn) IsValid() bool {
 	return c.s.checkIn(c, ok)
 }
 
-// Close follows a refused check-in, or comes instead of one after ErrBadConn, or ends an idle connection.
+// Close follows a refused check-in, or comes instead of one after ErrBadConn, or ends an idle
+// connection.
 func (c *conn) Close() error {
 	c.unbound()
 	return c.s.closeConn(c)
@@ -120,9 +122,10 @@ func (c *conn) Begin() (driver.Tx, error) {
 	return c.n.conn.Begin() //nolint:staticcheck // part of driver.Conn
 }
 
-// BeginTx returns the driver's own transaction, but for one case. Since the wrapper has both SessionResetter and
-// Validator, database/sql returns a connection to the pool after a transaction was rolled back by its context. Where
-// the driver lacks either, it must be closed instead, as it would be without the wrapper.
+// BeginTx returns the driver's own transaction, but for one case. Since the wrapper has both
+// SessionResetter and Validator, database/sql returns a connection to the pool after a transaction
+// was rolled back by its context. Where the driver lacks either, it must be closed instead, as it
+// would be without the wrapper.
 func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
 	tx, err := c.beginTx(ctx, opts)
 	c.after(ctx, err)
@@ -177,7 +180,8 @@ func (c *conn) after(ctx context.Context, err error) {
 	}
 }
 
-// cause is why a connection died in use, as far as it was seen: rows end without a word, but under their context.
+// cause is why a connection died in use, as far as it was seen: rows end without a word, but under
+// their context.
 func (c *conn) cause() error {
 	if c.lastErr == nil && c.last != nil {
 		return c.last.Err()
@@ -200,7 +204,8 @@ func (t *discardingTx) Rollback() error {
 	return t.Tx.Rollback()
 }
 
-// database/sql behaves differently only by whether a connection has Queryer and Execer; so there are four types.
+// database/sql behaves differently only by whether a connection has Queryer and Execer; so there
+// are four types.
 type (
 	connPlain  struct{ conn }
 	connQuery  struct{ conn }

@@ -13,14 +13,15 @@ import (
 // errNothingIdle is what a sweep gets when it asks for one more idle connection than there is.
 var errNothingIdle = errors.New("sqlpool: nothing is idle")
 
-// watching is the connector that database/sql sees. With it the pool sees every checkout and check-in of an unchanged
-// *sql.DB.
+// watching is the connector that database/sql sees. With it the pool sees every checkout and
+// check-in of an unchanged *sql.DB.
 type watching struct{ s *store }
 
 // Driver returns the driver's own.
 func (w watching) Driver() driver.Driver { return w.s.aim().Driver() }
 
-// Connect is a checkout for which database/sql has nothing idle. It queues behind those who asked before.
+// Connect is a checkout for which database/sql has nothing idle. It queues behind those who asked
+// before.
 func (w watching) Connect(ctx context.Context) (driver.Conn, error) {
 	if _, ok := ctx.(*sweepContext); ok {
 		return nil, errNothingIdle // a sweep wants idle connections, not new ones

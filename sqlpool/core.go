@@ -21,8 +21,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/roundtrip"
 )
 
-// core is what the pools of this package have in common: their life, their counts, and who holds what. The rest, how
-// connections are had and closed, is a backend's.
+// core is what the pools of this package have in common: their life, their counts, and who holds
+// what. The rest, how connections are had and closed, is a backend's.
 type core struct {
 	conf    atomic.Pointer[Config] // with defaults; what it points to never changes
 	kind    string                 // "postgres", "mysql", "db"
@@ -71,39 +71,42 @@ type backend interface {
 	stats(s *poolkeeper.Stats)
 	// dialing is how many connections are being opened now.
 	dialing() int
-	// lostPlaces is how many places of MaxOpen are taken by connections that were reclaimed and not released.
+	// lostPlaces is how many places of MaxOpen are taken by connections that were reclaimed and not
+	// released.
 	lostPlaces() int
 	// settle waits until no caller holds a connection or waits for one. The gate is closed before.
 	settle(ctx context.Context) error
-	// close closes the handle, the idle connections and the check's own, and waits until they are closed or ctx
-	// ends. It may be called more than once.
+	// close closes the handle, the idle connections and the check's own, and waits until they are
+	// closed or ctx ends. It may be called more than once.
 	close(ctx context.Context) error
-	// aim returns how connections are to be opened under cfg and what its files hold, and cfg with its defaults and what URL adds. It
-	// reports every fault of cfg and does no I/O.
+	// aim returns how connections are to be opened under cfg and what its files hold, and cfg with
+	// its defaults and what URL adds. It reports every fault of cfg and does no I/O.
 	aim(cfg Config, on disk) (target, Config, error)
 	// try opens a connection by aim, checks it and closes it.
 	try(ctx context.Context, aim target, cfg *Config) error
-	// current returns the aim in use, and use sets another, with the sizes of cfg. elsewhere says that the aim has
-	// changed.
+	// current returns the aim in use, and use sets another, with the sizes of cfg. elsewhere says
+	// that the aim has changed.
 	current() target
 	use(ctx context.Context, aim target, cfg *Config, elsewhere bool)
-	// pause makes new callers queue, and reports false if they do already; resume lets them go on. emptied waits
-	// until nothing is in use, and then until everything is closed.
+	// pause makes new callers queue, and reports false if they do already; resume lets them go on.
+	// emptied waits until nothing is in use, and then until everything is closed.
 	pause() bool
 	resume()
 	emptied(ctx context.Context) error
-	// reclaim takes connections held for longer than limit away, and says from whom, and how many are out of reach.
+	// reclaim takes connections held for longer than limit away, and says from whom, and how many
+	// are out of reach.
 	reclaim(now time.Time, limit time.Duration) (taken []poolkeeper.Holder, out int)
 	// limits asks the server what it grants.
 	limits(ctx context.Context) (Limits, error)
 	// refuseAll ends the waits of all callers with err; those that have a connection keep it.
 	refuseAll(err error)
-	// answeredSince reports whether the server has given a sign of life on an open connection since then.
+	// answeredSince reports whether the server has given a sign of life on an open connection since
+	// then.
 	answeredSince(then monotime.Time) bool
 	// flush closes the idle connections that are stale, in the background.
 	flush()
-	// cut closes the sockets of the connections that callers hold, or of all, at once, and says how many it could not
-	// reach.
+	// cut closes the sockets of the connections that callers hold, or of all, at once, and says how
+	// many it could not reach.
 	cut(idleToo bool) (cut, left int)
 }
 
@@ -135,8 +138,9 @@ func (c *core) refusal() error {
 	return fmt.Errorf("sqlpool: acquire from %q: %w", c.poolName(), max(c.state.At(), life.Draining).Refusal())
 }
 
-// released books a connection as returned now. It does nothing but leave the gate if e is not held. The clock is read
-// once per checkout and once per check-in: on many virtual machines that is what a checkout costs most.
+// released books a connection as returned now. It does nothing but leave the gate if e is not held.
+// The clock is read once per checkout and once per check-in: on many virtual machines that is what
+// a checkout costs most.
 func (c *core) released(e *holders.Entry, now time.Time, well bool) {
 	if d, ok := c.held.ReleaseAt(e, now); ok {
 		c.met.use.Record(d)

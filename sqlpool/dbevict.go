@@ -99,9 +99,10 @@ type taken struct {
 	n     *native
 }
 
-// Sweep takes all idle connections out for a moment without I/O: database/sql keeps them last in, first out, and those
-// that matter are at the bottom. Callers who come by meanwhile queue, and are served as they are given back, with no
-// dial. Only then come the closes and pings, of at most order.Batch connections at a time.
+// Sweep takes all idle connections out for a moment without I/O: database/sql keeps them last in,
+// first out, and those that matter are at the bottom. Callers who come by meanwhile queue, and are
+// served as they are given back, with no dial. Only then come the closes and pings, of at most
+// order.Batch connections at a time.
 func (s *store) Sweep(ctx context.Context, order eviction.Sweep) (eviction.Swept, error) {
 	var out eviction.Swept
 	for {
@@ -255,7 +256,8 @@ func (s *store) nextDue(o eviction.Sweep) time.Time {
 	return next.at
 }
 
-// flush sweeps only for what is stale. One at a time is enough: a later one finds what an earlier one has missed.
+// flush sweeps only for what is stale. One at a time is enough: a later one finds what an earlier
+// one has missed.
 func (s *store) flush() {
 	if !s.flushing.CompareAndSwap(false, true) {
 		return

@@ -15,7 +15,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 )
 
-// Whatever callers and a slow driver do, the server sees no more than MaxOpen connections, no place is lost, and Stop ends.
+// Whatever callers and a slow driver do, the server sees no more than MaxOpen connections, no place
+// is lost, and Stop ends.
 func TestModelOfPlacesInDatabaseSQL(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		steps := rapid.SliceOfN(rapid.Custom(func(rt *rapid.T) step {

@@ -10,8 +10,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/health"
 )
 
-// errLost stands for the errors of a connection that its driver gave up while a caller had it: those of statements
-// and rows do not pass through here.
+// errLost stands for the errors of a connection that its driver gave up while a caller had it:
+// those of statements and rows do not pass through here.
 var errLost = errors.New("sqlpool: a connection was lost in use")
 
 // returned draws conclusions from how a connection came back.
@@ -26,7 +26,8 @@ func (s *store) returned(c *conn, ok bool, now time.Time) {
 	c.last, c.lastErr, c.readOnly = nil, nil, false
 }
 
-// failed looks at the error of an operation: what says something about the server, or the way there, is passed on.
+// failed looks at the error of an operation: what says something about the server, or the way
+// there, is passed on.
 func (s *store) failed(c *conn, err error) {
 	refused := c.refusedWrite(err)
 	if refused || connectionLevel(err) && Classify(err).Kind != health.KindReadOnly {

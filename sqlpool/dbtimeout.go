@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// timedError is how a statement fails whose connection was cut by QueryTimeout. It matches context.DeadlineExceeded, and never
-// driver.ErrBadConn: the server may have run the statement, so nobody may send it again.
+// timedError is how a statement fails whose connection was cut by QueryTimeout. It matches
+// context.DeadlineExceeded, and never driver.ErrBadConn: the server may have run the statement, so
+// nobody may send it again.
 type timedError struct {
 	limit time.Duration
 	text  string // of the driver's error
@@ -22,8 +23,8 @@ func (e *timedError) Timeout() bool        { return true }
 func (e *timedError) Temporary() bool      { return false }
 func (e *timedError) Is(target error) bool { return target == context.DeadlineExceeded }
 
-// bounded returns ctx, or if it has no deadline a context that ends with QueryTimeout. That lasts until the connection is
-// next used, or checked in: rows are read under it.
+// bounded returns ctx, or if it has no deadline a context that ends with QueryTimeout. That lasts
+// until the connection is next used, or checked in: rows are read under it.
 func (c *conn) bounded(ctx context.Context) context.Context {
 	limit := c.s.core.cfg().QueryTimeout
 	c.unbound()
@@ -49,9 +50,9 @@ func (c *conn) unbound() {
 	c.bound, c.unbind = nil, nil
 }
 
-// cutAfter runs f, by which a transaction begins or ends, and closes the socket under it if that takes longer than
-// QueryTimeout: drivers take no context for its end, and may keep that of its beginning. Where the socket is out of reach
-// f is not bounded.
+// cutAfter runs f, by which a transaction begins or ends, and closes the socket under it if that
+// takes longer than QueryTimeout: drivers take no context for its end, and may keep that of its
+// beginning. Where the socket is out of reach f is not bounded.
 func (c *conn) cutAfter(f func() error) error {
 	limit := c.s.core.cfg().QueryTimeout
 	c.unbound()
@@ -81,7 +82,8 @@ type timedTx struct {
 func (t *timedTx) Commit() error   { return t.end(t.Tx.Commit) }
 func (t *timedTx) Rollback() error { return t.end(t.Tx.Rollback) }
 
-// end bounds f also if the transaction's context has a deadline: database/sql rolls back when that is over.
+// end bounds f also if the transaction's context has a deadline: database/sql rolls back when that
+// is over.
 func (t *timedTx) end(f func() error) error {
 	err := t.conn.cutAfter(f)
 	if _, ok := errors.AsType[*timedError](err); ok {

@@ -18,19 +18,22 @@ import (
 	"github.com/poolkeeper/poolkeeper/health"
 )
 
-// hangUpLimit bounds how long a caller that returns a broken or surplus connection waits for its driver to close it
-// (INV-10). The close goes on in the background, and its socket is closed if it can be reached.
+// hangUpLimit bounds how long a caller that returns a broken or surplus connection waits for its
+// driver to close it (INV-10). The close goes on in the background, and its socket is closed if it
+// can be reached.
 const hangUpLimit = time.Second
 
-// slowDial is the least time after which a dial counts as slow: it no longer holds up others, and makes room for them.
-// While an address does not answer, some attempt is young at any time, and so the first to find it back.
+// slowDial is the least time after which a dial counts as slow: it no longer holds up others, and
+// makes room for them. While an address does not answer, some attempt is young at any time, and so
+// the first to find it back.
 const slowDial = 500 * time.Millisecond
 
-// dialTimes follows how long it takes to open a connection, so that a dial over a slow link is not given up as slow.
+// dialTimes follows how long it takes to open a connection, so that a dial over a slow link is not
+// given up as slow.
 type dialTimes struct{ limit atomic.Int64 } // a time.Duration
 
-// slow is the time after which a dial counts as slow: twice what the last one took, and twice as long again for each
-// whose login was given up, from slowDial to half of timeout.
+// slow is the time after which a dial counts as slow: twice what the last one took, and twice as
+// long again for each whose login was given up, from slowDial to half of timeout.
 func (t *dialTimes) slow(timeout time.Duration) time.Duration {
 	return max(slowDial, min(time.Duration(t.limit.Load()), timeout/2))
 }
@@ -38,8 +41,9 @@ func (t *dialTimes) slow(timeout time.Duration) time.Duration {
 // took notes how long a dial has taken.
 func (t *dialTimes) took(d time.Duration) { t.limit.Store(int64(2 * d)) }
 
-// gaveUp notes that a dial was given up because it was slow. Unless the network had not got through, the server may be
-// there, and the next dial may take twice as long. Of those that began with the same limit one counts.
+// gaveUp notes that a dial was given up because it was slow. Unless the network had not got
+// through, the server may be there, and the next dial may take twice as long. Of those that began
+// with the same limit one counts.
 func (t *dialTimes) gaveUp(d *dialing) {
 	limit := d.patience
 	if d.connecting.Load() {
@@ -86,8 +90,8 @@ func (d *dialing) connect(dial func() (net.Conn, error)) (net.Conn, error) {
 	return sock, err
 }
 
-// dialLocked begins dials for callers in the queue, within MaxOpen and MaxDials. What is about to be given back
-// counts against the demand.
+// dialLocked begins dials for callers in the queue, within MaxOpen and MaxDials. What is about to
+// be given back counts against the demand.
 func (s *store) dialLocked() {
 	if s.closed || s.paused {
 		return
@@ -98,13 +102,14 @@ func (s *store) dialLocked() {
 			return // dialled comes back when there is room
 		}
 		s.dialing++
-		// Owner: the store. It ends with DialTimeout at the latest, and when the store closes; close waits for it.
+		// Owner: the store. It ends with DialTimeout at the latest, and when the store closes;
+		// close waits for it.
 		s.left.run(s.waiting.first.dial)
 	}
 }
 
-// dial opens one connection for whoever is first in the queue by then. It does not end with the caller for whom it
-// was begun: under short deadlines no connection would ever be opened.
+// dial opens one connection for whoever is first in the queue by then. It does not end with the
+// caller for whom it was begun: under short deadlines no connection would ever be opened.
 func (s *store) dial(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.core.cfg().DialTimeout)
 	defer cancel()
@@ -122,8 +127,9 @@ func (s *store) asked() uint64 {
 	return s.waiting.pushed
 }
 
-// tellsAll reports whether a failed dial answers all callers that waited when it began: nobody listens, and no connection
-// is open that could be returned. Dials of their own, MaxDials at a time, would only delay them.
+// tellsAll reports whether a failed dial answers all callers that waited when it began: nobody
+// listens, and no connection is open that could be returned. Dials of their own, MaxDials at a
+// time, would only delay them.
 func tellsAll(err error, open int) bool { return open == 0 && Classify(err).Kind == health.KindRefused }
 
 // tooSlow lets others dial beside d.
@@ -140,8 +146,8 @@ func (s *store) tooSlow(d *dialing) {
 	s.core.dialsSlowly(d.began)
 }
 
-// makeRoomLocked gives up a slow dial, if there is one, for the sake of a younger one. If there are several, the eldest has
-// all the time that a slow link may need.
+// makeRoomLocked gives up a slow dial, if there is one, for the sake of a younger one. If there are
+// several, the eldest has all the time that a slow link may need.
 func (s *store) makeRoomLocked() {
 	for _, d := range s.slow {
 		if d.replaced {
@@ -228,8 +234,8 @@ func (s *store) reach(ctx context.Context, connector driver.Connector) (*native,
 		err  error
 	}
 	ready, left := make(chan result), make(chan struct{})
-	// Owner: the store. It ends when the driver returns, which is not in our hands; close waits for it up to its
-	// own deadline.
+	// Owner: the store. It ends when the driver returns, which is not in our hands; close waits for
+	// it up to its own deadline.
 	s.left.run(func() {
 		conn, err := s.core.connectGuarded(ctx, connector)
 		select {
@@ -268,8 +274,9 @@ func (s *store) reach(ctx context.Context, connector driver.Connector) (*native,
 	return n, nil
 }
 
-// connectGuarded opens a connection by the driver, whose functions may be the service's. A panic of theirs is an error:
-// here it would end the process, where under plain database/sql it ends one request.
+// connectGuarded opens a connection by the driver, whose functions may be the service's. A panic of
+// theirs is an error: here it would end the process, where under plain database/sql it ends one
+// request.
 func (c *core) connectGuarded(ctx context.Context, connector driver.Connector) (conn driver.Conn, err error) {
 	err = c.hook("the driver's Connect", func() error {
 		conn, err = connector.Connect(ctx)
@@ -284,8 +291,8 @@ func (c *core) connectGuarded(ctx context.Context, connector driver.Connector) (
 // hangUp closes n, waiting for the driver no longer than limit, nor than giveUp, which may be nil.
 func (s *store) hangUp(n *native, giveUp <-chan struct{}, limit time.Duration) error {
 	done := make(chan error, 1)
-	// Owner: the store. It ends when the driver's Close returns, at the latest when its socket is closed where that
-	// can be reached; close waits for it up to its own deadline.
+	// Owner: the store. It ends when the driver's Close returns, at the latest when its socket is
+	// closed where that can be reached; close waits for it up to its own deadline.
 	s.left.run(func() { s.core.closeConn(n.conn, done) })
 	t := time.NewTimer(limit)
 	defer t.Stop()
@@ -304,13 +311,14 @@ func (s *store) hangUp(n *native, giveUp <-chan struct{}, limit time.Duration) e
 	return fmt.Errorf("sqlpool: the driver takes too long to close a connection of %q", s.core.poolName())
 }
 
-// wasDead recognizes what a driver's Close says of a connection that the server had closed already: it is closed, and
-// that is what was wanted. The MySQL driver's own error is not exported.
+// wasDead recognizes what a driver's Close says of a connection that the server had closed already:
+// it is closed, and that is what was wanted. The MySQL driver's own error is not exported.
 func wasDead(err error) bool {
 	return errors.Is(err, driver.ErrBadConn) || errors.Is(err, mysql.ErrInvalidConn) || err != nil && err.Error() == "bad connection"
 }
 
-// socketOf finds the socket of a connection that was not dialled through the pool's own dial function.
+// socketOf finds the socket of a connection that was not dialled through the pool's own dial
+// function.
 func socketOf(c driver.Conn) net.Conn {
 	if pg, ok := c.(*stdlib.Conn); ok {
 		return belowTLS(pg.Conn().PgConn().Conn())
@@ -318,7 +326,8 @@ func socketOf(c driver.Conn) net.Conn {
 	return nil
 }
 
-// belowTLS returns the connection under c if c is TLS: closing TLS wants to say goodbye first, which can take 5 s.
+// belowTLS returns the connection under c if c is TLS: closing TLS wants to say goodbye first,
+// which can take 5 s.
 func belowTLS(c net.Conn) net.Conn {
 	if t, ok := c.(interface{ NetConn() net.Conn }); ok {
 		return t.NetConn()

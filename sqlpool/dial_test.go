@@ -12,7 +12,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 )
 
-// A dial counts as slow after 500 ms. Those that end at that very moment must not be counted as slow for ever.
+// A dial counts as slow after 500 ms. Those that end at that very moment must not be counted as
+// slow for ever.
 func TestDialsThatEndAsTheyBecomeSlowAreNotCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()

@@ -1,8 +1,9 @@
-// Package sqlpool opens, watches, drains and closes pools of SQL connections: PostgreSQL on pgxpool, MySQL and MariaDB
-// on database/sql, any other database/sql driver, and handles that somebody else has opened.
+// Package sqlpool opens, watches, drains and closes pools of SQL connections: PostgreSQL on
+// pgxpool, MySQL and MariaDB on database/sql, any other database/sql driver, and handles that
+// somebody else has opened.
 //
-// The native handle stays what it is; queries do not go through this package. It works from the hooks that the
-// libraries offer:
+// The native handle stays what it is; queries do not go through this package. It works from the
+// hooks that the libraries offer:
 //
 //	 your code ── *pgxpool.Pool ─┬─ pgx ─── PostgreSQL      your code ── *sql.DB ─── driver ─── any SQL server
 //	                             │                                          │
@@ -12,7 +13,8 @@
 //	│ limit and fair queue · who holds what, where · eviction, MinIdle · health · drain, stop, cut │
 //	└──────────────────────────────────────────────────────────────────────────────────────┘
 //
-// A pool is made by one of four constructors, then started and stopped, best by a lifecycle.Registry:
+// A pool is made by one of four constructors, then started and stopped, best by a
+// lifecycle.Registry:
 //
 //	orders, err := sqlpool.NewPostgres(sqlpool.Config{URL: os.Getenv("DATABASE_URL"), MaxOpen: 20})
 //	if err != nil {
@@ -24,10 +26,11 @@
 //	defer orders.Stop(ctx)
 //	row := orders.Pool().QueryRow(ctx, "SELECT count(*) FROM orders")
 //
-// [NewPostgres] gives a *pgxpool.Pool and, over the same connections, a *sql.DB. [NewMySQL] and [NewDB] give a *sql.DB.
-// [Adopt] takes one. [NewReplicated] joins a PostgreSQL primary and its replicas into one component,
-// [NewReplicatedMySQL] one of MySQL or MariaDB.
+// [NewPostgres] gives a *pgxpool.Pool and, over the same connections, a *sql.DB. [NewMySQL] and
+// [NewDB] give a *sql.DB. [Adopt] takes one. [NewReplicated] joins a PostgreSQL primary and its
+// replicas into one component, [NewReplicatedMySQL] one of MySQL or MariaDB.
 //
-// What the package refuses to do: it does not retry statements, rewrite, cache or log them; it opens no connection
-// that nobody asked for but MinIdle and the health check's; it never hides which driver is underneath.
+// What the package refuses to do: it does not retry statements, rewrite, cache or log them; it
+// opens no connection that nobody asked for but MinIdle and the health check's; it never hides
+// which driver is underneath.
 package sqlpool

@@ -80,7 +80,8 @@ func (c *core) closeGate() {
 func (c *core) stop(ctx context.Context) error { return c.state.Stop(ctx, c.shut) }
 func (c *core) abort() error                   { return c.state.Abort(c.shut) }
 
-// shut ends the pool's own work, waits for callers, closes, and at the end of ctx cuts off who is left.
+// shut ends the pool's own work, waits for callers, closes, and at the end of ctx cuts off who is
+// left.
 func (c *core) shut(ctx context.Context, started <-chan struct{}) error {
 	c.closeGate()
 	var errs []error
@@ -143,7 +144,8 @@ func (c *core) stopWatches() {
 	}
 }
 
-// graceAfter returns ctx, or if it has ended a context with just enough time to close what nobody holds.
+// graceAfter returns ctx, or if it has ended a context with just enough time to close what nobody
+// holds.
 func (c *core) graceAfter(ctx context.Context) (context.Context, context.CancelFunc) {
 	if ctx.Err() == nil {
 		return context.WithCancel(ctx)
@@ -166,7 +168,8 @@ type closer struct {
 func (k *closer) do(ctx context.Context, f func() error) error {
 	k.once.Do(func() {
 		k.done = make(chan struct{})
-		// Owner: whoever stops the pool, who waits for it up to his own deadline. It ends when f returns.
+		// Owner: whoever stops the pool, who waits for it up to his own deadline. It ends when f
+		// returns.
 		go func() {
 			defer close(k.done)
 			if caught := guard.Call(func() { k.err = f() }); caught != nil {
@@ -180,8 +183,8 @@ func (k *closer) do(ctx context.Context, f func() error) error {
 	return k.err
 }
 
-// handleClosed ends the pool's own work after a caller has closed the native handle himself. What is in flight
-// goes on, and closes its connections as it returns them.
+// handleClosed ends the pool's own work after a caller has closed the native handle himself. What
+// is in flight goes on, and closes its connections as it returns them.
 func (c *core) handleClosed(ctx context.Context) error {
 	c.state.Enter(life.Stopping)
 	c.gate.Close()

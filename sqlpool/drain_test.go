@@ -14,7 +14,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 )
 
-// What lifecycle looks for in a component. A typing error in a signature would lose a feature in silence.
+// What lifecycle looks for in a component. A typing error in a signature would lose a feature in
+// silence.
 var (
 	_ lifecycle.Component    = (*sqlpool.Pool)(nil)
 	_ lifecycle.Drainer      = (*sqlpool.Pool)(nil)
@@ -37,7 +38,8 @@ var (
 	_ lifecycle.Named        = (*sqlpool.Postgres)(nil)
 )
 
-// INV-8: transactions, rows, sticky connections and callers in the queue are finished; new work is refused at once.
+// INV-8: transactions, rows, sticky connections and callers in the queue are finished; new work is
+// refused at once.
 func TestDrainFinishesWorkInFlightAndRefusesNewWorkAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := fakePool(t, newFakeServer(), sqlpool.Config{Name: "orders", MaxOpen: 3})
@@ -158,7 +160,8 @@ func TestStopClosesEverythingAndSaysSo(t *testing.T) {
 	})
 }
 
-// Drain counts the connections, and the Stop after it names their holders: a shutdown that reports both names each once.
+// Drain counts the connections, and the Stop after it names their holders: a shutdown that reports
+// both names each once.
 func TestDrainAndStopNameAHolderOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := fakePool(t, newFakeServer(), sqlpool.Config{Name: "orders"})
@@ -455,7 +458,8 @@ func TestNothingThatBeganBeforeTheStopFails(t *testing.T) {
 	}
 }
 
-// isClosedHandle recognizes database/sql's own error of a closed handle, for which it has no sentinel.
+// isClosedHandle recognizes database/sql's own error of a closed handle, for which it has no
+// sentinel.
 func isClosedHandle(err error) bool { return err.Error() == "sql: database is closed" }
 
 func TestHoldersAreListedByWhatTheyHold(t *testing.T) {

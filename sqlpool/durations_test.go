@@ -17,7 +17,8 @@ type lifecycled interface {
 	Stop(ctx context.Context) error
 }
 
-// Each duration of Config and ReplicatedConfig is refused under its name, or the pool works with it.
+// Each duration of Config and ReplicatedConfig is refused under its name, or the pool works with
+// it.
 func TestEveryDurationIsRefusedOrWorks(t *testing.T) {
 	srv := sqlpooltest.ServePostgres(t)
 	var cfg sqlpool.Config

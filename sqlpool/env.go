@@ -6,17 +6,18 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/env"
 )
 
-// FromEnv returns a Config from environment variables, validated. Each is named after a field: with the prefix ORDERS,
-// ORDERS_URL, ORDERS_MAX_OPEN, ORDERS_MAX_IDLE_TIME, ORDERS_TLS_FILES_CA, ORDERS_CREDENTIALS_FILE and so on. Durations
-// are Go's (1m30s), or off where the field may be Off; ORDERS_LIFETIME_JITTER may be off too; ORDERS_LEAK_STACKS,
-// ORDERS_RECYCLE_READ_ONLY and ORDERS_PEEK are on or off; ORDERS_MAX_WAITING may be none; ORDERS_START is one of fail-fast, wait-for-server,
-// start-degraded. What is not set, or empty, has its default. TLS, Credentials, Logger and the Configure functions
-// cannot be said this way; set them afterwards.
+// FromEnv returns a Config from environment variables, validated. Each is named after a field: with
+// the prefix ORDERS, ORDERS_URL, ORDERS_MAX_OPEN, ORDERS_MAX_IDLE_TIME, ORDERS_TLS_FILES_CA,
+// ORDERS_CREDENTIALS_FILE and so on. Durations are Go's (1m30s), or off where the field may be Off;
+// ORDERS_LIFETIME_JITTER may be off too; ORDERS_LEAK_STACKS, ORDERS_RECYCLE_READ_ONLY and
+// ORDERS_PEEK are on or off; ORDERS_MAX_WAITING may be none; ORDERS_START is one of fail-fast,
+// wait-for-server, start-degraded. What is not set, or empty, has its default. TLS, Credentials,
+// Logger and the Configure functions cannot be said this way; set them afterwards.
 //
-// Every fault that does not depend on the constructor is reported at once, with the variable, its value and what is
-// allowed; the value of ORDERS_URL, and what is in files, is never shown. What ORDERS_URL means, and whether it must
-// be there, is the constructor's to say. Variables that FromEnv does not know are ignored: others may have the same
-// prefix.
+// Every fault that does not depend on the constructor is reported at once, with the variable, its
+// value and what is allowed; the value of ORDERS_URL, and what is in files, is never shown. What
+// ORDERS_URL means, and whether it must be there, is the constructor's to say. Variables that
+// FromEnv does not know are ignored: others may have the same prefix.
 func FromEnv(prefix string) (Config, error) {
 	r := env.NewReader("sqlpool", prefix)
 	var c Config

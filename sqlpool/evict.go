@@ -19,8 +19,8 @@ const (
 	maxInterval = 30 * time.Second
 )
 
-// sweepContext marks a checkout by the pool itself: of an idle connection or of none. It is compared by type, which
-// costs other checkouts next to nothing.
+// sweepContext marks a checkout by the pool itself: of an idle connection or of none. It is
+// compared by type, which costs other checkouts next to nothing.
 type sweepContext struct{ context.Context } //nolint:containedctx // it is a context
 
 func (c Config) policy() eviction.Policy {
@@ -33,8 +33,8 @@ func (c Config) policy() eviction.Policy {
 	}
 }
 
-// times are what eviction wants to know of a connection. All of them keep their monotonic reading, so that a wall clock
-// that is set changes no decision.
+// times are what eviction wants to know of a connection. All of them keep their monotonic reading,
+// so that a wall clock that is set changes no decision.
 type times struct {
 	born time.Time // when it was opened
 	draw float64   // of its lifetime's jitter
@@ -45,7 +45,8 @@ type times struct {
 	seen time.Time // when it last gave a sign of life
 }
 
-// expired reports whether a connection has reached its lifetime at now: eviction's rule, for connections in use.
+// expired reports whether a connection has reached its lifetime at now: eviction's rule, for
+// connections in use.
 func (t *times) expired(c *Config, now time.Time) bool {
 	spread := time.Duration(float64(c.MaxLifetime) * c.LifetimeJitter * t.draw)
 	return c.MaxLifetime > 0 && now.Sub(t.born) >= c.MaxLifetime-spread
@@ -54,8 +55,8 @@ func (t *times) expired(c *Config, now time.Time) bool {
 // answeredSince reports whether the connection has given a sign of life since then.
 func (t *times) answeredSince(then monotime.Time) bool { return monotime.Of(t.seen) > then }
 
-// silentSince reports whether a connection has given no sign of life since mark, a monotime.Time. A connection whose dial
-// began after mark has.
+// silentSince reports whether a connection has given no sign of life since mark, a monotime.Time. A
+// connection whose dial began after mark has.
 func (t *times) silentSince(mark int64) bool { return int64(monotime.Of(t.seen)) < mark }
 
 // candidate is an idle connection that a sweep has taken out of its pool.
@@ -67,8 +68,8 @@ type candidate[T any] struct {
 	reason string // why it is to be closed
 }
 
-// choose decides, the coldest first, which of the idle connections are to be closed, which are to be pinged now, and
-// which go back at once. It counts the first in out.
+// choose decides, the coldest first, which of the idle connections are to be closed, which are to
+// be pinged now, and which go back at once. It counts the first in out.
 func choose[T any](c *core, idle []candidate[T], o eviction.Sweep, out *eviction.Swept) (drop, ask, rest []candidate[T]) {
 	slices.SortStableFunc(idle, func(a, b candidate[T]) int { return a.used.Compare(b.used) })
 	var live []candidate[T]
@@ -109,7 +110,8 @@ func counter(out *eviction.Swept, reason string) *int {
 	}
 }
 
-// soonest collects when a connection next reaches its lifetime or its silence, as eviction.Swept.Next wants it.
+// soonest collects when a connection next reaches its lifetime or its silence, as
+// eviction.Swept.Next wants it.
 type soonest struct {
 	order eviction.Sweep
 	at    time.Time

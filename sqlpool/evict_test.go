@@ -30,8 +30,8 @@ func burst(t *testing.T, p *sqlpool.Pool, n int) {
 	wg.Wait()
 }
 
-// INV-7, and the scenario of a burst: the surplus goes within MaxIdleTime and one interval, down to what light traffic needs and
-// MinIdle, without a failed query and without a dial.
+// INV-7, and the scenario of a burst: the surplus goes within MaxIdleTime and one interval, down to
+// what light traffic needs and MinIdle, without a failed query and without a dial.
 func TestSurplusIsClosedAndNothingElse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
@@ -163,7 +163,8 @@ func watchEnds(onServer func() int) ends {
 	return out
 }
 
-// stampede is a configuration under which n connections are opened together, and end by their lifetimes alone.
+// stampede is a configuration under which n connections are opened together, and end by their
+// lifetimes alone.
 func stampede(n int) sqlpool.Config {
 	return sqlpool.Config{
 		MaxOpen: n, MaxDials: n, MaxIdleTime: sqlpool.Off, KeepAlive: sqlpool.Off, EvictionInterval: 100 * time.Millisecond,
@@ -371,7 +372,8 @@ func TestIdlePoolCostsNothing(t *testing.T) {
 	})
 }
 
-// Fill looks for room, and a caller may come before it acts. It must not wait in a full pool, with new callers held up.
+// Fill looks for room, and a caller may come before it acts. It must not wait in a full pool, with
+// new callers held up.
 func TestFillDoesNotWaitInAFullPool(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv := sqlpooltest.ServePostgresInMemory(t)

@@ -17,8 +17,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 )
 
-// fakeServer is a database that does as it is told, in memory, and notes what drivers' methods were called.
-// Queries are commands:
+// fakeServer is a database that does as it is told, in memory, and notes what drivers' methods were
+// called. Queries are commands:
 //
 //	"sleep 2s"   takes that long, or until its context ends
 //	"bad"        breaks the connection: ErrBadConn, once per server

@@ -25,8 +25,8 @@ type outcome struct {
 	first  time.Duration // from the end of the fault to the first success begun after it
 }
 
-// underFault runs 8 workers, each with a query every 5 ms under a deadline of 500 ms, sets off a fault, ends it, and
-// goes on for a while.
+// underFault runs 8 workers, each with a query every 5 ms under a deadline of 500 ms, sets off a
+// fault, ends it, and goes on for a while.
 func underFault(ctx context.Context, query func(context.Context) error, fault, end func(), lasting, after time.Duration) outcome {
 	var mu sync.Mutex
 	var out outcome
@@ -220,7 +220,8 @@ func mysqlPool(tb testing.TB, dsn string, v variant) *sql.DB {
 	return db
 }
 
-// faultServers are two servers of each kind, the second to fail over to, and how to make the first read-only.
+// faultServers are two servers of each kind, the second to fail over to, and how to make the first
+// read-only.
 type faultServers struct {
 	first, second *testserver.Server
 	demote        func()
@@ -286,7 +287,8 @@ func mysqlExec(tb testing.TB, s *testserver.Server, queries ...string) {
 	}
 }
 
-// settle is how long a managed pool is watched after a fault. For the raw libraries' figures it wants to be 20 s.
+// settle is how long a managed pool is watched after a fault. For the raw libraries' figures it
+// wants to be 20 s.
 var settle = 1500 * time.Millisecond
 
 type fault struct {
@@ -334,7 +336,8 @@ func runFault(ctx context.Context, tb testing.TB, f faultServers, i int, v varia
 	return faults[i].run(ctx, tb, f, r)
 }
 
-// The goals of the fault table. Raw pgxpool needs 13 to 15 s after a silent network, and for ever after a demotion.
+// The goals of the fault table. Raw pgxpool needs 13 to 15 s after a silent network, and for ever
+// after a demotion.
 func TestPostgresRecoversFromFaults(t *testing.T) { recovers(t, pgFaults(t)) }
 
 func TestMySQLRecoversFromFaults(t *testing.T) { recovers(t, mysqlFaults(t)) }
@@ -342,8 +345,9 @@ func TestMySQLRecoversFromFaults(t *testing.T) { recovers(t, mysqlFaults(t)) }
 func recovers(t *testing.T, f faultServers) {
 	t.Helper()
 	most := map[string]outcome{ // with room for a slow machine, which is still far from what the raw libraries do
-		// A worker's query that is under way when its session ends, or is refused, is lost: one each. Where processes
-		// share few cores all eight are, and sessions end one after the other.
+		// A worker's query that is under way when its session ends, or is refused, is lost: one
+		// each. Where processes share few cores all eight are, and sessions end one after the
+		// other.
 		"terminated":           {failed: 8, late: 8, again: 8, first: 6 * time.Second},
 		"black-holed":          {failed: 32, late: 32, again: 32, first: 6 * time.Second},
 		"black-holed, 40 idle": {failed: 60, late: 60, again: 60, first: 6 * time.Second},
@@ -365,9 +369,9 @@ func recovers(t *testing.T, f faultServers) {
 	}
 }
 
-// A session that the server has ended says so in its last message, and is found out before its next use: not one query
-// is lost. Without the peek the first query finds out, and the
-// suspicion it raises saves the others.
+// A session that the server has ended says so in its last message, and is found out before its next
+// use: not one query is lost. Without the peek the first query finds out, and the suspicion it
+// raises saves the others.
 func TestPostgresTerminatedWhileIdleCostsNoQuery(t *testing.T) {
 	srv := testserver.SharedPostgres(t)
 	for name, c := range map[string]struct {
@@ -390,7 +394,8 @@ func TestPostgresTerminatedWhileIdleCostsNoQuery(t *testing.T) {
 	}
 }
 
-// lostByTermination opens ten connections, has the server end their sessions, and counts the queries that fail then.
+// lostByTermination opens ten connections, has the server end their sessions, and counts the
+// queries that fail then.
 func lostByTermination(t *testing.T, srv *testserver.Server, p *sqlpool.Postgres, onServer func() int) (lost int) {
 	t.Helper()
 	var held []*pgxpool.Conn
@@ -418,8 +423,9 @@ func lostByTermination(t *testing.T, srv *testserver.Server, p *sqlpool.Postgres
 	return lost
 }
 
-// BenchmarkFaults prints the fault table, raw beside managed: POOLKEEPER_MEASURE=1 go test -bench Faults -benchtime 1x
-// -run - ./sqlpool. Without POOLKEEPER_MEASURE one short row shows that it works.
+// BenchmarkFaults prints the fault table, raw beside managed: POOLKEEPER_MEASURE=1 go test -bench
+// Faults -benchtime 1x -run - ./sqlpool. Without POOLKEEPER_MEASURE one short row shows that it
+// works.
 func BenchmarkFaults(b *testing.B) {
 	settleIfMeasuring()
 	for name, servers := range bothServers {
@@ -435,8 +441,8 @@ func BenchmarkFaults(b *testing.B) {
 	}
 }
 
-// BenchmarkAblation takes one remedy away from a managed pool and sets off the fault it is for, with and without it:
-// POOLKEEPER_MEASURE=1 go test -bench Ablation -benchtime 1x -run - ./sqlpool.
+// BenchmarkAblation takes one remedy away from a managed pool and sets off the fault it is for,
+// with and without it: POOLKEEPER_MEASURE=1 go test -bench Ablation -benchtime 1x -run - ./sqlpool.
 func BenchmarkAblation(b *testing.B) {
 	settleIfMeasuring()
 	for _, a := range []struct {

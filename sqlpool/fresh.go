@@ -9,8 +9,9 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/retry"
 )
 
-// A new connection can be stale before its first use: Recycle was called while it was dialled, or its dial outlasted
-// MaxLifetime. A caller tries again, but not without end and not without a pause.
+// A new connection can be stale before its first use: Recycle was called while it was dialled, or
+// its dial outlasted MaxLifetime. A caller tries again, but not without end and not without a
+// pause.
 const (
 	freshLimit = 5                     // new connections that one acquisition throws away at most
 	freshPause = 10 * time.Millisecond // before the second dial; it doubles
@@ -19,8 +20,8 @@ const (
 // wasted counts the new connections that one acquisition has thrown away.
 type wasted int
 
-// another notes that one more new connection was thrown away, and pauses, for as long as ctx lets it. It returns an error
-// if that was the last one for the caller, which asked at start.
+// another notes that one more new connection was thrown away, and pauses, for as long as ctx lets
+// it. It returns an error if that was the last one for the caller, which asked at start.
 func (w *wasted) another(ctx context.Context, c *core, reason string, start time.Time) error {
 	*w++
 	if *w == freshLimit {

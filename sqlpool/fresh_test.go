@@ -11,8 +11,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/sqlpool/sqlpooltest"
 )
 
-// A connection is stale as soon as it is open when Recycle is called during its dial. An acquisition that dials again at
-// once, for as long as it may, is a dial storm of its own.
+// A connection is stale as soon as it is open when Recycle is called during its dial. An
+// acquisition that dials again at once, for as long as it may, is a dial storm of its own.
 func TestAnAcquisitionThrowsAwayOnlySoManyNewConnections(t *testing.T) {
 	onBothPools(t, sqlpool.Config{MaxOpen: 20}, func(t *testing.T, _ *sqlpooltest.PostgresServer, network *bubbleNetwork, p bubblePool) {
 		t.Helper()

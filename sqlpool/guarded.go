@@ -7,9 +7,9 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/guard"
 )
 
-// guarded runs code of the service, or of a driver, that the pool calls for a purpose of its own. A panic is an error, and an
-// event with its stack: on a goroutine of the pool it would end the process, and on a caller's it would lose a place in
-// the pool. It must not be called under a lock.
+// guarded runs code of the service, or of a driver, that the pool calls for a purpose of its own. A
+// panic is an error, and an event with its stack: on a goroutine of the pool it would end the
+// process, and on a caller's it would lose a place in the pool. It must not be called under a lock.
 func (c *core) guarded(of string, f func() error) (err error) {
 	caught := guard.Catch(func() { err = f() })
 	if caught == nil {

@@ -126,7 +126,8 @@ func TestObserverHearsOfTheServerAndNotOfStatements(t *testing.T) {
 	})
 }
 
-// A statement that a driver runs on its own path does not pass through the pool, but the connection comes back.
+// A statement that a driver runs on its own path does not pass through the pool, but the connection
+// comes back.
 func TestObserverHearsOfAConnectionLostInAStatement(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()

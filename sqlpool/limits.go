@@ -27,8 +27,9 @@ type Limits struct {
 	Proxied     bool          // something stands between: its own limits come first, and cannot be seen
 	Pooled      bool          // what stands between is a pooler, such as pgbouncer: the server's limits are its affair
 
-	// TransactionMode says that the pooler was seen to give a session to another client between transactions. Then
-	// nothing that belongs to a session lasts: set default_query_exec_mode=exec in URL. False where it is not known.
+	// TransactionMode says that the pooler was seen to give a session to another client between
+	// transactions. Then nothing that belongs to a session lasts: set default_query_exec_mode=exec
+	// in URL. False where it is not known.
 	TransactionMode bool
 
 	Warnings []string // each with its numbers; empty: all fits
@@ -48,7 +49,8 @@ func (c *core) limits(ctx context.Context) (Limits, error) {
 	return l, nil
 }
 
-// within returns cfg with a KeepAlive that the server's own time-out allows, unless one was asked for.
+// within returns cfg with a KeepAlive that the server's own time-out allows, unless one was asked
+// for.
 func (c *core) within(cfg, asked *Config) *Config {
 	silence := time.Duration(c.silence.Load())
 	if asked.KeepAlive != 0 || silence <= 0 || cfg.KeepAlive < silence {

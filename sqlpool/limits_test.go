@@ -81,8 +81,8 @@ func TestMySQLLimitsAreComparedWithTheServers(t *testing.T) {
 	stop(t, p)
 }
 
-// Who asks for no KeepAlive of his own gets one that the server allows, and keeps it over a Reload: idle connections live
-// beyond the server's own time-out.
+// Who asks for no KeepAlive of his own gets one that the server allows, and keeps it over a Reload:
+// idle connections live beyond the server's own time-out.
 func TestKeepAliveIsChosenBelowTheServersTimeout(t *testing.T) {
 	pg, onPG := pgFor(t, testserver.Postgres(t, "idle_session_timeout=2000"), sqlpool.Config{MaxOpen: 3, MinIdle: 2, Logger: quiet()})
 	my, onMySQL := mysqlFor(t, testserver.MariaDB(t, "--wait-timeout=2"), sqlpool.Config{MaxOpen: 3, MinIdle: 2, Logger: quiet()})
@@ -129,7 +129,8 @@ func setting(all []slog.Attr, key string) string {
 	return "missing"
 }
 
-// A Reload that asks for more than the server grants is warned of, as Start is; one that does not concern them is not.
+// A Reload that asks for more than the server grants is warned of, as Start is; one that does not
+// concern them is not.
 func TestReloadComparesTheLimitsAgain(t *testing.T) {
 	srv := testserver.Postgres(t, "max_connections=30", "superuser_reserved_connections=3")
 	log, logged := logTo()

@@ -16,8 +16,9 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/guard"
 )
 
-// NewMySQL returns a pool of connections to MySQL or MariaDB at Config.URL. It does no I/O; as sql.OpenDB does, it
-// starts one goroutine that Stop or Abort ends. Every fault of cfg is reported at once, with Config.Name.
+// NewMySQL returns a pool of connections to MySQL or MariaDB at Config.URL. It does no I/O; as
+// sql.OpenDB does, it starts one goroutine that Stop or Abort ends. Every fault of cfg is reported
+// at once, with Config.Name.
 func NewMySQL(cfg Config) (*Pool, error) {
 	p, err := newMySQL(cfg)
 	return p, named(cfg.Name, err)
@@ -46,7 +47,8 @@ func aimMySQL(cfg Config, on disk) (driver.Connector, Config, error) {
 	return connector, cfg.withDefaults("mysql"), nil
 }
 
-// freshCredentials asks for user and password before each dial. The driver's own hook before a dial stays the user's.
+// freshCredentials asks for user and password before each dial. The driver's own hook before a dial
+// stays the user's.
 type freshCredentials struct {
 	native *mysql.Config
 	plain  driver.Connector
@@ -107,9 +109,9 @@ func mysqlConfig(cfg Config, on disk) (*mysql.Config, error) {
 	return native, nil
 }
 
-// recordSockets makes the driver's dials known, so that Stop can cut them. The socket is not wrapped: the driver's own
-// check of idle connections wants to see through it. Networks that the program has registered with the driver are
-// left alone, since only the driver can dial them.
+// recordSockets makes the driver's dials known, so that Stop can cut them. The socket is not
+// wrapped: the driver's own check of idle connections wants to see through it. Networks that the
+// program has registered with the driver are left alone, since only the driver can dial them.
 func recordSockets(c *mysql.Config) {
 	dial := c.DialFunc
 	if dial == nil {
@@ -138,9 +140,10 @@ func serverName(c *tls.Config, addr string) {
 	}
 }
 
-// parseMySQL takes the driver's DSN, "user:password@tcp(host:3306)/database?parseTime=true", or a URL,
-// "mysql://user:password@host:3306/database?parseTime=true" ("mariadb://" too), in which reserved characters of user
-// and password are percent-encoded and the query holds the same parameters. An error never has the text in it.
+// parseMySQL takes the driver's DSN, "user:password@tcp(host:3306)/database?parseTime=true", or a
+// URL, "mysql://user:password@host:3306/database?parseTime=true" ("mariadb://" too), in which
+// reserved characters of user and password are percent-encoded and the query holds the same
+// parameters. An error never has the text in it.
 func parseMySQL(text string) (*mysql.Config, error) {
 	if text == "" {
 		return nil, errors.New("sqlpool: URL is empty; it must be a mysql:// URL or a DSN of go-sql-driver/mysql")
@@ -166,8 +169,8 @@ func parseMySQL(text string) (*mysql.Config, error) {
 	return mysqlOfURL(u)
 }
 
-// dsnFault says what the driver has against a DSN, unless it may quote a part of the password: what is not understood is
-// repeated by the driver, whatever it was meant to be.
+// dsnFault says what the driver has against a DSN, unless it may quote a part of the password: what
+// is not understood is repeated by the driver, whatever it was meant to be.
 func dsnFault(dsn string, err error) string {
 	if strings.HasPrefix(err.Error(), "invalid DSN: ") { // the driver's own words only
 		return err.Error()
@@ -182,8 +185,8 @@ func dsnFault(dsn string, err error) string {
 const notShown = "it must be user:password@tcp(host:3306)/database?parameter=value; what is wrong is not shown, because it may be a part of the password"
 
 func mysqlOfURL(u *url.URL) (*mysql.Config, error) {
-	// The driver knows its parameters and defaults; user, password and database are put in afterwards, because its
-	// own syntax has no escape for them.
+	// The driver knows its parameters and defaults; user, password and database are put in
+	// afterwards, because its own syntax has no escape for them.
 	dsn := "/"
 	if host := u.Hostname(); host != "" {
 		port := u.Port()
@@ -208,7 +211,8 @@ func mysqlOfURL(u *url.URL) (*mysql.Config, error) {
 // driverLog takes the driver's log lines, which it writes to stderr by default.
 type driverLog struct{ log *slog.Logger }
 
-// Print is called on goroutines of the driver too. The panic of a handler has nowhere to be reported.
+// Print is called on goroutines of the driver too. The panic of a handler has nowhere to be
+// reported.
 func (l driverLog) Print(v ...any) {
 	_ = guard.Call(func() {
 		l.log.Debug("sqlpool: mysql driver", slog.String("message", strings.TrimSpace(fmt.Sprint(v...))))

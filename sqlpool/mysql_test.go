@@ -22,8 +22,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 )
 
-// mysqlFor makes a pool whose connections use a database of the test's own, and a function that asks the server how
-// many there are.
+// mysqlFor makes a pool whose connections use a database of the test's own, and a function that
+// asks the server how many there are.
 func mysqlFor(t *testing.T, srv *testserver.Server, cfg sqlpool.Config) (*sqlpool.Pool, func() int) {
 	t.Helper()
 	admin := mysqlAdmin(t, srv)
@@ -95,7 +95,8 @@ func TestMySQLServesAndLeavesNothingOnTheServer(t *testing.T) {
 	eventually(t, "no connection is left on the server", func() bool { return onServer() == 0 })
 }
 
-// A leaked Rows, Tx and Conn: named with file and line, and cut off the server. A query that runs on is ended.
+// A leaked Rows, Tx and Conn: named with file and line, and cut off the server. A query that runs
+// on is ended.
 func TestMySQLStopNamesLeaksAndCutsThemOff(t *testing.T) {
 	p, onServer := startMySQL(t, sqlpool.Config{MaxOpen: 8})
 	ctx := t.Context()
@@ -205,7 +206,8 @@ func TestMySQLStartPoliciesAndRecovery(t *testing.T) {
 	stop(t, p)
 }
 
-// KILL of every idle connection costs no caller anything: the driver looks at a connection before it uses it.
+// KILL of every idle connection costs no caller anything: the driver looks at a connection before
+// it uses it.
 func TestMySQLKilledIdleConnectionsCostNoCallerAnything(t *testing.T) {
 	p, _ := startMySQL(t, sqlpool.Config{MinIdle: 3, KeepAlive: sqlpool.Off})
 	eventually(t, "3 are idle", func() bool { return p.Stats().Idle == 3 })

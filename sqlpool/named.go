@@ -18,7 +18,8 @@ func (e *newError) Error() string {
 
 func (e *newError) Unwrap() error { return e.err }
 
-// named says of each of several joined faults which pool it is about. Without a name it changes nothing.
+// named says of each of several joined faults which pool it is about. Without a name it changes
+// nothing.
 func named(pool string, err error) error {
 	if pool == "" {
 		return err

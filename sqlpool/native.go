@@ -8,9 +8,9 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/holders"
 )
 
-// Native returns the driver's own connection behind the value that [database/sql.Conn.Raw] passes to its function.
-// That value is a wrapper, whose Unwrap returns the same; any other value is returned as it is, so that the same code works
-// on every *sql.DB:
+// Native returns the driver's own connection behind the value that [database/sql.Conn.Raw] passes
+// to its function. That value is a wrapper, whose Unwrap returns the same; any other value is
+// returned as it is, so that the same code works on every *sql.DB:
 //
 //	conn.Raw(func(c any) error {
 //		mc := sqlpool.Native(c).(interface{ ... })
@@ -29,8 +29,8 @@ func Native(driverConn any) any {
 // wrapper is any of the four connection types that database/sql gets.
 type wrapper interface{ base() *conn }
 
-// native is one connection of the driver, and what the pool knows of it. It outlives its wrapper where it goes
-// straight from one caller to the next.
+// native is one connection of the driver, and what the pool knows of it. It outlives its wrapper
+// where it goes straight from one caller to the next.
 type native struct {
 	capabilities
 	times // used and seen are guarded by the store's mutex, the rest does not change

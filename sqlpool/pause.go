@@ -62,9 +62,9 @@ func (c *core) pauseEnds(err error) {
 	c.events.Emit(event.OfResume(time.Since(began), err))
 }
 
-// emptied waits until nothing is in use, throws away what is idle, and waits until nothing is open or about to be. It gives
-// up when the pause is ended.
-// opening says whether the pool itself is opening a connection, or has not yet decided to.
+// emptied waits until nothing is in use, throws away what is idle, and waits until nothing is open
+// or about to be. It gives up when the pause is ended. opening says whether the pool itself is
+// opening a connection, or has not yet decided to.
 func emptied(ctx context.Context, c *core, opening func() bool) error {
 	for pause := time.Millisecond; ; pause = min(2*pause, 20*time.Millisecond) {
 		if !c.paused.Load() {

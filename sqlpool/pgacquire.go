@@ -11,8 +11,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
 )
 
-// An acquisition on pgxpool runs under one of three contexts of ours: pgxpool takes what TraceAcquireStart returns in place
-// of the caller's.
+// An acquisition on pgxpool runs under one of three contexts of ours: pgxpool takes what
+// TraceAcquireStart returns in place of the caller's.
 //
 //	refusedContext   it fails at once
 //	acquisition      a connection is idle: the caller's own context, until that connection turns out to be of no use
@@ -34,7 +34,8 @@ func (c *refusedContext) Err() error            { return c.err }
 
 var ended = func() chan struct{} { c := make(chan struct{}); close(c); return c }() //nolint:gochecknoglobals // a constant
 
-// waitingContext is that of an acquisition that may take time: it ends with AcquireTimeout too, and then says why.
+// waitingContext is that of an acquisition that may take time: it ends with AcquireTimeout too, and
+// then says why.
 type waitingContext struct {
 	context.Context //nolint:containedctx // it is a context
 
@@ -135,9 +136,9 @@ func (c *waitingContext) end() time.Duration {
 	return time.Since(c.start)
 }
 
-// acquisition is the context of an acquisition that finds an idle connection: the caller's own. If that connection is of
-// no use, or has to be asked first, it is bounded by AcquireTimeout from then on. It is used again, so that an acquisition
-// allocates nothing, unless somebody may have kept it.
+// acquisition is the context of an acquisition that finds an idle connection: the caller's own. If
+// that connection is of no use, or has to be asked first, it is bounded by AcquireTimeout from then
+// on. It is used again, so that an acquisition allocates nothing, unless somebody may have kept it.
 type acquisition struct {
 	context.Context //nolint:containedctx // it is a context
 
@@ -156,7 +157,8 @@ func (a *acquisition) Value(key any) any {
 	return a.Context.Value(key)
 }
 
-// bound bounds an acquisition that began at start by AcquireTimeout. Only its caller's goroutine calls it.
+// bound bounds an acquisition that began at start by AcquireTimeout. Only its caller's goroutine
+// calls it.
 func (b *pgBackend) bound(ctx context.Context, start time.Time) {
 	if a, ok := ctx.(*acquisition); ok && a.b == b && a.waiting == nil {
 		a.waiting = b.waitUnder(a.Context, start) //nolint:contextcheck // it is the caller's
@@ -164,8 +166,8 @@ func (b *pgBackend) bound(ctx context.Context, start time.Time) {
 	}
 }
 
-// ended ends the wait of an acquisition under ctx, and returns how long it has taken, and its context if it found an idle
-// connection.
+// ended ends the wait of an acquisition under ctx, and returns how long it has taken, and its
+// context if it found an idle connection.
 func (b *pgBackend) ended(ctx context.Context) (waited time.Duration, quick *acquisition) {
 	w, _ := ctx.(*waitingContext)
 	if a, ok := ctx.(*acquisition); ok && a.b == b {
@@ -189,8 +191,8 @@ func (b *pgBackend) acquisitionLocked(ctx context.Context) *acquisition {
 	return a
 }
 
-// doneLocked takes back the context of an acquisition that has succeeded, if nobody can have kept it: a dial outlives its
-// caller, and hooks of the user's do as they please.
+// doneLocked takes back the context of an acquisition that has succeeded, if nobody can have kept
+// it: a dial outlives its caller, and hooks of the user's do as they please.
 func (b *pgBackend) doneLocked(a *acquisition, hooks bool) {
 	if hooks || a.waiting != nil || a.dialled.Load() || len(b.spare) >= b.max {
 		return

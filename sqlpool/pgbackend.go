@@ -25,11 +25,12 @@ import (
 // customKey is where a connection's record lies in its PgConn().CustomData().
 const customKey = "poolkeeper.sqlpool"
 
-// cancelLimit bounds how pgconn asks the server to cancel a query that its caller has given up, if CloseGrace is off.
+// cancelLimit bounds how pgconn asks the server to cancel a query that its caller has given up, if
+// CloseGrace is off.
 const cancelLimit = time.Second
 
-// pgRecord is what the pool knows of one connection. The connection refers to it, and not the other way round: of a
-// connection that was hijacked, only the garbage collector knows when it is gone.
+// pgRecord is what the pool knows of one connection. The connection refers to it, and not the other
+// way round: of a connection that was hijacked, only the garbage collector knows when it is gone.
 type pgRecord struct {
 	times // used and seen are guarded by the backend's mutex, the rest does not change once it is connected
 
@@ -59,8 +60,8 @@ type pgRecord struct {
 	gone      bool // it is out of the books: it was hijacked
 }
 
-// pgBackend works on a *pgxpool.Pool from its hooks. Callers pass through permits: the pool's own queue, first in,
-// first out, before pgxpool's.
+// pgBackend works on a *pgxpool.Pool from its hooks. Callers pass through permits: the pool's own
+// queue, first in, first out, before pgxpool's.
 //
 //	Acquire ─ TraceAcquireStart ─▶ permit ─▶ pgxpool ─ prepareConn ─ TraceAcquireEnd ─▶ in use ─ TraceRelease ─▶ idle
 //	              └ ErrDraining, AcquireError                                              Hijack: see reconcile
@@ -169,8 +170,8 @@ func (b *pgBackend) dialing() int {
 	return b.dials
 }
 
-// settle waits until pgxpool agrees that nothing is acquired: all-idle acquisitions pass the gate by, and hijacked
-// connections never come back to it.
+// settle waits until pgxpool agrees that nothing is acquired: all-idle acquisitions pass the gate
+// by, and hijacked connections never come back to it.
 func (b *pgBackend) settle(ctx context.Context) error {
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
 		b.reconcile()
@@ -188,8 +189,8 @@ func (b *pgBackend) settle(ctx context.Context) error {
 	}
 }
 
-// close closes the pool once. For a connection that is never released, pgxpool's Close never returns, and the
-// goroutine that called it stays.
+// close closes the pool once. For a connection that is never released, pgxpool's Close never
+// returns, and the goroutine that called it stays.
 func (b *pgBackend) close(ctx context.Context) error {
 	b.end()
 	b.refuseWaiting()
@@ -205,8 +206,8 @@ func (b *pgBackend) close(ctx context.Context) error {
 	return errors.Join(err, b.closes.wait(ctx), b.probe.close(ctx))
 }
 
-// noticeClosed ends the pool's own work after somebody else has closed the *pgxpool.Pool. pgxpool does not tell; it
-// is noticed when somebody wants a connection.
+// noticeClosed ends the pool's own work after somebody else has closed the *pgxpool.Pool. pgxpool
+// does not tell; it is noticed when somebody wants a connection.
 func (b *pgBackend) noticeClosed(ctx context.Context) {
 	if b.core.state.At() >= life.Stopping {
 		return
@@ -267,7 +268,8 @@ func (b *pgBackend) record(c *pgx.Conn, sock net.Conn) *pgRecord {
 	return r
 }
 
-// forget ends the record of a connection that nobody has any more. All but hijacked ones have left the books before.
+// forget ends the record of a connection that nobody has any more. All but hijacked ones have left
+// the books before.
 func (b *pgBackend) forget(r *pgRecord) {
 	b.mu.Lock()
 	if r.candidate {

@@ -17,12 +17,13 @@ import (
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 )
 
-// bounced starts a pool that reaches PostgreSQL through pgbouncer in transaction mode, and tells how many of its
-// connections pgbouncer has.
+// bounced starts a pool that reaches PostgreSQL through pgbouncer in transaction mode, and tells
+// how many of its connections pgbouncer has.
 func bounced(t *testing.T, cfg sqlpool.Config, settings ...string) (*sqlpool.Postgres, *testserver.Server, func() int) {
 	t.Helper()
 	srv := testserver.PgBouncer(t, testserver.SharedPostgres(t), settings...)
-	// What everybody has to ask of pgx there: sessions are others' between transactions, and so are prepared statements.
+	// What everybody has to ask of pgx there: sessions are others' between transactions, and so are
+	// prepared statements.
 	cfg.URL = srv.URL() + "&default_query_exec_mode=exec"
 	p, err := sqlpool.NewPostgres(cfg)
 	if err != nil {
@@ -142,8 +143,8 @@ func TestPgBouncerRestartCostsNoQueryOfIdleConnections(t *testing.T) {
 	stop(t, p)
 }
 
-// pgx's default, statements that it prepares once for each connection, does not work behind a pooler in transaction mode: the
-// log says so when the pool starts, and each error what to set.
+// pgx's default, statements that it prepares once for each connection, does not work behind a
+// pooler in transaction mode: the log says so when the pool starts, and each error what to set.
 func TestPgBouncerInTransactionModeIsNamedWithItsRemedy(t *testing.T) {
 	for mode, level := range map[string]string{"transaction": "WARN", "session": "INFO"} {
 		t.Run(mode, func(t *testing.T) {
@@ -176,8 +177,8 @@ func TestPgBouncerInTransactionModeIsNamedWithItsRemedy(t *testing.T) {
 	}
 }
 
-// explainedFailures runs queries on several connections at once until some have lost their prepared statements, and
-// returns how many errors have said what to set.
+// explainedFailures runs queries on several connections at once until some have lost their prepared
+// statements, and returns how many errors have said what to set.
 func explainedFailures(t *testing.T, p *sqlpool.Postgres) int {
 	t.Helper()
 	var explained atomic.Int64

@@ -10,9 +10,10 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/retry"
 )
 
-// A permit stands for a place in pgxpool, and lives as long as that place is taken. pgxpool goes on without the caller in
-// three cases: it opens the connection that the caller no longer waits for; it finishes a ping that the user's ShouldPing
-// asked for; and it runs the user's AfterRelease before others may have the connection.
+// A permit stands for a place in pgxpool, and lives as long as that place is taken. pgxpool goes on
+// without the caller in three cases: it opens the connection that the caller no longer waits for;
+// it finishes a ping that the user's ShouldPing asked for; and it runs the user's AfterRelease
+// before others may have the connection.
 
 // claim is what pgxpool does for an acquisition right now. The backend's mutex guards it.
 type claim struct {
@@ -21,7 +22,8 @@ type claim struct {
 	left     bool // the caller has given up, and the dial has its permit
 }
 
-// claimOf returns the claim of the acquisition for which pgxpool does something under ctx; nil: it is not for a caller.
+// claimOf returns the claim of the acquisition for which pgxpool does something under ctx; nil: it
+// is not for a caller.
 func (b *pgBackend) claimOf(ctx context.Context) *claim {
 	switch a := ctx.Value(waitKey{}).(type) {
 	case *waitingContext:
@@ -47,7 +49,8 @@ func (b *pgBackend) dialBegins(ctx context.Context) {
 	cl.dialling, cl.pinging = true, false
 }
 
-// dialEnds notes that the connection is open, or will not be. The permit of a caller that has given up meanwhile is free.
+// dialEnds notes that the connection is open, or will not be. The permit of a caller that has given
+// up meanwhile is free.
 func (b *pgBackend) dialEnds(ctx context.Context) {
 	cl := b.claimOf(ctx)
 	if cl == nil {
@@ -81,7 +84,8 @@ func (b *pgBackend) givenUp(cl *claim) {
 	}
 }
 
-// pingBegins notes that pgxpool pings a connection for an acquisition, until prepareConn or another attempt comes.
+// pingBegins notes that pgxpool pings a connection for an acquisition, until prepareConn or another
+// attempt comes.
 func (b *pgBackend) pingBegins(ctx context.Context, begins bool) {
 	cl := claimUnder(ctx)
 	if cl == nil {
@@ -106,7 +110,8 @@ func claimUnder(ctx context.Context) *claim {
 	return nil
 }
 
-// afterRelease runs the user's AfterRelease, during which pgxpool lets nobody else have the connection.
+// afterRelease runs the user's AfterRelease, during which pgxpool lets nobody else have the
+// connection.
 func (b *pgBackend) afterRelease(c *pgx.Conn) bool {
 	keep := true
 	if user := b.aimed.Load().native.AfterRelease; user != nil {

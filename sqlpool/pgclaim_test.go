@@ -208,7 +208,8 @@ func TestHijackedConnectionLeavesTheBooks(t *testing.T) {
 	})
 }
 
-// pgxpool does not tell which connection has left. As long as it may be one of several, none of them is blamed.
+// pgxpool does not tell which connection has left. As long as it may be one of several, none of
+// them is blamed.
 func TestCandidatesOfAHijackAreNotBlamed(t *testing.T) {
 	log, logged := logTo()
 	cfg := sqlpool.Config{MaxOpen: 3, AcquireTimeout: time.Second, LeakThreshold: time.Minute, Logger: log}

@@ -7,8 +7,9 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// hangUp closes a connection and waits until nothing of it is left: pgconn may be busy asking the server to cancel a query
-// that was given up. At the end of ctx, or of hangUpLimit, it closes the socket; Stop waits for the rest.
+// hangUp closes a connection and waits until nothing of it is left: pgconn may be busy asking the
+// server to cancel a query that was given up. At the end of ctx, or of hangUpLimit, it closes the
+// socket; Stop waits for the rest.
 func (b *pgBackend) hangUp(ctx context.Context, c *pgx.Conn) {
 	ctx, cancel := context.WithTimeout(ctx, hangUpLimit)
 	defer cancel()
@@ -21,11 +22,13 @@ func (b *pgBackend) hangUp(ctx context.Context, c *pgx.Conn) {
 		return
 	case <-ctx.Done():
 	}
-	// Owner: the backend. pgconn's own goroutine ends with the socket and with its cancel request, which pgLine bounds.
+	// Owner: the backend. pgconn's own goroutine ends with the socket and with its cancel request,
+	// which pgLine bounds.
 	b.closes.run(func() { <-done })
 }
 
-// retireLocked says why a connection that a caller returns at now must not become idle, and notes it.
+// retireLocked says why a connection that a caller returns at now must not become idle, and notes
+// it.
 func (b *pgBackend) retireLocked(r *pgRecord, now time.Time) (stale bool) {
 	reason := b.core.stale(&r.times, now)
 	if reason == "" {

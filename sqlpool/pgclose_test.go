@@ -17,7 +17,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/sqlpool/sqlpooltest"
 )
 
-// A connection that must not be used again is closed when it comes back, and not at the next sweep or acquisition.
+// A connection that must not be used again is closed when it comes back, and not at the next sweep
+// or acquisition.
 func TestPostgresStaleConnectionIsClosedAtItsReturn(t *testing.T) {
 	const lifetime = time.Minute
 	age := func(*sqlpool.Postgres) { time.Sleep(lifetime) }

@@ -7,8 +7,9 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// pgConnect is the tracer of one dial, of pgxpool or of a check. All that users can read before and after the dial (in BeforeConnect, in
-// tracers, by Conn.Config) is their own configuration; the pool's tracer, dialer and time are in it for the dial alone.
+// pgConnect is the tracer of one dial, of pgxpool or of a check. All that users can read before and
+// after the dial (in BeforeConnect, in tracers, by Conn.Config) is their own configuration; the
+// pool's tracer, dialer and time are in it for the dial alone.
 //
 //	beforeConnect ─ pgConnect ─▶ TraceConnectStart ─ pgLine, pgTracer ─▶ dial, login ─▶ TraceConnectEnd ─ the user's again
 type pgConnect struct {
@@ -46,8 +47,8 @@ func (t *pgConnect) TraceConnectStart(ctx context.Context, data pgx.TraceConnect
 	return t.b.beginDial(ctx, d)
 }
 
-// TraceConnectEnd ends it. The connection goes on with the pool's DialFunc and OnPgError, which leave alone what is not
-// the pool's; pgx has taken the tracer out of the configuration by now.
+// TraceConnectEnd ends it. The connection goes on with the pool's DialFunc and OnPgError, which
+// leave alone what is not the pool's; pgx has taken the tracer out of the configuration by now.
 func (t *pgConnect) TraceConnectEnd(ctx context.Context, data pgx.TraceConnectEndData) {
 	t.conf.Tracer = t.QueryTracer
 	if data.Err == nil { // else pgconn may still be reading the rest, in the background, to ask for a cancellation
@@ -84,8 +85,8 @@ func (b *pgBackend) beginDial(ctx context.Context, d *dialing) context.Context {
 	return context.WithValue(ctx, dialKey{}, d)
 }
 
-// tooSlow notes that a dial is slow, or that its caller has gone. A dial goes on when its caller gives up, or else no
-// connection would ever be opened under short deadlines; but not both.
+// tooSlow notes that a dial is slow, or that its caller has gone. A dial goes on when its caller
+// gives up, or else no connection would ever be opened under short deadlines; but not both.
 func (b *pgBackend) tooSlow(d *dialing, slow, gone bool) {
 	b.mu.Lock()
 	if slow && !d.slow {

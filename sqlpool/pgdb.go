@@ -11,8 +11,9 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
-// lostError is how a statement fails whose connection was lost while it ran, where the driver calls that safe to retry. It
-// never matches driver.ErrBadConn: the server may have carried out the statement, and database/sql would send it again.
+// lostError is how a statement fails whose connection was lost while it ran, where the driver calls
+// that safe to retry. It never matches driver.ErrBadConn: the server may have carried out the
+// statement, and database/sql would send it again.
 type lostError struct{}
 
 func (lostError) Error() string {
@@ -37,8 +38,9 @@ func (o onceConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	return c, nil
 }
 
-// onceConn is pgx's connection for database/sql, but for one answer: pgx takes a connection that broke under a statement
-// without arguments for one that was closed before, and has database/sql send the statement again.
+// onceConn is pgx's connection for database/sql, but for one answer: pgx takes a connection that
+// broke under a statement without arguments for one that was closed before, and has database/sql
+// send the statement again.
 type onceConn struct{ *stdlib.Conn }
 
 // Unwrap returns pgx's own.

@@ -8,11 +8,13 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// Two ways lead to the failures of a connection's traffic. pgconn's OnPgError gets every error that the server sends, whatever
-// it answers: simple and extended queries, batches, COPY, Prepare, and what goes through PgConn. The tracer gets how the
-// calls of pgx end, and so the failures that the server says nothing about.
+// Two ways lead to the failures of a connection's traffic. pgconn's OnPgError gets every error that
+// the server sends, whatever it answers: simple and extended queries, batches, COPY, Prepare, and
+// what goes through PgConn. The tracer gets how the calls of pgx end, and so the failures that the
+// server says nothing about.
 
-// hearing returns an OnPgError that draws conclusions and leaves it to the user's whether the connection is closed.
+// hearing returns an OnPgError that draws conclusions and leaves it to the user's whether the
+// connection is closed.
 func (b *pgBackend) hearing(user pgconn.PgErrorHandler) pgconn.PgErrorHandler {
 	return func(c *pgconn.PgConn, e *pgconn.PgError) bool {
 		b.heard(c, e)
@@ -20,8 +22,9 @@ func (b *pgBackend) hearing(user pgconn.PgErrorHandler) pgconn.PgErrorHandler {
 	}
 }
 
-// heard draws conclusions from an error of the server. Errors before a connection is established are those of its dial. It
-// may run on a goroutine of pgconn, which reads what the server still has to say after a caller gave up.
+// heard draws conclusions from an error of the server. Errors before a connection is established
+// are those of its dial. It may run on a goroutine of pgconn, which reads what the server still has
+// to say after a caller gave up.
 func (b *pgBackend) heard(c *pgconn.PgConn, e *pgconn.PgError) {
 	r := record(c)
 	if r == nil {
@@ -47,9 +50,10 @@ const (
 	notSupported        = "0A000"
 )
 
-// refusesWritesPG recognizes the refusals that are news about the server: it was demoted, or set read-only. Since
-// PostgreSQL 14 the server keeps its clients informed of both ways in which it can be read-only by itself; if neither
-// holds, the session asked to be read-only. A standby calls some statements not supported that a primary executes.
+// refusesWritesPG recognizes the refusals that are news about the server: it was demoted, or set
+// read-only. Since PostgreSQL 14 the server keeps its clients informed of both ways in which it can
+// be read-only by itself; if neither holds, the session asked to be read-only. A standby calls some
+// statements not supported that a primary executes.
 func refusesWritesPG(c *pgconn.PgConn, e *pgconn.PgError) bool {
 	standby := c.ParameterStatus("in_hot_standby")
 	switch e.Code {
@@ -72,7 +76,8 @@ func (t *pgTracer) ended(c *pgx.Conn, err error) {
 	said, known := errors.AsType[*pgconn.PgError](err) // to heard
 	if r != nil {
 		again := r.lastErr != nil && errors.Is(err, r.lastErr) // a query's own Prepare, or part of a batch
-		// A server that was set read-only says so behind the first error that comes of it: heard did not know yet.
+		// A server that was set read-only says so behind the first error that comes of it: heard
+		// did not know yet.
 		if !again && !r.demoted.Swap(false) && known && refusesWritesPG(c.PgConn(), said) {
 			b.demoted(r, said)
 			r.demoted.Store(false)

@@ -14,7 +14,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/retry"
 )
 
-// firstFlush and lastFlush are between two sweeps for what is stale, as long as some was spared because of callers.
+// firstFlush and lastFlush are between two sweeps for what is stale, as long as some was spared
+// because of callers.
 const (
 	firstFlush = 10 * time.Millisecond
 	lastFlush  = time.Second
@@ -88,8 +89,9 @@ func (b *pgBackend) Fill(ctx context.Context, n int) (int, error) {
 	}
 }
 
-// openIdle makes pgxpool open a connection for nobody. It opens one only if an acquisition finds nothing idle, so what
-// is idle is taken out until the dial has begun. Callers queue for that moment.
+// openIdle makes pgxpool open a connection for nobody. It opens one only if an acquisition finds
+// nothing idle, so what is idle is taken out until the dial has begun. Callers queue for that
+// moment.
 func (b *pgBackend) openIdle(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, b.core.cfg().DialTimeout)
 	defer cancel()
@@ -128,9 +130,9 @@ func (b *pgBackend) openIdle(ctx context.Context) error {
 	return nil
 }
 
-// hasRoom reports whether pgxpool would dial at once for one more acquisition, with all that is idle taken out: in a full
-// pool it would wait, and callers with it. A caller that has its permit, and no connection yet, dials then too. The caller
-// of a Pause waits for a dial to be over.
+// hasRoom reports whether pgxpool would dial at once for one more acquisition, with all that is
+// idle taken out: in a full pool it would wait, and callers with it. A caller that has its permit,
+// and no connection yet, dials then too. The caller of a Pause waits for a dial to be over.
 func (b *pgBackend) hasRoom() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -156,8 +158,8 @@ func (b *pgBackend) standStill() (goOn func()) {
 	}
 }
 
-// Sweep takes all idle connections out for a moment without I/O, decides, and gives back the rest at once. Only then
-// come the closes and pings, of at most order.Batch connections at a time.
+// Sweep takes all idle connections out for a moment without I/O, decides, and gives back the rest
+// at once. Only then come the closes and pings, of at most order.Batch connections at a time.
 func (b *pgBackend) Sweep(ctx context.Context, order eviction.Sweep) (eviction.Swept, error) {
 	out, _ := b.sweep(ctx, order)
 	return out, nil // a sweep that was told to end has done what it could
@@ -206,8 +208,8 @@ func (b *pgBackend) takeIdle(ctx context.Context) []candidate[*pgxpool.Conn] {
 	return out
 }
 
-// awaitPermitted waits until those who have permits have got their connections: usually they have, or it is a matter of
-// microseconds. For who pings what he has got it waits no longer.
+// awaitPermitted waits until those who have permits have got their connections: usually they have,
+// or it is a matter of microseconds. For who pings what he has got it waits no longer.
 func (b *pgBackend) awaitPermitted(ctx context.Context) {
 	retry.Briefly(ctx, func() bool {
 		b.mu.Lock()
@@ -219,9 +221,9 @@ func (b *pgBackend) awaitPermitted(ctx context.Context) {
 // unservedLocked is how many have permits and neither a connection nor a dial under way.
 func (b *pgBackend) unservedLocked() int { return max(b.permits-b.holding-b.dials, 0) }
 
-// discount takes connections that are about to be closed out of the count of what callers may find, and spares as many as
-// callers are about to come for, when stay are left to them otherwise: who finds none dials without leave, and who finds
-// one that is stale asks for it (see exchange).
+// discount takes connections that are about to be closed out of the count of what callers may find,
+// and spares as many as callers are about to come for, when stay are left to them otherwise: who
+// finds none dials without leave, and who finds one that is stale asks for it (see exchange).
 func (b *pgBackend) discount(drop []candidate[*pgxpool.Conn], stay int, out *eviction.Swept) (gone, spare []candidate[*pgxpool.Conn]) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -271,7 +273,8 @@ func (b *pgBackend) nextDue(o eviction.Sweep) time.Time {
 	return next.at
 }
 
-// flush sweeps only for what is stale. One at a time is enough: a later one finds what an earlier one has missed.
+// flush sweeps only for what is stale. One at a time is enough: a later one finds what an earlier
+// one has missed.
 func (b *pgBackend) flush() {
 	if !b.flushing.CompareAndSwap(false, true) {
 		return

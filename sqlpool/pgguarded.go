@@ -7,9 +7,10 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// guardHooks guards the service's functions in the configuration of a connection that is about to be opened. pgxpool opens
-// it on a goroutine of its own, and pgconn reads the rest of an answer in the background after a caller gave up: a panic
-// there would end the process, and a Goexit keep a place in the pool for ever.
+// guardHooks guards the service's functions in the configuration of a connection that is about to
+// be opened. pgxpool opens it on a goroutine of its own, and pgconn reads the rest of an answer in
+// the background after a caller gave up: a panic there would end the process, and a Goexit keep a
+// place in the pool for ever.
 func (c *core) guardHooks(conf *pgconn.Config) {
 	if f := conf.LookupFunc; f != nil {
 		conf.LookupFunc = func(ctx context.Context, host string) (addrs []string, err error) {

@@ -5,10 +5,11 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// pgxpool tells nobody of a Hijack. The pool finds out by comparing its books with pgxpool's count of acquired
-// connections: it knows how many have left, and not which. All connections that were held at that moment are candidates.
-// A candidate that is released is none; as soon as there are no more candidates than hijacked connections, they are the
-// ones. Until then candidates are neither reported as leaks nor blamed for a full pool.
+// pgxpool tells nobody of a Hijack. The pool finds out by comparing its books with pgxpool's count
+// of acquired connections: it knows how many have left, and not which. All connections that were
+// held at that moment are candidates. A candidate that is released is none; as soon as there are no
+// more candidates than hijacked connections, they are the ones. Until then candidates are neither
+// reported as leaks nor blamed for a full pool.
 
 // hijacks are the connections that have left. The backend's mutex guards them.
 type hijacks struct {
@@ -17,9 +18,10 @@ type hijacks struct {
 	ofLost     int // connections taken away by ReclaimAfter that seem to have been hijacked by their holders
 }
 
-// Hijack takes a connection out of the pool for good, as c.Hijack does: it is the caller's to close, and its place is free
-// at once. c.Hijack works too, but then the pool can only guess which connection has left while several are held: those
-// are not reported as leaks until it is known. Like c.Hijack it panics if c was released or hijacked before.
+// Hijack takes a connection out of the pool for good, as c.Hijack does: it is the caller's to
+// close, and its place is free at once. c.Hijack works too, but then the pool can only guess which
+// connection has left while several are held: those are not reported as leaks until it is known.
+// Like c.Hijack it panics if c was released or hijacked before.
 func (p *Postgres) Hijack(c *pgxpool.Conn) *pgx.Conn { return p.back.hijack(c) }
 
 func (b *pgBackend) hijack(c *pgxpool.Conn) *pgx.Conn {
@@ -47,9 +49,9 @@ func (b *pgBackend) hijack(c *pgxpool.Conn) *pgx.Conn {
 	return c.Hijack()
 }
 
-// reconcile compares the books with pgxpool's. A connection that was hijacked left without a word: its permit is given
-// back. The comparison holds only if nobody acquires or releases meanwhile; otherwise the next one may. It reports
-// false if they did.
+// reconcile compares the books with pgxpool's. A connection that was hijacked left without a word:
+// its permit is given back. The comparison holds only if nobody acquires or releases meanwhile;
+// otherwise the next one may. It reports false if they did.
 func (b *pgBackend) reconcile() bool {
 	b.mu.Lock()
 	events, booked := b.events, b.holding+b.lost+b.pings
@@ -68,7 +70,8 @@ func (b *pgBackend) reconcile() bool {
 	b.pings -= pinged
 	b.permits -= pinged
 	gone -= pinged
-	// A connection that was taken away from its holder comes first: to free a place that is still taken would be worse.
+	// A connection that was taken away from its holder comes first: to free a place that is still
+	// taken would be worse.
 	lost := min(gone, b.lost)
 	b.lost -= lost
 	b.left.ofLost += lost
@@ -108,7 +111,8 @@ func (b *pgBackend) backLocked(r *pgRecord) {
 	b.events++
 }
 
-// settleHijacksLocked takes the candidates off the books when all of them have left, and clears them when none has.
+// settleHijacksLocked takes the candidates off the books when all of them have left, and clears
+// them when none has.
 func (b *pgBackend) settleHijacksLocked() {
 	if b.left.candidates == 0 || b.left.unknown != 0 && b.left.unknown < b.left.candidates {
 		return

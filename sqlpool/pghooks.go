@@ -14,13 +14,15 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/socket"
 )
 
-// peekAfter is the silence after which a connection is looked at before it is used: under load nothing is gained.
+// peekAfter is the silence after which a connection is looked at before it is used: under load
+// nothing is gained.
 const peekAfter = time.Millisecond
 
 // pingAfter is the silence after which it is pinged before it is used, as by pgxpool.
 const pingAfter = time.Second
 
-// beforeConnect is where every dial of pgxpool begins. What pgxpool was made with may be outdated by a Reload.
+// beforeConnect is where every dial of pgxpool begins. What pgxpool was made with may be outdated
+// by a Reload.
 func (b *pgBackend) beforeConnect(ctx context.Context, conn *pgx.ConnConfig) (err error) {
 	b.dialBegins(ctx)
 	defer func() {
@@ -97,8 +99,8 @@ func (b *pgBackend) beforeClose(c *pgx.Conn) {
 	b.core.evictor.Wake()
 	if owes || c.IsClosed() {
 		done := c.PgConn().CleanupDone()
-		// Owner: the backend. It ends within CloseGrace, or without one when pgx has closed the connection, within
-		// 15 s whatever the server does; close waits for it.
+		// Owner: the backend. It ends within CloseGrace, or without one when pgx has closed the
+		// connection, within 15 s whatever the server does; close waits for it.
 		b.closes.run(func() {
 			b.endCleanup(r, done)
 			if owes {
@@ -108,8 +110,8 @@ func (b *pgBackend) beforeClose(c *pgx.Conn) {
 	}
 }
 
-// endCleanup waits until pgx has cleaned up behind a query that was given up, up to CloseGrace: then the socket is
-// closed under it.
+// endCleanup waits until pgx has cleaned up behind a query that was given up, up to CloseGrace:
+// then the socket is closed under it.
 func (b *pgBackend) endCleanup(r *pgRecord, done <-chan struct{}) {
 	if grace := b.core.cfg().CloseGrace; grace > 0 {
 		t := time.NewTimer(grace)
@@ -211,8 +213,9 @@ func (b *pgBackend) hooked() bool {
 	return aim.prepare != nil || aim.native.ShouldPing != nil
 }
 
-// shouldPing leaves pings to prepareConn, which draws conclusions from those that fail, unless the user has a rule. He is
-// told how long a connection has been silent: a sweep makes it look fresh to pgxpool.
+// shouldPing leaves pings to prepareConn, which draws conclusions from those that fail, unless the
+// user has a rule. He is told how long a connection has been silent: a sweep makes it look fresh to
+// pgxpool.
 func (b *pgBackend) shouldPing(ctx context.Context, p pgxpool.ShouldPingParams) bool {
 	r := record(p.Conn.PgConn())
 	now := time.Now()
@@ -234,12 +237,14 @@ func (b *pgBackend) shouldPing(ctx context.Context, p pgxpool.ShouldPingParams) 
 	return ping
 }
 
-// errorResponse begins the only message with which PostgreSQL ends a session of its own accord. On an idle connection
-// nothing else but notices, notifications and changed settings can come in. No TLS record begins with this byte.
+// errorResponse begins the only message with which PostgreSQL ends a session of its own accord. On
+// an idle connection nothing else but notices, notifications and changed settings can come in. No
+// TLS record begins with this byte.
 const errorResponse = 'E'
 
-// proves looks at a connection that was silent, and pings it if it is suspect, or was silent for long, or if something has
-// come in on it: under TLS that may be the server's farewell. It reports false if the connection is not to be used.
+// proves looks at a connection that was silent, and pings it if it is suspect, or was silent for
+// long, or if something has come in on it: under TLS that may be the server's farewell. It reports
+// false if the connection is not to be used.
 func (b *pgBackend) proves(ctx context.Context, c *pgx.Conn, r *pgRecord, now time.Time) bool {
 	cfg := b.core.cfg()
 	spoken := false

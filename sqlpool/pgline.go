@@ -12,9 +12,9 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// pgLine opens the sockets of one connection: its own, and those by which pgconn asks the server to cancel what the
-// connection runs. pgconn finds it in the configuration of the connection, which users may copy and connect by: all other
-// dials are theirs.
+// pgLine opens the sockets of one connection: its own, and those by which pgconn asks the server to
+// cancel what the connection runs. pgconn finds it in the configuration of the connection, which
+// users may copy and connect by: all other dials are theirs.
 type pgLine struct {
 	b    *pgBackend
 	own  *dialing // of the connection itself
@@ -62,14 +62,16 @@ func (l *pgLine) limit() time.Duration {
 // begin notes that a call begins.
 func (l *pgLine) begin() { l.busy.Store(true) }
 
-// rest notes that it has ended. A call that has closed its connection leaves a cancel request behind.
+// rest notes that it has ended. A call that has closed its connection leaves a cancel request
+// behind.
 func (l *pgLine) rest(c *pgx.Conn) {
 	if !c.IsClosed() {
 		l.busy.Store(false)
 	}
 }
 
-// pingPG pings a connection of the pool. No tracer hears of pings, and one that is given up leaves a cancel request behind.
+// pingPG pings a connection of the pool. No tracer hears of pings, and one that is given up leaves
+// a cancel request behind.
 func pingPG(ctx context.Context, c *pgx.Conn) error {
 	if r := record(c.PgConn()); r != nil && r.line != nil {
 		r.line.begin()
@@ -81,8 +83,9 @@ func pingPG(ctx context.Context, c *pgx.Conn) error {
 // cancelCode begins a cancel request of PostgreSQL, after its length.
 const cancelCode = 80877102
 
-// undecidedConn is a socket that somebody opened outside a call of pgx: for another connection by the configuration of
-// this one, or for a cancel request. The first bytes tell, unless they are the beginning of TLS: then it is left alone.
+// undecidedConn is a socket that somebody opened outside a call of pgx: for another connection by
+// the configuration of this one, or for a cancel request. The first bytes tell, unless they are the
+// beginning of TLS: then it is left alone.
 type undecidedConn struct {
 	net.Conn
 

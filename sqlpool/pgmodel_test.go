@@ -39,7 +39,8 @@ type modelHold struct {
 
 const modelMaxOpen = 3
 
-// Whatever callers and hooks do, no more than MaxOpen connections are in use, no place is lost, and Stop ends.
+// Whatever callers and hooks do, no more than MaxOpen connections are in use, no place is lost, and
+// Stop ends.
 func TestModelOfPlacesInPgxpool(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		steps := rapid.SliceOfN(rapid.Custom(func(rt *rapid.T) step {

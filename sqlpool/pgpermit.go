@@ -36,16 +36,17 @@ func (b *pgBackend) tryPermit(ctx context.Context) (permit, *acquisition) {
 	return permitDial, nil
 }
 
-// mayLocked says whether one more caller may go on to pgxpool: within MaxOpen, and as far as what is idle and MaxDials
-// reach. So a burst waits for the first connection that is ready, new or returned, and opens no more than it needs.
+// mayLocked says whether one more caller may go on to pgxpool: within MaxOpen, and as far as what
+// is idle and MaxDials reach. So a burst waits for the first connection that is ready, new or
+// returned, and opens no more than it needs.
 func (b *pgBackend) mayLocked() bool {
 	most := b.core.cfg().MaxDials
 	return b.paused == 0 && !b.held && b.permits < b.roomLocked() &&
 		(b.permits < b.open || b.permits-b.open-b.slow < most && b.dials-b.slow < most)
 }
 
-// roomLocked is how many connections there may be: MaxOpen, less what has been taken away from its holders and takes a
-// place in pgxpool all the same.
+// roomLocked is how many connections there may be: MaxOpen, less what has been taken away from its
+// holders and takes a place in pgxpool all the same.
 func (b *pgBackend) roomLocked() int { return min(b.max, b.core.cfg().MaxOpenCeiling-b.lost) }
 
 func (b *pgBackend) grantLocked() {
@@ -68,10 +69,10 @@ func (b *pgBackend) givePermit() {
 	b.grantLocked()
 }
 
-// exchange is for a caller who was given an idle connection that turned out to be of no use: he is in for a dial, and so
-// needs leave like everybody else, or a server that has ended all its sessions would be met by all callers at once. He
-// comes before those who wait already: they have asked later. If it fails he keeps the permit, for TraceAcquireEnd to give
-// back.
+// exchange is for a caller who was given an idle connection that turned out to be of no use: he is
+// in for a dial, and so needs leave like everybody else, or a server that has ended all its
+// sessions would be met by all callers at once. He comes before those who wait already: they have
+// asked later. If it fails he keeps the permit, for TraceAcquireEnd to give back.
 func (b *pgBackend) exchange(ctx context.Context, r *pgRecord, start time.Time) error {
 	b.mu.Lock()
 	r.discounted = true
@@ -143,7 +144,8 @@ func (b *pgBackend) permitted(ctx context.Context, w *waiter, start time.Time) e
 	return failure
 }
 
-// reconcileLaterLocked has hijacked connections looked for as long as somebody waits: nothing else would.
+// reconcileLaterLocked has hijacked connections looked for as long as somebody waits: nothing else
+// would.
 func (b *pgBackend) reconcileLaterLocked() {
 	if b.waiting.n == 0 || b.closed {
 		return

@@ -9,9 +9,10 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// shown returns what Pool().Config() is to say: the user's own configuration, with the sizes and times of cfg. pgxpool keeps
-// the pointer that it was made with, has copied the hooks, and of the rest reads ConnConfig alone, which beforeConnect
-// replaces. So a pool or a connection that somebody makes by it is one without us.
+// shown returns what Pool().Config() is to say: the user's own configuration, with the sizes and
+// times of cfg. pgxpool keeps the pointer that it was made with, has copied the hooks, and of the
+// rest reads ConnConfig alone, which beforeConnect replaces. So a pool or a connection that
+// somebody makes by it is one without us.
 func (b *pgBackend) shown(t *pgTarget, cfg Config) *pgxpool.Config {
 	out := t.native.Copy()
 	out.ConnConfig = t.conn.Copy()
@@ -29,8 +30,8 @@ func (b *pgBackend) shown(t *pgTarget, cfg Config) *pgxpool.Config {
 	return out
 }
 
-// rotating returns a BeforeConnect that logs in as the pool does at that moment, unless the login was changed. Then comes
-// the user's own.
+// rotating returns a BeforeConnect that logs in as the pool does at that moment, unless the login
+// was changed. Then comes the user's own.
 func (b *pgBackend) rotating(t *pgTarget) func(context.Context, *pgx.ConnConfig) error {
 	user, password, then := t.conn.User, t.conn.Password, t.native.BeforeConnect
 	return func(ctx context.Context, conn *pgx.ConnConfig) error {

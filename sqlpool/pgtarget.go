@@ -13,7 +13,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// pgTarget says how connections to PostgreSQL are opened, and which hooks of the user's they pass. It never changes.
+// pgTarget says how connections to PostgreSQL are opened, and which hooks of the user's they pass.
+// It never changes.
 type pgTarget struct {
 	native *pgxpool.Config // as the user has it
 	conn   *pgx.ConnConfig // the same of one connection, with TLS and login
@@ -39,7 +40,8 @@ func (b *pgBackend) targetOf(native *pgxpool.Config, cfg Config, on disk) *pgTar
 	return t
 }
 
-// tracer composes the pool's own tracer with the user's: of pgxpool, or of the connection behind line.
+// tracer composes the pool's own tracer with the user's: of pgxpool, or of the connection behind
+// line.
 func (b *pgBackend) tracer(user pgx.QueryTracer, line *pgLine) pgx.QueryTracer {
 	own := &pgTracer{b: b, line: line}
 	if user == nil {
@@ -53,8 +55,9 @@ func (b *pgBackend) tracer(user pgx.QueryTracer, line *pgLine) pgx.QueryTracer {
 	return both
 }
 
-// personalize puts the credentials of the moment into conn, and lets the user's own hook have the last word. It returns
-// how long the dial of each host may take: the pool's bound, unless the hook has set another.
+// personalize puts the credentials of the moment into conn, and lets the user's own hook have the
+// last word. It returns how long the dial of each host may take: the pool's bound, unless the hook
+// has set another.
 func (b *pgBackend) personalize(ctx context.Context, t *pgTarget, conn *pgx.ConnConfig, cfg *Config) (time.Duration, error) {
 	if err := b.core.logIn(ctx, conn, cfg); err != nil {
 		return 0, err
@@ -93,8 +96,9 @@ func (c *core) logIn(ctx context.Context, conn *pgx.ConnConfig, cfg *Config) err
 	return nil
 }
 
-// perHost shares out the time for opening a connection, as far as ctx leaves it, among the hosts that pgconn tries one after
-// the other: one that is silent must not use up the time of those behind it.
+// perHost shares out the time for opening a connection, as far as ctx leaves it, among the hosts
+// that pgconn tries one after the other: one that is silent must not use up the time of those
+// behind it.
 func perHost(ctx context.Context, c *pgx.ConnConfig, limit time.Duration) time.Duration {
 	if by, ok := ctx.Deadline(); ok {
 		limit = min(limit, time.Until(by))
@@ -127,7 +131,8 @@ func (b *pgBackend) resume() { b.setHeld(false) }
 
 func (b *pgBackend) emptied(ctx context.Context) error { return emptied(ctx, b.core, b.opening) }
 
-// opening reports whether a connection is being opened, or a fill or a sweep has callers wait for a moment.
+// opening reports whether a connection is being opened, or a fill or a sweep has callers wait for a
+// moment.
 func (b *pgBackend) opening() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -14,7 +14,8 @@ type timedContext struct {
 	cancel context.CancelFunc
 }
 
-// traced is what pgx tells a tracer of. A statement that is prepared on the way runs under the context of its query.
+// traced is what pgx tells a tracer of. A statement that is prepared on the way runs under the
+// context of its query.
 type traced int
 
 const (
@@ -43,8 +44,8 @@ func ends(ctx context.Context, of traced) {
 	}
 }
 
-// TraceQueryStart bounds Exec, Query and QueryRow, and with them Begin, Commit and Rollback. pgx calls TraceQueryEnd when
-// the rows are closed.
+// TraceQueryStart bounds Exec, Query and QueryRow, and with them Begin, Commit and Rollback. pgx
+// calls TraceQueryEnd when the rows are closed.
 func (t *pgTracer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
 	t.line.begin()
 	return t.bounded(ctx, tracedQuery)

@@ -14,10 +14,11 @@ import (
 type pgTracer struct {
 	b    *pgBackend
 	line *pgLine // of the connection; nil: it is the tracer of pgxpool
-	// user is the user's own tracer of acquisitions, if any. It is called from here: pgxpool must get the context
-	// that the pool makes, and the pool must see the caller's.
+	// user is the user's own tracer of acquisitions, if any. It is called from here: pgxpool must
+	// get the context that the pool makes, and the pool must see the caller's.
 	user pgxpool.AcquireTracer
-	// userRelease is the user's own tracer of releases, if any. A panic of it would cost the connection's place.
+	// userRelease is the user's own tracer of releases, if any. A panic of it would cost the
+	// connection's place.
 	userRelease pgxpool.ReleaseTracer
 }
 
@@ -97,7 +98,8 @@ func (t *pgTracer) TraceAcquireEnd(ctx context.Context, pool *pgxpool.Pool, data
 	b.core.held.HoldAt(&r.entry, poolkeeper.KindConn, now)
 }
 
-// returnLocked books the return of a connection. It reports whether the connection must be closed because it is stale.
+// returnLocked books the return of a connection. It reports whether the connection must be closed
+// because it is stale.
 func (b *pgBackend) returnLocked(r *pgRecord, doomed bool, now time.Time) (retired bool) {
 	switch {
 	case doomed:
@@ -116,8 +118,8 @@ func (b *pgBackend) returnLocked(r *pgRecord, doomed bool, now time.Time) (retir
 	return false
 }
 
-// TraceRelease books a connection as returned. A connection that pgxpool is about to close keeps its place until it
-// is closed, as in pgxpool.
+// TraceRelease books a connection as returned. A connection that pgxpool is about to close keeps
+// its place until it is closed, as in pgxpool.
 func (t *pgTracer) TraceRelease(pool *pgxpool.Pool, data pgxpool.TraceReleaseData) {
 	b, conn := t.b, data.Conn
 	if t.userRelease != nil {

@@ -14,19 +14,20 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/turn"
 )
 
-// Pool is a *sql.DB whose connections are opened, watched and closed in order. It is made by [NewMySQL], [NewDB] and
-// [Adopt]. All methods are safe for concurrent use.
+// Pool is a *sql.DB whose connections are opened, watched and closed in order. It is made by
+// [NewMySQL], [NewDB] and [Adopt]. All methods are safe for concurrent use.
 type Pool struct {
 	c        *core
 	db       *sql.DB
 	settings func() []slog.Attr
 }
 
-// NewDB returns a pool of the connections of any database/sql driver. It does no I/O; as sql.OpenDB does, it starts
-// one goroutine that Stop or Abort ends. Every fault of cfg is reported at once, with Config.Name.
+// NewDB returns a pool of the connections of any database/sql driver. It does no I/O; as sql.OpenDB
+// does, it starts one goroutine that Stop or Abort ends. Every fault of cfg is reported at once,
+// with Config.Name.
 //
-// The driver's optional interfaces work through the pool as they do without it. Code that reaches for the driver's own
-// connection through sql.Conn.Raw wants [Native].
+// The driver's optional interfaces work through the pool as they do without it. Code that reaches
+// for the driver's own connection through sql.Conn.Raw wants [Native].
 func NewDB(connector driver.Connector, cfg Config) (*Pool, error) {
 	if connector == nil {
 		err := errors.New("sqlpool: NewDB wants a driver.Connector, and got nil")
@@ -70,49 +71,55 @@ func newPool(kind string, cfg Config, aim func(Config, disk) (driver.Connector, 
 	return &Pool{c: c, db: s.db, settings: func() []slog.Attr { return c.effective(b.reach()) }}, nil
 }
 
-// DB returns the handle. It is the same one from the pool's first day to its last, works before Start, and refuses
-// work with [poolkeeper.ErrDraining] once draining has begun. SetMaxOpenConns and its kin belong to the pool: do not
-// call them. Closing the handle oneself is allowed: the pool then ends its own work, and Stop still waits for what is in flight.
+// DB returns the handle. It is the same one from the pool's first day to its last, works before
+// Start, and refuses work with [poolkeeper.ErrDraining] once draining has begun. SetMaxOpenConns
+// and its kin belong to the pool: do not call them. Closing the handle oneself is allowed: the pool
+// then ends its own work, and Stop still waits for what is in flight.
 func (p *Pool) DB() *sql.DB { return p.db }
 
-// Start reaches the server as Config.Start says, then keeps MinIdle connections open, evicts idle ones and reports
-// leaks. It blocks until the server has answered once or the policy gives up, at most until ctx ends. A failed Start may be repeated.
+// Start reaches the server as Config.Start says, then keeps MinIdle connections open, evicts idle
+// ones and reports leaks. It blocks until the server has answered once or the policy gives up, at
+// most until ctx ends. A failed Start may be repeated.
 func (p *Pool) Start(ctx context.Context) error { return p.c.start(ctx) }
 
-// Drain refuses new work with [poolkeeper.ErrDraining] from now on and waits until callers have returned their
-// connections: open transactions, rows and sticky connections are finished, as are callers already waiting in the
-// queue. It blocks at most until ctx ends; its error then says how many connections are held, and Holders by whom.
+// Drain refuses new work with [poolkeeper.ErrDraining] from now on and waits until callers have
+// returned their connections: open transactions, rows and sticky connections are finished, as are
+// callers already waiting in the queue. It blocks at most until ctx ends; its error then says how
+// many connections are held, and Holders by whom.
 func (p *Pool) Drain(ctx context.Context) error { return p.c.drain(ctx) }
 
-// Stop drains and closes. It blocks until every connection is closed, and returns nil then; or until ctx ends: then
-// it cuts off who still holds a connection, as far as the driver lets it, and returns a [*HeldError]. It may be called
-// without Start, more than once and concurrently: all calls return the outcome of the first.
+// Stop drains and closes. It blocks until every connection is closed, and returns nil then; or
+// until ctx ends: then it cuts off who still holds a connection, as far as the driver lets it, and
+// returns a [*HeldError]. It may be called without Start, more than once and concurrently: all
+// calls return the outcome of the first.
 func (p *Pool) Stop(ctx context.Context) error { return p.c.stop(ctx) }
 
 // Abort is a Stop that waits for nobody. A Stop under way ends too.
 func (p *Pool) Abort() error { return p.c.abort() }
 
-// Reload replaces the configuration while the pool works. It checks all of cfg first, and says what is wrong with it
-// or cannot change; if URL, TLS, Credentials or a Configure function differ, it opens and checks a connection by the new ones. Only then
-// does it change anything: sizes and times hold at once, connections that were opened by what is old are replaced as
-// they become idle, and no query fails by it. If a check fails afterwards, the old configuration is put back. It blocks
+// Reload replaces the configuration while the pool works. It checks all of cfg first, and says what
+// is wrong with it or cannot change; if URL, TLS, Credentials or a Configure function differ, it
+// opens and checks a connection by the new ones. Only then does it change anything: sizes and times
+// hold at once, connections that were opened by what is old are replaced as they become idle, and
+// no query fails by it. If a check fails afterwards, the old configuration is put back. It blocks
 // until then, at most until ctx ends. An empty Name keeps the old one.
 func (p *Pool) Reload(ctx context.Context, cfg Config) error { return p.c.reload(ctx, cfg) }
 
-// Plan says what Reload with cfg would change, and returns everything that is wrong with it or cannot change, joined.
-// It changes nothing and does not dial.
+// Plan says what Reload with cfg would change, and returns everything that is wrong with it or
+// cannot change, joined. It changes nothing and does not dial.
 func (p *Pool) Plan(cfg Config) ([]Change, error) { return p.c.planned(cfg) }
 
-// Recycle throws away every connection opened so far: idle ones now, those in use as they are returned. Call it when the
-// server behind the name has changed, or a password has. It does not block.
+// Recycle throws away every connection opened so far: idle ones now, those in use as they are
+// returned. Call it when the server behind the name has changed, or a password has. It does not
+// block.
 func (p *Pool) Recycle() { p.c.recycleOnRequest() }
 
-// Pause makes callers wait instead of failing, for a failover that is planned: from now on whoever asks for a
-// connection queues, within AcquireTimeout. It blocks until what is in use has come back and every connection is
-// closed, so that Resume connects anew; if ctx ends before, callers go on as if nothing had been, and the error says who holds a
-// connection. Code that asks for a second connection while it has one is held up until ctx ends. Pausing a paused
-// pool does nothing. Drain and Stop end a pause.
-// An adopted pool cannot hold up callers, and returns errors.ErrUnsupported.
+// Pause makes callers wait instead of failing, for a failover that is planned: from now on whoever
+// asks for a connection queues, within AcquireTimeout. It blocks until what is in use has come back
+// and every connection is closed, so that Resume connects anew; if ctx ends before, callers go on
+// as if nothing had been, and the error says who holds a connection. Code that asks for a second
+// connection while it has one is held up until ctx ends. Pausing a paused pool does nothing. Drain
+// and Stop end a pause. An adopted pool cannot hold up callers, and returns errors.ErrUnsupported.
 func (p *Pool) Pause(ctx context.Context) error {
 	if _, ok := p.c.back.(*adopted); ok {
 		return fmt.Errorf("sqlpool: pause %q: the handle was adopted: %w", p.c.poolName(), errors.ErrUnsupported)
@@ -123,15 +130,17 @@ func (p *Pool) Pause(ctx context.Context) error {
 // Resume lets the callers go on that Pause has held up, first in, first out. It does not block.
 func (p *Pool) Resume() { p.c.resume(nil) }
 
-// Check asks the server for a sign of life, on a connection of its own that is dialled at the first call: a pool whose
-// callers hold every connection is busy, not broken. If the server is too full for that, it asks over an idle connection of
-// the pool, and if none is idle it returns a reservation (health.Degraded). An answer that refuses CheckQuery for lack of a
-// privilege is healthy. It blocks at most until ctx ends. Errors answer health.Classify.
+// Check asks the server for a sign of life, on a connection of its own that is dialled at the first
+// call: a pool whose callers hold every connection is busy, not broken. If the server is too full
+// for that, it asks over an idle connection of the pool, and if none is idle it returns a
+// reservation (health.Degraded). An answer that refuses CheckQuery for lack of a privilege is
+// healthy. It blocks at most until ctx ends. Errors answer health.Classify.
 func (p *Pool) Check(ctx context.Context) error { return p.c.check(ctx) }
 
-// Limits asks the server how many connections it grants and after which silence it closes one, and compares that with this
-// configuration on all its Replicas. Start does the same and logs the warnings. It blocks at most until ctx ends.
-// Where nothing is known of the driver, the error is errors.ErrUnsupported.
+// Limits asks the server how many connections it grants and after which silence it closes one, and
+// compares that with this configuration on all its Replicas. Start does the same and logs the
+// warnings. It blocks at most until ctx ends. Where nothing is known of the driver, the error is
+// errors.ErrUnsupported.
 func (p *Pool) Limits(ctx context.Context) (Limits, error) { return p.c.limits(ctx) }
 
 // Stats returns one moment of the pool. It does not block.
@@ -143,9 +152,10 @@ func (p *Pool) Holders() []poolkeeper.Holder { return p.c.held.List() }
 // Settings returns what is in effect, defaults filled in, without secrets.
 func (p *Pool) Settings() []slog.Attr { return p.settings() }
 
-// ObserveWith makes o hear how traffic goes: nil for connections that came back well, an error for connection-level
-// failures. A nil o ends it. It does not block.
+// ObserveWith makes o hear how traffic goes: nil for connections that came back well, an error for
+// connection-level failures. A nil o ends it. It does not block.
 func (p *Pool) ObserveWith(o poolkeeper.Observer) { p.c.observer.Set(o) }
 
-// SetName gives the pool the name it has in logs, errors and metrics. An empty name changes nothing.
+// SetName gives the pool the name it has in logs, errors and metrics. An empty name changes
+// nothing.
 func (p *Pool) SetName(name string) { p.c.state.SetName(name) }

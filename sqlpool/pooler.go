@@ -13,16 +13,18 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/event"
 )
 
-// A pooler such as pgbouncer stands between the pool and PostgreSQL, and hands a session of the server to each client. In
-// transaction mode it does so for one transaction at a time, and what belongs to a session is lost or somebody else's
-// afterwards: prepared statements above all, which pgx makes for every query by default.
+// A pooler such as pgbouncer stands between the pool and PostgreSQL, and hands a session of the
+// server to each client. In transaction mode it does so for one transaction at a time, and what
+// belongs to a session is lost or somebody else's afterwards: prepared statements above all, which
+// pgx makes for every query by default.
 
-// poolerRemedy is what to do about it. `exec` sends a query and its arguments in one round trip, unprepared.
+// poolerRemedy is what to do about it. `exec` sends a query and its arguments in one round trip,
+// unprepared.
 const poolerRemedy = "set default_query_exec_mode=exec in the URL, or raise max_prepared_statements of pgbouncer 1.21 or later"
 
-// sharesSessions reports whether a pooler gives a session to another client after each transaction. first is the session
-// that a client which is still connected was answered on, by its process ID: only a pooler that has taken it back gives it
-// to a second client.
+// sharesSessions reports whether a pooler gives a session to another client after each transaction.
+// first is the session that a client which is still connected was answered on, by its process ID:
+// only a pooler that has taken it back gives it to a second client.
 func (b *pgBackend) sharesSessions(ctx context.Context, first uint32) (bool, error) {
 	second, err := b.dialCheck(ctx)
 	if err != nil {
@@ -40,7 +42,8 @@ func (b *pgBackend) sharesSessions(ctx context.Context, first uint32) (bool, err
 	return pid == first, err
 }
 
-// prepares reports whether pgx, as it is configured, relies on a statement that it prepared in an earlier round trip.
+// prepares reports whether pgx, as it is configured, relies on a statement that it prepared in an
+// earlier round trip.
 func (b *pgBackend) prepares() bool {
 	switch b.aimed.Load().native.ConnConfig.DefaultQueryExecMode {
 	case pgx.QueryExecModeCacheStatement, pgx.QueryExecModeDescribeExec:
@@ -66,8 +69,8 @@ func (b *pgBackend) warnOfPooler(l *Limits) {
 	b.core.events.Emit(e)
 }
 
-// lostStatement reports whether PostgreSQL refused a query because the session is not the one in which the statement was
-// prepared.
+// lostStatement reports whether PostgreSQL refused a query because the session is not the one in
+// which the statement was prepared.
 func lostStatement(e *pgconn.PgError) bool {
 	switch e.Code {
 	case "26000", "42P05": // invalid_sql_statement_name, duplicate_prepared_statement
@@ -78,8 +81,8 @@ func lostStatement(e *pgconn.PgError) bool {
 	return false
 }
 
-// explainPooler adds to the error of a lost statement what to do, once a pooler is known to be there. err is the one that
-// the caller gets.
+// explainPooler adds to the error of a lost statement what to do, once a pooler is known to be
+// there. err is the one that the caller gets.
 func (b *pgBackend) explainPooler(err error) {
 	if !b.pooled.Load() {
 		return

@@ -21,8 +21,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/life"
 )
 
-// Postgres is a *pgxpool.Pool whose connections are opened, watched and closed in order. All methods are safe for
-// concurrent use.
+// Postgres is a *pgxpool.Pool whose connections are opened, watched and closed in order. All
+// methods are safe for concurrent use.
 type Postgres struct {
 	c    *core
 	back *pgBackend
@@ -31,8 +31,9 @@ type Postgres struct {
 	db *sql.DB    // made by the first DB
 }
 
-// NewPostgres returns a pool of connections to PostgreSQL at Config.URL. It does no I/O; as pgxpool.NewWithConfig does,
-// it starts one goroutine that Stop or Abort ends. Every fault of cfg is reported at once, with Config.Name.
+// NewPostgres returns a pool of connections to PostgreSQL at Config.URL. It does no I/O; as
+// pgxpool.NewWithConfig does, it starts one goroutine that Stop or Abort ends. Every fault of cfg
+// is reported at once, with Config.Name.
 func NewPostgres(cfg Config) (*Postgres, error) {
 	p, err := newPostgres(cfg)
 	return p, named(cfg.Name, err)
@@ -81,7 +82,8 @@ func (b *pgBackend) aimPostgres(cfg Config, on disk) (*pgTarget, Config, error) 
 	return b.targetOf(native, cfg, on), cfg, nil
 }
 
-// parsePostgres parses cfg.URL and moves the pool_ parameters in it to the fields of cfg that are zero.
+// parsePostgres parses cfg.URL and moves the pool_ parameters in it to the fields of cfg that are
+// zero.
 func parsePostgres(cfg *Config) (*pgxpool.Config, error) {
 	if cfg.URL == "" { // pgx would go by the environment, and then by a socket on this machine
 		return nil, errors.New(`sqlpool: URL is empty; it must be a postgres:// URL or "host=… user=…"`)
@@ -99,8 +101,8 @@ func parsePostgres(cfg *Config) (*pgxpool.Config, error) {
 	return native, nil
 }
 
-// notParsed is pgx's error without the URL: what pgx takes for the password in a text that it cannot parse need not be all
-// of it (INV-12).
+// notParsed is pgx's error without the URL: what pgx takes for the password in a text that it
+// cannot parse need not be all of it (INV-12).
 func notParsed(err error) error {
 	e, ok := errors.AsType[*pgconn.ParseConfigError](err)
 	if !ok {
@@ -170,7 +172,8 @@ func (p *params) span(field *time.Duration, key string) {
 	*field = d
 }
 
-// managed returns native with the pool's hooks, and with sizes and times taken into the pool's own hands.
+// managed returns native with the pool's hooks, and with sizes and times taken into the pool's own
+// hands.
 func (b *pgBackend) managed(native *pgxpool.Config, cfg Config) *pgxpool.Config {
 	native = native.Copy()
 	native.ConnConfig = b.aimed.Load().conn.Copy()
@@ -192,18 +195,20 @@ func (b *pgBackend) managed(native *pgxpool.Config, cfg Config) *pgxpool.Config 
 	return native
 }
 
-// Pool returns the native handle. It is the same one from the pool's first day to its last, works before Start, and
-// refuses work with [poolkeeper.ErrDraining] once draining has begun. A caller may close it; Stop is still needed, to end
-// the pool's own work.
+// Pool returns the native handle. It is the same one from the pool's first day to its last, works
+// before Start, and refuses work with [poolkeeper.ErrDraining] once draining has begun. A caller
+// may close it; Stop is still needed, to end the pool's own work.
 //
-// Its Config is the caller's own configuration with the sizes and times of the Config that NewPostgres was given, also
-// after a Reload: a pool or a connection made by it is pgx's own, which this pool neither counts nor closes. With
-// Credentials or a CredentialsFile its BeforeConnect logs in as this pool does, unless User or Password was changed.
+// Its Config is the caller's own configuration with the sizes and times of the Config that
+// NewPostgres was given, also after a Reload: a pool or a connection made by it is pgx's own, which
+// this pool neither counts nor closes. With Credentials or a CredentialsFile its BeforeConnect logs
+// in as this pool does, unless User or Password was changed.
 func (p *Postgres) Pool() *pgxpool.Pool { return p.back.pool }
 
-// DB returns a *sql.DB over the same connections, for code that wants database/sql. It keeps none idle itself: leave
-// its limits alone. Stop closes it. A statement is sent once: if its connection breaks under it, the caller gets an error
-// where pgx would have database/sql send it again. Inside [database/sql.Conn.Raw], [Native] returns the *stdlib.Conn.
+// DB returns a *sql.DB over the same connections, for code that wants database/sql. It keeps none
+// idle itself: leave its limits alone. Stop closes it. A statement is sent once: if its connection
+// breaks under it, the caller gets an error where pgx would have database/sql send it again. Inside
+// [database/sql.Conn.Raw], [Native] returns the *stdlib.Conn.
 func (p *Postgres) DB() *sql.DB {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -225,19 +230,22 @@ func (p *Postgres) closeDB() {
 	}
 }
 
-// Start reaches the server as Config.Start says, then keeps MinIdle connections open, evicts idle ones and reports
-// leaks. It blocks until the server has answered once or the policy gives up, at most until ctx ends. A failed Start may be repeated.
+// Start reaches the server as Config.Start says, then keeps MinIdle connections open, evicts idle
+// ones and reports leaks. It blocks until the server has answered once or the policy gives up, at
+// most until ctx ends. A failed Start may be repeated.
 func (p *Postgres) Start(ctx context.Context) error { return p.c.start(ctx) }
 
-// Drain refuses new work with [poolkeeper.ErrDraining] from now on and waits until callers have returned their
-// connections: open transactions, rows and acquired connections are finished, as are callers already waiting in the
-// queue. It blocks at most until ctx ends; its error then says how many connections are held, and Holders by whom.
+// Drain refuses new work with [poolkeeper.ErrDraining] from now on and waits until callers have
+// returned their connections: open transactions, rows and acquired connections are finished, as are
+// callers already waiting in the queue. It blocks at most until ctx ends; its error then says how
+// many connections are held, and Holders by whom.
 func (p *Postgres) Drain(ctx context.Context) error { return p.c.drain(ctx) }
 
-// Stop drains and closes. It blocks until every connection is closed, and returns nil then; or until ctx ends: then it
-// cuts off who still holds a connection and returns a [*HeldError]. For each connection that is never released one
-// goroutine of pgxpool's Close stays. Connections that were hijacked are their owners' to close. It may be called
-// without Start, more than once and concurrently: all calls return the outcome of the first.
+// Stop drains and closes. It blocks until every connection is closed, and returns nil then; or
+// until ctx ends: then it cuts off who still holds a connection and returns a [*HeldError]. For
+// each connection that is never released one goroutine of pgxpool's Close stays. Connections that
+// were hijacked are their owners' to close. It may be called without Start, more than once and
+// concurrently: all calls return the outcome of the first.
 func (p *Postgres) Stop(ctx context.Context) error {
 	err := p.c.stop(ctx)
 	p.closeDB()
@@ -251,40 +259,45 @@ func (p *Postgres) Abort() error {
 	return err
 }
 
-// Reload replaces the configuration while the pool works. It checks all of cfg first, and says what is wrong with it
-// or cannot change; if URL, TLS, Credentials or a Configure function differ, it opens and checks a connection by the new ones. Only then
-// does it change anything: sizes and times hold at once, connections that were opened by what is old are replaced as
-// they become idle, and no query fails by it. If a check fails afterwards, the old configuration is put back. It blocks
-// until then, at most until ctx ends. An empty Name, and a MaxOpenCeiling of 0, keep the old one. MaxOpen may
-// grow up to MaxOpenCeiling.
+// Reload replaces the configuration while the pool works. It checks all of cfg first, and says what
+// is wrong with it or cannot change; if URL, TLS, Credentials or a Configure function differ, it
+// opens and checks a connection by the new ones. Only then does it change anything: sizes and times
+// hold at once, connections that were opened by what is old are replaced as they become idle, and
+// no query fails by it. If a check fails afterwards, the old configuration is put back. It blocks
+// until then, at most until ctx ends. An empty Name, and a MaxOpenCeiling of 0, keep the old one.
+// MaxOpen may grow up to MaxOpenCeiling.
 func (p *Postgres) Reload(ctx context.Context, cfg Config) error { return p.c.reload(ctx, cfg) }
 
-// Plan says what Reload with cfg would change, and returns everything that is wrong with it or cannot change, joined.
-// It changes nothing and does not dial.
+// Plan says what Reload with cfg would change, and returns everything that is wrong with it or
+// cannot change, joined. It changes nothing and does not dial.
 func (p *Postgres) Plan(cfg Config) ([]Change, error) { return p.c.planned(cfg) }
 
-// Recycle throws away every connection opened so far: idle ones now, those in use as they are returned. Call it when the
-// server behind the name has changed, or a password has. It does not block.
+// Recycle throws away every connection opened so far: idle ones now, those in use as they are
+// returned. Call it when the server behind the name has changed, or a password has. It does not
+// block.
 func (p *Postgres) Recycle() { p.c.recycleOnRequest() }
 
-// Pause makes callers wait instead of failing, for a failover that is planned: from now on whoever asks for a
-// connection queues, within AcquireTimeout. It blocks until what is in use has come back and every connection is
-// closed, so that Resume connects anew; if ctx ends before, callers go on as if nothing had been, and the error says who holds a
-// connection. Code that asks for a second connection while it has one is held up until ctx ends. Pausing a paused
-// pool does nothing. Drain and Stop end a pause.
+// Pause makes callers wait instead of failing, for a failover that is planned: from now on whoever
+// asks for a connection queues, within AcquireTimeout. It blocks until what is in use has come back
+// and every connection is closed, so that Resume connects anew; if ctx ends before, callers go on
+// as if nothing had been, and the error says who holds a connection. Code that asks for a second
+// connection while it has one is held up until ctx ends. Pausing a paused pool does nothing. Drain
+// and Stop end a pause.
 func (p *Postgres) Pause(ctx context.Context) error { return p.c.pauseFor(ctx) }
 
 // Resume lets the callers go on that Pause has held up, first in, first out. It does not block.
 func (p *Postgres) Resume() { p.c.resume(nil) }
 
-// Check asks the server for a sign of life, on a connection of its own that is dialled at the first call: a pool whose
-// callers hold every connection is busy, not broken. If the server is too full for that, it asks over an idle connection of
-// the pool, and if none is idle it returns a reservation (health.Degraded). An answer that refuses CheckQuery for lack of a
-// privilege is healthy. It blocks at most until ctx ends. Errors answer health.Classify.
+// Check asks the server for a sign of life, on a connection of its own that is dialled at the first
+// call: a pool whose callers hold every connection is busy, not broken. If the server is too full
+// for that, it asks over an idle connection of the pool, and if none is idle it returns a
+// reservation (health.Degraded). An answer that refuses CheckQuery for lack of a privilege is
+// healthy. It blocks at most until ctx ends. Errors answer health.Classify.
 func (p *Postgres) Check(ctx context.Context) error { return p.c.check(ctx) }
 
-// Limits asks the server how many connections it grants and after which silence it closes one, and compares that with this
-// configuration on all its Replicas. Start does the same and logs the warnings. It blocks at most until ctx ends.
+// Limits asks the server how many connections it grants and after which silence it closes one, and
+// compares that with this configuration on all its Replicas. Start does the same and logs the
+// warnings. It blocks at most until ctx ends.
 func (p *Postgres) Limits(ctx context.Context) (Limits, error) { return p.c.limits(ctx) }
 
 // Stats returns one moment of the pool. It does not block.
@@ -296,9 +309,10 @@ func (p *Postgres) Holders() []poolkeeper.Holder { return p.c.held.List() }
 // Settings returns what is in effect, defaults filled in, without secrets.
 func (p *Postgres) Settings() []slog.Attr { return p.c.effective(true) }
 
-// ObserveWith makes o hear how traffic goes: nil for connections that came back well, an error for connection-level
-// failures. A nil o ends it. It does not block.
+// ObserveWith makes o hear how traffic goes: nil for connections that came back well, an error for
+// connection-level failures. A nil o ends it. It does not block.
 func (p *Postgres) ObserveWith(o poolkeeper.Observer) { p.c.observer.Set(o) }
 
-// SetName gives the pool the name it has in logs, errors and metrics. An empty name changes nothing.
+// SetName gives the pool the name it has in logs, errors and metrics. An empty name changes
+// nothing.
 func (p *Postgres) SetName(name string) { p.c.state.SetName(name) }

@@ -23,8 +23,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/sqlpool/sqlpooltest"
 )
 
-// pgFor makes a pool whose connections have an application_name of the test's own, and a function that asks the server
-// how many there are.
+// pgFor makes a pool whose connections have an application_name of the test's own, and a function
+// that asks the server how many there are.
 func pgFor(t *testing.T, srv *testserver.Server, cfg sqlpool.Config) (*sqlpool.Postgres, func() int) {
 	t.Helper()
 	u, err := url.Parse(srv.URL())
@@ -247,7 +247,8 @@ func TestPostgresDrainFinishesWorkInFlight(t *testing.T) {
 	stop(t, p)
 }
 
-// A leaked Rows, Tx, Conn and connection of pgxpool: named with file and line, and cut off the server.
+// A leaked Rows, Tx, Conn and connection of pgxpool: named with file and line, and cut off the
+// server.
 func TestPostgresStopNamesLeaksAndCutsThemOff(t *testing.T) {
 	p, onServer := startPG(t, sqlpool.Config{Name: "orders", MaxOpen: 8})
 	ctx := t.Context()
@@ -508,7 +509,8 @@ func TestPostgresNewDialsNothing(t *testing.T) {
 	}
 }
 
-// A frozen server: what is under way does not keep Stop beyond its deadline, and Check says so in time.
+// A frozen server: what is under way does not keep Stop beyond its deadline, and Check says so in
+// time.
 func TestPostgresStopAndCheckAreBoundedWhileTheServerIsFrozen(t *testing.T) {
 	srv := testserver.Postgres(t)
 	p, _ := pgFor(t, srv, sqlpool.Config{MaxOpen: 3})
@@ -660,7 +662,8 @@ func TestPostgresConnectionClosedInUseKeepsItsPlaceUntilItIsGone(t *testing.T) {
 	for i := range 8 {
 		wg.Go(func() {
 			for range 10 {
-				// A query that its caller gives up closes its connection; pgx asks the server to cancel it.
+				// A query that its caller gives up closes its connection; pgx asks the server to
+				// cancel it.
 				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i+1)*time.Millisecond)
 				_, _ = p.Pool().Exec(ctx, "select pg_sleep(1)")
 				cancel()

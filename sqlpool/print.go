@@ -8,8 +8,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/settings"
 )
 
-// String prints what is set. URL, which may hold a password, and what cannot be printed, stand as "…" (INV-12); Settings
-// of a pool says what is in effect.
+// String prints what is set. URL, which may hold a password, and what cannot be printed, stand as
+// "…" (INV-12); Settings of a pool says what is in effect.
 func (c Config) String() string { return settings.Config("sqlpool.Config", c, "URL") }
 
 // Format prints String, whatever the verb: %d would print the fields one by one.
@@ -33,7 +33,8 @@ func (c ReplicatedConfig) LogValue() slog.Value { return printing.LogValue(c) }
 // MarshalJSON returns String as a JSON string.
 func (c ReplicatedConfig) MarshalJSON() ([]byte, error) { return printing.JSON(c) }
 
-// A pool holds passwords, and changes while it is printed. So pools print a line about themselves, whatever the verb.
+// A pool holds passwords, and changes while it is printed. So pools print a line about themselves,
+// whatever the verb.
 
 // printed is what a pool of the given type prints.
 func (c *core) printed(kind string) string {

@@ -17,7 +17,8 @@ import (
 
 const queryTimeout = 3 * time.Second
 
-// A connection that has just been opened, and leads nowhere, must not hold up a caller without a deadline for ever.
+// A connection that has just been opened, and leads nowhere, must not hold up a caller without a
+// deadline for ever.
 func TestQueryTimeoutEndsStatementsOnAConnectionThatLeadsNowhere(t *testing.T) {
 	onBothPools(t, sqlpool.Config{QueryTimeout: queryTimeout, FailFastAfter: sqlpool.Off}, func(t *testing.T, srv *sqlpooltest.PostgresServer, n *bubbleNetwork, p bubblePool) {
 		t.Helper()

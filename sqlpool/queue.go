@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// queue is the line of callers that wait for a connection: first in, first out. It has no lock of its own; its
-// owner's mutex guards it and every waiter in it.
+// queue is the line of callers that wait for a connection: first in, first out. It has no lock of
+// its own; its owner's mutex guards it and every waiter in it.
 type queue struct {
 	first, last *waiter
 	n           int
@@ -24,7 +24,8 @@ type waiter struct {
 	prev, next *waiter
 }
 
-// grant ends a wait: with a connection (on pgxpool, with the right to one), or with the reason why there is none.
+// grant ends a wait: with a connection (on pgxpool, with the right to one), or with the reason why
+// there is none.
 type grant struct {
 	n   *native
 	err error
@@ -94,7 +95,8 @@ func (q *queue) remove(w *waiter) bool {
 	return true
 }
 
-// fail ends the waits of all callers that queued as one of the first pushed ones. Callers that came later wait on.
+// fail ends the waits of all callers that queued as one of the first pushed ones. Callers that came
+// later wait on.
 func (q *queue) fail(pushed uint64, err error) {
 	for w := q.first; w != nil; {
 		next := w.next
@@ -106,8 +108,8 @@ func (q *queue) fail(pushed uint64, err error) {
 	}
 }
 
-// waitFor blocks until w is granted something, and reports false if ctx or AcquireTimeout ends first. The caller asked
-// at start.
+// waitFor blocks until w is granted something, and reports false if ctx or AcquireTimeout ends
+// first. The caller asked at start.
 func (c *core) waitFor(ctx context.Context, w *waiter, start time.Time) (grant, bool) {
 	var late <-chan time.Time
 	if limit := c.cfg().AcquireTimeout; limit > 0 {

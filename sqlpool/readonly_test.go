@@ -192,7 +192,8 @@ func TestNotSupportedIsNoRefusalOfAPrimary(t *testing.T) {
 	}
 }
 
-// "Cannot connect now" is what a server says that starts, recovers, or is a standby without hot_standby.
+// "Cannot connect now" is what a server says that starts, recovers, or is a standby without
+// hot_standby.
 func TestCannotConnectNowIsAFaultOfDialling(t *testing.T) {
 	srv := sqlpooltest.ServePostgres(t)
 	srv.RefuseLogins("57P03", "the database system is not accepting connections")

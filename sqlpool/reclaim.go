@@ -35,8 +35,9 @@ func (c *core) reclaimNow(limit time.Duration) {
 	}
 }
 
-// reclaim takes connections away from their holders: their sockets are closed, so that the holder's next use fails,
-// and their places are free at once. database/sql hands the husk back when the holder is done with it, or never.
+// reclaim takes connections away from their holders: their sockets are closed, so that the holder's
+// next use fails, and their places are free at once. database/sql hands the husk back when the
+// holder is done with it, or never.
 func (b *driverBackend) reclaim(now time.Time, limit time.Duration) (taken []poolkeeper.Holder, out int) {
 	s := b.store
 	type victim struct {
@@ -75,8 +76,9 @@ func (b *driverBackend) reclaim(now time.Time, limit time.Duration) (taken []poo
 	return taken, out
 }
 
-// reclaim does the same on pgxpool, whose own place for a connection is free only when it is released: it counts
-// against MaxOpenCeiling until then. A connection that may have been hijacked is left alone.
+// reclaim does the same on pgxpool, whose own place for a connection is free only when it is
+// released: it counts against MaxOpenCeiling until then. A connection that may have been hijacked
+// is left alone.
 func (b *pgBackend) reclaim(now time.Time, limit time.Duration) (taken []poolkeeper.Holder, out int) {
 	if !b.reconcile() {
 		return nil, 0 // too busy for now
@@ -116,8 +118,8 @@ func (b *pgBackend) reclaim(now time.Time, limit time.Duration) (taken []poolkee
 	return taken, out
 }
 
-// givenBack books the release of a connection that had been reclaimed, and has pgxpool see that it is closed; so with one
-// that the user's AcquireAllIdle has kept until it was stale.
+// givenBack books the release of a connection that had been reclaimed, and has pgxpool see that it
+// is closed; so with one that the user's AcquireAllIdle has kept until it was stale.
 func (b *pgBackend) givenBack(c *pgx.Conn, r *pgRecord) {
 	b.mu.Lock()
 	if r.gone {

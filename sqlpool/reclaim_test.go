@@ -103,7 +103,8 @@ func TestMySQLStopAfterReclaimOfWhatIsNeverReturned(t *testing.T) {
 	eventually(t, "nothing is left on the server", func() bool { return onServer() == 0 })
 }
 
-// pgxpool does not tell which of several connections was hijacked: none of them is taken away until it is known.
+// pgxpool does not tell which of several connections was hijacked: none of them is taken away until
+// it is known.
 func TestPostgresReclaimLeavesConnectionsAloneThatMayBeHijacked(t *testing.T) {
 	log, logged := logTo()
 	p, _ := startPG(t, sqlpool.Config{MaxOpen: 2, ReclaimAfter: 200 * time.Millisecond, Logger: log})
@@ -122,7 +123,8 @@ func TestPostgresReclaimLeavesConnectionsAloneThatMayBeHijacked(t *testing.T) {
 	stop(t, p)
 }
 
-// Callers who hold for longer than the limit again and again, beside others who do not: no place is lost or won.
+// Callers who hold for longer than the limit again and again, beside others who do not: no place is
+// lost or won.
 func TestReclaimKeepsTheBooksUnderLoad(t *testing.T) {
 	cfg := sqlpool.Config{
 		URL: testserver.SharedPostgres(t).URL(), MaxOpen: 4, MaxOpenCeiling: 8, ReclaimAfter: 20 * time.Millisecond,

@@ -21,7 +21,8 @@ const (
 	recycleLast  = 30 * time.Second // where doubling ends, as long as new connections are read-only too
 )
 
-// recovery is what a pool has learnt from connections that failed, for the sake of those that have not been tried yet.
+// recovery is what a pool has learnt from connections that failed, for the sake of those that have
+// not been tried yet.
 //
 //	a connection dies in use ──▶ suspicion: every connection silent since before is pinged before its next use
 //	such a ping fails        ──▶ condemned: all of them are closed, so that callers do not each find out for themselves
@@ -69,21 +70,24 @@ func (c *core) suspect(t *times) bool {
 	return c.cfg().SuspectPing != Off && t.silentSince(c.rec.suspected.Load())
 }
 
-// wary says whether a connection has died lately: sessions that are ended all at once do not end all at once.
+// wary says whether a connection has died lately: sessions that are ended all at once do not end
+// all at once.
 func (c *core) wary(now time.Time) bool {
 	return monotime.Of(now).Sub(monotime.Time(c.rec.suspected.Load())) < time.Second
 }
 
-// diedInUse raises suspicion against every connection that has been silent until now. cause is the last error seen of
-// the connection; a caller who went away by himself says nothing about the server.
+// diedInUse raises suspicion against every connection that has been silent until now. cause is the
+// last error seen of the connection; a caller who went away by himself says nothing about the
+// server.
 func (c *core) diedInUse(cause error, now time.Time) {
 	if !errors.Is(cause, context.Canceled) {
 		c.rec.suspected.Store(int64(monotime.Of(now)))
 	}
 }
 
-// pingedInVain condemns every connection that has been silent since before the suspicion: nothing is learnt by having each
-// caller find out for itself. Several callers may ping in vain in one incident, which is one event.
+// pingedInVain condemns every connection that has been silent since before the suspicion: nothing
+// is learnt by having each caller find out for itself. Several callers may ping in vain in one
+// incident, which is one event.
 func (c *core) pingedInVain() {
 	now := monotime.Now()
 	c.rec.mu.Lock()
@@ -101,7 +105,8 @@ func (c *core) pingedInVain() {
 	}
 }
 
-// recycle throws away every connection dialled so far: idle ones now, those in use when they come back.
+// recycle throws away every connection dialled so far: idle ones now, those in use when they come
+// back.
 func (c *core) recycle(reason string) {
 	c.rec.mu.Lock()
 	c.rec.reason = reason
@@ -124,8 +129,8 @@ func (c *core) failedOver() {
 	c.recycle(poolkeeper.EvictedFailover)
 }
 
-// refusedWrite recycles because a write was refused on a connection of the given generation. At most once a second,
-// and less often as long as it does not help.
+// refusedWrite recycles because a write was refused on a connection of the given generation. At
+// most once a second, and less often as long as it does not help.
 func (c *core) refusedWrite(generation uint64, err error) {
 	if c.cfg().RecycleReadOnly == Disabled || generation < c.rec.generation.Load() {
 		return
@@ -149,8 +154,9 @@ func (c *core) refusedWrite(generation uint64, err error) {
 	c.events.Emit(event.OfReset(event.Demoted, open, err))
 }
 
-// refusesWrites recognizes the errors of database/sql's drivers with which a server that has been demoted, or set
-// read-only, refuses a write. asked says that the caller's own transaction is read-only, which is no news about the server.
+// refusesWrites recognizes the errors of database/sql's drivers with which a server that has been
+// demoted, or set read-only, refuses a write. asked says that the caller's own transaction is
+// read-only, which is no news about the server.
 func refusesWrites(err error, asked bool) bool {
 	if e, ok := errors.AsType[*mysql.MySQLError](err); ok {
 		switch e.Number {

@@ -28,8 +28,9 @@ func idle(t *testing.T, p *sqlpool.Pool, n int) {
 	}
 }
 
-// A network that swallows everything without a word: the first query finds out, one more ping confirms, and then every other idle
-// connection is closed, so that each caller loses at most one query and none of them waits long.
+// A network that swallows everything without a word: the first query finds out, one more ping
+// confirms, and then every other idle connection is closed, so that each caller loses at most one
+// query and none of them waits long.
 func TestSilentNetworkCostsOneQueryAndNotOnePerConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
@@ -158,8 +159,8 @@ func TestCallerWhoGoesAwayRaisesNoSuspicion(t *testing.T) {
 	})
 }
 
-// A failover behind the same name: the old connections lead to a server that has become read-only, new ones to the new
-// primary.
+// A failover behind the same name: the old connections lead to a server that has become read-only,
+// new ones to the new primary.
 func TestReadOnlyErrorThrowsTheGenerationAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
@@ -243,9 +244,10 @@ func TestRecyclingCanBeDisabled(t *testing.T) {
 	})
 }
 
-// What a server that ends all its sessions costs is the queries that are under way, and nothing else: nobody is handed a
-// dead connection. There is no peek into memory, so that it is the suspicion that is tried here; the peek saves the first
-// query even where none was under way, see TestPostgresTerminatedWhileIdleCostsNoQuery.
+// What a server that ends all its sessions costs is the queries that are under way, and nothing
+// else: nobody is handed a dead connection. There is no peek into memory, so that it is the
+// suspicion that is tried here; the peek saves the first query even where none was under way, see
+// TestPostgresTerminatedWhileIdleCostsNoQuery.
 func TestPostgresTerminatedUnderLoadCostsWhatIsUnderWayAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, srv := sqlpooltest.NewPostgresInMemory(t, func(c *sqlpool.Config) { c.MaxOpen, c.Logger = 50, quiet() })

@@ -17,12 +17,12 @@ import (
 // Change is one difference between the configuration in effect and another.
 type Change = poolkeeper.Change
 
-// target says how connections are opened: what URL, TLS, Credentials and the Configure functions come down to. Each
-// backend has its own.
+// target says how connections are opened: what URL, TLS, Credentials and the Configure functions
+// come down to. Each backend has its own.
 type target any
 
-// plan says what a reload with next would change, and refuses what cannot change while the pool lives. next has its
-// defaults.
+// plan says what a reload with next would change, and refuses what cannot change while the pool
+// lives. next has its defaults.
 func (c *core) plan(next *Config) ([]Change, error) {
 	out := settings.Diff(c.cfg(), next, "URL")
 	var errs []error
@@ -40,8 +40,8 @@ func (c *core) plan(next *Config) ([]Change, error) {
 	return out, errors.Join(errs...)
 }
 
-// leads says whether a change is about where and as whom connections are opened, so that those open already are of
-// another kind.
+// leads says whether a change is about where and as whom connections are opened, so that those open
+// already are of another kind.
 func leads(ch Change) bool {
 	switch ch.Field {
 	case "URL", "TLS", "TLSFiles", "Credentials", "CredentialsFile", "ConfigurePostgres", "ConfigureMySQL":
@@ -89,8 +89,9 @@ func (c *core) planned(wanted Config) ([]Change, error) {
 	return s.list, nil
 }
 
-// reload replaces the configuration. Nothing is touched before all of it has been accepted and, if it leads elsewhere,
-// a connection has been opened and checked by it; if a check fails afterwards, the old one is put back.
+// reload replaces the configuration. Nothing is touched before all of it has been accepted and, if
+// it leads elsewhere, a connection has been opened and checked by it; if a check fails afterwards,
+// the old one is put back.
 func (c *core) reload(ctx context.Context, wanted Config) error {
 	if err := c.state.Turn(ctx); err != nil {
 		return fmt.Errorf("sqlpool: reload %q: %w", c.poolName(), err)

@@ -14,9 +14,10 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/rotation"
 )
 
-// Secrets and certificates are renewed on disk by others, at any time, and not always all at once. So the files are
-// looked at every FileInterval. What has changed is tried on a connection first; only when the server accepts it is it
-// used for new connections, and the old ones are replaced as they become idle.
+// Secrets and certificates are renewed on disk by others, at any time, and not always all at once.
+// So the files are looked at every FileInterval. What has changed is tried on a connection first;
+// only when the server accepts it is it used for new connections, and the old ones are replaced as
+// they become idle.
 
 // soonestLook is the least time between two looks that failed logins ask for.
 const soonestLook = 250 * time.Millisecond
@@ -83,8 +84,8 @@ func (c *core) doubt(err error) {
 	}
 }
 
-// loggedIn takes note of user and password that the server has accepted. If Credentials has changed its answer for
-// good, connections that were opened by the old one are replaced.
+// loggedIn takes note of user and password that the server has accepted. If Credentials has changed
+// its answer for good, connections that were opened by the old one are replaced.
 func (c *core) loggedIn(user, password string) {
 	cfg, w, now := c.cfg(), c.logins.Load(), rotation.Login{User: user, Password: password}
 	if cfg.Credentials == nil || !w.Changed(now) { // nil: a Reload is just doing away with it

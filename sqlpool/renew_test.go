@@ -42,7 +42,8 @@ func underLoad(t *testing.T, callers int, query func(context.Context) error) (en
 	return func() { close(done); wg.Wait() }
 }
 
-// renews fills the pool, changes something, and waits until every connection has been replaced, while queries run.
+// renews fills the pool, changes something, and waits until every connection has been replaced,
+// while queries run.
 func renews(t *testing.T, p interface{ Stats() poolkeeper.Stats }, query func(context.Context) error, change func()) {
 	t.Helper()
 	end := underLoad(t, 4, query)
@@ -233,8 +234,9 @@ func TestMySQLCertificatesAreRenewedWithoutAFailedQuery(t *testing.T) {
 	stop(t, p)
 }
 
-// Config.TLS is used in place of what URL says, with the host as the server's name, and what the server shows is
-// verified. A session that is ended is found out before its next use here too, where what the server says is hidden.
+// Config.TLS is used in place of what URL says, with the host as the server's name, and what the
+// server shows is verified. A session that is ended is found out before its next use here too,
+// where what the server says is hidden.
 func TestPostgresTLS(t *testing.T) {
 	srv := testserver.Postgres(t)
 	ca := testcerts.New(t)
@@ -279,8 +281,8 @@ func TestMySQLTLS(t *testing.T) {
 	}
 }
 
-// A function's answer is noticed at the next dial. If it stays, the old connections go; if every answer is another, as
-// with tokens, they stay.
+// A function's answer is noticed at the next dial. If it stays, the old connections go; if every
+// answer is another, as with tokens, they stay.
 func TestPostgresAnswersOfCredentialsThatChange(t *testing.T) {
 	for name, tokens := range map[string]bool{"a new password": false, "tokens": true} {
 		t.Run(name, func(t *testing.T) {

@@ -19,11 +19,12 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/turn"
 )
 
-// ErrNoReplica is what acquiring a connection of [Replicated.Reader] fails with while no replica is fit and
-// [ReplicatedConfig].Fallback is [FallbackNone].
+// ErrNoReplica is what acquiring a connection of [Replicated.Reader] fails with while no replica is
+// fit and [ReplicatedConfig].Fallback is [FallbackNone].
 var ErrNoReplica = errors.New("sqlpool: no replica is fit to be read from")
 
-// replication is what [Replicated] and [ReplicatedMySQL] have in common: all but the kind of the pools, and of the questions.
+// replication is what [Replicated] and [ReplicatedMySQL] have in common: all but the kind of the
+// pools, and of the questions.
 type replication struct {
 	kind    *dialect
 	conf    atomic.Pointer[ReplicatedConfig] // with defaults
@@ -67,7 +68,8 @@ type watched interface {
 	ObserveWith(o poolkeeper.Observer)
 	SetName(name string)
 
-	// look asks the server what it is and, as far as ask wants it, how far it has come, on the connection of its checks.
+	// look asks the server what it is and, as far as ask wants it, how far it has come, on the
+	// connection of its checks.
 	look(ctx context.Context, ask question) *sight
 	// failedOver throws away the connections of callers: the server is not what it was taken for.
 	failedOver()
@@ -90,8 +92,8 @@ type member struct {
 	suspect bool // its traffic has met an error since the last look
 }
 
-// guarded runs f on a goroutine of its own and waits for it. If code of the service panics there, or ends the goroutine,
-// that is an event, and the error.
+// guarded runs f on a goroutine of its own and waits for it. If code of the service panics there,
+// or ends the goroutine, that is an event, and the error.
 func (m *member) guarded(what string, f func() error) (err error) {
 	if failed := guard.Call(func() { err = f() }); failed != nil {
 		m.events.Emit(event.OfPanic(what, failed))
@@ -149,7 +151,8 @@ func (r *replication) reader() watched {
 	return readers[r.turn.Add(1)%uint32(len(readers))] //nolint:gosec // a handful
 }
 
-// prepareFallback makes the pool that refuses, once it is wanted. It belongs to whoever has the turn to change r.
+// prepareFallback makes the pool that refuses, once it is wanted. It belongs to whoever has the
+// turn to change r.
 func (r *replication) prepareFallback(cfg *ReplicatedConfig) error {
 	if cfg.Fallback != FallbackNone || r.refuser() != nil {
 		return nil
@@ -174,8 +177,9 @@ func (r *replication) adoptRefuser(p watched) bool {
 	return true
 }
 
-// look looks at one server and draws the consequences. It returns an error if the time that ctx leaves ended before the server answered:
-// that tells nothing about the server. LookTimeout ends a look too: that does tell something.
+// look looks at one server and draws the consequences. It returns an error if the time that ctx
+// leaves ended before the server answered: that tells nothing about the server. LookTimeout ends a
+// look too: that does tell something.
 func (r *replication) look(ctx context.Context, m *member) error {
 	cfg := r.conf.Load()
 	own, cancel := ownBound(ctx)
@@ -194,7 +198,8 @@ func (r *replication) look(ctx context.Context, m *member) error {
 	return nil
 }
 
-// ownBound gives one member less time than ctx leaves, so that what is known of the others is told in time.
+// ownBound gives one member less time than ctx leaves, so that what is known of the others is told
+// in time.
 func ownBound(ctx context.Context) (context.Context, context.CancelFunc) {
 	by, ok := ctx.Deadline()
 	if !ok {
@@ -204,7 +209,8 @@ func ownBound(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(ctx, left, fmt.Errorf("no answer within %s: %w", left.Round(time.Millisecond), context.DeadlineExceeded))
 }
 
-// over says whether ctx has ended, or is about to: the network's timers may fire a moment before its own.
+// over says whether ctx has ended, or is about to: the network's timers may fire a moment before
+// its own.
 func over(ctx context.Context) bool {
 	by, ok := ctx.Deadline()
 	return ctx.Err() != nil || ok && !time.Now().Before(by)
@@ -312,7 +318,8 @@ func (c change) event() event.Event {
 	return e
 }
 
-// chooseLocked judges every member and sets what Reader hands out. It returns the members whose state has changed.
+// chooseLocked judges every member and sets what Reader hands out. It returns the members whose
+// state has changed.
 func (r *replication) chooseLocked(now time.Time) []change {
 	cfg := r.conf.Load()
 	states := make([]MemberState, len(r.members))
@@ -336,7 +343,8 @@ func (r *replication) chooseLocked(now time.Time) []change {
 	return changed
 }
 
-// readersLocked picks the pools to read from. What is suspect is avoided as long as there is another.
+// readersLocked picks the pools to read from. What is suspect is avoided as long as there is
+// another.
 func (r *replication) readersLocked(states []MemberState, fallback Fallback) []watched {
 	trusted := slices.Clone(states)
 	for i, m := range r.members[1:] {
@@ -362,8 +370,9 @@ func (r *replication) readersLocked(states []MemberState, fallback Fallback) []w
 	return readers
 }
 
-// distrust keeps new reads away from a replica until it has been looked at, which is a matter of milliseconds: a server
-// that has died would fail many of them meanwhile. Its state is what the looks say.
+// distrust keeps new reads away from a replica until it has been looked at, which is a matter of
+// milliseconds: a server that has died would fail many of them meanwhile. Its state is what the
+// looks say.
 func (r *replication) distrust(m *member) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -373,8 +382,8 @@ func (r *replication) distrust(m *member) {
 	}
 }
 
-// memberObserver hears how one pool's traffic goes: an error has the server looked at. Success of a replica says
-// nothing about the component, whose check is the primary's.
+// memberObserver hears how one pool's traffic goes: an error has the server looked at. Success of a
+// replica says nothing about the component, whose check is the primary's.
 type memberObserver struct {
 	r *replication
 	m *member
@@ -398,7 +407,8 @@ func (w *memberObserver) Observe(err error) {
 	w.r.observer.Observe(err)
 }
 
-// broken says whether an error leaves no doubt that a connection was lost or refused. A deadline may be the caller's own.
+// broken says whether an error leaves no doubt that a connection was lost or refused. A deadline
+// may be the caller's own.
 func broken(err error) bool {
 	switch Classify(err).Kind { //nolint:exhaustive // the rest leaves doubt
 	case health.KindRefused, health.KindReset, health.KindUnreachable, health.KindShuttingDown, health.KindStarting:

@@ -285,7 +285,8 @@ func TestSuspectReplicaIsReadIfThereIsNothingElse(t *testing.T) {
 	eventually(t, "it has been looked at, and is read", func() bool { return x.Members()[1].Reads && x.readers(t) == "replica-1" })
 }
 
-// The session on which the looks are taken ends in the middle of one: the server answers the next, so it is not down.
+// The session on which the looks are taken ends in the middle of one: the server answers the next,
+// so it is not down.
 func TestLookWhoseSessionEndsInTheMiddleIsTakenAgain(t *testing.T) {
 	x := newTrio(t, func(cfg *sqlpool.ReplicatedConfig) { cfg.Replicas = cfg.Replicas[:1] })
 	var cuts, looks atomic.Int64

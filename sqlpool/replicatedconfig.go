@@ -10,16 +10,20 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/settings"
 )
 
-// Fallback says what [Replicated.Reader] and [ReplicatedMySQL.Reader] return while no replica is fit.
+// Fallback says what [Replicated.Reader] and [ReplicatedMySQL.Reader] return while no replica is
+// fit.
 type Fallback int
 
 // Fallbacks.
 const (
-	// FallbackPrimary reads from the primary. It is the default: reads go on, at the cost of the primary's load.
+	// FallbackPrimary reads from the primary. It is the default: reads go on, at the cost of the
+	// primary's load.
 	FallbackPrimary Fallback = iota
-	// FallbackStale reads from the replicas that answer, however far behind they are, and from the primary if none does.
+	// FallbackStale reads from the replicas that answer, however far behind they are, and from the
+	// primary if none does.
 	FallbackStale
-	// FallbackNone reads from nowhere: what Reader returns fails every acquisition with ErrNoReplica.
+	// FallbackNone reads from nowhere: what Reader returns fails every acquisition with
+	// ErrNoReplica.
 	FallbackNone
 )
 
@@ -44,34 +48,37 @@ const (
 	DefaultLookTimeout  = 2 * time.Second
 )
 
-// ReplicatedConfig configures [NewReplicated] and [NewReplicatedMySQL]. The zero value of each field means its default.
-// No duration may be longer than 100 years.
+// ReplicatedConfig configures [NewReplicated] and [NewReplicatedMySQL]. The zero value of each
+// field means its default. No duration may be longer than 100 years.
 type ReplicatedConfig struct {
-	// Name is the name in logs, errors and metrics until SetName gives another; a Registry does. Default: "replicated".
-	// The pools are named after it: "orders/primary", "orders/replica-1".
+	// Name is the name in logs, errors and metrics until SetName gives another; a Registry does.
+	// Default: "replicated". The pools are named after it: "orders/primary", "orders/replica-1".
 	Name string
 
 	// Primary is the server that takes writes. A PostgreSQL URL that names several servers and has
 	// target_session_attrs=read-write makes it follow a failover: see [Replicated.Primary].
 	Primary Config
 
-	// Replicas are the servers that are read from: streaming standbys of Primary, or replicas that are read-only. Not to be confused with
-	// Config.Replicas, the number of processes. A Name replaces "replica-1" and so on. Start holds for each by itself:
-	// choose StartDegraded to start while a replica is away. RecycleReadOnly is Disabled by default here. May be empty,
-	// as on a developer's machine, unless Fallback is FallbackNone.
+	// Replicas are the servers that are read from: streaming standbys of Primary, or replicas that
+	// are read-only. Not to be confused with Config.Replicas, the number of processes. A Name
+	// replaces "replica-1" and so on. Start holds for each by itself: choose StartDegraded to start
+	// while a replica is away. RecycleReadOnly is Disabled by default here. May be empty, as on a
+	// developer's machine, unless Fallback is FallbackNone.
 	Replicas []Config
 
-	// MaxLag is how far a replica may be behind and still be read from. It is known to within LookInterval, and told as of
-	// the last time the primary answered. Default:
-	// DefaultMaxLag. Off: not looked at, for servers that do not tell, as Amazon Aurora's. MySQL and MariaDB
-	// tell it by GTIDs: see [ReplicatedMySQL]. Bounds: not below LookInterval.
+	// MaxLag is how far a replica may be behind and still be read from. It is known to within
+	// LookInterval, and told as of the last time the primary answered. Default: DefaultMaxLag. Off:
+	// not looked at, for servers that do not tell, as Amazon Aurora's. MySQL and MariaDB tell it by
+	// GTIDs: see [ReplicatedMySQL]. Bounds: not below LookInterval.
 	MaxLag time.Duration
 
-	// LookInterval is how often each server is asked whether it is there, what it is, and how far it has come; an error
-	// of its traffic has it asked at once. Default: DefaultLookInterval. It cannot be off.
+	// LookInterval is how often each server is asked whether it is there, what it is, and how far
+	// it has come; an error of its traffic has it asked at once. Default: DefaultLookInterval. It
+	// cannot be off.
 	LookInterval time.Duration
 
-	// LookTimeout bounds one such question, a new connection included. Default: DefaultLookTimeout. It cannot be off.
+	// LookTimeout bounds one such question, a new connection included. Default: DefaultLookTimeout.
+	// It cannot be off.
 	LookTimeout time.Duration
 
 	// Fallback says where reads go while no replica is fit. Default: FallbackPrimary.
@@ -81,7 +88,8 @@ type ReplicatedConfig struct {
 	Logger *slog.Logger
 }
 
-// Validate returns every fault of c that can be seen without parsing URLs, joined, or nil. It changes nothing.
+// Validate returns every fault of c that can be seen without parsing URLs, joined, or nil. It
+// changes nothing.
 func (c ReplicatedConfig) Validate() error {
 	errs := []error{c.validateOwn(), c.validateMembers(), c.foreign(c.oneKind)}
 	for _, m := range c.members() {
@@ -90,7 +98,8 @@ func (c ReplicatedConfig) Validate() error {
 	return errors.Join(errs...)
 }
 
-// oneKind finds URLs of replicas whose scheme is of another kind than that of Primary.URL. Other forms of URL do not say.
+// oneKind finds URLs of replicas whose scheme is of another kind than that of Primary.URL. Other
+// forms of URL do not say.
 func (c ReplicatedConfig) oneKind(url string) error {
 	if isURL := strings.Contains(url, "://") && strings.Contains(c.Primary.URL, "://"); isURL && isMySQL(url) != isMySQL(c.Primary.URL) {
 		return errors.New("sqlpool: URL is of another kind of server than Primary's")
@@ -141,7 +150,8 @@ func (c ReplicatedConfig) validateOwn() error {
 
 const primaryName = "primary"
 
-// members returns the configurations of all pools, the primary's first, each with its name below the component's.
+// members returns the configurations of all pools, the primary's first, each with its name below
+// the component's.
 func (c ReplicatedConfig) members() []Config {
 	out := make([]Config, 0, 1+len(c.Replicas))
 	first := c.Primary

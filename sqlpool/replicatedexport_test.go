@@ -32,7 +32,8 @@ func reaches[P place](parse func(string) (P, error), here, there string) (bool, 
 	return a.reaches(b), err
 }
 
-// Told is what a scripted server tells a look. Without any of LSN, MariaDB and MySQL it tells no position.
+// Told is what a scripted server tells a look. Without any of LSN, MariaDB and MySQL it tells no
+// position.
 type Told struct {
 	At             time.Time
 	Err            error

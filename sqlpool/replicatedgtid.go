@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// domains is a place in MariaDB's binary logs: the number of the last transaction of each replication domain. Within a
-// domain they come in order.
+// domains is a place in MariaDB's binary logs: the number of the last transaction of each
+// replication domain. Within a domain they come in order.
 type domains map[uint32]uint64
 
 func (d domains) reaches(other place) bool {
@@ -51,8 +51,9 @@ func parseDomains(text string) (domains, error) {
 	return out, nil
 }
 
-// executed is a place in MySQL's binary logs: which transactions of each source have been executed. They may have gaps,
-// where several threads apply them. The key is the server's UUID, with the tag if there is one.
+// executed is a place in MySQL's binary logs: which transactions of each source have been executed.
+// They may have gaps, where several threads apply them. The key is the server's UUID, with the tag
+// if there is one.
 type executed map[string][]span
 
 // span is a range of transactions, both ends included.
@@ -80,8 +81,8 @@ func (e executed) reaches(other place) bool {
 	return true
 }
 
-// parseExecuted reads MySQL's set of GTIDs: "uuid:1-5:7,\nuuid:tag:1-3:tag2:9"; "" is the empty set. A part that is no
-// range is a tag, for the ranges after it.
+// parseExecuted reads MySQL's set of GTIDs: "uuid:1-5:7,\nuuid:tag:1-3:tag2:9"; "" is the empty
+// set. A part that is no range is a tag, for the ranges after it.
 func parseExecuted(text string) (executed, error) {
 	out := executed{}
 	for one := range strings.SplitSeq(text, ",") {

@@ -11,17 +11,18 @@ type place interface {
 	reaches(other place) bool
 }
 
-// positions remembers where in its log the primary was at which time, and so tells how far behind a replica is without
-// comparing the clocks of two servers: a replica that has replayed up to a position has everything that had been
-// committed when the primary was seen there. An idle primary stays where it is, and its replicas stay level with it. It
-// is not safe for concurrent use.
+// positions remembers where in its log the primary was at which time, and so tells how far behind a
+// replica is without comparing the clocks of two servers: a replica that has replayed up to a
+// position has everything that had been committed when the primary was seen there. An idle primary
+// stays where it is, and its replicas stay level with it. It is not safe for concurrent use.
 //
 //	time of ours    12:00:00   12:00:01   12:00:02   12:00:03
 //	the primary at      100        180        180        250
 //	a replica at 190: level with the primary of 12:00:02, so 1 s behind
 //
-// It is told as of the last look at the primary. So it is too low by the time since then; in return a primary that is slow to
-// answer, or gone, does not make its replicas look behind: nothing newer can be had.
+// It is told as of the last look at the primary. So it is too low by the time since then; in return
+// a primary that is slow to answer, or gone, does not make its replicas look behind: nothing newer
+// can be had.
 type positions struct {
 	seen []position // by rising time and position
 }
@@ -32,10 +33,12 @@ type position struct {
 	place place
 }
 
-// kept is how many positions MaxLag is divided into at least. More would say nothing that MaxLag asks for.
+// kept is how many positions MaxLag is divided into at least. More would say nothing that MaxLag
+// asks for.
 const kept = 256
 
-// saw notes that the primary was at here at the given time, or later. Positions from before keep are of no use.
+// saw notes that the primary was at here at the given time, or later. Positions from before keep
+// are of no use.
 func (p *positions) saw(at time.Time, here place, keep time.Duration) {
 	n := len(p.seen)
 	if n > 0 && !here.reaches(p.seen[n-1].place) {
@@ -62,8 +65,9 @@ func (p *positions) known() bool { return len(p.seen) > 0 }
 // forget drops all positions: the primary does not tell them any more.
 func (p *positions) forget() { p.seen = nil }
 
-// lag returns how far a server that is here was behind at the last look at the primary, to within one look. known is false if
-// it is before everything that is known of the primary: then it is behind by d at least.
+// lag returns how far a server that is here was behind at the last look at the primary, to within
+// one look. known is false if it is before everything that is known of the primary: then it is
+// behind by d at least.
 func (p *positions) lag(here place) (d time.Duration, known bool) {
 	if len(p.seen) == 0 {
 		return 0, false

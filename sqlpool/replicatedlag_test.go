@@ -32,7 +32,8 @@ func TestLagIsMeasuredAgainstWhereThePrimaryWas(t *testing.T) {
 	if d, ok := p.Lag(50); d != 3*time.Second || ok {
 		t.Errorf("%s, %v; want at least the 3 s since the primary was seen first", d, ok)
 	}
-	// A replica that replays nothing falls behind with time; one that is level with an idle primary does not.
+	// A replica that replays nothing falls behind with time; one that is level with an idle primary
+	// does not.
 	p.Saw(after(60), 250, 10*time.Second)
 	if d, _ := p.Lag(180); d < 50*time.Second {
 		t.Errorf("a replica that stands still is %s behind after a minute", d)

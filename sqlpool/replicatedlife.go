@@ -36,9 +36,9 @@ func (r *replication) refusal() error {
 	return r.phase.Refusal()
 }
 
-// Start starts all pools at once, each as its own Config.Start says, looks at every server, and goes on looking. It blocks
-// until then, at most until ctx ends. If one pool cannot start, what has been started is closed for good, and Start
-// returns why: make another one to try again.
+// Start starts all pools at once, each as its own Config.Start says, looks at every server, and
+// goes on looking. It blocks until then, at most until ctx ends. If one pool cannot start, what has
+// been started is closed for good, and Start returns why: make another one to try again.
 func (r *replication) Start(ctx context.Context) error {
 	if err := r.beginStart(); err != nil {
 		return err
@@ -76,8 +76,9 @@ func (r *replication) run() {
 	}
 }
 
-// lookAtAll looks at every server at once, and returns for each why it was not looked at, or nil. A silent one delays
-// nothing that is noted of the others. Replicas whose lag is not told before the primary is known are looked at once more.
+// lookAtAll looks at every server at once, and returns for each why it was not looked at, or nil. A
+// silent one delays nothing that is noted of the others. Replicas whose lag is not told before the
+// primary is known are looked at once more.
 func (r *replication) lookAtAll(ctx context.Context) []error {
 	errs := make([]error, len(r.members))
 	known := make(chan struct{}) // closed when the primary was looked at
@@ -111,15 +112,17 @@ func (r *replication) beginStart() error {
 	return nil
 }
 
-// Drain refuses new work on every pool, as its own Drain does, and waits for the work in flight on all of them at once. It
-// blocks at most until ctx ends; its error then names the pools and how many connections are held, and Holders by whom.
+// Drain refuses new work on every pool, as its own Drain does, and waits for the work in flight on
+// all of them at once. It blocks at most until ctx ends; its error then names the pools and how
+// many connections are held, and Holders by whom.
 func (r *replication) Drain(ctx context.Context) error {
 	r.enter(life.Draining)
 	return r.each(func(m *member) error { return m.pool.Drain(ctx) })
 }
 
-// Stop ends the looks, and drains and closes every pool at once, as its own Stop does. It returns by the end of ctx; errors
-// of all pools are joined and named. It may be called without Start, more than once and concurrently.
+// Stop ends the looks, and drains and closes every pool at once, as its own Stop does. It returns
+// by the end of ctx; errors of all pools are joined and named. It may be called without Start, more
+// than once and concurrently.
 func (r *replication) Stop(ctx context.Context) error {
 	r.endLooks()
 	err := r.each(func(m *member) error { return errors.Join(m.rounds.wait(ctx), m.pool.Stop(ctx)) })
@@ -160,8 +163,9 @@ func (r *replication) refuser() watched {
 	return r.nowhere
 }
 
-// Pause makes callers of every pool wait instead of failing, as its own Pause does: for a failover that is planned. If one
-// pool cannot be paused within ctx, none is. To pause one alone, use its own Pause.
+// Pause makes callers of every pool wait instead of failing, as its own Pause does: for a failover
+// that is planned. If one pool cannot be paused within ctx, none is. To pause one alone, use its
+// own Pause.
 func (r *replication) Pause(ctx context.Context) error {
 	err := r.each(func(m *member) error { return m.pool.Pause(ctx) })
 	if err != nil {
@@ -184,9 +188,10 @@ func (r *replication) Recycle() {
 	}
 }
 
-// Reload replaces the configuration while the component works: MaxLag, LookInterval, LookTimeout and Fallback hold at
-// once, and each pool is reloaded as by its own Reload, one after the other; if one refuses, those before it are put back.
-// The number of replicas and their names cannot change. It blocks at most until ctx ends.
+// Reload replaces the configuration while the component works: MaxLag, LookInterval, LookTimeout
+// and Fallback hold at once, and each pool is reloaded as by its own Reload, one after the other;
+// if one refuses, those before it are put back. The number of replicas and their names cannot
+// change. It blocks at most until ctx ends.
 func (r *replication) Reload(ctx context.Context, cfg ReplicatedConfig) error {
 	r.mu.Lock()
 	name := r.name

@@ -37,13 +37,14 @@ func take(ask func(s *sight) error) *sight {
 	return s
 }
 
-// begin forgets what was told so far: the server is asked now. What went before, a ping and perhaps a dial, is not part
-// of the question.
+// begin forgets what was told so far: the server is asked now. What went before, a ping and perhaps
+// a dial, is not part of the question.
 func (s *sight) begin() { *s = sight{at: time.Now(), lag: unknownLag, behind: unknownLag} }
 
-// measure fills in a standby's lag. Once a position of the primary is known, only positions count: a standby's own word is
-// the age of the last transaction, which grows without end while the primary is idle. Until then its own word counts.
-// primary is the last sight of the primary, or nil.
+// measure fills in a standby's lag. Once a position of the primary is known, only positions count:
+// a standby's own word is the age of the last transaction, which grows without end while the
+// primary is idle. Until then its own word counts. primary is the last sight of the primary, or
+// nil.
 func (s *sight) measure(p *positions, primary *sight) {
 	if s.err != nil || !s.standby {
 		return
@@ -79,8 +80,9 @@ func (s *sight) measureByPlace(p *positions) {
 	}
 }
 
-// unsettled says whether one more look may tell a lag that this one did not. A standby that was a moment behind when
-// the primary was seen first has reached that position by then; one that is further behind is not worth the haste.
+// unsettled says whether one more look may tell a lag that this one did not. A standby that was a
+// moment behind when the primary was seen first has reached that position by then; one that is
+// further behind is not worth the haste.
 func (s *sight) unsettled(p *positions, moment time.Duration) bool {
 	if s == nil || s.err != nil || !s.standby || !p.known() {
 		return false
@@ -116,8 +118,9 @@ func judgePrimary(s *sight) MemberState {
 	}
 }
 
-// judgeReplica says what a replica is good for. One that was promoted may have another past than the primary by now, and is read
-// from only if no primary answers that could be the one whose past counts.
+// judgeReplica says what a replica is good for. One that was promoted may have another past than
+// the primary by now, and is read from only if no primary answers that could be the one whose past
+// counts.
 func judgeReplica(s *sight, primary MemberState, maxLag time.Duration) MemberState {
 	switch {
 	case s == nil:

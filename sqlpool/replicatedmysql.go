@@ -9,23 +9,27 @@ import (
 	"github.com/go-sql-driver/mysql"
 )
 
-// ReplicatedMySQL is a MySQL or MariaDB primary with its read replicas, as one component: what [Replicated] is for
-// PostgreSQL, with the same life, states and fallbacks. Primary and Reader return a [*Pool], whose handle is a *sql.DB. All
-// methods are safe for concurrent use.
+// ReplicatedMySQL is a MySQL or MariaDB primary with its read replicas, as one component: what
+// [Replicated] is for PostgreSQL, with the same life, states and fallbacks. Primary and Reader
+// return a [*Pool], whose handle is a *sql.DB. All methods are safe for concurrent use.
 //
-// Which server takes writes is told by read_only: it must be on at every replica, as tools for failover and providers set
-// it; one where it is off counts as promoted. (innodb_read_only counts alike: Amazon Aurora's readers have it.)
+// Which server takes writes is told by read_only: it must be on at every replica, as tools for
+// failover and providers set it; one where it is off counts as promoted. (innodb_read_only counts
+// alike: Amazon Aurora's readers have it.)
 //
-// How far a replica is behind is told by GTIDs: by gtid_binlog_pos and gtid_slave_pos on MariaDB, where they are always
-// on; by gtid_executed on MySQL, where gtid_mode must be ON or ON_PERMISSIVE. It takes no privilege. Where they do not tell,
-// SHOW REPLICA STATUS is asked, which needs REPLICATION CLIENT on MySQL and REPLICA MONITOR (SLAVE MONITOR) on
-// MariaDB: if gtid_mode is off, at each look, and then lag is what the replica says of its own; else until the replica
-// has come to where the primary was when it was seen first. Until then it counts as lagging, and [Member].Err says why,
-// with what the replica says of its replication. Once a position of the primary is known, lag is told by positions only.
+// How far a replica is behind is told by GTIDs: by gtid_binlog_pos and gtid_slave_pos on MariaDB,
+// where they are always on; by gtid_executed on MySQL, where gtid_mode must be ON or ON_PERMISSIVE.
+// It takes no privilege. Where they do not tell, SHOW REPLICA STATUS is asked, which needs
+// REPLICATION CLIENT on MySQL and REPLICA MONITOR (SLAVE MONITOR) on MariaDB: if gtid_mode is off,
+// at each look, and then lag is what the replica says of its own; else until the replica has come
+// to where the primary was when it was seen first. Until then it counts as lagging, and
+// [Member].Err says why, with what the replica says of its replication. Once a position of the
+// primary is known, lag is told by positions only.
 type ReplicatedMySQL struct{ replication }
 
-// NewReplicatedMySQL returns a MySQL or MariaDB primary and its replicas as one component. It does no I/O; each pool has
-// one goroutine that Stop or Abort ends. Every fault of cfg is reported at once, with ReplicatedConfig.Name.
+// NewReplicatedMySQL returns a MySQL or MariaDB primary and its replicas as one component. It does
+// no I/O; each pool has one goroutine that Stop or Abort ends. Every fault of cfg is reported at
+// once, with ReplicatedConfig.Name.
 func NewReplicatedMySQL(cfg ReplicatedConfig) (*ReplicatedMySQL, error) {
 	r := new(ReplicatedMySQL)
 	if err := r.prepare(mysqlDialect(), cfg); err != nil {
@@ -34,14 +38,16 @@ func NewReplicatedMySQL(cfg ReplicatedConfig) (*ReplicatedMySQL, error) {
 	return r, nil
 }
 
-// Primary returns the pool of the server that takes writes. It is the same one always, and so is its handle. After a
-// failover it leads to the new primary if the name or address of Primary.URL does: the driver knows no URL of several
-// servers. Connections to one that has become read-only are replaced as soon as that is seen.
+// Primary returns the pool of the server that takes writes. It is the same one always, and so is
+// its handle. After a failover it leads to the new primary if the name or address of Primary.URL
+// does: the driver knows no URL of several servers. Connections to one that has become read-only
+// are replaced as soon as that is seen.
 func (r *ReplicatedMySQL) Primary() *Pool { return asPool(r.members[0].pool) }
 
-// Reader returns the pool to read from now: the replicas that are fit in turn, or what Fallback says. It does no I/O, takes no lock and
-// does not allocate: call it for each piece of work, and do not keep what it returns. What a caller has written a moment
-// ago may not be there yet, within MaxLag: read that from Primary.
+// Reader returns the pool to read from now: the replicas that are fit in turn, or what Fallback
+// says. It does no I/O, takes no lock and does not allocate: call it for each piece of work, and do
+// not keep what it returns. What a caller has written a moment ago may not be there yet, within
+// MaxLag: read that from Primary.
 //
 // Before Start, and until the first look, replicas are not fit.
 func (r *ReplicatedMySQL) Reader() *Pool { return asPool(r.reader()) }
@@ -55,10 +61,11 @@ func (r *ReplicatedMySQL) Replicas() []*Pool {
 	return out
 }
 
-// BeginReadOnly begins a read-only transaction on Reader, so that a write that has lost its way is refused everywhere
-// alike: by the primary too when that stands in for a replica, and to users whom read_only does not bind. At the default
-// isolation, REPEATABLE READ, the transaction reads one state of one server. It blocks until a connection is had, at
-// most until ctx ends or the pool's AcquireTimeout. As with sql.DB.BeginTx, the transaction is rolled back when ctx ends.
+// BeginReadOnly begins a read-only transaction on Reader, so that a write that has lost its way is
+// refused everywhere alike: by the primary too when that stands in for a replica, and to users whom
+// read_only does not bind. At the default isolation, REPEATABLE READ, the transaction reads one
+// state of one server. It blocks until a connection is had, at most until ctx ends or the pool's
+// AcquireTimeout. As with sql.DB.BeginTx, the transaction is rolled back when ctx ends.
 func (r *ReplicatedMySQL) BeginReadOnly(ctx context.Context) (*sql.Tx, error) {
 	return r.Reader().DB().BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 }
@@ -88,7 +95,8 @@ func mysqlDialect() *dialect {
 	}
 }
 
-// look asks the server what it is and how far it has come. Pools of other drivers than MySQL's are never asked.
+// look asks the server what it is and how far it has come. Pools of other drivers than MySQL's are
+// never asked.
 func (p *Pool) look(ctx context.Context, ask question) *sight {
 	return take(func(s *sight) error {
 		b, ok := p.c.back.(*driverBackend)

@@ -49,8 +49,8 @@ func mysql8(name, readOnly, gtids string) map[string]mysqlAnswer {
 	}
 }
 
-// replicaStatus is a row as MySQL 8.0.22 and later have it. seconds is Seconds_Behind_Source; executed is where in the
-// source's log the applier is: "9" is all that was received.
+// replicaStatus is a row as MySQL 8.0.22 and later have it. seconds is Seconds_Behind_Source;
+// executed is where in the source's log the applier is: "9" is all that was received.
 func replicaStatus(seconds, receiver, applier, executed string) mysqlAnswer {
 	return mysqlAnswer{
 		columns: []string{
@@ -162,7 +162,8 @@ func TestMySQLReplicaIsReadWhileItHasWhatThePrimaryHadLately(t *testing.T) {
 		t.Errorf("%s: %v", status, err)
 	}
 
-	// Its threads apply what they like first: that it has the last transaction says nothing of those before.
+	// Its threads apply what they like first: that it has the last transaction says nothing of
+	// those before.
 	d.primary.set(askGTIDs, row("ON", sourceUUID+":1-110"))
 	d.replica.set(askGTIDs, row("ON", sourceUUID+":1-104:106-110,\n"+replicaUUID+":1-3"))
 	d.becomes(t, sqlpool.MemberLagging, "behind; MaxLag is 1s")

@@ -11,8 +11,9 @@ import (
 	"github.com/go-sql-driver/mysql"
 )
 
-// fakeMySQL says over the wire what a MySQL server would: it stands for versions that are not at hand here. It takes any
-// password, and answers queries by their beginning, in lower case; the longest that is known wins.
+// fakeMySQL says over the wire what a MySQL server would: it stands for versions that are not at
+// hand here. It takes any password, and answers queries by their beginning, in lower case; the
+// longest that is known wins.
 type fakeMySQL struct {
 	listener net.Listener
 	serving  sync.WaitGroup
@@ -105,7 +106,8 @@ func (s *fakeMySQL) accept() {
 	}
 }
 
-// serve follows "Client/Server Protocol" of MySQL's documentation of its source: protocol 4.1 with EOF packets.
+// serve follows "Client/Server Protocol" of MySQL's documentation of its source: protocol 4.1 with
+// EOF packets.
 func (s *fakeMySQL) serve(c net.Conn) {
 	w := mysqlWire{c: c}
 	const capabilities = 0x8 | 0x200 | 0x2000 | 0x8000 | 0x80000 // database, 4.1, transactions, secure, plugins

@@ -16,7 +16,8 @@ import (
 const (
 	mysqlRole = "select @@global.read_only, @@global.innodb_read_only, @@version"
 
-	// Of a MariaDB without a binary log gtid_binlog_pos is empty, as of one in which nothing has been written.
+	// Of a MariaDB without a binary log gtid_binlog_pos is empty, as of one in which nothing has
+	// been written.
 	mariadbPlace = "select @@global.log_bin, @@global.gtid_binlog_pos, @@global.gtid_slave_pos, @@global.gtid_domain_id"
 	mariadbWord  = "show all slaves status" // every connection to a primary, and known since 10.0
 
@@ -64,9 +65,10 @@ func isOn(v string) bool {
 	}
 }
 
-// placeOnMariaDB fills in the place: of a replica what it has applied, of a primary what it has written for replicas
-// to fetch. One that was promoted and has not written since has that only as what it applied before, which counts in the
-// domain that it writes in; in others that may be what its replicas were never given.
+// placeOnMariaDB fills in the place: of a replica what it has applied, of a primary what it has
+// written for replicas to fetch. One that was promoted and has not written since has that only as
+// what it applied before, which counts in the domain that it writes in; in others that may be what
+// its replicas were never given.
 func (s *sight) placeOnMariaDB(ctx context.Context, n *native) error {
 	row, err := n.texts(ctx, mariadbPlace, 4)
 	if err != nil {
@@ -108,7 +110,8 @@ func (s *sight) placeOnMySQL(ctx context.Context, n *native) error {
 	return nil
 }
 
-// ownWord fills in what a replica itself says of its lag, or why it does not. It returns an error if the server does not answer.
+// ownWord fills in what a replica itself says of its lag, or why it does not. It returns an error
+// if the server does not answer.
 func (s *sight) ownWord(ctx context.Context, n *native, mariadb bool) error {
 	query := mysqlWord
 	if mariadb {
@@ -171,7 +174,8 @@ func either(row map[string]string, name string) string {
 	return row[strings.NewReplacer("Source", "Master", "Replica", "Slave").Replace(name)]
 }
 
-// texts returns the one row of a query of the pool's own, as text. It fails if there are not as many columns as wanted.
+// texts returns the one row of a query of the pool's own, as text. It fails if there are not as
+// many columns as wanted.
 func (n *native) texts(ctx context.Context, query string, columns int) ([]string, error) {
 	row, err := n.row(ctx, query)
 	if err != nil {

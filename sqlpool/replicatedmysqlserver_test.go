@@ -199,7 +199,8 @@ func TestMariaDBReplicaThatIsBehindAtTheStartHasNoLagUntilItHasComeSoFar(t *test
 		t.Errorf("%+v, want what privilege is missing", m)
 	}
 
-	// While the primary is gone nothing newer can be had, and who starts then asks the replica itself.
+	// While the primary is gone nothing newer can be had, and who starts then asks the replica
+	// itself.
 	onMySQL(t, p.replica, "stop slave", "change master to master_delay=0", "start slave")
 	p.becomes(t, sqlpool.MemberReady)
 	p.primary.Kill(t)
@@ -280,7 +281,8 @@ func TestMariaDBFailoverIsSeenByWhoTakesWrites(t *testing.T) {
 		return p.Primary().Stats().Evicted[poolkeeper.EvictedFailover] > 0
 	})
 
-	// The name of the primary now leads to the other, whose log goes on where it has applied the old one's.
+	// The name of the primary now leads to the other, whose log goes on where it has applied the
+	// old one's.
 	cfg := sqlpool.ReplicatedConfig{
 		Primary: sqlpool.Config{URL: p.replica.URL(), Logger: quiet()}, Replicas: []sqlpool.Config{{URL: p.primary.URL(), Logger: quiet()}},
 		Logger: quiet(), MaxLag: time.Second, LookInterval: 50 * time.Millisecond,

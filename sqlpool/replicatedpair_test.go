@@ -24,7 +24,8 @@ type realPair interface {
 	becomes(t *testing.T, want sqlpool.MemberState) // waits until the replica has that state, and reads go where that implies
 }
 
-// awaitState waits until the replica has a state, and wants it to be read if it is ready, and only then.
+// awaitState waits until the replica has a state, and wants it to be read if it is ready, and only
+// then.
 func awaitState(t *testing.T, p realPair, want sqlpool.MemberState) {
 	t.Helper()
 	var m sqlpool.Member
@@ -37,8 +38,8 @@ func awaitState(t *testing.T, p realPair, want sqlpool.MemberState) {
 	}
 }
 
-// hasNoLagWhileIdle looks at the replica for twice MaxLag, with reads going on. One that does not answer in time, on a
-// busy machine, is not taken for one that lags.
+// hasNoLagWhileIdle looks at the replica for twice MaxLag, with reads going on. One that does not
+// answer in time, on a busy machine, is not taken for one that lags.
 func hasNoLagWhileIdle(t *testing.T, p realPair, read func()) {
 	t.Helper()
 	for since := time.Now(); time.Since(since) < 2*time.Second; {
@@ -79,8 +80,8 @@ func isLeftAloneWhileItIsAway(t *testing.T, p realPair, replica *testserver.Serv
 	p.becomes(t, sqlpool.MemberReady)
 }
 
-// costsTheReadsInFlight kills the replica under reads: hardly more than those in flight fail, and none once the loss is
-// seen.
+// costsTheReadsInFlight kills the replica under reads: hardly more than those in flight fail, and
+// none once the loss is seen.
 func costsTheReadsInFlight(t *testing.T, p realPair, replica *testserver.Server, read func(ctx context.Context) error) {
 	t.Helper()
 	p.becomes(t, sqlpool.MemberReady)

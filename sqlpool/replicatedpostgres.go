@@ -12,8 +12,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// Replicated is a PostgreSQL primary with its read replicas, as one component: one pool for each, started, watched,
-// drained and stopped together. All methods are safe for concurrent use.
+// Replicated is a PostgreSQL primary with its read replicas, as one component: one pool for each,
+// started, watched, drained and stopped together. All methods are safe for concurrent use.
 //
 //	                 ┌────────── looks, every LookInterval ──────────┐
 //	                 │ answers? standby? how far has it come?        │
@@ -24,8 +24,9 @@ import (
 // [ReplicatedMySQL] is the same for MySQL and MariaDB.
 type Replicated struct{ replication }
 
-// NewReplicated returns a PostgreSQL primary and its replicas as one component. It does no I/O; each pool has one goroutine
-// that Stop or Abort ends. Every fault of cfg is reported at once, with ReplicatedConfig.Name.
+// NewReplicated returns a PostgreSQL primary and its replicas as one component. It does no I/O;
+// each pool has one goroutine that Stop or Abort ends. Every fault of cfg is reported at once, with
+// ReplicatedConfig.Name.
 func NewReplicated(cfg ReplicatedConfig) (*Replicated, error) {
 	r := new(Replicated)
 	if err := r.prepare(postgresDialect(), cfg); err != nil {
@@ -34,14 +35,16 @@ func NewReplicated(cfg ReplicatedConfig) (*Replicated, error) {
 	return r, nil
 }
 
-// Primary returns the pool of the server that takes writes. It is the same one always, and so are its handles. After a failover it
-// leads to the new primary if Primary.URL does: a name that moves, or several servers with target_session_attrs=read-write;
-// connections to one that was demoted are replaced.
+// Primary returns the pool of the server that takes writes. It is the same one always, and so are
+// its handles. After a failover it leads to the new primary if Primary.URL does: a name that moves,
+// or several servers with target_session_attrs=read-write; connections to one that was demoted are
+// replaced.
 func (r *Replicated) Primary() *Postgres { return asPostgres(r.members[0].pool) }
 
-// Reader returns the pool to read from now: the replicas that are fit in turn, or what Fallback says. It does no I/O, takes no lock and
-// does not allocate: call it for each piece of work, and do not keep what it returns. What a caller has written a moment
-// ago may not be there yet, within MaxLag: read that from Primary.
+// Reader returns the pool to read from now: the replicas that are fit in turn, or what Fallback
+// says. It does no I/O, takes no lock and does not allocate: call it for each piece of work, and do
+// not keep what it returns. What a caller has written a moment ago may not be there yet, within
+// MaxLag: read that from Primary.
 //
 // Before Start, and until the first look, replicas are not fit.
 func (r *Replicated) Reader() *Postgres { return asPostgres(r.reader()) }
@@ -55,9 +58,10 @@ func (r *Replicated) Replicas() []*Postgres {
 	return out
 }
 
-// BeginReadOnly begins a read-only transaction on Reader, so that a write that has lost its way is refused everywhere
-// alike, by the primary too when that stands in for a replica. The transaction reads one state of one server. It
-// blocks until a connection is had, at most until ctx ends or the pool's AcquireTimeout.
+// BeginReadOnly begins a read-only transaction on Reader, so that a write that has lost its way is
+// refused everywhere alike, by the primary too when that stands in for a replica. The transaction
+// reads one state of one server. It blocks until a connection is had, at most until ctx ends or the
+// pool's AcquireTimeout.
 func (r *Replicated) BeginReadOnly(ctx context.Context) (pgx.Tx, error) {
 	return r.Reader().Pool().BeginTx(ctx, pgx.TxOptions{AccessMode: pgx.ReadOnly})
 }
@@ -102,8 +106,8 @@ func (l lsn) reaches(other place) bool {
 
 const (
 	lookRole = "select pg_is_in_recovery()"
-	// lookAll asks a primary for what it has written out, and a standby for what it has replayed. After a restart a
-	// standby has replayed more than it has received.
+	// lookAll asks a primary for what it has written out, and a standby for what it has replayed.
+	// After a restart a standby has replayed more than it has received.
 	lookAll = lookRole + `,
 	coalesce((case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end - '0/0')::bigint, 0),
 	coalesce(extract(epoch from clock_timestamp() - pg_last_xact_replay_timestamp())::float8, -1),

@@ -8,11 +8,12 @@ import (
 	"time"
 )
 
-// hurryLimit is the least time between two looks at the same server, however many of its callers meet errors.
+// hurryLimit is the least time between two looks at the same server, however many of its callers
+// meet errors.
 const hurryLimit = 100 * time.Millisecond
 
-// rounds calls look again and again, never twice at once: at intervals, give or take a tenth, and soon after each hurry. While it
-// waits it has no goroutine.
+// rounds calls look again and again, never twice at once: at intervals, give or take a tenth, and
+// soon after each hurry. While it waits it has no goroutine.
 type rounds struct {
 	look     func(ctx context.Context)
 	interval func() time.Duration
@@ -76,7 +77,8 @@ func (r *rounds) round() {
 	r.timer.Reset(next)
 }
 
-// hurry has the next look come soon. It does not block, and is cheap enough for the path of traffic that fails.
+// hurry has the next look come soon. It does not block, and is cheap enough for the path of traffic
+// that fails.
 func (r *rounds) hurry() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

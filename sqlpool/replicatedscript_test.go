@@ -14,7 +14,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/sqlpool/sqlpooltest"
 )
 
-// scripted is a primary and a replica that are never dialled: each look at them is told by the test.
+// scripted is a primary and a replica that are never dialled: each look at them is told by the
+// test.
 type scripted interface {
 	Note(ctx context.Context, member int, told sqlpool.Told) error
 	Members() []sqlpool.Member
@@ -69,7 +70,8 @@ func (s scriptedLooks) replica(told sqlpool.Told) sqlpool.Member {
 	return s.Members()[1]
 }
 
-// kindsOfPlaces returns places of every kind of server, each as a Told with nothing but that: one, and one that is further.
+// kindsOfPlaces returns places of every kind of server, each as a Told with nothing but that: one,
+// and one that is further.
 func kindsOfPlaces() map[string][2]sqlpool.Told {
 	const uuid = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
 	return map[string][2]sqlpool.Told{

@@ -15,7 +15,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/sqlpool/sqlpooltest"
 )
 
-// trioInMemory makes a trio in a bubble, on servers without ports. They are a primary and two standbys of it.
+// trioInMemory makes a trio in a bubble, on servers without ports. They are a primary and two
+// standbys of it.
 func trioInMemory(t *testing.T) *trio {
 	t.Helper()
 	x := &trio{cfg: sqlpool.ReplicatedConfig{Name: "orders", Logger: quiet()}}

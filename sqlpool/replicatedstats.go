@@ -28,7 +28,8 @@ type Member struct {
 	Err     error     // why State is not MemberReady
 }
 
-// Members returns what the last look at each server has shown, the primary first. It does not block.
+// Members returns what the last look at each server has shown, the primary first. It does not
+// block.
 func (r *replication) Members() []Member {
 	cfg := r.conf.Load()
 	r.mu.Lock()
@@ -50,10 +51,11 @@ func (r *replication) Members() []Member {
 	return out
 }
 
-// Check looks at the primary now. That it does not answer, or takes no writes, is a failure; a replica that is down, behind or
-// promoted, as the last look at it has shown, is only a reservation ([health.Degraded]): reads go on by
-// ReplicatedConfig.Fallback. Before Start all are looked at, at once; one that is silent is named, and costs the others
-// nothing. Check blocks at most until ctx ends, or LookTimeout. It waits for one server three quarters of the time that ctx leaves.
+// Check looks at the primary now. That it does not answer, or takes no writes, is a failure; a
+// replica that is down, behind or promoted, as the last look at it has shown, is only a reservation
+// ([health.Degraded]): reads go on by ReplicatedConfig.Fallback. Before Start all are looked at, at
+// once; one that is silent is named, and costs the others nothing. Check blocks at most until ctx
+// ends, or LookTimeout. It waits for one server three quarters of the time that ctx leaves.
 func (r *replication) Check(ctx context.Context) error {
 	r.mu.Lock()
 	name, at := r.name, r.phase
@@ -85,9 +87,10 @@ func (r *replication) Check(ctx context.Context) error {
 	return health.Degraded(errors.Join(faults...))
 }
 
-// Limits asks every server as the Limits of its pool does, all at once. The keys are the names of [Replicated.Members];
-// servers that cannot be reached or may not be asked are missing, and the error names each and says why. It waits for
-// one server LookTimeout, or three quarters of the time that ctx leaves if that is less.
+// Limits asks every server as the Limits of its pool does, all at once. The keys are the names of
+// [Replicated.Members]; servers that cannot be reached or may not be asked are missing, and the
+// error names each and says why. It waits for one server LookTimeout, or three quarters of the time
+// that ctx leaves if that is less.
 func (r *replication) Limits(ctx context.Context) (map[string]Limits, error) {
 	var mu sync.Mutex // guards out
 	out := make(map[string]Limits, len(r.members))
@@ -108,7 +111,8 @@ func (r *replication) Limits(ctx context.Context) (map[string]Limits, error) {
 	return out, err
 }
 
-// Stats returns one moment of all pools together: sums. See Primary and Replicas for each. It does not block.
+// Stats returns one moment of all pools together: sums. See Primary and Replicas for each. It does
+// not block.
 func (r *replication) Stats() poolkeeper.Stats {
 	sum := r.members[0].pool.Stats()
 	for _, m := range r.members[1:] {
@@ -117,7 +121,8 @@ func (r *replication) Stats() poolkeeper.Stats {
 	return sum
 }
 
-// Holders returns who has a connection of any of the pools now, the oldest first. It does not block.
+// Holders returns who has a connection of any of the pools now, the oldest first. It does not
+// block.
 func (r *replication) Holders() []poolkeeper.Holder {
 	var all []poolkeeper.Holder
 	for _, m := range r.members {
@@ -143,12 +148,12 @@ func (r *replication) Settings() []slog.Attr {
 	return out
 }
 
-// ObserveWith makes o hear how traffic goes: errors of every pool, and success of the primary's, whose health the
-// component's is. A nil o ends it. It does not block.
+// ObserveWith makes o hear how traffic goes: errors of every pool, and success of the primary's,
+// whose health the component's is. A nil o ends it. It does not block.
 func (r *replication) ObserveWith(o poolkeeper.Observer) { r.observer.Set(o) }
 
-// SetName gives the component the name it has in logs, errors and metrics, and the pools theirs below it. An empty name
-// changes nothing.
+// SetName gives the component the name it has in logs, errors and metrics, and the pools theirs
+// below it. An empty name changes nothing.
 func (r *replication) SetName(name string) {
 	if name == "" {
 		return

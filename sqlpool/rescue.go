@@ -14,9 +14,10 @@ const (
 	rescueTo   = 5 * time.Millisecond  // last
 )
 
-// rescue fetches idle connections for the queue in which w stands. It is needed in two cases: a connection was checked
-// in just before w queued and had not reached database/sql's free list when it was asked, or database/sql has seen two
-// broken connections in a row and insists on a new one while the pool is full. It ends AcquireTimeout after start.
+// rescue fetches idle connections for the queue in which w stands. It is needed in two cases: a
+// connection was checked in just before w queued and had not reached database/sql's free list when
+// it was asked, or database/sql has seen two broken connections in a row and insists on a new one
+// while the pool is full. It ends AcquireTimeout after start.
 func (s *store) rescue(ctx context.Context, w *waiter, start time.Time) {
 	s.ownLimits()
 	limit := s.core.cfg().AcquireTimeout
@@ -51,8 +52,9 @@ func (s *store) stranded(w *waiter) bool {
 	return w.queued && s.idle > 0 && s.dialing == 0
 }
 
-// ownLimits takes back the limit that somebody has set on the handle: database/sql would wait at it where the pool
-// cannot see, and the pool itself would wait for idle connections that it is to sweep.
+// ownLimits takes back the limit that somebody has set on the handle: database/sql would wait at it
+// where the pool cannot see, and the pool itself would wait for idle connections that it is to
+// sweep.
 func (s *store) ownLimits() {
 	if n := s.db.Stats().MaxOpenConnections; n > 0 {
 		s.db.SetMaxOpenConns(0)

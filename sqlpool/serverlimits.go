@@ -13,8 +13,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// pgLimits is one query, because it is asked at every start. reserved_connections is PostgreSQL 16's, and
-// idle_session_timeout 14's.
+// pgLimits is one query, because it is asked at every start. reserved_connections is PostgreSQL
+// 16's, and idle_session_timeout 14's.
 const pgLimits = `select current_setting('max_connections')::int,
 	case when r.rolsuper then 0 else current_setting('superuser_reserved_connections')::int
 		+ coalesce(nullif(current_setting('reserved_connections', true), '')::int, 0) end,
@@ -29,7 +29,8 @@ func (b *pgBackend) limits(ctx context.Context) (Limits, error) {
 	err := b.probe.use(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		var role, db, idle, port int
 		var pid uint32
-		// The simple protocol leaves no prepared statement behind in somebody else's session of a pooler.
+		// The simple protocol leaves no prepared statement behind in somebody else's session of a
+		// pooler.
 		err := c.QueryRow(ctx, pgLimits, pgx.QueryExecModeSimpleProtocol).
 			Scan(&l.MaxConnections, &l.Reserved, &role, &db, &l.OnServer, &idle, &port, &pid)
 		if err != nil {

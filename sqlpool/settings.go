@@ -6,7 +6,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/settings"
 )
 
-// effective lists what is in effect. It names no server and no user: those are part of URL, and URL is not printed.
+// effective lists what is in effect. It names no server and no user: those are part of URL, and URL
+// is not printed.
 func (c *core) effective(cuts bool) []slog.Attr {
 	cfg := c.cfg()
 	return []slog.Attr{

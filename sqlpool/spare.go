@@ -13,10 +13,11 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/event"
 )
 
-// An answer is a sign of life: a server that grants no connection more, or refuses the check's query for lack of a
-// privilege, is up.
+// An answer is a sign of life: a server that grants no connection more, or refuses the check's
+// query for lack of a privilege, is up.
 
-// answered returns err, how a check's query on an established connection ended, unless it says that the check may not ask.
+// answered returns err, how a check's query on an established connection ended, unless it says that
+// the check may not ask.
 func (c *core) answered(err error) error {
 	if Classify(err).Kind != health.KindAuthorization {
 		return err
@@ -30,8 +31,8 @@ func (c *core) answered(err error) error {
 	return nil
 }
 
-// instead is for a check whose own connection cannot be opened because of err. If the server is full it runs f on an idle
-// connection of the pool's callers, or without one returns a reservation.
+// instead is for a check whose own connection cannot be opened because of err. If the server is
+// full it runs f on an idle connection of the pool's callers, or without one returns a reservation.
 func (k *checkConn[T]) instead(ctx context.Context, f func(context.Context, T) error, err error) error {
 	if Classify(err).Kind != health.KindTooManyConnections {
 		return err
@@ -50,7 +51,8 @@ func (k *checkConn[T]) instead(ctx context.Context, f func(context.Context, T) e
 	return health.Degraded(err)
 }
 
-// withIdle runs f on an idle connection, which is closed if f returns false. It reports false if none is idle, or f did.
+// withIdle runs f on an idle connection, which is closed if f returns false. It reports false if
+// none is idle, or f did.
 func (s *store) withIdle(ctx context.Context, f func(context.Context, *native) bool) bool {
 	x, ok := s.takeOne(ctx)
 	if !ok {
@@ -88,7 +90,8 @@ func (s *store) takeOne(ctx context.Context) (taken, bool) {
 	return taken{lease: lease, w: w, n: w.n}, true
 }
 
-// withIdle does the same on pgxpool. It takes a permit, so that no caller counts on the connection meanwhile.
+// withIdle does the same on pgxpool. It takes a permit, so that no caller counts on the connection
+// meanwhile.
 func (b *pgBackend) withIdle(ctx context.Context, f func(context.Context, *pgx.Conn) bool) bool {
 	c := b.takeOne(ctx)
 	if c == nil {

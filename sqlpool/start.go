@@ -6,8 +6,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
 )
 
-// start reaches the server as the policy says, then sets eviction and leak reports going. If it fails it leaves
-// nothing of its own running (INV-13); the handle still wants a Stop.
+// start reaches the server as the policy says, then sets eviction and leak reports going. If it
+// fails it leaves nothing of its own running (INV-13); the handle still wants a Stop.
 func (c *core) start(ctx context.Context) error { return c.state.Start(ctx, c.reach, c.startWatches) }
 
 // reach reaches the server as the policy says.

@@ -151,7 +151,8 @@ func TestCheckWorksWhileCallersHoldEveryConnection(t *testing.T) {
 	})
 }
 
-// The server may close the check's connection between two checks; that is not news about the server.
+// The server may close the check's connection between two checks; that is not news about the
+// server.
 func TestCheckDialsAnewBeforeItComplains(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()

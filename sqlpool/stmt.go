@@ -5,8 +5,8 @@ import (
 	"database/sql/driver"
 )
 
-// stmt is a prepared statement of the driver, wrapped only to see how its executions end: most queries with arguments
-// of go-sql-driver/mysql go this way.
+// stmt is a prepared statement of the driver, wrapped only to see how its executions end: most
+// queries with arguments of go-sql-driver/mysql go this way.
 type stmt struct {
 	driver.Stmt
 
@@ -58,8 +58,8 @@ func (s *stmt) query(ctx context.Context, args []driver.NamedValue) (driver.Rows
 	return s.Stmt.Query(values) //nolint:staticcheck // old drivers have only this one
 }
 
-// database/sql behaves differently by whether a statement checks named values and converts columns; so there are four
-// types.
+// database/sql behaves differently by whether a statement checks named values and converts columns;
+// so there are four types.
 type (
 	stmtChecking struct {
 		stmt

@@ -13,8 +13,9 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 )
 
-// store holds the driver's connections of one *sql.DB: it opens them, knows which are in use, idle or on their way,
-// and hands them to callers first in, first out. database/sql keeps the idle ones; its own limit is off.
+// store holds the driver's connections of one *sql.DB: it opens them, knows which are in use, idle
+// or on their way, and hands them to callers first in, first out. database/sql keeps the idle ones;
+// its own limit is off.
 //
 //	caller ─ database/sql ─┬─ free list ─ ResetSession ─▶ checkOut
 //	                       └─ Connect ─▶ acquire ─┬─ stash (opened ahead of need)
@@ -28,8 +29,9 @@ type store struct {
 	left     tasks // connections, and goroutines that open or close one
 	flushing atomic.Bool
 
-	// mu guards the following, the state of every conn and the times of every native. No I/O, no callback and no
-	// call of database/sql under it. open = in use + idle + swept + stashed + being handed over.
+	// mu guards the following, the state of every conn and the times of every native. No I/O, no
+	// callback and no call of database/sql under it. open = in use + idle + swept + stashed + being
+	// handed over.
 	mu        sync.Mutex
 	connector driver.Connector // the driver's, or what stands for it
 
@@ -89,8 +91,8 @@ func (s *store) setPaused(paused bool) bool {
 	return true
 }
 
-// checkOut books an idle connection as in use. It reports false if the connection must not be used: draining, or
-// past its lifetime.
+// checkOut books an idle connection as in use. It reports false if the connection must not be used:
+// draining, or past its lifetime.
 func (s *store) checkOut(c *conn, now time.Time) bool {
 	admitted := s.core.gate.Enter()
 	s.mu.Lock()
@@ -116,8 +118,8 @@ func (s *store) checkOut(c *conn, now time.Time) bool {
 	return false
 }
 
-// checkIn books a connection as returned. It reports false if database/sql is to close it: broken, past its time, one
-// too many, or wanted by a caller in the queue.
+// checkIn books a connection as returned. It reports false if database/sql is to close it: broken,
+// past its time, one too many, or wanted by a caller in the queue.
 func (s *store) checkIn(c *conn, ok bool) bool {
 	now := time.Now()
 	s.mu.Lock()
@@ -233,9 +235,9 @@ func (s *store) discard(n *native, reason string, limit time.Duration) error {
 	return err
 }
 
-// take gives a caller a connection from the stash, or puts it into the queue, or neither because of MaxWaiting. beside
-// says that idle connections exist which are not in the stash: database/sql is just about to have them, or was told not to
-// use them.
+// take gives a caller a connection from the stash, or puts it into the queue, or neither because of
+// MaxWaiting. beside says that idle connections exist which are not in the stash: database/sql is
+// just about to have them, or was told not to use them.
 func (s *store) take(ctx context.Context, start time.Time) (n *native, w *waiter, beside bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -326,8 +328,9 @@ func (s *store) putBack(n *native) {
 	s.mu.Unlock()
 }
 
-// fit makes a connection that is not new ready for a caller that asked at start, as database/sql does at checkout. If
-// the connection must not be used it says why, and closes it in the background.
+// fit makes a connection that is not new ready for a caller that asked at start, as database/sql
+// does at checkout. If the connection must not be used it says why, and closes it in the
+// background.
 func (s *store) fit(ctx context.Context, n *native, start time.Time) (reason string, isNew bool) {
 	s.mu.Lock()
 	isNew = !n.aged
@@ -359,7 +362,8 @@ func (s *store) stats(out *poolkeeper.Stats) {
 	out.Idle = s.idle + s.swept + len(s.stash)
 }
 
-// shut closes the store: callers in the queue are refused, the stash is closed, and what comes back is closed then.
+// shut closes the store: callers in the queue are refused, the stash is closed, and what comes back
+// is closed then.
 func (s *store) shut() error {
 	s.mu.Lock()
 	if s.closed {

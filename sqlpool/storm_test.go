@@ -25,8 +25,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/sqlpool/sqlpooltest"
 )
 
-// logins notes connections that are being opened, from the dial to the end of the login. Those that were refused have
-// cost the server nothing, and are left out.
+// logins notes connections that are being opened, from the dial to the end of the login. Those that
+// were refused have cost the server nothing, and are left out.
 type logins struct {
 	mu   sync.Mutex // guards the following
 	all  []*login
@@ -116,8 +116,9 @@ func (l dbLogins) Connect(ctx context.Context) (driver.Conn, error) {
 // stormCallers need a connection each, all the time.
 const stormCallers = 50
 
-// storm runs callers through an outage and says how many connections were opened at once after it, how many in all, and
-// how many of the queries begun after it failed. over is called when the server is back. In a bubble sleep is time.Sleep.
+// storm runs callers through an outage and says how many connections were opened at once after it,
+// how many in all, and how many of the queries begun after it failed. over is called when the
+// server is back. In a bubble sleep is time.Sleep.
 func storm(ctx context.Context, query func(context.Context) error, l *logins, sleep func(time.Duration), outage func(over func())) (most, begun, late int, first time.Duration) {
 	end := make(chan struct{})
 	var wg sync.WaitGroup
@@ -193,8 +194,8 @@ func TestRestartedServerIsNotStormed(t *testing.T) {
 	}
 }
 
-// Callers who were given idle connections that turn out to be dead are in for new ones, and must not open them all at
-// once either.
+// Callers who were given idle connections that turn out to be dead are in for new ones, and must
+// not open them all at once either.
 func TestDeadIdleConnectionsDoNotSetOffAStorm(t *testing.T) {
 	const n = 40
 	for _, dials := range []int{0, n} {
@@ -212,8 +213,8 @@ func TestDeadIdleConnectionsDoNotSetOffAStorm(t *testing.T) {
 	}
 }
 
-// afterDeadIdle has n callers come at once after the server has hung up on n idle connections, and says how many they
-// opened, in all and at once.
+// afterDeadIdle has n callers come at once after the server has hung up on n idle connections, and
+// says how many they opened, in all and at once.
 func afterDeadIdle(t *testing.T, n, dials int) (begun, most int) {
 	t.Helper()
 	p, srv, l := stormPool(t, dials)
@@ -287,8 +288,8 @@ func TestCallersInForANewConnectionHoldUpNoPauseAndGiveUpInTime(t *testing.T) {
 	})
 }
 
-// A pool that was silent learns from the first who finds a connection dead, even if he loses patience over it: the others
-// do not each find out for themselves.
+// A pool that was silent learns from the first who finds a connection dead, even if he loses
+// patience over it: the others do not each find out for themselves.
 func TestSilentPoolWhoseConnectionsLeadNowhereCostsOneQueryPerCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var lost atomic.Bool // what connections opened until then send
@@ -428,8 +429,8 @@ func pgStorm(t *testing.T, dials int) (most, begun, late int, first time.Duratio
 	})
 }
 
-// BenchmarkDialStorm kills a server under callers who need a connection each, restarts it, and counts what it is met
-// with: go test -bench DialStorm -benchtime 1x -run - ./sqlpool.
+// BenchmarkDialStorm kills a server under callers who need a connection each, restarts it, and
+// counts what it is met with: go test -bench DialStorm -benchtime 1x -run - ./sqlpool.
 func BenchmarkDialStorm(b *testing.B) {
 	for name, servers := range map[string]func(testing.TB) (*testserver.Server, func(v variant, l *logins) func(context.Context) error){
 		"postgres": pgStormServer, "mysql": mysqlStormServer,

@@ -6,8 +6,9 @@ import (
 	"sync"
 )
 
-// tasks counts what has to end before a pool has stopped: connections, and goroutines that work on them. In contrast to
-// a sync.WaitGroup, its wait has a context, and something may begin while somebody waits. Its zero value is ready.
+// tasks counts what has to end before a pool has stopped: connections, and goroutines that work on
+// them. In contrast to a sync.WaitGroup, its wait has a context, and something may begin while
+// somebody waits. Its zero value is ready.
 type tasks struct {
 	mu   sync.Mutex // guards the following
 	n    int

@@ -50,8 +50,8 @@ func (c *core) dialsSlowly(began time.Time) {
 	c.breaker.Slow(monotime.Of(began))
 }
 
-// noteTrouble notes why an attempt that began then gets no connection, unless one that began later has got one: that says
-// more about the server.
+// noteTrouble notes why an attempt that began then gets no connection, unless one that began later
+// has got one: that says more about the server.
 func (c *core) noteTrouble(began time.Time, err error) {
 	if monotime.Of(began) < monotime.Time(c.lastDial.Load()) {
 		return

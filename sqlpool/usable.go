@@ -9,16 +9,17 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 )
 
-// usable makes an idle connection ready for a caller that asked at start, and pings it if it is suspect. It reports false
-// if the connection must not be used. It waits no longer than patience says.
+// usable makes an idle connection ready for a caller that asked at start, and pings it if it is
+// suspect. It reports false if the connection must not be used. It waits no longer than patience
+// says.
 func (s *store) usable(ctx context.Context, n *native, start time.Time) bool {
 	return s.resets(ctx, n, start) && s.proves(ctx, n, start)
 }
 
-// patience is how long a caller that asked at start may wait for an answer on an idle connection: up to limit, and up
-// to a quarter of AcquireTimeout. database/sql tries two idle connections before it asks for another, so that at least
-// half is left. proves says whether silence for that long says something about the server, and not just about the
-// caller's time.
+// patience is how long a caller that asked at start may wait for an answer on an idle connection:
+// up to limit, and up to a quarter of AcquireTimeout. database/sql tries two idle connections
+// before it asks for another, so that at least half is left. proves says whether silence for that
+// long says something about the server, and not just about the caller's time.
 func (c *core) patience(limit time.Duration, start time.Time) (wait time.Duration, proves bool) {
 	total := c.cfg().AcquireTimeout
 	if total <= 0 {
@@ -28,12 +29,12 @@ func (c *core) patience(limit time.Duration, start time.Time) (wait time.Duratio
 	return wait, wait >= min(limit, c.link.Enough())
 }
 
-// resetAfter is the time since a connection was last reset after which a driver may ask the server when it is reset
-// again: pgx pings after one second.
+// resetAfter is the time since a connection was last reset after which a driver may ask the server
+// when it is reset again: pgx pings after one second.
 const resetAfter = 500 * time.Millisecond
 
-// resets has the driver reset the session, and reports false if the connection is of no use. A network that is gone does
-// not hold up the caller.
+// resets has the driver reset the session, and reports false if the connection is of no use. A
+// network that is gone does not hold up the caller.
 func (s *store) resets(ctx context.Context, n *native, start time.Time) bool {
 	if n.resetter == nil {
 		return true
@@ -62,8 +63,8 @@ func (s *store) resets(ctx context.Context, n *native, start time.Time) bool {
 	return false
 }
 
-// resetWithin resets the session and reports whether that took no longer than limit. Past it the socket is closed, or
-// where that is out of reach the driver's context ends.
+// resetWithin resets the session and reports whether that took no longer than limit. Past it the
+// socket is closed, or where that is out of reach the driver's context ends.
 func (n *native) resetWithin(ctx context.Context, c *core, limit time.Duration) (err error, inTime bool) {
 	if n.sock == nil {
 		bounded, cancel := context.WithTimeout(ctx, limit)
@@ -98,8 +99,8 @@ func (s *store) proves(ctx context.Context, n *native, start time.Time) bool {
 	return false
 }
 
-// lookGap is the most time between two steps of one call of database/sql: an idle connection is refused, and the next
-// one, or a new one, is asked for.
+// lookGap is the most time between two steps of one call of database/sql: an idle connection is
+// refused, and the next one, or a new one, is asked for.
 const lookGap = 50 * time.Millisecond
 
 // lookedFrom notes that a caller has looked at an idle connection in vain since start.
@@ -117,9 +118,9 @@ func (s *store) lookedFrom(start time.Time) {
 	s.lookedAt = now
 }
 
-// since returns when a caller that needs a new connection now began to ask. database/sql does not tell whether it is the
-// caller that has just looked at idle ones in vain, so it counts as that one: nobody waits for longer than
-// AcquireTimeout in all.
+// since returns when a caller that needs a new connection now began to ask. database/sql does not
+// tell whether it is the caller that has just looked at idle ones in vain, so it counts as that
+// one: nobody waits for longer than AcquireTimeout in all.
 func (s *store) since(now time.Time) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -129,8 +130,9 @@ func (s *store) since(now time.Time) time.Time {
 	return now.Add(-s.looked)
 }
 
-// refuse keeps an idle connection from a caller, because the server is known to be down. Its socket is closed first: what
-// database/sql prepared on it is closed with it, and no driver waits for an answer to that.
+// refuse keeps an idle connection from a caller, because the server is known to be down. Its socket
+// is closed first: what database/sql prepared on it is closed with it, and no driver waits for an
+// answer to that.
 func (s *store) refuse(c *conn) {
 	s.mu.Lock()
 	was := s.leaveLocked(c)

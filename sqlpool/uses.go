@@ -6,12 +6,14 @@ import (
 	"time"
 )
 
-// shortUse estimates how long nearly all uses of a connection take: the duration that one in ten stays below. It costs two
-// atomic operations and follows the last hundred uses or so. Its zero value is ready.
+// shortUse estimates how long nearly all uses of a connection take: the duration that one in ten
+// stays below. It costs two atomic operations and follows the last hundred uses or so. Its zero
+// value is ready.
 type shortUse struct{ ns atomic.Int64 }
 
-// note takes one more use into account: each step up is a ninth of a step down, so that the estimate rests where one in
-// ten lies below. A step that is lost to a concurrent one does not matter.
+// note takes one more use into account: each step up is a ninth of a step down, so that the
+// estimate rests where one in ten lies below. A step that is lost to a concurrent one does not
+// matter.
 func (u *shortUse) note(d time.Duration) {
 	const slow = 160 // for each step
 	old, now := u.ns.Load(), int64(d)
@@ -27,12 +29,14 @@ func (u *shortUse) note(d time.Duration) {
 
 func (u *shortUse) get() time.Duration { return time.Duration(u.ns.Load()) }
 
-// errTooLate ends the wait of a caller that could only break a connection. It is replaced by an AcquireError.
+// errTooLate ends the wait of a caller that could only break a connection. It is replaced by an
+// AcquireError.
 var errTooLate = errors.New("too late")
 
-// popInTime takes out the caller that has waited longest and can still use a connection, if nearly all uses take longer
-// than short. Those whose deadline comes too soon for that give up now: a statement that is given up costs its connection,
-// which the callers behind them need. A caller is given up only in the last half of its time.
+// popInTime takes out the caller that has waited longest and can still use a connection, if nearly
+// all uses take longer than short. Those whose deadline comes too soon for that give up now: a
+// statement that is given up costs its connection, which the callers behind them need. A caller is
+// given up only in the last half of its time.
 func (q *queue) popInTime(short time.Duration) *waiter {
 	w := q.first
 	if w == nil {
@@ -45,7 +49,8 @@ func (q *queue) popInTime(short time.Duration) *waiter {
 	return q.pop()
 }
 
-// tooLate reports whether a caller's deadline leaves less time than short, and less than half of what it had.
+// tooLate reports whether a caller's deadline leaves less time than short, and less than half of
+// what it had.
 func (w *waiter) tooLate(now time.Time, short time.Duration) bool {
 	if w.by.IsZero() || w.early {
 		return false

@@ -7,7 +7,8 @@ import (
 	controller "sigs.k8s.io/controller-runtime/pkg/healthz"
 )
 
-// handlers of Kubernetes' own libraries with n healthy checks, for the measurement. Both run their checks when asked.
+// handlers of Kubernetes' own libraries with n healthy checks, for the measurement. Both run their
+// checks when asked.
 
 func apiserverHandler(n int) http.Handler {
 	list := make([]apiserver.HealthChecker, n)

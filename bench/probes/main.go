@@ -1,5 +1,6 @@
-// Command probes measures the probe handlers beside their peers and prints the table of docs/benchmarks.md. All
-// contenders run in turn in one process; ratios and counts are what to trust.
+// Command probes measures the probe handlers beside their peers and prints the table of
+// docs/benchmarks.md. All contenders run in turn in one process; ratios and counts are what to
+// trust.
 package main
 
 import (

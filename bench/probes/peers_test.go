@@ -32,8 +32,8 @@ var peers = map[string]struct {
 
 const passedLine = "the trial was passed"
 
-// TestPeersFailTheTrials shows that the trials can fail. A trial runs in a process of its own, because a panic, or a
-// hang, that a library does not contain takes the process with it.
+// TestPeersFailTheTrials shows that the trials can fail. A trial runs in a process of its own,
+// because a panic, or a hang, that a library does not contain takes the process with it.
 func TestPeersFailTheTrials(t *testing.T) {
 	if peer := os.Getenv("PEER"); peer != "" {
 		stand(t, peers[peer].fresh, os.Getenv("TRIAL"))

@@ -15,7 +15,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/lifecycle"
 )
 
-// contender runs a graph. build makes everything ready and returns how to start and to stop it; all three are timed.
+// contender runs a graph. build makes everything ready and returns how to start and to stop it; all
+// three are timed.
 type contender struct {
 	name  string
 	build func(g graph) (start, stop func(context.Context) error, err error)
@@ -59,8 +60,8 @@ func poolkeeper(g graph) (start, stop func(context.Context) error, err error) {
 	return reg.Start, reg.Shutdown, nil
 }
 
-// bare is what a person would write by hand: a counter and a goroutine per component. It has no timeouts, no errors, no
-// panics caught, no report: it is the limit, not a rival.
+// bare is what a person would write by hand: a counter and a goroutine per component. It has no
+// timeouts, no errors, no panics caught, no report: it is the limit, not a rival.
 func bare(g graph) (start, stop func(context.Context) error, err error) {
 	dependents := g.dependents()
 	return func(context.Context) error { perNode(g.deps, dependents, g.up); return nil },
@@ -94,8 +95,9 @@ func perNode(blockers, blocked [][]int, act func(int)) {
 	all.Wait()
 }
 
-// dskit wires services by hand: each start waits for what the service depends on, and each stop for what depends on it.
-// Its module manager would do that by itself, but needs exponential time to resolve a graph in layers.
+// dskit wires services by hand: each start waits for what the service depends on, and each stop for
+// what depends on it. Its module manager would do that by itself, but needs exponential time to
+// resolve a graph in layers.
 func dskit(g graph) (start, stop func(context.Context) error, err error) {
 	all := make([]services.Service, g.size())
 	dependents := g.dependents()
@@ -132,8 +134,8 @@ func dskit(g graph) (start, stop func(context.Context) error, err error) {
 		}, nil
 }
 
-// fxHooks appends hooks in an order that satisfies the graph, which is the cheapest way to use fx: its dependency
-// injection costs several times as much on top.
+// fxHooks appends hooks in an order that satisfies the graph, which is the cheapest way to use fx:
+// its dependency injection costs several times as much on top.
 func fxHooks(g graph) (start, stop func(context.Context) error, err error) {
 	app := fx.New(
 		fx.WithLogger(func() fxevent.Logger { return fxevent.NopLogger }),

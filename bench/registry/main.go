@@ -1,5 +1,6 @@
-// Command registry measures the registry beside its peers and prints the tables of docs/benchmarks.md. All contenders
-// run in turn in one process; ratios and counts are what to trust.
+// Command registry measures the registry beside its peers and prints the tables of
+// docs/benchmarks.md. All contenders run in turn in one process; ratios and counts are what to
+// trust.
 package main
 
 import (

@@ -21,8 +21,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/test/trials"
 )
 
-// peers are the libraries on trial, and the trials each passes. The trials are strict: what the tables of the peers'
-// users call "partly" is a failure here.
+// peers are the libraries on trial, and the trials each passes. The trials are strict: what the
+// tables of the peers' users call "partly" is a failure here.
 var peers = map[string]struct {
 	system func() trials.System
 	passes []string
@@ -31,8 +31,8 @@ var peers = map[string]struct {
 	"dskit": {newDskit, []string{"Order", "StopDuringStart", "ConcurrentStops"}},
 }
 
-// TestPeersFailTheTrials shows that the trials can fail. A trial runs in a process of its own, because a panic, or a
-// hang, that a library does not contain takes the process with it.
+// TestPeersFailTheTrials shows that the trials can fail. A trial runs in a process of its own,
+// because a panic, or a hang, that a library does not contain takes the process with it.
 func TestPeersFailTheTrials(t *testing.T) {
 	if peer := os.Getenv("PEER"); peer != "" {
 		stand(t, peers[peer].system, os.Getenv("TRIAL"))
@@ -98,7 +98,8 @@ func firstLines(s string, n int) string {
 	return strings.Join(lines[:min(n, len(lines))], "\n")
 }
 
-// fxSystem gives the components to fx as constructors with named parameters, so that fx knows the graph.
+// fxSystem gives the components to fx as constructors with named parameters, so that fx knows the
+// graph.
 type fxSystem struct {
 	options []fx.Option
 	names   []string

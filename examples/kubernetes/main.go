@@ -1,5 +1,5 @@
-// Command kubernetes is a service whose registry fits deployment.yaml beside it; docs/kubernetes.md explains the
-// numbers.
+// Command kubernetes is a service whose registry fits deployment.yaml beside it; docs/kubernetes.md
+// explains the numbers.
 package main
 
 import (
@@ -27,7 +27,8 @@ func config() lifecycle.Config {
 	}
 }
 
-// check is for both pools: a dead server is noticed after 3 failures, the first within 5 s and the others 1 s apart.
+// check is for both pools: a dead server is noticed after 3 failures, the first within 5 s and the
+// others 1 s apart.
 func check() health.Check {
 	return health.Check{Interval: 5 * time.Second, Timeout: time.Second}
 }

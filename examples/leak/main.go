@@ -1,11 +1,12 @@
-// Command leak forgets to close a result set, a transaction, a connection of database/sql and one of pgx. Each is
-// named after a second with the file and line where it was taken; each is named again at the end, which comes at its
-// deadline all the same: what is still held is cut off, and nothing is left on the server.
+// Command leak forgets to close a result set, a transaction, a connection of database/sql and one
+// of pgx. Each is named after a second with the file and line where it was taken; each is named
+// again at the end, which comes at its deadline all the same: what is still held is cut off, and
+// nothing is left on the server.
 //
 //	DATABASE_URL=postgres://localhost/postgres go run ./examples/leak
 //
-// Without DATABASE_URL it leaks the first three on an embedded SQLite database. That has no sockets: what is held there
-// is named too, but cannot be cut off.
+// Without DATABASE_URL it leaks the first three on an embedded SQLite database. That has no
+// sockets: what is held there is named too, but cannot be cut off.
 package main
 
 import (
@@ -71,7 +72,8 @@ func run(ctx context.Context, url string, out io.Writer) error {
 	return reg.Shutdown(ctx)
 }
 
-// reportsOn returns a connector to PostgreSQL, or to SQLite if url is empty, and a query for many numbers.
+// reportsOn returns a connector to PostgreSQL, or to SQLite if url is empty, and a query for many
+// numbers.
 func reportsOn(url string, out io.Writer) (c driver.Connector, numbers string, err error) {
 	if url == "" {
 		_, _ = fmt.Fprintln(out, "DATABASE_URL is empty: leaking on an embedded SQLite database, whose connections cannot be cut off")
@@ -85,7 +87,8 @@ func reportsOn(url string, out io.Writer) (c driver.Connector, numbers string, e
 	return stdlib.GetConnector(*config), "select generate_series(1, 1000000)", nil
 }
 
-// leak takes connections and forgets them: four, or three if there is no orders. It returns an error if it cannot take one.
+// leak takes connections and forgets them: four, or three if there is no orders. It returns an
+// error if it cannot take one.
 func leak(ctx context.Context, orders *sqlpool.Postgres, reports *sqlpool.Pool, numbers string) error {
 	rows, err := reports.DB().QueryContext(ctx, numbers) // no rows.Close
 	if err != nil {

@@ -19,7 +19,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
 )
 
-// TestMain runs the program itself where the test below asks for it: a leak is not to outlive its process.
+// TestMain runs the program itself where the test below asks for it: a leak is not to outlive its
+// process.
 func TestMain(m *testing.M) {
 	if os.Getenv("POOLKEEPER_LEAK") != "" {
 		main()
@@ -55,7 +56,8 @@ func TestWithoutAServerItLeaksOnSQLite(t *testing.T) {
 	}
 }
 
-// leaksAreNamed runs the program and asserts that each leak is named twice: when it is found, and at the end.
+// leaksAreNamed runs the program and asserts that each leak is named twice: when it is found, and
+// at the end.
 func leaksAreNamed(t *testing.T, url string, leaks map[string]string) string {
 	t.Helper()
 	cmd := exec.CommandContext(testkit.Within(t, testkit.Patience), os.Args[0])

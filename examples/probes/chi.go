@@ -8,7 +8,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/health"
 )
 
-// withChi mounts the handlers one by one. chi sets the request's path values, so that {check} names a single check.
+// withChi mounts the handlers one by one. chi sets the request's path values, so that {check} names
+// a single check.
 func withChi(m *health.Monitor) http.Handler {
 	r := chi.NewRouter()
 	show := health.WithDetails(details)

@@ -1,5 +1,5 @@
-// Command probes mounts the probe handlers on net/http, chi, gin and echo. They are plain http.Handlers: there is
-// nothing to adapt.
+// Command probes mounts the probe handlers on net/http, chi, gin and echo. They are plain
+// http.Handlers: there is nothing to adapt.
 //
 //	go run . -router chi        # or nethttp, gin, echo
 //	curl -i 127.0.0.1:8081/readyz

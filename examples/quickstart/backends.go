@@ -77,8 +77,8 @@ func (b *backends) openCache(reg *lifecycle.Registry, url string, log *slog.Logg
 	return nil
 }
 
-// openSQL opens what the addresses say: PostgreSQL, MySQL, or both: then links are in the first and visits in the
-// second. With neither it is an SQLite file in a temporary directory.
+// openSQL opens what the addresses say: PostgreSQL, MySQL, or both: then links are in the first and
+// visits in the second. With neither it is an SQLite file in a temporary directory.
 func (b *backends) openSQL(reg *lifecycle.Registry, at servers, log *slog.Logger) error {
 	var found []database
 	if at.postgres != "" {

@@ -1,8 +1,9 @@
 // Command quickstart is a URL shortener on Redis and SQL whose pools are kept by poolkeeper.
 //
-// Without any setting it brings its own servers: miniredis over TCP and an SQLite file, behind the same code paths that
-// real servers use. REDIS_URL, DATABASE_URL (PostgreSQL) and MYSQL_URL put real ones in their place; with both SQL
-// servers set, links are kept in PostgreSQL and visits in MySQL.
+// Without any setting it brings its own servers: miniredis over TCP and an SQLite file, behind the
+// same code paths that real servers use. REDIS_URL, DATABASE_URL (PostgreSQL) and MYSQL_URL put
+// real ones in their place; with both SQL servers set, links are kept in PostgreSQL and visits in
+// MySQL.
 package main
 
 import (
@@ -23,7 +24,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
 
-// shutdownTimeout is the budget of a shutdown. Kubernetes' terminationGracePeriodSeconds has to be longer.
+// shutdownTimeout is the budget of a shutdown. Kubernetes' terminationGracePeriodSeconds has to be
+// longer.
 const shutdownTimeout = 25 * time.Second
 
 func main() {
@@ -46,8 +48,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 
-	// The narrator tells what the registry does, so its own log begins at warnings. A service without a narrator logs all
-	// of it, as JSON.
+	// The narrator tells what the registry does, so its own log begins at warnings. A service
+	// without a narrator logs all of it, as JSON.
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	warnings := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	redis.SetLogger(redispool.GoRedisLogger(log))
@@ -62,7 +64,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	api := lifecycle.HTTPServer(&http.Server{Addr: *addr, Handler: service.routes(), ReadHeaderTimeout: 5 * time.Second})
 	probes := lifecycle.HTTPServer(&http.Server{
 		Addr: *probeAddr, ReadHeaderTimeout: 5 * time.Second,
-		// Only operators reach this port. A service that shows its probes to others looks at the request.
+		// Only operators reach this port. A service that shows its probes to others looks at the
+		// request.
 		Handler: health.Handler(reg.Health(), health.WithDetails(func(*http.Request) bool { return true })),
 	})
 	reg.Add("schema", lifecycle.Hooks{OnStart: service.migrate}, lifecycle.DependsOn(b.sqlNames...))

@@ -46,7 +46,8 @@ func TestLeavesNoConnectionOnRealServers(t *testing.T) {
 	p.assertStopped(t, "schema", "mysql", "probes")
 	p.assertStopped(t, "api", "cache", "probes")
 
-	// INV-9, seen from the servers. PostgreSQL removes a backend from its list a moment after the socket is closed.
+	// INV-9, seen from the servers. PostgreSQL removes a backend from its list a moment after the
+	// socket is closed.
 	none(t, "pg_stat_activity", func() (string, error) {
 		return strings.Join(query(t, "pgx", pg.URL(), `SELECT application_name || ' ' || state || ' ' || query
 			FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()`), "\n"), nil
@@ -214,7 +215,8 @@ func (p *process) awaitVisits(t *testing.T, code string, want int) {
 	})
 }
 
-// openSlow makes a request that takes longer than everything before the server stops, and returns once it is served.
+// openSlow makes a request that takes longer than everything before the server stops, and returns
+// once it is served.
 func (p *process) openSlow(t *testing.T) *bufio.Reader {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.api+"/slow?for=4s", nil)

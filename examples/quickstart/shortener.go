@@ -168,8 +168,9 @@ func (s *shortener) count(ctx context.Context, code string) error {
 	}
 }
 
-// record writes queued visits in batches until ctx ends, and then what is left. The HTTP server depends on it, so it
-// ends after the last request, and the database it depends on is still open: nothing is lost.
+// record writes queued visits in batches until ctx ends, and then what is left. The HTTP server
+// depends on it, so it ends after the last request, and the database it depends on is still open:
+// nothing is lost.
 func (s *shortener) record(ctx context.Context) error {
 	tick := time.NewTicker(flushEvery)
 	defer tick.Stop()
@@ -192,7 +193,8 @@ func (s *shortener) record(ctx context.Context) error {
 	}
 }
 
-// flush writes the batch and returns what is still to be written: all of it, to be tried again, if that failed.
+// flush writes the batch and returns what is still to be written: all of it, to be tried again, if
+// that failed.
 func (s *shortener) flush(ctx context.Context, batch []visit) []visit {
 	if len(batch) == 0 {
 		return batch

@@ -16,7 +16,8 @@ const (
 	dollars                      // PostgreSQL
 )
 
-// rebind turns the ? of a query into what the dialect wants. The queries below hold no other question marks.
+// rebind turns the ? of a query into what the dialect wants. The queries below hold no other
+// question marks.
 func (d dialect) rebind(query string) string {
 	if d == questionMarks {
 		return query

@@ -9,7 +9,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/lifecycle"
 )
 
-// addLab adds the components: an API on a mailer, a consumer and a reporter, which depend on two databases.
+// addLab adds the components: an API on a mailer, a consumer and a reporter, which depend on two
+// databases.
 //
 //	probes (ops)
 //	api ──▶ mailer ───▶ redis

@@ -1,6 +1,7 @@
-// Command shutdown-lab shows one shutdown in which everything goes wrong at once: a component that hangs, one that
-// panics, one that is slow, and one whose connections somebody leaked. It ends at its deadline all the same, closes the
-// databases below, and says what happened in words for whoever is on call.
+// Command shutdown-lab shows one shutdown in which everything goes wrong at once: a component that
+// hangs, one that panics, one that is slow, and one whose connections somebody leaked. It ends at
+// its deadline all the same, closes the databases below, and says what happened in words for
+// whoever is on call.
 //
 //	go run ./examples/shutdown-lab                  # give up what hangs, close what it depends on
 //	go run ./examples/shutdown-lab -on-hang hold    # keep open what a hung component depends on
@@ -81,7 +82,8 @@ func parsePolicy(s string) (lifecycle.Policy, error) {
 	return 0, fmt.Errorf("-on-hang is %q; it must be abandon or hold", s)
 }
 
-// labError says whether the lab went as it should: the faults built into it are reported, and are no failure of ours.
+// labError says whether the lab went as it should: the faults built into it are reported, and are
+// no failure of ours.
 func labError(err error, policy lifecycle.Policy) error {
 	switch {
 	case errors.Is(err, lifecycle.ErrAborted):

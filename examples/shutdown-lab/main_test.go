@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// The program checks its own error; the tests see that it ends well, and that a person is told what matters.
+// The program checks its own error; the tests see that it ends well, and that a person is told what
+// matters.
 func TestReportNamesWhatWentWrong(t *testing.T) {
 	t.Parallel()
 	program := filepath.Join(t.TempDir(), "shutdown-lab")

@@ -22,8 +22,8 @@ type Server struct {
 // Option changes what a Server answers for.
 type Option func(*Server)
 
-// Service makes the group or check named target answer for a gRPC service. A target that does not exist (yet) makes the
-// service unknown.
+// Service makes the group or check named target answer for a gRPC service. A target that does not
+// exist (yet) makes the service unknown.
 func Service(service, target string) Option {
 	return func(s *Server) { s.targets[service] = target }
 }
@@ -63,8 +63,9 @@ func (s *Server) List(context.Context, *healthpb.HealthListRequest) (*healthpb.H
 	return &healthpb.HealthListResponse{Statuses: all}, nil
 }
 
-// Watch sends the status of one service now and whenever it changes; SERVICE_UNKNOWN while it is not known. When the
-// monitor drains it sends NOT_SERVING and ends the stream with codes.Unavailable.
+// Watch sends the status of one service now and whenever it changes; SERVICE_UNKNOWN while it is
+// not known. When the monitor drains it sends NOT_SERVING and ends the stream with
+// codes.Unavailable.
 func (s *Server) Watch(req *healthpb.HealthCheckRequest, stream grpc.ServerStreamingServer[healthpb.HealthCheckResponse]) error {
 	ctx := stream.Context()
 	changes := s.monitor.Watch(ctx) // before the first look, so that nothing is missed in between

@@ -89,7 +89,8 @@ func (f *fixture) watch(t *testing.T, service string) grpc.ServerStreamingClient
 	return stream
 }
 
-// next reads until the stream says want: what it says before the first result of a check depends on the moment.
+// next reads until the stream says want: what it says before the first result of a check depends on
+// the moment.
 func next(t *testing.T, stream grpc.ServerStreamingClient[healthpb.HealthCheckResponse], want healthpb.HealthCheckResponse_ServingStatus) {
 	t.Helper()
 	for {

@@ -1,5 +1,5 @@
-// Package integration shows asynq, a queue of jobs in Redis, on a client that redispool keeps. It has tests and examples
-// only, in a module of its own: who imports poolkeeper does not get asynq.
+// Package integration shows asynq, a queue of jobs in Redis, on a client that redispool keeps. It
+// has tests and examples only, in a module of its own: who imports poolkeeper does not get asynq.
 //
 //	registry   redis ◀── worker      (asynq.Server: Drain stops pulling, Stop gives back what is unfinished)
 //	                 ◀── producer    (asynq.Client)
@@ -12,9 +12,9 @@
 //	func (w worker) Drain(context.Context) error { w.server.Stop(); return nil }
 //	func (w worker) Stop(context.Context) error  { w.server.Shutdown(); return nil }
 //
-// The order is not a matter of taste: asynq's subscriber panics when its client is closed under it, and jobs that are
-// done at that moment stay marked as under way for a minute. So the worker depends on the pool, and its own ShutdownTimeout
-// is shorter than the registry's.
+// The order is not a matter of taste: asynq's subscriber panics when its client is closed under it,
+// and jobs that are done at that moment stay marked as under way for a minute. So the worker
+// depends on the pool, and its own ShutdownTimeout is shorter than the registry's.
 //
 // It refuses to promise more than asynq does: a job is done at least once, not exactly once.
 package integration

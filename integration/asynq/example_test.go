@@ -13,7 +13,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
 
-// A service that puts jobs into a queue and works on them. For worker see the doc comment of the package.
+// A service that puts jobs into a queue and works on them. For worker see the doc comment of the
+// package.
 func Example() {
 	server, err := miniredis.Run() // stands for the real one
 	if err != nil {

@@ -23,8 +23,8 @@ import (
 
 const (
 	kind = "load"
-	// stubborn jobs do not end while the first service runs: one in stubbornEvery, at most stubbornMost, which leaves
-	// workers for the others.
+	// stubborn jobs do not end while the first service runs: one in stubbornEvery, at most
+	// stubbornMost, which leaves workers for the others.
 	stubbornEvery, stubbornMost = 20, 3
 	workers                     = 8
 )
@@ -87,8 +87,8 @@ func (l *ledger) handler(holding bool) asynq.HandlerFunc {
 	}
 }
 
-// produce puts jobs into the queue until it is stopped. What the queue did not confirm is tried again under the same
-// id; a conflict means that it was accepted before.
+// produce puts jobs into the queue until it is stopped. What the queue did not confirm is tried
+// again under the same id; a conflict means that it was accepted before.
 func (l *ledger) produce(queue *asynq.Client) func(context.Context) error {
 	return func(ctx context.Context) error {
 		for n := 0; ctx.Err() == nil; n++ {
@@ -143,9 +143,9 @@ func service(tb testing.TB, url string, handler asynq.Handler) (*lifecycle.Regis
 	return reg, pool
 }
 
-// The server is killed under load and comes back with its append-only file, the service is shut down under load, and a
-// second one takes over: every job that the queue has accepted is done, and after each shutdown nothing is left on the
-// server.
+// The server is killed under load and comes back with its append-only file, the service is shut
+// down under load, and a second one takes over: every job that the queue has accepted is done, and
+// after each shutdown nothing is left on the server.
 func TestNoJobIsLostThroughServerRestartAndShutdown(t *testing.T) { // INV-1, INV-9
 	t.Run("killed", func(t *testing.T) { noJobIsLost(t, (*testserver.Server).Kill) })
 	t.Run("stopped", func(t *testing.T) { noJobIsLost(t, (*testserver.Server).Stop) })
@@ -212,8 +212,8 @@ func noJobIsLost(t *testing.T, end func(*testserver.Server, testing.TB)) {
 	nothingLeft(t, look)
 }
 
-// A service whose start fails leaves a server and a client of asynq that were never started; the shutdown says nothing
-// about them, and leaves nothing behind (goleak).
+// A service whose start fails leaves a server and a client of asynq that were never started; the
+// shutdown says nothing about them, and leaves nothing behind (goleak).
 func TestWorkerThatWasNeverStartedStopsCleanly(t *testing.T) { // INV-13
 	srv := testserver.SharedRedis(t)
 	reg, _ := service(t, srv.URL(), newLedger().handler(false))
@@ -251,8 +251,9 @@ func nothingLeft(tb testing.TB, look *redis.Client) {
 	})
 }
 
-// queued are the ids of the jobs that the server has, by state; states without any are left out. It reads what asynq
-// documents as its layout, with a client of its own, so that nothing of what is tested takes part.
+// queued are the ids of the jobs that the server has, by state; states without any are left out. It
+// reads what asynq documents as its layout, with a client of its own, so that nothing of what is
+// tested takes part.
 func queued(tb testing.TB, look *redis.Client) map[string][]string {
 	tb.Helper()
 	ctx := within(tb, patience)
@@ -278,9 +279,9 @@ func queued(tb testing.TB, look *redis.Client) map[string][]string {
 	return out
 }
 
-// expire sets the leases of the jobs back that nobody works on any more, and returns how many there were: the server took a job
-// out and was gone before it could say so, or a job was done and the server was gone. Asynq takes such a job up again a
-// minute later; a test need not wait for that.
+// expire sets the leases of the jobs back that nobody works on any more, and returns how many there
+// were: the server took a job out and was gone before it could say so, or a job was done and the
+// server was gone. Asynq takes such a job up again a minute later; a test need not wait for that.
 func expire(tb testing.TB, look *redis.Client, ids []string) int {
 	tb.Helper()
 	for _, id := range ids {

@@ -8,8 +8,9 @@ import (
 	"github.com/poolkeeper/poolkeeper/lifecycle"
 )
 
-// worker makes a component of an asynq.Server. The server must come from NewServerFromRedisClient, so that it leaves
-// the client to the pool, and its ShutdownTimeout be shorter than the time that the registry has for it.
+// worker makes a component of an asynq.Server. The server must come from NewServerFromRedisClient,
+// so that it leaves the client to the pool, and its ShutdownTimeout be shorter than the time that
+// the registry has for it.
 type worker struct {
 	server  *asynq.Server
 	handler asynq.Handler
@@ -29,8 +30,8 @@ func (w worker) Drain(context.Context) error {
 	return nil
 }
 
-// Stop waits for the jobs under way and, after ShutdownTimeout, pushes the rest back to the queue. Without Start it
-// does nothing.
+// Stop waits for the jobs under way and, after ShutdownTimeout, pushes the rest back to the queue.
+// Without Start it does nothing.
 func (w worker) Stop(context.Context) error {
 	w.server.Shutdown()
 	return nil

@@ -126,7 +126,8 @@ func config(url string) sqlpool.Config {
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
-// After each step of the clock callers are served, checks pass, and nothing is closed but what a fault or a reset broke.
+// After each step of the clock callers are served, checks pass, and nothing is closed but what a
+// fault or a reset broke.
 func TestPoolsWorkWhileTheWallClockIsSet(t *testing.T) {
 	for name, open := range map[string]func(*testing.T) pool{"redispool": redisPool, "pgxpool": pgxPool, "database/sql": dbPool} {
 		t.Run(name, func(t *testing.T) {

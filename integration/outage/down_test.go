@@ -14,7 +14,8 @@ import (
 // perSecond bounds the attempts to reach a server that is down.
 const perSecond = 10
 
-// A service starts while its server is not there. Its callers are told so at once: they dial nothing and wait for nothing.
+// A service starts while its server is not there. Its callers are told so at once: they dial
+// nothing and wait for nothing.
 func TestCallsDialNothingWhileTheServerIsDown(t *testing.T) {
 	for _, lib := range libraries() {
 		t.Run(lib.name, func(t *testing.T) {

@@ -41,8 +41,9 @@ func lines(t *testing.T, out string) map[line]int {
 	return got
 }
 
-// A server is killed under load and comes back. An operator gets one warning of each kind, and one line when it is over.
-// With POOLKEEPER_MEASURE the outage takes 17 s, and PostgreSQL's log is the one of docs/operations.md.
+// A server is killed under load and comes back. An operator gets one warning of each kind, and one
+// line when it is over. With POOLKEEPER_MEASURE the outage takes 17 s, and PostgreSQL's log is the
+// one of docs/operations.md.
 func TestOneOutageIsOneLineOfEachKind(t *testing.T) {
 	for name, start := range map[string]func(*testing.T, *slog.Logger) patient{"orders": postgresPatient, "cache": redisPatient} {
 		t.Run(name, func(t *testing.T) {

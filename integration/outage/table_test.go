@@ -63,8 +63,9 @@ func measured() lengths {
 	return lengths{calls: time.Second, crowd: 200 * time.Millisecond, after: 10 * time.Second}
 }
 
-// BenchmarkOutage prints what a call costs while its server is gone, raw beside managed, with default settings.
-// `make bench-outage` runs it in full, some 15 minutes; otherwise it is short, to show that it works.
+// BenchmarkOutage prints what a call costs while its server is gone, raw beside managed, with
+// default settings. `make bench-outage` runs it in full, some 15 minutes; otherwise it is short, to
+// show that it works.
 func BenchmarkOutage(b *testing.B) {
 	for _, lib := range libraries() {
 		for _, f := range faults() {

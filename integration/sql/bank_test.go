@@ -39,7 +39,8 @@ type bank interface {
 
 var errNoAccount = errors.New("no such account")
 
-// steps are the updates of a transfer in the order of their ids, so that no two transfers wait for each other.
+// steps are the updates of a transfer in the order of their ids, so that no two transfers wait for
+// each other.
 func steps(from, to, amount int64) [2]struct{ id, amount int64 } {
 	s := [2]struct{ id, amount int64 }{{from, -amount}, {to, amount}}
 	if from > to {

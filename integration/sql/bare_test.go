@@ -35,7 +35,8 @@ type dialect struct {
 func question(int) string { return "?" }
 func dollar(i int) string { return fmt.Sprint("$", i) }
 
-// dialects are the drivers that this project promises to leave as they are; sqlmock's is tried in sqlpooltest.
+// dialects are the drivers that this project promises to leave as they are; sqlmock's is tried in
+// sqlpooltest.
 func dialects() []dialect {
 	return []dialect{
 		{
@@ -108,8 +109,9 @@ func run(t *testing.T, db *sql.DB, queries ...string) {
 	}
 }
 
-// Users of a real driver must not be able to tell whether it is managed: whatever they do, values, types and errors are
-// the same. (That the driver's methods are called alike, for every set of optional interfaces, is tried in sqlpool.)
+// Users of a real driver must not be able to tell whether it is managed: whatever they do, values,
+// types and errors are the same. (That the driver's methods are called alike, for every set of
+// optional interfaces, is tried in sqlpool.)
 func TestRealDriversBehaveUnderThePoolAsByThemselves(t *testing.T) {
 	for _, d := range dialects() {
 		t.Run(d.name, func(t *testing.T) {
@@ -310,7 +312,8 @@ func transactions(ctx context.Context, t *testing.T, d dialect, db *sql.DB, out 
 	out.add("rows", count())
 }
 
-// givenUp is what callers see who lose patience. What the driver then says may depend on the moment.
+// givenUp is what callers see who lose patience. What the driver then says may depend on the
+// moment.
 func givenUp(ctx context.Context, t *testing.T, d dialect, db *sql.DB, out *notes) {
 	t.Helper()
 	short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)

@@ -17,10 +17,11 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
 )
 
-// BenchmarkSelect1Ratio runs SELECT 1 on the bare driver, through sqlpool as it comes (stacks of holders on) and through otelsql as it comes
-// (no provider: its spans and metrics go nowhere), in turns, in one process, on one server. One iteration is one round of a
-// batch each. Reported is each wrapper's time ÷ the bare driver's, the median of the rounds, and ratio95, the upper bound of
-// its 95 % confidence interval. For figures that are worth something: -benchtime 40x.
+// BenchmarkSelect1Ratio runs SELECT 1 on the bare driver, through sqlpool as it comes (stacks of
+// holders on) and through otelsql as it comes (no provider: its spans and metrics go nowhere), in
+// turns, in one process, on one server. One iteration is one round of a batch each. Reported is
+// each wrapper's time ÷ the bare driver's, the median of the rounds, and ratio95, the upper bound
+// of its 95 % confidence interval. For figures that are worth something: -benchtime 40x.
 func BenchmarkSelect1Ratio(b *testing.B) {
 	for _, server := range []struct {
 		name      string

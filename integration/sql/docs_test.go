@@ -16,8 +16,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/integration/sql/sqlcgen/postgres"
 )
 
-// Every block of Go in docs/integrations.md is, word for word, part of a file of this module or of integration/asynq, and so
-// compiles; the tests of the two modules run it.
+// Every block of Go in docs/integrations.md is, word for word, part of a file of this module or of
+// integration/asynq, and so compiles; the tests of the two modules run it.
 func TestDocsShowCodeThatCompiles(t *testing.T) {
 	page, err := os.ReadFile("../../docs/integrations.md")
 	if err != nil {
@@ -48,7 +48,8 @@ func TestDocsShowCodeThatCompiles(t *testing.T) {
 	}
 }
 
-// The services of the page start, work, and end cleanly when they are told to; nothing is left on the server.
+// The services of the page start, work, and end cleanly when they are told to; nothing is left on
+// the server.
 func TestServicesOfTheDocsRun(t *testing.T) {
 	type service func(ctx context.Context, t *testing.T, url string, stop func()) error
 	for name, s := range map[string]struct {

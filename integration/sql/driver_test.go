@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// fakeDriver is a driver whose connections have every optional interface (full), or none but what tests add.
+// fakeDriver is a driver whose connections have every optional interface (full), or none but what
+// tests add.
 type fakeDriver struct {
 	conn func(*fakeDriver) driver.Conn
 

@@ -73,8 +73,9 @@ func banks(mysql bool) map[string]bank {
 	}
 }
 
-// Each library works on each handle through start, work, drain under load and stop: work that was begun is finished, what comes
-// after is refused and gets no other error, no money is lost, and nothing is left on the server.
+// Each library works on each handle through start, work, drain under load and stop: work that was
+// begun is finished, what comes after is refused and gets no other error, no money is lost, and
+// nothing is left on the server.
 func TestLibrariesWorkOnManagedHandles(t *testing.T) { // INV-8, INV-9
 	for _, h := range handles() {
 		t.Run(h.name, func(t *testing.T) {
@@ -143,8 +144,8 @@ func libraryWorks(t *testing.T, h handle, b bank) {
 	}
 }
 
-// refused says whether err is what new work gets during and after a shutdown. Once Stop has closed the *sql.DB the answer
-// is that of database/sql, which exports no name for it.
+// refused says whether err is what new work gets during and after a shutdown. Once Stop has closed
+// the *sql.DB the answer is that of database/sql, which exports no name for it.
 func refused(err error) bool {
 	return errors.Is(err, poolkeeper.ErrDraining) || errors.Is(err, poolkeeper.ErrClosed) || err.Error() == "sql: database is closed"
 }

@@ -137,9 +137,9 @@ func prepare(ctx context.Context, conn any) (driver.Stmt, error) {
 	return c.Prepare("query")
 }
 
-// What each wrapper shows of a driver that has every optional interface (full), and of one that has none (plain). What is added is
-// emulated; whether that is right is said by the next test. Execer and Queryer are not asked for where their
-// successors are there, so nothing is lost without them.
+// What each wrapper shows of a driver that has every optional interface (full), and of one that has
+// none (plain). What is added is emulated; whether that is right is said by the next test. Execer
+// and Queryer are not asked for where their successors are there, so nothing is lost without them.
 func TestWhichOptionalInterfacesEachWrapperKeeps(t *testing.T) {
 	drivers := []struct {
 		name string
@@ -204,8 +204,9 @@ Rows RowsColumnTypePrecisionScale    kept     kept     -        added
 Rows RowsColumnTypeScanType          kept     lost     -        -
 `
 
-// A wrapper may show whatever interfaces it likes as long as users of database/sql cannot tell: sqlpool must do as the
-// bare driver in every case. Where otelsql differs is written down, as a reason to look again when it changes.
+// A wrapper may show whatever interfaces it likes as long as users of database/sql cannot tell:
+// sqlpool must do as the bare driver in every case. Where otelsql differs is written down, as a
+// reason to look again when it changes.
 func TestUsersCannotTellSqlpoolFromTheBareDriver(t *testing.T) {
 	for _, f := range []struct {
 		what    string
@@ -334,7 +335,8 @@ func typeName(t *testing.T, db *sql.DB, _ *fakeDriver) string {
 	return column(t, db).DatabaseTypeName()
 }
 
-// A driver that otelsql has wrapped works under a managed pool: both see each query, and the pool still drains and closes.
+// A driver that otelsql has wrapped works under a managed pool: both see each query, and the pool
+// still drains and closes.
 func TestPoolOnADriverWrappedByOtelsql(t *testing.T) {
 	d := &fakeDriver{conn: func(d *fakeDriver) driver.Conn { return oldConn{plainConn{d}} }}
 	wrapped, ok := otelsql.WrapDriver(d).(driver.DriverContext)

@@ -20,8 +20,8 @@ import (
 )
 
 const (
-	// stubborn jobs do not end while the first service runs: one in stubbornEvery, at most stubbornMost, which leaves
-	// workers for the others.
+	// stubborn jobs do not end while the first service runs: one in stubbornEvery, at most
+	// stubbornMost, which leaves workers for the others.
 	stubbornEvery, stubbornMost = 20, 3
 	workers                     = 8
 )
@@ -101,8 +101,8 @@ type atOnce struct{}
 // NextRetry is now.
 func (atOnce) NextRetry(*rivertype.JobRow) time.Time { return time.Now() }
 
-// produce inserts jobs until it is stopped. What the server did not confirm is inserted again, so that some jobs may be in the
-// queue twice.
+// produce inserts jobs until it is stopped. What the server did not confirm is inserted again, so
+// that some jobs may be in the queue twice.
 func (l *ledger) produce(client *river.Client[pgx.Tx]) func(context.Context) error {
 	return func(ctx context.Context) error {
 		for n := 0; ctx.Err() == nil; n++ {
@@ -172,9 +172,9 @@ func riverService(tb testing.TB, url string, l *ledger, holding bool) (*lifecycl
 	return reg, client
 }
 
-// The server ends every connection several times under load, River's listener among them, the service is shut down under load,
-// and a second one takes over: every job that the queue has accepted is done, and after each shutdown nothing is left on
-// the server.
+// The server ends every connection several times under load, River's listener among them, the
+// service is shut down under load, and a second one takes over: every job that the queue has
+// accepted is done, and after each shutdown nothing is left on the server.
 func TestRiverLosesNoJobThroughTerminatedConnectionsAndShutdown(t *testing.T) { // INV-1, INV-9
 	srv := testserver.Postgres(t)
 	look := adminPostgres(t, srv)
@@ -253,9 +253,10 @@ func unfinished(tb testing.TB, look *sql.DB) map[int]bool {
 	return found
 }
 
-// expire sets the clock of jobs back that nobody works on any more, and returns how many there were: River took a job out, or
-// had done it, and its connection was ended before either could know. River takes such a job up again after
-// RescueStuckJobsAfter, an hour unless told otherwise; a test need not wait for that.
+// expire sets the clock of jobs back that nobody works on any more, and returns how many there
+// were: River took a job out, or had done it, and its connection was ended before either could
+// know. River takes such a job up again after RescueStuckJobsAfter, an hour unless told otherwise;
+// a test need not wait for that.
 func expire(tb testing.TB, look *sql.DB) int64 {
 	tb.Helper()
 	result, err := look.ExecContext(within(tb, patience), "update river_job set attempted_at = now() - interval '2 hours' where state = 'running'")

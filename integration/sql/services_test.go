@@ -18,7 +18,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 )
 
-// The services of docs/integrations.md, which shows their text; docs_test.go runs them and compares.
+// The services of docs/integrations.md, which shows their text; docs_test.go runs them and
+// compares.
 
 // gormService is a service on GORM.
 func gormService(ctx context.Context, url string, api func(context.Context, *gorm.DB) error) error {
@@ -52,7 +53,8 @@ func sqlxService(ctx context.Context, url string, api func(context.Context, *sql
 	return reg.Run(ctx)
 }
 
-// sqlcService is a service on code that sqlc has generated for database/sql, with emit_prepared_queries.
+// sqlcService is a service on code that sqlc has generated for database/sql, with
+// emit_prepared_queries.
 func sqlcService(ctx context.Context, url string, api func(context.Context, *postgres.Queries) error) error {
 	pool, err := sqlpool.NewPostgres(sqlpool.Config{URL: url, MaxOpen: 20})
 	if err != nil {

@@ -1,12 +1,14 @@
-// Package breaker knows when a server is down, so that callers fail at once instead of each waiting for a time-out.
+// Package breaker knows when a server is down, so that callers fail at once instead of each waiting
+// for a time-out.
 //
 //	         an attempt fails, or is slow           none has succeeded for After, and a trial fails
 //	up ────────────────────────────────▶ doubted ──────────────────────────────────────────────▶ down
 //	 ▲                                      │ an answer, to anybody                                │
 //	 └──────────────────────────────────────┴──────────────── a trial is answered ─────────────────┘
 //
-// Any answer of the server, a refusal included ("wrong password", "too many connections"), shows that it is up. While it is
-// down nothing dials but the trials of the breaker, at most ten in a second.
+// Any answer of the server, a refusal included ("wrong password", "too many connections"), shows
+// that it is up. While it is down nothing dials but the trials of the breaker, at most ten in a
+// second.
 package breaker
 
 import (
@@ -35,13 +37,16 @@ const (
 type Config struct {
 	// Life ends with the pool, and trials with it; nil: only Stop ends them.
 	Life context.Context //nolint:containedctx // the pool's life is nobody's call
-	// After is how long no connection could be opened before a server counts as down. 0 or less turns the breaker off.
+	// After is how long no connection could be opened before a server counts as down. 0 or less
+	// turns the breaker off.
 	After func() time.Duration
-	// Trial opens a connection of its own, logs in, asks for a sign of life and hangs up. It returns when ctx ends.
+	// Trial opens a connection of its own, logs in, asks for a sign of life and hangs up. It
+	// returns when ctx ends.
 	Trial func(ctx context.Context) error
 	// TrialTimeout bounds one Trial: the pool's DialTimeout.
 	TrialTimeout func() time.Duration
-	// Judge says what an error of a dial or a Trial means. It is not asked about nil, which is an answer.
+	// Judge says what an error of a dial or a Trial means. It is not asked about nil, which is an
+	// answer.
 	Judge func(error) Verdict
 	// Alive reports whether a connection that is open already was answered since then. May be nil.
 	Alive func(since monotime.Time) bool
@@ -49,9 +54,11 @@ type Config struct {
 	Suspended func() bool
 	// Error makes the error that callers get while the server is down.
 	Error func(since time.Time, err error) *poolkeeper.DownError
-	// WentDown is called when the server is known to be down: it wakes the callers that wait. It must not block.
+	// WentDown is called when the server is known to be down: it wakes the callers that wait. It
+	// must not block.
 	WentDown func(*poolkeeper.DownError)
-	// CameUp is called after WentDown, when the server has answered again, with how long it was down.
+	// CameUp is called after WentDown, when the server has answered again, with how long it was
+	// down.
 	CameUp func(down time.Duration)
 }
 
@@ -93,11 +100,12 @@ func New(cfg Config) *Breaker {
 	return b
 }
 
-// Down returns the error for callers if the server is known to be down, else nil. It costs an atomic load.
+// Down returns the error for callers if the server is known to be down, else nil. It costs an
+// atomic load.
 func (b *Breaker) Down() *poolkeeper.DownError { return b.down.Load() }
 
-// Answer notes that the server has answered: a connection was opened, or one was refused by a server that runs. While all
-// is well it costs an atomic load.
+// Answer notes that the server has answered: a connection was opened, or one was refused by a
+// server that runs. While all is well it costs an atomic load.
 func (b *Breaker) Answer() {
 	if b.calm.Load() {
 		return
@@ -125,12 +133,14 @@ func (b *Breaker) Failed(began monotime.Time, err error) {
 	}
 }
 
-// Slow notes that an attempt to open a connection, which began then, has been under way for suspiciously long.
+// Slow notes that an attempt to open a connection, which began then, has been under way for
+// suspiciously long.
 func (b *Breaker) Slow(began monotime.Time) {
 	b.doubt(began, context.DeadlineExceeded, Silent, false)
 }
 
-// Trip notes that the server was looked for as the pool started, and was not there: it is down from now on.
+// Trip notes that the server was looked for as the pool started, and was not there: it is down from
+// now on.
 func (b *Breaker) Trip(began monotime.Time, err error) {
 	switch v := b.cfg.Judge(err); v {
 	case Refused, Silent:
@@ -139,7 +149,8 @@ func (b *Breaker) Trip(began monotime.Time, err error) {
 	}
 }
 
-// Bound returns a context that ends with ctx, and when the server goes down; then the *poolkeeper.DownError is its cause.
+// Bound returns a context that ends with ctx, and when the server goes down; then the
+// *poolkeeper.DownError is its cause.
 func (b *Breaker) Bound(ctx context.Context) (context.Context, context.CancelFunc) {
 	b.mu.Lock()
 	if b.up == nil {
@@ -158,7 +169,8 @@ func (b *Breaker) Bound(ctx context.Context) (context.Context, context.CancelFun
 	}
 }
 
-// Stop ends all trials, and waits for them until ctx ends. Afterwards the server counts as up, and nothing changes that.
+// Stop ends all trials, and waits for them until ctx ends. Afterwards the server counts as up, and
+// nothing changes that.
 func (b *Breaker) Stop(ctx context.Context) error {
 	b.mu.Lock()
 	b.stopped = true

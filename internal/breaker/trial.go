@@ -14,15 +14,16 @@ const (
 	// A server that refuses is asked again after a pause between these, drawn at random.
 	refusedMin = 100 * time.Millisecond
 	refusedMax = 250 * time.Millisecond
-	// One that is silent gets a new trial this often, for an old one may have been sent into a hole in the network.
+	// One that is silent gets a new trial this often, for an old one may have been sent into a hole
+	// in the network.
 	silentEvery = time.Second
 	// maxTrials is how many trials are under way at most.
 	maxTrials = 3
 )
 
-// decide waits until no connection could be opened for after, with a trial that failed near the end of it, and reports
-// true; or until the server has answered, and reports false. The first trial begins half-way, so that a silent server
-// is not waited for twice.
+// decide waits until no connection could be opened for after, with a trial that failed near the end
+// of it, and reports true; or until the server has answered, and reports false. The first trial
+// begins half-way, so that a silent server is not waited for twice.
 func (b *Breaker) decide(ctx context.Context, d *doubts, after time.Duration) bool {
 	due := d.since.Add(after)
 	for at := d.since.Add(after / 2); retry.Sleep(ctx, at.Sub(monotime.Now())); {
@@ -118,7 +119,8 @@ type trial struct {
 	err      error
 }
 
-// replaceOne cancels a trial if as many are under way as may be. The eldest has all the time that a slow link may need.
+// replaceOne cancels a trial if as many are under way as may be. The eldest has all the time that a
+// slow link may need.
 func (ts *trials) replaceOne() bool {
 	if len(ts.underway) < maxTrials {
 		return false

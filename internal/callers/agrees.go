@@ -2,8 +2,8 @@ package callers
 
 import "runtime"
 
-// agrees compares what take finds below a few calls with what runtime.Callers finds there: every frame of those calls,
-// and the outermost of all.
+// agrees compares what take finds below a few calls with what runtime.Callers finds there: every
+// frame of those calls, and the outermost of all.
 func agrees(take func(pcs []uintptr) int) bool {
 	const calls = 4
 	var got, want [64]uintptr

@@ -121,8 +121,9 @@ func TestFramesAreThoseOfTheRuntimeInFinalizersAndCleanups(t *testing.T) {
 	}
 }
 
-// While what is deferred runs after a fault (nil was dereferenced), the line of the fault may be the one before, and the
-// caller of the function at fault may be missing, if that has no frame of its own. The rest is as it is.
+// While what is deferred runs after a fault (nil was dereferenced), the line of the fault may be
+// the one before, and the caller of the function at fault may be missing, if that has no frame of
+// its own. The rest is as it is.
 func TestAFaultHidesOneFrameAtMost(t *testing.T) {
 	for name, fault := range map[string]func(){
 		"without a frame": func() { faultWithoutFrame(nil) },
@@ -216,8 +217,8 @@ func compare() string {
 	return ""
 }
 
-// wrap is what runtime.Callers leaves out and Callers does not: the function around a go or defer statement with
-// arguments, and two of reflect's.
+// wrap is what runtime.Callers leaves out and Callers does not: the function around a go or defer
+// statement with arguments, and two of reflect's.
 var wrap = regexp.MustCompile(`\.(gowrap|deferwrap)\d+$|^reflect\.call(Method|Reflect)$`)
 
 func lines(pcs []uintptr) []string {

@@ -1,6 +1,8 @@
-// Package callers takes a goroutine's own stack cheaply: some 30 to 100 ns for what takes runtime.Callers 1 to 3 µs.
+// Package callers takes a goroutine's own stack cheaply: some 30 to 100 ns for what takes
+// runtime.Callers 1 to 3 µs.
 //
-// On amd64 and arm64 all Go code keeps frame pointers. They are followed, as the runtime's own tracer does:
+// On amd64 and arm64 all Go code keeps frame pointers. They are followed, as the runtime's own
+// tracer does:
 //
 //	higher addresses              g.stack.hi, where the walk ends at the latest
 //	      ┌──────────────────┐
@@ -13,7 +15,8 @@
 //	      └──────────────────┘
 //	lower addresses               the stack pointer, where it begins at the earliest
 //
-// Elsewhere, with the build tag purego, and where a look at start-up finds that the two disagree, it is runtime.Callers:
+// Elsewhere, with the build tag purego, and where a look at start-up finds that the two disagree,
+// it is runtime.Callers:
 //
 //	var pcs [32]uintptr
 //	n := callers.Callers(pcs[:])
@@ -21,8 +24,9 @@
 //		fmt.Println(f.Function, f.File, f.Line)
 //	}
 //
-// What it refuses: the stacks of others, and what lies beyond a function of C that has called back. It does not promise
-// each frame in what is deferred while a fault (a dereference of nil) unwinds the stack: of the function at fault the
+// What it refuses: the stacks of others, and what lies beyond a function of C that has called back.
+// It does not promise each frame in what is deferred while a fault (a dereference of nil) unwinds
+// the stack: of the function at fault the
 // line may be the one before, and its caller may be missing. Unlike runtime.Callers it shows where a goroutine that was
 // given arguments was started, as a function gowrap1 there.
 package callers

@@ -14,7 +14,8 @@ import (
 	"time"
 )
 
-// A shape is a way to get from one function to another. Each calls f once, and returns after it has.
+// A shape is a way to get from one function to another. Each calls f once, and returns after it
+// has.
 type shape struct {
 	name string
 	call func(f func())

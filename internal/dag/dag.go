@@ -1,10 +1,13 @@
-// Package dag answers what a scheduler asks about who needs whom: neighbours in both directions, cycles with their
-// path, and the longest chain below a node. It knows nodes by index and nothing of names, clocks or goroutines.
+// Package dag answers what a scheduler asks about who needs whom: neighbours in both directions,
+// cycles with their path, and the longest chain below a node. It knows nodes by index and nothing
+// of names, clocks or goroutines.
 //
-// Every operation costs time and memory proportional to nodes plus edges; 10,000 nodes with 900,000 edges are ordinary.
+// Every operation costs time and memory proportional to nodes plus edges; 10,000 nodes with 900,000
+// edges are ordinary.
 package dag
 
-// Graph is a directed graph over the nodes 0 to Len()-1. It is immutable, and so safe for concurrent use.
+// Graph is a directed graph over the nodes 0 to Len()-1. It is immutable, and so safe for
+// concurrent use.
 type Graph struct {
 	deps, dependents rows
 	order            []int32 // without nodes on cycles and those that depend on one
@@ -18,8 +21,8 @@ type rows struct {
 
 func (r rows) row(i int32) []int32 { return r.to[r.first[i]:r.first[i+1]:r.first[i+1]] }
 
-// New returns the graph in which node i depends on deps[i]. Duplicates within one list count once; an index outside
-// the graph is a fault of the caller and panics. deps is not kept.
+// New returns the graph in which node i depends on deps[i]. Duplicates within one list count once;
+// an index outside the graph is a fault of the caller and panics. deps is not kept.
 func New(deps [][]int32) *Graph {
 	n := len(deps)
 	g := &Graph{
@@ -49,7 +52,8 @@ func New(deps [][]int32) *Graph {
 	return g
 }
 
-// fillDependents turns the deps rows around. dependents.first holds the length of row i at i+1; cursor is scratch.
+// fillDependents turns the deps rows around. dependents.first holds the length of row i at i+1;
+// cursor is scratch.
 func (g *Graph) fillDependents(cursor []int32) {
 	first := g.dependents.first
 	for i := 1; i < len(first); i++ {
@@ -71,17 +75,18 @@ func (g *Graph) Len() int { return len(g.deps.first) - 1 }
 // Deps returns the nodes i depends on, in the order given. The caller must not change the slice.
 func (g *Graph) Deps(i int32) []int32 { return g.deps.row(i) }
 
-// Dependents returns the nodes that depend on i, by rising index. The caller must not change the slice.
+// Dependents returns the nodes that depend on i, by rising index. The caller must not change the
+// slice.
 func (g *Graph) Dependents(i int32) []int32 { return g.dependents.row(i) }
 
-// Order returns the nodes in an order in which each comes after everything it depends on. Nodes on a cycle, and those
-// that depend on one, are left out: the order is complete if and only if the graph has no cycle.
-// The caller must not change the slice.
+// Order returns the nodes in an order in which each comes after everything it depends on. Nodes on
+// a cycle, and those that depend on one, are left out: the order is complete if and only if the
+// graph has no cycle. The caller must not change the slice.
 func (g *Graph) Order() []int32 { return g.order }
 
-// Cycles returns cycles that must all be broken before the graph has an order, each as the path of its nodes, every
-// node depending on the next and the last on the first. Two cycles in the result share no node. It is empty if and
-// only if there is no cycle.
+// Cycles returns cycles that must all be broken before the graph has an order, each as the path of
+// its nodes, every node depending on the next and the last on the first. Two cycles in the result
+// share no node. It is empty if and only if there is no cycle.
 func (g *Graph) Cycles() [][]int32 {
 	if len(g.order) == g.Len() {
 		return nil
@@ -100,8 +105,8 @@ func (g *Graph) Cycles() [][]int32 {
 	return out
 }
 
-// walk follows dependencies that were not taken until it meets itself. What it walked before it met a cycle is kept,
-// so that all walks together touch each edge once.
+// walk follows dependencies that were not taken until it meets itself. What it walked before it met
+// a cycle is kept, so that all walks together touch each edge once.
 type walk struct {
 	peel   *peel
 	path   []int32
@@ -136,8 +141,8 @@ func (w *walk) firstLeft(i int32) int32 {
 	return deps[w.cursor[i]]
 }
 
-// Chains returns, for every node, the weight of the heaviest chain from it down to a node without dependencies, itself
-// included. The graph must have no cycle.
+// Chains returns, for every node, the weight of the heaviest chain from it down to a node without
+// dependencies, itself included. The graph must have no cycle.
 func (g *Graph) Chains(weight func(int32) int32) []int32 {
 	chains := make([]int32, g.Len())
 	for _, i := range g.Order() {

@@ -131,8 +131,8 @@ func TestOrderPutsDependenciesFirstAndChainsAreTheLongest(t *testing.T) {
 }
 
 func TestWorkIsProportionalToNodesAndEdges(t *testing.T) {
-	// 10,000 nodes in rings of 100, each also depending on 90 of the ring before: 900,000 edges, 100 cycles. Anything
-	// quadratic would take minutes.
+	// 10,000 nodes in rings of 100, each also depending on 90 of the ring before: 900,000 edges,
+	// 100 cycles. Anything quadratic would take minutes.
 	const n, ring, fan = 10_000, 100, 90
 	deps := make([][]int32, n)
 	for i := range deps {

@@ -1,8 +1,8 @@
-// Package env fills a pool's configuration from environment variables and reports everything that is wrong with them at
-// once: the variable, its value unless that is a secret, and what is allowed.
+// Package env fills a pool's configuration from environment variables and reports everything that
+// is wrong with them at once: the variable, its value unless that is a secret, and what is allowed.
 //
-// A variable is named after the field that it sets: MaxIdleTime with the prefix ORDERS is ORDERS_MAX_IDLE_TIME. A
-// variable that is empty is as good as not set.
+// A variable is named after the field that it sets: MaxIdleTime with the prefix ORDERS is
+// ORDERS_MAX_IDLE_TIME. A variable that is empty is as good as not set.
 package env
 
 import (
@@ -118,7 +118,8 @@ func (r *Reader) Waiting(field string, into *int) {
 	*into = n
 }
 
-// Duration sets into if the variable is set: to a Go duration, or to off for "off", unless off is 0.
+// Duration sets into if the variable is set: to a Go duration, or to off for "off", unless off is
+// 0.
 func (r *Reader) Duration(field string, into *time.Duration, off time.Duration) {
 	name, v, ok := r.lookup(field)
 	if !ok {
@@ -200,8 +201,8 @@ func (r *Reader) TLSFiles(field string, into *poolkeeper.TLSFiles) {
 	r.String(field+".Key", &into.Key)
 }
 
-// Err joins what was wrong with the variables and what validating the configuration has found. Where that begins with
-// the name of a field that was read, the variable is named instead.
+// Err joins what was wrong with the variables and what validating the configuration has found.
+// Where that begins with the name of a field that was read, the variable is named instead.
 func (r *Reader) Err(validation error) error {
 	return errors.Join(append(append([]error(nil), r.faults...), r.rename(validation)...)...)
 }

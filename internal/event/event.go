@@ -1,4 +1,5 @@
-// Package event is how a pool tells an operator that something happened: one line in the log for each change.
+// Package event is how a pool tells an operator that something happened: one line in the log for
+// each change.
 package event
 
 import (
@@ -58,18 +59,19 @@ type Log struct {
 	reset   atomic.Int64 // a monotime.Time: when connections were last replaced; 0: never
 }
 
-// incident is how long after a Reset another one belongs to the same incident: it is no warning of its own.
+// incident is how long after a Reset another one belongs to the same incident: it is no warning of
+// its own.
 const incident = time.Minute
 
-// NewLog returns the Log of a pool. Lines begin with pkg and name pool; explain gives an error's class and what to look at
-// first, and may be nil.
+// NewLog returns the Log of a pool. Lines begin with pkg and name pool; explain gives an error's
+// class and what to look at first, and may be nil.
 func NewLog(pkg string, pool func() string, logger func() *slog.Logger, explain func(error) (cause, advice string)) *Log {
 	return &Log{pkg: pkg, pool: pool, logger: logger, explain: explain, ctx: context.Background()} //nolint:forbidigo // see Log
 }
 
-// Emit writes e as one line, unless its kind has come too often of late: the next line then says how many were left
-// out. It blocks for as long as the logger's handler does, which may panic or end its goroutine without harm. It must
-// not be called under a lock.
+// Emit writes e as one line, unless its kind has come too often of late: the next line then says
+// how many were left out. It blocks for as long as the logger's handler does, which may panic or
+// end its goroutine without harm. It must not be called under a lock.
 func (l *Log) Emit(e Event) {
 	skipped, ok := l.limiter.Admit(string(e.Kind))
 	if !ok {

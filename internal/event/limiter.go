@@ -16,7 +16,8 @@ const (
 // mostKeys bounds what a Limiter remembers. Keys beyond it share one bucket.
 const mostKeys = 128
 
-// Limiter limits how often lines of the same kind are written. Its zero value is ready. It is safe for concurrent use.
+// Limiter limits how often lines of the same kind are written. Its zero value is ready. It is safe
+// for concurrent use.
 type Limiter struct {
 	mu      sync.Mutex // guards the following
 	buckets map[string]*bucket

@@ -53,7 +53,8 @@ func OfStartWithout(err error) Event {
 	return Event{Kind: StartFailed, Level: slog.LevelWarn, Text: "starting without the server", Err: err}
 }
 
-// OfWait says that a pool waits for its server before it starts: as a warning once, and then as a reminder.
+// OfWait says that a pool waits for its server before it starts: as a warning once, and then as a
+// reminder.
 func OfWait(attempt int, next time.Duration, err error) Event {
 	e := Event{
 		Kind: StartFailed, Level: slog.LevelWarn, Text: "waiting for the server", Err: err,
@@ -128,7 +129,8 @@ func ofChanges(changes []poolkeeper.Change) []slog.Attr {
 	return attrs
 }
 
-// OfPanic says that a function of the service has panicked, or has ended its goroutine. err is of package guard.
+// OfPanic says that a function of the service has panicked, or has ended its goroutine. err is of
+// package guard.
 func OfPanic(function string, err error) Event {
 	e := Event{
 		Kind: Panic, Level: slog.LevelError, Text: "a function of the service failed on a goroutine of the pool",

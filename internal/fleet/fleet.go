@@ -1,4 +1,5 @@
-// Package fleet reckons what all replicas of a service together ask of one server, and says what does not fit.
+// Package fleet reckons what all replicas of a service together ask of one server, and says what
+// does not fit.
 package fleet
 
 import (
@@ -32,9 +33,9 @@ func (d Demand) String() string {
 		plural.Of(d.Replicas, "replica"), d.Surge, d.PerReplica, d.Total)
 }
 
-// Silence warns of a server that closes what is silent for limit, and of a keepAlive that does not prevent it, unless
-// nothing lives that long. Of all three zero is off. what is closed is a connection or a session. It returns "" if all
-// fits.
+// Silence warns of a server that closes what is silent for limit, and of a keepAlive that does not
+// prevent it, unless nothing lives that long. Of all three zero is off. what is closed is a
+// connection or a session. It returns "" if all fits.
 func Silence(what string, limit, keepAlive, lifetime time.Duration) string {
 	begin := fmt.Sprintf("the server closes %ss that are silent for %s, and KeepAlive ", what, limit)
 	switch {
@@ -51,7 +52,8 @@ func Silence(what string, limit, keepAlive, lifetime time.Duration) string {
 	}
 }
 
-// Warn logs warnings with their numbers. err says why the limits are not known, which is no reason not to start.
+// Warn logs warnings with their numbers. err says why the limits are not known, which is no reason
+// not to start.
 func Warn(log *event.Log, warnings []string, err error, numbers ...slog.Attr) {
 	if err != nil {
 		log.Emit(event.OfLimitsUnknown(err))

@@ -8,8 +8,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/goroutines"
 )
 
-// It is the same from the first call of a goroutine to the last, wherever its stack is moved and whichever thread it runs
-// on, and nobody else's.
+// It is the same from the first call of a goroutine to the last, wherever its stack is moved and
+// whichever thread it runs on, and nobody else's.
 func TestIDIsOfOneGoroutine(t *testing.T) {
 	const many = 100
 	var mu sync.Mutex

@@ -1,5 +1,6 @@
-// Package goroutines looks at the goroutines of this process: what those with a certain pprof label are doing, and
-// which are running now that were not before. It needs nothing outside the standard library.
+// Package goroutines looks at the goroutines of this process: what those with a certain pprof label
+// are doing, and which are running now that were not before. It needs nothing outside the standard
+// library.
 package goroutines
 
 import (
@@ -28,12 +29,12 @@ type Frame struct {
 // String returns "function (file:line)".
 func (f Frame) String() string { return f.Function + " (" + f.File + ":" + strconv.Itoa(f.Line) + ")" }
 
-// Profile returns all goroutines. The world is stopped for it for a moment, longer the more goroutines there are: it
-// is for the rare case.
+// Profile returns all goroutines. The world is stopped for it for a moment, longer the more
+// goroutines there are: it is for the rare case.
 func Profile() []Group {
 	var buf bytes.Buffer
-	// The text form with debug=1 is the one that shows labels; it is documented for people, and has not changed since
-	// labels came into it. What cannot be parsed is left out.
+	// The text form with debug=1 is the one that shows labels; it is documented for people, and has
+	// not changed since labels came into it. What cannot be parsed is left out.
 	if err := pprof.Lookup("goroutine").WriteTo(&buf, 1); err != nil {
 		return nil
 	}
@@ -71,7 +72,8 @@ func Parse(text []byte) []Group {
 	return groups
 }
 
-// parseLabels reads {"key":"value", "key":"value"}, quoted as strconv.Quote does. It returns nil for anything else.
+// parseLabels reads {"key":"value", "key":"value"}, quoted as strconv.Quote does. It returns nil
+// for anything else.
 func parseLabels(text string) map[string]string {
 	labels := make(map[string]string)
 	rest, ok := strings.CutPrefix(text, "{")
@@ -126,8 +128,8 @@ func parseFrame(line string) (Frame, bool) {
 	return Frame{Function: function, File: file[:i], Line: n}, true
 }
 
-// Callers returns the stack of the calling goroutine, innermost first, without the skip innermost frames above the
-// caller of Callers and without the runtime's own.
+// Callers returns the stack of the calling goroutine, innermost first, without the skip innermost
+// frames above the caller of Callers and without the runtime's own.
 func Callers(skip int) []Frame {
 	var pcs [64]uintptr
 	n := runtime.Callers(skip+2, pcs[:])

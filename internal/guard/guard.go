@@ -1,4 +1,5 @@
-// Package guard runs a user's code without letting it end the process, or the goroutine that runs it.
+// Package guard runs a user's code without letting it end the process, or the goroutine that runs
+// it.
 package guard
 
 import (
@@ -7,7 +8,8 @@ import (
 	"runtime/debug"
 )
 
-// ErrExited is the error of code that ended its goroutine, as runtime.Goexit and testing's FailNow do.
+// ErrExited is the error of code that ended its goroutine, as runtime.Goexit and testing's FailNow
+// do.
 var ErrExited = errors.New("it called runtime.Goexit")
 
 // Panic is the error of code that panicked.
@@ -37,8 +39,8 @@ func Call(f func()) error {
 	return <-done
 }
 
-// Catch runs f on the caller's goroutine and returns nil or a *Panic. A Goexit in f goes on to end that goroutine: use
-// Call where it must not.
+// Catch runs f on the caller's goroutine and returns nil or a *Panic. A Goexit in f goes on to end
+// that goroutine: use Call where it must not.
 func Catch(f func()) (err error) {
 	defer func() {
 		if v := recover(); v != nil {

@@ -8,11 +8,13 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 )
 
-// bounds are seconds. They are the ones OpenTelemetry's semantic conventions advise for db.client.operation.duration,
-// with two finer steps below, because taking an idle connection takes microseconds.
+// bounds are seconds. They are the ones OpenTelemetry's semantic conventions advise for
+// db.client.operation.duration, with two finer steps below, because taking an idle connection takes
+// microseconds.
 var bounds = [...]float64{0.00001, 0.0001, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10} //nolint:gochecknoglobals // a constant table
 
-// Recorder is a histogram being filled. Its zero value is ready. All methods are safe for concurrent use.
+// Recorder is a histogram being filled. Its zero value is ready. All methods are safe for
+// concurrent use.
 type Recorder struct {
 	count   atomic.Uint64
 	nanos   atomic.Int64
@@ -36,8 +38,8 @@ func (r *Recorder) Record(d time.Duration) {
 // Sum returns the time recorded in all.
 func (r *Recorder) Sum() time.Duration { return time.Duration(r.nanos.Load()) }
 
-// Snapshot returns the distribution so far. Under concurrent recording its parts may be one observation apart, but
-// Count is never below the last bucket.
+// Snapshot returns the distribution so far. Under concurrent recording its parts may be one
+// observation apart, but Count is never below the last bucket.
 func (r *Recorder) Snapshot() poolkeeper.Histogram {
 	h := poolkeeper.Histogram{Buckets: make([]poolkeeper.Bucket, len(bounds))}
 	var total uint64

@@ -10,8 +10,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/callers"
 )
 
-// inner are the packages whose frames stand between a user's code and a pool; a stack is trimmed of them on its
-// inner side. External test packages ("sqlpool_test.") are not among them.
+// inner are the packages whose frames stand between a user's code and a pool; a stack is trimmed of
+// them on its inner side. External test packages ("sqlpool_test.") are not among them.
 //
 //nolint:gochecknoglobals // a constant table
 var inner = []string{
@@ -24,7 +24,8 @@ var inner = []string{
 	"github.com/poolkeeper/poolkeeper/internal/inflight.",
 }
 
-// kinds are functions of the libraries that say for what a connection was taken; the rest take it for itself.
+// kinds are functions of the libraries that say for what a connection was taken; the rest take it
+// for itself.
 //
 //nolint:gochecknoglobals // a constant table
 var kinds = map[string]string{
@@ -36,13 +37,13 @@ var kinds = map[string]string{
 	"github.com/jackc/pgx/v5/pgxpool.(*Pool).QueryRow": poolkeeper.KindRows,
 }
 
-// maxFrames bounds what is kept of a stack, from the pool's own innermost frame on: deep ORMs put some 15 between that and
-// the user.
+// maxFrames bounds what is kept of a stack, from the pool's own innermost frame on: deep ORMs put
+// some 15 between that and the user.
 const maxFrames = 32
 
-// render turns program counters into one "function (file:line)" per line, innermost user frame first, and tells for
-// what the connection was taken: kind, unless the frames of the library know better.
-// If every frame is a pool's own, all are kept: better too much than nothing.
+// render turns program counters into one "function (file:line)" per line, innermost user frame
+// first, and tells for what the connection was taken: kind, unless the frames of the library know
+// better. If every frame is a pool's own, all are kept: better too much than nothing.
 func render(pcs []uintptr, kind string) (stack, forWhat string) {
 	if len(pcs) == 0 {
 		return "", kind
@@ -77,8 +78,8 @@ func framesOf(pcs []uintptr, kind string) (frames []runtime.Frame, forWhat strin
 	return frames[max(firstUser, 0):], kind
 }
 
-// isInner reports whether a frame is not the user's own: one of inner, or of any module that the program depends on,
-// which the path of its file tells, also with -trimpath.
+// isInner reports whether a frame is not the user's own: one of inner, or of any module that the
+// program depends on, which the path of its file tells, also with -trimpath.
 func isInner(f *runtime.Frame) bool {
 	for _, p := range inner {
 		if strings.HasPrefix(f.Function, p) {
@@ -88,8 +89,8 @@ func isInner(f *runtime.Frame) bool {
 	return strings.Contains(f.File, "@v") || strings.Contains(f.File, "/vendor/")
 }
 
-// Site shortens a stack to its innermost frame for use in a sentence: "api.(*Handler).List (list.go:88)".
-// It returns "unknown" for an empty stack.
+// Site shortens a stack to its innermost frame for use in a sentence: "api.(*Handler).List
+// (list.go:88)". It returns "unknown" for an empty stack.
 func Site(stack string) string {
 	line, _, _ := strings.Cut(stack, "\n")
 	function, at, ok := strings.Cut(line, " (")

@@ -1,8 +1,9 @@
-// Package holders knows who has a connection of a pool right now, since when, and where it was taken.
+// Package holders knows who has a connection of a pool right now, since when, and where it was
+// taken.
 //
-// It is on the data path: an [Entry] lives inside the connection it describes, so that holding and releasing cost a
-// short lock and, if stacks are wanted, a walk of the stack into a fixed array. Nothing is allocated; a stack becomes
-// text only when somebody asks.
+// It is on the data path: an [Entry] lives inside the connection it describes, so that holding and
+// releasing cost a short lock and, if stacks are wanted, a walk of the stack into a fixed array.
+// Nothing is allocated; a stack becomes text only when somebody asks.
 package holders
 
 import (
@@ -16,8 +17,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/callers"
 )
 
-// Entry is the record of one held connection. Its zero value is ready and not held. It must not be copied, and
-// belongs to one Table for its life.
+// Entry is the record of one held connection. Its zero value is ready and not held. It must not be
+// copied, and belongs to one Table for its life.
 type Entry struct {
 	prev, next *Entry
 	held       bool
@@ -48,11 +49,12 @@ func NewTable(stacks bool) *Table {
 	return t
 }
 
-// SettleBy has f bring the entries up to date whenever somebody is to be told of them. It must be called before the table
-// is used.
+// SettleBy has f bring the entries up to date whenever somebody is to be told of them. It must be
+// called before the table is used.
 func (t *Table) SettleBy(f func()) { t.settle = f }
 
-// Doubt marks a hold that may have ended without a sign, or takes the mark back. A new hold is not doubtful.
+// Doubt marks a hold that may have ended without a sign, or takes the mark back. A new hold is not
+// doubtful.
 func (t *Table) Doubt(e *Entry, doubtful bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -69,11 +71,13 @@ func (t *Table) Doubt(e *Entry, doubtful bool) {
 // SetStacks says whether Hold walks the stack from now on.
 func (t *Table) SetStacks(stacks bool) { t.stacks.Store(stacks) }
 
-// Hold records that its caller now holds e. A kind of "conn" is refined, where the stack is known, by the library's
-// function that took it: a query's rows, a transaction. Holding an entry that is held starts its hold anew.
+// Hold records that its caller now holds e. A kind of "conn" is refined, where the stack is known,
+// by the library's function that took it: a query's rows, a transaction. Holding an entry that is
+// held starts its hold anew.
 func (t *Table) Hold(e *Entry, kind string) { t.HoldAt(e, kind, time.Now()) }
 
-// HoldAt is Hold for a caller who knows the time: reading the clock is a good part of what a hold costs.
+// HoldAt is Hold for a caller who knows the time: reading the clock is a good part of what a hold
+// costs.
 func (t *Table) HoldAt(e *Entry, kind string, now time.Time) {
 	var pcs [maxFrames]uintptr
 	frames := 0
@@ -98,7 +102,8 @@ func (t *Table) HoldAt(e *Entry, kind string, now time.Time) {
 	t.n++
 }
 
-// Release ends a hold and returns how long it lasted. It reports false if e was not held: releasing is idempotent.
+// Release ends a hold and returns how long it lasted. It reports false if e was not held: releasing
+// is idempotent.
 func (t *Table) Release(e *Entry) (time.Duration, bool) { return t.ReleaseAt(e, time.Now()) }
 
 // ReleaseAt is Release for a caller who knows the time.
@@ -129,8 +134,9 @@ func (t *Table) HeldFor(e *Entry, now time.Time) time.Duration {
 	return now.Sub(e.since)
 }
 
-// Seize ends the hold of e if it has lasted longer than limit at now, and then returns a function that says who had it.
-// It reports false if e is not held, or not for that long: of a Seize and a Release of one hold, one has it.
+// Seize ends the hold of e if it has lasted longer than limit at now, and then returns a function
+// that says who had it. It reports false if e is not held, or not for that long: of a Seize and a
+// Release of one hold, one has it.
 func (t *Table) Seize(e *Entry, now time.Time, limit time.Duration) (who func() poolkeeper.Holder, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -154,7 +160,8 @@ func (t *Table) List() []poolkeeper.Holder {
 	return t.rendered(t.collect(func(*Entry) bool { return true }))
 }
 
-// Overdue returns the holders whose hold has lasted longer than limit at now. Each hold is returned once.
+// Overdue returns the holders whose hold has lasted longer than limit at now. Each hold is returned
+// once.
 func (t *Table) Overdue(now time.Time, limit time.Duration) []poolkeeper.Holder {
 	return t.rendered(t.collect(func(e *Entry) bool {
 		if e.leaked || e.doubtful || now.Sub(e.since) <= limit {
@@ -165,7 +172,8 @@ func (t *Table) Overdue(now time.Time, limit time.Duration) []poolkeeper.Holder 
 	}))
 }
 
-// Oldest is who had held a connection for longest at one moment. It becomes text, which is slow, when somebody asks.
+// Oldest is who had held a connection for longest at one moment. It becomes text, which is slow,
+// when somebody asks.
 type Oldest struct {
 	table *Table
 	held  int
@@ -193,8 +201,8 @@ func (t *Table) Oldest(now time.Time) Oldest {
 	return o
 }
 
-// String names at most three holders: "oldest conn for 41s by api.(*Handler).List (list.go:88); then …". It is empty if
-// nothing was held.
+// String names at most three holders: "oldest conn for 41s by api.(*Handler).List (list.go:88);
+// then …". It is empty if nothing was held.
 func (o Oldest) String() string {
 	if o.held == 0 {
 		return ""
@@ -202,7 +210,8 @@ func (o Oldest) String() string {
 	return "oldest " + name(o.table.rendered(o.first), o.now, "; then ")
 }
 
-// Describe says how many entries were held beside that: "3 held, oldest conn for 41s by api.(*Handler).List (list.go:88)".
+// Describe says how many entries were held beside that: "3 held, oldest conn for 41s by
+// api.(*Handler).List (list.go:88)".
 func (o Oldest) Describe() string {
 	if o.held == 0 {
 		return "none held"
@@ -216,7 +225,8 @@ func (t *Table) Describe(now time.Time) string { return t.Oldest(now).Describe()
 // Renders returns how many stacks have been turned into text so far.
 func (t *Table) Renders() uint64 { return t.renders.Load() }
 
-// Describe names up to five of those in list, with kind, age and place, and says how many more there are.
+// Describe names up to five of those in list, with kind, age and place, and says how many more
+// there are.
 func Describe(list []poolkeeper.Holder, now time.Time) string {
 	const most = 5
 	out := name(list[:min(most, len(list))], now, "; ")
@@ -244,7 +254,8 @@ type record struct {
 	pcs    [maxFrames]uintptr
 }
 
-// collect copies the wanted records under the lock; turning them into text, which is slow, is left for after.
+// collect copies the wanted records under the lock; turning them into text, which is slow, is left
+// for after.
 func (t *Table) collect(want func(*Entry) bool) []record {
 	if t.settle != nil {
 		t.settle()

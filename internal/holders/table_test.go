@@ -109,7 +109,8 @@ func TestWatchReportsEachHoldOnce(t *testing.T) {
 	})
 }
 
-// Of Seize and Release of one hold, one has it; otherwise a connection's place would be counted free twice.
+// Of Seize and Release of one hold, one has it; otherwise a connection's place would be counted
+// free twice.
 func TestSeizeAndReleaseOfOneHoldHaveOneWinner(t *testing.T) {
 	tab := holders.NewTable(true)
 	for range 500 {

@@ -18,8 +18,9 @@ type Watch struct {
 	running sync.WaitGroup // the look under way
 }
 
-// NewWatch returns a stopped watch over t that reports holds that outlast limit, each once, and looks twice per limit.
-// report is called with at least one holder, from the timer's goroutine, never concurrently.
+// NewWatch returns a stopped watch over t that reports holds that outlast limit, each once, and
+// looks twice per limit. report is called with at least one holder, from the timer's goroutine,
+// never concurrently.
 func NewWatch(t *Table, limit time.Duration, report func([]poolkeeper.Holder)) *Watch {
 	return Every(limit/2, func() {
 		if late := t.Overdue(time.Now(), limit); len(late) > 0 {
@@ -28,8 +29,8 @@ func NewWatch(t *Table, limit time.Duration, report func([]poolkeeper.Holder)) *
 	})
 }
 
-// Every returns a stopped watch that calls look, never concurrently, one period after it started and one period after
-// each look.
+// Every returns a stopped watch that calls look, never concurrently, one period after it started
+// and one period after each look.
 func Every(period time.Duration, look func()) *Watch {
 	return &Watch{period: max(period, time.Millisecond), look: look}
 }
@@ -44,7 +45,8 @@ func (w *Watch) Start() {
 	w.timer = time.AfterFunc(w.period, w.scan)
 }
 
-// Stop ends the watch and waits for a look under way. It may be called more than once, and without Start.
+// Stop ends the watch and waits for a look under way. It may be called more than once, and without
+// Start.
 func (w *Watch) Stop() {
 	w.mu.Lock()
 	w.stopped = true

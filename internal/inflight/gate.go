@@ -1,7 +1,7 @@
 // Package inflight counts work in flight and closes the door behind it.
 //
-// A [Gate] is what a pool asks on its data path: may this begin, how much is running, how much ran at once lately.
-// Draining closes the gate and waits for what is inside.
+// A [Gate] is what a pool asks on its data path: may this begin, how much is running, how much ran
+// at once lately. Draining closes the gate and waits for what is inside.
 package inflight
 
 import (
@@ -14,8 +14,8 @@ import (
 // closedBit marks a closed gate in Gate.state; the bits below it count.
 const closedBit = int64(1) << 62
 
-// Gate counts work between Enter and Leave until it is closed. All methods are safe for concurrent use; Enter, Join
-// and Leave do not block and do not allocate.
+// Gate counts work between Enter and Leave until it is closed. All methods are safe for concurrent
+// use; Enter, Join and Leave do not block and do not allocate.
 type Gate struct {
 	state atomic.Int64 // closedBit | work in flight
 	peak  atomic.Int64 // most in flight since the last call of Peak; may lag behind state by the adds under way
@@ -41,8 +41,8 @@ func (g *Gate) Enter() bool {
 	return true
 }
 
-// Join admits a piece of work that belongs to work already inside, such as a command within an open transaction.
-// It is never refused. The caller owes one Leave.
+// Join admits a piece of work that belongs to work already inside, such as a command within an open
+// transaction. It is never refused. The caller owes one Leave.
 func (g *Gate) Join() {
 	g.raise(g.state.Add(1) &^ closedBit)
 }
@@ -59,7 +59,8 @@ func (g *Gate) InFlight() int {
 	return int(g.state.Load() &^ closedBit)
 }
 
-// Peak returns the most work that was in flight at once since the last call of Peak, the present included.
+// Peak returns the most work that was in flight at once since the last call of Peak, the present
+// included.
 func (g *Gate) Peak() int {
 	now := g.state.Load() &^ closedBit
 	return int(max(g.peak.Swap(now), now))
@@ -77,13 +78,14 @@ func (g *Gate) Closed() bool {
 	return g.state.Load()&closedBit != 0
 }
 
-// Empty returns a channel that is closed once the gate is closed and the last piece of work has left.
+// Empty returns a channel that is closed once the gate is closed and the last piece of work has
+// left.
 func (g *Gate) Empty() <-chan struct{} {
 	return g.empty
 }
 
-// Wait blocks until the gate is closed and empty, or ctx ends. Its error wraps context.Cause(ctx) and says how much
-// is still inside.
+// Wait blocks until the gate is closed and empty, or ctx ends. Its error wraps context.Cause(ctx)
+// and says how much is still inside.
 func (g *Gate) Wait(ctx context.Context) error {
 	select {
 	case <-g.empty:

@@ -1,4 +1,5 @@
-// Package life is a pool's way from New to Stopped: who may move it on, who waits for whom, and what is said about it.
+// Package life is a pool's way from New to Stopped: who may move it on, who waits for whom, and
+// what is said about it.
 //
 //	unstarted ──Start──▶ starting ──▶ running ──Drain──▶ draining ──▶ stopping ──▶ stopped
 //	    ▲                    │                              ▲
@@ -10,5 +11,6 @@
 //	func (p *Pool) Stop(ctx context.Context) error  { return p.state.Stop(ctx, p.shut) }
 //	func (p *Pool) Abort() error                    { return p.state.Abort(p.shut) }
 //
-// It refuses to know what a pool holds: to count what is in flight, to cut it off and to name it is the pool's.
+// It refuses to know what a pool holds: to count what is in flight, to cut it off and to name it is
+// the pool's.
 package life

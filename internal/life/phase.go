@@ -31,7 +31,8 @@ func (p Phase) Refusal() error {
 	}
 }
 
-// CanStart is why a pool in this phase cannot be started, or nil. pkg is the package that the error speaks of.
+// CanStart is why a pool in this phase cannot be started, or nil. pkg is the package that the error
+// speaks of.
 func (p Phase) CanStart(pkg string) error {
 	if err := p.Refusal(); err != nil {
 		return err

@@ -10,8 +10,9 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/retry"
 )
 
-// Reach makes attempts to reach the server, as many as policy says, and reports whether one has succeeded: a start that
-// is Degraded is none that has failed. The failure that ends a start is returned, with advice, and not logged.
+// Reach makes attempts to reach the server, as many as policy says, and reports whether one has
+// succeeded: a start that is Degraded is none that has failed. The failure that ends a start is
+// returned, with advice, and not logged.
 func (s *State) Reach(
 	ctx context.Context, policy poolkeeper.StartPolicy, log *event.Log, attempt func(context.Context) error,
 ) (reached bool, err error) {

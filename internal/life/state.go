@@ -9,8 +9,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/turn"
 )
 
-// State is the name of a pool and where it is in its life. All methods are safe for concurrent use. Those that call a
-// function of the pool's hold no lock meanwhile.
+// State is the name of a pool and where it is in its life. All methods are safe for concurrent use.
+// Those that call a function of the pool's hold no lock meanwhile.
 type State struct {
 	pkg               string    // what errors begin with
 	stopping, aborted error     // why contexts end
@@ -26,7 +26,8 @@ type State struct {
 	stopErr     error
 }
 
-// NewState returns the state of a pool that was not started. pkg is the package that errors speak of.
+// NewState returns the state of a pool that was not started. pkg is the package that errors speak
+// of.
 func NewState(pkg, name string) *State {
 	return &State{
 		pkg: pkg, name: name, turn: turn.New(),
@@ -57,7 +58,8 @@ func (s *State) At() Phase {
 	return s.phase
 }
 
-// Enter moves the pool on to a phase, if it is not there yet. One that is Stopping has no use for a Start under way.
+// Enter moves the pool on to a phase, if it is not there yet. One that is Stopping has no use for a
+// Start under way.
 func (s *State) Enter(to Phase) {
 	s.mu.Lock()
 	s.phase = max(s.phase, to)
@@ -68,8 +70,8 @@ func (s *State) Enter(to Phase) {
 	}
 }
 
-// Start calls reach, whose context a Stop ends, and when that has succeeded running. A Drain or a Stop that comes
-// meanwhile wins: running is not called. If reach fails, Start may be called again.
+// Start calls reach, whose context a Stop ends, and when that has succeeded running. A Drain or a
+// Stop that comes meanwhile wins: running is not called. If reach fails, Start may be called again.
 func (s *State) Start(ctx context.Context, reach func(context.Context) error, running func()) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -112,9 +114,10 @@ func (s *State) endStart(err error) (running bool) {
 	return err == nil
 }
 
-// Stop moves the pool on to Draining, cancels a Start under way and calls shut, whose context ends with ctx and with an
-// Abort; started is closed when that Start has returned, and nil if there was none. The first call does this; others
-// wait for the first. All return what shut has, or their own context's error.
+// Stop moves the pool on to Draining, cancels a Start under way and calls shut, whose context ends
+// with ctx and with an Abort; started is closed when that Start has returned, and nil if there was
+// none. The first call does this; others wait for the first. All return what shut has, or their own
+// context's error.
 func (s *State) Stop(ctx context.Context, shut func(ctx context.Context, started <-chan struct{}) error) error {
 	stopCtx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -170,8 +173,8 @@ func (s *State) Aborted(ctx context.Context) bool {
 	return errors.Is(context.Cause(ctx), s.aborted)
 }
 
-// Closed waits until done is closed or ctx ends, and reports whether done is, which counts first: what has ended has
-// ended, however late one asks. A nil done is closed.
+// Closed waits until done is closed or ctx ends, and reports whether done is, which counts first:
+// what has ended has ended, however late one asks. A nil done is closed.
 func Closed(ctx context.Context, done <-chan struct{}) bool {
 	if done == nil {
 		return true

@@ -5,8 +5,9 @@ import (
 	"fmt"
 )
 
-// Turn waits, at most until ctx ends, for the turn to change the pool: one Reload, Pause or look at its files goes on
-// at a time. It refuses when the pool goes away. After nil the caller owes an EndTurn.
+// Turn waits, at most until ctx ends, for the turn to change the pool: one Reload, Pause or look at
+// its files goes on at a time. It refuses when the pool goes away. After nil the caller owes an
+// EndTurn.
 func (s *State) Turn(ctx context.Context) error {
 	if err := s.turn.Take(ctx); err != nil {
 		return fmt.Errorf("another pause or reload is under way: %w", err)
@@ -18,7 +19,8 @@ func (s *State) Turn(ctx context.Context) error {
 	return err
 }
 
-// TryTurn takes the turn if nobody has it. It does not ask for the phase. After true the caller owes an EndTurn.
+// TryTurn takes the turn if nobody has it. It does not ask for the phase. After true the caller
+// owes an EndTurn.
 func (s *State) TryTurn() bool { return s.turn.Try() }
 
 // EndTurn gives the turn back.

@@ -8,11 +8,11 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/guard"
 )
 
-// Slot holds the Observer of one pool, or none. Its zero value holds none. It is safe for concurrent use; to observe costs
-// an atomic load when nobody listens.
+// Slot holds the Observer of one pool, or none. Its zero value holds none. It is safe for
+// concurrent use; to observe costs an atomic load when nobody listens.
 type Slot struct {
-	// OnPanic is told when the Observer has panicked, or has ended its goroutine. It is set before the Slot is used;
-	// nil: nobody is told.
+	// OnPanic is told when the Observer has panicked, or has ended its goroutine. It is set before
+	// the Slot is used; nil: nobody is told.
 	OnPanic func(error)
 
 	p atomic.Pointer[poolkeeper.Observer]
@@ -27,16 +27,16 @@ func (s *Slot) Set(o poolkeeper.Observer) {
 	s.p.Store(&o)
 }
 
-// Observe tells the Observer, if there is one. It blocks for as long as that does. A panic of the Observer, or a
-// Goexit, does not reach the caller.
+// Observe tells the Observer, if there is one. It blocks for as long as that does. A panic of the
+// Observer, or a Goexit, does not reach the caller.
 func (s *Slot) Observe(err error) {
 	if o := s.p.Load(); o != nil {
 		s.failed(guard.Call(func() { (*o).Observe(err) }))
 	}
 }
 
-// Succeeded is Observe(nil) for the frequent case, on the goroutine of a caller of the pool: it allocates nothing. A
-// Goexit of the Observer ends that goroutine.
+// Succeeded is Observe(nil) for the frequent case, on the goroutine of a caller of the pool: it
+// allocates nothing. A Goexit of the Observer ends that goroutine.
 func (s *Slot) Succeeded() {
 	if o := s.p.Load(); o != nil {
 		s.failed(guard.Catch(func() { (*o).Observe(nil) }))

@@ -1,5 +1,5 @@
-// Package onfile reads the secrets and certificates that a pool's configuration names by file, so that what others
-// renew on disk can be compared with what is in use.
+// Package onfile reads the secrets and certificates that a pool's configuration names by file, so
+// that what others renew on disk can be compared with what is in use.
 package onfile
 
 import (
@@ -23,8 +23,8 @@ type Names struct {
 // Any reports whether there is anything to read.
 func (n Names) Any() bool { return n != Names{} }
 
-// Clash reports contradictions between the files and what else a configuration says; askedFor is whether a function
-// gives user and password.
+// Clash reports contradictions between the files and what else a configuration says; askedFor is
+// whether a function gives user and password.
 func (n Names) Clash(prefix string, base *tls.Config, askedFor bool) error {
 	f := faults{prefix: prefix}
 	if n.Credentials != "" && askedFor {
@@ -45,8 +45,8 @@ type Contents struct {
 	user, password string
 }
 
-// Read reads the files and reports everything that is wrong with them. Errors begin with prefix, name the field and
-// the file, and never show what is in it.
+// Read reads the files and reports everything that is wrong with them. Errors begin with prefix,
+// name the field and the file, and never show what is in it.
 func Read(prefix string, n Names) (Contents, error) {
 	var c Contents
 	var credentials string
@@ -109,10 +109,12 @@ func split(text string) (user, password string) {
 	return user, password
 }
 
-// Login returns user and password; the user is empty if the file has none, the password if there is no file.
+// Login returns user and password; the user is empty if the file has none, the password if there is
+// no file.
 func (c Contents) Login() (user, password string) { return c.user, c.password }
 
-// TLS completes base, which may be nil and stays as it is, by the certificates. Without any it returns base.
+// TLS completes base, which may be nil and stays as it is, by the certificates. Without any it
+// returns base.
 func (c Contents) TLS(base *tls.Config) *tls.Config {
 	if c.ca == "" && c.cert == "" {
 		return base

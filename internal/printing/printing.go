@@ -1,5 +1,5 @@
-// Package printing prints values that hold secrets, or that change while they are printed: all that they show is what
-// their String returns. fmt, slog and encoding/json would print their fields.
+// Package printing prints values that hold secrets, or that change while they are printed: all that
+// they show is what their String returns. fmt, slog and encoding/json would print their fields.
 package printing
 
 import (
@@ -9,7 +9,8 @@ import (
 	"log/slog"
 )
 
-// Format writes s.String() for every verb: %d would print the fields one by one. It is the body of a fmt.Formatter.
+// Format writes s.String() for every verb: %d would print the fields one by one. It is the body of
+// a fmt.Formatter.
 func Format(f fmt.State, s fmt.Stringer) { _, _ = io.WriteString(f, s.String()) } // where f goes cannot fail
 
 // LogValue returns s.String(), for slog. It is the body of a slog.LogValuer.

@@ -18,8 +18,8 @@ func Sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// Briefly waits until done holds, which is expected to be a matter of microseconds: it yields, then sleeps, and gives up
-// after about a millisecond.
+// Briefly waits until done holds, which is expected to be a matter of microseconds: it yields, then
+// sleeps, and gives up after about a millisecond.
 func Briefly(ctx context.Context, done func() bool) {
 	const yields, sleeps = 32, 8
 	for i := 0; i < yields+sleeps && !done(); i++ {

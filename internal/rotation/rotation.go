@@ -1,8 +1,10 @@
-// Package rotation tells a password that was changed from tokens that are made anew for each who asks.
+// Package rotation tells a password that was changed from tokens that are made anew for each who
+// asks.
 //
-// Whoever rotates a password means to withdraw the old one, so connections that were opened by it are to be replaced.
-// Tokens (AWS IAM) are other ones for each login: connections stay valid then, and replacing them would make for new
-// tokens, and so for ever. So an answer that has changed counts when it is still the same after a while.
+// Whoever rotates a password means to withdraw the old one, so connections that were opened by it
+// are to be replaced. Tokens (AWS IAM) are other ones for each login: connections stay valid then,
+// and replacing them would make for new tokens, and so for ever. So an answer that has changed
+// counts when it is still the same after a while.
 package rotation
 
 import (
@@ -17,7 +19,8 @@ const Wait = 2 * time.Second
 // Login is a user and a password. It is never to be printed.
 type Login struct{ User, Password string }
 
-// Watch compares the answers of one function. The zero value is ready. It is safe for concurrent use.
+// Watch compares the answers of one function. The zero value is ready. It is safe for concurrent
+// use.
 type Watch struct {
 	mu        sync.Mutex // guards the following
 	known     bool
@@ -26,8 +29,9 @@ type Watch struct {
 	mints     bool // every answer is another
 }
 
-// Changed takes note of an answer and reports whether it differs from the one before. Then the caller owes a Lasting.
-// While that is owed, and once the answers have turned out to be tokens, Changed reports false.
+// Changed takes note of an answer and reports whether it differs from the one before. Then the
+// caller owes a Lasting. While that is owed, and once the answers have turned out to be tokens,
+// Changed reports false.
 func (w *Watch) Changed(now Login) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -37,8 +41,8 @@ func (w *Watch) Changed(now Login) bool {
 	return changed
 }
 
-// Lasting waits, asks again, within patience, and reports whether the answer is still now. It blocks until then, at
-// most until ctx ends.
+// Lasting waits, asks again, within patience, and reports whether the answer is still now. It
+// blocks until then, at most until ctx ends.
 func (w *Watch) Lasting(ctx context.Context, patience time.Duration, now Login, ask func(context.Context) (Login, error)) bool {
 	t := time.NewTimer(Wait)
 	defer t.Stop()

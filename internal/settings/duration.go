@@ -10,9 +10,11 @@ import (
 )
 
 const (
-	// Longest is the longest duration that a configuration may ask for. Sums of two still fit into a time.Duration.
+	// Longest is the longest duration that a configuration may ask for. Sums of two still fit into
+	// a time.Duration.
 	Longest = 100 * 365 * 24 * time.Hour
-	// shortest is the least that a duration may be which is never chosen below a millisecond on purpose.
+	// shortest is the least that a duration may be which is never chosen below a millisecond on
+	// purpose.
 	shortest = time.Millisecond
 	// bare bounds the values that look like a number of seconds without its unit.
 	bare = 100 * time.Microsecond
@@ -26,7 +28,8 @@ type Time struct {
 	Long  bool // it is refused below a millisecond: it is a number without its unit
 }
 
-// Times returns the faults of all durations of a configuration, joined, or nil. The package begins each of them.
+// Times returns the faults of all durations of a configuration, joined, or nil. The package begins
+// each of them.
 func Times(pkg string, times ...Time) error {
 	var errs []error
 	for _, t := range times {
@@ -60,8 +63,8 @@ func (t Time) fault() string {
 	return ""
 }
 
-// Or is what a field that may be Off comes to: its default if it is zero, and zero, which means off from here on, if it
-// is Off, or anything negative.
+// Or is what a field that may be Off comes to: its default if it is zero, and zero, which means off
+// from here on, if it is Off, or anything negative.
 func Or(d, otherwise time.Duration) time.Duration {
 	if d == 0 {
 		return otherwise

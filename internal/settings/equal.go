@@ -9,8 +9,8 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 )
 
-// Diff compares two structs of one type, given as pointers, field by field, and does not tell the values of those that
-// are named as secret.
+// Diff compares two structs of one type, given as pointers, field by field, and does not tell the
+// values of those that are named as secret.
 func Diff(from, to any, secret ...string) []poolkeeper.Change {
 	var out []poolkeeper.Change
 	a, b := reflect.ValueOf(from).Elem(), reflect.ValueOf(to).Elem()
@@ -28,8 +28,8 @@ func Diff(from, to any, secret ...string) []poolkeeper.Change {
 	return out
 }
 
-// Equal compares a field of two configurations. Functions, pointers, and what interfaces hold of these, are equal only
-// if they are the same ones.
+// Equal compares a field of two configurations. Functions, pointers, and what interfaces hold of
+// these, are equal only if they are the same ones.
 func Equal(x, y reflect.Value) bool {
 	if x.Kind() == reflect.Interface && !x.IsNil() && !y.IsNil() {
 		x, y = x.Elem(), y.Elem()
@@ -47,9 +47,9 @@ func Equal(x, y reflect.Value) bool {
 	}
 }
 
-// closure tells functions apart that are made by the same line of code and have got hold of different variables, such
-// as two passwords; reflect's Pointer is that of the code, which they share. A function value is a pointer to its
-// closure.
+// closure tells functions apart that are made by the same line of code and have got hold of
+// different variables, such as two passwords; reflect's Pointer is that of the code, which they
+// share. A function value is a pointer to its closure.
 func closure(f reflect.Value) unsafe.Pointer {
 	v := reflect.New(f.Type())
 	v.Elem().Set(f)

@@ -8,8 +8,9 @@ import (
 	"strings"
 )
 
-// Config prints the fields of the struct v that are not zero, under the given type name. Of functions, pointers and
-// interfaces, and of the fields that are named as secret, it says only that they are set.
+// Config prints the fields of the struct v that are not zero, under the given type name. Of
+// functions, pointers and interfaces, and of the fields that are named as secret, it says only that
+// they are set.
 func Config(name string, v any, secret ...string) string {
 	var b strings.Builder
 	b.WriteString(name)

@@ -4,8 +4,8 @@ package socket
 
 import "syscall"
 
-// Peek looks at a socket without reading and without waiting, also while somebody else waits to read. next is the first
-// byte that is Unread. A nil c is Unknown.
+// Peek looks at a socket without reading and without waiting, also while somebody else waits to
+// read. next is the first byte that is Unread. A nil c is Unknown.
 func Peek(c syscall.Conn) (state State, next byte) {
 	if c == nil {
 		return Unknown, 0

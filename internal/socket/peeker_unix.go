@@ -4,7 +4,8 @@ package socket
 
 import "syscall"
 
-// Peeker looks at one socket again and again, without allocating. It is for one goroutine at a time.
+// Peeker looks at one socket again and again, without allocating. It is for one goroutine at a
+// time.
 type Peeker struct {
 	raw   syscall.RawConn
 	look  func(fd uintptr) // made once: a closure for each look would be allocated

@@ -9,8 +9,9 @@ type Turn chan struct{}
 // New returns a Turn that nobody has.
 func New() Turn { return make(Turn, 1) }
 
-// Take waits for the turn, at most until ctx ends, and returns the cause of that end. A turn that nobody has is taken
-// even when ctx has ended: it is for what follows to say so. After nil the caller owes an End.
+// Take waits for the turn, at most until ctx ends, and returns the cause of that end. A turn that
+// nobody has is taken even when ctx has ended: it is for what follows to say so. After nil the
+// caller owes an End.
 func (t Turn) Take(ctx context.Context) error {
 	if t.Try() {
 		return nil

@@ -1,5 +1,5 @@
-// Package grpcserver makes a gRPC server a component of a lifecycle registry. It is a module of its own, so that
-// gRPC enters the module graph of those only who use it.
+// Package grpcserver makes a gRPC server a component of a lifecycle registry. It is a module of its
+// own, so that gRPC enters the module graph of those only who use it.
 //
 //	srv := grpc.NewServer()
 //	orderspb.RegisterOrdersServer(srv, handlers)
@@ -11,6 +11,7 @@
 //	                  │                            └──deadline or Abort──▶ connections cut, stopped
 //	                  └──listener fails──▶ Done reports it
 //
-// It refuses to end streaming calls by itself: a call that goes on for ever holds [Server.Stop] until its deadline.
-// Handlers that stream should watch something that ends when the service drains.
+// It refuses to end streaming calls by itself: a call that goes on for ever holds [Server.Stop]
+// until its deadline. Handlers that stream should watch something that ends when the service
+// drains.
 package grpcserver

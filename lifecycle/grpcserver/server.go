@@ -10,8 +10,9 @@ import (
 	"google.golang.org/grpc"
 )
 
-// Server runs a *grpc.Server from Start to Stop. It satisfies lifecycle.Component, lifecycle.Aborter and
-// lifecycle.Dier. All methods are safe for concurrent use; one Server serves once.
+// Server runs a *grpc.Server from Start to Stop. It satisfies lifecycle.Component,
+// lifecycle.Aborter and lifecycle.Dier. All methods are safe for concurrent use; one Server serves
+// once.
 type Server struct {
 	grpc *grpc.Server
 	addr string
@@ -24,15 +25,15 @@ type Server struct {
 	graceful chan struct{} // closed when GracefulStop has returned; nil before Stop
 }
 
-// New returns a component that serves srv on the TCP address addr ("host:port", port 0 for a free one: see Addr). It
-// neither listens nor dials. Services must be registered with srv before Start. From then on the component owns srv:
-// do not call its Stop or GracefulStop.
+// New returns a component that serves srv on the TCP address addr ("host:port", port 0 for a free
+// one: see Addr). It neither listens nor dials. Services must be registered with srv before Start.
+// From then on the component owns srv: do not call its Stop or GracefulStop.
 func New(srv *grpc.Server, addr string) *Server {
 	return &Server{grpc: srv, addr: addr, died: make(chan error, 1)}
 }
 
-// Start listens and begins to serve. When it returns nil, connections are accepted. A taken port, a second Start and
-// a Start after Stop are errors. ctx bounds only the resolution of the address.
+// Start listens and begins to serve. When it returns nil, connections are accepted. A taken port, a
+// second Start and a Start after Stop are errors. ctx bounds only the resolution of the address.
 func (s *Server) Start(ctx context.Context) error {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", s.addr)
@@ -48,7 +49,8 @@ func (s *Server) Start(ctx context.Context) error {
 		return errors.Join(fmt.Errorf("grpcserver: second start of %s", s.addr), l.Close())
 	}
 	s.listener, s.served = l, make(chan struct{})
-	// Owner: the Server. Ends when Stop or Abort stops srv, or the listener fails; Stop and Abort wait for it.
+	// Owner: the Server. Ends when Stop or Abort stops srv, or the listener fails; Stop and Abort
+	// wait for it.
 	go s.serve(l, s.served)
 	return nil
 }
@@ -77,9 +79,9 @@ func (s *Server) Addr() net.Addr {
 // Done returns a channel that receives one error if serving ends without Stop or Abort.
 func (s *Server) Done() <-chan error { return s.died }
 
-// Stop refuses new calls, waits until those in flight are done and returns nil. If ctx ends first it cuts all
-// connections, which cancels the calls' contexts, and returns an error that wraps context.Cause(ctx). It may be called
-// without Start, more than once and concurrently.
+// Stop refuses new calls, waits until those in flight are done and returns nil. If ctx ends first
+// it cuts all connections, which cancels the calls' contexts, and returns an error that wraps
+// context.Cause(ctx). It may be called without Start, more than once and concurrently.
 func (s *Server) Stop(ctx context.Context) error {
 	graceful, served := s.beginStop()
 	if err := wait(ctx, graceful, served); err != nil {
@@ -89,7 +91,8 @@ func (s *Server) Stop(ctx context.Context) error {
 	return nil
 }
 
-// Abort cuts all connections without waiting for calls in flight. It may be called without Start, and more than once.
+// Abort cuts all connections without waiting for calls in flight. It may be called without Start,
+// and more than once.
 func (s *Server) Abort() error {
 	s.beginStop()
 	s.cut()
@@ -104,7 +107,8 @@ func (s *Server) beginStop() (graceful, served <-chan struct{}) {
 	if s.graceful == nil {
 		done := make(chan struct{})
 		s.graceful = done
-		// Owner: the Server. Ends when the last call is done, or when cut stops srv; Stop waits for it.
+		// Owner: the Server. Ends when the last call is done, or when cut stops srv; Stop waits for
+		// it.
 		go func() {
 			defer close(done)
 			s.grpc.GracefulStop()
@@ -113,10 +117,11 @@ func (s *Server) beginStop() (graceful, served <-chan struct{}) {
 	return s.graceful, s.served
 }
 
-// cut does not wait: with grpc.WaitForHandlers, Stop waits for handlers, and one that ignores its context would hold
-// the shutdown for ever.
+// cut does not wait: with grpc.WaitForHandlers, Stop waits for handlers, and one that ignores its
+// context would hold the shutdown for ever.
 func (s *Server) cut() {
-	// Owner: the Server. Ends when the handlers do; nobody can end a handler that ignores its context.
+	// Owner: the Server. Ends when the handlers do; nobody can end a handler that ignores its
+	// context.
 	go s.grpc.Stop()
 }
 

@@ -25,7 +25,8 @@ var (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// blocking is a gRPC service with one method, which says that it was entered and waits to be released.
+// blocking is a gRPC service with one method, which says that it was entered and waits to be
+// released.
 type blocking struct {
 	entered chan struct{}
 	release chan struct{}

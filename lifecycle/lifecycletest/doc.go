@@ -1,5 +1,5 @@
-// Package lifecycletest starts a registry in a test, stops it when the test ends, and fails the test for what is left
-// behind.
+// Package lifecycletest starts a registry in a test, stops it when the test ends, and fails the
+// test for what is left behind.
 //
 //	func TestService(t *testing.T) {
 //		reg := lifecycletest.New(t, lifecycle.Config{})
@@ -17,10 +17,11 @@
 //	          │ a component that started too early      │ a component that stopped too early
 //	                                                    │ a goroutine that is still there
 //
-// It works in testing/synctest bubbles and in parallel tests: leaked goroutines are found by the labels they inherit
-// from the test, not by counting. Goroutines that a constructor starts are found if it was called on the goroutine of
-// the test, after [New]. A [Fake] is a component that fails, hangs or panics as told.
+// It works in testing/synctest bubbles and in parallel tests: leaked goroutines are found by the
+// labels they inherit from the test, not by counting. Goroutines that a constructor starts are
+// found if it was called on the goroutine of the test, after [New]. A [Fake] is a component that
+// fails, hangs or panics as told.
 //
-// It refuses to look at goroutines that others started, and to wait for long: what is still there two seconds after
-// the shutdown is a leak.
+// It refuses to look at goroutines that others started, and to wait for long: what is still there
+// two seconds after the shutdown is a leak.
 package lifecycletest

@@ -14,10 +14,11 @@ import (
 // ErrFake is what a [Script] that fails returns, unless it has an Err.
 var ErrFake = errors.New("lifecycletest: told to fail")
 
-// Script is what a [Fake] does in one phase. The zero Script returns nil at once. The parts are done in the order of
-// the fields.
+// Script is what a [Fake] does in one phase. The zero Script returns nil at once. The parts are
+// done in the order of the fields.
 type Script struct {
-	// Delay is for how long to work. It ends early, with the context's error, when the context ends.
+	// Delay is for how long to work. It ends early, with the context's error, when the context
+	// ends.
 	Delay time.Duration
 	// Stubborn makes Delay go on when the context ends.
 	Stubborn bool
@@ -36,9 +37,10 @@ type Script struct {
 // Forever is, as [Script.Fail], more often than any test calls.
 const Forever = 1 << 30
 
-// Fake is a component that does as it is told, and keeps a journal. The zero Fake works. Its scripts must not be changed
-// after it was added. By itself it is a Component that can die and be restarted; [Fake.As] gives it the power to drain
-// and to abort. Its methods are safe for concurrent use.
+// Fake is a component that does as it is told, and keeps a journal. The zero Fake works. Its
+// scripts must not be changed after it was added. By itself it is a Component that can die and be
+// restarted; [Fake.As] gives it the power to drain and to abort. Its methods are safe for
+// concurrent use.
 type Fake struct {
 	OnStart, OnDrain, OnStop, OnAbort Script
 	// Journal gets a line for every call and return; nil: none is kept. Fakes may share one.
@@ -130,8 +132,8 @@ func (f *Fake) Done() <-chan error {
 	return f.died
 }
 
-// Die makes the fake end by itself, once per start: with an error it has died, with nil it has completed. Before Start it
-// does nothing.
+// Die makes the fake end by itself, once per start: with an error it has died, with nil it has
+// completed. Before Start it does nothing.
 func (f *Fake) Die(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -235,7 +237,8 @@ func (f *Fake) wait(ctx context.Context, s Script) error {
 	return nil
 }
 
-// Journal is what fakes did, in order. Its zero value is ready; a nil one keeps nothing. It is safe for concurrent use.
+// Journal is what fakes did, in order. Its zero value is ready; a nil one keeps nothing. It is safe
+// for concurrent use.
 type Journal struct {
 	mu    sync.Mutex // guards the following
 	lines []string
@@ -250,7 +253,8 @@ func (j *Journal) write(name, what string) {
 	j.lines = append(j.lines, name+": "+what)
 }
 
-// Lines returns what happened so far: "name: start", "name: start done", "name: stop failed" and so on.
+// Lines returns what happened so far: "name: start", "name: start done", "name: stop failed" and so
+// on.
 func (j *Journal) Lines() []string {
 	if j == nil {
 		return nil

@@ -16,8 +16,8 @@ const (
 	leakPoll     = 10 * time.Millisecond
 )
 
-// checkLeaks complains about goroutines of the test that are there besides the test's own. Goroutines that are about to
-// end get a moment.
+// checkLeaks complains about goroutines of the test that are there besides the test's own.
+// Goroutines that are about to end get a moment.
 func checkLeaks(ctx context.Context, tb testing.TB) {
 	tb.Helper()
 	id, _ := pprof.Label(ctx, labelTest)
@@ -35,7 +35,8 @@ func checkLeaks(ctx context.Context, tb testing.TB) {
 	}
 }
 
-// leaked describes the goroutines with the label of a test, but for that of the test itself, which is looking.
+// leaked describes the goroutines with the label of a test, but for that of the test itself, which
+// is looking.
 func leaked(id string) []string {
 	var left []string
 	for _, g := range goroutines.Profile() {

@@ -21,9 +21,10 @@ const labelTest = "lifecycletest.test"
 //nolint:gochecknoglobals // test names are not unique: -count runs them again
 var tests atomic.Int64
 
-// New is lifecycle.New for a test: it logs to the test unless cfg has a Logger, takes no signals unless cfg names some,
-// and at the end of the test the registry is shut down, whether or not it was started. It marks the calling goroutine,
-// which must be the test's, so that goroutines of constructors called after it are found if they leak.
+// New is lifecycle.New for a test: it logs to the test unless cfg has a Logger, takes no signals
+// unless cfg names some, and at the end of the test the registry is shut down, whether or not it
+// was started. It marks the calling goroutine, which must be the test's, so that goroutines of
+// constructors called after it are found if they leak.
 func New(tb testing.TB, cfg lifecycle.Config) *lifecycle.Registry {
 	tb.Helper()
 	ctx := mark(tb)
@@ -35,8 +36,8 @@ func New(tb testing.TB, cfg lifecycle.Config) *lifecycle.Registry {
 	return reg
 }
 
-// Start starts reg, made by New or otherwise, and fails the test at once if that fails. At the end of the test reg is
-// shut down within its ShutdownTimeout, unless the test has done so.
+// Start starts reg, made by New or otherwise, and fails the test at once if that fails. At the end
+// of the test reg is shut down within its ShutdownTimeout, unless the test has done so.
 func Start(tb testing.TB, reg *lifecycle.Registry) {
 	tb.Helper()
 	ctx := watch(mark(tb), tb, reg)
@@ -65,7 +66,8 @@ func mark(tb testing.TB) context.Context {
 	return ctx
 }
 
-// marked and watched hold what is known of the tests and registries of now: they are empty between tests.
+// marked and watched hold what is known of the tests and registries of now: they are empty between
+// tests.
 //
 //nolint:gochecknoglobals // keyed by test and by registry
 var marked, watched sync.Map
@@ -105,8 +107,8 @@ func stop(ctx context.Context, tb testing.TB, reg *lifecycle.Registry) {
 	}
 }
 
-// output returns a writer to the log of a test, which takes nothing any more when the test is over: a component that
-// was given up may still want to say something then.
+// output returns a writer to the log of a test, which takes nothing any more when the test is over:
+// a component that was given up may still want to say something then.
 func output(tb testing.TB) io.Writer {
 	tb.Helper()
 	w := &testOutput{w: tb.Output()}

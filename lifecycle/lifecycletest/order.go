@@ -8,9 +8,9 @@ import (
 	"github.com/poolkeeper/poolkeeper/lifecycle"
 )
 
-// Order fails the test unless each of the named components depends on the one before it, directly or not: only then
-// are they started in this order and stopped in reverse whatever the machine does. It may be called before and after
-// Start.
+// Order fails the test unless each of the named components depends on the one before it, directly
+// or not: only then are they started in this order and stopped in reverse whatever the machine
+// does. It may be called before and after Start.
 func Order(tb testing.TB, reg *lifecycle.Registry, names ...string) {
 	tb.Helper()
 	status := reg.Status()

@@ -15,8 +15,8 @@ import (
 // stopLimit bounds the Stop at the end of a test.
 const stopLimit = 2 * time.Second
 
-// Redis is a started pool on a server in memory. Its methods are safe for concurrent use, and fail the test that made
-// it if they cannot do what they say.
+// Redis is a started pool on a server in memory. Its methods are safe for concurrent use, and fail
+// the test that made it if they cannot do what they say.
 type Redis struct {
 	*redispool.Pool
 
@@ -27,8 +27,9 @@ type Redis struct {
 	wire *wire
 }
 
-// Start returns a started pool. configure may change its configuration; the address is set already. When the test ends
-// the pool is stopped, which fails the test if a Conn or a Watch is still held then, and the server with it.
+// Start returns a started pool. configure may change its configuration; the address is set already.
+// When the test ends the pool is stopped, which fails the test if a Conn or a Watch is still held
+// then, and the server with it.
 //
 // The pool has no log, and short times: 1 s to dial, to read and to wait for a connection.
 func Start(tb testing.TB, configure ...func(*redispool.Config)) *Redis {
@@ -68,18 +69,19 @@ func (r *Redis) stop() {
 	}
 }
 
-// Refuse takes the server away, as a crash does: connections are closed, and new ones refused, until Heal. Its data
-// stays.
+// Refuse takes the server away, as a crash does: connections are closed, and new ones refused,
+// until Heal. Its data stays.
 func (r *Redis) Refuse() {
 	r.wire.refuse()
 	r.wire.drop()
 }
 
-// RefuseNew refuses new connections, as if no server were running, until Heal. Those that are open stay.
+// RefuseNew refuses new connections, as if no server were running, until Heal. Those that are open
+// stay.
 func (r *Redis) RefuseNew() { r.wire.refuse() }
 
-// Hang makes the server silent, as a frozen process or a network that drops packets does: connections stay open,
-// new ones are accepted, and nothing is answered, until Heal.
+// Hang makes the server silent, as a frozen process or a network that drops packets does:
+// connections stay open, new ones are accepted, and nothing is answered, until Heal.
 func (r *Redis) Hang() { r.wire.hang() }
 
 // Drop closes all connections once, as a restart of a proxy does. New ones are welcome.

@@ -61,7 +61,8 @@ func (w *wire) accept(l net.Listener) {
 	}
 }
 
-// add notes both ends of a connection that l has accepted, or reports false if it accepts none any more.
+// add notes both ends of a connection that l has accepted, or reports false if it accepts none any
+// more.
 func (w *wire) add(l net.Listener, client, server net.Conn) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -10,7 +10,8 @@
 //		transfer(t.Context(), pool.DB(), "alice", "bob", 10)
 //	} // here the pool is stopped, and expectations that were not met fail the test
 //
-// On a fake PostgreSQL server, for code that uses a *pgxpool.Pool, and for what a real server cannot be made to do:
+// On a fake PostgreSQL server, for code that uses a *pgxpool.Pool, and for what a real server
+// cannot be made to do:
 //
 //	func TestReportSurvivesARestart(t *testing.T) {
 //		pool, server := sqlpooltest.NewPostgres(t)
@@ -24,8 +25,10 @@
 //	test ─┬─ pool.DB() ─── the same pool as in production ─── sqlmock's driver ─── mock.Expect…
 //	      └─ pool.Pool() ─ the same pool as in production ─── a socket ─── fake server ─── Answer, Hang, Drop, ReadOnly …
 //
-// [NewPostgresInMemory] is for tests in a testing/synctest bubble: while somebody waits on a socket, time in a bubble does not
-// advance; with the server in memory it does, so that hours of a pool's life take a moment.
+// [NewPostgresInMemory] is for tests in a testing/synctest bubble: while somebody waits on a
+// socket, time in a bubble does not advance; with the server in memory it does, so that hours of a
+// pool's life take a moment.
 //
-// It refuses to be a database: what it is not told to answer is an error. It has no tables, no TLS, no COPY.
+// It refuses to be a database: what it is not told to answer is an error. It has no tables, no TLS,
+// no COPY.
 package sqlpooltest

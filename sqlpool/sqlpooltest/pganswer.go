@@ -20,25 +20,28 @@ type Answer struct {
 	// Rows are the rows, of Go values that pgx can encode as the type of their column.
 	Rows [][]any
 
-	// Types are the types of the columns, as the OIDs of package pgtype. None: those that suit the first value in each
-	// column that is not nil, text where there is none.
+	// Types are the types of the columns, as the OIDs of package pgtype. None: those that suit the
+	// first value in each column that is not nil, text where there is none.
 	Types []uint32
 
-	// Params are the types of the parameters. None: what the client says, or that each is what the client's value is.
+	// Params are the types of the parameters. None: what the client says, or that each is what the
+	// client's value is.
 	Params []uint32
 
 	// Affected is the number of rows that a statement without result has changed.
 	Affected int
 
-	// Func makes the rows from the arguments, in place of Rows; Types are wanted then, unless all is text. Arguments have
-	// the Go type that pgx gives to their type in Params, and are strings without Params; SQL's null is nil. It is called on the
-	// server's goroutine, concurrently for different connections.
+	// Func makes the rows from the arguments, in place of Rows; Types are wanted then, unless all
+	// is text. Arguments have the Go type that pgx gives to their type in Params, and are strings
+	// without Params; SQL's null is nil. It is called on the server's goroutine, concurrently for
+	// different connections.
 	Func func(args []any) ([][]any, error)
 
 	// Delay is how long the statement takes. A cancel request ends it.
 	Delay time.Duration
 
-	// Err fails the statement: a *pgconn.PgError goes to the client as it is, anything else as XX000 with its text.
+	// Err fails the statement: a *pgconn.PgError goes to the client as it is, anything else as
+	// XX000 with its text.
 	Err error
 }
 
@@ -48,13 +51,15 @@ type registered struct {
 	answer  Answer
 }
 
-// Answer says what to answer to a statement with exactly this text, but for white space and a semicolon at the end. Of
-// several answers to the same statement the last one counts. It stands above what the server knows by itself (BEGIN, SET …).
+// Answer says what to answer to a statement with exactly this text, but for white space and a
+// semicolon at the end. Of several answers to the same statement the last one counts. It stands
+// above what the server knows by itself (BEGIN, SET …).
 func (s *PostgresServer) Answer(sql string, a Answer) {
 	s.register(registered{exact: normalize(sql), answer: a})
 }
 
-// AnswerMatching is [PostgresServer.Answer] for every statement that the pattern is found in, its white space collapsed.
+// AnswerMatching is [PostgresServer.Answer] for every statement that the pattern is found in, its
+// white space collapsed.
 func (s *PostgresServer) AnswerMatching(pattern *regexp.Regexp, a Answer) {
 	s.register(registered{pattern: pattern, answer: a})
 }
@@ -78,7 +83,8 @@ func (s *PostgresServer) answerTo(sql string) (Answer, bool) {
 	return Answer{}, false
 }
 
-// normalize collapses white space and takes off a semicolon at the end, and lines that are comments.
+// normalize collapses white space and takes off a semicolon at the end, and lines that are
+// comments.
 func normalize(sql string) string {
 	var kept []string
 	for line := range strings.Lines(sql) {
@@ -97,7 +103,8 @@ func words(sql string) []string {
 	})
 }
 
-// writes says whether a statement would change something. It looks at words alone, and errs on the side of writing.
+// writes says whether a statement would change something. It looks at words alone, and errs on the
+// side of writing.
 func writes(words []string) bool {
 	if len(words) == 0 {
 		return false

@@ -60,7 +60,8 @@ func params(sql string) int {
 	return highest
 }
 
-// builtIn answers what needs no data: control of transactions and session, and what the pool itself asks.
+// builtIn answers what needs no data: control of transactions and session, and what the pool itself
+// asks.
 func (c *session) builtIn(sql string) (Answer, bool) {
 	if own(sql) {
 		return c.ownAnswer(sql), true
@@ -78,7 +79,8 @@ func (c *session) builtIn(sql string) (Answer, bool) {
 	}
 }
 
-// own says whether a statement is one of sqlpool's: how far behind a standby is, and what a server grants.
+// own says whether a statement is one of sqlpool's: how far behind a standby is, and what a server
+// grants.
 func own(sql string) bool {
 	sql = normalize(sql)
 	return strings.HasPrefix(sql, "select pg_is_in_recovery()") || strings.HasPrefix(sql, "select current_setting('max_connections')")
@@ -109,8 +111,8 @@ func (c *session) note(sql string, args []any) {
 	}
 }
 
-// bound decodes the arguments of a Bind. The answer is the one of now, which may be another than when the statement was
-// prepared; its columns must not.
+// bound decodes the arguments of a Bind. The answer is the one of now, which may be another than
+// when the statement was prepared; its columns must not.
 func (c *session) bound(old *statement, msg *pgproto3.Bind) (*portal, *pgconn.PgError) {
 	st, refused := c.prepare(old.sql, old.params)
 	if refused != nil {

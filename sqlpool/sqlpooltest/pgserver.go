@@ -15,12 +15,14 @@ import (
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 )
 
-// PostgresServer speaks PostgreSQL's protocol on a port of the loopback interface, or in memory, gives the answers it was
-// told to give, and fails when it is told to. Its methods are safe for concurrent use. It is stopped at the end of its test.
+// PostgresServer speaks PostgreSQL's protocol on a port of the loopback interface, or in memory,
+// gives the answers it was told to give, and fails when it is told to. Its methods are safe for
+// concurrent use. It is stopped at the end of its test.
 //
-// It knows transactions (and answers 25P02 in one that has failed), BEGIN … READ ONLY, savepoints, prepared statements,
-// cancel requests, the simple and the extended protocol. SET, RESET, LISTEN and their kin succeed and do nothing. It has
-// no tables, no passwords, no TLS, no COPY and no cursors: COPY is an error that says so, and so is a statement without an answer.
+// It knows transactions (and answers 25P02 in one that has failed), BEGIN … READ ONLY, savepoints,
+// prepared statements, cancel requests, the simple and the extended protocol. SET, RESET, LISTEN
+// and their kin succeed and do nothing. It has no tables, no passwords, no TLS, no COPY and no
+// cursors: COPY is an error that says so, and so is a statement without an answer.
 type PostgresServer struct {
 	tb     testing.TB
 	addr   string
@@ -56,7 +58,8 @@ type Query struct {
 	Args []any // as in [Answer.Func]
 }
 
-// ServePostgres starts a fake PostgreSQL server, without a pool: for code that opens its own, and for several servers.
+// ServePostgres starts a fake PostgreSQL server, without a pool: for code that opens its own, and
+// for several servers.
 func ServePostgres(tb testing.TB) *PostgresServer {
 	tb.Helper()
 	s := &PostgresServer{tb: tb, sessions: make(map[*session]struct{})}
@@ -67,9 +70,10 @@ func ServePostgres(tb testing.TB) *PostgresServer {
 	return s
 }
 
-// NewPostgres returns a started pool on a fake PostgreSQL server of its own, and the server, to say what it answers and
-// how it fails. At the end of the test both are stopped; the test fails if a connection is still held. Options change the
-// configuration as in [New]. Everything but the server is as in production; no connection is pinged of the pool's own accord.
+// NewPostgres returns a started pool on a fake PostgreSQL server of its own, and the server, to say
+// what it answers and how it fails. At the end of the test both are stopped; the test fails if a
+// connection is still held. Options change the configuration as in [New]. Everything but the server
+// is as in production; no connection is pinged of the pool's own accord.
 func NewPostgres(tb testing.TB, options ...Option) (*sqlpool.Postgres, *PostgresServer) {
 	tb.Helper()
 	s := ServePostgres(tb)
@@ -103,11 +107,12 @@ func startPostgres(tb testing.TB, s *PostgresServer, options []Option) *sqlpool.
 // URL returns what a client opens; of a server in memory, by its Dial.
 func (s *PostgresServer) URL() string { return "postgres://fake@" + s.addr + "/fake?sslmode=disable" }
 
-// Addr returns "127.0.0.1:port". It stays the same, whatever the server is told to do. Of a server in memory it is only a
-// name.
+// Addr returns "127.0.0.1:port". It stays the same, whatever the server is told to do. Of a server
+// in memory it is only a name.
 func (s *PostgresServer) Addr() string { return s.addr }
 
-// Connections returns how many clients are logged in now. A pool has one more than its Stats say, for its checks.
+// Connections returns how many clients are logged in now. A pool has one more than its Stats say,
+// for its checks.
 func (s *PostgresServer) Connections() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -120,8 +125,8 @@ func (s *PostgresServer) Connections() int {
 	return n
 }
 
-// Queries returns the statements the server was asked to run so far, in order, refused ones included. Pings and what the
-// pool itself asks are not among them.
+// Queries returns the statements the server was asked to run so far, in order, refused ones
+// included. Pings and what the pool itself asks are not among them.
 func (s *PostgresServer) Queries() []Query {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -174,7 +179,8 @@ func (s *PostgresServer) talk(conn net.Conn) bool {
 	s.nextPID++
 	c := newSession(s, conn, s.nextPID)
 	s.sessions[c] = struct{}{}
-	// Owner: the server. It ends when its socket is closed, by the client, a fault or stop; stop waits for it.
+	// Owner: the server. It ends when its socket is closed, by the client, a fault or stop; stop
+	// waits for it.
 	s.all.Go(func() {
 		defer s.dismiss(c)
 		c.serve()

@@ -10,7 +10,8 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// session is one client's connection. All but hangUp, cancelled and loggedIn belongs to its goroutine.
+// session is one client's connection. All but hangUp, cancelled and loggedIn belongs to its
+// goroutine.
 type session struct {
 	srv       *PostgresServer
 	conn      net.Conn
@@ -132,7 +133,8 @@ func (c *session) welcome() bool {
 	return c.wire.Flush() == nil
 }
 
-// behave does what the server's faults say on receipt of a message. It reports false if the connection ends by it.
+// behave does what the server's faults say on receipt of a message. It reports false if the
+// connection ends by it.
 func (c *session) behave() bool {
 	f := c.srv.faultsNow()
 	if f.hang != nil {
@@ -195,7 +197,8 @@ func (c *session) fail(e *pgconn.PgError) {
 	}
 }
 
-// simple is the simple protocol: one message, all of the answer. Several statements in one are one to Answer.
+// simple is the simple protocol: one message, all of the answer. Several statements in one are one
+// to Answer.
 func (c *session) simple(sql string) {
 	defer func() {
 		c.skipping = false

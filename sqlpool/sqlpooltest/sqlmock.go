@@ -18,11 +18,12 @@ const stopLimit = 5 * time.Second
 //nolint:gochecknoglobals // names of sqlmock's data sources are global too
 var sources atomic.Int64
 
-// New returns a started pool whose connections are sqlmock's, with the mock to tell what to expect. At the end of the
-// test the pool is stopped; the test fails if an expectation was not met, or if a connection is still held.
+// New returns a started pool whose connections are sqlmock's, with the mock to tell what to expect.
+// At the end of the test the pool is stopped; the test fails if an expectation was not met, or if a
+// connection is still held.
 //
-// The pool never closes a connection of its own accord, because sqlmock would want each close announced. Everything
-// else is as in production: acquiring, waiting, draining, holders.
+// The pool never closes a connection of its own accord, because sqlmock would want each close
+// announced. Everything else is as in production: acquiring, waiting, draining, holders.
 func New(tb testing.TB, options ...Option) (*sqlpool.Pool, sqlmock.Sqlmock) {
 	tb.Helper()
 	cfg := sqlpool.Config{

@@ -25,8 +25,8 @@ type Chart struct {
 // maxSeries is how many colours there are.
 const maxSeries = 4
 
-// Validate returns every fault of c, joined: no point at all, too many series, a point with a negative or infinite
-// coordinate, or one that lies before its predecessor.
+// Validate returns every fault of c, joined: no point at all, too many series, a point with a
+// negative or infinite coordinate, or one that lies before its predecessor.
 func (c Chart) Validate() error {
 	var errs []error
 	points := 0
@@ -52,8 +52,8 @@ func (c Chart) Validate() error {
 
 func drawable(v float64) bool { return v >= 0 && !math.IsInf(v, 0) } // NaN is not >= 0
 
-// WriteSVG writes c as a document of its own, with a white ground, so that it can be read on a dark page too. It
-// returns the faults of c, before anything is written, or the error of w.
+// WriteSVG writes c as a document of its own, with a white ground, so that it can be read on a dark
+// page too. It returns the faults of c, before anything is written, or the error of w.
 func (c Chart) WriteSVG(w io.Writer) error {
 	if err := c.Validate(); err != nil {
 		return err
@@ -77,7 +77,8 @@ func (c Chart) WriteSVG(w io.Writer) error {
 // axis is a scale from 0 to end, with a tick at each multiple of step.
 type axis struct{ step, end float64 }
 
-// axisTo returns an axis that reaches limit with four to ten steps of 1, 2 or 5 times a power of ten.
+// axisTo returns an axis that reaches limit with four to ten steps of 1, 2 or 5 times a power of
+// ten.
 func axisTo(limit float64) axis {
 	if limit <= 0 {
 		limit = 1

@@ -24,7 +24,8 @@ func svg(t *testing.T, c chart.Chart) string {
 	return out.String()
 }
 
-// elements parses the document and returns the attribute or, for "", the text of every element of that name.
+// elements parses the document and returns the attribute or, for "", the text of every element of
+// that name.
 func elements(t *testing.T, document, name, attribute string) []string {
 	t.Helper()
 	var out []string

@@ -8,7 +8,8 @@ import (
 	"strings"
 )
 
-// HealthJSON wants application/health+json to be answered when it is asked for, with a status in its words.
+// HealthJSON wants application/health+json to be answered when it is asked for, with a status in
+// its words.
 func HealthJSON(ctx context.Context, fresh func() Subject) error {
 	b, end := begin(ctx, fresh)
 	defer end()
@@ -35,7 +36,8 @@ func HealthJSON(ctx context.Context, fresh func() Subject) error {
 	return nil
 }
 
-// NotReadyWhenDraining wants readiness to end when the service is about to stop, at once and although all is well.
+// NotReadyWhenDraining wants readiness to end when the service is about to stop, at once and
+// although all is well.
 func NotReadyWhenDraining(ctx context.Context, fresh func() Subject) error {
 	b, end := begin(ctx, fresh)
 	defer end()
@@ -58,7 +60,8 @@ func NotReadyWhenDraining(ctx context.Context, fresh func() Subject) error {
 	return nil
 }
 
-// ErrorTextHidden wants the text of an error not to be told to anybody who asks, in whatever format.
+// ErrorTextHidden wants the text of an error not to be told to anybody who asks, in whatever
+// format.
 func ErrorTextHidden(ctx context.Context, fresh func() Subject) error {
 	b, end := begin(ctx, fresh)
 	defer end()
@@ -106,7 +109,8 @@ func LivenessIgnoresChecks(ctx context.Context, fresh func() Subject) error {
 	return nil
 }
 
-// AskingRunsNoCheck wants a thousand requests to cause no run: else whoever can ask can load the database.
+// AskingRunsNoCheck wants a thousand requests to cause no run: else whoever can ask can load the
+// database.
 func AskingRunsNoCheck(ctx context.Context, fresh func() Subject) error {
 	b, end := begin(ctx, fresh)
 	defer end()

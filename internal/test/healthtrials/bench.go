@@ -84,8 +84,9 @@ func ask(ctx context.Context, h http.Handler, accept string) (answer, error) {
 		return answer{}, fmt.Errorf("no such handler: %w", errors.ErrUnsupported)
 	}
 	answered := make(chan answer, 1)
-	// Owner: this call. Stop signal: the handler returns, at the latest when the trial lets hung probes go. Waiter: this
-	// call, for as long as it has patience; a subject that makes it wait longer has failed.
+	// Owner: this call. Stop signal: the handler returns, at the latest when the trial lets hung
+	// probes go. Waiter: this call, for as long as it has patience; a subject that makes it wait
+	// longer has failed.
 	go func() {
 		w := httptest.NewRecorder()
 		r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/", http.NoBody)
@@ -143,7 +144,8 @@ func pause(d time.Duration) { <-time.After(d) }
 // returns reports whether f returns while there is patience.
 func returns(f func()) bool {
 	done := make(chan struct{})
-	// Owner: this call. Stop signal: f returns, at the latest when the trial lets hung probes go. Waiter: this call.
+	// Owner: this call. Stop signal: f returns, at the latest when the trial lets hung probes go.
+	// Waiter: this call.
 	go func() {
 		defer close(done)
 		f()

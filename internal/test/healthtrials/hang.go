@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// HangFromTheStart wants a check that never returns to be not ready, and the probe to answer all the while.
+// HangFromTheStart wants a check that never returns to be not ready, and the probe to answer all
+// the while.
 func HangFromTheStart(ctx context.Context, fresh func() Subject) error {
 	b, end := begin(ctx, fresh)
 	defer end()
@@ -55,7 +56,8 @@ func keepsRunning(g *gauge) error {
 	return nil
 }
 
-// HangCostsOneGoroutine wants no goroutine to pile up behind a check that hangs, neither of runs nor of requests.
+// HangCostsOneGoroutine wants no goroutine to pile up behind a check that hangs, neither of runs
+// nor of requests.
 func HangCostsOneGoroutine(ctx context.Context, fresh func() Subject) error {
 	b, end := begin(ctx, fresh)
 	defer end()

@@ -15,7 +15,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// naive is the health endpoint everybody writes first: every request runs every check and shows what came of it.
+// naive is the health endpoint everybody writes first: every request runs every check and shows
+// what came of it.
 type naive struct {
 	lock   chan struct{} // guards checks, and is held while they run, as is usual; a channel, for synctest's sake
 	checks map[string]func(context.Context) error
@@ -61,8 +62,8 @@ func (s *naive) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(failures)
 }
 
-// The naive endpoint must fail every trial but the few it holds because nothing runs unasked. This shows that the
-// trials can fail.
+// The naive endpoint must fail every trial but the few it holds because nothing runs unasked. This
+// shows that the trials can fail.
 func TestNaiveEndpointFailsTrials(t *testing.T) {
 	holds := map[string]bool{
 		"each check has its own timeout":      true, // it has no timeout at all

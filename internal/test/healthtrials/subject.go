@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Subject is one fresh instance of a library under trial. Methods that the library has no equivalent for return
-// errors.ErrUnsupported, and handlers may be nil.
+// Subject is one fresh instance of a library under trial. Methods that the library has no
+// equivalent for return errors.ErrUnsupported, and handlers may be nil.
 type Subject interface {
 	// Add adds a check; trials call it before Start.
 	Add(c Check) error
@@ -22,7 +22,8 @@ type Subject interface {
 	// Ready and Live are its handlers with the settings it has by default.
 	Ready() http.Handler
 	Live() http.Handler
-	// Causes says, as far as the library does, which failed checks the failure of the named one is due to.
+	// Causes says, as far as the library does, which failed checks the failure of the named one is
+	// due to.
 	Causes(name string) ([]string, error)
 	// Observe tells the check what live traffic saw.
 	Observe(name string, err error) error

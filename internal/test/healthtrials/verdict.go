@@ -62,7 +62,8 @@ func failsOneCheck(ctx context.Context, fresh func() Subject, when string, mode 
 	return b.mustBecome(ctx, true, 4*time.Second, "after the check was mended")
 }
 
-// FailureThreshold wants fewer failures in a row than the threshold to change nothing, and as many to count.
+// FailureThreshold wants fewer failures in a row than the threshold to change nothing, and as many
+// to count.
 func FailureThreshold(ctx context.Context, fresh func() Subject) error {
 	b, end := begin(ctx, fresh)
 	defer end()
@@ -90,7 +91,8 @@ func FailureThreshold(ctx context.Context, fresh func() Subject) error {
 	return b.mustBecome(ctx, false, soon, "after three failures")
 }
 
-// SuccessThreshold wants fewer successes in a row than the threshold to leave a failed check failed.
+// SuccessThreshold wants fewer successes in a row than the threshold to leave a failed check
+// failed.
 func SuccessThreshold(ctx context.Context, fresh func() Subject) error {
 	b, end := begin(ctx, fresh)
 	defer end()
@@ -116,8 +118,8 @@ func SuccessThreshold(ctx context.Context, fresh func() Subject) error {
 	return b.mustBecome(ctx, true, 4*time.Second, "after three successes")
 }
 
-// EvenSpread wants a thousand checks every 100 ms not to run in step: at most a tenth of the runs in the busiest 5 ms,
-// where 5 % would be even.
+// EvenSpread wants a thousand checks every 100 ms not to run in step: at most a tenth of the runs
+// in the busiest 5 ms, where 5 % would be even.
 func EvenSpread(ctx context.Context, fresh func() Subject) error {
 	const n, window = 1000, 5 * time.Millisecond
 	b, end := begin(ctx, fresh)
@@ -159,8 +161,8 @@ func EvenSpread(ctx context.Context, fresh func() Subject) error {
 	return nil
 }
 
-// VerdictAges wants readiness to end when no result has come in for the maximum age, although nobody is left to run
-// checks.
+// VerdictAges wants readiness to end when no result has come in for the maximum age, although
+// nobody is left to run checks.
 func VerdictAges(ctx context.Context, fresh func() Subject) error {
 	b, end := begin(ctx, fresh)
 	defer end()
@@ -222,7 +224,8 @@ func PassiveSignal(ctx context.Context, fresh func() Subject) error {
 	return b.mustBecome(ctx, false, soon, "traffic saw an error, the next run is an hour away")
 }
 
-// RootCause wants the failure of a check to be put down to the failed one it depends on, through one between.
+// RootCause wants the failure of a check to be put down to the failed one it depends on, through
+// one between.
 func RootCause(ctx context.Context, fresh func() Subject) error {
 	b, end := begin(ctx, fresh)
 	defer end()

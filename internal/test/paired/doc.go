@@ -1,7 +1,7 @@
 // Package paired measures what a managed pool adds to the library below it.
 //
-// On a machine that does other work, two absolute times say little about each other. So both sides run in turns, in one
-// process, against one server, and neighbours are compared:
+// On a machine that does other work, two absolute times say little about each other. So both sides
+// run in turns, in one process, against one server, and neighbours are compared:
 //
 //	 pair 1        pair 2        pair 3
 //	raw managed │ managed raw │ raw managed │ …      each a batch of operations

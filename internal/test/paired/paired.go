@@ -14,10 +14,11 @@ const (
 	warmUp   = 1   // batches of each side that do not count
 )
 
-// Run compares managed with raw, with that many callers at once, which share a batch of operations. One iteration of b
-// is one pair. It reports the metrics "ratio", the median of managed ÷ raw, and "ratio95", the upper bound of that
-// median's 95 % confidence interval. Under -benchtime 1x it makes one pair, and else at least 20. The first error of
-// either side fails b. Both functions must be safe for concurrent use.
+// Run compares managed with raw, with that many callers at once, which share a batch of operations.
+// One iteration of b is one pair. It reports the metrics "ratio", the median of managed ÷ raw, and
+// "ratio95", the upper bound of that median's 95 % confidence interval. Under -benchtime 1x it
+// makes one pair, and else at least 20. The first error of either side fails b. Both functions must
+// be safe for concurrent use.
 func Run(b *testing.B, callers int, raw, managed func() error) {
 	b.Helper()
 	for range warmUp {
@@ -65,9 +66,9 @@ func run(b *testing.B, callers int, operation func() error) time.Duration {
 	return time.Since(begun)
 }
 
-// Median returns the median of values and the upper bound of its two-sided 95 % confidence interval, by the normal
-// approximation of the binomial distribution of ranks; with few values that is the largest. It sorts values, of which
-// there must be at least one.
+// Median returns the median of values and the upper bound of its two-sided 95 % confidence
+// interval, by the normal approximation of the binomial distribution of ranks; with few values that
+// is the largest. It sorts values, of which there must be at least one.
 func Median(values []float64) (median, upper float64) {
 	slices.Sort(values)
 	n := len(values)

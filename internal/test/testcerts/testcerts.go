@@ -1,4 +1,5 @@
-// Package testcerts makes certificate authorities and certificates for tests. They are valid for an hour.
+// Package testcerts makes certificate authorities and certificates for tests. They are valid for an
+// hour.
 package testcerts
 
 import (
@@ -41,7 +42,8 @@ func New(tb testing.TB) *Authority {
 	return &Authority{PEM: encode("CERTIFICATE", der), cert: cert, key: key}
 }
 
-// Leaf issues a certificate, for servers and clients, to a name, which may be an IP address. Both results are PEM.
+// Leaf issues a certificate, for servers and clients, to a name, which may be an IP address. Both
+// results are PEM.
 func (a *Authority) Leaf(tb testing.TB, name string) (cert, key []byte) {
 	tb.Helper()
 	own := newKey(tb)

@@ -10,9 +10,9 @@ import (
 	"testing"
 )
 
-// Claimed ports lie below those that systems give to outgoing connections and to listeners that name no port (from 32768
-// on Linux, from 49152 elsewhere): otherwise anybody's connection can take the port of a server that is down for a
-// moment, and its restart then finds the address in use.
+// Claimed ports lie below those that systems give to outgoing connections and to listeners that
+// name no port (from 32768 on Linux, from 49152 elsewhere): otherwise anybody's connection can take
+// the port of a server that is down for a moment, and its restart then finds the address in use.
 const (
 	firstPort = 20000
 	ports     = 10000
@@ -27,8 +27,8 @@ var claims struct {
 	locks locker
 }
 
-// FreeAddr is a host and port at which nobody listens. It is the test's own until the test ends: no other test gets it,
-// not even of another package that runs at the same time.
+// FreeAddr is a host and port at which nobody listens. It is the test's own until the test ends: no
+// other test gets it, not even of another package that runs at the same time.
 func FreeAddr(tb testing.TB) string {
 	tb.Helper()
 	addr, release, err := ClaimAddr(tb.Context())
@@ -39,8 +39,8 @@ func FreeAddr(tb testing.TB) string {
 	return addr
 }
 
-// ClaimAddr is [FreeAddr] for what outlives a test: the address is the caller's until it calls release, or the process
-// ends.
+// ClaimAddr is [FreeAddr] for what outlives a test: the address is the caller's until it calls
+// release, or the process ends.
 func ClaimAddr(ctx context.Context) (addr string, release func(), err error) {
 	start := rand.N(ports)
 	for i := range ports {
@@ -58,7 +58,8 @@ func ClaimAddr(ctx context.Context) (addr string, release func(), err error) {
 
 func addrOf(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
-// claim reports whether the port is ours now. It is not if another process has claimed it, or somebody uses it.
+// claim reports whether the port is ours now. It is not if another process has claimed it, or
+// somebody uses it.
 func claim(ctx context.Context, port int) (bool, error) {
 	claims.mu.Lock()
 	defer claims.mu.Unlock()

@@ -11,8 +11,8 @@ import (
 	"syscall"
 )
 
-// locker keeps ports apart between processes: each is one byte of an empty file, locked for as long as the port is
-// claimed. The system unlocks what a process leaves behind, however it ends.
+// locker keeps ports apart between processes: each is one byte of an empty file, locked for as long
+// as the port is claimed. The system unlocks what a process leaves behind, however it ends.
 type locker struct {
 	file *os.File // opened by the first lock; closing any descriptor of it would unlock everything
 }

@@ -2,7 +2,8 @@ package testkit
 
 import "sync"
 
-// Crowd counts how many are somewhere at once. Its zero value is ready, and it is safe for concurrent use.
+// Crowd counts how many are somewhere at once. Its zero value is ready, and it is safe for
+// concurrent use.
 type Crowd struct {
 	mu        sync.Mutex // guards the following
 	now, most int

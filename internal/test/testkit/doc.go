@@ -1,5 +1,5 @@
-// Package testkit is what the tests of several packages say: waits that end, loggers, files that are replaced, ports
-// that nobody else takes, and a network that misbehaves.
+// Package testkit is what the tests of several packages say: waits that end, loggers, files that
+// are replaced, ports that nobody else takes, and a network that misbehaves.
 //
 //	test ── Eventually ──▶ condition, again and again ── holds ──▶ goes on
 //	                                │
@@ -19,6 +19,7 @@
 //		err := p.Stop(within(t, time.Second))
 //	}
 //
-// It imports the standard library only, and refuses to know anything of pools, drivers and servers: for those there
-// are lifecycletest, redispooltest, sqlpooltest and internal/test/testserver. Nothing but tests may import it.
+// It imports the standard library only, and refuses to know anything of pools, drivers and servers:
+// for those there are lifecycletest, redispooltest, sqlpooltest and internal/test/testserver.
+// Nothing but tests may import it.
 package testkit

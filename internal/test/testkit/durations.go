@@ -9,8 +9,8 @@ import (
 // Extremes are the values that a duration is tried with: the ends, and both sides of zero.
 var Extremes = []time.Duration{0, 1, -1, -2 * time.Second, math.MaxInt64, math.MaxInt64 - 1} //nolint:gochecknoglobals // a constant
 
-// Durations returns the addresses of all durations among the exported fields of a struct, by their names. config points to
-// the struct. It follows structs and pointers to structs.
+// Durations returns the addresses of all durations among the exported fields of a struct, by their
+// names. config points to the struct. It follows structs and pointers to structs.
 func Durations(config any) map[string]*time.Duration {
 	out := map[string]*time.Duration{}
 	durations(reflect.ValueOf(config).Elem(), out)

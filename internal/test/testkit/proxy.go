@@ -10,8 +10,9 @@ import (
 	"time"
 )
 
-// Proxy stands between clients and a server for the network and the name service: it forwards to what the name
-// stands for now, and can lose what is sent without a sign of it. Its methods are safe for concurrent use.
+// Proxy stands between clients and a server for the network and the name service: it forwards to
+// what the name stands for now, and can lose what is sent without a sign of it. Its methods are
+// safe for concurrent use.
 type Proxy struct {
 	addr    string
 	running sync.WaitGroup // the goroutines of the proxy, which end with the test
@@ -38,7 +39,8 @@ type link struct {
 	closed bool
 }
 
-// NewProxy starts a proxy to target, a host and port, that ends with the test, and all its connections with it.
+// NewProxy starts a proxy to target, a host and port, that ends with the test, and all its
+// connections with it.
 func NewProxy(tb testing.TB, target string) *Proxy {
 	tb.Helper()
 	ctx := context.WithoutCancel(tb.Context())                       // to dial even for what a Cleanup does
@@ -71,8 +73,8 @@ func (p *Proxy) Point(target string) {
 	p.target, p.mute, p.answers = target, false, 0
 }
 
-// BlackHole loses all that is sent through the connections there are, either way and for ever. Neither side hears that
-// the server has hung up.
+// BlackHole loses all that is sent through the connections there are, either way and for ever.
+// Neither side hears that the server has hung up.
 func (p *Proxy) BlackHole() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -81,8 +83,8 @@ func (p *Proxy) BlackHole() {
 	}
 }
 
-// ReplaceMachine has another machine take over the server's address, which does not know of the connections there are:
-// each is reset when its client sends something.
+// ReplaceMachine has another machine take over the server's address, which does not know of the
+// connections there are: each is reset when its client sends something.
 func (p *Proxy) ReplaceMachine() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -92,7 +94,8 @@ func (p *Proxy) ReplaceMachine() {
 	}
 }
 
-// Delay makes the link as long as roundTrip for connections made from now on. Connecting to the proxy takes no time.
+// Delay makes the link as long as roundTrip for connections made from now on. Connecting to the
+// proxy takes no time.
 func (p *Proxy) Delay(roundTrip time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -7,11 +7,12 @@ import (
 	"time"
 )
 
-// Patience bounds waits for what should be there soon, on a machine however busy: no test succeeds by it.
+// Patience bounds waits for what should be there soon, on a machine however busy: no test succeeds
+// by it.
 const Patience = time.Minute
 
-// Eventually waits until cond holds, or ends the test after Patience, saying what did not come true. cond is called
-// often, by the calling goroutine.
+// Eventually waits until cond holds, or ends the test after Patience, saying what did not come
+// true. cond is called often, by the calling goroutine.
 func Eventually(tb testing.TB, what string, cond func() bool) {
 	tb.Helper()
 	tick := time.NewTicker(2 * time.Millisecond)
@@ -23,8 +24,8 @@ func Eventually(tb testing.TB, what string, cond func() bool) {
 	}
 }
 
-// Within is a context that ends after d. It outlives the test's own context, so that it serves in a Cleanup, and ends
-// with those.
+// Within is a context that ends after d. It outlives the test's own context, so that it serves in a
+// Cleanup, and ends with those.
 func Within(tb testing.TB, d time.Duration) context.Context {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(tb.Context()), d)
@@ -32,9 +33,9 @@ func Within(tb testing.TB, d time.Duration) context.Context {
 	return ctx
 }
 
-// Advance lets d of a bubble's time go by, and everything be done that is due by its end. After a bare sleep what a timer
-// does at that very moment may be done, under way or still to come: whoever counts then counts what he meets. One
-// goroutine at a time may call it.
+// Advance lets d of a bubble's time go by, and everything be done that is due by its end. After a
+// bare sleep what a timer does at that very moment may be done, under way or still to come: whoever
+// counts then counts what he meets. One goroutine at a time may call it.
 func Advance(d time.Duration) {
 	time.Sleep(d) //nolint:forbidigo // in a bubble, or else Wait panics
 	synctest.Wait()

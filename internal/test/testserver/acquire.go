@@ -10,7 +10,8 @@ import (
 	"testing"
 )
 
-// RequireEnv names the variable that turns a missing server from a skip into a failure when it is "1".
+// RequireEnv names the variable that turns a missing server from a skip into a failure when it is
+// "1".
 const RequireEnv = "POOLKEEPER_REQUIRE_SERVERS"
 
 // own starts a server for one test.
@@ -72,8 +73,8 @@ func sharedOf(tb testing.TB, k kind) *Server {
 	return s
 }
 
-// Main returns m with the shared servers stopped at the end of its Run, before anybody looks for leaked goroutines:
-// goleak.VerifyTestMain(testserver.Main(m)).
+// Main returns m with the shared servers stopped at the end of its Run, before anybody looks for
+// leaked goroutines: goleak.VerifyTestMain(testserver.Main(m)).
 func Main(m interface{ Run() int }) interface{ Run() int } { return tests{m} }
 
 type tests struct{ m interface{ Run() int } }

@@ -1,6 +1,6 @@
-// Package testserver starts real redis-server, postgres and mariadbd processes for tests, from the binaries of the
-// machine, each on a free loopback port and in a temporary directory of its own, and can stop, kill, freeze, thaw and
-// restart each.
+// Package testserver starts real redis-server, postgres and mariadbd processes for tests, from the
+// binaries of the machine, each on a free loopback port and in a temporary directory of its own,
+// and can stop, kill, freeze, thaw and restart each.
 //
 //	func TestSurvivesRestart(t *testing.T) {
 //		srv := testserver.Redis(t)          // this test's own; gone when the test ends
@@ -15,8 +15,9 @@
 //		goleak.VerifyTestMain(testserver.Main(m)) // stops the shared ones
 //	}
 //
-// A test that needs a server which is not installed is skipped with a message that says what to install, or fails if
-// POOLKEEPER_REQUIRE_SERVERS=1. Nothing relies on a server that happens to be running already.
+// A test that needs a server which is not installed is skipped with a message that says what to
+// install, or fails if POOLKEEPER_REQUIRE_SERVERS=1. Nothing relies on a server that happens to be
+// running already.
 //
 // It refuses to use containers, fixed ports and the machine's own databases.
 package testserver

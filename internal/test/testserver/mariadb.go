@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// MariaDB starts a MariaDB server for this test, with user "root", no password and an empty database "test". args are
-// appended to its command line.
+// MariaDB starts a MariaDB server for this test, with user "root", no password and an empty
+// database "test". args are appended to its command line.
 func MariaDB(tb testing.TB, args ...string) *Server {
 	tb.Helper()
 	return own(tb, mariadbKind(), args)
@@ -72,7 +72,8 @@ func ownName() string {
 	return u.Username
 }
 
-// mariadbAnswers reads the handshake: protocol version 10, or an error packet while the server starts.
+// mariadbAnswers reads the handshake: protocol version 10, or an error packet while the server
+// starts.
 func mariadbAnswers(ctx context.Context, addr string) error {
 	return converse(ctx, addr, func(c net.Conn) error {
 		head := make([]byte, 5) // length (3), sequence (1), first byte of the payload

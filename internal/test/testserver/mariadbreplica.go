@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// MariaDBPrimary starts a MariaDB server as [MariaDB] does, of which [MariaDBReplica] can make replicas: with a binary
-// log from its first day.
+// MariaDBPrimary starts a MariaDB server as [MariaDB] does, of which [MariaDBReplica] can make
+// replicas: with a binary log from its first day.
 func MariaDBPrimary(tb testing.TB, args ...string) *Server {
 	tb.Helper()
 	k := mariadbKind()
@@ -21,10 +21,11 @@ func MariaDBPrimary(tb testing.TB, args ...string) *Server {
 	return own(tb, k, append([]string{"--server-id=1", "--log-bin=binlog"}, args...))
 }
 
-// MariaDBReplica starts a replica for this test: an empty, read-only MariaDB server that fetches, by GTID, all that
-// primary has written since its first day. primary must be a server of [MariaDBPrimary]. args are appended to the replica's command
-// line; a second replica of one primary wants another "--server-id" than 2. Like every server it can be killed, frozen
-// and restarted, and goes on replicating; "stop all slaves" and "set global read_only = 0" promote it.
+// MariaDBReplica starts a replica for this test: an empty, read-only MariaDB server that fetches,
+// by GTID, all that primary has written since its first day. primary must be a server of
+// [MariaDBPrimary]. args are appended to the replica's command line; a second replica of one
+// primary wants another "--server-id" than 2. Like every server it can be killed, frozen and
+// restarted, and goes on replicating; "stop all slaves" and "set global read_only = 0" promote it.
 func MariaDBReplica(tb testing.TB, primary *Server, args ...string) *Server {
 	tb.Helper()
 	k := mariadbKind()

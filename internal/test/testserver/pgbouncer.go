@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// PgBouncer starts a pgbouncer in transaction mode for this test, in front of target, for user and database
-// "postgres". Each setting is "name=value" as in the section [pgbouncer] of its file. Its console is the database
-// "pgbouncer".
+// PgBouncer starts a pgbouncer in transaction mode for this test, in front of target, for user and
+// database "postgres". Each setting is "name=value" as in the section [pgbouncer] of its file. Its
+// console is the database "pgbouncer".
 func PgBouncer(tb testing.TB, target *Server, settings ...string) *Server {
 	tb.Helper()
 	return own(tb, pgBouncerKind(tb, target), settings)

@@ -16,8 +16,8 @@ import (
 	"testing"
 )
 
-// Postgres starts a PostgreSQL server for this test, with user and database "postgres" and no password. Each setting
-// is "name=value" as in postgresql.conf.
+// Postgres starts a PostgreSQL server for this test, with user and database "postgres" and no
+// password. Each setting is "name=value" as in postgresql.conf.
 func Postgres(tb testing.TB, settings ...string) *Server {
 	tb.Helper()
 	return own(tb, postgresKind(), settings)
@@ -92,8 +92,9 @@ func postgresUser() (*credential, error) {
 	return nil, fmt.Errorf("testserver: running as root, and there is no user postgres or nobody to run PostgreSQL as")
 }
 
-// postgresAnswers sends a StartupMessage (PostgreSQL documentation, "Message Formats") and looks at the first byte of
-// the answer: an Authentication message, or an error, which is what a server that still recovers sends.
+// postgresAnswers sends a StartupMessage (PostgreSQL documentation, "Message Formats") and looks at
+// the first byte of the answer: an Authentication message, or an error, which is what a server that
+// still recovers sends.
 func postgresAnswers(ctx context.Context, addr string) error {
 	return converse(ctx, addr, func(c net.Conn) error {
 		const protocol3 = 3 << 16
@@ -115,8 +116,8 @@ func postgresAnswers(ctx context.Context, addr string) error {
 	})
 }
 
-// WriteFile puts a file into the server's directory, readable by the server alone, and returns its path. A file that
-// exists is replaced.
+// WriteFile puts a file into the server's directory, readable by the server alone, and returns its
+// path. A file that exists is replaced.
 func (s *Server) WriteFile(tb testing.TB, name string, content []byte) string {
 	tb.Helper()
 	path := filepath.Join(s.dir, name)

@@ -9,14 +9,14 @@ import (
 	"syscall"
 )
 
-// attributes run the server in a process group of its own, so that Ctrl-C at the terminal reaches only the test, and
-// end it with the test binary, even if that is killed.
+// attributes run the server in a process group of its own, so that Ctrl-C at the terminal reaches
+// only the test, and end it with the test binary, even if that is killed.
 func attributes(cred *credential) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Credential: cred}
 }
 
-// family returns pid and its children, the parent first. PostgreSQL's children have process groups of their own, so
-// that signalling the group does not reach them.
+// family returns pid and its children, the parent first. PostgreSQL's children have process groups
+// of their own, so that signalling the group does not reach them.
 func family(pid int) []int {
 	pids := []int{pid}
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")

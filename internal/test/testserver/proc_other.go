@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// Windows has no signals that stop a process and let it go on. Servers are started and killed there, and tests that freeze
-// them fail.
+// Windows has no signals that stop a process and let it go on. Servers are started and killed
+// there, and tests that freeze them fail.
 const (
 	sigStop = syscall.Signal(-1)
 	sigCont = syscall.Signal(-2)

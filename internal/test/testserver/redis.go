@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-// Redis starts a redis-server for this test, without persistence. args are appended to its command line.
+// Redis starts a redis-server for this test, without persistence. args are appended to its command
+// line.
 func Redis(tb testing.TB, args ...string) *Server {
 	tb.Helper()
 	return own(tb, redisKind(), args)
@@ -41,8 +42,8 @@ func redisKind() kind {
 	}
 }
 
-// redisAnswers sends an inline PING. NOAUTH and MASTERDOWN count as answers: tests may set a password, or cut a replica
-// off.
+// redisAnswers sends an inline PING. NOAUTH and MASTERDOWN count as answers: tests may set a
+// password, or cut a replica off.
 func redisAnswers(ctx context.Context, addr string) error {
 	return converse(ctx, addr, func(c net.Conn) error {
 		if _, err := io.WriteString(c, "PING\r\n"); err != nil {

@@ -17,7 +17,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 )
 
-// startLimit bounds how long a server may take to answer. It is generous: a loaded machine with two cores is slow.
+// startLimit bounds how long a server may take to answer. It is generous: a loaded machine with two
+// cores is slow.
 const startLimit = 60 * time.Second
 
 // kind is what differs between the servers.
@@ -33,8 +34,8 @@ type kind struct {
 	asUser  func() (*credential, error)                  // nil: our own user
 }
 
-// Server is one running server. Its methods are safe for concurrent use, and fail the test that made it if they
-// cannot do what they say.
+// Server is one running server. Its methods are safe for concurrent use, and fail the test that
+// made it if they cannot do what they say.
 type Server struct {
 	kind    kind
 	addr    string
@@ -76,7 +77,8 @@ func (s *Server) Kill(tb testing.TB) {
 	s.end(tb, syscall.SIGKILL)
 }
 
-// Freeze stops the server and its children from running: connections stay open and nothing answers (SIGSTOP).
+// Freeze stops the server and its children from running: connections stay open and nothing answers
+// (SIGSTOP).
 func (s *Server) Freeze(tb testing.TB) {
 	tb.Helper()
 	s.signalAll(tb, sigStop)
@@ -88,8 +90,8 @@ func (s *Server) Thaw(tb testing.TB) {
 	s.signalAll(tb, sigCont)
 }
 
-// Restart starts the server again on the same port and data, after stopping it if it still runs, and returns once it
-// answers.
+// Restart starts the server again on the same port and data, after stopping it if it still runs,
+// and returns once it answers.
 func (s *Server) Restart(tb testing.TB) {
 	tb.Helper()
 	if s.Running() {
@@ -147,8 +149,8 @@ func launch(ctx context.Context, k kind, extra []string) (*Server, error) {
 	return s, nil
 }
 
-// settle starts the server at an address that stays its own while it is down. Somebody who asks nobody can still take
-// it before the server does: a few are tried.
+// settle starts the server at an address that stays its own while it is down. Somebody who asks
+// nobody can still take it before the server does: a few are tried.
 func (s *Server) settle(ctx context.Context) (err error) {
 	for range 5 {
 		if s.release != nil {
@@ -181,7 +183,8 @@ func (s *Server) start(ctx context.Context) error {
 		return fmt.Errorf("testserver: start %s: %w", s.kind.name, err)
 	}
 	done := make(chan struct{})
-	// Owner: the Server. It ends with the process, which end and destroy kill and then wait for through done.
+	// Owner: the Server. It ends with the process, which end and destroy kill and then wait for
+	// through done.
 	go func() {
 		defer close(done)
 		_ = cmd.Wait() // how it ended is of no interest: tests kill it
@@ -190,7 +193,8 @@ func (s *Server) start(ctx context.Context) error {
 	return s.awaitLocked(ctx)
 }
 
-// awaitLocked waits until the server answers, dies or takes too long; but for the first it leaves no process.
+// awaitLocked waits until the server answers, dies or takes too long; but for the first it leaves
+// no process.
 func (s *Server) awaitLocked(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
@@ -272,8 +276,8 @@ func (s *Server) destroy() error {
 	return err
 }
 
-// find looks for a binary on the PATH and in the directories where Debian keeps servers. The last match of a glob
-// wins: the newest version.
+// find looks for a binary on the PATH and in the directories where Debian keeps servers. The last
+// match of a glob wins: the newest version.
 func find(name string, globs ...string) (string, error) {
 	if p, err := exec.LookPath(name); err == nil {
 		return p, nil

@@ -7,10 +7,10 @@ import (
 	"testing"
 )
 
-// PostgresStandby starts a hot standby for this test: a copy of primary, taken while that runs, which then streams what
-// primary writes. It takes reads once Postgres would. primary must be a server of [Postgres] or another standby.
-// settings are the standby's own. Like every server it can be killed, frozen and restarted, and stays a standby;
-// "select pg_promote()" makes it a primary.
+// PostgresStandby starts a hot standby for this test: a copy of primary, taken while that runs,
+// which then streams what primary writes. It takes reads once Postgres would. primary must be a
+// server of [Postgres] or another standby. settings are the standby's own. Like every server it can
+// be killed, frozen and restarted, and stays a standby; "select pg_promote()" makes it a primary.
 func PostgresStandby(tb testing.TB, primary *Server, settings ...string) *Server {
 	tb.Helper()
 	k := postgresKind()
@@ -18,8 +18,8 @@ func PostgresStandby(tb testing.TB, primary *Server, settings ...string) *Server
 	return own(tb, k, settings)
 }
 
-// basebackup copies primary and says in the copy where to stream from. A PostgreSQL's default settings allow it:
-// wal_level is replica, max_wal_senders 10, hot_standby on.
+// basebackup copies primary and says in the copy where to stream from. A PostgreSQL's default
+// settings allow it: wal_level is replica, max_wal_senders 10, hot_standby on.
 func basebackup(s, primary *Server) error {
 	program, err := find("pg_basebackup", postgresBinaries)
 	if err != nil {

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Order builds 1,000 random graphs and looks whether every component started after, and stopped before, all it
-// depends on.
+// Order builds 1,000 random graphs and looks whether every component started after, and stopped
+// before, all it depends on.
 //
 //nolint:gochecknoglobals // a constant
 var Order = Trial{

@@ -180,8 +180,8 @@ var StopErrors = Trial{
 	},
 }
 
-// Death lets a component die while everything is up. What depends on it must go down before what it depends on, without
-// anybody calling Stop, and the error says why.
+// Death lets a component die while everything is up. What depends on it must go down before what it
+// depends on, without anybody calling Stop, and the error says why.
 //
 //nolint:gochecknoglobals // a constant
 var Death = Trial{

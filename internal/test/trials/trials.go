@@ -1,10 +1,11 @@
-// Package trials puts libraries that start and stop components on trial: what happens when a component fails, hangs,
-// panics or dies. Each trial is one function over a small adapter, so that the same function judges every library.
+// Package trials puts libraries that start and stop components on trial: what happens when a
+// component fails, hangs, panics or dies. Each trial is one function over a small adapter, so that
+// the same function judges every library.
 //
 //	for each library:  adapter (System)  ◀── Trial.Run ──▶  T: a *testing.T, or a Record that only takes notes
 //
-// Durations are multiples of a unit: a second in a testing/synctest bubble, some milliseconds in real time for
-// libraries that cannot run in a bubble.
+// Durations are multiples of a unit: a second in a testing/synctest bubble, some milliseconds in
+// real time for libraries that cannot run in a bubble.
 package trials
 
 import (
@@ -19,7 +20,8 @@ import (
 
 // System is one set of components under the care of a library.
 type System interface {
-	// Add adds a component before Start. The library is expected to report faults at Start, at the latest.
+	// Add adds a component before Start. The library is expected to report faults at Start, at the
+	// latest.
 	Add(name string, c Component, dependsOn ...string)
 	Start(ctx context.Context) error
 	Stop(ctx context.Context) error
@@ -63,7 +65,8 @@ func Run(t *testing.T, what Trial, library func() System) {
 	})
 }
 
-// On puts a library on trial. unit is the length of a short wait: a second in a bubble, 50 ms or more in real time.
+// On puts a library on trial. unit is the length of a short wait: a second in a bubble, 50 ms or
+// more in real time.
 func (w Trial) On(t T, unit time.Duration, library func() System) {
 	t.Helper()
 	tr := &trial{T: t, unit: unit, library: library, release: make(chan struct{})}

@@ -1,5 +1,5 @@
-// Command gencombine writes combine_gen_test.go: one type for each set of optional interfaces that a driver's
-// connection can have. Go cannot add methods to a value at run time.
+// Command gencombine writes combine_gen_test.go: one type for each set of optional interfaces that
+// a driver's connection can have. Go cannot add methods to a value at run time.
 package main
 
 import (

@@ -1,4 +1,5 @@
-// Throughc has a stack taken in a function that C calls, which keeps something else in the frame pointer's register.
+// Throughc has a stack taken in a function that C calls, which keeps something else in the frame
+// pointer's register.
 package main
 
 /*
