@@ -32,9 +32,10 @@ type AcquireError struct {
 	oldest holders.Oldest
 }
 
-// Holders says in one line who had held a connection (Conn, Watch, a subscription) for longest: at
-// most three, with kind, age and place. It is empty if nobody held one. Their stacks become text
-// here, not when the caller gives up: hundreds may do so at once.
+// Holders names the holders that had held a connection for longest, in one line. A holder is a
+// Conn, a Watch or a subscription. It names at most three, with kind, age and place, and returns ""
+// if there were none. It formats their stacks here and not when the caller gives up, because
+// hundreds of callers may give up at once.
 func (e *AcquireError) Holders() string { return e.oldest.String() }
 
 // Error says all of it in one line.
@@ -108,9 +109,9 @@ func tooMany(most int) error {
 	return &tooManyError{fmt.Sprintf("MaxWaiting is %d", most)}
 }
 
-// explain turns the bare error of a caller who got no connection into one that says why, and leaves
-// others alone. Comparing context errors by identity tells the wait for a connection, which returns
-// them bare, from a deadline on the wire, which does not.
+// explain turns the bare error of a caller without a connection into one with the reason. It leaves
+// other errors alone. Comparing context errors by identity tells the wait for a connection, which
+// returns them bare, from a deadline on the wire, which does not.
 func (n *node) explain(err error) error {
 	inVain := errors.Is(err, redis.ErrPoolTimeout)
 	if err == context.DeadlineExceeded || err == context.Canceled { //nolint:errorlint // see above

@@ -13,12 +13,13 @@ import (
 )
 
 // go-redis exports no access to its pool. But it lends connections: a Conn takes one out of the
-// pool when it is first used, and puts it back when it is closed. A loan is such a Conn, taken by
-// the pool itself. go-redis hands out the connection that was used last (LIFO), so to get at those
-// that were idle for longest, all that are idle have to be taken. That is done without I/O, some
-// microseconds for each connection. While the last inReach are out callers wait at the valve.
+// pool when it is first used, and puts it back when it is closed. The type loan is such a Conn,
+// borrowed by the pool itself. go-redis hands out the connection that was used last (LIFO). So the
+// pool has to borrow all idle connections to reach those that were idle for longest. That needs no
+// I/O and takes some microseconds for each connection. While the last inReach are borrowed, callers
+// wait at the valve.
 
-// errBusy says that not everything that is idle could be taken, because callers were quicker.
+// errBusy says that callers acquired idle connections before the pool could borrow them.
 var errBusy = errors.New("redispool: the pool's connections are wanted elsewhere")
 
 // inReach is how many idle connections are left to callers, so that they need not wait while the
@@ -31,7 +32,7 @@ const (
 	closePause   = time.Millisecond
 )
 
-// loan is a connection lent to the pool itself.
+// loan is a connection that the pool itself has borrowed.
 type loan struct {
 	lent *redis.Conn
 	base redis.ProcessHook // sends a command on it
@@ -41,7 +42,7 @@ type loan struct {
 	ask  bool              // it is to be asked for a sign of life, and not put back before
 }
 
-// borrow returns a loan that has no connection yet. It needs the turn of upkeep.
+// borrow returns a loan that has no connection yet. The caller must hold upkeep.
 func (n *node) borrow() *loan {
 	n.borrower.Store(goroutines.ID())
 	defer n.borrower.Store(0)
@@ -49,8 +50,8 @@ func (n *node) borrow() *loan {
 	return &loan{lent: lent, base: n.borrowed}
 }
 
-// giveBack ends a loan: its connection is idle again, the one used last. It does nothing if the
-// loan has ended.
+// giveBack returns the borrowed connection, which is then idle and the one used last. It does
+// nothing if the connection was returned or closed before.
 func (l *loan) giveBack() {
 	if !l.over {
 		l.over = true
@@ -58,7 +59,7 @@ func (l *loan) giveBack() {
 	}
 }
 
-// discard ends a loan and closes its connection. It blocks on the farewell of TLS at most.
+// discard closes the borrowed connection. It may block on the TLS close-notify.
 func (l *loan) discard(ctx context.Context) {
 	l.conn.sentence.CompareAndSwap(uint32(stays), uint32(l.fate))
 	_ = l.conn.Close()
@@ -75,9 +76,9 @@ func (l *loan) ping(ctx context.Context) error {
 	return err
 }
 
-// seizeIdle takes the idle connection that is next, whatever its state: nobody looks at it, and it
-// does not count as used. If it returns an error, of which errBusy is one, the loan has ended. It
-// needs the turn of upkeep.
+// seizeIdle borrows the next idle connection, whatever its state. It does not check the connection,
+// and does not count it as used. If it returns an error, for example errBusy, l has ended. The
+// caller must hold upkeep.
 func (n *node) seizeIdle(ctx context.Context, l *loan) (err error) {
 	seized := false
 	defer func() { // also when a hook of the service panics
@@ -108,12 +109,13 @@ func (n *node) isTaken(c *conn) bool {
 	return true
 }
 
-// sift takes out what is idle, has judge say what is to become of it, and puts back what stays, in
-// the order in which it was. judge gets the connection used last first, with callers waiting: it
-// does no I/O. What it condemns is closed when they go on; what it wants asked is returned, and the
-// caller owes a giveBack for each. more, if it is not nil, ends the taking early. If not all could
-// be taken, judge is not called and all is put back, as it is if code of the service panics. sift
-// needs the turn of upkeep.
+// sift borrows the idle connections, lets judge decide about each, and puts back the rest. They
+// keep their old order. judge gets the connection used last first. Callers wait meanwhile, so judge
+// does no I/O. sift closes the connections that judge condemned after the callers go on. The result
+// holds the connections that judge marked to be asked; the caller must call giveBack for each. If
+// more is not nil and returns false, sift stops borrowing early. If sift cannot borrow all of them,
+// it puts them back without calling judge. It also puts them back if code of the service panics.
+// The caller must hold upkeep.
 func (n *node) sift(ctx context.Context, more func() bool, judge func(idle []*loan)) (asked []*loan, err error) {
 	var idle []*loan
 	finished := false
@@ -132,7 +134,7 @@ func (n *node) sift(ctx context.Context, more func() bool, judge func(idle []*lo
 	return asked, err
 }
 
-// siftInto is sift. What it has taken is in *taken as soon as it has it.
+// siftInto does the work of sift. It adds each connection to *taken as soon as it has borrowed it.
 func (n *node) siftInto(ctx context.Context, taken *[]*loan, more func() bool, judge func(idle []*loan)) (asked []*loan, err error) {
 	loans := make([]*loan, n.idle())
 	for i := range loans {
@@ -160,8 +162,8 @@ func (n *node) siftInto(ctx context.Context, taken *[]*loan, more func() bool, j
 	return slices.DeleteFunc(idle, func(l *loan) bool { return !l.ask }), err
 }
 
-// discard closes connections. While a server frees one, which takes some 50 µs, it answers nobody,
-// so there are pauses.
+// discard closes connections, with pauses. A server needs some 50 µs to free one and answers no
+// other client meanwhile.
 func discard(ctx context.Context, loans []*loan) {
 	for i, l := range loans {
 		if i%closedAtOnce == closedAtOnce-1 {
@@ -173,9 +175,9 @@ func discard(ctx context.Context, loans []*loan) {
 
 func (n *node) shut(is bool) { n.valve.set(func(v *valve) { v.shut = is }) }
 
-// take adds what is idle to *idle, in go-redis' order, with loans that are prepared and as many
-// more as it needs. It leaves the valve shut. It ends early when somebody has to dial: that may
-// take long, and those who wait at the valve shall not wait for it.
+// take borrows the idle connections and adds them to *idle, in go-redis' order. It uses the
+// prepared loans first and makes more as it needs them. It leaves the valve shut. It ends early
+// when a caller has to dial: a dial may take long, and callers at the valve must not wait for it.
 func (n *node) take(ctx context.Context, idle *[]*loan, loans []*loan, more func() bool) error {
 	ctx, cancel := context.WithTimeout(ctx, n.pool.patience())
 	defer cancel()
@@ -204,8 +206,8 @@ func (n *node) take(ctx context.Context, idle *[]*loan, loans []*loan, more func
 	return nil
 }
 
-// awaitAdmitted waits until those who have passed the valve have got their connections. Usually
-// they have; somebody who is dialling is not waited for.
+// awaitAdmitted waits until callers that have passed the valve have their connections. Usually they
+// have them already. It does not wait for a caller that is dialling.
 func (n *node) awaitAdmitted(ctx context.Context, taken int) {
 	retry.Briefly(ctx, func() bool {
 		s := n.client.PoolStats()
@@ -213,19 +215,19 @@ func (n *node) awaitAdmitted(ctx context.Context, taken int) {
 	})
 }
 
-// unserved is how many have passed the valve and have no connection yet, when that many are taken.
-// Conns that were closed and still count would look like that.
+// unserved counts callers that have passed the valve and have no connection yet. taken is how many
+// connections the pool has borrowed. A closed Conn that still counts would look like such a caller.
 func (n *node) unserved(s *redis.PoolStats, taken int) int {
 	inUse := int(s.TotalConns) - int(s.IdleConns) - taken
 	return max(int(n.valve.busy.Load())-int(n.lent.Load())-inUse, 0)
 }
 
-// spare is how many idle connections there are beside those that somebody is about to get, when
-// that many are taken.
+// spare counts the idle connections that no admitted caller is about to acquire. taken is how many
+// connections the pool has borrowed.
 func (n *node) spare(taken int) int {
 	s := n.client.PoolStats()
 	return int(s.IdleConns) - n.unserved(s, taken)
 }
 
-// idle is how many connections nobody holds.
+// idle is the number of idle connections.
 func (n *node) idle() int { return int(n.client.PoolStats().IdleConns) }

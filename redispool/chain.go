@@ -82,7 +82,7 @@ func kindOf(function string) chainKind {
 	return chainUnknown
 }
 
-// dialPurpose tells from the stack who dials.
+// dialPurpose finds the purpose of a dial from the stack.
 func dialPurpose() purpose {
 	var pcs [24]uintptr
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(3, pcs[:])])

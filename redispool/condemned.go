@@ -52,7 +52,7 @@ func (p *purges) within(delay time.Duration) {
 	}
 }
 
-// setLocked sets the timer. One that is left at Stop comes to nothing.
+// setLocked sets the timer. A timer that fires after Stop does nothing.
 func (p *purges) setLocked(delay time.Duration) {
 	p.pending.Store(true)
 	p.delay = delay

@@ -28,7 +28,7 @@ type (
 // Values of Config's fields.
 const (
 	Off           = poolkeeper.Off           // turns off a limit that is on by default, where a field's comment says so
-	NoWaiting     = poolkeeper.NoWaiting     // a MaxWaiting that lets nobody wait
+	NoWaiting     = poolkeeper.NoWaiting     // a MaxWaiting that lets no caller wait
 	NoJitter      = poolkeeper.NoJitter      // a LifetimeJitter of practically nothing; 0 means the default
 	FailFast      = poolkeeper.FailFast      // Start fails when the first attempt to reach the server does; the default
 	WaitForServer = poolkeeper.WaitForServer // Start tries again, after 1 s, doubling to 30 s, until its context ends
@@ -142,7 +142,8 @@ type Config struct {
 	// are about to: one more is refused at once, with an AcquireError that matches
 	// poolkeeper.ErrTooManyWaiting. Choose it when an answer that comes late is worth nothing, so
 	// that an overload ends in errors and not in queues. Callers held up by a pause of a Cluster do
-	// not count. Default: 0, no limit; NoWaiting: nobody waits. Bounds: NoWaiting or not negative.
+	// not count. Default: 0, no limit; NoWaiting: no caller waits. Bounds: NoWaiting or not
+	// negative.
 	MaxWaiting int
 
 	// DialTimeout bounds opening one connection. Default: DefaultDialTimeout. It cannot be turned

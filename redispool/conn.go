@@ -84,8 +84,8 @@ type conn struct {
 	sentence atomic.Uint32   // a reason; stays until condemned
 	purpose  purpose
 	secure   bool // what comes out of raw is not what go-redis would read
-	// checkout says that the deadlines were cleared, and the raw connection is asked for next. It
-	// belongs to whoever has the connection from go-redis.
+	// checkout says that the deadlines were cleared, and the raw connection is asked for next. Only
+	// the goroutine that has the connection from go-redis uses it.
 	checkout bool
 	patient  atomic.Bool             // the command under way may take long: it blocks on the server
 	gone     atomic.Bool             // closed
@@ -144,8 +144,8 @@ func (c *conn) SetWriteDeadline(t time.Time) error {
 	return c.Conn.SetWriteDeadline(c.clamped(t))
 }
 
-// clamped is t, or what AcquireTimeout leaves for the login: until its first answer somebody waits
-// for the connection.
+// clamped is t, or the time that AcquireTimeout leaves for the login. Until the first answer a
+// caller waits for the connection.
 func (c *conn) clamped(t time.Time) time.Time {
 	if c.heard.Load() != 0 || c.start.until == 0 {
 		return t
@@ -282,10 +282,10 @@ func (c *conn) SyscallConn() (syscall.RawConn, error) {
 	return c.raw, nil
 }
 
-// endedBelow reports whether the other side of an idle connection has hung up, as far as that can
-// be seen below TLS. A farewell, which comes before the end, is encrypted: it is something unread.
-// So is a push, but go-redis is sent none unless it has asked for maintenance notifications; and
-// the tickets for later sessions come before the first answer.
+// endedBelow reports whether the peer of an idle connection has closed it. It looks at the bytes
+// below TLS. A TLS close-notify precedes the close and is encrypted, so any unread byte counts as a
+// close. A push would be an unread byte too, but the server sends none unless go-redis has asked
+// for maintenance notifications. Session tickets arrive before the first answer.
 func (c *conn) endedBelow() bool {
 	if c.heard.Load() == 0 {
 		return false
@@ -303,7 +303,8 @@ func (c *conn) Close() error {
 	return c.closeNative()
 }
 
-// cut closes the socket under whoever uses it, without a TLS farewell, which could block.
+// cut closes the socket even while a command uses it. It sends no TLS close-notify, which could
+// block.
 func (c *conn) cut() {
 	if t, ok := c.Conn.(interface{ NetConn() net.Conn }); ok {
 		_ = t.NetConn().Close()

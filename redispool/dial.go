@@ -192,7 +192,7 @@ func (n *node) final(ctx context.Context, err error) error {
 	return err
 }
 
-// rereadCluster has go-redis ask the Cluster who serves what, after a node could not be reached. By
+// rereadCluster makes go-redis ask the Cluster for its slots, after a node could not be reached. By
 // itself it asks when a node that it reaches sends it elsewhere, and else once a minute: for that
 // long writes would go to a node that is dead, and that another has replaced.
 func (p *Pool) rereadCluster(ctx context.Context) {

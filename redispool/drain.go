@@ -81,9 +81,9 @@ func (p *Pool) Drain(ctx context.Context) error {
 // Start.
 func (p *Pool) Stop(ctx context.Context) error { return p.state.Stop(ctx, p.shut) }
 
-// Abort closes everything at once and waits for nobody; a Stop under way then ends too. It returns
-// the HeldError of what was cut off, or nil. It may be called at any time, more than once, and
-// without Start.
+// Abort closes everything at once and waits for no caller. A Stop under way then ends too. It
+// returns the HeldError of what was cut off, or nil. It may be called at any time, more than once,
+// and without Start.
 func (p *Pool) Abort() error { return p.state.Abort(p.shut) }
 
 // closeGate refuses new work, if it was not refused before.
@@ -189,8 +189,8 @@ func (p *Pool) commands(held int) (running, waiting int) {
 	return max(total-held, 0), waiting
 }
 
-// shut ends the pool's own work, waits for callers, closes, and at the end of ctx cuts off who is
-// left.
+// shut ends the pool's own work, waits for callers, and closes the client. When ctx ends it cuts
+// the sockets of callers that are still at work.
 func (p *Pool) shut(ctx context.Context, started <-chan struct{}) error {
 	p.closeGate(life.Draining)
 	var errs []error
@@ -233,14 +233,14 @@ func (p *Pool) close(ctx context.Context) error {
 func (p *Pool) closeClient(ctx context.Context) <-chan struct{} {
 	p.closeOnce.Do(func() {
 		p.clientClosed = make(chan struct{})
-		// Owner: Stop. It ends when go-redis has closed its sockets, which a TLS farewell to a dead
-		// peer can delay; cutting the sockets ends that. Stop waits for it, within its context.
+		// Owner: Stop. It ends when go-redis has closed its sockets. A TLS close-notify to a dead
+		// peer can delay that until the sockets are cut. Stop waits for it, within its context.
 		go func() {
 			err := p.guarded(ownUse, func() error {
 				return errors.Join(p.checker.close(context.WithoutCancel(ctx)), p.client.Close())
 			})
-			// Somebody may have been quicker: we, cutting, the server, or go-redis with a node that
-			// has left.
+			// The connection may be closed already: by cutOff, by the server, or by go-redis for a
+			// node that has left.
 			if !errors.Is(err, net.ErrClosed) && !errors.Is(err, redis.ErrClosed) {
 				p.closeErr = err
 			}
@@ -271,7 +271,7 @@ func (p *Pool) awaitSockets(ctx context.Context) error {
 	}
 }
 
-// cutOff closes all sockets under whoever uses them.
+// cutOff closes all sockets, also those that commands are using.
 func (p *Pool) cutOff(ctx context.Context, settled error, errs []error) error {
 	for _, n := range p.allNodes() {
 		n.rotate(ctx) // Conns that were closed are not held
@@ -299,7 +299,7 @@ func (p *Pool) cutOff(ctx context.Context, settled error, errs []error) error {
 	case err != nil:
 		return p.stopFailed(err)
 	default:
-		return nil // it took a cut to close, and nobody lost anything by it
+		return nil // closing took a cut, but no command or holder was cut off
 	}
 }
 

@@ -94,8 +94,8 @@ func (n *node) judge(idle []*loan, s eviction.Sweep, out *eviction.Swept) (more 
 			out.Dead++
 		}
 	}
-	// Demand may have risen since the order was given (INV-7): who waits at the valve will want one
-	// of these, and so will who has passed it and has none yet.
+	// Demand may have risen since the order was given (INV-7). Callers at the valve need these
+	// connections, and so do admitted callers that have none yet.
 	inUse := n.Open() - len(idle)
 	wanted := n.valve.waiting() + max(int(n.valve.busy.Load())-inUse, 0)
 	surplus := min(s.Surplus-out.Closed()-condemned, stay-wanted-s.MinIdle)
@@ -160,12 +160,12 @@ func (n *node) ping(ctx context.Context, asked []*loan) []error {
 	return errs
 }
 
-// Fill implements eviction.Pool. A dial by go-redis' pool needs a caller who finds nothing idle:
-// the adder takes what is idle, asks for one more, and puts the others back as soon as that dial
-// has begun.
+// Fill implements eviction.Pool. go-redis' pool dials only for a caller that finds no idle
+// connection. So Fill borrows all idle connections, asks for one more, and returns the others as
+// soon as that dial has begun.
 func (n *node) Fill(ctx context.Context, want int) (int, error) {
 	if !n.isDoor && !n.used.Load() {
-		return 0, nil // a Cluster's replica, for example, that nobody reads from
+		return 0, nil // for example a Cluster's replica that no caller reads from
 	}
 	if err := n.upkeep.Take(ctx); err != nil {
 		return 0, err
@@ -178,7 +178,7 @@ func (n *node) Fill(ctx context.Context, want int) (int, error) {
 			return opened, nil
 		}
 		if err := n.pool.guarded(ownUse, func() error { return n.addOne(ctx, free) }); err != nil {
-			if errors.Is(err, redis.ErrClosed) { // a node that has left a Cluster: nobody is to try again
+			if errors.Is(err, redis.ErrClosed) { // a node that has left a Cluster: do not try again
 				return opened, nil
 			}
 			return opened, err
@@ -204,7 +204,7 @@ func (n *node) addOne(ctx context.Context, free int) error {
 	for range free {
 		one := n.borrow()
 		if err := n.seizeIdle(ctx, one); errors.Is(err, errBusy) {
-			return nil // one was dialled, which is what is wanted
+			return nil // a connection was dialled, as intended
 		} else if err != nil {
 			return err
 		}

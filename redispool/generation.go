@@ -12,11 +12,12 @@ import (
 )
 
 // A generation is all connections dialled before some moment. After a failover behind the same name
-// they lead to the wrong server; after a server has gone, or a silent loss on the network (packets
-// dropped, no FIN), they lead nowhere, and each caller would pay an attempt or a timeout of his own
-// to find out. So the first sure sign condemns them all: go-redis drops a condemned connection at
-// its next checkout and dials anew, and the caller notices nothing. An answer that names the wrong
-// server is such a sign by itself; a connection that fails is looked into first (see inspector).
+// they lead to the wrong server. After a server has gone, or a silent loss on the network (packets
+// dropped, no FIN), they lead nowhere. Each caller would then pay an attempt or a timeout of its
+// own to find out. So the first sure sign condemns them all. go-redis drops a condemned connection
+// at its next checkout and dials anew, and the caller notices nothing. An answer that names the
+// wrong server is such a sign by itself; a connection that fails is looked into first (see
+// inspector).
 
 const (
 	// flushPause is the least time between two generations condemned because of what was heard. It

@@ -42,22 +42,25 @@ func (n *node) grace() time.Duration { return n.suspectLimit() / 4 }
 // askLimit bounds one question.
 func (n *node) askLimit() time.Duration { return max(inspectLimit, n.suspectLimit()) }
 
-// inspector looks into signs that connections may be dead: a command that has waited in vain, or
-// whose connection broke. Either may be the fault of that connection alone: somebody killed it, the
-// server found it idle for too long, the command was slow. So the server is asked, on a new
-// connection:
+// inspector finds out whether connections are dead after a sign that they may be. A sign is a
+// command that has waited in vain, or one whose connection broke. Either may concern that
+// connection alone: an operator killed it, the server closed it as idle for too long, or the
+// command was slow. So the inspector asks the server, on a new connection:
 //
-//	it refuses, or hangs up      after a break, what there was before is gone, and is condemned
-//	                             after silence, nothing is known yet: the server may be slow, and full. It is asked again
-//	it does not answer           nothing is known yet: it is asked again
-//	it answers, after silence    a Redis server answers in order of arrival, so who waits for longer is dead. If nobody
-//	                             does, a few idle connections are asked. If one is dead, what was silent for as long is
-//	                             condemned
-//	it answers, after a break    another machine may answer now: a few idle connections are asked, and if one of them
-//	                             is dead too, those not heard of since are condemned
+//	it refuses, or hangs up      after a break, the old connections are dead and condemned;
+//	                             after silence, nothing is known yet, because the server may be
+//	                             slow or full: the inspector asks again
+//	it does not answer           nothing is known yet: the inspector asks again
+//	it answers, after silence    a Redis server answers in order of arrival, so a connection
+//	                             that waits for longer is dead. If none does, the inspector asks
+//	                             a few idle connections. If one is dead, those silent for as long
+//	                             are condemned
+//	it answers, after a break    another machine may answer now: the inspector asks a few idle
+//	                             connections. If one of them is dead too, those not heard of
+//	                             since are condemned
 //
-// That no connection can be opened for reasons of ours (no ports, no descriptors, no certificate)
-// proves nothing.
+// It proves nothing if no connection can be opened for reasons on our side (no ports, no
+// descriptors, no certificate).
 type inspector struct {
 	mu      sync.Mutex // guards the following
 	running bool

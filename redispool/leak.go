@@ -7,9 +7,10 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/event"
 )
 
-// Holders lists who holds a connection now, the oldest first: each Conn from its first command
-// until it is closed, each Watch from WATCH to EXEC or UNWATCH, each subscription. Plain commands
-// and pipelines are not listed. It does no I/O.
+// Holders lists the current holders of connections, the oldest first. A Conn holds one from its
+// first command until it is closed. A Watch holds one from WATCH to EXEC or UNWATCH. A subscription
+// holds one from its dial until it is closed. Plain commands and pipelines are not listed. Holders
+// does no I/O.
 func (p *Pool) Holders() []poolkeeper.Holder {
 	for _, n := range p.allNodes() {
 		n.rotate(p.life)
@@ -21,7 +22,7 @@ func (p *Pool) Holders() []poolkeeper.Holder {
 // meant to be held and is no leak.
 func (p *Pool) reportLeaks(late []poolkeeper.Holder) {
 	now := time.Now()
-	still := map[time.Time]bool{} // a Conn may have been closed, and nobody has noticed yet
+	still := map[time.Time]bool{} // a Conn may have been closed, and the pool has not noticed yet
 	for _, h := range p.Holders() {
 		still[h.Since] = true
 	}

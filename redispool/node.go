@@ -32,7 +32,7 @@ type node struct {
 	troubled atomic.Bool            // the last outcome known was a failure of the connection
 	breaker  *breaker.Breaker       // knows when the server is down
 	watched  atomic.Bool            // a Watch has been used: go-redis does not say when one returns its connection
-	outage   atomic.Pointer[outage] // nil: nobody waits for a server that refuses
+	outage   atomic.Pointer[outage] // nil: no caller waits for a server that refuses
 	lastDial atomic.Pointer[error]  // why the last dial failed; nil: it did not
 	dialled  atomic.Int64           // a monotime.Time: the last dial that got through
 	open     atomic.Int64           // connections of the pool
@@ -145,7 +145,7 @@ func (n *node) list() []*conn {
 	return out
 }
 
-// cut closes all sockets under whoever uses them.
+// cut closes all sockets, also those that commands are using.
 func (n *node) cut() int {
 	n.mu.Lock()
 	all := make([]*conn, 0, len(n.conns))

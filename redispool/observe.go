@@ -51,8 +51,9 @@ func isAnswer(err error) bool {
 	return ok
 }
 
-// isConnFailure reports whether err says something about the server or the way there, and not about
-// the pool or the caller: the caller's own context ending while he waits for a connection does not.
+// isConnFailure reports whether err concerns the server or the network. An error of the pool or the
+// caller does not. So the end of the caller's own context during its wait for a connection is no
+// failure.
 func isConnFailure(err error) bool {
 	if errors.Is(err, redis.ErrPoolTimeout) || errors.Is(err, redis.ErrClosed) || errors.Is(err, context.Canceled) {
 		return false

@@ -47,7 +47,7 @@ type Pool struct {
 	dialing *inflight.Gate  // dials under way; refuses new ones while stopping
 	life    context.Context //nolint:containedctx // ends when the pool is closed, and dials with it
 	endLife context.CancelFunc
-	held    *holders.Table // who holds a connection
+	held    *holders.Table // the holders of connections
 	checker *checker
 	met     metrics
 
@@ -80,7 +80,7 @@ func New(cfg Config) (*Pool, error) {
 		return nil, named(name, err)
 	}
 	now := time.Now()
-	ctx, end := context.WithCancel(context.Background()) //nolint:forbidigo // the pool's life is nobody's call
+	ctx, end := context.WithCancel(context.Background()) //nolint:forbidigo // the pool outlives every call
 	p := &Pool{
 		origin: &origin{cfg: &cfg, target: &t}, state: life.NewState("redispool", cfg.Name),
 		made: now, epoch: monotime.Of(now), gate: inflight.New(), dialing: inflight.New(), life: ctx, endLife: end,
@@ -199,7 +199,7 @@ func (p *Pool) config() *Config { return p.live.Load() }
 func (p *Pool) poolName() string { return p.state.Name() }
 
 // refusal is the error for work that begins after the pool has begun to drain. It is made
-// beforehand: whoever is refused may ask again at once and often.
+// beforehand, because a refused caller may try again at once and often.
 func (p *Pool) refusal() error { return *p.refused.Load() }
 
 // setRefusal makes the refusal fit name and phase.

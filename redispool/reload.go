@@ -213,7 +213,7 @@ func (p *Pool) try(ctx context.Context, a *aim) error {
 	defer cancel()
 	nodes := p.liveNodes(ctx)
 	if len(nodes) == 0 {
-		return nil // a Cluster that nobody has used yet: the check afterwards will tell
+		return nil // a Cluster that no caller has used yet: the check afterwards will tell
 	}
 	connect := func(ctx context.Context, network, addr string) (net.Conn, error) {
 		return p.connect(ctx, a, network, addr)

@@ -18,8 +18,8 @@ import (
 //
 //   - a Watch holds from WATCH until EXEC or UNWATCH, one of which go-redis always sends; commands outside of that
 //     count one by one, as the client's own do, but do not wait for a permit once it has a connection;
-//   - a Conn holds from its first command until its connection is closed, or is handed out to somebody else. Under
-//     traffic that happens soon, and node.rotate makes it happen at once.
+//   - a Conn holds from its first command until its connection is closed, or is handed out to
+//     another caller. Under traffic that happens soon, and node.rotate makes it happen at once.
 type session struct {
 	node    *node
 	kind    chainKind
@@ -83,7 +83,7 @@ func (s *session) permitted() bool {
 	return true
 }
 
-// enterInTurn begins a command when those who hold callers up let it. Of several commands of a
+// enterInTurn begins a command when no pause and no limit holds it up. Of several commands of a
 // session that come at once only one queues: they share its connection, and none may wait for what
 // the session itself has.
 func (s *session) enterInTurn(ctx context.Context) (seeks bool, waited time.Duration, err error) {
@@ -117,8 +117,8 @@ func (s *session) enterInTurn(ctx context.Context) (seeks bool, waited time.Dura
 	return seeks, waited, nil
 }
 
-// admission is the turn to wait for what holds callers up. It is made when somebody has to: most
-// sessions never do.
+// admission is the mutex that serialises the session's wait for a pause or a permit. It is made at
+// the first such wait: most sessions never wait.
 func (s *session) admission() turn.Turn {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -261,7 +261,7 @@ func (t target) aim(c Config, given *tls.Config) *aim {
 	return a
 }
 
-// pushes reports whether servers may send what nobody has asked for.
+// pushes reports whether servers may send maintenance notifications.
 func (t target) pushes() bool {
 	m := t.opts.MaintNotificationsConfig
 	return m != nil && m.Mode != maintnotifications.ModeDisabled

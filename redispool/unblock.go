@@ -82,7 +82,7 @@ func (n *node) unblock(ctx context.Context) error {
 	for line := range strings.Lines(list) {
 		f := clientFields(line)
 		id, err := strconv.ParseInt(f["id"], 10, 64)
-		// Behind a proxy the id may be that of somebody else's connection: the address has to be
+		// Behind a proxy the id may be that of another client's connection: the address has to be
 		// ours too.
 		if err != nil || ours[id] == "" || filepath.Base(f["addr"]) != ours[id] || !strings.Contains(f["flags"], "b") {
 			continue

@@ -19,7 +19,7 @@
 //	                    │ Refuse, RefuseNew,     │ ReadOnly
 //	                    │ Hang, Drop
 //
-// At the end of the test the pool is stopped, and the test fails if somebody still holds a
+// At the end of the test the pool is stopped, and the test fails if code under test still holds a
 // connection.
 //
 // It refuses to stand in for what miniredis does not do: blocking semantics under load, Cluster,

@@ -157,7 +157,7 @@ func (w *wire) close() {
 	w.mu.Lock()
 	w.done = true
 	w.mu.Unlock()
-	_ = w.heal() // so that nobody waits for bytes to pass
+	_ = w.heal() // so that no goroutine waits for bytes to pass
 	w.refuse()
 	w.running.Wait()
 }
