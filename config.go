@@ -46,7 +46,7 @@ func (p StartPolicy) String() string {
 	}
 }
 
-// Stacks says whether the stacks of those who hold a connection are kept.
+// Stacks says whether the stacks of callers that hold a connection are kept.
 type Stacks int
 
 // Values of Stacks.

@@ -11,8 +11,8 @@ const (
 	KindWatch  = "watch"  // an optimistic transaction between WATCH and EXEC
 )
 
-// Holder is somebody who has a connection right now. It is a value: nothing in it changes after it
-// was returned.
+// Holder describes a caller that holds a connection now. It is a value: nothing in it changes after
+// it was returned.
 type Holder struct {
 	// Kind says what is held: one of the Kind constants.
 	Kind string

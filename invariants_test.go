@@ -10,7 +10,7 @@ import (
 )
 
 // TestEveryInvariantIsCitedByATest reads docs/invariants.md and looks for each number in the tests,
-// and the other way round: a test that cites a number nobody wrote down proves nothing.
+// and the other way round: a test that cites an undocumented number proves nothing.
 func TestEveryInvariantIsCitedByATest(t *testing.T) {
 	doc, err := os.ReadFile("docs/invariants.md")
 	if err != nil {

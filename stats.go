@@ -8,7 +8,7 @@ type Stats struct {
 	Max     int // most connections the pool may open; 0: no limit is known
 	Open    int // connections open now, in use and idle
 	InUse   int // connections held by callers now
-	Idle    int // connections nobody holds now
+	Idle    int // connections no caller holds now
 	Waiting int // callers queued for a connection now, where that can be known
 
 	WaitCount    uint64        // acquisitions that had to wait

@@ -28,7 +28,7 @@ type Verdict int
 // Verdicts.
 const (
 	Answered Verdict = iota // the server runs: it has answered
-	Refused                 // nobody listens, or the server is starting or going away: worth asking again soon
+	Refused                 // nothing listens there, or the server is starting or going away: worth asking again soon
 	Silent                  // no answer in time, or no way there
 	Unknown                 // nothing: the caller gave up, or the pool is closing
 )
@@ -36,7 +36,7 @@ const (
 // Config is how a Breaker works. Its functions are called without a lock, from any goroutine.
 type Config struct {
 	// Life ends with the pool, and trials with it; nil: only Stop ends them.
-	Life context.Context //nolint:containedctx // the pool's life is nobody's call
+	Life context.Context //nolint:containedctx // the pool's life belongs to no single call
 	// After is how long no connection could be opened before a server counts as down. 0 or less
 	// turns the breaker off.
 	After func() time.Duration
@@ -71,7 +71,7 @@ type Breaker struct {
 
 	mu      sync.Mutex      // guards the following
 	doubts  *doubts         // nil: the server counts as up
-	up      context.Context //nolint:containedctx // ends when the server goes down; nil: nobody has asked
+	up      context.Context //nolint:containedctx // ends when the server goes down; nil: no caller has asked
 	end     context.CancelCauseFunc
 	stopped bool
 	wg      sync.WaitGroup

@@ -1,6 +1,6 @@
-// Package dag answers what a scheduler asks about who needs whom: neighbours in both directions,
-// cycles with their path, and the longest chain below a node. It knows nodes by index and nothing
-// of names, clocks or goroutines.
+// Package dag answers a scheduler's questions about dependencies. It finds neighbours in both
+// directions, cycles with their path, and the longest chain below a node. It knows nodes by index
+// and nothing of names, clocks or goroutines.
 //
 // Every operation costs time and memory proportional to nodes plus edges; 10,000 nodes with 900,000
 // edges are ordinary.

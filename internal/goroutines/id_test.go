@@ -8,8 +8,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/goroutines"
 )
 
-// It is the same from the first call of a goroutine to the last, wherever its stack is moved and
-// whichever thread it runs on, and nobody else's.
+// The id stays the same for a goroutine's whole life, wherever its stack moves and whichever thread
+// runs it. No other goroutine has it.
 func TestIDIsOfOneGoroutine(t *testing.T) {
 	const many = 100
 	var mu sync.Mutex

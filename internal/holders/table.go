@@ -1,9 +1,9 @@
-// Package holders knows who has a connection of a pool right now, since when, and where it was
-// taken.
+// Package holders records the callers that hold a pool's connections. It knows since when a caller
+// has held a connection, and where the caller acquired it.
 //
 // It is on the data path: an [Entry] lives inside the connection it describes, so that holding and
-// releasing cost a short lock and, if stacks are wanted, a walk of the stack into a fixed array.
-// Nothing is allocated; a stack becomes text only when somebody asks.
+// releasing cost a short lock and, if stacks are on, a walk of the stack into a fixed array.
+// Nothing is allocated. A stack becomes text only when a caller asks for it.
 package holders
 
 import (
@@ -33,7 +33,7 @@ type Entry struct {
 // Table lists the held entries of one pool. All methods are safe for concurrent use.
 type Table struct {
 	settle  func()        // brings the entries up to date before they are looked at; may be nil
-	stacks  atomic.Bool   // whether they are wanted
+	stacks  atomic.Bool   // whether stacks are kept
 	renders atomic.Uint64 // stacks turned into text
 
 	mu           sync.Mutex // guards the following and every Entry linked in
@@ -49,8 +49,8 @@ func NewTable(stacks bool) *Table {
 	return t
 }
 
-// SettleBy has f bring the entries up to date whenever somebody is to be told of them. It must be
-// called before the table is used.
+// SettleBy makes the table call f before it reports entries. f brings them up to date. SettleBy
+// must be called before the table is used.
 func (t *Table) SettleBy(f func()) { t.settle = f }
 
 // Doubt marks a hold that may have ended without a sign, or takes the mark back. A new hold is not
@@ -76,7 +76,7 @@ func (t *Table) SetStacks(stacks bool) { t.stacks.Store(stacks) }
 // held starts its hold anew.
 func (t *Table) Hold(e *Entry, kind string) { t.HoldAt(e, kind, time.Now()) }
 
-// HoldAt is Hold for a caller who knows the time: reading the clock is a good part of what a hold
+// HoldAt is Hold for a caller that knows the time: reading the clock is a good part of what a hold
 // costs.
 func (t *Table) HoldAt(e *Entry, kind string, now time.Time) {
 	var pcs [maxFrames]uintptr
@@ -106,7 +106,7 @@ func (t *Table) HoldAt(e *Entry, kind string, now time.Time) {
 // is idempotent.
 func (t *Table) Release(e *Entry) (time.Duration, bool) { return t.ReleaseAt(e, time.Now()) }
 
-// ReleaseAt is Release for a caller who knows the time.
+// ReleaseAt is Release for a caller that knows the time.
 func (t *Table) ReleaseAt(e *Entry, now time.Time) (time.Duration, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -124,7 +124,7 @@ func (t *Table) Holds(e *Entry) bool {
 	return e.held
 }
 
-// HeldFor returns how long e has been held at now: 0 if nobody holds it.
+// HeldFor returns how long e has been held at now, or 0 if no caller holds it.
 func (t *Table) HeldFor(e *Entry, now time.Time) time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -134,9 +134,9 @@ func (t *Table) HeldFor(e *Entry, now time.Time) time.Duration {
 	return now.Sub(e.since)
 }
 
-// Seize ends the hold of e if it has lasted longer than limit at now, and then returns a function
-// that says who had it. It reports false if e is not held, or not for that long: of a Seize and a
-// Release of one hold, one has it.
+// Seize ends the hold of e if it has lasted longer than limit at now. It then returns a function
+// that describes the holder. It reports false if e is not held, or not for that long. If a Seize
+// and a Release race for one hold, exactly one of them gets it.
 func (t *Table) Seize(e *Entry, now time.Time, limit time.Duration) (who func() poolkeeper.Holder, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -155,7 +155,7 @@ func (t *Table) Len() int {
 	return t.n
 }
 
-// List returns who holds a connection, the oldest first.
+// List returns the holders, the oldest first.
 func (t *Table) List() []poolkeeper.Holder {
 	return t.rendered(t.collect(func(*Entry) bool { return true }))
 }
@@ -172,8 +172,8 @@ func (t *Table) Overdue(now time.Time, limit time.Duration) []poolkeeper.Holder 
 	}))
 }
 
-// Oldest is who had held a connection for longest at one moment. It becomes text, which is slow,
-// when somebody asks.
+// Oldest records up to three of the oldest holders at one moment. Turning it into text is slow, so
+// that happens only when a caller asks.
 type Oldest struct {
 	table *Table
 	held  int
@@ -219,7 +219,7 @@ func (o Oldest) Describe() string {
 	return fmt.Sprintf("%d held, %s", o.held, o)
 }
 
-// Describe says in one line who has held a connection for longest, for use in an error.
+// Describe names up to three of the oldest holders in one line, for use in an error.
 func (t *Table) Describe(now time.Time) string { return t.Oldest(now).Describe() }
 
 // Renders returns how many stacks have been turned into text so far.
@@ -254,8 +254,8 @@ type record struct {
 	pcs    [maxFrames]uintptr
 }
 
-// collect copies the wanted records under the lock; turning them into text, which is slow, is left
-// for after.
+// collect copies the records that want accepts under the lock. The caller turns them into text
+// later, because that is slow.
 func (t *Table) collect(want func(*Entry) bool) []record {
 	if t.settle != nil {
 		t.settle()

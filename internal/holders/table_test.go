@@ -69,7 +69,7 @@ func TestAStackBeginsWithTheUsersOwnFrames(t *testing.T) {
 	}
 }
 
-// Nobody of the user's own is on the stack of a library's background work.
+// The stack of a library's background work contains no function of the user's.
 func TestAStackWithoutTheUserIsKeptWhole(t *testing.T) {
 	tab := holders.NewTable(true)
 	var e holders.Entry

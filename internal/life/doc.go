@@ -1,5 +1,5 @@
-// Package life is a pool's way from New to Stopped: who may move it on, who waits for whom, and
-// what is said about it.
+// Package life runs a pool's life from New to Stopped. It decides which call may change the phase,
+// which call waits for another, and which events report it.
 //
 //	unstarted ──Start──▶ starting ──▶ running ──Drain──▶ draining ──▶ stopping ──▶ stopped
 //	    ▲                    │                              ▲

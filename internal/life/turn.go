@@ -19,8 +19,8 @@ func (s *State) Turn(ctx context.Context) error {
 	return err
 }
 
-// TryTurn takes the turn if nobody has it. It does not ask for the phase. After true the caller
-// owes an EndTurn.
+// TryTurn takes the turn if it is free. It does not ask for the phase. After true the caller owes
+// an EndTurn.
 func (s *State) TryTurn() bool { return s.turn.Try() }
 
 // EndTurn gives the turn back.

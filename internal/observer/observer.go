@@ -1,4 +1,4 @@
-// Package observer is the way from a pool's traffic to whoever wants to hear of it.
+// Package observer reports a pool's traffic to an Observer.
 package observer
 
 import (
@@ -9,16 +9,16 @@ import (
 )
 
 // Slot holds the Observer of one pool, or none. Its zero value holds none. It is safe for
-// concurrent use; to observe costs an atomic load when nobody listens.
+// concurrent use. Without an Observer, a report costs one atomic load.
 type Slot struct {
 	// OnPanic is told when the Observer has panicked, or has ended its goroutine. It is set before
-	// the Slot is used; nil: nobody is told.
+	// the Slot is used. Nil: the panic is dropped.
 	OnPanic func(error)
 
 	p atomic.Pointer[poolkeeper.Observer]
 }
 
-// Set has o hear of traffic from now on, instead of whoever did; nil: nobody does.
+// Set makes o the Observer of all traffic from now on. o replaces the previous Observer; nil: none.
 func (s *Slot) Set(o poolkeeper.Observer) {
 	if o == nil {
 		s.p.Store(nil)

@@ -24,7 +24,7 @@ func TestTheLastOneSetHears(t *testing.T) {
 	var s observer.Slot
 	down := errors.New("down on purpose")
 	var first, second ear
-	s.Observe(down) // nobody
+	s.Observe(down) // no Observer is set
 	s.Set(&first)
 	s.Observe(nil)
 	s.Set(&second)

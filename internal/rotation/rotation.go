@@ -1,10 +1,9 @@
-// Package rotation tells a password that was changed from tokens that are made anew for each who
-// asks.
+// Package rotation tells a changed password from tokens that are new for each login.
 //
-// Whoever rotates a password means to withdraw the old one, so connections that were opened by it
-// are to be replaced. Tokens (AWS IAM) are other ones for each login: connections stay valid then,
-// and replacing them would make for new tokens, and so for ever. So an answer that has changed
-// counts when it is still the same after a while.
+// A rotated password means that the old one will be withdrawn, so the pool must replace the
+// connections that it opened. Tokens (AWS IAM) differ at each login, and connections opened by them
+// stay valid. Replacing those connections would fetch new tokens, which would look like the next
+// change, for ever. So a changed answer counts only if the same answer comes again after a while.
 package rotation
 
 import (
@@ -25,7 +24,7 @@ type Watch struct {
 	mu        sync.Mutex // guards the following
 	known     bool
 	last      Login
-	wondering bool // somebody owes a Lasting
+	wondering bool // a caller owes a Lasting
 	mints     bool // every answer is another
 }
 

@@ -4,7 +4,7 @@ package socket
 
 import "syscall"
 
-// Peek looks at a socket without reading and without waiting, also while somebody else waits to
+// Peek looks at a socket without reading and without waiting, also while another goroutine waits to
 // read. next is the first byte that is Unread. A nil c is Unknown.
 func Peek(c syscall.Conn) (state State, next byte) {
 	if c == nil {
@@ -17,7 +17,8 @@ func Peek(c syscall.Conn) (state State, next byte) {
 	return PeekRaw(raw)
 }
 
-// PeekRaw is Peek for who has the raw connection. One that shows no descriptor is Unknown.
+// PeekRaw is Peek for a caller that has the raw connection. One that shows no descriptor is
+// Unknown.
 func PeekRaw(raw syscall.RawConn) (state State, next byte) {
 	var b [1]byte
 	// Not raw.Read, which would wait for the reader.

@@ -8,6 +8,6 @@ type State uint8
 const (
 	Unknown State = iota // it cannot be told, on this system or for this connection
 	Silent               // open, and there is nothing to read
-	Unread               // something has come in that nobody has read
+	Unread               // the connection has received bytes that are still unread
 	Closed               // the other side has closed it, and all it sent was read; or it is broken
 )

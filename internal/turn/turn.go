@@ -1,4 +1,4 @@
-// Package turn is a lock for what takes long: one at a time, and whoever waits has a context.
+// Package turn is a mutex whose lock operation takes a context.
 package turn
 
 import "context"
@@ -6,12 +6,12 @@ import "context"
 // Turn is held by one at a time. It holds a token then, so that it can stand in a select too.
 type Turn chan struct{}
 
-// New returns a Turn that nobody has.
+// New returns a free Turn.
 func New() Turn { return make(Turn, 1) }
 
-// Take waits for the turn, at most until ctx ends, and returns the cause of that end. A turn that
-// nobody has is taken even when ctx has ended: it is for what follows to say so. After nil the
-// caller owes an End.
+// Take waits for the turn, at most until ctx ends, and returns the cause of that end. Take takes a
+// free turn even when ctx has ended; the code that follows reports that. After nil the caller owes
+// an End.
 func (t Turn) Take(ctx context.Context) error {
 	if t.Try() {
 		return nil
@@ -24,7 +24,7 @@ func (t Turn) Take(ctx context.Context) error {
 	}
 }
 
-// Try takes the turn if nobody has it. After true the caller owes an End.
+// Try takes the turn if it is free. After true the caller owes an End.
 func (t Turn) Try() bool {
 	select {
 	case t <- struct{}{}:

@@ -60,8 +60,7 @@ func NotReadyWhenDraining(ctx context.Context, fresh func() Subject) error {
 	return nil
 }
 
-// ErrorTextHidden wants the text of an error not to be told to anybody who asks, in whatever
-// format.
+// ErrorTextHidden requires that no format of the page shows the text of an error.
 func ErrorTextHidden(ctx context.Context, fresh func() Subject) error {
 	b, end := begin(ctx, fresh)
 	defer end()
@@ -109,8 +108,8 @@ func LivenessIgnoresChecks(ctx context.Context, fresh func() Subject) error {
 	return nil
 }
 
-// AskingRunsNoCheck wants a thousand requests to cause no run: else whoever can ask can load the
-// database.
+// AskingRunsNoCheck requires that a thousand requests run no check. Otherwise a client that may ask
+// could load the database.
 func AskingRunsNoCheck(ctx context.Context, fresh func() Subject) error {
 	b, end := begin(ctx, fresh)
 	defer end()

@@ -161,8 +161,8 @@ func EvenSpread(ctx context.Context, fresh func() Subject) error {
 	return nil
 }
 
-// VerdictAges wants readiness to end when no result has come in for the maximum age, although
-// nobody is left to run checks.
+// VerdictAges requires that readiness ends after the maximum age without a result. It must end even
+// if no goroutine is left to run checks.
 func VerdictAges(ctx context.Context, fresh func() Subject) error {
 	b, end := begin(ctx, fresh)
 	defer end()

@@ -28,7 +28,7 @@ func Run(b *testing.B, callers int, raw, managed func() error) {
 	var ratios []float64
 	pair := func() {
 		var r, m time.Duration
-		if len(ratios)%2 == 0 { // whoever is second finds a warmer machine
+		if len(ratios)%2 == 0 { // the second of a pair finds a warmer machine
 			r, m = run(b, callers, raw), run(b, callers, managed)
 		} else {
 			m, r = run(b, callers, managed), run(b, callers, raw)

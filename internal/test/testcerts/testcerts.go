@@ -76,7 +76,7 @@ func (a *Authority) Pair(tb testing.TB, name string) tls.Certificate {
 	return pair
 }
 
-// Pool trusts a, and nobody else.
+// Pool returns a pool that trusts only a.
 func (a *Authority) Pool() *x509.CertPool {
 	pool := x509.NewCertPool()
 	pool.AddCert(a.cert)

@@ -27,8 +27,8 @@ var claims struct {
 	locks locker
 }
 
-// FreeAddr is a host and port at which nobody listens. It is the test's own until the test ends: no
-// other test gets it, not even of another package that runs at the same time.
+// FreeAddr returns a host and port at which no process listens. It is the test's own until the test
+// ends: no other test gets it, not even of another package that runs at the same time.
 func FreeAddr(tb testing.TB) string {
 	tb.Helper()
 	addr, release, err := ClaimAddr(tb.Context())
@@ -58,8 +58,8 @@ func ClaimAddr(ctx context.Context) (addr string, release func(), err error) {
 
 func addrOf(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
-// claim reports whether the port is ours now. It is not if another process has claimed it, or
-// somebody uses it.
+// claim reports whether the port is ours now. It is not if another process has claimed it or uses
+// it.
 func claim(ctx context.Context, port int) (bool, error) {
 	claims.mu.Lock()
 	defer claims.mu.Unlock()

@@ -2,7 +2,8 @@
 
 package testkit
 
-// locker keeps nobody away here: processes that test at the same time meet only by chance.
+// locker does nothing here: test processes that run at the same time pick the same port only by
+// chance.
 type locker struct{}
 
 func (*locker) lock(int) (bool, error) { return true, nil }

@@ -29,7 +29,7 @@ func (c *Crowd) Most() int {
 	return c.most
 }
 
-// Forget forgets everybody who is not there now.
+// Forget forgets all that are not there now.
 func (c *Crowd) Forget() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -1,5 +1,5 @@
 // Package testkit is what the tests of several packages say: waits that end, loggers, files that
-// are replaced, ports that nobody else takes, and a network that misbehaves.
+// are replaced, ports that no other process takes, and a network that misbehaves.
 //
 //	test ── Eventually ──▶ condition, again and again ── holds ──▶ goes on
 //	                                │

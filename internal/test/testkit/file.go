@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// Replace puts content at path at once, as those do who renew passwords and certificates: nobody
-// reads a half.
+// Replace replaces the file at path atomically, as tools that renew passwords and certificates do.
+// A reader never sees half of content.
 func Replace(tb testing.TB, path string, content []byte) {
 	tb.Helper()
 	if err := os.WriteFile(path+".new", content, 0o600); err != nil {

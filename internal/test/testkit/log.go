@@ -6,7 +6,7 @@ import (
 	"sync"
 )
 
-// Silent is a logger that nobody hears.
+// Silent returns a logger that discards everything.
 func Silent() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // Log keeps what is logged. Its zero value is ready, and it is safe for concurrent use.

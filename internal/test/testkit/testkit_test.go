@@ -101,7 +101,7 @@ func TestAdvanceReturnsWhenWhatIsDueAtItsEndIsDone(t *testing.T) {
 		begun, done := time.Now(), 0
 		for range 100 {
 			time.AfterFunc(time.Second, func() {
-				runtime.Gosched() // as whoever waits for a lock
+				runtime.Gosched() // as a goroutine that waits for a lock
 				done++
 			})
 			testkit.Advance(time.Second)

@@ -34,8 +34,8 @@ func Within(tb testing.TB, d time.Duration) context.Context {
 }
 
 // Advance lets d of a bubble's time go by, and everything be done that is due by its end. After a
-// bare sleep what a timer does at that very moment may be done, under way or still to come: whoever
-// counts then counts what he meets. One goroutine at a time may call it.
+// bare sleep, the work of a timer that fires at that very moment may be done, under way or still to
+// come, so a test could not count on it. One goroutine at a time may call it.
 func Advance(d time.Duration) {
 	time.Sleep(d) //nolint:forbidigo // in a bubble, or else Wait panics
 	synctest.Wait()

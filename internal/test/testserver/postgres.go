@@ -69,7 +69,7 @@ func initdb(s *Server) error {
 	return nil
 }
 
-// postgresUser returns somebody who is not root, because PostgreSQL refuses to run as root.
+// postgresUser returns a user other than root, because PostgreSQL refuses to run as root.
 func postgresUser() (*credential, error) {
 	if os.Getuid() != 0 {
 		return nil, nil //nolint:nilnil // nil is "as we are"

@@ -149,8 +149,8 @@ func launch(ctx context.Context, k kind, extra []string) (*Server, error) {
 	return s, nil
 }
 
-// settle starts the server at an address that stays its own while it is down. Somebody who asks
-// nobody can still take it before the server does: a few are tried.
+// settle starts the server at an address that stays its own while it is down. A process that
+// ignores the claim can still take the address before the server does, so settle tries up to five.
 func (s *Server) settle(ctx context.Context) (err error) {
 	for range 5 {
 		if s.release != nil {
