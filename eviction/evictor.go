@@ -170,8 +170,8 @@ func (e *Evictor) Round(ctx context.Context) (Swept, error) {
 	return e.round(ctx)
 }
 
-// tick is the timer's function: one round, and the timer set for the next. While a round that
-// somebody asked for is under way it leaves the work to that one.
+// tick is the timer's function: one round, and the timer set for the next. While a requested round
+// is under way, it leaves the work to that one.
 func (e *Evictor) tick() {
 	select {
 	case e.turn <- struct{}{}:

@@ -9,8 +9,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/eviction"
 )
 
-// depot is a pool of nothing in particular, with a burst behind it. Nobody uses it, so its peak is
-// 0.
+// depot is a pool of nothing in particular, with a burst behind it. No caller uses it, so its peak
+// is 0.
 type depot struct {
 	mu   sync.Mutex // guards idle
 	idle int

@@ -20,7 +20,7 @@ type naivePlanner struct {
 	policy  eviction.Policy
 	since   time.Time
 	samples []naiveSample
-	due     []time.Time // instants at which somebody comes due; the earliest counts
+	due     []time.Time // instants at which a connection comes due; the earliest counts
 	noFill  time.Time
 	failed  int
 }

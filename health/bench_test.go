@@ -165,7 +165,7 @@ func BenchmarkPublish(b *testing.B) {
 	}
 }
 
-// BenchmarkVerbosePage is what a detailed page costs whoever asks for it first after a change.
+// BenchmarkVerbosePage measures the first request for a detailed page after a change.
 func BenchmarkVerbosePage(b *testing.B) {
 	for _, n := range []int{10, 1000} {
 		m := startedMonitor(b, n)

@@ -44,7 +44,7 @@ func (f *causeFinder) visit(i int) {
 		}
 		f.visit(j)
 		switch d := &f.s.seen[j]; {
-		case f.marks[j] == entered: // a cycle closes here: who is in it is not the cause of itself
+		case f.marks[j] == entered: // a cycle closes here: a check in it is not the cause of itself
 		case len(d.causes) == 0:
 			c.causes = append(c.causes, on)
 		default:
@@ -90,7 +90,7 @@ func (g *groupPage) blame(skip func(name string) bool) (blame, bool) {
 	return b, true
 }
 
-// String names the root cause first for the one who has to act on it.
+// String names the root cause first, for the operator that has to act on it.
 func (b blame) String() string {
 	root := b.root.item()
 	var s strings.Builder

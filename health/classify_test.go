@@ -182,7 +182,7 @@ func TestKnownErrorsAreClassified(t *testing.T) {
 	}
 }
 
-// slowError is a net.Error of somebody else's.
+// slowError is a net.Error of a foreign type.
 type slowError struct{}
 
 func (slowError) Error() string   { return "too slow" }

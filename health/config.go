@@ -49,7 +49,7 @@ type Config struct {
 	// OnTransition is called for every change of a check or a group, one call at a time, in order,
 	// from a goroutine that exists only while there is something to tell. It may call anything of
 	// the monitor; while it blocks, changes are merged as with [Monitor.Watch]. A panic in it is
-	// logged with its stack. Nil: nobody is told.
+	// logged with its stack. Nil: no function is called.
 	OnTransition func(Transition)
 }
 

@@ -21,7 +21,7 @@
 //	err = m.Start(ctx)
 //	http.ListenAndServe(":8081", health.Handler(m))
 //
-// What it refuses to do: run a check because somebody asked a probe; let anything outside the
-// process decide over liveness (only a [Heartbeat] does); show an error text to whom [WithDetails]
-// has not admitted; become ready again after [Monitor.SetDraining].
+// What it refuses to do: run a check because a client asked for a probe page; let anything outside
+// the process decide over liveness (only a [Heartbeat] does); show an error text to a client that
+// [WithDetails] has not admitted; become ready again after [Monitor.SetDraining].
 package health

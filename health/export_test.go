@@ -90,7 +90,7 @@ func PendingOf(m *Monitor) int {
 // OfferTo returns what offers a change of the i-th of some checks to a listener that takes nothing.
 func OfferTo(checks int) func(i int) {
 	box := newMailbox()
-	box.busy = true // somebody delivers, and never comes back
+	box.busy = true // a delivery is under way, and never returns
 	names := make([]string, checks)
 	for i := range names {
 		names[i] = fmt.Sprint("check-", i)

@@ -7,12 +7,12 @@ type Kind string
 const (
 	KindNone               Kind = ""                     // no error
 	KindUnknown            Kind = "unknown"              // an error nothing is known about
-	KindRefused            Kind = "refused"              // nobody listens at the address
+	KindRefused            Kind = "refused"              // no server listens at the address
 	KindUnreachable        Kind = "unreachable"          // no route to the host or network
 	KindDNS                Kind = "dns"                  // the name could not be resolved
 	KindTimeout            Kind = "timeout"              // no answer in time
 	KindHung               Kind = "hung"                 // the probe does not return, not even after its context ended
-	KindCanceled           Kind = "canceled"             // somebody cancelled the work
+	KindCanceled           Kind = "canceled"             // the caller cancelled the work
 	KindReset              Kind = "reset"                // the connection was closed or reset by the other side
 	KindTLS                Kind = "tls"                  // certificate or handshake
 	KindAuthentication     Kind = "authentication"       // wrong or missing user, password or certificate

@@ -12,7 +12,7 @@ const (
 	formats
 )
 
-// contentType names the formats; the first is what everybody gets who did not ask for another.
+// contentType names the formats. The first one is the default.
 func (f format) contentType() string {
 	switch f {
 	case jsonFormat:
@@ -47,8 +47,8 @@ func negotiate(accept []string) format {
 	return chosen
 }
 
-// quality is how much a format is wanted, in thousandths, by the most specific range that matches
-// it.
+// quality is the client's preference for a format, in thousandths, by the most specific matching
+// range.
 type quality struct{ specific, q int }
 
 func weigh(best *[formats]quality, item string) {

@@ -49,9 +49,9 @@ func (c *seen) burden() Status {
 	return StatusFail
 }
 
-// judgeLive wants every heartbeat young enough. Before Start nobody is expected to beat, and while
-// the service drains its loops end one by one: then silence means nothing, and a restart would lose
-// the work in flight.
+// judgeLive fails if a heartbeat is too old. Before Start no loop has to beat. While the service
+// drains, its loops end one by one. Silence means nothing then, and a restart would lose the work
+// in flight.
 func (g *groupPage) judgeLive(skip func(name string) bool) Status {
 	if !g.snap.beating() {
 		return StatusPass

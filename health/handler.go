@@ -59,9 +59,9 @@ type handler struct {
 	at    int    // position of that group among those every monitor has; customAt: it is another one
 	allow func(*http.Request) bool
 
-	brief [StatusFail + 1][formats]prepared // what everybody may see
+	brief [StatusFail + 1][formats]prepared // what every client may see
 
-	// Header values, shared by all responses so that none is allocated: nobody writes into them.
+	// Header values, shared by all responses so that none is allocated. They are read-only.
 	noStore, noSniff, methods []string
 }
 
@@ -114,7 +114,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if p.code != http.StatusOK {
 		w.WriteHeader(p.code)
 	}
-	_, _ = w.Write(p.body) // the client went away: nobody to tell
+	_, _ = w.Write(p.body) // an error means that the client went away
 }
 
 // fixed returns the page of one of the groups every monitor has, if that is what r asks for, and

@@ -88,7 +88,7 @@ func TestStatusCodesOfEveryPath(t *testing.T) {
 	})
 }
 
-// INV-12, and: nobody who is not admitted sees more than a status, whatever is asked and however.
+// INV-12, and: a client that is not admitted sees no more than a status, whatever it asks for.
 func TestNothingButTheStatusWithoutPermission(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := outage(t)
@@ -178,8 +178,8 @@ func TestDetailsAreShownToWhomIsAdmitted(t *testing.T) {
 	})
 }
 
-// An exclusion that does nothing is a mistake in a manifest: whoever makes it is told, as
-// Kubernetes does.
+// An exclusion that does nothing is a mistake in a manifest. The page warns about it, as Kubernetes
+// does.
 func TestUnknownExclusionIsAWarning(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := outage(t)
@@ -265,7 +265,7 @@ func TestHeldAndDrainingAreSaidOnThePage(t *testing.T) {
 	})
 }
 
-// A status is a word in JSON, whoever prints it.
+// A status is a word in JSON, whatever prints it.
 func TestStatusPrintsItsName(t *testing.T) {
 	for s, want := range map[health.Status]string{
 		health.StatusUnknown: `"unknown"`, health.StatusPass: `"pass"`, health.StatusWarn: `"warn"`, health.StatusFail: `"fail"`,
@@ -324,8 +324,7 @@ func TestProbeAllocatesNothing(t *testing.T) {
 	}
 }
 
-// INV-4: a page is made from verdicts; nothing is run because somebody asks, with whatever
-// parameters.
+// INV-4: a page is made from verdicts. No request runs a check, whatever its parameters.
 func TestAskingRunsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := health.New(health.Config{Interval: rarely})

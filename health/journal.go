@@ -185,7 +185,7 @@ func (j *journal) failed(err error) {
 	j.line(slog.LevelError, "health: a listener to changes failed", attrs...)
 }
 
-// line writes one line. A handler that panics or ends its goroutine harms nobody; nothing is left to report it to.
+// line writes one line. A log handler that panics or ends its goroutine does no harm. No logger is left to report it.
 func (j *journal) line(level slog.Level, text string, attrs ...slog.Attr) {
 	_ = guard.Call(func() {
 		//nolint:forbidigo // a change belongs to no call

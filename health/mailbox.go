@@ -8,10 +8,10 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/guard"
 )
 
-// Watch returns a channel that tells every change of a check or a group from now on. A reader that
-// is slow blocks nobody: changes of the same check or group that it has not taken yet are merged
-// into one, and vanish when they end where they began, or when the check is removed. Call Watch
-// first and Report second, then nothing is missed in between.
+// Watch returns a channel that tells every change of a check or a group from now on. A slow reader
+// does not block the monitor. Changes of the same check or group that it has not taken yet are
+// merged into one. They vanish when they end where they began, or when the check is removed. Call
+// Watch first and Report second, then nothing is missed in between.
 //
 // The channel is closed when ctx ends or the monitor is stopped, which loses what was not taken
 // until then.

@@ -52,8 +52,8 @@ func (m *Monitor) guard(s *snapshot, now int64) {
 	}
 }
 
-// expire replaces a page that has reached its expiry. It runs in the goroutine of its timer, takes
-// no lock and calls nobody, so nothing can keep it from running.
+// expire replaces a page that has reached its expiry. It runs in the goroutine of its timer. It
+// takes no lock and calls no code of the service, so nothing can keep it from running.
 func (m *Monitor) expire() {
 	for {
 		s := m.page.Load()
@@ -63,7 +63,7 @@ func (m *Monitor) expire() {
 		}
 		m.guard(s, now)
 		if m.page.Load() == s {
-			return // else somebody published meanwhile, and their expiry has to be the one that is armed
+			return // else another goroutine published meanwhile, and the timer must have that page's expiry
 		}
 	}
 }
@@ -85,8 +85,8 @@ func (m *Monitor) fresh(group string) *groupPage {
 		s = m.renew(s, now)
 	}
 	if live := s.groups[liveAt]; group == GroupLive && live.status == StatusFail {
-		// A heart that was silent may have begun to beat again, and nobody says so: judge at every
-		// request, but without the checks, which are none of liveness' business.
+		// A heart that was silent may have begun to beat again, and no event says so. So judge at
+		// every request, but without the checks, which do not concern liveness.
 		f := s.facts
 		f.checks = nil
 		s = newSnapshot(f, now, s)

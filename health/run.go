@@ -30,8 +30,8 @@ func (m *Monitor) probe(ctx context.Context, r *Registration, rn *run) {
 		m.finish(r, rn, res)
 	}()
 	err := r.check.Probe(ctx)
-	// Error texts are made here, not under the monitor's lock: an Error method is somebody's code
-	// and may hang or panic.
+	// Error texts are made here, not under the monitor's lock: an Error method is code of the
+	// service and may hang or panic.
 	if m.now()-rn.started >= int64(r.check.Timeout) {
 		res = timedOut(r.check.Timeout, err)
 	} else {

@@ -29,7 +29,7 @@ type scheduler struct {
 	due    dueHeap
 	lanes  [2]lane // [1] is for checks whose last run timed out
 	runs   map[*run]struct{}
-	probed map[string]*run // by name of the check: one probe of a name runs at a time, whoever registered it
+	probed map[string]*run // by name of the check: one probe of a name runs at a time, whichever registration it has
 	pace   int64           // clock before which no further first run begins
 	expiry int64           // clock after which what was last published has to be judged again, and listeners told
 	heart  *Heartbeat
@@ -290,7 +290,7 @@ func (m *Monitor) hasten(r *Registration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.phase != running || r.removed || r.waiting || r.run != nil || r.index < 0 {
-		return // before Start, or when the run in flight returns, planLocked sees that it is wanted
+		return // planLocked sees the request at Start, or when the run in flight returns
 	}
 	now := m.now()
 	if at := max(now, later(r.started, r.check.RetryInterval)); at < r.next {

@@ -172,8 +172,8 @@ type panickyError struct{}
 
 func (panickyError) Error() string { panic("no text") }
 
-// A check that is registered late, or whose probe takes long, holds up nobody: places are bounded,
-// and what timed out last queues apart.
+// A check that is registered late, or whose probe takes long, holds up no other check. Places are
+// bounded, and checks that timed out last queue apart.
 func TestConcurrencyIsBoundedAndHungChecksQueueApart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const most = 4

@@ -73,7 +73,7 @@ func traffic(ctx context.Context, url string, seen poolkeeper.Observer) (wait fu
 	}, nil
 }
 
-// deaf is an observer that tells nobody.
+// deaf is an observer that ignores what it is told.
 type deaf struct{}
 
 func (deaf) Observe(error) {}

@@ -8,7 +8,7 @@ import (
 )
 
 // snapshot is what is known at one moment, ready to be served. It is immutable. Making one needs
-// facts and a clock and no lock, so a page that has expired can be made anew by whoever finds it.
+// facts and a clock and no lock. So any request that finds an expired page can make a new one.
 type snapshot struct {
 	facts
 

@@ -73,8 +73,8 @@ func TestWatchTellsChangesOfChecksAndGroups(t *testing.T) {
 	})
 }
 
-// A reader that takes nothing blocks nobody; what it finds later is one change per check or group,
-// and none where things ended as they began.
+// A reader that takes nothing does not block the monitor. Later it finds one change per check or
+// group, and none where things ended as they began.
 func TestSlowReaderGetsMergedChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := health.New(health.Config{Interval: time.Second, FailureThreshold: 1})

@@ -73,7 +73,7 @@ type Stater interface {
 	Stats() poolkeeper.Stats
 }
 
-// HolderLister is a Component that knows who holds something of it.
+// HolderLister is a Component that can list the holders of its resources.
 type HolderLister interface {
 	Holders() []poolkeeper.Holder
 }

@@ -17,7 +17,7 @@ var errStreamDrained = fmt.Errorf("lifecycle: server is shutting down: %w", pool
 type connSet struct {
 	mu    sync.Mutex // guards the following
 	open  map[*membership]net.Conn
-	empty chan struct{} // closed when open becomes empty; nil while nobody waits
+	empty chan struct{} // closed when open becomes empty; nil while no goroutine waits
 }
 
 func (s *connSet) add(c net.Conn) *membership {
@@ -93,7 +93,7 @@ type trackedListener struct {
 }
 
 // Accept returns a connection that leaves the set when it is closed. It keeps the methods of TCP
-// and Unix connections, which http.Server and those who hijack look for (ReadFrom, CloseWrite).
+// and Unix connections, which http.Server and hijacking handlers look for (ReadFrom, CloseWrite).
 func (l *trackedListener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
 	if err != nil {

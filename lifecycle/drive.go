@@ -7,7 +7,7 @@ import (
 )
 
 // drive watches the clock for p until all of it has settled, or, going up, until it failed. It runs
-// on the goroutine of whoever asked for the pass.
+// on the goroutine that asked for the pass.
 func (p *pass) drive() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()

@@ -107,7 +107,7 @@ func (e *CycleError) Error() string {
 
 // MissingDependencyError is a fault of the graph: a component depends on one that was never added.
 type MissingDependencyError struct {
-	Name       string // who depends
+	Name       string // the component that depends
 	Dependency string // on what
 	Nearest    string // the name most like it; empty if none is
 }

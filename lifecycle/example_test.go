@@ -221,8 +221,8 @@ func ExampleCloser() {
 	// EOF
 }
 
-// Handlers that go on until somebody ends them are marked: their contexts end when the server
-// begins to drain.
+// Mark handlers that go on until they are ended. Their contexts end when the server begins to
+// drain.
 func ExampleStream() {
 	mux := http.NewServeMux()
 	mux.Handle("/events", lifecycle.Stream(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -14,11 +14,11 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/guard"
 )
 
-// feed delivers events to the logger and to subscribers, in order, one at a time. A goroutine is
-// there only while there is something to deliver, and none of the registry's own ever waits for a
-// subscriber: one that hangs delays nobody's shutdown.
+// feed delivers events to the logger and to subscribers, in order, one at a time. A goroutine
+// exists only while there is something to deliver. No goroutine of the registry waits for a
+// subscriber, so a subscriber that hangs delays no shutdown.
 type feed struct {
-	ctx    context.Context //nolint:containedctx // a logger wants one; events are nobody's request
+	ctx    context.Context //nolint:containedctx // a logger wants one; events belong to no request
 	logger *slog.Logger
 
 	heard  atomic.Bool  // there are subscribers; written under mu
@@ -28,7 +28,7 @@ type feed struct {
 	subs    []*subscriber
 	queue   []Event
 	running bool
-	idle    chan struct{} // closed when everything is delivered; nil while nobody waits
+	idle    chan struct{} // closed when everything is delivered; nil while no goroutine waits
 }
 
 type subscriber struct{ call func(Event) }
@@ -148,8 +148,8 @@ func (f *feed) tell(s *subscriber, e Event) {
 	f.write(levelError, "a subscriber to the registry's events failed", attrs...)
 }
 
-// write writes one line. A handler that panics or ends its goroutine harms nobody; nothing is left
-// to report it to.
+// write writes one line. A log handler that panics or ends its goroutine does no harm. No logger is
+// left to report it.
 func (f *feed) write(level slog.Level, text string, attrs ...slog.Attr) {
 	_ = guard.Call(func() { f.logger.LogAttrs(f.ctx, level, text, attrs...) })
 }

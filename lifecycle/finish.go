@@ -124,8 +124,8 @@ func (r *Registry) stoppedLocked(c *call, p *pass, now instant) {
 }
 
 // lateLocked takes the result of a call that was given up. A component that came up is stopped at
-// once; one that failed to is discarded. Nobody waits for that but the component's context: it is
-// what the error of Start or Shutdown has warned of.
+// once; one that failed to is discarded. Only the component's context waits for that. The error of
+// Start or Shutdown has warned of it.
 func (r *Registry) lateLocked(c *call, now instant) {
 	n := c.n
 	r.emitLocked(levelWarn, func(i Info) Event { i.Elapsed = now.since(c.began); return &Late{i} }, c)

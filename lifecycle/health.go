@@ -99,7 +99,7 @@ func (n *node) allChecks() []health.Check {
 	return checks
 }
 
-// watchHealth registers the checks of a component that has come up, and tells it who observes. It
+// watchHealth registers the checks of a component that has come up, and gives it its observer. It
 // runs on the component's goroutine.
 func (r *Registry) watchHealth(n *node) error {
 	checks := n.allChecks()

@@ -314,11 +314,11 @@ func (s *Server) Abort() error {
 // serverKey is the key under which requests carry their Server.
 type serverKey struct{}
 
-// Stream marks a handler whose requests go on until somebody ends them: server-sent events,
-// WebSockets, long polls. When the [Server] begins to drain, the contexts of its requests end with
-// ErrDraining as their cause, and new ones are refused with 503, while ordinary requests run on to
-// their end. The handler has to watch the request's context. Under any other server it changes
-// nothing.
+// Stream marks a handler whose requests go on until they are ended. Examples are server-sent
+// events, WebSockets and long polls. When the [Server] begins to drain, the contexts of its
+// requests end with ErrDraining as their cause, and new ones are refused with 503, while ordinary
+// requests run on to their end. The handler has to watch the request's context. Under any other
+// server it changes nothing.
 func Stream(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s, ok := r.Context().Value(serverKey{}).(*Server)

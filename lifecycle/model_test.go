@@ -109,7 +109,7 @@ type modelRun struct {
 
 	mu         sync.Mutex // guards the following
 	violations []string
-	up         map[string]bool // Start has returned nil, and nobody has stopped it
+	up         map[string]bool // Start has returned nil, and Stop was not called
 }
 
 func (m *modelRun) violate(format string, args ...any) {

@@ -8,7 +8,7 @@ import (
 // pass takes a set of components up or down, each as soon as its last blocker has settled: going
 // up, a component is blocked by what it depends on; going down, by what depends on it. It has no
 // goroutine of its own and none for a component that waits: a call's goroutine begins the calls it
-// has made ready, and whoever asked for the pass drives its deadlines. Work and memory are
+// has made ready. The goroutine that asked for the pass drives its deadlines. Work and memory are
 // proportional to the components and edges in the set.
 //
 // All fields are guarded by Registry.mu but for those said to be immutable.

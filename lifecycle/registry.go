@@ -29,7 +29,7 @@ type Registry struct {
 	cfg     Config // with defaults; never changes
 	monitor *health.Monitor
 	feed    *feed
-	root    context.Context //nolint:containedctx // carries nothing and never ends: for what nobody has asked for
+	root    context.Context //nolint:containedctx // carries nothing and never ends: for work without a caller
 	birth   time.Time       // when New was called; never changes
 	id      string          // tells our goroutines from those of other registries
 
@@ -50,7 +50,7 @@ type Registry struct {
 	closing *closing        // nil until the first Shutdown
 	start   story           // how Start went
 	end     story           // how the shutdown went
-	base    context.Context //nolint:containedctx // the values of Start's context, for what nobody asked for: restarts
+	base    context.Context //nolint:containedctx // the values of Start's context, for work without a caller: restarts
 	labels  []string        // pprof labels of Start's context
 	hurry   error           // why the shutdown is to be cut short; nil if it is not
 	graves  *deathWatch
@@ -59,7 +59,7 @@ type Registry struct {
 	hired   bool      // a goroutine is on its way to the queue
 
 	looks   atomic.Int64      // at the goroutines, that have begun
-	looking sync.Mutex        // held while looking: it calls nobody; guards the following
+	looking sync.Mutex        // held while looking, which calls no other code; guards the following
 	seen    map[string]string // in the last look
 
 	unhold func()        // readiness is held until Start has succeeded
@@ -219,7 +219,7 @@ func (r *Registry) newNodeLocked(name string, c Component) *node {
 	}
 	n := &r.slab[0]
 	r.slab = r.slab[1:]
-	n.id, n.name, n.comp, n.since = int32(len(r.nodes)), name, c, 1 //nolint:gosec // nobody adds 2³¹ components
+	n.id, n.name, n.comp, n.since = int32(len(r.nodes)), name, c, 1 //nolint:gosec // no service adds 2³¹ components
 	r.nodes = append(r.nodes, n)
 	return n
 }

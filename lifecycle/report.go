@@ -61,7 +61,7 @@ type Report struct {
 	Err      error
 }
 
-// story is what a Report is made of, when somebody asks for it.
+// story is what a Report is made of when a caller asks for one.
 type story struct {
 	pass        *pass // nil while it is not over
 	took, delay time.Duration

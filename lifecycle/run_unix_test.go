@@ -56,8 +56,8 @@ func TestFirstSignalEndsRunCleanlyAndSignalsAreGivenBack(t *testing.T) {
 	if e := eventOf[*lifecycle.SignalReceived](t, seen, ""); e.Signal != syscall.SIGUSR1 || e.Second {
 		t.Errorf("event %v, second %v", e.Signal, e.Second)
 	}
-	// With nobody listening the default action of SIGUSR1 would end the test: so listen, and see
-	// that it comes to us.
+	// Without a listener the default action of SIGUSR1 would end the test. So listen, and check
+	// that the signal arrives.
 	ch := make(chan os.Signal, 1)
 	signal.Notify(ch, syscall.SIGUSR1)
 	defer signal.Stop(ch)

@@ -9,7 +9,7 @@ import (
 
 // closing is the one shutdown of a registry.
 type closing struct {
-	cause error         // why, nil if somebody just called Shutdown; immutable
+	cause error         // why, nil if a caller just called Shutdown; immutable
 	fatal bool          // cause is a failure, and belongs into err; immutable
 	wasUp bool          // there is traffic to be drained; immutable
 	force chan struct{} // closed when it is cut short

@@ -14,7 +14,7 @@ const maxGoroutines = 10
 // stacks returns what the goroutines of each component are doing, by its name. Goroutines that a
 // component started are found by their labels, which goroutines inherit.
 //
-// Looking stops the world, so callers that come while somebody looks share the next look.
+// Looking stops the world, so callers that come during a look share the next one.
 func (r *Registry) stacks() map[string]string {
 	looks := r.looks.Load()
 	r.looking.Lock()

@@ -151,7 +151,7 @@ func deadline(ctx context.Context, limit, otherwise time.Duration) time.Time {
 	return d
 }
 
-// interruptedError says that Start ended because its context did: somebody changed their mind.
+// interruptedError says that Start ended because its context did.
 type interruptedError struct{ cause error }
 
 func (e *interruptedError) Error() string { return "lifecycle: start interrupted: " + e.cause.Error() }

@@ -121,7 +121,7 @@ func TestWorkThatEndsInTheTimeOfStopIsNotLost(t *testing.T) {
 			})
 		})
 	}
-	synctest.Test(t, func(t *testing.T) { // what its Stop does about the rest nobody knows
+	synctest.Test(t, func(t *testing.T) { // what its Stop does about the rest is unknown
 		reg := lifecycle.New(quiet())
 		reg.Add("a", (&fake{OnDrain: script{Hang: true}}).As(drains))
 		mustStart(t, reg)

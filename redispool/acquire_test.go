@@ -134,8 +134,8 @@ func TestContextBoundsARead(t *testing.T) {
 	}
 }
 
-// Callers are held while the server refuses. One whose own context ends meanwhile is told what he
-// was waiting for.
+// Callers are held while the server refuses. If a caller's own context ends meanwhile, its error
+// says what it was waiting for.
 func TestCallerWhoGivesUpOnARefusingServerIsToldSo(t *testing.T) {
 	p := started(t, redispool.Config{URL: "redis://" + freeAddr(t), Name: "cache", Start: redispool.StartDegraded, FailFastAfter: redispool.Off})
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)

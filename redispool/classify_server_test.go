@@ -113,7 +113,7 @@ func TestCheckOfARejectedUserSaysSoToHealth(t *testing.T) {
 	}
 }
 
-// firstWords is what a server that is full says to who connects. It closes at once, so that a
+// firstWords is what a server that is full says to a new connection. It closes at once, so that a
 // client, which writes first, mostly finds its connection reset before it reads that.
 func firstWords(ctx context.Context, addr string) error {
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)

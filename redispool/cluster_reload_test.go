@@ -188,7 +188,8 @@ func TestNodeThatJoinsTheClusterIsLookedAfter(t *testing.T) { // INV-7, INV-9
 }
 
 // A node that leaves while the pool works: its slots go to another, its process ends, and a minute
-// later go-redis closes its client. Nobody who uses other nodes notices, and nothing of it remains.
+// later go-redis closes its client. Callers that use other nodes do not notice, and nothing of it
+// remains.
 func TestNodeThatLeavesTheClusterIsForgotten(t *testing.T) { // INV-9
 	k := newClusterOf(t, 3, 0, func() []string { return []string{"--cluster-require-full-coverage", "no"} })
 	var out testkit.Log
@@ -266,7 +267,7 @@ func portOf(t *testing.T, look *redis.Client, setting string) string {
 	return got[setting]
 }
 
-// The failover that Sentinel is asked for, with the load going on: nobody sees more than a delay.
+// A failover that Sentinel is asked for, under load: callers see no more than a delay.
 func TestSentinelFailoverUnderPause(t *testing.T) {
 	s := newSentinels(t)
 	p := started(t, redispool.Config{URL: s.url("&max_retries=-1"), MaxOpen: 10, MinIdle: 2, AcquireTimeout: patience})

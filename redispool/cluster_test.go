@@ -283,8 +283,8 @@ func TestClusterWithoutAReplicaIsDegraded(t *testing.T) {
 		t.Errorf("the primary serves still: %v", err)
 	}
 
-	// go-redis closes the client of a node that has left, a minute later. Then it is nobody's
-	// business.
+	// go-redis closes the client of a node that has left, a minute later. The pool does not report
+	// that.
 	c, ok := p.Client().(*redis.ClusterClient)
 	if !ok {
 		t.Fatal("no ClusterClient")
@@ -301,8 +301,8 @@ func TestClusterWithoutAReplicaIsDegraded(t *testing.T) {
 	}
 }
 
-// A primary dies, its replica takes over, and nobody is left who could send callers there by MOVED.
-// On its own go-redis asks who serves what once a minute.
+// A primary dies and its replica takes over. No node is left that could redirect callers there by
+// MOVED. On its own go-redis asks for the slots once a minute.
 func TestClusterFailoverIsFollowed(t *testing.T) {
 	k := newCluster(t, 3, 1) // the replica is the first primary's
 	p := started(t, redispool.Config{Options: k.options(), MaxOpen: 10, MinIdle: 1})
@@ -362,7 +362,7 @@ func TestClusterFailoverIsFollowedWhileTheBreakerIsOpen(t *testing.T) {
 		info, err := k.looks[3].Info(t.Context(), "replication").Result()
 		return err == nil && strings.Contains(info, "role:master")
 	})
-	soon := within(t, 40*time.Second) // by itself go-redis asks once a minute who serves what
+	soon := within(t, 40*time.Second) // by itself go-redis asks for the slots once a minute
 	for set() != nil {
 		if soon.Err() != nil {
 			t.Fatal("writes still go to the primary that is silent")

@@ -16,7 +16,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
 
-// Whoever gives up at the very moment at which it is his turn hands the turn on.
+// A caller that gives up at the very moment at which it is served passes its permit on.
 func TestTurnThatComesTogetherWithTheTimeoutIsNotLost(t *testing.T) {
 	synctest.Test(dropsTimers(t), func(t *testing.T) {
 		p, _ := bubble(t, redispool.Config{MaxOpen: 1, MaxOpenCeiling: 2, AcquireTimeout: time.Hour, KeepAlive: redispool.Off})

@@ -165,9 +165,9 @@ func TestSweepKeepsTheConnectionsUsedLast(t *testing.T) {
 	}
 }
 
-// A caller who comes while the pool looks through what is idle waits for a moment. He does not
-// dial, whatever is out of his reach just then. The connection used last is the next to be used,
-// also after it was out.
+// A caller that comes while the pool borrows the idle connections waits for a moment. It does not
+// dial, however many are borrowed just then. The connection used last is the next to be used, also
+// after the pool had borrowed it.
 func TestLookingThroughWhatIsIdleIsNotNoticed(t *testing.T) { // INV-7
 	const conns, busy = 24, 4
 	srv := testserver.Redis(t)

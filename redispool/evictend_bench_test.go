@@ -72,7 +72,7 @@ func (e end) client(b *testing.B, addr string, dials *atomic.Int64) (c redis.Uni
 			Options: &o, MaxOpen: endBurst + 50, MinIdle: endMin, MaxIdleTime: span(5500 * time.Millisecond), EvictionInterval: 20 * time.Millisecond,
 		})
 		return p.Client(), func() error {
-			// One more is needed by who measures meanwhile.
+			// The measuring goroutine needs one more meanwhile.
 			eventually(b, "the sweep", func() bool { return p.Stats().Open <= endKeep+1 })
 			return nil
 		}

@@ -40,7 +40,7 @@ func (s *sentinels) promoted(tb testing.TB) {
 	})
 }
 
-// failovers are the two ways to a new primary: it dies, or somebody asks for it.
+// failovers are the two ways to a new primary: the old one dies, or an operator asks for one.
 var failovers = []struct {
 	name   string
 	happen func(tb testing.TB, s *sentinels)

@@ -305,8 +305,8 @@ func TestSlowServerIsNotTakenForALostOne(t *testing.T) {
 	}
 }
 
-// One caller pays for a silent loss, also when nobody else waits for an answer that would not come:
-// idle connections are asked.
+// One caller pays for a silent loss, also when no other caller waits for an answer in vain: the
+// pool asks idle connections.
 func TestOneCallerFindsASilentLossForAll(t *testing.T) {
 	const conns = 20
 	srv := testserver.Redis(t)

@@ -121,7 +121,7 @@ func TestReplacedMachineUnderLoad(t *testing.T) {
 	}
 }
 
-// The same, but nobody answers at the address for a while.
+// The same, but no server answers at the address for a while.
 func TestGenerationOfAServerThatIsGoneIsLeftTogether(t *testing.T) {
 	const conns = 40
 	srv := testserver.Redis(t)
@@ -171,9 +171,9 @@ func TestSweepClosesWhatIsCondemnedWithoutADial(t *testing.T) {
 	}
 }
 
-// A caller who dials for longer than the pool waits for a server that refuses is told that it
-// refuses, which go-redis takes for a reason to try again, and not that time is up, which it does
-// not.
+// A caller may dial for longer than the pool waits for a server that refuses. Its error then says
+// that the server refuses. go-redis takes that for a reason to try again, but not the end of the
+// time.
 func TestEndOfThePoolsPatienceIsARefusal(t *testing.T) {
 	var dials atomic.Int64
 	p := newPool(t, redispool.Config{
@@ -274,8 +274,8 @@ func killBlocked(t *testing.T, look *redis.Client) {
 // inspection is how long one takes, with the pause after it.
 const inspection = 400 * time.Millisecond
 
-// A server that restarts while nobody asks it anything leaves every connection dead. Below TLS
-// go-redis does not look, so that on its own callers find out one connection after the other.
+// A server that restarts while no caller asks it anything leaves every connection dead. go-redis
+// does not look below TLS, so without the pool callers find out one connection after the other.
 func TestRestartBehindTLSIsSeenBeforeTheNextCommand(t *testing.T) {
 	const conns = 20
 	for name, stop := range map[string]func(*testserver.Server, testing.TB){
@@ -328,8 +328,8 @@ func TestNodeThatIsGoneTakesNoConnectionOfAnotherWithIt(t *testing.T) {
 	if err := <-result; err == nil {
 		t.Error("BLPOP ended well without a server")
 	}
-	// They look closed from here, so whoever is first closes them: the inspection, or the look that
-	// the broken one brings about.
+	// They look closed from here. Either the inspection closes them or the check that the broken
+	// one brings about.
 	eventually(t, "the generation is given up", func() bool { return p.Stats().Evicted["dead"] >= conns })
 	for _, line := range condemnations(&out, "") {
 		if !strings.Contains(line, "node="+k.nodes[0].Addr()) {
@@ -354,7 +354,7 @@ func TestNodeThatIsGoneTakesNoConnectionOfAnotherWithIt(t *testing.T) {
 }
 
 // Behind Sentinel the inspection asks the sentinels too. A primary that dies takes all its
-// connections with it, and writers who may try again see the failover as a delay.
+// connections with it. Writers that may try again see the failover as a delay.
 func TestGenerationOfADeadPrimaryIsLeftBehindSentinel(t *testing.T) {
 	s := newSentinels(t)
 	var out testkit.Log

@@ -89,7 +89,7 @@ func BenchmarkMemoryPerConnection(b *testing.B) {
 	measure := func(rawFirst bool) (raw, managed float64) {
 		c := redis.NewClient(&redis.Options{Addr: srv.Addr(), PoolSize: conns})
 		p := started(b, redispool.Config{URL: srv.URL(), MaxOpen: conns, MaxIdleTime: time.Hour})
-		if rawFirst { // whoever is first sees the rest of the last measurement go
+		if rawFirst { // the first one also frees the rest of the last measurement
 			raw, managed = open(c), open(p.Client())
 		} else {
 			managed, raw = open(p.Client()), open(c)

@@ -257,7 +257,7 @@ func TestDrainEndsAPause(t *testing.T) {
 	}
 }
 
-// A planned failover, with the load going on: nobody sees more than a delay.
+// A planned failover, under load: callers see no more than a delay.
 func TestPlannedFailoverUnderPause(t *testing.T) {
 	old, now := testserver.Redis(t), testserver.Redis(t)
 	way := testkit.NewProxy(t, old.Addr())

@@ -237,7 +237,7 @@ func TestReloadedLimitCountsSessionsAndExplainsItself(t *testing.T) {
 		got := make(chan error, 1)
 		go func() { got <- p.Client().Get(t.Context(), "key").Err() }()
 		synctest.Wait()
-		if err := a.Close(); err != nil { // which nobody tells: the next caller looks
+		if err := a.Close(); err != nil { // which go-redis does not report: the next caller looks
 			t.Fatal(err)
 		}
 		if err := p.Client().Get(t.Context(), "key").Err(); err != nil {

@@ -121,7 +121,7 @@ func TestFileThatCannotBeReadIsNotUsed(t *testing.T) {
 	if err := p.Client().Ping(t.Context()).Err(); err != nil {
 		t.Errorf("the old password is kept: %v", err)
 	}
-	// Reload reads the files too, for those who have turned the looking off.
+	// Reload reads the files too, also when FileInterval is Off.
 	write(t, file, []byte("one"))
 	cfg.FileInterval = redispool.Off
 	if err := p.Reload(within(t, patience), cfg); err != nil {
@@ -211,8 +211,8 @@ func TestMutualTLSIsRenewedFromDiskUnderLoad(t *testing.T) {
 	}
 }
 
-// A function that gives a new token to whoever asks is no rotation: replacing the connections would
-// make for new tokens, and so for ever. One that changes its mind is.
+// A function that returns a new token at each call is no rotation: replacing the connections would
+// ask for new tokens, and so for ever. A function whose answer changes once is a rotation.
 func TestTokensMadeForEachLoginAreNoRotation(t *testing.T) {
 	for name, c := range map[string]struct {
 		answer func(asked int64) string
@@ -264,8 +264,8 @@ func TestTokensMadeForEachLoginAreNoRotation(t *testing.T) {
 	}
 }
 
-// A panic in the caller's goroutine would be his affair, but the evictor dials too, and logins are
-// asked for again later.
+// A panic in the caller's goroutine would be the caller's affair. But the evictor dials too, and
+// the pool asks for logins again later.
 func TestPanicOfCredentialsIsAnError(t *testing.T) {
 	p := newPool(t, redispool.Config{URL: "redis://" + mini(t).Addr(), Credentials: func(context.Context) (string, string, error) {
 		panic("vault")

@@ -38,8 +38,8 @@ func newPKI(tb testing.TB) *pki {
 
 func (k *pki) path(name string) string { return filepath.Join(k.dir, name) }
 
-// issue writes a certificate for 127.0.0.1 and its key, the key first: who reads in between gets
-// two that do not fit.
+// issue writes a certificate for 127.0.0.1 and its key, the key first. A reader in between gets two
+// that do not fit.
 func (k *pki) issue(tb testing.TB, by *testcerts.Authority, name string) {
 	tb.Helper()
 	cert, key := by.Leaf(tb, "127.0.0.1")

@@ -232,7 +232,7 @@ func TestLeakIsReportedOnceWithItsStack(t *testing.T) {
 	if err := closed.Ping(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
-	if err := closed.Close(); err != nil { // nobody but a look can know
+	if err := closed.Close(); err != nil { // only a look at the idle connections can tell
 		t.Fatal(err)
 	}
 	eventually(t, "the leak is reported", func() bool { return strings.Contains(out.String(), "kind=leak") })

@@ -16,9 +16,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
 
-// Whoever operates the pool does everything at once: pauses, reloads, recycles, a password renewed
-// on disk. Commands, pipelines, watches and Conns go on, and at the end nothing is left of any of
-// it.
+// The operator does everything at once: pauses, reloads, recycles, a password renewed on disk.
+// Commands, pipelines, watches and Conns go on, and at the end nothing is left of any of it.
 func TestEverythingAtOnceFailsNothing(t *testing.T) { // INV-8, INV-9
 	srv := testserver.Redis(t)
 	look := admin(t, srv.Addr())

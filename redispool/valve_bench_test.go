@@ -37,9 +37,9 @@ func BenchmarkActiveValve(b *testing.B) {
 	}
 }
 
-// BenchmarkPause is a Pause, callers who come while it lasts, and Resume: how long after Resume the
-// last of them is served, what that is for each, and how long Pause itself takes on a pool at rest
-// with its connections open.
+// BenchmarkPause is a Pause, callers that come while it lasts, and Resume: how long after Resume
+// the last of them is served, what that is for each, and how long Pause itself takes on a pool at
+// rest with its connections open.
 func BenchmarkPause(b *testing.B) {
 	srv := testserver.SharedRedis(b)
 	for _, callers := range []int{1, 100, 1000} {

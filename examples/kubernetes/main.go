@@ -34,7 +34,7 @@ func check() health.Check {
 }
 
 func main() {
-	if err := run(context.Background()); err != nil { //nolint:forbidigo // nobody calls main with a context
+	if err := run(context.Background()); err != nil { //nolint:forbidigo // main has no context
 		fmt.Fprintln(os.Stderr, "orders:", err)
 		os.Exit(1)
 	}

@@ -32,7 +32,7 @@ var routers = map[string]func(*health.Monitor) http.Handler{
 }
 
 func main() {
-	//nolint:forbidigo // nobody calls main with a context
+	//nolint:forbidigo // main has no context
 	if err := run(context.Background(), os.Args[1:]); err != nil && !errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(os.Stderr, "probes:", err)
 		os.Exit(1)
@@ -57,7 +57,8 @@ func run(ctx context.Context, args []string) error {
 	return reg.Run(ctx)
 }
 
-// details says who may read names and error texts: whoever asks from this machine.
+// details reports whether a request may read names and error texts. Only requests from this machine
+// may.
 func details(r *http.Request) bool {
 	from, err := netip.ParseAddrPort(r.RemoteAddr)
 	return err == nil && from.Addr().IsLoopback()

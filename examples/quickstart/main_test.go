@@ -279,7 +279,7 @@ func (b built) Run() int {
 	return b.m.Run()
 }
 
-// withoutServers removes the addresses of servers that whoever runs the tests may have set.
+// withoutServers removes the addresses of servers from env. The developer may have set them.
 func withoutServers(env []string) []string {
 	var kept []string
 	for _, e := range env {

@@ -70,7 +70,7 @@ type visit struct {
 	at   time.Time
 }
 
-// visitStore keeps who followed a link when.
+// visitStore keeps each visit of a link with its time.
 type visitStore struct{ db database }
 
 func (s visitStore) migrate(ctx context.Context) error {

@@ -56,13 +56,13 @@ type slow struct{ takes time.Duration }
 func (*slow) Start(context.Context) error      { return nil }
 func (s *slow) Stop(ctx context.Context) error { return pause(ctx, s.takes) }
 
-// mailer has a bug that nobody has met before, because nobody has stopped it before.
+// mailer has a bug that shows only when it is stopped. No test has stopped it before.
 type mailer struct{ unsent map[string]int }
 
 func (*mailer) Start(context.Context) error { return nil }
 
 func (m *mailer) Stop(context.Context) error {
-	m.unsent["welcome"]++ // nobody made the map
+	m.unsent["welcome"]++ // panics: the map was never made
 	return nil
 }
 

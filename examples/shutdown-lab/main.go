@@ -1,7 +1,7 @@
-// Command shutdown-lab shows one shutdown in which everything goes wrong at once: a component that
-// hangs, one that panics, one that is slow, and one whose connections somebody leaked. It ends at
-// its deadline all the same, closes the databases below, and says what happened in words for
-// whoever is on call.
+// Command shutdown-lab shows one shutdown in which everything goes wrong at once. One component
+// hangs, one panics, one is slow, and one has leaked connections. The shutdown ends at its deadline
+// all the same and closes the databases below. It then says what happened, in words for the
+// operator on call.
 //
 //	go run ./examples/shutdown-lab                  # give up what hangs, close what it depends on
 //	go run ./examples/shutdown-lab -on-hang hold    # keep open what a hung component depends on
@@ -22,7 +22,7 @@ import (
 )
 
 func main() {
-	err := run(context.Background(), os.Args[1:], os.Stdout) //nolint:forbidigo // nobody calls main with a context
+	err := run(context.Background(), os.Args[1:], os.Stdout) //nolint:forbidigo // main has no context
 	if errors.Is(err, flag.ErrHelp) {
 		return
 	}
@@ -87,7 +87,7 @@ func parsePolicy(s string) (lifecycle.Policy, error) {
 func labError(err error, policy lifecycle.Policy) error {
 	switch {
 	case errors.Is(err, lifecycle.ErrAborted):
-		return err // a second signal: whoever sent it wants a non-zero exit code
+		return err // a second signal: its sender wants a non-zero exit code
 	case !errors.Is(err, lifecycle.ErrStopTimeout):
 		return fmt.Errorf("the hung component was not reported: %w", err)
 	case policy == lifecycle.Hold && !errors.Is(err, lifecycle.ErrHeld):

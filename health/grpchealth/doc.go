@@ -1,5 +1,5 @@
 // Package grpchealth answers gRPC's health checking protocol from the verdicts of a health monitor.
-// It is a module of its own, so that gRPC enters the module graph of those only who use it.
+// It is a module of its own, so that gRPC enters only the module graphs of services that use it.
 //
 //	healthpb.RegisterHealthServer(srv, grpchealth.New(reg.Health(),
 //		grpchealth.Service("shop.Orders", "orders"))) // this service is what the check "orders" says

@@ -1,5 +1,6 @@
 // Package integration shows asynq, a queue of jobs in Redis, on a client that redispool keeps. It
-// has tests and examples only, in a module of its own: who imports poolkeeper does not get asynq.
+// has tests and examples only. It is a module of its own, so a service that imports poolkeeper does
+// not get asynq.
 //
 //	registry   redis ◀── worker      (asynq.Server: Drain stops pulling, Stop gives back what is unfinished)
 //	                 ◀── producer    (asynq.Client)

@@ -279,8 +279,8 @@ func queued(tb testing.TB, look *redis.Client) map[string][]string {
 	return out
 }
 
-// expire sets the leases of the jobs back that nobody works on any more, and returns how many there
-// were: the server took a job out and was gone before it could say so, or a job was done and the
+// expire sets back the leases of jobs that no worker works on any more. It returns their number.
+// Either the server took a job out and was gone before it could say so, or a job was done and the
 // server was gone. Asynq takes such a job up again a minute later; a test need not wait for that.
 func expire(tb testing.TB, look *redis.Client, ids []string) int {
 	tb.Helper()

@@ -312,8 +312,8 @@ func transactions(ctx context.Context, t *testing.T, d dialect, db *sql.DB, out 
 	out.add("rows", count())
 }
 
-// givenUp is what callers see who lose patience. What the driver then says may depend on the
-// moment.
+// givenUp notes what a caller sees when its context ends. What the driver then says may depend on
+// the moment.
 func givenUp(ctx context.Context, t *testing.T, d dialect, db *sql.DB, out *notes) {
 	t.Helper()
 	short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)

@@ -1,7 +1,8 @@
 // Package integration shows libraries that are built on PostgreSQL and database/sql on handles that
 // sqlpool keeps: River, GORM, sqlx, code that sqlc has generated, and otelsql; and that the drivers
 // of PostgreSQL, MySQL and SQLite behave under it as by themselves. It has tests, examples and a
-// benchmark only, in a module of its own: who imports poolkeeper gets none of them.
+// benchmark only. It is a module of its own, so a service that imports poolkeeper gets none of
+// these libraries.
 //
 //	registry   db ◀── schema ◀── river        *pgxpool.Pool: Postgres.Pool()
 //	              ◀── GORM, sqlx, sqlc ◀── api  *sql.DB: Pool.DB(), Postgres.DB()

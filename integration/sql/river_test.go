@@ -253,10 +253,10 @@ func unfinished(tb testing.TB, look *sql.DB) map[int]bool {
 	return found
 }
 
-// expire sets the clock of jobs back that nobody works on any more, and returns how many there
-// were: River took a job out, or had done it, and its connection was ended before either could
-// know. River takes such a job up again after RescueStuckJobsAfter, an hour unless told otherwise;
-// a test need not wait for that.
+// expire sets back the clock of jobs that no worker works on any more. It returns their number.
+// River took a job out, or had done it, and its connection was ended before either could know.
+// River takes such a job up again after RescueStuckJobsAfter, an hour unless told otherwise; a test
+// need not wait for that.
 func expire(tb testing.TB, look *sql.DB) int64 {
 	tb.Helper()
 	result, err := look.ExecContext(within(tb, patience), "update river_job set attempted_at = now() - interval '2 hours' where state = 'running'")

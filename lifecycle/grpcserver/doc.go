@@ -1,5 +1,5 @@
 // Package grpcserver makes a gRPC server a component of a lifecycle registry. It is a module of its
-// own, so that gRPC enters the module graph of those only who use it.
+// own, so that gRPC enters only the module graphs of services that use it.
 //
 //	srv := grpc.NewServer()
 //	orderspb.RegisterOrdersServer(srv, handlers)

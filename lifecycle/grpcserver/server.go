@@ -120,8 +120,8 @@ func (s *Server) beginStop() (graceful, served <-chan struct{}) {
 // cut does not wait: with grpc.WaitForHandlers, Stop waits for handlers, and one that ignores its
 // context would hold the shutdown for ever.
 func (s *Server) cut() {
-	// Owner: the Server. Ends when the handlers do; nobody can end a handler that ignores its
-	// context.
+	// Owner: the Server. Ends when the handlers do; the server cannot end a handler that ignores
+	// its context.
 	go s.grpc.Stop()
 }
 
