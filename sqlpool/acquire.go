@@ -22,7 +22,7 @@ type AcquireError struct {
 	InUse   int           // connections held by callers
 	Waiting int           // other callers in the queue
 	Dialing int           // connections being opened
-	Lost    int           // places of MaxOpen taken by connections that ReclaimAfter took away and nobody released
+	Lost    int           // places of MaxOpen taken by connections that ReclaimAfter took away and no holder released
 	Dial    error         // why no connection can be opened, if none could be lately; else nil
 	Waited  time.Duration // how long this caller waited
 	Err     error         // why it gave up, or was refused
@@ -30,9 +30,9 @@ type AcquireError struct {
 	oldest holders.Oldest
 }
 
-// Holders says in one line who had held a connection for longest: at most three, with kind, age and
-// place. It is empty if nobody held one. Their stacks become text here, not when the caller gives
-// up: hundreds may do so at once.
+// Holders names at most three of the oldest holders in one line, with kind, age and place. It is
+// empty if no caller held a connection. The stacks become text here, not when the caller gives up,
+// because hundreds of callers may give up at once.
 func (e *AcquireError) Holders() string { return e.oldest.String() }
 
 // Error says all of it in one line.

@@ -215,7 +215,7 @@ func TestHungDialWedgesNobody(t *testing.T) {
 		if st := p.Stats(); st.DialErrors != 1 || st.Open != 1 {
 			t.Errorf("Stats = %+v", st)
 		}
-		close(release) // a connection that nobody wants any more
+		close(release) // a connection that no caller waits for any more
 		synctest.Wait()
 		if got := s.Open(); got != 2 { // the caller's and the check's
 			t.Errorf("%d connections are open at the server, want 2: the late one must be closed", got)
@@ -467,7 +467,7 @@ func TestStatementSurvivesTheLossOfItsConnection(t *testing.T) {
 	})
 }
 
-// Somebody sets a limit on the handle, as ORMs' documentation tells them to.
+// A caller sets a limit on the handle, as the documentation of ORMs advises.
 func TestLimitSetOnTheHandleIsTakenBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := fakePool(t, newFakeServer(), sqlpool.Config{MaxOpen: 4, MaxIdleTime: time.Minute})

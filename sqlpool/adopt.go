@@ -14,15 +14,15 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/settings"
 )
 
-// Adopt makes a pool of a handle that somebody else has opened: sqlmock's, or one that exists
-// already. It does no I/O. From now on the pool closes the handle.
+// Adopt makes a pool of a handle that other code has opened, such as sqlmock's. It does no I/O.
+// From now on the pool closes the handle.
 //
-// database/sql tells an outsider little, so that less is possible than in a pool of one's own.
-// There are health checks (on one of the handle's own connections), counts, a drain that waits and
-// a bounded close. There is no refusal of new work while draining, no explained time-out, no list
-// of holders, no leak report, no MinIdle, no keep-alive and no cutting of sockets. Fields of cfg
-// that ask for any of these are faults, all reported at once, with Config.Name. MaxOpen,
-// MaxIdleTime and MaxLifetime are set on the handle where they are not zero.
+// An adopted pool offers less than one that dials itself, because database/sql tells it little. It
+// has health checks (on one of the handle's own connections), counts, a drain that waits and a
+// bounded close. It has no refusal of new work while draining, no explained time-out, no list of
+// holders, no leak report, no MinIdle, no keep-alive and no cutting of sockets. Fields of cfg that
+// ask for any of these are faults, all reported at once, with Config.Name. MaxOpen, MaxIdleTime and
+// MaxLifetime are set on the handle where they are not zero.
 func Adopt(db *sql.DB, cfg Config) (*Pool, error) {
 	if db == nil {
 		return nil, named(cfg.Name, errors.Join(cfg.Validate(), errors.New("sqlpool: Adopt wants a *sql.DB, and got nil")))

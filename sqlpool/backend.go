@@ -174,13 +174,13 @@ func (b *driverBackend) cut(idleToo bool) (cut, left int) {
 			left++
 			continue
 		}
-		s.core.cut(n.sock) // unblocks whoever reads or writes
+		s.core.cut(n.sock) // unblocks a caller that reads or writes
 		cut++
 	}
 	return cut, left
 }
 
-// handleClosed runs when the *sql.DB has been closed, by Stop or by somebody else.
+// handleClosed runs when the *sql.DB has been closed, by Stop or by a caller.
 func (s *store) handleClosed() error {
 	ctx, cancel := context.WithTimeout(context.Background(), hangUpLimit) //nolint:forbidigo // DB.Close has no context
 	defer cancel()

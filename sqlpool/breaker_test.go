@@ -234,7 +234,7 @@ func TestCallersThatHaveAConnectionKeepItWhileTheServerIsDown(t *testing.T) {
 			t.Errorf("%d in use, want the one that was", st.InUse)
 		}
 		release()
-		if !p.isDown(t) { // nobody gets it, or the pool would seem to work
+		if !p.isDown(t) { // no caller gets it, or the pool would seem to work
 			t.Error("not down")
 		}
 		srv.Heal()

@@ -32,7 +32,7 @@ type checkConn[T any] struct {
 	// It reports false if none is idle, or f did.
 	spare func(ctx context.Context, f func(context.Context, T) bool) bool
 
-	closing atomic.Bool // close has begun: whoever has the turn leaves nothing behind
+	closing atomic.Bool // close has begun: the check that has the turn closes its connection
 	turn    turn.Turn   // to check; guards the following
 	conn    *T
 	done    bool

@@ -30,7 +30,7 @@ type (
 // Values of Config's fields.
 const (
 	Off           = poolkeeper.Off           // turns off a limit that is on by default, where a field's comment says so
-	NoWaiting     = poolkeeper.NoWaiting     // a MaxWaiting that lets nobody wait
+	NoWaiting     = poolkeeper.NoWaiting     // a MaxWaiting that lets no caller wait
 	NoJitter      = poolkeeper.NoJitter      // a LifetimeJitter of practically nothing; 0 means the default
 	FailFast      = poolkeeper.FailFast      // Start fails when the first attempt to reach the server does; the default
 	WaitForServer = poolkeeper.WaitForServer // Start tries again, after 1 s, doubling to 30 s, until its context ends
@@ -121,17 +121,17 @@ type Config struct {
 	// less, at least 10 ms and at most 30 s. Adopt refuses it.
 	EvictionInterval time.Duration
 
-	// AcquireTimeout is the most a caller waits for a connection, however long its own context
-	// lasts; the error then says who holds the others (see AcquireError). A caller that has waited
-	// for half of its time, and whose deadline comes sooner than nearly all uses of a connection
-	// take, gives up at once: its statement would be cut off, and the connection be lost to the
-	// others. Default: DefaultAcquireTimeout. Off: the caller's context alone decides. Adopt
-	// refuses it: only the handle's own waiting is possible there.
+	// AcquireTimeout bounds a caller's wait for a connection, however long its own context lasts.
+	// The error then names the oldest holders (see AcquireError). A caller gives up earlier if it
+	// has waited for half of its time and nearly all uses of a connection take longer than it has
+	// left. Its statement would be cut off, and the others would lose the connection. Default:
+	// DefaultAcquireTimeout. Off: the caller's context alone decides. Adopt refuses it: only the
+	// handle's own waiting is possible there.
 	AcquireTimeout time.Duration
 
-	// QueryTimeout bounds each statement whose context has no deadline, so that a network that
-	// loses what is sent holds up nobody for ever: Exec, Query, Prepare, a batch, Begin, Commit and
-	// Rollback, to the end of the rows. Past it the connection is closed, and the error matches
+	// QueryTimeout bounds each statement whose context has no deadline: Exec, Query, Prepare, a
+	// batch, Begin, Commit and Rollback, to the end of the rows. So a network that loses packets
+	// cannot block a caller for ever. Past it the connection is closed, and the error matches
 	// context.DeadlineExceeded; the server may have run the statement, or may still run it. COPY
 	// and WaitForNotification are not bounded, nor is what goes to the driver's own connection
 	// (PgConn, sql.Conn.Raw). On database/sql a result set that is not closed is cut off too,
@@ -143,7 +143,7 @@ type Config struct {
 	// MaxWaiting is how many callers may wait for a connection beyond the MaxOpen that have one or
 	// are about to: one more is refused at once, with an AcquireError that matches
 	// poolkeeper.ErrTooManyWaiting. Choose it when an answer that comes late is worth nothing, so
-	// that an overload ends in errors and not in queues. Default: 0, no limit; NoWaiting: nobody
+	// that an overload ends in errors and not in queues. Default: 0, no limit; NoWaiting: no caller
 	// waits. Bounds: NoWaiting or not negative. Adopt refuses it.
 	MaxWaiting int
 

@@ -25,12 +25,12 @@ type conn struct {
 	s *store
 	n *native
 
-	// Owned by whoever holds the connection.
+	// Owned by the goroutine that holds the connection.
 	dead     bool            // it must not be used again
 	given    bool            // that is so for a reason of its own, and says nothing about the server
 	bound    context.Context //nolint:containedctx // by QueryTimeout, of the rows that are read; nil: there are none
 	unbind   context.CancelFunc
-	last     context.Context //nolint:containedctx // of the last operation, to tell who ended it
+	last     context.Context //nolint:containedctx // of the last operation, to tell whether the caller ended it
 	lastErr  error           // of the last operation that failed
 	readOnly bool            // its transaction was asked to be read-only
 

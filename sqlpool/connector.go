@@ -20,8 +20,8 @@ type watching struct{ s *store }
 // Driver returns the driver's own.
 func (w watching) Driver() driver.Driver { return w.s.aim().Driver() }
 
-// Connect is a checkout for which database/sql has nothing idle. It queues behind those who asked
-// before.
+// Connect is a checkout for which database/sql has nothing idle. It queues behind callers that
+// asked before.
 func (w watching) Connect(ctx context.Context) (driver.Conn, error) {
 	if _, ok := ctx.(*sweepContext); ok {
 		return nil, errNothingIdle // a sweep wants idle connections, not new ones
@@ -43,7 +43,7 @@ func (w watching) Connect(ctx context.Context) (driver.Conn, error) {
 	return s.wrap(n), nil
 }
 
-// Close is called by database/sql at the end of DB.Close, whoever calls that.
+// Close ends the store. database/sql calls it at the end of every DB.Close.
 func (w watching) Close() error {
 	err := w.s.shut()
 	errs := []error{err, w.s.handleClosed()}

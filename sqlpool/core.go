@@ -21,14 +21,14 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/roundtrip"
 )
 
-// core is what the pools of this package have in common: their life, their counts, and who holds
-// what. The rest, how connections are had and closed, is a backend's.
+// core is the part that all pools of this package share: life, counts and holders. A backend does
+// the rest: it opens, hands out and closes connections.
 type core struct {
 	conf    atomic.Pointer[Config] // with defaults; what it points to never changes
 	kind    string                 // "postgres", "mysql", "db"
 	back    backend
 	gate    *inflight.Gate    // what callers have begun: waiting for a connection, or holding one
-	held    *holders.Table    // who holds a connection; empty for an adopted handle
+	held    *holders.Table    // callers that hold a connection; empty for an adopted handle
 	evictor *eviction.Evictor // nil for an adopted handle
 	met     metrics
 	rec     recovery
@@ -93,8 +93,8 @@ type backend interface {
 	pause() bool
 	resume()
 	emptied(ctx context.Context) error
-	// reclaim takes connections held for longer than limit away, and says from whom, and how many
-	// are out of reach.
+	// reclaim takes away connections that have been held for longer than limit. It returns their
+	// holders, and how many connections are out of reach.
 	reclaim(now time.Time, limit time.Duration) (taken []poolkeeper.Holder, out int)
 	// limits asks the server what it grants.
 	limits(ctx context.Context) (Limits, error)

@@ -69,7 +69,7 @@ func (s *store) connectWithin(ctx context.Context) (*native, error) {
 	return s.connect(ctx)
 }
 
-// filled books the outcome of a dial that nobody waited for: its failure is nobody's.
+// filled books the outcome of a dial that no caller waited for. No caller gets its failure.
 func (s *store) filled(n *native, err error) {
 	if err == nil {
 		s.dialled(new(dialing), n, nil)
@@ -99,9 +99,9 @@ type taken struct {
 	n     *native
 }
 
-// Sweep takes all idle connections out for a moment without I/O: database/sql keeps them last in,
-// first out, and those that matter are at the bottom. Callers who come by meanwhile queue, and are
-// served as they are given back, with no dial. Only then come the closes and pings, of at most
+// Sweep first takes out all idle connections for a moment, without I/O. database/sql keeps them
+// last in, first out, so the stalest are at the bottom. Callers that come meanwhile queue. They get
+// connections as Sweep gives them back, without a dial. Then Sweep closes and pings, at most
 // order.Batch connections at a time.
 func (s *store) Sweep(ctx context.Context, order eviction.Sweep) (eviction.Swept, error) {
 	var out eviction.Swept
@@ -162,7 +162,7 @@ func (s *store) takeIdle(ctx context.Context) []candidate[taken] {
 
 // lease takes one idle connection out of database/sql, or returns nil if there is none.
 func (s *store) lease(ctx context.Context) (lease *sql.Conn, w *conn) {
-	ctx, cancel := context.WithTimeout(ctx, hangUpLimit) // it would wait if somebody had set a limit on the handle
+	ctx, cancel := context.WithTimeout(ctx, hangUpLimit) // it would wait if a caller had set a limit on the handle
 	defer cancel()
 	lease, err := s.db.Conn(&sweepContext{ctx}) //nolint:contextcheck // it is ctx, marked
 	if err != nil {

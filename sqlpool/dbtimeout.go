@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// timedError is how a statement fails whose connection was cut by QueryTimeout. It matches
-// context.DeadlineExceeded, and never driver.ErrBadConn: the server may have run the statement, so
-// nobody may send it again.
+// timedError is the error of a statement whose connection was cut by QueryTimeout. It matches
+// context.DeadlineExceeded. It never matches driver.ErrBadConn, because database/sql would then
+// send the statement again, and the server may have run it.
 type timedError struct {
 	limit time.Duration
 	text  string // of the driver's error

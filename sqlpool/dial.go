@@ -74,7 +74,7 @@ type dialing struct {
 
 	// guarded by the mutex of the store or backend
 	slow     bool
-	gone     bool // on pgxpool: the caller for whom it was begun has given up
+	gone     bool // on pgxpool: the caller that caused it has given up
 	replaced bool // it was cancelled to make room for a younger one
 	over     bool // it has ended, and its timer may not have noticed
 }
@@ -108,8 +108,8 @@ func (s *store) dialLocked() {
 	}
 }
 
-// dial opens one connection for whoever is first in the queue by then. It does not end with the
-// caller for whom it was begun: under short deadlines no connection would ever be opened.
+// dial opens one connection for the caller that is first in the queue by then. It does not end when
+// the caller that caused it gives up: otherwise short deadlines would let no dial finish.
 func (s *store) dial(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.core.cfg().DialTimeout)
 	defer cancel()
@@ -127,9 +127,9 @@ func (s *store) asked() uint64 {
 	return s.waiting.pushed
 }
 
-// tellsAll reports whether a failed dial answers all callers that waited when it began: nobody
-// listens, and no connection is open that could be returned. Dials of their own, MaxDials at a
-// time, would only delay them.
+// tellsAll reports whether a failed dial answers all callers that waited when it began. It does if
+// the server refuses connections and no open connection could be returned. A dial for each caller,
+// MaxDials at a time, would only delay them.
 func tellsAll(err error, open int) bool { return open == 0 && Classify(err).Kind == health.KindRefused }
 
 // tooSlow lets others dial beside d.
@@ -311,8 +311,8 @@ func (s *store) hangUp(n *native, giveUp <-chan struct{}, limit time.Duration) e
 	return fmt.Errorf("sqlpool: the driver takes too long to close a connection of %q", s.core.poolName())
 }
 
-// wasDead recognizes what a driver's Close says of a connection that the server had closed already:
-// it is closed, and that is what was wanted. The MySQL driver's own error is not exported.
+// wasDead recognizes the error of closing a connection that the server had closed already. The
+// connection is closed, so this is no failure. The MySQL driver's own error is not exported.
 func wasDead(err error) bool {
 	return errors.Is(err, driver.ErrBadConn) || errors.Is(err, mysql.ErrInvalidConn) || err != nil && err.Error() == "bad connection"
 }

@@ -1,6 +1,6 @@
 // Package sqlpool opens, watches, drains and closes pools of SQL connections: PostgreSQL on
-// pgxpool, MySQL and MariaDB on database/sql, any other database/sql driver, and handles that
-// somebody else has opened.
+// pgxpool, MySQL and MariaDB on database/sql, any other database/sql driver, and handles that other
+// code has opened.
 //
 // The native handle stays what it is; queries do not go through this package. It works from the
 // hooks that the libraries offer:
@@ -30,7 +30,7 @@
 // [NewDB] give a *sql.DB. [Adopt] takes one. [NewReplicated] joins a PostgreSQL primary and its
 // replicas into one component, [NewReplicatedMySQL] one of MySQL or MariaDB.
 //
-// What the package refuses to do: it does not retry statements, rewrite, cache or log them; it
-// opens no connection that nobody asked for but MinIdle and the health check's; it never hides
-// which driver is underneath.
+// What the package refuses to do: it does not retry, rewrite, cache or log statements. It opens
+// connections only for callers, for MinIdle and for its own checks. It never hides which driver is
+// underneath.
 package sqlpool

@@ -18,14 +18,14 @@ import (
 const (
 	// cutGrace is how long after its deadline a Stop waits for what it has cut off to notice.
 	cutGrace = 100 * time.Millisecond
-	// abortGrace is how long an Abort takes for closing what nobody holds.
+	// abortGrace bounds how long an Abort may take to close connections that no caller holds.
 	abortGrace = time.Second
 )
 
 // HeldError is returned by Stop and Abort when callers still held connections at the end.
 type HeldError struct {
 	Pool    string              // name of the pool
-	Holders []poolkeeper.Holder // who, the oldest first; empty where it cannot be known
+	Holders []poolkeeper.Holder // the callers, the oldest first; empty where the pool cannot know them
 	Cut     int                 // connections whose sockets were closed under their holders
 	Left    int                 // connections that stay open until they are returned: their sockets are out of reach
 	Err     error               // what ended the wait, and what else went wrong
@@ -69,19 +69,19 @@ func (c *core) drain(ctx context.Context) error {
 	return nil
 }
 
-// closeGate refuses new work; callers who had asked before are served.
+// closeGate refuses new work. Callers that asked before are still served.
 func (c *core) closeGate() {
 	c.state.Enter(life.Draining)
 	c.gate.Close()
 	c.resume(nil)
 }
 
-// stop drains and closes, and abort is a stop that waits for nobody.
+// stop drains and closes. abort is a stop that does not wait for callers.
 func (c *core) stop(ctx context.Context) error { return c.state.Stop(ctx, c.shut) }
 func (c *core) abort() error                   { return c.state.Abort(c.shut) }
 
-// shut ends the pool's own work, waits for callers, closes, and at the end of ctx cuts off who is
-// left.
+// shut ends the pool's own work, waits for callers, and closes the connections. At the end of ctx
+// it cuts off the callers that are left.
 func (c *core) shut(ctx context.Context, started <-chan struct{}) error {
 	c.closeGate()
 	var errs []error
@@ -120,7 +120,7 @@ func (c *core) shut(ctx context.Context, started <-chan struct{}) error {
 	case after != nil:
 		return fmt.Errorf("sqlpool: stop %q: %w", c.poolName(), errors.Join(errs...))
 	default:
-		return nil // it took a cut to close, and nobody lost anything by it
+		return nil // closing took a cut, and no caller lost a connection by it
 	}
 }
 
@@ -144,8 +144,8 @@ func (c *core) stopWatches() {
 	}
 }
 
-// graceAfter returns ctx, or if it has ended a context with just enough time to close what nobody
-// holds.
+// graceAfter returns ctx, or a context of abortGrace if ctx has ended. That is enough time to close
+// connections that no caller holds.
 func (c *core) graceAfter(ctx context.Context) (context.Context, context.CancelFunc) {
 	if ctx.Err() == nil {
 		return context.WithCancel(ctx)
@@ -164,12 +164,12 @@ type closer struct {
 	err  error
 }
 
-// do calls f if nobody has, and waits until f has returned or ctx ends.
+// do calls f unless an earlier call has, and waits until f has returned or ctx ends.
 func (k *closer) do(ctx context.Context, f func() error) error {
 	k.once.Do(func() {
 		k.done = make(chan struct{})
-		// Owner: whoever stops the pool, who waits for it up to his own deadline. It ends when f
-		// returns.
+		// Owner: the caller that stops the pool. It waits for this goroutine up to its own
+		// deadline. The goroutine ends when f returns.
 		go func() {
 			defer close(k.done)
 			if caught := guard.Call(func() { k.err = f() }); caught != nil {
@@ -183,8 +183,8 @@ func (k *closer) do(ctx context.Context, f func() error) error {
 	return k.err
 }
 
-// handleClosed ends the pool's own work after a caller has closed the native handle himself. What
-// is in flight goes on, and closes its connections as it returns them.
+// handleClosed ends the pool's own work after a caller has closed the native handle. Work in flight
+// goes on, and its connections are closed as it returns them.
 func (c *core) handleClosed(ctx context.Context) error {
 	c.state.Enter(life.Stopping)
 	c.gate.Close()

@@ -348,7 +348,7 @@ func TestStopDoesNotWaitForAStuckDriverToClose(t *testing.T) {
 	})
 }
 
-// A caller who returns a broken connection must not hang on its close.
+// A caller that returns a broken connection must not hang on its close.
 func TestReturningABrokenConnectionIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
@@ -367,7 +367,7 @@ func TestReturningABrokenConnectionIsBounded(t *testing.T) {
 	})
 }
 
-// The user closes the handle himself: the pool's own work ends, what is in flight goes on.
+// After a caller has closed the handle, the pool's own work ends. Work in flight goes on.
 func TestClosingTheHandleEndsThePoolsOwnWork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()

@@ -51,7 +51,7 @@ func ExampleNewMySQL() {
 }
 
 func ExampleAdopt() {
-	db := sql.OpenDB(connector()) // opened by somebody else
+	db := sql.OpenDB(connector()) // opened by other code
 	legacy, err := sqlpool.Adopt(db, sqlpool.Config{Name: "legacy"})
 	if err != nil {
 		log.Fatal(err)

@@ -12,8 +12,8 @@ func StacksRendered(p *Pool) uint64 { return p.c.held.Renders() }
 // DriverLog is what the driver of MySQL writes its lines to.
 func DriverLog(l *slog.Logger) interface{ Print(v ...any) } { return driverLog{l} }
 
-// OpenIdle opens an idle connection for nobody, as a Fill does, while a caller has a permit for one
-// that is idle and has not taken it yet.
+// OpenIdle opens an idle connection as a Fill does. It does so while a caller has a permit for an
+// idle connection and has not taken it yet.
 func OpenIdle(ctx context.Context, p *Postgres) error {
 	if ready, _ := p.back.tryPermit(ctx); ready != permitIdle {
 		return errors.New("nothing is idle")

@@ -473,7 +473,7 @@ var bothServers = map[string]func(testing.TB) faultServers{"postgres": pgFaults,
 // shortFault is the row that takes a second.
 const shortFault = "terminated"
 
-// measuring says that the tables of docs/benchmarks.md are wanted whole, which takes minutes.
+// measuring reports whether to run the whole tables of docs/benchmarks.md, which takes minutes.
 func settleIfMeasuring() {
 	if testkit.Measuring() {
 		settle = 20 * time.Second

@@ -23,7 +23,7 @@ func (n *native) ping(ctx context.Context, c *core) error {
 	return c.guarded("the driver's Ping", func() error { return n.pinger.Ping(ctx) })
 }
 
-// closeConn closes for the pool, and always ends: it runs on a goroutine that somebody waits for.
+// closeConn closes conn for the pool. It always ends, because the pool waits for its goroutine.
 func (c *core) closeConn(conn driver.Conn, done chan<- error) {
 	err := guard.ErrExited
 	defer func() { done <- err }()

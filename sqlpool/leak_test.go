@@ -30,7 +30,7 @@ func TestLeakIsReportedOnceWithWhereItWasTaken(t *testing.T) {
 		if err != nil || leaked.Err() != nil {
 			t.Fatal(err, leaked.Err())
 		}
-		for range 20 { // others who are quick
+		for range 20 { // other holders, which are quick
 			if _, err := p.DB().ExecContext(t.Context(), "sleep 30s"); err != nil {
 				t.Fatal(err)
 			}

@@ -81,8 +81,8 @@ func TestMySQLLimitsAreComparedWithTheServers(t *testing.T) {
 	stop(t, p)
 }
 
-// Who asks for no KeepAlive of his own gets one that the server allows, and keeps it over a Reload:
-// idle connections live beyond the server's own time-out.
+// A Config without a KeepAlive gets one that the server allows, and keeps it over a Reload. So idle
+// connections outlive the server's own time-out.
 func TestKeepAliveIsChosenBelowTheServersTimeout(t *testing.T) {
 	pg, onPG := pgFor(t, testserver.Postgres(t, "idle_session_timeout=2000"), sqlpool.Config{MaxOpen: 3, MinIdle: 2, Logger: quiet()})
 	my, onMySQL := mysqlFor(t, testserver.MariaDB(t, "--wait-timeout=2"), sqlpool.Config{MaxOpen: 3, MinIdle: 2, Logger: quiet()})

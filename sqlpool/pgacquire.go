@@ -97,7 +97,7 @@ func (b *pgBackend) answeredSince(then monotime.Time) bool {
 	return false
 }
 
-// Value lets a dial find the caller for whom it was begun.
+// Value lets a dial find the caller that caused it.
 func (c *waitingContext) Value(key any) any {
 	if _, ok := key.(waitKey); ok {
 		return c
@@ -136,9 +136,10 @@ func (c *waitingContext) end() time.Duration {
 	return time.Since(c.start)
 }
 
-// acquisition is the context of an acquisition that finds an idle connection: the caller's own. If
-// that connection is of no use, or has to be asked first, it is bounded by AcquireTimeout from then
-// on. It is used again, so that an acquisition allocates nothing, unless somebody may have kept it.
+// acquisition is the context of an acquisition that finds an idle connection. It is the caller's
+// own context at first. If the connection is unusable, or needs a ping, AcquireTimeout bounds the
+// acquisition from then on. The pool reuses it, so that an acquisition allocates nothing, unless a
+// dial or a hook may have kept it.
 type acquisition struct {
 	context.Context //nolint:containedctx // it is a context
 
@@ -148,7 +149,7 @@ type acquisition struct {
 	claim   claim
 }
 
-// Value lets a dial find the caller for whom it was begun.
+// Value lets a dial find the caller that caused it.
 func (a *acquisition) Value(key any) any {
 	if _, ok := key.(waitKey); ok && a.waiting == nil {
 		a.dialled.Store(true)
@@ -191,8 +192,8 @@ func (b *pgBackend) acquisitionLocked(ctx context.Context) *acquisition {
 	return a
 }
 
-// doneLocked takes back the context of an acquisition that has succeeded, if nobody can have kept
-// it: a dial outlives its caller, and hooks of the user's do as they please.
+// doneLocked takes back the context of a successful acquisition for reuse. It does not if a dial or
+// a hook may have kept it: a dial outlives its caller, and the user's hooks do as they please.
 func (b *pgBackend) doneLocked(a *acquisition, hooks bool) {
 	if hooks || a.waiting != nil || a.dialled.Load() || len(b.spare) >= b.max {
 		return

@@ -38,7 +38,7 @@ type pgRecord struct {
 	line  *pgLine  // nil: it was not opened by the pool's own tracer
 	entry holders.Entry
 
-	// Owned by whoever acquires or holds the connection.
+	// Owned by the goroutine that acquires or holds the connection.
 	at      time.Time // of the acquisition under way; zero: it has taken time
 	lastErr error     // of the last query that failed
 	hookErr error     // of the user's ShouldPing: the acquisition under way fails with it
@@ -54,7 +54,7 @@ type pgRecord struct {
 	releasing  bool // the user's AfterRelease runs: it keeps its permit
 	discounted bool // it is not counted as open any more, and about to be closed
 
-	reclaimed, returned bool // taken away from its holder; who has noticed, and released it
+	reclaimed, returned bool // taken away from its holder; the holder has released it
 
 	candidate bool // it was held when a connection was hijacked, and may be that one
 	gone      bool // it is out of the books: it was hijacked
@@ -95,7 +95,7 @@ type pgBackend struct {
 	left    hijacks     // connections that have left the pool
 	lost    int         // reclaimed, and not yet released: they take a place in pgxpool
 	pings   int         // that pgxpool has under way for callers that gave up: they have permits
-	later   *time.Timer // of the next reconcile while somebody waits
+	later   *time.Timer // of the next reconcile while a caller waits
 	held    bool        // paused by Pause
 	closed  bool
 }
@@ -206,8 +206,8 @@ func (b *pgBackend) close(ctx context.Context) error {
 	return errors.Join(err, b.closes.wait(ctx), b.probe.close(ctx))
 }
 
-// noticeClosed ends the pool's own work after somebody else has closed the *pgxpool.Pool. pgxpool
-// does not tell; it is noticed when somebody wants a connection.
+// noticeClosed ends the pool's own work after a caller has closed the *pgxpool.Pool. pgxpool does
+// not report that, so the pool notices it at the next acquisition.
 func (b *pgBackend) noticeClosed(ctx context.Context) {
 	if b.core.state.At() >= life.Stopping {
 		return
@@ -254,7 +254,7 @@ func (b *pgBackend) cut(idleToo bool) (cut, left int) {
 		if !idleToo && !b.core.held.Holds(&r.entry) {
 			continue
 		}
-		b.core.cut(r.sock) // unblocks whoever reads or writes
+		b.core.cut(r.sock) // unblocks a caller that reads or writes
 		cut++
 	}
 	return cut, 0
@@ -268,8 +268,8 @@ func (b *pgBackend) record(c *pgx.Conn, sock net.Conn) *pgRecord {
 	return r
 }
 
-// forget ends the record of a connection that nobody has any more. All but hijacked ones have left
-// the books before.
+// forget ends the record of a connection that no caller has any more. All but hijacked connections
+// have left the books before.
 func (b *pgBackend) forget(r *pgRecord) {
 	b.mu.Lock()
 	if r.candidate {

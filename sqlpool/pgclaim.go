@@ -110,8 +110,8 @@ func claimUnder(ctx context.Context) *claim {
 	return nil
 }
 
-// afterRelease runs the user's AfterRelease, during which pgxpool lets nobody else have the
-// connection.
+// afterRelease runs the user's AfterRelease. Meanwhile pgxpool gives the connection to no other
+// caller.
 func (b *pgBackend) afterRelease(c *pgx.Conn) bool {
 	keep := true
 	if user := b.aimed.Load().native.AfterRelease; user != nil {

@@ -89,9 +89,9 @@ func (b *pgBackend) Fill(ctx context.Context, n int) (int, error) {
 	}
 }
 
-// openIdle makes pgxpool open a connection for nobody. It opens one only if an acquisition finds
-// nothing idle, so what is idle is taken out until the dial has begun. Callers queue for that
-// moment.
+// openIdle makes pgxpool open a connection that no caller has asked for. pgxpool opens one only if
+// an acquisition finds nothing idle. So openIdle takes out the idle connections until the dial has
+// begun. Callers queue for that moment.
 func (b *pgBackend) openIdle(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, b.core.cfg().DialTimeout)
 	defer cancel()
@@ -208,8 +208,8 @@ func (b *pgBackend) takeIdle(ctx context.Context) []candidate[*pgxpool.Conn] {
 	return out
 }
 
-// awaitPermitted waits until those who have permits have got their connections: usually they have,
-// or it is a matter of microseconds. For who pings what he has got it waits no longer.
+// awaitPermitted waits until callers with permits have their connections. Usually they have, or
+// need only microseconds. It does not wait for callers that are pinging.
 func (b *pgBackend) awaitPermitted(ctx context.Context) {
 	retry.Briefly(ctx, func() bool {
 		b.mu.Lock()
@@ -221,9 +221,10 @@ func (b *pgBackend) awaitPermitted(ctx context.Context) {
 // unservedLocked is how many have permits and neither a connection nor a dial under way.
 func (b *pgBackend) unservedLocked() int { return max(b.permits-b.holding-b.dials, 0) }
 
-// discount takes connections that are about to be closed out of the count of what callers may find,
-// and spares as many as callers are about to come for, when stay are left to them otherwise: who
-// finds none dials without leave, and who finds one that is stale asks for it (see exchange).
+// discount stops counting connections that are about to be closed as ones that callers may find. If
+// the stay that are left are too few for the callers with permits, it spares some. A caller that
+// finds no idle connection dials without asking. A caller that finds a stale one asks first (see
+// exchange).
 func (b *pgBackend) discount(drop []candidate[*pgxpool.Conn], stay int, out *eviction.Swept) (gone, spare []candidate[*pgxpool.Conn]) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -285,7 +286,8 @@ func (b *pgBackend) flush() {
 			b.mu.Lock()
 			surplus := max(b.open-b.max, 0) // the limit was lowered
 			b.mu.Unlock()
-			// Stats tells what it closes. What it spares may have been wanted by nobody after all.
+			// Stats counts what it closes. Callers may not come for the connections that it spares,
+			// so it tries again.
 			_, spared := b.sweep(b.life, eviction.Sweep{Now: time.Now(), Batch: 1, Surplus: surplus})
 			if spared == 0 || !retry.Sleep(b.life, pause) {
 				return

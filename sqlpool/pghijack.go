@@ -5,11 +5,11 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// pgxpool tells nobody of a Hijack. The pool finds out by comparing its books with pgxpool's count
-// of acquired connections: it knows how many have left, and not which. All connections that were
-// held at that moment are candidates. A candidate that is released is none; as soon as there are no
-// more candidates than hijacked connections, they are the ones. Until then candidates are neither
-// reported as leaks nor blamed for a full pool.
+// pgxpool does not report a Hijack. The pool finds out by comparing its books with pgxpool's count
+// of acquired connections. That shows how many have left, but not which. All connections that were
+// held at that moment are candidates. A candidate that is released was not hijacked. As soon as no
+// more candidates than hijacked connections are left, these are the hijacked ones. Until then
+// candidates are neither reported as leaks nor blamed for a full pool.
 
 // hijacks are the connections that have left. The backend's mutex guards them.
 type hijacks struct {
@@ -49,9 +49,9 @@ func (b *pgBackend) hijack(c *pgxpool.Conn) *pgx.Conn {
 	return c.Hijack()
 }
 
-// reconcile compares the books with pgxpool's. A connection that was hijacked left without a word:
-// its permit is given back. The comparison holds only if nobody acquires or releases meanwhile;
-// otherwise the next one may. It reports false if they did.
+// reconcile compares the pool's books with pgxpool's. A hijacked connection left unnoticed, so
+// reconcile gives its permit back. The comparison is valid only if no caller acquires or releases
+// meanwhile. It reports false if a caller did; a later one may be valid.
 func (b *pgBackend) reconcile() bool {
 	b.mu.Lock()
 	events, booked := b.events, b.holding+b.lost+b.pings

@@ -213,9 +213,9 @@ func (b *pgBackend) hooked() bool {
 	return aim.prepare != nil || aim.native.ShouldPing != nil
 }
 
-// shouldPing leaves pings to prepareConn, which draws conclusions from those that fail, unless the
-// user has a rule. He is told how long a connection has been silent: a sweep makes it look fresh to
-// pgxpool.
+// shouldPing leaves pings to prepareConn, unless the user has set ShouldPing. prepareConn draws
+// conclusions from pings that fail. The user's ShouldPing gets the time that the connection has
+// really been silent, because a sweep makes it look fresh to pgxpool.
 func (b *pgBackend) shouldPing(ctx context.Context, p pgxpool.ShouldPingParams) bool {
 	r := record(p.Conn.PgConn())
 	now := time.Now()
@@ -242,9 +242,9 @@ func (b *pgBackend) shouldPing(ctx context.Context, p pgxpool.ShouldPingParams) 
 // TLS record begins with this byte.
 const errorResponse = 'E'
 
-// proves looks at a connection that was silent, and pings it if it is suspect, or was silent for
-// long, or if something has come in on it: under TLS that may be the server's farewell. It reports
-// false if the connection is not to be used.
+// proves looks at a silent connection and pings it where that is needed. It pings if the connection
+// is suspect, was silent for long, or has received something: under TLS that may be the server's
+// last message before it closed. It reports false if the connection must not be used.
 func (b *pgBackend) proves(ctx context.Context, c *pgx.Conn, r *pgRecord, now time.Time) bool {
 	cfg := b.core.cfg()
 	spoken := false
@@ -281,7 +281,7 @@ func (b *pgBackend) proves(ctx context.Context, c *pgx.Conn, r *pgRecord, now ti
 		b.core.diedInUse(err, time.Now()) // the others are suspect, as if it had been in use
 	case !suspect:
 		b.core.diedInUse(ctx.Err(), time.Now())
-	case ctx.Err() == nil: // else it is the caller who had no time
+	case ctx.Err() == nil: // else the caller had no time left
 		b.core.pingedInVain()
 	}
 	return err == nil

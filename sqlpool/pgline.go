@@ -83,9 +83,9 @@ func pingPG(ctx context.Context, c *pgx.Conn) error {
 // cancelCode begins a cancel request of PostgreSQL, after its length.
 const cancelCode = 80877102
 
-// undecidedConn is a socket that somebody opened outside a call of pgx: for another connection by
-// the configuration of this one, or for a cancel request. The first bytes tell, unless they are the
-// beginning of TLS: then it is left alone.
+// undecidedConn is a socket that was opened outside a call of pgx. It serves another connection
+// with the configuration of this one, or a cancel request. The first bytes tell which. If they
+// begin TLS, the socket is left alone.
 type undecidedConn struct {
 	net.Conn
 

@@ -69,17 +69,18 @@ func (b *pgBackend) givePermit() {
 	b.grantLocked()
 }
 
-// exchange is for a caller who was given an idle connection that turned out to be of no use: he is
-// in for a dial, and so needs leave like everybody else, or a server that has ended all its
-// sessions would be met by all callers at once. He comes before those who wait already: they have
-// asked later. If it fails he keeps the permit, for TraceAcquireEnd to give back.
+// exchange gets a new permit for a caller whose idle connection turned out to be unusable. The
+// caller is about to dial, and so needs a permit like every other caller. Otherwise all callers
+// would dial at once after a server has ended all its sessions. The caller goes before those that
+// wait already, because they asked later. If exchange fails, the caller keeps its permit, and
+// TraceAcquireEnd gives it back.
 func (b *pgBackend) exchange(ctx context.Context, r *pgRecord, start time.Time) error {
 	b.mu.Lock()
 	r.discounted = true
 	b.open--
 	b.permits--
 	b.events++
-	if b.closed || b.held || b.mayLocked() { // a Pause waits for those who have permits
+	if b.closed || b.held || b.mayLocked() { // a Pause waits for callers with permits
 		b.permits++
 		b.mu.Unlock()
 		return nil
@@ -144,14 +145,14 @@ func (b *pgBackend) permitted(ctx context.Context, w *waiter, start time.Time) e
 	return failure
 }
 
-// reconcileLaterLocked has hijacked connections looked for as long as somebody waits: nothing else
-// would.
+// reconcileLaterLocked keeps looking for hijacked connections as long as a caller waits. Nothing
+// else would.
 func (b *pgBackend) reconcileLaterLocked() {
 	if b.waiting.n == 0 || b.closed {
 		return
 	}
 	if b.later == nil {
-		// Owner: the backend. It ends when nobody waits; close stops it.
+		// Owner: the backend. It ends when no caller waits; close stops it.
 		b.later = time.AfterFunc(reconcileEvery, func() {
 			b.reconcile()
 			b.mu.Lock()

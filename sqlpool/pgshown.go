@@ -9,10 +9,10 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// shown returns what Pool().Config() is to say: the user's own configuration, with the sizes and
-// times of cfg. pgxpool keeps the pointer that it was made with, has copied the hooks, and of the
-// rest reads ConnConfig alone, which beforeConnect replaces. So a pool or a connection that
-// somebody makes by it is one without us.
+// shown returns the configuration that Pool().Config() returns. It is the user's own, with the
+// sizes and times of cfg. pgxpool keeps the pointer that it was made with, and has copied the
+// hooks. Of the rest it reads only ConnConfig, which beforeConnect replaces. So a pool or a
+// connection that a caller makes from it does not involve this pool.
 func (b *pgBackend) shown(t *pgTarget, cfg Config) *pgxpool.Config {
 	out := t.native.Copy()
 	out.ConnConfig = t.conn.Copy()

@@ -31,7 +31,7 @@ func (t *pgTracer) TraceAcquireStart(ctx context.Context, pool *pgxpool.Pool, da
 	if t.user != nil {
 		ctx = t.user.TraceAcquireStart(ctx, pool, data)
 	}
-	if pool != b.pool { // made by somebody from a configuration of this one
+	if pool != b.pool { // a caller made it from a configuration of this one
 		return ctx
 	}
 	if !b.core.gate.Enter() {

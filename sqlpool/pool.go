@@ -84,17 +84,17 @@ func (p *Pool) Start(ctx context.Context) error { return p.c.start(ctx) }
 
 // Drain refuses new work with [poolkeeper.ErrDraining] from now on and waits until callers have
 // returned their connections: open transactions, rows and sticky connections are finished, as are
-// callers already waiting in the queue. It blocks at most until ctx ends; its error then says how
-// many connections are held, and Holders by whom.
+// callers already waiting in the queue. It blocks at most until ctx ends. Its error then says how
+// many connections are held, and Holders lists them.
 func (p *Pool) Drain(ctx context.Context) error { return p.c.drain(ctx) }
 
-// Stop drains and closes. It blocks until every connection is closed, and returns nil then; or
-// until ctx ends: then it cuts off who still holds a connection, as far as the driver lets it, and
-// returns a [*HeldError]. It may be called without Start, more than once and concurrently: all
-// calls return the outcome of the first.
+// Stop drains and closes the pool. It blocks until every connection is closed, and then returns
+// nil. If ctx ends before, it cuts off the callers that still hold a connection, as far as the
+// driver allows, and returns a [*HeldError]. It may be called without Start, more than once and
+// concurrently: all calls return the outcome of the first.
 func (p *Pool) Stop(ctx context.Context) error { return p.c.stop(ctx) }
 
-// Abort is a Stop that waits for nobody. A Stop under way ends too.
+// Abort is a Stop that does not wait for callers. It also ends a Stop under way.
 func (p *Pool) Abort() error { return p.c.abort() }
 
 // Reload replaces the configuration while the pool works. It checks all of cfg first, and says what
@@ -114,12 +114,12 @@ func (p *Pool) Plan(cfg Config) ([]Change, error) { return p.c.planned(cfg) }
 // block.
 func (p *Pool) Recycle() { p.c.recycleOnRequest() }
 
-// Pause makes callers wait instead of failing, for a failover that is planned: from now on whoever
-// asks for a connection queues, within AcquireTimeout. It blocks until what is in use has come back
-// and every connection is closed, so that Resume connects anew; if ctx ends before, callers go on
-// as if nothing had been, and the error says who holds a connection. Code that asks for a second
-// connection while it has one is held up until ctx ends. Pausing a paused pool does nothing. Drain
-// and Stop end a pause. An adopted pool cannot hold up callers, and returns errors.ErrUnsupported.
+// Pause makes callers wait instead of failing, for a planned failover. From now on callers that ask
+// for a connection queue, within AcquireTimeout. Pause blocks until every connection has been
+// returned and closed, so that Resume connects anew. If ctx ends before, the pause is undone, and
+// the error names the callers that hold a connection. Code that asks for a second connection while
+// it holds one waits until ctx ends. Pausing a paused pool does nothing. Drain and Stop end a
+// pause. An adopted pool cannot hold up callers, and returns errors.ErrUnsupported.
 func (p *Pool) Pause(ctx context.Context) error {
 	if _, ok := p.c.back.(*adopted); ok {
 		return fmt.Errorf("sqlpool: pause %q: the handle was adopted: %w", p.c.poolName(), errors.ErrUnsupported)
@@ -146,7 +146,7 @@ func (p *Pool) Limits(ctx context.Context) (Limits, error) { return p.c.limits(c
 // Stats returns one moment of the pool. It does not block.
 func (p *Pool) Stats() poolkeeper.Stats { return p.c.stats() }
 
-// Holders returns who has a connection now, the oldest first. It does not block.
+// Holders returns the callers that hold a connection now, the oldest first. It does not block.
 func (p *Pool) Holders() []poolkeeper.Holder { return p.c.held.List() }
 
 // Settings returns what is in effect, defaults filled in, without secrets.

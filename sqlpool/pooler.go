@@ -14,9 +14,9 @@ import (
 )
 
 // A pooler such as pgbouncer stands between the pool and PostgreSQL, and hands a session of the
-// server to each client. In transaction mode it does so for one transaction at a time, and what
-// belongs to a session is lost or somebody else's afterwards: prepared statements above all, which
-// pgx makes for every query by default.
+// server to each client. In transaction mode it does so for one transaction at a time. Afterwards
+// the state of that session is lost, or another client's. That hits prepared statements above all,
+// which pgx makes for every query by default.
 
 // poolerRemedy is what to do about it. `exec` sends a query and its arguments in one round trip,
 // unprepared.

@@ -237,22 +237,22 @@ func (p *Postgres) Start(ctx context.Context) error { return p.c.start(ctx) }
 
 // Drain refuses new work with [poolkeeper.ErrDraining] from now on and waits until callers have
 // returned their connections: open transactions, rows and acquired connections are finished, as are
-// callers already waiting in the queue. It blocks at most until ctx ends; its error then says how
-// many connections are held, and Holders by whom.
+// callers already waiting in the queue. It blocks at most until ctx ends. Its error then says how
+// many connections are held, and Holders lists them.
 func (p *Postgres) Drain(ctx context.Context) error { return p.c.drain(ctx) }
 
-// Stop drains and closes. It blocks until every connection is closed, and returns nil then; or
-// until ctx ends: then it cuts off who still holds a connection and returns a [*HeldError]. For
-// each connection that is never released one goroutine of pgxpool's Close stays. Connections that
-// were hijacked are their owners' to close. It may be called without Start, more than once and
-// concurrently: all calls return the outcome of the first.
+// Stop drains and closes the pool. It blocks until every connection is closed, and then returns
+// nil. If ctx ends before, it cuts off the callers that still hold a connection and returns a
+// [*HeldError]. For each connection that is never released, one goroutine of pgxpool's Close stays.
+// The owners of hijacked connections must close them. It may be called without Start, more than
+// once and concurrently: all calls return the outcome of the first.
 func (p *Postgres) Stop(ctx context.Context) error {
 	err := p.c.stop(ctx)
 	p.closeDB()
 	return err
 }
 
-// Abort is a Stop that waits for nobody. A Stop under way ends too.
+// Abort is a Stop that does not wait for callers. It also ends a Stop under way.
 func (p *Postgres) Abort() error {
 	err := p.c.abort()
 	p.closeDB()
@@ -277,12 +277,12 @@ func (p *Postgres) Plan(cfg Config) ([]Change, error) { return p.c.planned(cfg) 
 // block.
 func (p *Postgres) Recycle() { p.c.recycleOnRequest() }
 
-// Pause makes callers wait instead of failing, for a failover that is planned: from now on whoever
-// asks for a connection queues, within AcquireTimeout. It blocks until what is in use has come back
-// and every connection is closed, so that Resume connects anew; if ctx ends before, callers go on
-// as if nothing had been, and the error says who holds a connection. Code that asks for a second
-// connection while it has one is held up until ctx ends. Pausing a paused pool does nothing. Drain
-// and Stop end a pause.
+// Pause makes callers wait instead of failing, for a planned failover. From now on callers that ask
+// for a connection queue, within AcquireTimeout. Pause blocks until every connection has been
+// returned and closed, so that Resume connects anew. If ctx ends before, the pause is undone, and
+// the error names the callers that hold a connection. Code that asks for a second connection while
+// it holds one waits until ctx ends. Pausing a paused pool does nothing. Drain and Stop end a
+// pause.
 func (p *Postgres) Pause(ctx context.Context) error { return p.c.pauseFor(ctx) }
 
 // Resume lets the callers go on that Pause has held up, first in, first out. It does not block.
@@ -303,7 +303,7 @@ func (p *Postgres) Limits(ctx context.Context) (Limits, error) { return p.c.limi
 // Stats returns one moment of the pool. It does not block.
 func (p *Postgres) Stats() poolkeeper.Stats { return p.c.stats() }
 
-// Holders returns who has a connection now, the oldest first. It does not block.
+// Holders returns the callers that hold a connection now, the oldest first. It does not block.
 func (p *Postgres) Holders() []poolkeeper.Holder { return p.c.held.List() }
 
 // Settings returns what is in effect, defaults filled in, without secrets.

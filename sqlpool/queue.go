@@ -16,9 +16,9 @@ type queue struct {
 // waiter is one caller in a queue.
 type waiter struct {
 	dial       func()     // opens a connection on its behalf, under its context
-	ready      chan grant // buffered: whoever grants does not block
+	ready      chan grant // buffered: a grant does not block
 	queued     bool
-	early      bool // it stands before all who are not
+	early      bool // it stands before all waiters that are not early
 	number     uint64
 	since, by  time.Time // when it queued, and its deadline; zero: it has none
 	prev, next *waiter
@@ -45,7 +45,7 @@ func (q *queue) push(ctx context.Context, start time.Time, dial func()) *waiter 
 	return w
 }
 
-// pushEarly puts a caller in front, behind those who came that way before.
+// pushEarly puts a caller in front, behind callers that pushEarly put there before.
 func (q *queue) pushEarly() *waiter {
 	q.pushed++
 	w := &waiter{ready: make(chan grant, 1), queued: true, early: true, number: q.pushed}

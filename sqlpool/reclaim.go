@@ -35,9 +35,9 @@ func (c *core) reclaimNow(limit time.Duration) {
 	}
 }
 
-// reclaim takes connections away from their holders: their sockets are closed, so that the holder's
-// next use fails, and their places are free at once. database/sql hands the husk back when the
-// holder is done with it, or never.
+// reclaim takes connections away from their holders. It closes their sockets, so that the holder's
+// next use fails, and frees their places at once. database/sql returns the closed connection when
+// its holder is done with it, or never.
 func (b *driverBackend) reclaim(now time.Time, limit time.Duration) (taken []poolkeeper.Holder, out int) {
 	s := b.store
 	type victim struct {
@@ -69,9 +69,9 @@ func (b *driverBackend) reclaim(now time.Time, limit time.Duration) (taken []poo
 	s.dialLocked()
 	s.mu.Unlock()
 	for _, v := range victims {
-		s.core.cut(v.n.sock) // unblocks whoever reads or writes
+		s.core.cut(v.n.sock) // unblocks a caller that reads or writes
 		taken = append(taken, v.who())
-		s.left.end() // Stop does not wait for the husk
+		s.left.end() // Stop does not wait until the holder returns it
 	}
 	return taken, out
 }
@@ -90,7 +90,7 @@ func (b *pgBackend) reclaim(now time.Time, limit time.Duration) (taken []poolkee
 	var victims []victim
 	b.mu.Lock()
 	for r := range b.all {
-		if r.candidate { // it may be somebody's own by now
+		if r.candidate { // a caller may have hijacked it
 			if b.core.held.HeldFor(&r.entry, now) > limit {
 				out++
 			}
@@ -112,7 +112,7 @@ func (b *pgBackend) reclaim(now time.Time, limit time.Duration) (taken []poolkee
 	b.grantLocked()
 	b.mu.Unlock()
 	for _, v := range victims {
-		b.core.cut(v.r.sock) // unblocks whoever reads or writes
+		b.core.cut(v.r.sock) // unblocks a caller that reads or writes
 		taken = append(taken, v.who())
 	}
 	return taken, out

@@ -123,8 +123,8 @@ func TestPostgresReclaimLeavesConnectionsAloneThatMayBeHijacked(t *testing.T) {
 	stop(t, p)
 }
 
-// Callers who hold for longer than the limit again and again, beside others who do not: no place is
-// lost or won.
+// Some callers hold for longer than the limit again and again, and others do not. The pool neither
+// loses nor gains a place.
 func TestReclaimKeepsTheBooksUnderLoad(t *testing.T) {
 	cfg := sqlpool.Config{
 		URL: testserver.SharedPostgres(t).URL(), MaxOpen: 4, MaxOpenCeiling: 8, ReclaimAfter: 20 * time.Millisecond,

@@ -77,8 +77,7 @@ func (c *core) wary(now time.Time) bool {
 }
 
 // diedInUse raises suspicion against every connection that has been silent until now. cause is the
-// last error seen of the connection; a caller who went away by himself says nothing about the
-// server.
+// last error seen of the connection. A caller that gave up says nothing about the server.
 func (c *core) diedInUse(cause error, now time.Time) {
 	if !errors.Is(cause, context.Canceled) {
 		c.rec.suspected.Store(int64(monotime.Of(now)))
@@ -147,7 +146,7 @@ func (c *core) refusedWrite(generation uint64, err error) {
 	c.rec.pause = min(max(2*c.rec.pause, recycleFirst), recycleLast)
 	c.rec.next = now.Add(c.rec.pause)
 	c.rec.reason = poolkeeper.EvictedFailover
-	c.rec.generation.Add(1) // under the lock: whoever is told that somebody has done it can rely on it
+	c.rec.generation.Add(1) // under the lock: a caller that returns above can rely on it
 	c.rec.mu.Unlock()
 	open := c.open()
 	c.back.flush()

@@ -136,7 +136,7 @@ func TestSuspicionThatProvesWrongCostsOnePingPerConnection(t *testing.T) {
 	})
 }
 
-// A caller who goes away says nothing about the server, although drivers close the connection then.
+// A caller that gives up says nothing about the server, although drivers close the connection then.
 func TestCallerWhoGoesAwayRaisesNoSuspicion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
@@ -244,9 +244,9 @@ func TestRecyclingCanBeDisabled(t *testing.T) {
 	})
 }
 
-// What a server that ends all its sessions costs is the queries that are under way, and nothing
-// else: nobody is handed a dead connection. There is no peek into memory, so that it is the
-// suspicion that is tried here; the peek saves the first query even where none was under way, see
+// A server that ends all its sessions costs only the queries that are under way: no caller gets a
+// dead connection. A connection in memory cannot be peeked at, so this test covers the suspicion.
+// The peek saves the first query even where none was under way: see
 // TestPostgresTerminatedWhileIdleCostsNoQuery.
 func TestPostgresTerminatedUnderLoadCostsWhatIsUnderWayAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -40,8 +40,8 @@ func (c *core) plan(next *Config) ([]Change, error) {
 	return out, errors.Join(errs...)
 }
 
-// leads says whether a change is about where and as whom connections are opened, so that those open
-// already are of another kind.
+// leads reports whether a change affects the address or the user of new connections. Connections
+// that are open already then differ from new ones.
 func leads(ch Change) bool {
 	switch ch.Field {
 	case "URL", "TLS", "TLSFiles", "Credentials", "CredentialsFile", "ConfigurePostgres", "ConfigureMySQL":
@@ -59,7 +59,7 @@ type staged struct {
 	list []Change
 }
 
-// stage finds out what a reload with wanted comes to. It changes nothing, and does not dial.
+// stage finds out what a reload with wanted would change. It changes nothing, and does not dial.
 func (c *core) stage(wanted Config) (staged, error) {
 	if wanted.Name == "" {
 		wanted.Name = c.cfg().Name
@@ -80,7 +80,7 @@ func (c *core) stage(wanted Config) (staged, error) {
 	return s, err
 }
 
-// planned is stage for somebody who only wants to know.
+// planned is stage for Plan, which changes nothing.
 func (c *core) planned(wanted Config) ([]Change, error) {
 	s, err := c.stage(wanted)
 	if err != nil {

@@ -39,7 +39,7 @@ type replication struct {
 	name      string
 	phase     life.Phase
 	positions positions
-	nowhere   watched // refuses with ErrNoReplica; nil until FallbackNone is wanted
+	nowhere   watched // refuses with ErrNoReplica; nil until FallbackNone is configured
 }
 
 // dialect is what differs between the kinds of servers.
@@ -151,8 +151,8 @@ func (r *replication) reader() watched {
 	return readers[r.turn.Add(1)%uint32(len(readers))] //nolint:gosec // a handful
 }
 
-// prepareFallback makes the pool that refuses, once it is wanted. It belongs to whoever has the
-// turn to change r.
+// prepareFallback makes the pool that refuses, once the configuration needs it. The caller must
+// have the turn to change r.
 func (r *replication) prepareFallback(cfg *ReplicatedConfig) error {
 	if cfg.Fallback != FallbackNone || r.refuser() != nil {
 		return nil

@@ -84,7 +84,7 @@ func who(ctx context.Context, p *sqlpool.Postgres) string {
 	return name
 }
 
-// readers names who answers a few reads.
+// readers names the servers that answer a few reads.
 func (x *trio) readers(t *testing.T) string {
 	t.Helper()
 	seen := map[string]bool{}

@@ -18,7 +18,7 @@ func TestMariaDBPlaceReachesAnotherIfItDoesInEveryDomain(t *testing.T) {
 		{"", "", true},
 		{"0-1-5", "", true},
 		{"", "0-1-5", false},
-		{"0-1-5", "0-2-5", true}, // who wrote it is of no matter
+		{"0-1-5", "0-2-5", true}, // the server id does not matter
 		{"0-1-5", "0-1-6", false},
 		{"0-1-18446744073709551615", "0-1-6", true},
 		{"0-1-9,7-3-1", "0-1-5,7-3-2", false},

@@ -113,8 +113,8 @@ func (r *replication) beginStart() error {
 }
 
 // Drain refuses new work on every pool, as its own Drain does, and waits for the work in flight on
-// all of them at once. It blocks at most until ctx ends; its error then names the pools and how
-// many connections are held, and Holders by whom.
+// all of them at once. It blocks at most until ctx ends. Its error then names the pools and how
+// many connections are held, and Holders lists them.
 func (r *replication) Drain(ctx context.Context) error {
 	r.enter(life.Draining)
 	return r.each(func(m *member) error { return m.pool.Drain(ctx) })
@@ -133,7 +133,7 @@ func (r *replication) Stop(ctx context.Context) error {
 	return err
 }
 
-// Abort is a Stop that waits for nobody. A Stop under way ends too.
+// Abort is a Stop that does not wait for callers. It also ends a Stop under way.
 func (r *replication) Abort() error {
 	r.endLooks()
 	err := r.each(func(m *member) error { return m.pool.Abort() })

@@ -117,7 +117,7 @@ func startMySQLDuo(t *testing.T, change func(*mysqlDuo)) *mysqlDuo {
 	return d
 }
 
-// reader names who answers a read.
+// reader names the server that answers a read.
 func (d *mysqlDuo) reader(t *testing.T) string {
 	t.Helper()
 	var name string

@@ -137,7 +137,7 @@ func (s *fakeMySQL) serve(c net.Conn) {
 			err = w.answer(s.answerTo(string(p[1:])))
 		case p[0] == 14: // COM_PING
 			err = w.send(ok)
-		default: // COM_QUIT, and what nobody sends here
+		default: // COM_QUIT, and commands that no test sends
 			return
 		}
 	}

@@ -174,8 +174,8 @@ func either(row map[string]string, name string) string {
 	return row[strings.NewReplacer("Source", "Master", "Replica", "Slave").Replace(name)]
 }
 
-// texts returns the one row of a query of the pool's own, as text. It fails if there are not as
-// many columns as wanted.
+// texts returns the one row of a query of the pool's own, as text. It fails if the row does not
+// have that many columns.
 func (n *native) texts(ctx context.Context, query string, columns int) ([]string, error) {
 	row, err := n.row(ctx, query)
 	if err != nil {

@@ -199,8 +199,8 @@ func TestMariaDBReplicaThatIsBehindAtTheStartHasNoLagUntilItHasComeSoFar(t *test
 		t.Errorf("%+v, want what privilege is missing", m)
 	}
 
-	// While the primary is gone nothing newer can be had, and who starts then asks the replica
-	// itself.
+	// While the primary is gone no newer position can be had. A pool that starts then asks the
+	// replica itself.
 	onMySQL(t, p.replica, "stop slave", "change master to master_delay=0", "start slave")
 	p.becomes(t, sqlpool.MemberReady)
 	p.primary.Kill(t)

@@ -86,7 +86,7 @@ func costsTheReadsInFlight(t *testing.T, p realPair, replica *testserver.Server,
 	t.Helper()
 	p.becomes(t, sqlpool.MemberReady)
 	const workers = 8
-	ctx, cancel := context.WithCancel(within(t, testkit.Patience)) // nobody loses patience: what fails has lost its server
+	ctx, cancel := context.WithCancel(within(t, testkit.Patience)) // no context ends: a failure means a lost server
 	defer cancel()
 	var done, failed, late atomic.Int64
 	var seen atomic.Bool

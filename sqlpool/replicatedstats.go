@@ -121,7 +121,7 @@ func (r *replication) Stats() poolkeeper.Stats {
 	return sum
 }
 
-// Holders returns who has a connection of any of the pools now, the oldest first. It does not
+// Holders returns the callers that hold a connection of any pool now, the oldest first. It does not
 // block.
 func (r *replication) Holders() []poolkeeper.Holder {
 	var all []poolkeeper.Holder

@@ -52,9 +52,9 @@ func (s *store) stranded(w *waiter) bool {
 	return w.queued && s.idle > 0 && s.dialing == 0
 }
 
-// ownLimits takes back the limit that somebody has set on the handle: database/sql would wait at it
-// where the pool cannot see, and the pool itself would wait for idle connections that it is to
-// sweep.
+// ownLimits takes back the limit that a caller has set on the handle. At that limit callers would
+// wait inside database/sql, where the pool cannot see them. The pool itself would wait for idle
+// connections that it is to sweep.
 func (s *store) ownLimits() {
 	if n := s.db.Stats().MaxOpenConnections; n > 0 {
 		s.db.SetMaxOpenConns(0)

@@ -29,8 +29,8 @@ func (b *pgBackend) limits(ctx context.Context) (Limits, error) {
 	err := b.probe.use(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		var role, db, idle, port int
 		var pid uint32
-		// The simple protocol leaves no prepared statement behind in somebody else's session of a
-		// pooler.
+		// The simple protocol leaves no prepared statement behind in a pooler's session, which
+		// another client gets next.
 		err := c.QueryRow(ctx, pgLimits, pgx.QueryExecModeSimpleProtocol).
 			Scan(&l.MaxConnections, &l.Reserved, &role, &db, &l.OnServer, &idle, &port, &pid)
 		if err != nil {

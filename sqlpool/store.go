@@ -43,11 +43,11 @@ type store struct {
 	idle    int // checked in to database/sql
 	swept   int // taken out by the evictor
 	coming  int // of swept, those about to be given back: no reason to dial
-	peak    int // most in use or wanted at once since Peak was asked last
+	peak    int // most connections in use or waited for at once since the last Peak
 	all     map[*native]struct{}
 	stash   []*native // idle, the last opened last
 	waiting queue
-	paused  bool // nobody gets a connection
+	paused  bool // no caller gets a connection
 	closed  bool
 
 	lookedAt time.Time     // when a look at an idle connection last ended in vain
@@ -118,8 +118,8 @@ func (s *store) checkOut(c *conn, now time.Time) bool {
 	return false
 }
 
-// checkIn books a connection as returned. It reports false if database/sql is to close it: broken,
-// past its time, one too many, or wanted by a caller in the queue.
+// checkIn books a connection as returned. It reports false if database/sql is to close it. That is
+// so if it is broken, past its time, one too many, or handed to a caller in the queue.
 func (s *store) checkIn(c *conn, ok bool) bool {
 	now := time.Now()
 	s.mu.Lock()

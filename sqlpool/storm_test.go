@@ -194,8 +194,8 @@ func TestRestartedServerIsNotStormed(t *testing.T) {
 	}
 }
 
-// Callers who were given idle connections that turn out to be dead are in for new ones, and must
-// not open them all at once either.
+// Callers whose idle connections turn out to be dead need new ones. They must not open them all at
+// once either.
 func TestDeadIdleConnectionsDoNotSetOffAStorm(t *testing.T) {
 	const n = 40
 	for _, dials := range []int{0, n} {
@@ -288,8 +288,8 @@ func TestCallersInForANewConnectionHoldUpNoPauseAndGiveUpInTime(t *testing.T) {
 	})
 }
 
-// A pool that was silent learns from the first who finds a connection dead, even if he loses
-// patience over it: the others do not each find out for themselves.
+// A silent pool learns from the first caller that finds a connection dead, even if that caller
+// gives up over it. The others need not each find out for themselves.
 func TestSilentPoolWhoseConnectionsLeadNowhereCostsOneQueryPerCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var lost atomic.Bool // what connections opened until then send
@@ -429,8 +429,10 @@ func pgStorm(t *testing.T, dials int) (most, begun, late int, first time.Duratio
 	})
 }
 
-// BenchmarkDialStorm kills a server under callers who need a connection each, restarts it, and
-// counts what it is met with: go test -bench DialStorm -benchtime 1x -run - ./sqlpool.
+// BenchmarkDialStorm kills a server under callers that need a connection each, and restarts it. It
+// counts the dials that the server then gets:
+//
+//	go test -bench DialStorm -benchtime 1x -run - ./sqlpool
 func BenchmarkDialStorm(b *testing.B) {
 	for name, servers := range map[string]func(testing.TB) (*testserver.Server, func(v variant, l *logins) func(context.Context) error){
 		"postgres": pgStormServer, "mysql": mysqlStormServer,

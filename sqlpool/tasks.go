@@ -7,12 +7,12 @@ import (
 )
 
 // tasks counts what has to end before a pool has stopped: connections, and goroutines that work on
-// them. In contrast to a sync.WaitGroup, its wait has a context, and something may begin while
-// somebody waits. Its zero value is ready.
+// them. Unlike a sync.WaitGroup, its wait takes a context, and a task may begin while a goroutine
+// waits. Its zero value is ready.
 type tasks struct {
 	mu   sync.Mutex // guards the following
 	n    int
-	none chan struct{} // closed when n becomes 0; nil: nobody waits
+	none chan struct{} // closed when n becomes 0; nil: no goroutine waits
 }
 
 func (t *tasks) begin() {

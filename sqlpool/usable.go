@@ -120,7 +120,7 @@ func (s *store) lookedFrom(start time.Time) {
 
 // since returns when a caller that needs a new connection now began to ask. database/sql does not
 // tell whether it is the caller that has just looked at idle ones in vain, so it counts as that
-// one: nobody waits for longer than AcquireTimeout in all.
+// one. So no caller waits for longer than AcquireTimeout in all.
 func (s *store) since(now time.Time) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()

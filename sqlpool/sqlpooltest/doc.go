@@ -25,9 +25,9 @@
 //	test ─┬─ pool.DB() ─── the same pool as in production ─── sqlmock's driver ─── mock.Expect…
 //	      └─ pool.Pool() ─ the same pool as in production ─── a socket ─── fake server ─── Answer, Hang, Drop, ReadOnly …
 //
-// [NewPostgresInMemory] is for tests in a testing/synctest bubble: while somebody waits on a
-// socket, time in a bubble does not advance; with the server in memory it does, so that hours of a
-// pool's life take a moment.
+// [NewPostgresInMemory] is for tests in a testing/synctest bubble. Time in a bubble does not
+// advance while a goroutine waits on a socket. With the server in memory it does, so that hours of
+// a pool's life take a moment.
 //
 // It refuses to be a database: what it is not told to answer is an error. It has no tables, no TLS,
 // no COPY.

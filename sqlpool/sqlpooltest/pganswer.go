@@ -31,8 +31,8 @@ type Answer struct {
 	// Affected is the number of rows that a statement without result has changed.
 	Affected int
 
-	// Func makes the rows from the arguments, in place of Rows; Types are wanted then, unless all
-	// is text. Arguments have the Go type that pgx gives to their type in Params, and are strings
+	// Func makes the rows from the arguments, in place of Rows. It needs Types, unless all columns
+	// are text. Arguments have the Go type that pgx gives to their type in Params, and are strings
 	// without Params; SQL's null is nil. It is called on the server's goroutine, concurrently for
 	// different connections.
 	Func func(args []any) ([][]any, error)

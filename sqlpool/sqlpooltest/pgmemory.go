@@ -18,10 +18,10 @@ import (
 // memoryAddr is what a client of a server in memory has in its URL. Nothing listens there.
 const memoryAddr = "127.0.0.1:5432"
 
-// ServePostgresInMemory starts a fake PostgreSQL server without a port, for tests in a
-// testing/synctest bubble: its connections are in memory, so that whoever waits for one is blocked
-// durably, and time goes on. Clients connect with [PostgresServer.Dial]; the rest is as with
-// [ServePostgres].
+// ServePostgresInMemory starts a fake PostgreSQL server without a port. It is for tests in a
+// testing/synctest bubble. Its connections are in memory, so a goroutine that waits on one is
+// durably blocked, and time goes on. Clients connect with [PostgresServer.Dial]; the rest is as
+// with [ServePostgres].
 func ServePostgresInMemory(tb testing.TB) *PostgresServer {
 	tb.Helper()
 	s := &PostgresServer{tb: tb, addr: memoryAddr, memory: true, sessions: make(map[*session]struct{})}
@@ -64,9 +64,9 @@ func (s *PostgresServer) Dial(ctx context.Context, network, _ string) (net.Conn,
 	return theirs, nil
 }
 
-// pipe returns the two ends of a connection in memory. As on a socket, what was sent waits to be
-// read, also after the sender has hung up, and what is sent to somebody who has hung up is lost
-// without a word. A write never waits, so that a write deadline never passes.
+// pipe returns the two ends of a connection in memory. As on a socket, sent bytes wait to be read,
+// also after the sender has closed its end. Bytes sent to a closed end are lost without an error. A
+// write never waits, so a write deadline never passes.
 func pipe() (a, b *memoryConn) {
 	up, down := newStream(), newStream()
 	return &memoryConn{in: up, out: down}, &memoryConn{in: down, out: up}

@@ -70,7 +70,7 @@ func TestFaultsInMemoryAreThoseOfASocket(t *testing.T) {
 	})
 }
 
-// Whoever dials by Dial reaches the server, in memory or on its port, whatever name was asked for.
+// Dial reaches the server, in memory or on its port, under any name.
 func TestDialReachesTheServerUnderAnyName(t *testing.T) {
 	for _, srv := range []*sqlpooltest.PostgresServer{sqlpooltest.ServePostgres(t), sqlpooltest.ServePostgresInMemory(t)} {
 		c, err := srv.Dial(t.Context(), "tcp", "db.example:5432")
