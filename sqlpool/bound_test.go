@@ -296,7 +296,7 @@ func TestOneCallerMoreThanMaxWaitingIsRefusedAtOnce(t *testing.T) {
 			var release []func()
 			var mu sync.Mutex
 			var wg sync.WaitGroup
-			for range 2 + max(limit, 0) { // also those for whom MaxDials has no dial yet: there is a place for them
+			for range 2 + max(limit, 0) { // also callers beyond MaxDials: there is a place for them
 				wg.Go(func() {
 					r, err := p.acquire(t.Context())
 					if err != nil {

@@ -57,9 +57,9 @@ const (
 )
 
 // Config configures a pool. It is passed by value; the zero value of each field means its default.
-// Off (a constant) is accepted where a comment says so. Which constructor understands which field
-// is said where it is not all of them; a field that a constructor cannot honour is a fault that it
-// reports, not one it ignores.
+// Off (a constant) is accepted where a comment says so. A field's comment names the constructors
+// that accept it, where not all do. A constructor reports a field that it cannot honour as a fault,
+// and never ignores it.
 //
 // No duration may be longer than 100 years. MaxIdleTime, MaxLifetime, KeepAlive, LeakThreshold,
 // ReclaimAfter and FileInterval may not be shorter than 1 ms: such a value is a number of seconds
@@ -196,10 +196,10 @@ type Config struct {
 
 	// RecycleReadOnly says whether a write that the server refuses as read-only makes the pool
 	// throw away every connection dialled so far, at most once a second: after a failover behind
-	// the same name the old ones lead to the wrong server for ever. On PostgreSQL every way to
-	// write is heard. On database/sql the later result sets of one Query of several statements are
-	// not: their rows are the driver's own; Exec is heard to its end. Default: Enabled. Adopt
-	// refuses it.
+	// the same name the old ones lead to the wrong server for ever. On PostgreSQL the pool sees
+	// every refused write. On database/sql it does not see those in the later result sets of a
+	// Query of several statements, whose rows are the driver's own. It sees all those of an Exec.
+	// Default: Enabled. Adopt refuses it.
 	RecycleReadOnly Switch
 
 	// Peek says whether a connection that was silent for a millisecond or more is looked at,

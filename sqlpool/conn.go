@@ -46,7 +46,7 @@ const (
 	stateInUse     connState = iota
 	stateIdle                // in database/sql's free list, or on its way there
 	stateSwept               // taken out by the evictor
-	stateReclaimed           // taken away from its holder, who has yet to notice
+	stateReclaimed           // taken away from its holder, which has not released it yet
 	stateLeaving             // refused at check-in or checkout; Close follows
 	stateClosed
 )

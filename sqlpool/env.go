@@ -12,12 +12,12 @@ import (
 // ORDERS_LIFETIME_JITTER may be off too; ORDERS_LEAK_STACKS, ORDERS_RECYCLE_READ_ONLY and
 // ORDERS_PEEK are on or off; ORDERS_MAX_WAITING may be none; ORDERS_START is one of fail-fast,
 // wait-for-server, start-degraded. What is not set, or empty, has its default. TLS, Credentials,
-// Logger and the Configure functions cannot be said this way; set them afterwards.
+// Logger and the Configure functions have no variables; set them afterwards.
 //
 // Every fault that does not depend on the constructor is reported at once, with the variable, its
-// value and what is allowed; the value of ORDERS_URL, and what is in files, is never shown. What
-// ORDERS_URL means, and whether it must be there, is the constructor's to say. Variables that
-// FromEnv does not know are ignored: others may have the same prefix.
+// value and what is allowed; the value of ORDERS_URL, and what is in files, is never shown. The
+// constructor checks the content of ORDERS_URL, and whether it is required. Variables that FromEnv
+// does not know are ignored: others may have the same prefix.
 func FromEnv(prefix string) (Config, error) {
 	r := env.NewReader("sqlpool", prefix)
 	var c Config

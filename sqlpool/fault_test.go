@@ -473,7 +473,8 @@ var bothServers = map[string]func(testing.TB) faultServers{"postgres": pgFaults,
 // shortFault is the row that takes a second.
 const shortFault = "terminated"
 
-// measuring reports whether to run the whole tables of docs/benchmarks.md, which takes minutes.
+// settleIfMeasuring waits as long as the full tables of docs/benchmarks.md need, which takes
+// minutes.
 func settleIfMeasuring() {
 	if testkit.Measuring() {
 		settle = 20 * time.Second

@@ -11,12 +11,12 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/fleet"
 )
 
-// Limits is what the server grants beside what this configuration may ask of it.
+// Limits compares the server's connection limits with the demand of a configuration.
 type Limits struct {
 	MaxConnections int // the server's limit
 	Reserved       int // of these, kept for superusers and the like
 	UserLimit      int // of this user or database, whichever is lower; 0: none
-	OnServer       int // connections on the server now, of everybody
+	OnServer       int // connections on the server now, of all clients
 
 	PerReplica int // MaxOpen, and one for checks
 	Replicas   int // Config.Replicas

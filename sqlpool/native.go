@@ -8,9 +8,9 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/holders"
 )
 
-// Native returns the driver's own connection behind the value that [database/sql.Conn.Raw] passes
-// to its function. That value is a wrapper, whose Unwrap returns the same; any other value is
-// returned as it is, so that the same code works on every *sql.DB:
+// Native returns the driver's own connection. It takes the value that [database/sql.Conn.Raw]
+// passes to its function. That value is a wrapper, whose Unwrap method returns the same connection.
+// Native returns any other value unchanged, so that the same code works on every *sql.DB:
 //
 //	conn.Raw(func(c any) error {
 //		mc := sqlpool.Native(c).(interface{ ... })

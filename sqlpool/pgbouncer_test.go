@@ -22,8 +22,8 @@ import (
 func bounced(t *testing.T, cfg sqlpool.Config, settings ...string) (*sqlpool.Postgres, *testserver.Server, func() int) {
 	t.Helper()
 	srv := testserver.PgBouncer(t, testserver.SharedPostgres(t), settings...)
-	// What everybody has to ask of pgx there: sessions are others' between transactions, and so are
-	// prepared statements.
+	// What every client must ask of pgx there: sessions are others' between transactions, and so
+	// are prepared statements.
 	cfg.URL = srv.URL() + "&default_query_exec_mode=exec"
 	p, err := sqlpool.NewPostgres(cfg)
 	if err != nil {

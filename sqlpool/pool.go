@@ -26,8 +26,8 @@ type Pool struct {
 // does, it starts one goroutine that Stop or Abort ends. Every fault of cfg is reported at once,
 // with Config.Name.
 //
-// The driver's optional interfaces work through the pool as they do without it. Code that reaches
-// for the driver's own connection through sql.Conn.Raw wants [Native].
+// The driver's optional interfaces work through the pool as they do without it. Code that uses the
+// driver's own connection through sql.Conn.Raw needs [Native].
 func NewDB(connector driver.Connector, cfg Config) (*Pool, error) {
 	if connector == nil {
 		err := errors.New("sqlpool: NewDB wants a driver.Connector, and got nil")
@@ -71,10 +71,10 @@ func newPool(kind string, cfg Config, aim func(Config, disk) (driver.Connector, 
 	return &Pool{c: c, db: s.db, settings: func() []slog.Attr { return c.effective(b.reach()) }}, nil
 }
 
-// DB returns the handle. It is the same one from the pool's first day to its last, works before
-// Start, and refuses work with [poolkeeper.ErrDraining] once draining has begun. SetMaxOpenConns
-// and its kin belong to the pool: do not call them. Closing the handle oneself is allowed: the pool
-// then ends its own work, and Stop still waits for what is in flight.
+// DB returns the handle. The handle never changes. It works before Start, and refuses work with
+// [poolkeeper.ErrDraining] once draining has begun. SetMaxOpenConns and its kin belong to the pool:
+// do not call them. Closing the handle oneself is allowed: the pool then ends its own work, and
+// Stop still waits for what is in flight.
 func (p *Pool) DB() *sql.DB { return p.db }
 
 // Start reaches the server as Config.Start says, then keeps MinIdle connections open, evicts idle
@@ -97,12 +97,12 @@ func (p *Pool) Stop(ctx context.Context) error { return p.c.stop(ctx) }
 // Abort is a Stop that does not wait for callers. It also ends a Stop under way.
 func (p *Pool) Abort() error { return p.c.abort() }
 
-// Reload replaces the configuration while the pool works. It checks all of cfg first, and says what
-// is wrong with it or cannot change; if URL, TLS, Credentials or a Configure function differ, it
-// opens and checks a connection by the new ones. Only then does it change anything: sizes and times
-// hold at once, connections that were opened by what is old are replaced as they become idle, and
-// no query fails by it. If a check fails afterwards, the old configuration is put back. It blocks
-// until then, at most until ctx ends. An empty Name keeps the old one.
+// Reload replaces the configuration while the pool works. It first checks all of cfg, and returns
+// every fault and every change that is not possible. If URL, TLS, Credentials or a Configure
+// function differ, it opens and checks a connection with the new ones. Only then does it change
+// anything. New sizes and times apply at once. Connections opened with old settings are replaced as
+// they become idle, so that no query fails. If a check fails afterwards, the old configuration is
+// put back. It blocks until then, at most until ctx ends. An empty Name keeps the old one.
 func (p *Pool) Reload(ctx context.Context, cfg Config) error { return p.c.reload(ctx, cfg) }
 
 // Plan says what Reload with cfg would change, and returns everything that is wrong with it or
@@ -127,7 +127,7 @@ func (p *Pool) Pause(ctx context.Context) error {
 	return p.c.pauseFor(ctx)
 }
 
-// Resume lets the callers go on that Pause has held up, first in, first out. It does not block.
+// Resume ends a Pause. Waiting callers go on, first in, first out. It does not block.
 func (p *Pool) Resume() { p.c.resume(nil) }
 
 // Check asks the server for a sign of life, on a connection of its own that is dialled at the first
@@ -152,8 +152,8 @@ func (p *Pool) Holders() []poolkeeper.Holder { return p.c.held.List() }
 // Settings returns what is in effect, defaults filled in, without secrets.
 func (p *Pool) Settings() []slog.Attr { return p.settings() }
 
-// ObserveWith makes o hear how traffic goes: nil for connections that came back well, an error for
-// connection-level failures. A nil o ends it. It does not block.
+// ObserveWith reports the outcome of traffic to o. o gets nil for a connection that came back well,
+// and the error of a connection-level failure. A nil o ends the reports. It does not block.
 func (p *Pool) ObserveWith(o poolkeeper.Observer) { p.c.observer.Set(o) }
 
 // SetName gives the pool the name it has in logs, errors and metrics. An empty name changes

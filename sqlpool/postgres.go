@@ -195,9 +195,9 @@ func (b *pgBackend) managed(native *pgxpool.Config, cfg Config) *pgxpool.Config 
 	return native
 }
 
-// Pool returns the native handle. It is the same one from the pool's first day to its last, works
-// before Start, and refuses work with [poolkeeper.ErrDraining] once draining has begun. A caller
-// may close it; Stop is still needed, to end the pool's own work.
+// Pool returns the native handle. The handle never changes. It works before Start, and refuses work
+// with [poolkeeper.ErrDraining] once draining has begun. A caller may close it; Stop is still
+// needed, to end the pool's own work.
 //
 // Its Config is the caller's own configuration with the sizes and times of the Config that
 // NewPostgres was given, also after a Reload: a pool or a connection made by it is pgx's own, which
@@ -259,13 +259,13 @@ func (p *Postgres) Abort() error {
 	return err
 }
 
-// Reload replaces the configuration while the pool works. It checks all of cfg first, and says what
-// is wrong with it or cannot change; if URL, TLS, Credentials or a Configure function differ, it
-// opens and checks a connection by the new ones. Only then does it change anything: sizes and times
-// hold at once, connections that were opened by what is old are replaced as they become idle, and
-// no query fails by it. If a check fails afterwards, the old configuration is put back. It blocks
-// until then, at most until ctx ends. An empty Name, and a MaxOpenCeiling of 0, keep the old one.
-// MaxOpen may grow up to MaxOpenCeiling.
+// Reload replaces the configuration while the pool works. It first checks all of cfg, and returns
+// every fault and every change that is not possible. If URL, TLS, Credentials or a Configure
+// function differ, it opens and checks a connection with the new ones. Only then does it change
+// anything. New sizes and times apply at once. Connections opened with old settings are replaced as
+// they become idle, so that no query fails. If a check fails afterwards, the old configuration is
+// put back. It blocks until then, at most until ctx ends. An empty Name, and a MaxOpenCeiling of 0,
+// keep the old one. MaxOpen may grow up to MaxOpenCeiling.
 func (p *Postgres) Reload(ctx context.Context, cfg Config) error { return p.c.reload(ctx, cfg) }
 
 // Plan says what Reload with cfg would change, and returns everything that is wrong with it or
@@ -285,7 +285,7 @@ func (p *Postgres) Recycle() { p.c.recycleOnRequest() }
 // pause.
 func (p *Postgres) Pause(ctx context.Context) error { return p.c.pauseFor(ctx) }
 
-// Resume lets the callers go on that Pause has held up, first in, first out. It does not block.
+// Resume ends a Pause. Waiting callers go on, first in, first out. It does not block.
 func (p *Postgres) Resume() { p.c.resume(nil) }
 
 // Check asks the server for a sign of life, on a connection of its own that is dialled at the first
@@ -309,8 +309,8 @@ func (p *Postgres) Holders() []poolkeeper.Holder { return p.c.held.List() }
 // Settings returns what is in effect, defaults filled in, without secrets.
 func (p *Postgres) Settings() []slog.Attr { return p.c.effective(true) }
 
-// ObserveWith makes o hear how traffic goes: nil for connections that came back well, an error for
-// connection-level failures. A nil o ends it. It does not block.
+// ObserveWith reports the outcome of traffic to o. o gets nil for a connection that came back well,
+// and the error of a connection-level failure. A nil o ends the reports. It does not block.
 func (p *Postgres) ObserveWith(o poolkeeper.Observer) { p.c.observer.Set(o) }
 
 // SetName gives the pool the name it has in logs, errors and metrics. An empty name changes

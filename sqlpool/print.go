@@ -8,8 +8,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/settings"
 )
 
-// String prints what is set. URL, which may hold a password, and what cannot be printed, stand as
-// "…" (INV-12); Settings of a pool says what is in effect.
+// String prints the fields that are set. It prints "…" in place of URL, which may hold a password,
+// and of values that cannot be printed. Settings of a pool returns the values in effect.
 func (c Config) String() string { return settings.Config("sqlpool.Config", c, "URL") }
 
 // Format prints String, whatever the verb: %d would print the fields one by one.

@@ -287,7 +287,7 @@ func TestPostgresAnswersOfCredentialsThatChange(t *testing.T) {
 	for name, tokens := range map[string]bool{"a new password": false, "tokens": true} {
 		t.Run(name, func(t *testing.T) {
 			var password atomic.Int64
-			p, _ := startPG(t, sqlpool.Config{ // the server trusts everybody
+			p, _ := startPG(t, sqlpool.Config{ // the server trusts every client
 				MaxOpen: 4, Logger: quiet(),
 				Credentials: func(context.Context) (string, string, error) {
 					if tokens {

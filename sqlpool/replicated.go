@@ -19,8 +19,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/turn"
 )
 
-// ErrNoReplica is what acquiring a connection of [Replicated.Reader] fails with while no replica is
-// fit and [ReplicatedConfig].Fallback is [FallbackNone].
+// ErrNoReplica is the error of acquiring from [Replicated.Reader] while no replica is fit. It
+// occurs only if [ReplicatedConfig].Fallback is [FallbackNone].
 var ErrNoReplica = errors.New("sqlpool: no replica is fit to be read from")
 
 // replication is what [Replicated] and [ReplicatedMySQL] have in common: all but the kind of the

@@ -84,7 +84,8 @@ type ReplicatedConfig struct {
 	// Fallback says where reads go while no replica is fit. Default: FallbackPrimary.
 	Fallback Fallback
 
-	// Logger gets what becomes of the replicas. Default: slog.Default(). The pools have their own.
+	// Logger gets changes in the state of replicas. Default: slog.Default(). The pools have their
+	// own.
 	Logger *slog.Logger
 }
 

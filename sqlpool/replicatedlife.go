@@ -174,7 +174,7 @@ func (r *replication) Pause(ctx context.Context) error {
 	return err
 }
 
-// Resume lets the callers go on that Pause has held up. It does not block.
+// Resume ends a Pause, and waiting callers go on. It does not block.
 func (r *replication) Resume() {
 	for _, m := range r.members {
 		m.pool.Resume()

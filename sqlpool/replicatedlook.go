@@ -91,7 +91,7 @@ func (s *sight) unsettled(p *positions, moment time.Duration) bool {
 	return !s.placed || s.place != nil && !known && d < moment
 }
 
-// MemberState is what a server of a [Replicated] or [ReplicatedMySQL] is good for.
+// MemberState says which work a server of a [Replicated] or [ReplicatedMySQL] can do.
 type MemberState string
 
 // States of a member.

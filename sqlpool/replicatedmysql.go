@@ -13,18 +13,18 @@ import (
 // [Replicated] is for PostgreSQL, with the same life, states and fallbacks. Primary and Reader
 // return a [*Pool], whose handle is a *sql.DB. All methods are safe for concurrent use.
 //
-// Which server takes writes is told by read_only: it must be on at every replica, as tools for
-// failover and providers set it; one where it is off counts as promoted. (innodb_read_only counts
-// alike: Amazon Aurora's readers have it.)
+// read_only tells which server takes writes. It must be on at every replica, as failover tools and
+// providers set it. A replica where it is off counts as promoted. (innodb_read_only counts alike:
+// Amazon Aurora's readers have it.)
 //
-// How far a replica is behind is told by GTIDs: by gtid_binlog_pos and gtid_slave_pos on MariaDB,
-// where they are always on; by gtid_executed on MySQL, where gtid_mode must be ON or ON_PERMISSIVE.
-// It takes no privilege. Where they do not tell, SHOW REPLICA STATUS is asked, which needs
-// REPLICATION CLIENT on MySQL and REPLICA MONITOR (SLAVE MONITOR) on MariaDB: if gtid_mode is off,
-// at each look, and then lag is what the replica says of its own; else until the replica has come
-// to where the primary was when it was seen first. Until then it counts as lagging, and
-// [Member].Err says why, with what the replica says of its replication. Once a position of the
-// primary is known, lag is told by positions only.
+// GTIDs tell how far a replica is behind: gtid_binlog_pos and gtid_slave_pos on MariaDB, where they
+// are always on; gtid_executed on MySQL, where gtid_mode must be ON or ON_PERMISSIVE. Reading them
+// takes no privilege. Where they do not tell, the pool runs SHOW REPLICA STATUS, which needs
+// REPLICATION CLIENT on MySQL and REPLICA MONITOR (SLAVE MONITOR) on MariaDB. If gtid_mode is off,
+// it does so at each look, and the lag is the one that the replica reports. Otherwise it does so
+// until the replica has reached the position at which the primary was first seen. Until then the
+// replica counts as lagging, and [Member].Err says why, with the state of its replication. Once a
+// position of the primary is known, only positions tell the lag.
 type ReplicatedMySQL struct{ replication }
 
 // NewReplicatedMySQL returns a MySQL or MariaDB primary and its replicas as one component. It does
@@ -38,18 +38,18 @@ func NewReplicatedMySQL(cfg ReplicatedConfig) (*ReplicatedMySQL, error) {
 	return r, nil
 }
 
-// Primary returns the pool of the server that takes writes. It is the same one always, and so is
-// its handle. After a failover it leads to the new primary if the name or address of Primary.URL
-// does: the driver knows no URL of several servers. Connections to one that has become read-only
-// are replaced as soon as that is seen.
+// Primary returns the pool of the server that takes writes. The pool and its handle never change.
+// After a failover it leads to the new primary if the name or address of Primary.URL does: the
+// driver knows no URL of several servers. Connections to one that has become read-only are replaced
+// as soon as that is seen.
 func (r *ReplicatedMySQL) Primary() *Pool { return asPool(r.members[0].pool) }
 
 // Reader returns the pool to read from now: the replicas that are fit in turn, or what Fallback
 // says. It does no I/O, takes no lock and does not allocate: call it for each piece of work, and do
-// not keep what it returns. What a caller has written a moment ago may not be there yet, within
-// MaxLag: read that from Primary.
+// not keep what it returns. A replica may not have a caller's latest writes yet, within MaxLag:
+// read those from Primary.
 //
-// Before Start, and until the first look, replicas are not fit.
+// No replica is fit before the first look, which Start makes.
 func (r *ReplicatedMySQL) Reader() *Pool { return asPool(r.reader()) }
 
 // Replicas returns the pools of the replicas in the order of their configuration, fit or not.
@@ -61,10 +61,10 @@ func (r *ReplicatedMySQL) Replicas() []*Pool {
 	return out
 }
 
-// BeginReadOnly begins a read-only transaction on Reader, so that a write that has lost its way is
-// refused everywhere alike: by the primary too when that stands in for a replica, and to users whom
-// read_only does not bind. At the default isolation, REPEATABLE READ, the transaction reads one
-// state of one server. It blocks until a connection is had, at most until ctx ends or the pool's
+// BeginReadOnly begins a read-only transaction on Reader, so that every server refuses a misplaced
+// write. That includes the primary when it stands in for a replica, and users that are exempt from
+// read_only. At the default isolation, REPEATABLE READ, the transaction reads one state of one
+// server. It blocks until it has a connection, at most until ctx ends or for the pool's
 // AcquireTimeout. As with sql.DB.BeginTx, the transaction is rolled back when ctx ends.
 func (r *ReplicatedMySQL) BeginReadOnly(ctx context.Context) (*sql.Tx, error) {
 	return r.Reader().DB().BeginTx(ctx, &sql.TxOptions{ReadOnly: true})

@@ -35,18 +35,17 @@ func NewReplicated(cfg ReplicatedConfig) (*Replicated, error) {
 	return r, nil
 }
 
-// Primary returns the pool of the server that takes writes. It is the same one always, and so are
-// its handles. After a failover it leads to the new primary if Primary.URL does: a name that moves,
-// or several servers with target_session_attrs=read-write; connections to one that was demoted are
-// replaced.
+// Primary returns the pool of the server that takes writes. The pool and its handles never change.
+// After a failover it leads to the new primary if Primary.URL does: a name that moves, or several
+// servers with target_session_attrs=read-write; connections to one that was demoted are replaced.
 func (r *Replicated) Primary() *Postgres { return asPostgres(r.members[0].pool) }
 
 // Reader returns the pool to read from now: the replicas that are fit in turn, or what Fallback
 // says. It does no I/O, takes no lock and does not allocate: call it for each piece of work, and do
-// not keep what it returns. What a caller has written a moment ago may not be there yet, within
-// MaxLag: read that from Primary.
+// not keep what it returns. A replica may not have a caller's latest writes yet, within MaxLag:
+// read those from Primary.
 //
-// Before Start, and until the first look, replicas are not fit.
+// No replica is fit before the first look, which Start makes.
 func (r *Replicated) Reader() *Postgres { return asPostgres(r.reader()) }
 
 // Replicas returns the pools of the replicas in the order of their configuration, fit or not.
@@ -58,10 +57,10 @@ func (r *Replicated) Replicas() []*Postgres {
 	return out
 }
 
-// BeginReadOnly begins a read-only transaction on Reader, so that a write that has lost its way is
-// refused everywhere alike, by the primary too when that stands in for a replica. The transaction
-// reads one state of one server. It blocks until a connection is had, at most until ctx ends or the
-// pool's AcquireTimeout.
+// BeginReadOnly begins a read-only transaction on Reader, so that every server refuses a misplaced
+// write. That includes the primary when it stands in for a replica. The transaction reads one state
+// of one server. It blocks until it has a connection, at most until ctx ends or for the pool's
+// AcquireTimeout.
 func (r *Replicated) BeginReadOnly(ctx context.Context) (pgx.Tx, error) {
 	return r.Reader().Pool().BeginTx(ctx, pgx.TxOptions{AccessMode: pgx.ReadOnly})
 }

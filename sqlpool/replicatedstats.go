@@ -15,7 +15,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/settings"
 )
 
-// Member is what a [Replicated] or [ReplicatedMySQL] knows of one of its servers.
+// Member is the state of one server of a [Replicated] or [ReplicatedMySQL].
 type Member struct {
 	Name    string // below the component's: "primary", "replica-1"
 	Primary bool
@@ -51,11 +51,12 @@ func (r *replication) Members() []Member {
 	return out
 }
 
-// Check looks at the primary now. That it does not answer, or takes no writes, is a failure; a
-// replica that is down, behind or promoted, as the last look at it has shown, is only a reservation
-// ([health.Degraded]): reads go on by ReplicatedConfig.Fallback. Before Start all are looked at, at
-// once; one that is silent is named, and costs the others nothing. Check blocks at most until ctx
-// ends, or LookTimeout. It waits for one server three quarters of the time that ctx leaves.
+// Check looks at the primary now. It fails if the primary does not answer or takes no writes. A
+// replica that the last look found down, behind or promoted is only a reservation
+// ([health.Degraded]), because reads go on by ReplicatedConfig.Fallback. Before Start, Check looks
+// at all servers at once. It names a silent server, which does not delay the others. Check blocks
+// at most until ctx ends, or LookTimeout. It waits for one server three quarters of the time that
+// ctx leaves.
 func (r *replication) Check(ctx context.Context) error {
 	r.mu.Lock()
 	name, at := r.name, r.phase
@@ -148,8 +149,9 @@ func (r *replication) Settings() []slog.Attr {
 	return out
 }
 
-// ObserveWith makes o hear how traffic goes: errors of every pool, and success of the primary's,
-// whose health the component's is. A nil o ends it. It does not block.
+// ObserveWith reports the outcome of traffic to o. o gets the errors of every pool, but success
+// only from the primary, because its health is the component's. A nil o ends the reports. It does
+// not block.
 func (r *replication) ObserveWith(o poolkeeper.Observer) { r.observer.Set(o) }
 
 // SetName gives the component the name it has in logs, errors and metrics, and the pools theirs

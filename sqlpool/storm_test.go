@@ -148,7 +148,7 @@ func storm(ctx context.Context, query func(context.Context) error, l *logins, sl
 			}
 		})
 	}
-	sleep(time.Second) // everybody has a connection
+	sleep(time.Second) // every caller has a connection
 	outage(func() {
 		mu.Lock()
 		defer mu.Unlock()

@@ -241,7 +241,7 @@ func (s *PostgresServer) sessionsNow() []*session {
 	return out
 }
 
-// stop hangs up on everybody and waits until no goroutine is left.
+// stop closes every connection and waits until no goroutine is left.
 func (s *PostgresServer) stop() {
 	s.mu.Lock()
 	s.stopped = true

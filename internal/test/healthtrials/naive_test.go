@@ -15,8 +15,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// naive is the health endpoint everybody writes first: every request runs every check and shows
-// what came of it.
+// naive is the health endpoint that most services start with: every request runs every check and
+// shows what came of it.
 type naive struct {
 	lock   chan struct{} // guards checks, and is held while they run, as is usual; a channel, for synctest's sake
 	checks map[string]func(context.Context) error

@@ -11,8 +11,9 @@ import (
 )
 
 // Claimed ports lie below those that systems give to outgoing connections and to listeners that
-// name no port (from 32768 on Linux, from 49152 elsewhere): otherwise anybody's connection can take
-// the port of a server that is down for a moment, and its restart then finds the address in use.
+// name no port (from 32768 on Linux, from 49152 elsewhere): otherwise any process's connection can
+// take the port of a server that is down for a moment, and its restart then finds the address in
+// use.
 const (
 	firstPort = 20000
 	ports     = 10000

@@ -181,7 +181,7 @@ var StopErrors = Trial{
 }
 
 // Death lets a component die while everything is up. What depends on it must go down before what it
-// depends on, without anybody calling Stop, and the error says why.
+// depends on, without a call of Stop, and the error says why.
 //
 //nolint:gochecknoglobals // a constant
 var Death = Trial{
