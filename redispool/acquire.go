@@ -13,10 +13,11 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/holders"
 )
 
-// AcquireError says why a caller did not get a connection: what the pool looked like when it gave
-// up waiting, or was refused because of MaxWaiting. It matches [poolkeeper.ErrAcquireTimeout] and
-// context.DeadlineExceeded if the caller waited for AcquireTimeout, and then redis.ErrPoolTimeout
-// too, or until its own deadline; [poolkeeper.ErrTooManyWaiting] if it was refused; and
+// AcquireError says why a caller did not get a connection. It describes the pool at the moment at
+// which the caller gave up waiting, or was refused because of MaxWaiting. It matches
+// [poolkeeper.ErrAcquireTimeout] and context.DeadlineExceeded if the caller waited until
+// AcquireTimeout or its own deadline ended. After AcquireTimeout it matches redis.ErrPoolTimeout
+// too. It matches [poolkeeper.ErrTooManyWaiting] if the caller was refused, and
 // [poolkeeper.ErrPaused] if the pool was paused.
 type AcquireError struct {
 	Pool     string        // name of the pool, and of the node on a Cluster

@@ -85,10 +85,10 @@ type Config struct {
 	// such a struct a String method.
 	URL string
 
-	// Options says the same in go-redis' words, for what a URL cannot say. Its kind of client (one
-	// node, Sentinel, Cluster) is chosen as redis.NewUniversalClient does. It is copied. Fields
-	// that size the pool or set a time stand in for fields of Config that are zero; fields that the
-	// pool cannot honour are faults. Maintenance notifications are off unless
+	// Options is an alternative to URL, for settings that a URL cannot express. The kind of client
+	// (one node, Sentinel, Cluster) follows from it as in redis.NewUniversalClient. It is copied.
+	// Fields that size the pool or set a time stand in for fields of Config that are zero; fields
+	// that the pool cannot honour are faults. Maintenance notifications are off unless
 	// MaintNotificationsConfig asks for them.
 	Options *redis.UniversalOptions
 
@@ -131,11 +131,11 @@ type Config struct {
 
 	// AcquireTimeout is the most a caller waits for a connection, however long its own context
 	// lasts. The queue, pauses of the pool, dials, logins and the time between attempts count, on
-	// all attempts together; answers of the server do not. The error then says who holds the others
-	// (see AcquireError). On a Cluster it is one time for all nodes that a command or a pipeline is
-	// redirected to, or tried again on. Commands that go-redis splits over several nodes, and
-	// Watch, begin anew with each attempt there. Default: DefaultAcquireTimeout. Off: the caller's
-	// context alone decides.
+	// all attempts together; answers of the server do not. The error then names the holders of the
+	// connections (see AcquireError). On a Cluster it is one time for all nodes that a command or a
+	// pipeline is redirected to, or tried again on. Commands that go-redis splits over several
+	// nodes, and Watch, begin anew with each attempt there. Default: DefaultAcquireTimeout. Off:
+	// the caller's context alone decides.
 	AcquireTimeout time.Duration
 
 	// MaxWaiting is how many callers may wait for a connection beyond the MaxOpen that have one or

@@ -1,6 +1,6 @@
-// Package redispool looks after the connections of a go-redis client: it opens and closes them in
-// order, gives back those that traffic does not need, checks the server, and knows who holds what.
-// The client stays the native one, and is used as ever.
+// Package redispool manages the connections of a go-redis client. It opens and closes them in
+// order, keeps no more than traffic needs, checks the server, and lists the holders of connections.
+// The client stays the native one, and the service uses it as before.
 //
 //	cache, err := redispool.New(redispool.Config{URL: os.Getenv("REDIS_URL"), MaxOpen: 20, MinIdle: 2})
 //	if err != nil {
@@ -31,20 +31,24 @@
 //
 // What it does, on a single node, behind Sentinel and on a Cluster (per node):
 //
-//   - Idle eviction by demand (package eviction). go-redis closes a stale connection only when a caller has asked for
-//     one already, so after a burst all of them stay. Here the surplus goes within MaxIdleTime plus an interval, the
-//     coldest first, without a dial or a failed command. Callers wait while the pool looks through what is idle, some
-//     microseconds for each connection and with no I/O, at most once per interval and only when there is something to do.
+//   - Idle eviction by demand (package eviction). go-redis closes a stale connection only when a
+//     caller has asked for one already, so after a burst all of them stay. Here the surplus is
+//     closed within MaxIdleTime plus an interval, the coldest first, without a dial or a failed
+//     command. Callers wait while the pool looks through the idle connections, some microseconds
+//     for each and with no I/O. That happens at most once per interval and only when there is
+//     something to do.
 //   - Drain and Stop. Commands, pipelines, and the commands inside an open Watch or Conn finish; new ones get
 //     poolkeeper.ErrDraining at once. go-redis' Close fails what is in flight.
-//   - Waiting that explains itself: a pool timeout says size, in use, waiting, and who has held a connection for
-//     longest, with the line where it was taken ([AcquireError]).
+//   - Timeouts that explain themselves: an [AcquireError] names the pool's size, the connections in
+//     use, the callers waiting, and the longest holder with the line of its acquisition.
 //   - Leaks of Conn and Watch, reported once, with a stack.
-//   - Generations: when the server turns out to be a replica, when it is gone or the network has swallowed connections,
-//     when a password or a certificate was renewed, every connection dialled before is replaced, and callers do not notice.
+//   - Generations: the pool replaces every connection dialled so far when the server turns out to
+//     be a replica, when it is gone, when the network has swallowed connections, or when a password
+//     or a certificate was renewed. Callers do not notice.
 //   - Change while it works: [Pool.Reload] (planned by [Pool.Plan], tried, rolled back), [Pool.Recycle], and
 //     [Pool.Pause] with [Pool.Resume] for a failover that is planned. Files with secrets are watched.
-//   - A health check that a busy pool does not fail, and traffic that brings it forward when a connection fails.
+//   - A health check that a busy pool does not fail. A connection that fails under traffic brings
+//     the next check forward.
 //
 // # What differs from go-redis on its own
 //
@@ -54,11 +58,11 @@
 //
 // # What cannot be known
 //
-// go-redis says nothing when a Conn is closed: it is known when its connection is handed out again,
-// which [Pool.Holders], [Pool.Drain] and each sweep bring about. A Watch counts as held from WATCH
-// to EXEC or UNWATCH, so a function that goes on for long after EXEC is not seen. A command that
-// blocks on the server (BLPOP) is counted, but not listed. Hooks added to the client after Start
-// see the PINGs of the upkeep.
+// go-redis does not report the end of a Conn. The pool notices it when the connection is handed out
+// again, which [Pool.Holders], [Pool.Drain] and each sweep bring about. A Watch counts as held from
+// WATCH to EXEC or UNWATCH, so the pool does not see a function that goes on for long after EXEC. A
+// command that blocks on the server (BLPOP) is counted, but not listed. Hooks added to the client
+// after Start see the PINGs of the upkeep.
 //
 // # What it refuses to do
 //
@@ -66,5 +70,5 @@
 // give each shard a Pool. Reload does not change what go-redis fixes when a client is made: its
 // kind, addresses of a Cluster and of sentinels, timeouts of a command. It does not support
 // client-side caching, Sentinel with routing to replicas (go-redis leaks that client's
-// connections), or a pool without deadlines; New says so instead of ignoring it.
+// connections), or a pool without deadlines; New returns an error for them.
 package redispool

@@ -23,13 +23,13 @@ const (
 	glance = 10 * time.Millisecond
 )
 
-// HeldError is returned by Stop and Abort when connections were still in use at the end and had to
-// be cut.
+// HeldError says what Stop or Abort had to cut off. They return it when connections were still in
+// use at the end.
 type HeldError struct {
 	Pool     string              // name of the pool
 	Commands int                 // commands and pipelines that were under way
 	Waiting  int                 // callers that waited for a connection, and were refused
-	Holders  []poolkeeper.Holder // who held a connection (Conn, Watch), the oldest first
+	Holders  []poolkeeper.Holder // the holders of connections (Conn, Watch), the oldest first
 	Cut      int                 // connections whose sockets were closed, idle ones included
 	Err      error               // what ended the wait, and what else went wrong
 
@@ -54,11 +54,11 @@ func (e *HeldError) Error() string {
 // Unwrap returns Err.
 func (e *HeldError) Unwrap() error { return e.Err }
 
-// Drain refuses new work with poolkeeper.ErrDraining from now on and waits until the work in flight
-// has finished, or ctx ends: commands, pipelines, and the commands inside every Watch and Conn
-// begun before (INV-8). Commands that block on the server are ended there by CLIENT UNBLOCK, as if
-// their timeout had come. Subscriptions go on until Stop; new ones are refused. Its error says how
-// much is left, and Holders by whom it is held. It may be called more than once.
+// Drain refuses new work with poolkeeper.ErrDraining and waits for the work in flight. It waits for
+// commands, pipelines, and the commands inside every Watch and Conn begun before, until ctx ends.
+// It ends commands that block on the server by CLIENT UNBLOCK, as if their timeout had come.
+// Subscriptions go on until Stop; new ones are refused. The error says how much work is left, and
+// Holders lists its holders. It may be called more than once.
 func (p *Pool) Drain(ctx context.Context) error {
 	p.closeGate(life.Draining)
 	if err := p.settle(ctx); err != nil {
@@ -74,11 +74,11 @@ func (p *Pool) Drain(ctx context.Context) error {
 	return nil
 }
 
-// Stop drains, then closes the client and waits until no socket and no dial is left, and go-redis'
-// own goroutines have nothing more to do (INV-9). At the end of ctx it cuts off what is left and
-// returns a HeldError that names it; what was cut off gets errors. The first call does it; others
-// wait for the first. All return the same error, or their own context's. It may be called without
-// Start.
+// Stop drains the pool and then closes the client. It waits until no socket and no dial is left,
+// and go-redis' own goroutines have nothing more to do. At the end of ctx it cuts off the work that
+// is left and returns a HeldError that names it. Commands that were cut off return errors. The
+// first call stops the pool, and others wait for it. All return the same error, or their own
+// context's. It may be called without Start.
 func (p *Pool) Stop(ctx context.Context) error { return p.state.Stop(ctx, p.shut) }
 
 // Abort closes everything at once and waits for no caller. A Stop under way then ends too. It

@@ -14,12 +14,12 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/fleet"
 )
 
-// Limits is what the server grants beside what this configuration may ask of it. On a Cluster it is
-// about the node that grants least.
+// Limits compares the server's limits with the demand of this configuration. On a Cluster it
+// describes the node that grants least.
 type Limits struct {
 	Node           string // address of the node on a Cluster; else empty
 	MaxConnections int    // the server's maxclients; 0: not known
-	OnServer       int    // connections on the server now, of everybody
+	OnServer       int    // connections on the server now, of all its clients
 
 	PerReplica int // MaxOpen, and one for checks; each subscription is one more
 	Replicas   int // Config.Replicas
@@ -33,12 +33,12 @@ type Limits struct {
 	LeftOut  []string // what could not be asked, and why: a command that the user may not run, a node that does not answer
 }
 
-// Limits asks the server how many connections it grants and after which silence it closes one, and
-// compares that with this configuration on all its Replicas. Start does the same and logs the
-// warnings. It uses the health check's connection and blocks at most until ctx ends, or DialTimeout
-// and ReadTimeout are over. What the user may not ask (CONFIG, which hosted servers forbid), and
-// nodes of a Cluster that do not answer, are left out and named in LeftOut. It fails if no node
-// answers.
+// Limits asks the server for its limits on connections and compares them with this configuration.
+// It asks how many connections the server grants and after which silence it closes one. It compares
+// that with the demand of all Replicas. Start does the same and logs the warnings. It uses the
+// health check's connection and blocks at most until ctx ends, or DialTimeout and ReadTimeout are
+// over. What the user may not ask (CONFIG, which hosted servers forbid), and nodes of a Cluster
+// that do not answer, are left out and named in LeftOut. It fails if no node answers.
 func (p *Pool) Limits(ctx context.Context) (Limits, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.patience())
 	defer cancel()

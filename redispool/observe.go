@@ -11,8 +11,9 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 )
 
-// ObserveWith has live traffic tell o what it sees: failures of connections as they happen, and the
-// first success after one. It may be called again; nil turns it off. The Registry calls it.
+// ObserveWith makes the pool report failures of connections to o as they happen. It also reports
+// the first success after a failure. It may be called again; nil turns it off. The Registry calls
+// it.
 func (p *Pool) ObserveWith(o poolkeeper.Observer) { p.observer.Set(o) }
 
 // outcome takes note of how a command ended, and returns the error that its caller gets.

@@ -14,13 +14,14 @@ import (
 // errResumed ends a Pause that had not yet come to rest.
 var errResumed = errors.New("redispool: Resume was called meanwhile")
 
-// Pause makes callers wait instead of failing, for a failover that is planned: from now on new
-// commands, and new Conns and Watches, queue, within AcquireTimeout. It blocks until what is in
-// flight has finished and every connection of the pool is closed, so that Resume connects anew;
-// commands that block on the server are ended there. If ctx ends before, or Resume is called,
-// callers go on as if nothing had been, and the error says who is left. Code that begins a command
-// on the client while it holds a Conn or a Watch is held up until ctx ends. Subscriptions and the
-// health check go on. Pausing a paused pool does nothing. Drain, Stop and Abort end a pause.
+// Pause makes callers wait during a planned failover, instead of failing. From now on new commands,
+// Conns and Watches queue, within AcquireTimeout. Pause ends commands that block on the server. It
+// blocks until the work in flight has finished and every connection of the pool is closed, so that
+// Resume connects anew. If ctx ends before, or Resume is called, callers go on as if there had been
+// no pause. The error then names the commands in flight, the waiting callers and the holders. Code
+// that begins a command on the client while it holds a Conn or a Watch is held up until ctx ends.
+// Subscriptions and the health check go on. Pausing a paused pool does nothing. Drain, Stop and
+// Abort end a pause.
 func (p *Pool) Pause(ctx context.Context) error {
 	if err := p.state.Turn(ctx); err != nil {
 		return fmt.Errorf("redispool: pause %q: %w", p.poolName(), err)
@@ -53,7 +54,7 @@ func (p *Pool) Pause(ctx context.Context) error {
 	return nil
 }
 
-// Resume lets the callers go on that Pause has held up, in order of arrival. It does not block.
+// Resume ends a Pause and lets its callers go on, in order of arrival. It does not block.
 func (p *Pool) Resume() { p.resume(errResumed) }
 
 func (p *Pool) resume(why error) {
@@ -122,7 +123,7 @@ func (p *Pool) empty(ctx context.Context) error {
 
 // Recycle closes every connection opened so far. Idle ones are closed within moments. One in use is
 // closed when it comes back: within milliseconds, that of a Conn within a second after its Close.
-// Call it when the server behind the name has changed, or a password has. Subscriptions are left
+// Call it when the server behind the name, or a password, has changed. Subscriptions are left
 // alone. It does not block.
 func (p *Pool) Recycle() {
 	if !p.dialing.Enter() {

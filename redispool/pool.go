@@ -28,8 +28,7 @@ type origin struct {
 	target *target
 }
 
-// Pool is a go-redis client whose connections are looked after. All methods are safe for concurrent
-// use.
+// Pool manages the connections of a go-redis client. All methods are safe for concurrent use.
 type Pool struct {
 	*origin
 

@@ -8,8 +8,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/settings"
 )
 
-// String prints what is set. URL, which may hold a password, and what cannot be printed, stand as
-// "…" (INV-12); Settings of a pool says what is in effect.
+// String prints the fields that are set. It prints "…" for URL, which may hold a password, and for
+// values that cannot be printed. [Pool.Settings] returns the configuration in effect.
 func (c Config) String() string { return settings.Config("redispool.Config", c, "URL") }
 
 // Format prints String, whatever the verb: %d would print the fields one by one.
@@ -21,9 +21,8 @@ func (c Config) LogValue() slog.Value { return printing.LogValue(c) }
 // MarshalJSON returns String as a JSON string.
 func (c Config) MarshalJSON() ([]byte, error) { return printing.JSON(c) }
 
-// String returns the pool's name, and how many of its connections are in use. What is inside of a
-// pool holds passwords, and changes while it is printed: so it prints this, whatever the verb
-// (INV-12).
+// String returns the pool's name, and how many of its connections are in use. It is used for every
+// verb of fmt, because a pool's fields hold passwords and change while they are printed.
 func (p *Pool) String() string {
 	s := p.Stats()
 	return fmt.Sprintf("redispool.Pool{%q, in use: %d of %d}", p.poolName(), s.InUse, s.Max)

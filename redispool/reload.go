@@ -22,12 +22,13 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/settings"
 )
 
-// Reload replaces the configuration while the pool works. It checks all of cfg first and says what
-// is wrong with it or cannot change (see Plan); if address, TLS or credentials differ, it opens and
-// checks a connection by the new ones. Only then does it change anything: limits and times hold at
-// once, connections that were opened by what is old are replaced as they become idle, and no
-// command fails by it. If a check fails afterwards, the old configuration is put back. It blocks
-// until then, at most until ctx ends. An empty Name, and a MaxOpenCeiling of 0, keep the old one.
+// Reload replaces the configuration while the pool works. It checks all of cfg first and returns
+// every fault and every field that cannot change (see Plan). If address, TLS or credentials differ,
+// it opens and checks a connection by the new ones. Only then does it change anything. Limits and
+// times hold at once. Connections opened by the old address, TLS or credentials are replaced as
+// they become idle, and no command fails by it. In this case Reload checks the server again, and
+// puts the old configuration back if that fails. It blocks until then, at most until ctx ends. An
+// empty Name, and a MaxOpenCeiling of 0, keep the old one.
 //
 // What can change: the address of a single node, user and password, TLS, Credentials and the files;
 // MaxOpen, up to MaxOpenCeiling; MinIdle, MaxIdleTime, MaxLifetime, LifetimeJitter, KeepAlive,
@@ -68,8 +69,8 @@ func (p *Pool) reload(ctx context.Context, cfg Config) (staged, error) {
 	return s, p.switchTo(ctx, s)
 }
 
-// Plan says what Reload with cfg would change, and returns everything that is wrong with it or
-// cannot change, joined. It changes nothing and does not dial.
+// Plan returns the changes that Reload with cfg would make. Its error joins every fault of cfg and
+// every field that cannot change. It changes nothing and does not dial.
 func (p *Pool) Plan(cfg Config) ([]Change, error) {
 	s, err := p.stage(cfg)
 	if err != nil {

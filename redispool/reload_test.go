@@ -452,7 +452,7 @@ func TestReloadChangesTLS(t *testing.T) {
 	if p.Stats().Evicted["reload"] != 0 {
 		t.Error("connections were replaced without need")
 	}
-	cfg.TLS = &tls.Config{MinVersion: tls.VersionTLS12} // trusts nobody here
+	cfg.TLS = &tls.Config{MinVersion: tls.VersionTLS12} // trusts no authority here
 	if err := p.Reload(within(t, patience), cfg); health.Classify(err).Kind != health.KindTLS {
 		t.Errorf("an unknown authority: %v", err)
 	}

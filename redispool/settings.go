@@ -8,8 +8,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/settings"
 )
 
-// Settings returns what is in effect, defaults filled in: addresses and limits, but no user and no
-// password (INV-12).
+// Settings returns the configuration in effect, with defaults. It has addresses and limits, but no
+// user and no password.
 func (p *Pool) Settings() []slog.Attr {
 	c, o := p.config(), p.aim.Load().target.opts
 	return []slog.Attr{

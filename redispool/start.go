@@ -10,10 +10,10 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
 )
 
-// Start reaches the server as Config.Start says, then sets eviction, the upkeep of MinIdle and leak
-// reports going. It blocks until the server has answered once, has failed to (FailFast,
-// StartDegraded), or ctx ends. If it fails it leaves nothing running but the native client, which
-// wants a Stop or Abort; it may be tried again (INV-13).
+// Start reaches the server as Config.Start says. It then starts eviction, the upkeep of MinIdle and
+// the leak reports. It blocks until the server has answered once, the first attempt has failed
+// (FailFast, StartDegraded), or ctx ends. If it fails it leaves only the native client running.
+// Call Start again then, or Stop or Abort to close the client.
 func (p *Pool) Start(ctx context.Context) error {
 	if err := p.state.Start(ctx, p.reach, p.startWatch); err != nil {
 		return err

@@ -17,11 +17,11 @@ type metrics struct {
 	wait    histogram.Recorder // of callers that queued
 }
 
-// Stats returns the pool's numbers, on a Cluster those of all nodes together (Max is their sum
-// too). Subscriptions and the health check's connection are not among Open and InUse, which MaxOpen
-// bounds; they are in Dials. Wait has the callers that had to queue, and Use is not measured: a
-// clock for each command would cost more than it tells. It takes go-redis' short locks and does no
-// I/O.
+// Stats returns the pool's numbers. On a Cluster they are the sums over all nodes, Max included.
+// Open and InUse, which MaxOpen bounds, leave out subscriptions and the health check's connection.
+// Dials counts those too. Wait covers the callers that had to queue. Use is not measured, because a
+// clock for each command would cost more than it tells. Stats takes go-redis' short locks and does
+// no I/O.
 func (p *Pool) Stats() poolkeeper.Stats {
 	s := poolkeeper.Stats{
 		Dials: p.met.dials.Load(), DialErrors: p.met.dialErrors.Load(), Leaks: p.met.leaks.Load(),
