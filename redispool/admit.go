@@ -24,7 +24,7 @@ func (n *node) admit(ctx context.Context, before time.Duration) (waited time.Dur
 	if !n.enter() {
 		return before, n.pool.refusal()
 	}
-	if n.valve.tryPass() { // in the gate: Pause stops permits first and then counts who is in
+	if n.valve.tryPass() { // in the gate: Pause stops permits first and then counts the callers in it
 		return before, nil
 	}
 	n.gate.Leave()

@@ -17,7 +17,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 )
 
-// line is what a log line says to an operator who counts.
+// line is what a log line says to an operator that counts lines.
 type line struct{ level, about, kind string }
 
 // lines returns the log's lines in order, and how often each came.
