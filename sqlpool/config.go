@@ -152,19 +152,19 @@ type Config struct {
 	// turned off. Adopt refuses it.
 	DialTimeout time.Duration
 
-	// FailFastAfter is how long no connection could be opened before callers fail at once, with a
-	// poolkeeper.DownError (errors.Is(err, poolkeeper.ErrDown)), callers that wait already
-	// included, so that they can fall back. A trial, a connection of the pool's own, must have
-	// failed too; a pool that started without its server (StartDegraded) is down from the start.
-	// Only trials dial then, at most ten a second, and the first that is answered lets all callers
-	// in. Any answer of a running server counts: a wrong password and a server that is full are
-	// returned to callers as they are. Statements do not count, however slow, and callers that have
-	// a connection keep it. Default: DefaultFailFastAfter. Off: every caller tries by itself. Adopt
+	// FailFastAfter is how long every dial must have failed before callers fail at once. Their
+	// error is a poolkeeper.DownError (errors.Is(err, poolkeeper.ErrDown)). Callers that wait
+	// already fail too, so that they can fall back. A trial, a connection of the pool's own, must
+	// have failed as well. A pool that started without its server (StartDegraded) is down from the
+	// start. Then only trials dial, at most ten a second, and the first that is answered lets all
+	// callers in. Any answer of a running server counts: callers get the errors of a wrong password
+	// or a full server unchanged. Statements do not count, however slow, and callers that have a
+	// connection keep it. Default: DefaultFailFastAfter. Off: every caller tries by itself. Adopt
 	// refuses it.
 	FailFastAfter time.Duration
 
-	// MaxDials is how many connections may be being opened at once, so that a burst, or the end of
-	// an outage, is not a storm of logins. Callers do not wait for a dial of their own: the first
+	// MaxDials is the most connections being dialled at once. So neither a burst nor the end of an
+	// outage causes a storm of logins. Callers do not wait for a dial of their own: the first
 	// connection that is ready, new or returned, goes to the first in the queue. Default:
 	// DefaultMaxDials. Bounds: 1 to MaxOpen; larger values mean MaxOpen. Adopt refuses it.
 	MaxDials int
@@ -173,12 +173,12 @@ type Config struct {
 	// where it was taken. Default: DefaultLeakThreshold. Off: never. Adopt refuses it.
 	LeakThreshold time.Duration
 
-	// ReclaimAfter is how long a connection may be held at all: past it its socket is closed under
-	// its holder, whose next use of it fails, and its place is free. On pgxpool a place is free
-	// only within MaxOpenCeiling, until the holder releases it, and a connection that may have been
-	// hijacked is left alone until it is known: see Postgres.Hijack. Where the driver's sockets are
-	// out of reach (NewDB, but for pgx's own driver) it is only logged. Default: never. Bounds:
-	// positive. Adopt refuses it.
+	// ReclaimAfter is how long a caller may hold a connection at all. Past it the pool closes the
+	// socket under its holder and frees its place. The holder's next use fails. On pgxpool a place
+	// is free only within MaxOpenCeiling, until the holder releases it, and a connection that may
+	// have been hijacked is left alone until it is known: see Postgres.Hijack. Where the driver's
+	// sockets are out of reach (NewDB, but for pgx's own driver) it is only logged. Default: never.
+	// Bounds: positive. Adopt refuses it.
 	ReclaimAfter time.Duration
 
 	// LeakStacks says whether the caller's stack is kept for each connection in use, which costs
@@ -202,9 +202,10 @@ type Config struct {
 	// Default: Enabled. Adopt refuses it.
 	RecycleReadOnly Switch
 
-	// Peek says whether a connection that was silent for a millisecond or more is looked at,
-	// without any traffic, before it is used: one that the server has closed is replaced, and costs
-	// no query. Default: Enabled. NewPostgres only; the MySQL driver does so by itself.
+	// Peek says whether the pool looks at a connection's socket before use, without any traffic. It
+	// does so after a silence of a millisecond or more. A connection that the server has closed is
+	// replaced, and costs no query. Default: Enabled. NewPostgres only; the MySQL driver does so by
+	// itself.
 	Peek Switch
 
 	// CloseGrace is how long a connection whose query was given up may take to be closed. pgx asks
@@ -231,18 +232,18 @@ type Config struct {
 	// must be safe for concurrent use. Default: nil. NewPostgres and NewMySQL only.
 	Credentials func(ctx context.Context) (user, password string, err error)
 
-	// TLSFiles names certificates on disk that TLS is completed with; any of them turns TLS on, in
-	// place of what URL says about it. The constructor reads them, and while the pool runs they are
-	// looked at every FileInterval: when they have changed, and the server accepts what they hold,
-	// connections opened by the old ones are replaced as they become idle. Default: none.
-	// NewPostgres and NewMySQL only.
+	// TLSFiles names certificate files that complete TLS. Any of them turns TLS on, in place of
+	// what URL says about it. The constructor reads them, and the pool checks them every
+	// FileInterval. When they have changed, and the server accepts the new content, the pool
+	// replaces connections opened with the old one as they become idle. Default: none. NewPostgres
+	// and NewMySQL only.
 	TLSFiles TLSFiles
 
 	// CredentialsFile holds "user:password", or a password alone (the user is then that of URL);
-	// white space around it is ignored. It is looked at as TLSFiles are, so that a secret may be
-	// rotated on disk without a failed query, as long as the server accepts the old one, or no
-	// connection has to be opened, until the new one is in use. In place of Credentials. Default:
-	// none. NewPostgres and NewMySQL only.
+	// white space around it is ignored. The pool checks it as it does TLSFiles. A rotation on disk
+	// fails no query if the server accepts the old secret until the new one is in use, or if no
+	// connection must be opened until then. It takes the place of Credentials. Default: none.
+	// NewPostgres and NewMySQL only.
 	CredentialsFile string
 
 	// FileInterval is how often TLSFiles and CredentialsFile are looked at; a login that fails

@@ -473,8 +473,7 @@ var bothServers = map[string]func(testing.TB) faultServers{"postgres": pgFaults,
 // shortFault is the row that takes a second.
 const shortFault = "terminated"
 
-// settleIfMeasuring waits as long as the full tables of docs/benchmarks.md need, which takes
-// minutes.
+// settleIfMeasuring lengthens settle for the full tables of docs/benchmarks.md, which take minutes.
 func settleIfMeasuring() {
 	if testkit.Measuring() {
 		settle = 20 * time.Second

@@ -18,10 +18,10 @@ type hijacks struct {
 	ofLost     int // connections taken away by ReclaimAfter that seem to have been hijacked by their holders
 }
 
-// Hijack takes a connection out of the pool for good, as c.Hijack does: it is the caller's to
-// close, and its place is free at once. c.Hijack works too, but then the pool can only guess which
-// connection has left while several are held: those are not reported as leaks until it is known.
-// Like c.Hijack it panics if c was released or hijacked before.
+// Hijack takes a connection out of the pool for good, as c.Hijack does. The caller must close it;
+// its place is free at once. c.Hijack works too, but then the pool cannot tell which connection has
+// left while callers hold several. It reports none of those as leaks until it can. Like c.Hijack it
+// panics if c was released or hijacked before.
 func (p *Postgres) Hijack(c *pgxpool.Conn) *pgx.Conn { return p.back.hijack(c) }
 
 func (b *pgBackend) hijack(c *pgxpool.Conn) *pgx.Conn {

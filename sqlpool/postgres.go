@@ -205,10 +205,10 @@ func (b *pgBackend) managed(native *pgxpool.Config, cfg Config) *pgxpool.Config 
 // in as this pool does, unless User or Password was changed.
 func (p *Postgres) Pool() *pgxpool.Pool { return p.back.pool }
 
-// DB returns a *sql.DB over the same connections, for code that wants database/sql. It keeps none
-// idle itself: leave its limits alone. Stop closes it. A statement is sent once: if its connection
-// breaks under it, the caller gets an error where pgx would have database/sql send it again. Inside
-// [database/sql.Conn.Raw], [Native] returns the *stdlib.Conn.
+// DB returns a *sql.DB over the same connections, for code that needs database/sql. It keeps no
+// idle connections itself, so do not set its limits. Stop closes it. A statement is sent once: if
+// its connection breaks under it, the caller gets an error where pgx would have database/sql send
+// it again. Inside [database/sql.Conn.Raw], [Native] returns the *stdlib.Conn.
 func (p *Postgres) DB() *sql.DB {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -268,13 +268,12 @@ func (p *Postgres) Abort() error {
 // keep the old one. MaxOpen may grow up to MaxOpenCeiling.
 func (p *Postgres) Reload(ctx context.Context, cfg Config) error { return p.c.reload(ctx, cfg) }
 
-// Plan says what Reload with cfg would change, and returns everything that is wrong with it or
-// cannot change, joined. It changes nothing and does not dial.
+// Plan returns the changes that Reload with cfg would make. Its error joins every fault of cfg and
+// every change that is not possible. It changes nothing and does not dial.
 func (p *Postgres) Plan(cfg Config) ([]Change, error) { return p.c.planned(cfg) }
 
-// Recycle throws away every connection opened so far: idle ones now, those in use as they are
-// returned. Call it when the server behind the name has changed, or a password has. It does not
-// block.
+// Recycle closes every connection opened so far: idle ones now, those in use when they are
+// returned. Call it when a password has changed, or the server behind the name. It does not block.
 func (p *Postgres) Recycle() { p.c.recycleOnRequest() }
 
 // Pause makes callers wait instead of failing, for a planned failover. From now on callers that ask
@@ -288,16 +287,16 @@ func (p *Postgres) Pause(ctx context.Context) error { return p.c.pauseFor(ctx) }
 // Resume ends a Pause. Waiting callers go on, first in, first out. It does not block.
 func (p *Postgres) Resume() { p.c.resume(nil) }
 
-// Check asks the server for a sign of life, on a connection of its own that is dialled at the first
-// call: a pool whose callers hold every connection is busy, not broken. If the server is too full
-// for that, it asks over an idle connection of the pool, and if none is idle it returns a
-// reservation (health.Degraded). An answer that refuses CheckQuery for lack of a privilege is
-// healthy. It blocks at most until ctx ends. Errors answer health.Classify.
+// Check probes the server on a connection of its own, which it dials at the first call. So a pool
+// whose callers hold every connection counts as busy, not broken. If the server is too full for
+// that connection, Check uses an idle one of the pool. If none is idle, it returns a reservation
+// (health.Degraded). An answer that refuses CheckQuery for lack of a privilege is healthy. It
+// blocks at most until ctx ends. Errors answer health.Classify.
 func (p *Postgres) Check(ctx context.Context) error { return p.c.check(ctx) }
 
-// Limits asks the server how many connections it grants and after which silence it closes one, and
-// compares that with this configuration on all its Replicas. Start does the same and logs the
-// warnings. It blocks at most until ctx ends.
+// Limits asks the server for its connection limits and its idle time-out. It compares them with the
+// demand of this configuration on all its Replicas. Start does the same and logs the warnings. It
+// blocks at most until ctx ends.
 func (p *Postgres) Limits(ctx context.Context) (Limits, error) { return p.c.limits(ctx) }
 
 // Stats returns one moment of the pool. It does not block.

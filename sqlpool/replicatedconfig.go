@@ -66,19 +66,18 @@ type ReplicatedConfig struct {
 	// developer's machine, unless Fallback is FallbackNone.
 	Replicas []Config
 
-	// MaxLag is how far a replica may be behind and still be read from. It is known to within
-	// LookInterval, and told as of the last time the primary answered. Default: DefaultMaxLag. Off:
-	// not looked at, for servers that do not tell, as Amazon Aurora's. MySQL and MariaDB tell it by
-	// GTIDs: see [ReplicatedMySQL]. Bounds: not below LookInterval.
+	// MaxLag is how far a replica may be behind and still be read from. It is accurate to
+	// LookInterval, and refers to the last time the primary answered. Default: DefaultMaxLag. Off:
+	// ignored, for servers that do not report it, such as Amazon Aurora's. MySQL and MariaDB report
+	// it by GTIDs: see [ReplicatedMySQL]. Bounds: not below LookInterval.
 	MaxLag time.Duration
 
-	// LookInterval is how often each server is asked whether it is there, what it is, and how far
-	// it has come; an error of its traffic has it asked at once. Default: DefaultLookInterval. It
-	// cannot be off.
+	// LookInterval is how often the component asks each server for its role and position. An error
+	// in a server's traffic makes it ask at once. Default: DefaultLookInterval. It cannot be off.
 	LookInterval time.Duration
 
-	// LookTimeout bounds one such question, a new connection included. Default: DefaultLookTimeout.
-	// It cannot be off.
+	// LookTimeout bounds one such look, a new connection included. Default: DefaultLookTimeout. It
+	// cannot be off.
 	LookTimeout time.Duration
 
 	// Fallback says where reads go while no replica is fit. Default: FallbackPrimary.

@@ -73,7 +73,7 @@ func sharedOf(tb testing.TB, k kind) *Server {
 	return s
 }
 
-// Main returns m with the shared servers stopped at the end of its Run, before a test looks for
+// Main returns m with the shared servers stopped at the end of its Run, before goleak looks for
 // leaked goroutines: goleak.VerifyTestMain(testserver.Main(m)).
 func Main(m interface{ Run() int }) interface{ Run() int } { return tests{m} }
 
