@@ -174,16 +174,16 @@ func (r *Registry) died(m dier, err error) {
 		i.Elapsed, i.Err = lived, death
 		return &Died{Info: i, Policy: n.onDeath}
 	}, n, PhaseRun)
-	after := r.mournLocked(n, death, lived)
+	after := r.onDeathLocked(n, death, lived)
 	r.mu.Unlock()
 	if after != nil {
 		after()
 	}
 }
 
-// mournLocked decides what follows from a death, and returns what is to be done about it without
+// onDeathLocked decides what follows from a death, and returns what is to be done about it without
 // the lock.
-func (r *Registry) mournLocked(n *node, death error, lived time.Duration) func() {
+func (r *Registry) onDeathLocked(n *node, death error, lived time.Duration) func() {
 	switch {
 	case n.onDeath == DeathIgnore || r.phase == phaseClosed:
 		return nil
