@@ -440,7 +440,7 @@ func TestSetPolicyBeforeStartIsWhatStartUses(t *testing.T) {
 func TestRoundReportsWhatItDid(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &simPool{limit: 20}
-		e := start(t, p, eviction.Policy{MaxIdleTime: time.Minute, Interval: time.Hour, MaxPerSweep: 3})
+		e := start(t, p, eviction.Policy{MaxIdleTime: time.Minute, Interval: time.Hour})
 		p.use(8, time.Second)
 		advance(70 * time.Second)
 		if swept, err := e.Round(t.Context()); err != nil || swept.Closed() != 0 {
@@ -448,8 +448,8 @@ func TestRoundReportsWhatItDid(t *testing.T) {
 		}
 		advance(61 * time.Second)
 		swept, err := e.Round(t.Context())
-		if err != nil || swept.Idle != 3 || swept.Closed() != 3 {
-			t.Fatalf("Round = %+v, %v; want MaxPerSweep 3 closed", swept, err)
+		if err != nil || swept.Idle != 8 || swept.Closed() != 8 {
+			t.Fatalf("Round = %+v, %v; want all 8 closed", swept, err)
 		}
 		p.setDown(true)
 		if err := e.SetPolicy(eviction.Policy{MinIdle: 9, Interval: time.Hour}); err != nil {

@@ -61,9 +61,6 @@ func (c *planner) plan(now time.Time, open, peak int) plan {
 	if p.MaxIdleTime > 0 && now.Sub(c.since) >= p.MaxIdleTime {
 		surplus = max(0, open-c.demand.max()-p.MinIdle)
 	}
-	if p.MaxPerSweep > 0 {
-		surplus = min(surplus, p.MaxPerSweep)
-	}
 	due := open > 0 && !c.sweepDue.IsZero() && !now.Before(c.sweepDue)
 	out := plan{sweep: surplus > 0 || due}
 	if out.sweep {

@@ -46,9 +46,6 @@ func (n *naivePlanner) plan(now time.Time, open, peak int) eviction.Plan {
 			}
 		}
 		surplus = max(0, open-needed-n.policy.MinIdle)
-		if n.policy.MaxPerSweep > 0 {
-			surplus = min(surplus, n.policy.MaxPerSweep)
-		}
 	}
 	comesDue := false
 	for _, d := range n.due {
@@ -175,7 +172,6 @@ func TestPlannerAgreesWithItsNaiveTwin(t *testing.T) {
 			LifetimeJitter: float64(rapid.IntRange(0, 4).Draw(t, "jitter")) / 4,
 			KeepAlive:      duration("KeepAlive", 30),
 			Interval:       time.Second + duration("Interval", 5),
-			MaxPerSweep:    rapid.IntRange(0, 5).Draw(t, "MaxPerSweep"),
 			Batch:          1 + rapid.IntRange(0, 5).Draw(t, "Batch"),
 		}, t.Fatalf)
 		for range rapid.IntRange(1, 60).Draw(t, "rounds") {
@@ -198,7 +194,7 @@ func FuzzPlannerAgreesWithItsNaiveTwin(f *testing.F) {
 		h := newHistory(eviction.Policy{
 			MinIdle: int(data[0]), MaxIdleTime: second(data[1]), MaxLifetime: second(data[2]),
 			LifetimeJitter: float64(data[3]) / 255, KeepAlive: second(data[4]), Interval: second(max(data[5], 1)),
-			MaxPerSweep: int(data[6]), Batch: int(max(data[7], 1)),
+			Batch: int(max(data[7], 1)),
 		}, t.Fatalf)
 		for data = data[head:]; len(data) >= event; data = data[event:] {
 			next := time.Duration(int8(data[3])) * time.Second
@@ -263,11 +259,11 @@ func TestWindowHoldsNoMoreSamplesThanDifferentValues(t *testing.T) {
 
 func TestPolicyReportsEveryFaultAtOnce(t *testing.T) {
 	err := eviction.Policy{
-		MinIdle: -1, MaxIdleTime: -1, MaxLifetime: -1, KeepAlive: -1, Interval: -1, MaxPerSweep: -1, Batch: -1, LifetimeJitter: 1.5,
+		MinIdle: -1, MaxIdleTime: -1, MaxLifetime: -1, KeepAlive: -1, Interval: -1, Batch: -1, LifetimeJitter: 1.5,
 	}.Validate()
 	joined, ok := err.(interface{ Unwrap() []error })
-	if !ok || len(joined.Unwrap()) != 8 {
-		t.Fatalf("Validate = %v, want 8 faults", err)
+	if !ok || len(joined.Unwrap()) != 7 {
+		t.Fatalf("Validate = %v, want 7 faults", err)
 	}
 	if err := (eviction.Policy{}).Validate(); err != nil {
 		t.Fatalf("the zero policy: %v", err)

@@ -46,10 +46,6 @@ type Policy struct {
 	// ms. Bounds: not negative.
 	Interval time.Duration
 
-	// MaxPerSweep is how many connections one sweep may close because they were not needed; the
-	// rest follows at the next. Zero means no limit. Bounds: not negative.
-	MaxPerSweep int
-
 	// Batch is how many connections a sweep may keep out of callers' reach at once, to ask them.
 	// Zero means DefaultBatch. Bounds: not negative.
 	Batch int
@@ -61,7 +57,7 @@ func (p Policy) Validate() error {
 	counts := []struct {
 		name  string
 		value int
-	}{{"MinIdle", p.MinIdle}, {"MaxPerSweep", p.MaxPerSweep}, {"Batch", p.Batch}}
+	}{{"MinIdle", p.MinIdle}, {"Batch", p.Batch}}
 	for _, c := range counts {
 		if c.value < 0 {
 			errs = append(errs, fmt.Errorf("eviction: %s is %d; it must not be negative", c.name, c.value))
