@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"runtime/pprof"
 	"slices"
-	"strings"
 
 	"github.com/poolkeeper/poolkeeper/health"
-	"github.com/poolkeeper/poolkeeper/internal/goroutines"
 )
 
 // call is one turn of a component in a pass: the phases it goes through on one goroutine.
@@ -361,31 +359,6 @@ func withErrs(err error, errs []error) error {
 		return err
 	}
 	return fmt.Errorf("%w: %w", err, join(unwrapAll(errs)))
-}
-
-// panicStack is the stack of a panic, from the frame that panicked outwards to where we called the
-// component.
-func panicStack() string {
-	frames := goroutines.Callers(0)
-	for len(frames) > 1 && isOurs(frames[0]) {
-		frames = frames[1:] // the deferred function that recovers
-	}
-	return goroutines.Print(untilOurs(frames))
-}
-
-// untilOurs cuts a stack where the registry has called the component.
-func untilOurs(frames []goroutines.Frame) []goroutines.Frame {
-	if i := slices.IndexFunc(frames, isOurs); i >= 0 {
-		return frames[:i]
-	}
-	return frames
-}
-
-// isOurs reports whether a function is the machinery that calls components.
-func isOurs(f goroutines.Frame) bool {
-	name, ok := strings.CutPrefix(f.Function, "github.com/poolkeeper/poolkeeper/lifecycle.")
-	return ok && (strings.HasPrefix(name, "(*Registry).call") || strings.HasPrefix(name, "(*call).callComponent") ||
-		strings.HasPrefix(name, "(*workerRun).work") || strings.HasPrefix(name, "(*groupRun).work") || strings.HasPrefix(name, "panicStack"))
 }
 
 // join is errors.Join without a wrapper around a single error.

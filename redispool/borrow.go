@@ -119,7 +119,7 @@ func (n *node) isTaken(c *conn) bool {
 func (n *node) sift(ctx context.Context, more func() bool, judge func(idle []*loan)) (asked []*loan, err error) {
 	var idle []*loan
 	finished := false
-	err = n.pool.guarded(ownUse, func() (err error) {
+	err = n.pool.events.Guarded(ownUse, func() (err error) {
 		asked, err = n.siftInto(ctx, &idle, more, judge)
 		finished = true
 		return err

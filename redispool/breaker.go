@@ -32,7 +32,7 @@ func (n *node) newBreaker() *breaker.Breaker {
 		Life:  n.pool.life,
 		After: func() time.Duration { return p.config().FailFastAfter },
 		Trial: func(ctx context.Context) error {
-			return p.guarded(ownUse, func() error { return n.trial(ctx) })
+			return p.events.Guarded(ownUse, func() error { return n.trial(ctx) })
 		},
 		TrialTimeout: func() time.Duration { return p.cfg.DialTimeout },
 		Judge:        judge,

@@ -92,7 +92,7 @@ func (k *checker) check(ctx context.Context) (reservation, err error) {
 		return k.checkCluster(ctx)
 	}
 	n := k.pool.allNodes()[0]
-	err = k.pool.guarded(ownUse, func() error { return n.ask(ctx, k.client(n)) })
+	err = k.pool.events.Guarded(ownUse, func() error { return n.ask(ctx, k.client(n)) })
 	if err == nil {
 		n.breaker.Answer()
 	}
@@ -157,7 +157,7 @@ func (k *checker) each(ctx context.Context, nodes []*node, ask func(ctx context.
 	var wg sync.WaitGroup
 	for i, n := range nodes { // they end with their answer or with ctx, and are waited for below
 		own := k.client(n)
-		wg.Go(func() { answers[i] = k.pool.guarded(ownUse, func() error { return ask(ctx, i, own) }) })
+		wg.Go(func() { answers[i] = k.pool.events.Guarded(ownUse, func() error { return ask(ctx, i, own) }) })
 	}
 	wg.Wait()
 	return answers

@@ -258,7 +258,7 @@ type outage struct{ over chan struct{} }
 func (n *node) tryOnce(ctx context.Context, p purpose, next dialFunc) (net.Conn, error) {
 	began := monotime.Now()
 	var native net.Conn
-	err := n.pool.guarded("the Dialer, or a DialHook", func() (err error) {
+	err := n.pool.events.Guarded("the Dialer, or a DialHook", func() (err error) {
 		native, err = next(ctx)
 		return err
 	})
@@ -269,13 +269,13 @@ func (n *node) tryOnce(ctx context.Context, p purpose, next dialFunc) (net.Conn,
 		n.pool.rereadCluster(ctx)
 		return nil, err
 	}
-	n.dialled.Store(int64(monotime.Now()))
+	n.dialled.Store(int64(began))
 	n.lastDial.Store(nil)
 	return native, nil
 }
 
-// noteFailure notes why an attempt that began then has failed, unless another one has got through
-// since: that says more about the server.
+// noteFailure notes why an attempt that began then has failed. An attempt that began later and has
+// got through says more about the server.
 func (n *node) noteFailure(began monotime.Time, err error) {
 	if monotime.Time(n.dialled.Load()) <= began {
 		n.lastDial.Store(&err)

@@ -111,7 +111,7 @@ func (p *Pool) settle(ctx context.Context) error {
 	// Owner: this call, which ends it and waits for it.
 	go func() {
 		defer close(asked)
-		_ = p.guarded(ownUse, func() error { p.unblock(asking); return nil })
+		_ = p.events.Guarded(ownUse, func() error { p.unblock(asking); return nil })
 	}()
 	defer func() {
 		enough()
@@ -236,7 +236,7 @@ func (p *Pool) closeClient(ctx context.Context) <-chan struct{} {
 		// Owner: Stop. It ends when go-redis has closed its sockets. A TLS close-notify to a dead
 		// peer can delay that until the sockets are cut. Stop waits for it, within its context.
 		go func() {
-			err := p.guarded(ownUse, func() error {
+			err := p.events.Guarded(ownUse, func() error {
 				return errors.Join(p.checker.close(context.WithoutCancel(ctx)), p.client.Close())
 			})
 			// The connection may be closed already: by cutOff, by the server, or by go-redis for a

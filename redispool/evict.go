@@ -153,7 +153,7 @@ func (n *node) ping(ctx context.Context, asked []*loan) []error {
 	for i, l := range asked { // they end with their answer or with ctx, and are waited for below
 		wg.Go(func() {
 			defer l.giveBack()
-			errs[i] = n.pool.guarded(ownUse, func() error { return l.ping(ctx) })
+			errs[i] = n.pool.events.Guarded(ownUse, func() error { return l.ping(ctx) })
 		})
 	}
 	wg.Wait()
@@ -177,7 +177,7 @@ func (n *node) Fill(ctx context.Context, want int) (int, error) {
 		if free >= want || int(s.TotalConns) >= n.pool.config().MaxOpen || n.pool.gate.Closed() || n.isPaused() || n.breaker.Down() != nil {
 			return opened, nil
 		}
-		if err := n.pool.guarded(ownUse, func() error { return n.addOne(ctx, free) }); err != nil {
+		if err := n.pool.events.Guarded(ownUse, func() error { return n.addOne(ctx, free) }); err != nil {
 			if errors.Is(err, redis.ErrClosed) { // a node that has left a Cluster: do not try again
 				return opened, nil
 			}
@@ -215,7 +215,7 @@ func (n *node) addOne(ctx context.Context, free int) error {
 	done := make(chan error, 1)
 	// Owner: this call, which waits for it. It ends with ctx, or with the dial, which DialTimeout
 	// bounds.
-	go func() { done <- n.pool.guarded(ownUse, func() error { return seize(ctx, added.base) }) }()
+	go func() { done <- n.pool.events.Guarded(ownUse, func() error { return seize(ctx, added.base) }) }()
 	select {
 	case <-n.dialEntered:
 		giveBack()

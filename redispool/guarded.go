@@ -2,11 +2,7 @@ package redispool
 
 import (
 	"context"
-	"fmt"
 	"net"
-
-	"github.com/poolkeeper/poolkeeper/internal/event"
-	"github.com/poolkeeper/poolkeeper/internal/guard"
 )
 
 // Code of the service runs on goroutines of the pool: the Dialer, Credentials, hooks, and the
@@ -18,29 +14,10 @@ import (
 // ownUse is what is guarded where it is not known which code of the service failed.
 const ownUse = "a hook, or a connection by the Dialer"
 
-// guarded runs f on a goroutine of its own, waits for it, and returns its error. If f panics or
-// ends its goroutine, that is an event, and the error. It must not be called under a lock.
-func (p *Pool) guarded(what string, f func() error) (err error) {
-	if failed := p.panicked(what, guard.Call(func() { err = f() })); failed != nil {
-		return failed
-	}
-	return err
-}
-
-// panicked says that code of the service has panicked, or ended its goroutine. It does nothing if
-// err is nil.
-func (p *Pool) panicked(what string, err error) error {
-	if err == nil {
-		return nil
-	}
-	p.events.Emit(event.OfPanic(what, err))
-	return fmt.Errorf("redispool: %s: %w", what, err)
-}
-
 // connect opens a connection by a. The Dialer, and the functions of a tls.Config, are the
 // service's.
 func (p *Pool) connect(ctx context.Context, a *aim, network, addr string) (c net.Conn, err error) {
-	err = p.guarded("the Dialer", func() error {
+	err = p.events.Guarded("the Dialer", func() error {
 		c, err = a.connect(ctx, network, addr)
 		return err
 	})
@@ -49,7 +26,7 @@ func (p *Pool) connect(ctx context.Context, a *aim, network, addr string) (c net
 
 // ask asks the service for user and password.
 func (p *Pool) ask(ctx context.Context, a *aim) (user, password string, err error) {
-	err = p.guarded("Credentials", func() error {
+	err = p.events.Guarded("Credentials", func() error {
 		user, password, err = a.credentials(ctx)
 		return err
 	})
@@ -58,5 +35,5 @@ func (p *Pool) ask(ctx context.Context, a *aim) (user, password string, err erro
 
 // closeNative closes a connection that the Dialer has made.
 func (c *conn) closeNative() error {
-	return c.node.pool.guarded("Close of a connection", c.Conn.Close)
+	return c.node.pool.events.Guarded("Close of a connection", c.Conn.Close)
 }

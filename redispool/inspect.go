@@ -163,7 +163,7 @@ func (n *node) suspect(c *conn, s signs) {
 		for again := true; again; again = n.inspector.rest() {
 			var err error
 			if d := n.inspector.wait(); d <= 0 || retry.Sleep(n.pool.life, d) {
-				err = n.pool.guarded(ownUse, func() error { n.inspect(n.pool.life); return nil })
+				err = n.pool.events.Guarded(ownUse, func() error { n.inspect(n.pool.life); return nil })
 			}
 			if err != nil || n.pool.life.Err() != nil {
 				n.inspector.take()

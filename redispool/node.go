@@ -31,10 +31,11 @@ type node struct {
 	opener   atomic.Pointer[opener] // the one that opens connections; nil behind Sentinel
 	troubled atomic.Bool            // the last outcome known was a failure of the connection
 	breaker  *breaker.Breaker       // knows when the server is down
+	link     roundtrip.Patience     // with the server
 	watched  atomic.Bool            // a Watch has been used: go-redis does not say when one returns its connection
 	outage   atomic.Pointer[outage] // nil: no caller waits for a server that refuses
 	lastDial atomic.Pointer[error]  // why the last dial failed; nil: it did not
-	dialled  atomic.Int64           // a monotime.Time: the last dial that got through
+	dialled  atomic.Int64           // a monotime.Time: when the last dial that got through began
 	open     atomic.Int64           // connections of the pool
 	used     atomic.Bool            // a Cluster's node: it has had a command
 
@@ -62,7 +63,6 @@ type node struct {
 	conns    map[*conn]struct{}
 	chains   map[uint64]chain    // being built, by goroutine
 	disowned generations         // condemned because the server said that it is the wrong one
-	link     roundtrip.Patience  // with the server
 	broken   generations         // condemned because connections broke, and the server was gone
 	seekers  map[uint64]*session // Conns in their first command, by goroutine
 }

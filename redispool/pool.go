@@ -19,6 +19,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/life"
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
 	"github.com/poolkeeper/poolkeeper/internal/observer"
+	"github.com/poolkeeper/poolkeeper/internal/settings"
 )
 
 // origin is what New was given. It holds passwords, and fmt follows one pointer when a Pool is
@@ -76,7 +77,7 @@ func New(cfg Config) (*Pool, error) {
 	given, name := cfg.TLS, cfg.Name
 	cfg, t, err := cfg.resolve()
 	if err != nil {
-		return nil, named(name, err)
+		return nil, settings.Named("redispool", name, err)
 	}
 	now := time.Now()
 	ctx, end := context.WithCancel(context.Background()) //nolint:forbidigo // the pool outlives every call
@@ -88,7 +89,7 @@ func New(cfg Config) (*Pool, error) {
 	p.valve = &valve{wait: &p.met.wait, stop: ctx.Done(), size: cfg.MaxOpenCeiling}
 	p.live.Store(&cfg)
 	p.events = p.newEvents()
-	p.observer.OnPanic = func(err error) { _ = p.panicked("the Observer", err) }
+	p.observer.OnPanic = func(err error) { _ = p.events.Panicked("the Observer", err) }
 	p.checker = newChecker(p)
 	if cfg.LeakThreshold > 0 {
 		p.watch = holders.NewWatch(p.held, cfg.LeakThreshold, p.reportLeaks)

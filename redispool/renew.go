@@ -57,7 +57,7 @@ func (p *Pool) lookAtFiles() {
 		return // a Reload reads the files too, and a Pause will be over
 	}
 	defer p.state.EndTurn()
-	err := p.guarded(ownUse, func() error { return p.renew(p.life) })
+	err := p.events.Guarded(ownUse, func() error { return p.renew(p.life) })
 	trouble := ""
 	if err != nil {
 		trouble = err.Error()
@@ -126,7 +126,7 @@ func (p *Pool) noteLogin(a *aim, now rotation.Login) {
 	// pool's life.
 	go func() {
 		defer p.dialing.Leave()
-		_ = p.guarded(ownUse, func() error { p.replaceRotated(a, now, old); return nil })
+		_ = p.events.Guarded(ownUse, func() error { p.replaceRotated(a, now, old); return nil })
 	}()
 }
 

@@ -25,12 +25,12 @@ import (
 // MaxLifetime are set on the handle where they are not zero.
 func Adopt(db *sql.DB, cfg Config) (*Pool, error) {
 	if db == nil {
-		return nil, named(cfg.Name, errors.Join(cfg.Validate(), errors.New("sqlpool: Adopt wants a *sql.DB, and got nil")))
+		return nil, settings.Named("sqlpool", cfg.Name, errors.Join(cfg.Validate(), errors.New("sqlpool: Adopt: db is nil")))
 	}
 	a := &adopted{db: db}
 	_, given, err := a.aim(cfg, disk{})
 	if err != nil {
-		return nil, named(cfg.Name, err)
+		return nil, settings.Named("sqlpool", cfg.Name, err)
 	}
 	c := newCore(given, disk{}, "db")
 	c.back = a

@@ -22,7 +22,7 @@ func (c *core) newBreaker() *breaker.Breaker {
 	return breaker.New(breaker.Config{
 		After: func() time.Duration { return c.cfg().FailFastAfter },
 		Trial: func(ctx context.Context) error {
-			return c.hook("a hook, in a trial", func() error { return c.back.try(ctx, c.back.current(), c.cfg()) })
+			return c.events.Guarded("a hook, in a trial", func() error { return c.back.try(ctx, c.back.current(), c.cfg()) })
 		},
 		TrialTimeout: func() time.Duration { return c.cfg().DialTimeout },
 		Judge:        judge,

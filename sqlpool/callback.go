@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 
-	"github.com/poolkeeper/poolkeeper/internal/event"
 	"github.com/poolkeeper/poolkeeper/internal/guard"
 	"github.com/poolkeeper/poolkeeper/internal/rotation"
 )
@@ -14,20 +13,12 @@ import (
 // would end the process, and a Goexit lose a connection's place for ever: both become an error and
 // a line in the log.
 func (c *core) callback(name string, f func()) error {
-	return c.panicked(name, guard.Call(f))
-}
-
-// hook is callback for a function that returns an error.
-func (c *core) hook(name string, f func() error) (err error) {
-	if failed := c.callback(name, func() { err = f() }); failed != nil {
-		return failed
-	}
-	return err
+	return c.events.Panicked(name, guard.Call(f))
 }
 
 // askLogin asks the service for user and password.
 func (c *core) askLogin(ctx context.Context, f func(context.Context) (user, password string, err error)) (login rotation.Login, err error) {
-	err = c.hook("Credentials", func() error {
+	err = c.events.Guarded("Credentials", func() error {
 		if login.User, login.Password, err = f(ctx); err != nil {
 			return fmt.Errorf("sqlpool: Credentials: %w", err)
 		}
@@ -38,13 +29,3 @@ func (c *core) askLogin(ctx context.Context, f func(context.Context) (user, pass
 
 // cut closes a socket that the service's DialFunc may have made.
 func (c *core) cut(sock net.Conn) { _ = c.guarded("Close of a socket", sock.Close) }
-
-// panicked says that a function of the user's has panicked, or ended its goroutine. It does nothing
-// if err is nil.
-func (c *core) panicked(name string, err error) error {
-	if err == nil {
-		return nil
-	}
-	c.events.Emit(event.OfPanic(name, err))
-	return fmt.Errorf("sqlpool: %s: %w", name, err)
-}

@@ -121,7 +121,7 @@ func newCore(cfg Config, on disk, kind string) *core {
 	c.asked = &on.asked
 	c.conf.Store(&cfg)
 	c.events = c.newEvents()
-	c.observer.OnPanic = func(err error) { _ = c.panicked("the Observer", err) }
+	c.observer.OnPanic = func(err error) { _ = c.events.Panicked("the Observer", err) }
 	c.logins.Store(new(rotation.Watch))
 	c.watches = c.watchesFor(&cfg)
 	c.breaker = c.newBreaker()

@@ -278,7 +278,7 @@ func (s *store) reach(ctx context.Context, connector driver.Connector) (*native,
 // theirs is an error: here it would end the process, where under plain database/sql it ends one
 // request.
 func (c *core) connectGuarded(ctx context.Context, connector driver.Connector) (conn driver.Conn, err error) {
-	err = c.hook("the driver's Connect", func() error {
+	err = c.events.Guarded("the driver's Connect", func() error {
 		conn, err = connector.Connect(ctx)
 		return err
 	})

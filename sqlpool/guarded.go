@@ -15,7 +15,7 @@ func (c *core) guarded(of string, f func() error) (err error) {
 	if caught == nil {
 		return err
 	}
-	return c.panicked(of, caught)
+	return c.events.Panicked(of, caught)
 }
 
 // ping pings for the pool.
@@ -47,7 +47,7 @@ func (n *native) valid(c *core) (ok bool) {
 // unbroken is guarded for what breaks a connection by its panic.
 func (c *core) unbroken(of string, f func() error) (err error) {
 	if caught := guard.Catch(func() { err = f() }); caught != nil {
-		_ = c.panicked(of, caught)
+		_ = c.events.Panicked(of, caught)
 		return driver.ErrBadConn
 	}
 	return err

@@ -14,6 +14,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"github.com/poolkeeper/poolkeeper/internal/guard"
+	"github.com/poolkeeper/poolkeeper/internal/settings"
 )
 
 // NewMySQL returns a pool of connections to MySQL or MariaDB at Config.URL. It does no I/O; as
@@ -21,7 +22,7 @@ import (
 // at once, with Config.Name.
 func NewMySQL(cfg Config) (*Pool, error) {
 	p, err := newMySQL(cfg)
-	return p, named(cfg.Name, err)
+	return p, settings.Named("sqlpool", cfg.Name, err)
 }
 
 func newMySQL(cfg Config) (*Pool, error) { return newPool("mysql", cfg, aimMySQL) }

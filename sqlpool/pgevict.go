@@ -251,7 +251,7 @@ func (b *pgBackend) alive(ctx context.Context, c *pgxpool.Conn) bool {
 	ping, cancel := context.WithTimeout(ctx, min(pingLimit, b.core.cfg().DialTimeout))
 	defer cancel()
 	asked := time.Now()
-	if err := b.core.hook("a hook, in a ping,", func() error { return pingPG(ping, c.Conn()) }); err != nil {
+	if err := b.core.events.Guarded("a hook, in a ping,", func() error { return pingPG(ping, c.Conn()) }); err != nil {
 		if ctx.Err() == nil {
 			b.core.diedInUse(err, time.Now()) // the others are suspect, as if it had been in use
 		}

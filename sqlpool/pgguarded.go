@@ -14,13 +14,13 @@ import (
 func (c *core) guardHooks(conf *pgconn.Config) {
 	if f := conf.LookupFunc; f != nil {
 		conf.LookupFunc = func(ctx context.Context, host string) (addrs []string, err error) {
-			err = c.hook("LookupFunc", func() error { addrs, err = f(ctx, host); return err })
+			err = c.events.Guarded("LookupFunc", func() error { addrs, err = f(ctx, host); return err })
 			return addrs, err
 		}
 	}
 	if f := conf.AfterNetConnect; f != nil {
 		conf.AfterNetConnect = func(ctx context.Context, cfg *pgconn.Config, was net.Conn) (conn net.Conn, err error) {
-			err = c.hook("AfterNetConnect", func() error { conn, err = f(ctx, cfg, was); return err })
+			err = c.events.Guarded("AfterNetConnect", func() error { conn, err = f(ctx, cfg, was); return err })
 			if conn == nil {
 				conn = was // pgconn closes it
 			}
@@ -29,18 +29,18 @@ func (c *core) guardHooks(conf *pgconn.Config) {
 	}
 	if f := conf.OAuthTokenProvider; f != nil {
 		conf.OAuthTokenProvider = func(ctx context.Context) (token string, err error) {
-			err = c.hook("OAuthTokenProvider", func() error { token, err = f(ctx); return err })
+			err = c.events.Guarded("OAuthTokenProvider", func() error { token, err = f(ctx); return err })
 			return token, err
 		}
 	}
 	if f := conf.ValidateConnect; f != nil {
 		conf.ValidateConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
-			return c.hook("ValidateConnect", func() error { return f(ctx, conn) })
+			return c.events.Guarded("ValidateConnect", func() error { return f(ctx, conn) })
 		}
 	}
 	if f := conf.AfterConnect; f != nil {
 		conf.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
-			return c.hook("AfterConnect", func() error { return f(ctx, conn) })
+			return c.events.Guarded("AfterConnect", func() error { return f(ctx, conn) })
 		}
 	}
 	if f := conf.OnNotice; f != nil {
@@ -62,7 +62,7 @@ func (c *core) guardHooks(conf *pgconn.Config) {
 // guardedDial guards the service's DialFunc.
 func (c *core) guardedDial(f pgconn.DialFunc) pgconn.DialFunc {
 	return func(ctx context.Context, network, addr string) (sock net.Conn, err error) {
-		err = c.hook("DialFunc", func() error { sock, err = f(ctx, network, addr); return err })
+		err = c.events.Guarded("DialFunc", func() error { sock, err = f(ctx, network, addr); return err })
 		return sock, err
 	}
 }

@@ -199,7 +199,7 @@ func (b *pgBackend) fits(ctx context.Context, c *pgx.Conn, r *pgRecord, now time
 	if user := b.aimed.Load().prepare; user != nil {
 		b.bound(ctx, now)
 		ok, err := false, error(nil)
-		if panicked := b.core.panicked("PrepareConn", guard.Catch(func() { ok, err = user(ctx, c) })); panicked != nil {
+		if panicked := b.core.events.Panicked("PrepareConn", guard.Catch(func() { ok, err = user(ctx, c) })); panicked != nil {
 			return false, panicked // pgxpool would lose the connection's place for ever
 		}
 		return ok, err
@@ -228,7 +228,7 @@ func (b *pgBackend) shouldPing(ctx context.Context, p pgxpool.ShouldPingParams) 
 	p.IdleDuration = now.Sub(r.seen)
 	b.mu.Unlock()
 	ping := false
-	r.hookErr = b.core.panicked("ShouldPing", guard.Catch(func() { ping = user(ctx, p) })) // pgxpool would lose its place
+	r.hookErr = b.core.events.Panicked("ShouldPing", guard.Catch(func() { ping = user(ctx, p) })) // pgxpool would lose its place
 	if ping {
 		b.bound(ctx, now)
 		b.pingBegins(ctx, true)

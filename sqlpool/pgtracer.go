@@ -62,7 +62,7 @@ func (t *pgTracer) TraceAcquireEnd(ctx context.Context, pool *pgxpool.Pool, data
 		return
 	}
 	if t.user != nil { // a panic there would keep the connection from its caller, and from all others
-		_ = b.core.panicked("TraceAcquireEnd", guard.Catch(func() { t.user.TraceAcquireEnd(ctx, pool, data) }))
+		_ = b.core.events.Panicked("TraceAcquireEnd", guard.Catch(func() { t.user.TraceAcquireEnd(ctx, pool, data) }))
 	}
 	if pool != b.pool {
 		return
@@ -123,7 +123,7 @@ func (b *pgBackend) returnLocked(r *pgRecord, doomed bool, now time.Time) (retir
 func (t *pgTracer) TraceRelease(pool *pgxpool.Pool, data pgxpool.TraceReleaseData) {
 	b, conn := t.b, data.Conn
 	if t.userRelease != nil {
-		_ = b.core.panicked("TraceRelease", guard.Catch(func() { t.userRelease.TraceRelease(pool, data) }))
+		_ = b.core.events.Panicked("TraceRelease", guard.Catch(func() { t.userRelease.TraceRelease(pool, data) }))
 	}
 	if pool != b.pool {
 		return

@@ -11,6 +11,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/eviction"
+	"github.com/poolkeeper/poolkeeper/internal/settings"
 	"github.com/poolkeeper/poolkeeper/internal/turn"
 )
 
@@ -30,8 +31,8 @@ type Pool struct {
 // driver's own connection through sql.Conn.Raw needs [Native].
 func NewDB(connector driver.Connector, cfg Config) (*Pool, error) {
 	if connector == nil {
-		err := errors.New("sqlpool: NewDB wants a driver.Connector, and got nil")
-		return nil, named(cfg.Name, errors.Join(cfg.Validate(), err))
+		err := errors.New("sqlpool: NewDB: connector is nil")
+		return nil, settings.Named("sqlpool", cfg.Name, errors.Join(cfg.Validate(), err))
 	}
 	aim := func(cfg Config, _ disk) (driver.Connector, Config, error) {
 		err := errors.Join(cfg.Validate(), refuse("NewDB is given the driver", map[string]bool{
@@ -42,7 +43,7 @@ func NewDB(connector driver.Connector, cfg Config) (*Pool, error) {
 		return connector, cfg.withDefaults("db"), err
 	}
 	p, err := newPool("db", cfg, aim)
-	return p, named(cfg.Name, err)
+	return p, settings.Named("sqlpool", cfg.Name, err)
 }
 
 // refusePostgres refuses what only NewPostgres has.

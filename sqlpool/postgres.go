@@ -19,6 +19,7 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/eviction"
 	"github.com/poolkeeper/poolkeeper/internal/life"
+	"github.com/poolkeeper/poolkeeper/internal/settings"
 )
 
 // Postgres is a *pgxpool.Pool whose connections are opened, watched and closed in order. All
@@ -36,7 +37,7 @@ type Postgres struct {
 // is reported at once, with Config.Name.
 func NewPostgres(cfg Config) (*Postgres, error) {
 	p, err := newPostgres(cfg)
-	return p, named(cfg.Name, err)
+	return p, settings.Named("sqlpool", cfg.Name, err)
 }
 
 func newPostgres(cfg Config) (*Postgres, error) {

@@ -38,7 +38,7 @@ func (c *core) lookAtFiles() {
 		if c.paused.Load() || c.state.At().Refusal() != nil {
 			return
 		}
-		err := c.hook("a hook, when files had changed", func() error { return c.renew(c.life) })
+		err := c.events.Guarded("a hook, when files had changed", func() error { return c.renew(c.life) })
 		trouble := ""
 		if err != nil {
 			trouble = err.Error()

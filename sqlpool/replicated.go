@@ -3,7 +3,6 @@ package sqlpool
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -13,9 +12,9 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/event"
-	"github.com/poolkeeper/poolkeeper/internal/guard"
 	"github.com/poolkeeper/poolkeeper/internal/life"
 	"github.com/poolkeeper/poolkeeper/internal/observer"
+	"github.com/poolkeeper/poolkeeper/internal/settings"
 	"github.com/poolkeeper/poolkeeper/internal/turn"
 )
 
@@ -92,16 +91,6 @@ type member struct {
 	suspect bool // its traffic has met an error since the last look
 }
 
-// guarded runs f on a goroutine of its own and waits for it. If code of the service panics there,
-// or ends the goroutine, that is an event, and the error.
-func (m *member) guarded(what string, f func() error) (err error) {
-	if failed := guard.Call(func() { err = f() }); failed != nil {
-		m.events.Emit(event.OfPanic(what, failed))
-		return fmt.Errorf("sqlpool: %s: %w", what, failed)
-	}
-	return err
-}
-
 // prepare fills in r, which is new. If it returns an error nothing of it is left.
 func (r *replication) prepare(kind *dialect, cfg ReplicatedConfig) error {
 	err := errors.Join(cfg.validateOwn(), cfg.validateMembers(), cfg.foreign(kind.scheme))
@@ -120,7 +109,7 @@ func (r *replication) prepare(kind *dialect, cfg ReplicatedConfig) error {
 		m.pool = pool
 		m.events = r.newEvents(m.name)
 		m.rounds = newRounds(func(ctx context.Context) {
-			_ = m.guarded("a hook, in a look,", func() error { _ = r.look(ctx, m); return nil })
+			_ = m.events.Guarded("a hook, in a look,", func() error { _ = r.look(ctx, m); return nil })
 		}, func() time.Duration { return r.conf.Load().LookInterval })
 		pool.ObserveWith(&memberObserver{r, m})
 		r.members = append(r.members, m)
@@ -134,7 +123,7 @@ func (r *replication) prepare(kind *dialect, cfg ReplicatedConfig) error {
 			m.rounds.stop()
 			_ = m.pool.Abort() // nothing has been opened
 		}
-		return named(cfg.Name, err)
+		return settings.Named("sqlpool", cfg.Name, err)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -175,70 +164,6 @@ func (r *replication) adoptRefuser(p watched) bool {
 	}
 	r.nowhere = p
 	return true
-}
-
-// look looks at one server and draws the consequences. It returns an error if the time that ctx
-// leaves ended before the server answered: that tells nothing about the server. LookTimeout ends a
-// look too: that does tell something.
-func (r *replication) look(ctx context.Context, m *member) error {
-	cfg := r.conf.Load()
-	own, cancel := ownBound(ctx)
-	defer cancel()
-	if m.looking.Take(own) != nil {
-		return unanswered(ctx, own)
-	}
-	defer m.looking.End()
-	bounded, cancel := context.WithTimeout(own, cfg.LookTimeout)
-	defer cancel()
-	s := m.pool.look(bounded, r.question(m, cfg))
-	if s.err != nil && over(own) {
-		return unanswered(ctx, own)
-	}
-	r.note(ctx, m, s)
-	return nil
-}
-
-// ownBound gives one member less time than ctx leaves, so that what is known of the others is told
-// in time.
-func ownBound(ctx context.Context) (context.Context, context.CancelFunc) {
-	by, ok := ctx.Deadline()
-	if !ok {
-		return context.WithCancel(ctx)
-	}
-	left := time.Until(by) * 3 / 4
-	return context.WithTimeoutCause(ctx, left, fmt.Errorf("no answer within %s: %w", left.Round(time.Millisecond), context.DeadlineExceeded))
-}
-
-// over says whether ctx has ended, or is about to: the network's timers may fire a moment before
-// its own.
-func over(ctx context.Context) bool {
-	by, ok := ctx.Deadline()
-	return ctx.Err() != nil || ok && !time.Now().Before(by)
-}
-
-// unanswered is why a member was not waited for any longer. own is over.
-func unanswered(ctx, own context.Context) error {
-	<-own.Done()
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return context.Cause(own)
-}
-
-// question is what m is to be asked.
-func (r *replication) question(m *member, cfg *ReplicatedConfig) question {
-	if cfg.MaxLag <= 0 {
-		return question{}
-	}
-	return question{lag: true, reached: func(p place) bool {
-		if m == r.members[0] {
-			return true // its own word is of no use
-		}
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		_, known := r.positions.lag(p)
-		return known
-	}}
 }
 
 // note takes a sight into account.

@@ -181,3 +181,8 @@ func (c ReplicatedConfig) withDefaults() ReplicatedConfig {
 	}
 	return c
 }
+
+// within says of each of several joined faults which member of a component it is about.
+func within(member string, err error) error {
+	return settings.EachFault(err, func(fault error) error { return fmt.Errorf("%s: %w", member, fault) })
+}

@@ -17,7 +17,7 @@ func (r *replication) each(f func(m *member) error) error {
 	errs := make([]error, len(r.members))
 	var all sync.WaitGroup
 	for i, m := range r.members {
-		all.Go(func() { errs[i] = m.guarded("a hook", func() error { return f(m) }) }) // ends when f does; waited for below
+		all.Go(func() { errs[i] = m.events.Guarded("a hook", func() error { return f(m) }) }) // ends when f does; waited for below
 	}
 	all.Wait()
 	return errors.Join(errs...)

@@ -1,6 +1,7 @@
 package sqlpool
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -192,4 +193,68 @@ func fit(states []MemberState, fallback Fallback) []int {
 	default:
 		return []int{0}
 	}
+}
+
+// look looks at one server and draws the consequences. It returns an error if the time that ctx
+// leaves ended before the server answered: that tells nothing about the server. LookTimeout ends a
+// look too: that does tell something.
+func (r *replication) look(ctx context.Context, m *member) error {
+	cfg := r.conf.Load()
+	own, cancel := ownBound(ctx)
+	defer cancel()
+	if m.looking.Take(own) != nil {
+		return unanswered(ctx, own)
+	}
+	defer m.looking.End()
+	bounded, cancel := context.WithTimeout(own, cfg.LookTimeout)
+	defer cancel()
+	s := m.pool.look(bounded, r.question(m, cfg))
+	if s.err != nil && over(own) {
+		return unanswered(ctx, own)
+	}
+	r.note(ctx, m, s)
+	return nil
+}
+
+// ownBound gives one member less time than ctx leaves, so that what is known of the others is told
+// in time.
+func ownBound(ctx context.Context) (context.Context, context.CancelFunc) {
+	by, ok := ctx.Deadline()
+	if !ok {
+		return context.WithCancel(ctx)
+	}
+	left := time.Until(by) * 3 / 4
+	return context.WithTimeoutCause(ctx, left, fmt.Errorf("no answer within %s: %w", left.Round(time.Millisecond), context.DeadlineExceeded))
+}
+
+// over says whether ctx has ended, or is about to: the network's timers may fire a moment before
+// its own.
+func over(ctx context.Context) bool {
+	by, ok := ctx.Deadline()
+	return ctx.Err() != nil || ok && !time.Now().Before(by)
+}
+
+// unanswered is why a member was not waited for any longer. own is over.
+func unanswered(ctx, own context.Context) error {
+	<-own.Done()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return context.Cause(own)
+}
+
+// question is what m is to be asked.
+func (r *replication) question(m *member, cfg *ReplicatedConfig) question {
+	if cfg.MaxLag <= 0 {
+		return question{}
+	}
+	return question{lag: true, reached: func(p place) bool {
+		if m == r.members[0] {
+			return true // its own word is of no use
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		_, known := r.positions.lag(p)
+		return known
+	}}
 }

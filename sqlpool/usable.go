@@ -18,9 +18,9 @@ func (s *store) usable(ctx context.Context, n *native, start time.Time) bool {
 
 // patience is how long a caller that asked at start may wait for an answer on an idle connection:
 // up to limit, and up to a quarter of AcquireTimeout. database/sql tries two idle connections
-// before it asks for another, so that at least half is left. proves says whether silence for that
-// long says something about the server, and not just about the caller's time.
-func (c *core) patience(limit time.Duration, start time.Time) (wait time.Duration, proves bool) {
+// before it asks for another, so that at least half is left. telling says whether silence for that
+// long tells something about the server, and not just about the caller's time.
+func (c *core) patience(limit time.Duration, start time.Time) (wait time.Duration, telling bool) {
 	total := c.cfg().AcquireTimeout
 	if total <= 0 {
 		return limit, true
@@ -49,12 +49,12 @@ func (s *store) resets(ctx context.Context, n *native, start time.Time) bool {
 	if suspect {
 		limit = s.core.suspectLimit()
 	}
-	wait, proves := s.core.patience(limit, start)
+	wait, telling := s.core.patience(limit, start)
 	err, inTime := n.resetWithin(ctx, s.core, wait)
 	switch {
 	case inTime:
 		return !errors.Is(err, driver.ErrBadConn)
-	case !proves:
+	case !telling:
 	case suspect:
 		s.core.pingedInVain()
 	default:
@@ -82,7 +82,7 @@ func (s *store) proves(ctx context.Context, n *native, start time.Time) bool {
 	if n.pinger == nil || !s.core.suspect(&n.times) {
 		return true
 	}
-	wait, proves := s.core.patience(s.core.suspectLimit(), start)
+	wait, telling := s.core.patience(s.core.suspectLimit(), start)
 	ping, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	asked := time.Now()
@@ -93,7 +93,7 @@ func (s *store) proves(ctx context.Context, n *native, start time.Time) bool {
 		n.seen = time.Now()
 		return true
 	}
-	if ctx.Err() == nil && (proves || ping.Err() == nil) { // else it is the caller that had no time
+	if ctx.Err() == nil && (telling || ping.Err() == nil) { // else it is the caller that had no time
 		s.core.pingedInVain()
 	}
 	return false

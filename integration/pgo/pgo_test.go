@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
+	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
 
@@ -108,9 +109,7 @@ func TestALoginDuringADrainEndsWell(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { close(began); done <- c.BLPop(t.Context(), time.Second, "none").Err() }()
 	<-began
-	for p.Stats().InUse == 0 && len(done) == 0 {
-		time.Sleep(time.Millisecond)
-	}
+	testkit.Eventually(t, "the command is under way", func() bool { return p.Stats().InUse > 0 || len(done) > 0 })
 	if err := p.Drain(t.Context()); err != nil {
 		t.Error(err)
 	}
