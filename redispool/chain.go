@@ -7,7 +7,6 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/poolkeeper/poolkeeper/internal/callers"
 	"github.com/poolkeeper/poolkeeper/internal/goroutines"
 )
 
@@ -34,7 +33,7 @@ func (n *node) chainKind() chainKind {
 		return chainOwn
 	}
 	var pcs [24]uintptr
-	for _, pc := range pcs[:callers.Callers(pcs[:])] {
+	for _, pc := range pcs[:runtime.Callers(2, pcs[:])] {
 		if kind := kindAt(pc); kind != chainUnknown {
 			return kind
 		}
@@ -54,10 +53,13 @@ func kindAt(pc uintptr) chainKind {
 		return known.(chainKind) //nolint:errcheck,forcetypeassert // nothing else is stored
 	}
 	kind := chainUnknown
-	for f := range callers.Frames([]uintptr{pc}) { // several where a compiler has inlined, as it does more by a profile
-		if kind = kindOf(f.Function); kind != chainUnknown {
-			break
-		}
+	// One pc stands for several frames where a compiler has inlined, as it does more by a profile. The
+	// runtime does not look into the last of a list: here that is 0, which is in no function.
+	frames := runtime.CallersFrames([]uintptr{pc, 0})
+	for more := true; more && kind == chainUnknown; {
+		var f runtime.Frame
+		f, more = frames.Next()
+		kind = kindOf(f.Function)
 	}
 	kinds.Store(pc, kind)
 	return kind

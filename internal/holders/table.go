@@ -8,13 +8,13 @@ package holders
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/poolkeeper/poolkeeper"
-	"github.com/poolkeeper/poolkeeper/internal/callers"
 )
 
 // Entry is the record of one held connection. Its zero value is ready and not held. It must not be
@@ -82,7 +82,7 @@ func (t *Table) HoldAt(e *Entry, kind string, now time.Time) {
 	var pcs [maxFrames]uintptr
 	frames := 0
 	if t.stacks.Load() {
-		frames = callers.Callers(pcs[:])
+		frames = runtime.Callers(2, pcs[:])
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()

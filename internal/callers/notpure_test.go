@@ -1,5 +1,0 @@
-//go:build !purego
-
-package callers_test
-
-const pure = false
