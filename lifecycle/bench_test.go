@@ -29,7 +29,7 @@ func BenchmarkComponent(b *testing.B) {
 			if i == 0 {
 				return nil
 			}
-			return []lifecycle.Option{lifecycle.DependsOn(names[i-1])}
+			return []lifecycle.Option{lifecycle.WithDependencies(names[i-1])}
 		}},
 	} {
 		b.Run(shape.name, func(b *testing.B) {

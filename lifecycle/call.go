@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime/pprof"
 	"slices"
 
 	"github.com/poolkeeper/poolkeeper/health"
+
+	"github.com/poolkeeper/poolkeeper/lifecycle/event"
 )
 
 // call is one turn of a component in a pass: the phases it goes through on one goroutine.
@@ -49,7 +52,7 @@ type call struct {
 
 // oddities are what few calls have.
 type oddities struct {
-	done  <-chan error           // of a Dier; written by the call's goroutine before it is through
+	done  <-chan error           // of a DoneNotifier; written by the call's goroutine before it is through
 	gone  []*health.Registration // checks to take out before it stops
 	stack string                 // what it was doing when warn passed
 	errs  []error                // *ComponentError each, in order
@@ -91,15 +94,15 @@ const (
 func (t todo) String() string {
 	switch t {
 	case doStart:
-		return PhaseStart
+		return event.PhaseStart
 	case doHealth:
-		return PhaseHealth
+		return event.PhaseHealth
 	case doDrain:
-		return PhaseDrain
+		return event.PhaseDrain
 	case doStop:
-		return PhaseStop
+		return event.PhaseStop
 	case doAbort:
-		return PhaseAbort
+		return event.PhaseAbort
 	}
 	return ""
 }
@@ -109,8 +112,8 @@ func (t todo) up() bool { return t == doStart || t == doHealth }
 
 // Keys of the pprof labels on the goroutines of a component, those it starts included.
 const (
-	LabelComponent = "poolkeeper.component"
-	LabelRegistry  = "poolkeeper.registry" // a different value for each registry of the process
+	labelComponent = "poolkeeper.component"
+	labelRegistry  = "poolkeeper.registry" // a different value for each registry of the process
 )
 
 // labelsOf returns the pprof labels of ctx as arguments of pprof.Labels.
@@ -130,9 +133,9 @@ func (r *Registry) unlabel() { pprof.SetGoroutineLabels(r.root) }
 // labeled makes the labels of the component's goroutines: ours, and those of the context of Start.
 func (r *Registry) labeled(n *node) context.Context {
 	if len(r.labels) == 0 { // as good as always
-		return pprof.WithLabels(r.root, pprof.Labels(LabelComponent, n.name, LabelRegistry, r.id))
+		return pprof.WithLabels(r.root, pprof.Labels(labelComponent, n.name, labelRegistry, r.id))
 	}
-	labels := append(slices.Clip(r.labels), LabelComponent, n.name, LabelRegistry, r.id)
+	labels := append(slices.Clip(r.labels), labelComponent, n.name, labelRegistry, r.id)
 	return pprof.WithLabels(r.root, pprof.Labels(labels...))
 }
 
@@ -140,7 +143,7 @@ func (r *Registry) labeled(n *node) context.Context {
 // to go on with on this goroutine, nil if there is nothing.
 func (r *Registry) callPhase(at **call) {
 	c := *at
-	err := ErrGoexit // stays if it neither returns nor panics
+	err := errGoexit // stays if it neither returns nor panics
 	defer func() {
 		if v := recover(); v != nil {
 			err = &PanicError{Value: v, Stack: panicStack()}
@@ -165,7 +168,7 @@ func inspect(err error) {
 // Owner, end and waiter are those of callComponents.
 func (r *Registry) callAbort(c *call, a Aborter) {
 	began := r.now()
-	err := ErrGoexit
+	err := errGoexit
 	defer func() {
 		if v := recover(); v != nil {
 			err = &PanicError{Value: v, Stack: panicStack()}
@@ -174,7 +177,7 @@ func (r *Registry) callAbort(c *call, a Aborter) {
 		r.mu.Lock()
 		if err != nil {
 			odd := c.oddLocked()
-			odd.errs = append(odd.errs, &ComponentError{Name: c.n.name, Phase: PhaseAbort, Elapsed: now.since(began), Err: err})
+			odd.errs = append(odd.errs, &ComponentError{Name: c.n.name, Phase: event.PhaseAbort, Elapsed: now.since(began), Err: err})
 		}
 		r.throughLocked(c, now)
 		r.unlock()
@@ -194,7 +197,7 @@ func (c *call) callComponent(r *Registry) error {
 		}
 		return n.comp.Start(&c.callContext)
 	case doHealth:
-		if d, ok := n.comp.(Dier); ok {
+		if d, ok := n.comp.(DoneNotifier); ok {
 			done := d.Done()
 			r.mu.Lock()
 			c.oddLocked().done = done
@@ -265,14 +268,14 @@ func (r *Registry) enterLocked(c *call, now instant) bool {
 	c.phase, c.entered = next, now
 	switch next {
 	case doStart:
-		r.emitLocked(levelDebug, func(i Info) Event { return &Starting{i} }, c)
+		r.emitLocked(slog.LevelDebug, func(i event.Info) event.Event { return &event.Starting{Info: i} }, c)
 	case doHealth:
 	case doDrain:
 		r.becomeLocked(n, StateDraining, now)
-		r.emitLocked(levelDebug, func(i Info) Event { return &Draining{i} }, c)
+		r.emitLocked(slog.LevelDebug, func(i event.Info) event.Event { return &event.Draining{Info: i} }, c)
 	case doStop, doAbort:
 		r.becomeLocked(n, StateStopping, now)
-		r.emitLocked(levelDebug, func(i Info) Event { return &Stopping{i} }, c)
+		r.emitLocked(slog.LevelDebug, func(i event.Info) event.Event { return &event.Stopping{Info: i} }, c)
 	}
 	if !next.up() && len(n.checks) > 0 {
 		c.oddLocked().gone, n.checks, c.checked = n.checks, nil, true
@@ -305,7 +308,7 @@ func (r *Registry) leave(c *call, err error) *call {
 		}
 		odd.errs = append(odd.errs, &ComponentError{Name: c.n.name, Phase: c.phase.String(), Elapsed: took, Err: err})
 	case c.phase == doDrain:
-		r.emitLocked(levelDebug, func(i Info) Event { i.Elapsed = took; return &Drained{i} }, c)
+		r.emitLocked(slog.LevelDebug, func(i event.Info) event.Event { i.Elapsed = took; return &event.Drained{Info: i} }, c)
 	}
 	if r.enterLocked(c, now) {
 		r.mu.Unlock()
@@ -322,7 +325,7 @@ func (r *Registry) leave(c *call, err error) *call {
 }
 
 // outcomeLocked says how a call that is over, or given up, ended.
-func (c *call) outcomeLocked(now instant) (Outcome, error) {
+func (c *call) outcomeLocked(now instant) (event.Outcome, error) {
 	sentinel := ErrStopTimeout
 	if c.phase.up() {
 		sentinel = ErrStartTimeout
@@ -331,19 +334,19 @@ func (c *call) outcomeLocked(now instant) (Outcome, error) {
 	errs := c.errsLocked()
 	switch {
 	case c.givenUp:
-		return OutcomeAbandoned, failure(withErrs(timeoutError{sentinel}, errs))
+		return event.OutcomeAbandoned, failure(withErrs(timeoutError{sentinel}, errs))
 	case c.runsOn:
-		return OutcomeAbandoned, failure(join(unwrapAll(errs)))
+		return event.OutcomeAbandoned, failure(join(unwrapAll(errs)))
 	case c.aborting && c.pass.cut:
-		return OutcomeAborted, c.failureLocked(withErrs(errAbortedInHaste, errs), "", now)
+		return event.OutcomeAborted, c.failureLocked(withErrs(errAbortedInHaste, errs), "", now)
 	case c.aborting:
-		return OutcomeAborted, failure(withErrs(fmt.Errorf("%w and was aborted", timeoutError{sentinel}), errs))
+		return event.OutcomeAborted, failure(withErrs(fmt.Errorf("%w and was aborted", timeoutError{sentinel}), errs))
 	case len(errs) > 0:
-		return OutcomeFailed, join(errs)
+		return event.OutcomeFailed, join(errs)
 	case c.forced:
-		return OutcomeAborted, nil
+		return event.OutcomeAborted, nil
 	}
-	return OutcomeOK, nil
+	return event.OutcomeOK, nil
 }
 
 func (c *call) failureLocked(err error, stack string, now instant) *ComponentError {

@@ -54,22 +54,22 @@ type MultiChecker interface {
 	Checks() []health.Check
 }
 
-// Dier is a Component that can end by itself while it is up. Done is called once after each Start;
-// its channel gets the error the component died of, or nil, or is closed, when it has completed
-// what it was for. A nil channel never says anything. See [OnDeath].
-type Dier interface {
+// DoneNotifier is a Component that can end by itself while it is up. Done is called once after each
+// Start; its channel gets the error the component died of, or nil, or is closed, when it has
+// completed what it was for. A nil channel never says anything. See [WithDeathPolicy].
+type DoneNotifier interface {
 	Done() <-chan error
 }
 
 // Restartable is a Component that can be started again after it was stopped. Only a component that
-// is, together with all its dependents, can be given [OnDeath]([DeathRestart]). [Registry.Add] asks
-// once.
+// is, together with all its dependents, can be given [WithDeathPolicy]([DeathPolicyRestart]).
+// [Registry.Add] asks once.
 type Restartable interface {
 	Restartable() bool
 }
 
-// Stater is a Component that is a pool and tells how it does.
-type Stater interface {
+// StatsProvider is a Component that is a pool and tells how it does.
+type StatsProvider interface {
 	Stats() poolkeeper.Stats
 }
 
@@ -78,30 +78,21 @@ type HolderLister interface {
 	Holders() []poolkeeper.Holder
 }
 
-// Observed is a Component whose live traffic can tell its health check what it saw. ObserveWith is
-// called once the component is up and its check registered, and again after each restart.
-type Observed interface {
+// ObserverSetter is a Component whose live traffic can tell its health check what it saw.
+// ObserveWith is called once the component is up and its check registered, and again after each
+// restart.
+type ObserverSetter interface {
 	ObserveWith(o poolkeeper.Observer)
 }
 
-// Settled is a Component that can tell its effective settings: defaults filled in, no secrets.
-type Settled interface {
+// SettingsProvider is a Component that can tell its effective settings: defaults filled in, no
+// secrets.
+type SettingsProvider interface {
 	Settings() []slog.Attr
 }
 
-// Named is a Component that wants to know its name. [Registry.Add] calls SetName, before anything
-// else.
-type Named interface {
+// NameSetter is a Component that wants to know its name. [Registry.Add] calls SetName, before
+// anything else.
+type NameSetter interface {
 	SetName(name string)
 }
-
-// The phases of a component's life, as they appear in [ComponentError], [Info] and logs.
-const (
-	PhaseStart   = "start"
-	PhaseRun     = "run" // between start and stop: what a component that died was in
-	PhaseDrain   = "drain"
-	PhaseStop    = "stop"
-	PhaseAbort   = "abort"
-	PhaseHealth  = "health" // registering its checks
-	PhaseRestart = "restart"
-)

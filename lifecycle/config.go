@@ -12,29 +12,29 @@ import (
 
 // Defaults of [Config].
 const (
-	DefaultStartTimeout    = time.Minute
-	DefaultShutdownTimeout = 25 * time.Second // Kubernetes kills after 30 s unless told otherwise
+	defaultStartTimeout    = time.Minute
+	defaultShutdownTimeout = 25 * time.Second // Kubernetes kills after 30 s unless told otherwise
 )
 
-// Policy says what happens to the dependencies of a component that hangs in Stop.
-type Policy uint8
+// HangPolicy says what happens to the dependencies of a component that hangs in Stop.
+type HangPolicy uint8
 
 const (
-	// Abandon gives the hung component up at its own deadline and goes on: its dependencies are
-	// closed under it, so that they are closed at all. It is the zero value.
-	Abandon Policy = iota
-	// Hold keeps the dependencies of a hung component open, because a component that still writes
-	// must not lose what it writes to. What was held is named in the error of Shutdown, and is
-	// still open after it.
-	Hold
+	// HangPolicyAbandon gives the hung component up at its own deadline and goes on: its
+	// dependencies are closed under it, so that they are closed at all. It is the zero value.
+	HangPolicyAbandon HangPolicy = iota
+	// HangPolicyHold keeps the dependencies of a hung component open, because a component that
+	// still writes must not lose what it writes to. What was held is named in the error of
+	// Shutdown, and is still open after it.
+	HangPolicyHold
 )
 
 // String returns "abandon" or "hold".
-func (p Policy) String() string {
+func (p HangPolicy) String() string {
 	switch p {
-	case Abandon:
+	case HangPolicyAbandon:
 		return "abandon"
-	case Hold:
+	case HangPolicyHold:
 		return "hold"
 	}
 	return "unknown"
@@ -69,8 +69,8 @@ type Config struct {
 	Signals []os.Signal
 
 	// OnHang says what becomes of the dependencies of a component that hangs in Stop. Zero:
-	// Abandon.
-	OnHang Policy
+	// HangPolicyAbandon.
+	OnHang HangPolicy
 }
 
 // Validate reports every fault of c at once, joined. It changes nothing; zero fields are not
@@ -86,19 +86,19 @@ func (c Config) faults() []error {
 		value time.Duration
 	}{{"StartTimeout", c.StartTimeout}, {"ShutdownTimeout", c.ShutdownTimeout}, {"DrainDelay", c.DrainDelay}} {
 		if f.value < 0 {
-			faults = append(faults, &OptionError{Option: f.name, Reason: f.value.String() + " is negative"})
+			faults = append(faults, &optionError{Option: f.name, Reason: f.value.String() + " is negative"})
 		}
 	}
 	for _, s := range c.Signals {
 		if s == nil {
-			faults = append(faults, &OptionError{Option: "Signals", Reason: "contains nil"})
+			faults = append(faults, &optionError{Option: "Signals", Reason: "contains nil"})
 		}
 	}
-	if c.OnHang > Hold {
-		faults = append(faults, &OptionError{Option: "OnHang", Reason: "neither Abandon nor Hold"})
+	if c.OnHang > HangPolicyHold {
+		faults = append(faults, &optionError{Option: "OnHang", Reason: "neither HangPolicyAbandon nor HangPolicyHold"})
 	}
 	if err := c.Health.Validate(); err != nil {
-		faults = append(faults, &OptionError{Option: "Health", Reason: without("health: config: ", err), Err: err})
+		faults = append(faults, &optionError{Option: "Health", Reason: without("health: config: ", err), Err: err})
 	}
 	return faults
 }

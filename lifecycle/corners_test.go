@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/poolkeeper/poolkeeper/lifecycle"
+	"github.com/poolkeeper/poolkeeper/lifecycle/event"
 )
 
 func TestACauseForHasteThatComesBeforeTheShutdownIsRemembered(t *testing.T) {
@@ -25,7 +26,7 @@ func TestACauseForHasteThatComesBeforeTheShutdownIsRemembered(t *testing.T) {
 	reg.CutShort(errDied)
 	reg.CutShort(errors.New("too late to matter"))
 	wantErr(t, reg.Shutdown(t.Context()), lifecycle.ErrAborted, errDied)
-	if f.Calls(lifecycle.PhaseAbort) != 1 || f.Calls(lifecycle.PhaseDrain) != 0 {
+	if f.Calls(event.PhaseAbort) != 1 || f.Calls(event.PhaseDrain) != 0 {
 		t.Error("want Abort alone")
 	}
 }
@@ -34,8 +35,8 @@ func TestADependentWhoseChannelOutlivesARestartStillDies(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reg := lifecycle.New(quiet())
 		root, top := &fake{}, newMortal()
-		reg.Add("root", root, lifecycle.OnDeath(lifecycle.DeathRestart))
-		reg.Add("top", top, lifecycle.OnDeath(lifecycle.DeathIgnore), lifecycle.DependsOn("root"))
+		reg.Add("root", root, lifecycle.WithDeathPolicy(lifecycle.DeathPolicyRestart))
+		reg.Add("top", top, lifecycle.WithDeathPolicy(lifecycle.DeathPolicyIgnore), lifecycle.WithDependencies("root"))
 		mustStart(t, reg)
 		for range 3 {
 			root.Die(errDied)
@@ -61,8 +62,8 @@ func TestANewsFromALifeBeforeIsNoNews(t *testing.T) {
 			lives = append(lives, make(chan error, 1))
 			return lives[len(lives)-1]
 		}}
-		reg.Add("root", root, lifecycle.OnDeath(lifecycle.DeathRestart))
-		reg.Add("top", top, lifecycle.DependsOn("root"))
+		reg.Add("root", root, lifecycle.WithDeathPolicy(lifecycle.DeathPolicyRestart))
+		reg.Add("top", top, lifecycle.WithDependencies("root"))
 		mustStart(t, reg)
 		root.Die(errDied)
 		advance(time.Minute)
@@ -120,13 +121,13 @@ func TestWhatOnlyObeyedIsNoErrorInTheLog(t *testing.T) {
 func TestEveryEventCanBeLogged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var buf bytes.Buffer
-		cfg := lifecycle.Config{Logger: slog.New(slog.NewTextHandler(&buf, nil)), OnHang: lifecycle.Hold}
+		cfg := lifecycle.Config{Logger: slog.New(slog.NewTextHandler(&buf, nil)), OnHang: lifecycle.HangPolicyHold}
 		reg := lifecycle.New(cfg)
 		hung, mortal := &fake{OnStop: hangs()}, &fake{}
 		reg.Add("db", &fake{})
-		reg.Add("writer", hung, lifecycle.DependsOn("db"))
+		reg.Add("writer", hung, lifecycle.WithDependencies("db"))
 		reg.Add("aborted", (&fake{OnStop: hangs()}).As(aborts))
-		reg.Add("mortal", mortal, lifecycle.OnDeath(lifecycle.DeathRestart))
+		reg.Add("mortal", mortal, lifecycle.WithDeathPolicy(lifecycle.DeathPolicyRestart))
 		mustStart(t, reg)
 		mortal.Die(errDied)
 		advance(time.Minute)
@@ -187,7 +188,7 @@ func (pipeAddr) String() string  { return "pipe" }
 func TestServerTracksConnectionsOfAnyKind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &pipeListener{conns: make(chan net.Conn, 1), gone: make(chan struct{})}
-		s := lifecycle.HTTPServer(&http.Server{Handler: http.HandlerFunc(hello)}, lifecycle.ListenWith(
+		s := lifecycle.HTTPServer(&http.Server{Handler: http.HandlerFunc(hello)}, lifecycle.WithListen(
 			func(context.Context) (net.Listener, error) { return l, nil },
 		))
 		if err := s.Start(t.Context()); err != nil {
@@ -213,7 +214,7 @@ func TestServerTracksConnectionsOfAnyKind(t *testing.T) {
 
 func TestAbortWhileAServerBeginsToListenWins(t *testing.T) {
 	var s *lifecycle.Server
-	s = lifecycle.HTTPServer(&http.Server{}, lifecycle.ListenWith(func(ctx context.Context) (net.Listener, error) {
+	s = lifecycle.HTTPServer(&http.Server{}, lifecycle.WithListen(func(ctx context.Context) (net.Listener, error) {
 		if err := s.Abort(); err != nil {
 			return nil, err
 		}
@@ -232,8 +233,8 @@ func TestReportIsAPageForAPerson(t *testing.T) {
 		reg := lifecycle.New(cfg)
 		hung := &fake{OnStop: hangs()}
 		reg.Add("db", &fake{})
-		reg.Add("api", (&fake{OnDrain: script{Delay: 1500 * time.Millisecond}}).As(drains), lifecycle.DependsOn("db"))
-		reg.Add("tarpit", hung, lifecycle.DependsOn("db"))
+		reg.Add("api", (&fake{OnDrain: script{Delay: 1500 * time.Millisecond}}).As(drains), lifecycle.WithDependencies("db"))
+		reg.Add("tarpit", hung, lifecycle.WithDependencies("db"))
 		mustStart(t, reg)
 		_ = reg.Shutdown(within(t, 11*time.Second))
 		want := `2 of 3 components ok, in 6s (1s of it still serving)

@@ -1,9 +1,12 @@
 package lifecycle
 
 import (
+	"log/slog"
 	"reflect"
 	"sync"
 	"time"
+
+	"github.com/poolkeeper/poolkeeper/lifecycle/event"
 )
 
 // deathWatch waits for components that can end by themselves: one goroutine for up to
@@ -159,7 +162,7 @@ func (r *Registry) died(m dier, err error) {
 	lived := now.since(n.since)
 	if err == nil {
 		if r.becomeLocked(n, StateCompleted, now) {
-			r.emitAboutLocked(levelInfo, func(i Info) Event { i.Elapsed = lived; return &Completed{i} }, n, PhaseRun)
+			r.emitAboutLocked(slog.LevelInfo, func(i event.Info) event.Event { i.Elapsed = lived; return &event.Completed{Info: i} }, n, event.PhaseRun)
 		}
 		r.mu.Unlock()
 		return
@@ -168,12 +171,12 @@ func (r *Registry) died(m dier, err error) {
 		r.mu.Unlock()
 		return
 	}
-	death := &ComponentError{Name: n.name, Phase: PhaseRun, Elapsed: lived, Err: err}
+	death := &ComponentError{Name: n.name, Phase: event.PhaseRun, Elapsed: lived, Err: err}
 	n.err = death
-	r.emitAboutLocked(levelError, func(i Info) Event {
+	r.emitAboutLocked(slog.LevelError, func(i event.Info) event.Event {
 		i.Elapsed, i.Err = lived, death
-		return &Died{Info: i, Policy: n.onDeath}
-	}, n, PhaseRun)
+		return &event.Died{Info: i, Policy: n.onDeath.String()}
+	}, n, event.PhaseRun)
 	after := r.onDeathLocked(n, death, lived)
 	r.mu.Unlock()
 	if after != nil {
@@ -185,14 +188,14 @@ func (r *Registry) died(m dier, err error) {
 // the lock.
 func (r *Registry) onDeathLocked(n *node, death error, lived time.Duration) func() {
 	switch {
-	case n.onDeath == DeathIgnore || r.phase == phaseClosed:
+	case n.onDeath == DeathPolicyIgnore || r.phase == phaseClosed:
 		return nil
 	case r.phase == phaseClosing:
 		r.closing.deaths = append(r.closing.deaths, death)
 		return nil
 	case r.mender.coversLocked(n):
 		return nil // it dies of what it depends on, and will come back with it
-	case n.onDeath == DeathRestart:
+	case n.onDeath == DeathPolicyRestart:
 		return r.mender.addLocked(n, lived)
 	}
 	return r.failLocked(death)

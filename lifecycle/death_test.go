@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/poolkeeper/poolkeeper/lifecycle"
+	"github.com/poolkeeper/poolkeeper/lifecycle/event"
 	"github.com/poolkeeper/poolkeeper/lifecycle/lifecycletest"
 )
 
@@ -24,15 +25,15 @@ func TestDeathShutsDownInOrderAndSaysWhy(t *testing.T) {
 		var j lifecycletest.Journal
 		mortal := &fake{Journal: &j}
 		reg.Add("db", &fake{Journal: &j})
-		reg.Add("mortal", mortal, lifecycle.DependsOn("db"))
-		reg.Add("api", &fake{Journal: &j}, lifecycle.DependsOn("mortal"))
+		reg.Add("mortal", mortal, lifecycle.WithDependencies("db"))
+		reg.Add("api", &fake{Journal: &j}, lifecycle.WithDependencies("mortal"))
 		mustStart(t, reg)
 		advance(time.Hour)
 		mortal.Die(errDied)
 		<-reg.Done()
 		err := reg.Shutdown(t.Context())
 		ce := componentError(t, err, "mortal")
-		if ce.Phase != lifecycle.PhaseRun || ce.Elapsed != time.Hour {
+		if ce.Phase != event.PhaseRun || ce.Elapsed != time.Hour {
 			t.Errorf("died in %s after %v, want run after 1h", ce.Phase, ce.Elapsed)
 		}
 		wantErr(t, err, errDied)
@@ -40,10 +41,10 @@ func TestDeathShutsDownInOrderAndSaysWhy(t *testing.T) {
 		if got := j.Lines()[6:]; !slices.Equal(got, want) {
 			t.Errorf("journal %q, want %q", got, want)
 		}
-		if e := eventOf[*lifecycle.Died](t, seen, "mortal"); e.Policy != lifecycle.DeathShutdown || e.Elapsed != time.Hour {
+		if e := eventOf[*event.Died](t, seen, "mortal"); e.Policy != "shutdown" || e.Elapsed != time.Hour {
 			t.Errorf("event %+v", e.Details())
 		}
-		if e := eventOf[*lifecycle.ShuttingDown](t, seen, ""); !errors.Is(e.Err, errDied) {
+		if e := eventOf[*event.ShuttingDown](t, seen, ""); !errors.Is(e.Err, errDied) {
 			t.Errorf("event %+v", e.Details())
 		}
 	})
@@ -53,7 +54,7 @@ func TestIgnoredDeathIsOnlySeen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reg := lifecycle.New(quiet())
 		f := &fake{}
-		reg.Add("mortal", f, lifecycle.OnDeath(lifecycle.DeathIgnore))
+		reg.Add("mortal", f, lifecycle.WithDeathPolicy(lifecycle.DeathPolicyIgnore))
 		mustStart(t, reg)
 		f.Die(errDied)
 		synctest.Wait()
@@ -65,7 +66,7 @@ func TestIgnoredDeathIsOnlySeen(t *testing.T) {
 		if err := reg.Shutdown(t.Context()); err != nil {
 			t.Errorf("Shutdown: %v", err)
 		}
-		if f.Calls(lifecycle.PhaseStop) != 1 {
+		if f.Calls(event.PhaseStop) != 1 {
 			t.Error("the dead component was not stopped: it may hold something")
 		}
 	})
@@ -86,7 +87,7 @@ func TestCompletionIsNoDeath(t *testing.T) {
 			if got := stateOf(t, reg, name); got != lifecycle.StateCompleted {
 				t.Errorf("%s is %s, want completed", name, got)
 			}
-			eventOf[*lifecycle.Completed](t, seen, name)
+			eventOf[*event.Completed](t, seen, name)
 		}
 		if err := reg.Shutdown(t.Context()); err != nil {
 			t.Error(err)
@@ -106,7 +107,7 @@ func TestDeathDuringStartFailsIt(t *testing.T) { // INV-13
 		if took := time.Since(began); took != time.Second {
 			t.Errorf("took %v, want 1s", took)
 		}
-		if mortal.Calls(lifecycle.PhaseStop) != 1 {
+		if mortal.Calls(event.PhaseStop) != 1 {
 			t.Error("not stopped")
 		}
 	})
@@ -120,7 +121,7 @@ func TestDeathDuringShutdownIsReportedAndStopsNothing(t *testing.T) {
 		early, late := &fake{}, &fake{}
 		reg.Add("early", early)
 		reg.Add("late", late)
-		reg.Add("slow", &fake{OnStop: script{Delay: 2 * time.Second}}, lifecycle.DependsOn("early", "late"))
+		reg.Add("slow", &fake{OnStop: script{Delay: 2 * time.Second}}, lifecycle.WithDependencies("early", "late"))
 		mustStart(t, reg)
 		defer after(500*time.Millisecond, func() { early.Die(errDied) })()
 		other := errors.New("another death")
@@ -135,7 +136,7 @@ func TestAThousandMortalsNeedFewGoroutines(t *testing.T) {
 		fakes := make([]*fake, 1000)
 		for i := range fakes {
 			fakes[i] = &fake{}
-			reg.Add(fmt.Sprint("n", i), fakes[i], lifecycle.OnDeath(lifecycle.DeathIgnore))
+			reg.Add(fmt.Sprint("n", i), fakes[i], lifecycle.WithDeathPolicy(lifecycle.DeathPolicyIgnore))
 		}
 		before := runtime.NumGoroutine()
 		mustStart(t, reg)
@@ -165,9 +166,9 @@ func TestRestartStopsDependentsFirstAndBringsAllBackWithReadinessOff(t *testing.
 		var j lifecycletest.Journal
 		mortal := &fake{Journal: &j}
 		reg.Add("db", &fake{Journal: &j})
-		reg.Add("mortal", mortal, lifecycle.DependsOn("db"), lifecycle.OnDeath(lifecycle.DeathRestart))
-		reg.Add("top", &fake{Journal: &j}, lifecycle.DependsOn("mortal"))
-		reg.Add("aside", &fake{Journal: &j}, lifecycle.DependsOn("db"))
+		reg.Add("mortal", mortal, lifecycle.WithDependencies("db"), lifecycle.WithDeathPolicy(lifecycle.DeathPolicyRestart))
+		reg.Add("top", &fake{Journal: &j}, lifecycle.WithDependencies("mortal"))
+		reg.Add("aside", &fake{Journal: &j}, lifecycle.WithDependencies("db"))
 		mustStart(t, reg)
 		before := len(j.Lines())
 		mortal.Die(errDied)
@@ -186,7 +187,7 @@ func TestRestartStopsDependentsFirstAndBringsAllBackWithReadinessOff(t *testing.
 		if !reg.Health().Report().Ready() {
 			t.Error("not ready after the restart")
 		}
-		e := eventOf[*lifecycle.Restarting](t, seen, "mortal")
+		e := eventOf[*event.Restarting](t, seen, "mortal")
 		if e.Attempt != 1 || e.Delay < 500*time.Millisecond || e.Delay > time.Second || !slices.Equal(e.With, []string{"top"}) {
 			t.Errorf("event: attempt %d, delay %v, with %v", e.Attempt, e.Delay, e.With)
 		}
@@ -210,7 +211,7 @@ func TestRestartsBackOffAndStartAfreshAfterAHealthySpell(t *testing.T) {
 				time.Sleep(2 * time.Minute) // a healthy spell
 			}
 			return errDied
-		}, lifecycle.OnDeath(lifecycle.DeathRestart))
+		}, lifecycle.WithDeathPolicy(lifecycle.DeathPolicyRestart))
 		mustStart(t, reg)
 		advance(10 * time.Minute)
 		if err := reg.Shutdown(t.Context()); err != nil {
@@ -218,7 +219,7 @@ func TestRestartsBackOffAndStartAfreshAfterAHealthySpell(t *testing.T) {
 		}
 		var delays []time.Duration
 		for _, e := range seen.all() {
-			if r, ok := e.(*lifecycle.Restarting); ok {
+			if r, ok := e.(*event.Restarting); ok {
 				delays = append(delays, r.Delay)
 			}
 		}
@@ -246,14 +247,14 @@ func TestRestartGoesOnWhenTheStartFails(t *testing.T) {
 			}
 			return nil
 		}
-		reg.Add("mortal", mortal, lifecycle.OnDeath(lifecycle.DeathRestart))
+		reg.Add("mortal", mortal, lifecycle.WithDeathPolicy(lifecycle.DeathPolicyRestart))
 		reg.Add("top", lifecycle.Hooks{OnStart: func(context.Context) error {
 			if topStarts.Add(1) == 2 {
 				return errors.New("not me either")
 			}
 			return nil
-		}}, lifecycle.DependsOn("mortal"))
-		reg.Add("beside", &fake{OnStart: script{Delay: time.Second}}, lifecycle.DependsOn("mortal"))
+		}}, lifecycle.WithDependencies("mortal"))
+		reg.Add("beside", &fake{OnStart: script{Delay: time.Second}}, lifecycle.WithDependencies("mortal"))
 		mustStart(t, reg)
 		mortal.died <- errDied
 		advance(time.Minute)
@@ -297,9 +298,9 @@ func TestTwoDeathsAtOnceAreMendedTogetherAndApart(t *testing.T) {
 		reg := lifecycle.New(quiet())
 		a, b := &fake{}, &fake{}
 		both := &fake{}
-		reg.Add("a", a, lifecycle.OnDeath(lifecycle.DeathRestart))
-		reg.Add("b", b, lifecycle.OnDeath(lifecycle.DeathRestart))
-		reg.Add("both", both, lifecycle.DependsOn("a", "b"))
+		reg.Add("a", a, lifecycle.WithDeathPolicy(lifecycle.DeathPolicyRestart))
+		reg.Add("b", b, lifecycle.WithDeathPolicy(lifecycle.DeathPolicyRestart))
+		reg.Add("both", both, lifecycle.WithDependencies("a", "b"))
 		mustStart(t, reg)
 		for range 5 { // b comes back later each time
 			b.Die(errDied)
@@ -328,9 +329,9 @@ func TestADependentThatDiesOfItsDependencyComesBackWithIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reg := lifecycle.New(quiet())
 		a, top := &fake{OnStop: script{Delay: time.Second}}, &fake{OnStop: script{Delay: time.Second}}
-		reg.Add("a", a, lifecycle.OnDeath(lifecycle.DeathRestart))
-		reg.Add("middle", top, lifecycle.DependsOn("a"))
-		reg.Add("top", &fake{OnStop: script{Delay: time.Second}}, lifecycle.DependsOn("middle"))
+		reg.Add("a", a, lifecycle.WithDeathPolicy(lifecycle.DeathPolicyRestart))
+		reg.Add("middle", top, lifecycle.WithDependencies("a"))
+		reg.Add("top", &fake{OnStop: script{Delay: time.Second}}, lifecycle.WithDependencies("middle"))
 		mustStart(t, reg)
 		a.Die(errDied)
 		advance(500 * time.Millisecond)
@@ -360,7 +361,7 @@ func TestAComponentThatHangsInARestartShutsDown(t *testing.T) {
 				release := make(chan struct{})
 				var starts atomic.Int32
 				reg.Add("db", db)
-				reg.Add("mortal", mortal, lifecycle.OnDeath(lifecycle.DeathRestart), lifecycle.DependsOn("db"))
+				reg.Add("mortal", mortal, lifecycle.WithDeathPolicy(lifecycle.DeathPolicyRestart), lifecycle.WithDependencies("db"))
 				if name == "in start" {
 					mortal.start = func(context.Context) error {
 						if starts.Add(1) > 1 {
@@ -369,14 +370,14 @@ func TestAComponentThatHangsInARestartShutsDown(t *testing.T) {
 						return nil
 					}
 				} else {
-					reg.Add("top", f, lifecycle.DependsOn("mortal"))
+					reg.Add("top", f, lifecycle.WithDependencies("mortal"))
 				}
 				mustStart(t, reg)
 				mortal.died <- errDied
 				<-reg.Done()
 				err := reg.Shutdown(t.Context())
 				wantText(t, err.Error(), "it hangs, so it cannot be started again")
-				if db.Calls(lifecycle.PhaseStop) != 1 {
+				if db.Calls(event.PhaseStop) != 1 {
 					t.Error("db was not stopped")
 				}
 				close(release)
@@ -397,9 +398,9 @@ func TestShutdownDuringARestartTakesOver(t *testing.T) { // INV-2, INV-3
 				mortal := &fake{Journal: &j, OnStop: script{Delay: time.Second}}
 				top := &fake{Journal: &j}
 				reg.Add("db", &fake{Journal: &j})
-				reg.Add("mortal", mortal, lifecycle.OnDeath(lifecycle.DeathRestart), lifecycle.DependsOn("db"))
-				reg.Add("slow", &fake{OnStart: script{Delay: 3 * time.Second}}, lifecycle.DependsOn("mortal"))
-				reg.Add("top", top, lifecycle.DependsOn("slow"))
+				reg.Add("mortal", mortal, lifecycle.WithDeathPolicy(lifecycle.DeathPolicyRestart), lifecycle.WithDependencies("db"))
+				reg.Add("slow", &fake{OnStart: script{Delay: 3 * time.Second}}, lifecycle.WithDependencies("mortal"))
+				reg.Add("top", top, lifecycle.WithDependencies("slow"))
 				mustStart(t, reg)
 				mortal.Die(errDied)
 				time.Sleep(at)
@@ -472,7 +473,7 @@ func TestWorkerThatDoesNotEndIsAbandonedWithItsStack(t *testing.T) { // INV-2
 		release := make(chan struct{})
 		db := &fake{}
 		reg.Add("db", db)
-		reg.Go("stuck", func(context.Context) error { stuckHere(release); return nil }, lifecycle.DependsOn("db"))
+		reg.Go("stuck", func(context.Context) error { stuckHere(release); return nil }, lifecycle.WithDependencies("db"))
 		mustStart(t, reg)
 		err := reg.Shutdown(within(t, 8*time.Second))
 		ce := componentError(t, err, "stuck")
@@ -482,7 +483,7 @@ func TestWorkerThatDoesNotEndIsAbandonedWithItsStack(t *testing.T) { // INV-2
 		if got := stateOf(t, reg, "stuck"); got != lifecycle.StateAbandoned {
 			t.Errorf("state %s, want abandoned", got)
 		}
-		if db.Calls(lifecycle.PhaseStop) != 1 {
+		if db.Calls(event.PhaseStop) != 1 {
 			t.Error("db was not stopped")
 		}
 		close(release)

@@ -2,7 +2,7 @@
 // and stops them in reverse, so that nothing is lost when one of them is slow, hangs, panics or
 // dies.
 //
-//	             Add("orders", pool)   Add("api", server, DependsOn("orders"))
+//	             Add("orders", pool)   Add("api", server, WithDependencies("orders"))
 //	                         ╲            ╱
 //	                          ▼          ▼
 //	  Start        ┌────────────────────────────┐        Shutdown
@@ -12,20 +12,28 @@
 //	                 │              │         │
 //	           check loops       events     deaths: shut down, ignore, restart
 //
-// A component is anything with Start and Stop; what else it can do (drain, abort, be checked, die,
-// be restarted) it says by implementing one of the optional interfaces. There are adapters for the
-// usual ones: [HTTPServer], [HTTPClient], [Worker], [Group], [Hooks], [Closer], and [Registry.Go].
+// A [Component] is anything with Start and Stop. What else it can do it says by implementing an
+// optional interface: [Drainer], [Aborter], [Checker], [MultiChecker], [DoneNotifier] and
+// [Restartable] for its own life, [NameSetter] and [ObserverSetter] for what the registry tells it,
+// [StatsProvider], [SettingsProvider] and [HolderLister] for pools. There are adapters for the usual
+// components: [HTTPServer], [HTTPClient], [Worker], [Group], [Hooks], [Closer], and [Registry.Go].
 //
 //	reg := lifecycle.New(lifecycle.Config{DrainDelay: 5 * time.Second})
 //	reg.Add("orders", orders)
-//	reg.Add("api", lifecycle.HTTPServer(srv), lifecycle.DependsOn("orders"))
-//	reg.Add("probes", lifecycle.HTTPServer(probes), lifecycle.Ops())
+//	reg.Add("api", lifecycle.HTTPServer(srv), lifecycle.WithDependencies("orders"))
+//	reg.Add("probes", lifecycle.HTTPServer(probes), lifecycle.WithOps())
 //	return reg.Run(ctx)
 //
 // What it promises, whatever a component does: nothing starts before what it needs is up, and
 // nothing stops before what needs it has stopped or was given up; Shutdown returns by its deadline,
 // and what is not down by then is named in its error, with the stack of the goroutines that did not
-// come back; readiness is false before anything stops.
+// come back; readiness is false before anything stops. What happens is logged, and told to
+// subscribers by the types of package event.
+//
+// The goroutines of a component, those it starts included, carry the pprof label
+// poolkeeper.component with its name, so that a profile can be cut to one component:
+//
+//	go tool pprof -tagfocus poolkeeper.component=orders http://localhost:6060/debug/pprof/goroutine
 //
 // # What it refuses to do
 //

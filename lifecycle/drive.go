@@ -3,7 +3,10 @@ package lifecycle
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"time"
+
+	"github.com/poolkeeper/poolkeeper/lifecycle/event"
 )
 
 // drive watches the clock for p until all of it has settled, or, going up, until it failed. It runs
@@ -65,7 +68,7 @@ func (p *pass) tick() (lapsed []*call, next instant, done bool) {
 		case c.pass != p || e.old():
 		case !c.lapsed:
 			lapsed = append(lapsed, c)
-		case r.cfg.OnHang == Hold && !p.up && now < p.end:
+		case r.cfg.OnHang == HangPolicyHold && !p.up && now < p.end:
 			p.holdLocked(c, now)
 		default:
 			p.giveUpLocked(c, now)
@@ -110,12 +113,13 @@ func (p *pass) lapse(late []*call) {
 			c.aborting = true
 			c.parts++
 			abort = append(abort, abortion{c, a})
-			p.r.emitLocked(levelWarn, func(i Info) Event {
+			p.r.emitLocked(slog.LevelWarn, func(i event.Info) event.Event {
 				i.Elapsed = now.since(c.began)
 				if p.cut {
-					return &Aborting{Info: i, CutShort: true}
+					return &event.Aborting{Info: i, CutShort: true}
 				}
-				return &Aborting{Info: i, Stack: c.stackLocked()}
+				i.Stack = c.stackLocked()
+				return &event.Aborting{Info: i}
 			}, c)
 		}
 	}
@@ -129,9 +133,9 @@ func (p *pass) lapse(late []*call) {
 func (p *pass) holdLocked(c *call, now instant) {
 	if !c.held {
 		c.held = true
-		p.r.emitLocked(levelError, func(i Info) Event {
-			i.Elapsed = now.since(c.began)
-			return &Holding{Info: i, Stack: c.stackLocked()}
+		p.r.emitLocked(slog.LevelError, func(i event.Info) event.Event {
+			i.Elapsed, i.Stack = now.since(c.began), c.stackLocked()
+			return &event.Holding{Info: i}
 		}, c)
 	}
 	p.watchLocked(c, p.end)
@@ -161,17 +165,17 @@ func (p *pass) abandonLocked(c *call, now instant, err error) {
 	p.r.becomeLocked(n, StateAbandoned, now)
 	n.err = err
 	p.errs = append(p.errs, err)
-	p.r.emitLocked(levelError, func(i Info) Event {
-		i.Elapsed, i.Err = now.since(c.began), err
-		return &Abandoned{Info: i, Stack: c.stackLocked()}
+	p.r.emitLocked(slog.LevelError, func(i event.Info) event.Event {
+		i.Elapsed, i.Stack, i.Err = now.since(c.began), c.stackLocked(), err
+		return &event.Abandoned{Info: i}
 	}, c)
 }
 
 // outOfTimeLocked ends a pass that holds things open: what has not had its turn by now never will.
-// Under Abandon every component has its turn, however short, because those above it are given up in
-// time.
+// Under HangPolicyAbandon every component has its turn, however short, because those above it are
+// given up in time.
 func (p *pass) outOfTimeLocked(now instant) {
-	if p.up || p.r.cfg.OnHang != Hold || p.left == 0 || now < p.end {
+	if p.up || p.r.cfg.OnHang != HangPolicyHold || p.left == 0 || now < p.end {
 		return
 	}
 	p.over = true
@@ -186,15 +190,15 @@ func (p *pass) outOfTimeLocked(now instant) {
 func (p *pass) heldLocked(n *node, now instant) {
 	n.begun = true
 	if n.comp != nil && n.state != StateStopped {
-		err := &ComponentError{Name: n.name, Phase: PhaseStop, Err: fmt.Errorf("%w: no time was left", ErrHeld)}
+		err := &ComponentError{Name: n.name, Phase: event.PhaseStop, Err: fmt.Errorf("%w: no time was left", ErrHeld)}
 		if by := p.hungAbove(n); len(by) > 0 {
 			err.Err = fmt.Errorf("%w: held open for %s, which hangs", ErrHeld, quoteJoin(by, ", "))
 		}
 		p.r.becomeLocked(n, StateAbandoned, now)
 		n.err = err
-		n.down = step{outcome: OutcomeHeld, err: err}
+		n.down = step{outcome: event.OutcomeHeld, err: err}
 		p.errs = append(p.errs, err)
-		p.r.emitAboutLocked(levelError, func(i Info) Event { i.Err = err; return &Held{i} }, n, PhaseStop)
+		p.r.emitAboutLocked(slog.LevelError, func(i event.Info) event.Event { i.Err = err; return &event.Held{Info: i} }, n, event.PhaseStop)
 	}
 	p.settleLocked(n, now)
 }

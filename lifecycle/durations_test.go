@@ -69,7 +69,7 @@ func TestEveryDurationMayBeAsLongAsItGets(t *testing.T) {
 		}
 	}
 	for name, option := range map[string]func(time.Duration) lifecycle.Option{
-		"StartTimeout": lifecycle.StartTimeout, "StopTimeout": lifecycle.StopTimeout,
+		"StartTimeout": lifecycle.WithStartTimeout, "StopTimeout": lifecycle.WithStopTimeout,
 	} {
 		for _, d := range extremes {
 			if d != 0 { // refused: the option says it
@@ -78,7 +78,7 @@ func TestEveryDurationMayBeAsLongAsItGets(t *testing.T) {
 		}
 	}
 	all := lifecycle.Config{StartTimeout: math.MaxInt64, ShutdownTimeout: math.MaxInt64}
-	tryDuration(t, "all", math.MaxInt64, all, lifecycle.StartTimeout(math.MaxInt64), lifecycle.StopTimeout(math.MaxInt64))
+	tryDuration(t, "all", math.MaxInt64, all, lifecycle.WithStartTimeout(math.MaxInt64), lifecycle.WithStopTimeout(math.MaxInt64))
 }
 
 // The context of a component that has all the time there is does not end before the component is

@@ -11,6 +11,9 @@ import (
 	"time"
 
 	"github.com/poolkeeper/poolkeeper/internal/holders"
+	"github.com/poolkeeper/poolkeeper/internal/printing"
+
+	"github.com/poolkeeper/poolkeeper/lifecycle/event"
 )
 
 var (
@@ -29,25 +32,25 @@ var (
 	ErrStopTimeout = errors.New("lifecycle: did not stop in time")
 
 	// ErrHeld is wrapped when a component was not stopped because one that depends on it hangs (see
-	// [Hold]), or because no time was left when its turn came.
+	// [HangPolicyHold]), or because no time was left when its turn came.
 	ErrHeld = errors.New("lifecycle: not stopped")
 
 	// ErrAborted is wrapped by the error of a shutdown that was cut short, by a second signal or
 	// because its context was cancelled.
 	ErrAborted = errors.New("lifecycle: shutdown cut short")
 
-	// ErrGoexit is wrapped when a component ended its goroutine with runtime.Goexit instead of
+	// errGoexit is wrapped when a component ended its goroutine with runtime.Goexit instead of
 	// returning.
-	ErrGoexit = errors.New("lifecycle: called runtime.Goexit")
+	errGoexit = errors.New("lifecycle: called runtime.Goexit")
 
-	// ErrFrozen is wrapped when a component is added after the registry was started or shut down.
-	ErrFrozen = errors.New("lifecycle: added after Start")
+	// errFrozen is wrapped when a component is added after the registry was started or shut down.
+	errFrozen = errors.New("lifecycle: added after Start")
 
-	// ErrName is wrapped when a component's name is empty, too long or cannot be printed.
-	ErrName = errors.New("lifecycle: bad name")
+	// errName is wrapped when a component's name is empty, too long or cannot be printed.
+	errName = errors.New("lifecycle: bad name")
 
-	// ErrNilComponent is wrapped when a component is nil.
-	ErrNilComponent = errors.New("lifecycle: nil component")
+	// errNilComponent is wrapped when a component is nil.
+	errNilComponent = errors.New("lifecycle: nil component")
 )
 
 // ComponentError says which component failed, in which phase and after how long.
@@ -68,7 +71,7 @@ func (e *ComponentError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "lifecycle: %s of %q failed", e.Phase, e.Name)
 	if e.Elapsed > 0 {
-		fmt.Fprintf(&b, " after %s", round(e.Elapsed))
+		fmt.Fprintf(&b, " after %s", printing.Round(e.Elapsed))
 	}
 	b.WriteString(": " + bare(e.Err))
 	if e.Stack != "" {
@@ -79,6 +82,11 @@ func (e *ComponentError) Error() string {
 
 // Unwrap returns Err.
 func (e *ComponentError) Unwrap() error { return e.Err }
+
+// Details returns the fields of e as events have them.
+func (e *ComponentError) Details() event.Info {
+	return event.Info{Name: e.Name, Phase: e.Phase, Elapsed: e.Elapsed, Stack: e.Stack, Err: e.Err}
+}
 
 // PanicError is a recovered panic.
 type PanicError struct {
@@ -97,22 +105,22 @@ func (e *PanicError) Unwrap() error {
 	return err
 }
 
-// CycleError is a fault of the graph: every component of Path depends on the next, the last on the
+// cycleError is a fault of the graph: every component of Path depends on the next, the last on the
 // first.
-type CycleError struct{ Path []string }
+type cycleError struct{ Path []string }
 
-func (e *CycleError) Error() string {
+func (e *cycleError) Error() string {
 	return "lifecycle: dependency cycle: " + quoteJoin(append(slices.Clip(e.Path), e.Path[0]), " → ")
 }
 
-// MissingDependencyError is a fault of the graph: a component depends on one that was never added.
-type MissingDependencyError struct {
+// missingDependencyError is a fault of the graph: a component depends on one that was never added.
+type missingDependencyError struct {
 	Name       string // the component that depends
 	Dependency string // on what
 	Nearest    string // the name most like it; empty if none is
 }
 
-func (e *MissingDependencyError) Error() string {
+func (e *missingDependencyError) Error() string {
 	s := fmt.Sprintf("lifecycle: %q depends on %q, which was not added", e.Name, e.Dependency)
 	if e.Nearest != "" {
 		s += fmt.Sprintf("; did you mean %q?", e.Nearest)
@@ -120,22 +128,22 @@ func (e *MissingDependencyError) Error() string {
 	return s
 }
 
-// DuplicateError is a fault of the graph: two components have the same name.
-type DuplicateError struct{ Name string }
+// duplicateError is a fault of the graph: two components have the same name.
+type duplicateError struct{ Name string }
 
-func (e *DuplicateError) Error() string {
+func (e *duplicateError) Error() string {
 	return fmt.Sprintf("lifecycle: %q was added twice", e.Name)
 }
 
-// OptionError is a fault of the graph or the [Config]: an option that makes no sense.
-type OptionError struct {
+// optionError is a fault of the graph or the [Config]: an option that makes no sense.
+type optionError struct {
 	Name   string // the component; empty for a field of Config
 	Option string
 	Reason string
 	Err    error // the cause, if another package found the fault
 }
 
-func (e *OptionError) Error() string {
+func (e *optionError) Error() string {
 	if e.Name == "" {
 		return fmt.Sprintf("lifecycle: Config.%s: %s", e.Option, e.Reason)
 	}
@@ -143,7 +151,7 @@ func (e *OptionError) Error() string {
 }
 
 // Unwrap returns Err.
-func (e *OptionError) Unwrap() error { return e.Err }
+func (e *optionError) Unwrap() error { return e.Err }
 
 // addError says why a component was not added: one of the sentinels.
 type addError struct {
@@ -188,18 +196,6 @@ func (e *cutShortError) Error() string {
 	return fmt.Sprintf("%v: %s; still up: %s", ErrAborted, bare(e.cause), listed(e.up))
 }
 func (e *cutShortError) Unwrap() []error { return []error{ErrAborted, e.cause} }
-
-func round(d time.Duration) time.Duration {
-	switch {
-	case d >= 10*time.Second:
-		return d.Round(100 * time.Millisecond)
-	case d >= 10*time.Millisecond:
-		return d.Round(time.Millisecond)
-	case d >= 10*time.Microsecond:
-		return d.Round(time.Microsecond)
-	}
-	return d
-}
 
 // listed prints names, and only the number of those after the first twenty.
 func listed(names []string) string {

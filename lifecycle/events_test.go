@@ -15,19 +15,20 @@ import (
 	"time"
 
 	"github.com/poolkeeper/poolkeeper/lifecycle"
+	"github.com/poolkeeper/poolkeeper/lifecycle/event"
 )
 
 func TestEventsTellTheStoryInOrderWithDurations(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reg := lifecycle.New(quiet())
 		var story []string
-		cancel := reg.Subscribe(func(e lifecycle.Event) {
+		cancel := reg.Subscribe(func(e event.Event) {
 			i := e.Details()
 			line := fmt.Sprintf("%T %s %s %v", e, i.Name, i.Phase, i.Elapsed)
-			story = append(story, strings.Join(strings.Fields(strings.TrimPrefix(line, "*lifecycle.")), " "))
+			story = append(story, strings.Join(strings.Fields(strings.TrimPrefix(line, "*event.")), " "))
 		})
 		reg.Add("db", &fake{OnStart: script{Delay: 2 * time.Second}, OnStop: script{Delay: time.Second}})
-		reg.Add("api", (&fake{OnDrain: script{Delay: 3 * time.Second}}).As(drains), lifecycle.DependsOn("db"))
+		reg.Add("api", (&fake{OnDrain: script{Delay: 3 * time.Second}}).As(drains), lifecycle.WithDependencies("db"))
 		mustStart(t, reg)
 		if err := reg.Shutdown(t.Context()); err != nil {
 			t.Fatal(err)
@@ -60,7 +61,7 @@ func TestTheLogSaysWhatMattersAtItsLevel(t *testing.T) {
 		reg := lifecycle.New(cfg)
 		hung := &fake{OnStop: hangs()}
 		reg.Add("db", &fake{})
-		reg.Add("api", hung, lifecycle.DependsOn("db"))
+		reg.Add("api", hung, lifecycle.WithDependencies("db"))
 		mustStart(t, reg)
 		_ = reg.Shutdown(within(t, 10*time.Second))
 		want := `level=INFO msg="component is up" component=db phase=start
@@ -81,7 +82,7 @@ func TestASubscriberThatHangsDelaysNobody(t *testing.T) { // INV-2
 	synctest.Test(t, func(t *testing.T) {
 		reg := lifecycle.New(quiet())
 		release := make(chan struct{})
-		reg.Subscribe(func(lifecycle.Event) { <-release })
+		reg.Subscribe(func(event.Event) { <-release })
 		f := &fake{}
 		reg.Add("a", f)
 		began := time.Now()
@@ -105,7 +106,7 @@ func TestASubscriberThatPanicsOrExitsIsToldOnAndOthersToo(t *testing.T) {
 			reg := lifecycle.New(lifecycle.Config{Logger: slog.New(slog.NewTextHandler(&buf, nil))})
 			var mu sync.Mutex
 			calls := 0
-			reg.Subscribe(func(lifecycle.Event) {
+			reg.Subscribe(func(event.Event) {
 				mu.Lock()
 				calls++
 				mu.Unlock()
@@ -129,7 +130,7 @@ func TestASubscriberThatPanicsOrExitsIsToldOnAndOthersToo(t *testing.T) {
 func TestASubscriberMayLookAtTheRegistry(t *testing.T) {
 	reg := lifecycle.New(quiet())
 	var phases []string
-	reg.Subscribe(func(lifecycle.Event) {
+	reg.Subscribe(func(event.Event) {
 		phases = append(phases, reg.Status().Phase)
 		_ = reg.Graph()
 	})
@@ -144,14 +145,14 @@ func TestASubscriberMayLookAtTheRegistry(t *testing.T) {
 }
 
 func TestEveryEventHasASentenceOfItsOwn(t *testing.T) {
-	events := []lifecycle.Event{
-		&lifecycle.Starting{}, &lifecycle.Started{}, &lifecycle.Failed{}, &lifecycle.Draining{}, &lifecycle.Drained{},
-		&lifecycle.Stopping{}, &lifecycle.Stopped{}, &lifecycle.Stopped{Outcome: lifecycle.OutcomeAborted},
-		&lifecycle.Stopped{Outcome: lifecycle.OutcomeFailed}, &lifecycle.Aborting{}, &lifecycle.Abandoned{},
-		&lifecycle.Holding{}, &lifecycle.Held{}, &lifecycle.Late{}, &lifecycle.Died{}, &lifecycle.Completed{},
-		&lifecycle.Restarting{}, &lifecycle.Refused{}, &lifecycle.AllUp{}, &lifecycle.ShuttingDown{},
-		&lifecycle.AllDown{}, &lifecycle.AllDown{Info: lifecycle.Info{Err: errDied}}, &lifecycle.SignalReceived{},
-		&lifecycle.SignalReceived{Second: true},
+	events := []event.Event{
+		&event.Starting{}, &event.Started{}, &event.Failed{}, &event.Draining{}, &event.Drained{},
+		&event.Stopping{}, &event.Stopped{}, &event.Stopped{Outcome: event.OutcomeAborted},
+		&event.Stopped{Outcome: event.OutcomeFailed}, &event.Aborting{}, &event.Abandoned{},
+		&event.Holding{}, &event.Held{}, &event.Late{}, &event.Died{}, &event.Completed{},
+		&event.Restarting{}, &event.Refused{}, &event.AllUp{}, &event.ShuttingDown{},
+		&event.AllDown{}, &event.AllDown{Info: event.Info{Err: errDied}}, &event.SignalReceived{},
+		&event.SignalReceived{Second: true},
 	}
 	said := map[string]bool{}
 	for _, e := range events {
@@ -168,8 +169,8 @@ func TestStatusIsASnapshotThatDoesNotChange(t *testing.T) {
 		reg := lifecycle.New(quiet())
 		reg.Add("db", &fake{OnStart: script{Delay: time.Second}})
 		reg.Add("api", (&fake{OnDrain: script{Delay: time.Second}, OnStop: script{Delay: time.Second, Fail: 1}}).As(drains),
-			lifecycle.DependsOn("db"))
-		reg.Add("probes", &fake{}, lifecycle.Ops())
+			lifecycle.WithDependencies("db"))
+		reg.Add("probes", &fake{}, lifecycle.WithOps())
 		fresh := reg.Status()
 		if fresh.Phase != "new" || fresh.Start != nil || fresh.Shutdown != nil || len(fresh.Components) != 3 {
 			t.Errorf("before: %+v", fresh)
@@ -192,7 +193,7 @@ func TestStatusIsASnapshotThatDoesNotChange(t *testing.T) {
 		}
 		api, _ = down.Component("api")
 		if api.DependsOn[0] != "db" || api.Down.Drain != time.Second || api.Down.Took != 2*time.Second ||
-			api.Down.Outcome != lifecycle.OutcomeFailed || !errors.Is(api.Down.Err, api.Err) || api.Err == nil {
+			api.Down.Outcome != event.OutcomeFailed || !errors.Is(api.Down.Err, api.Err) || api.Err == nil {
 			t.Errorf("down: %+v", api)
 		}
 		r := down.Shutdown
@@ -213,9 +214,9 @@ func TestGraphIsMermaidWithStatesDurationsAndTheCriticalPath(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reg := lifecycle.New(quiet())
 		reg.Add("db", &fake{OnStart: script{Delay: 1500 * time.Millisecond}})
-		reg.Add(`the "api" <1>`, &fake{}, lifecycle.DependsOn("db"))
+		reg.Add(`the "api" <1>`, &fake{}, lifecycle.WithDependencies("db"))
 		reg.Add("idle", &fake{})
-		reg.Add("probes", &fake{}, lifecycle.Ops())
+		reg.Add("probes", &fake{}, lifecycle.WithOps())
 		mustStart(t, reg)
 		want := `flowchart TD
   c0["db<br/>up<br/>up in 1.5s"]:::up
@@ -238,11 +239,11 @@ func TestGraphIsMermaidWithStatesDurationsAndTheCriticalPath(t *testing.T) {
 func TestNamesOfConstantsAreDistinct(t *testing.T) {
 	for name, values := range map[string][]fmt.Stringer{
 		"Outcome": {
-			lifecycle.OutcomeNone, lifecycle.OutcomeOK, lifecycle.OutcomeFailed, lifecycle.OutcomeAborted,
-			lifecycle.OutcomeAbandoned, lifecycle.OutcomeHeld, lifecycle.Outcome(99),
+			event.OutcomeNone, event.OutcomeOK, event.OutcomeFailed, event.OutcomeAborted,
+			event.OutcomeAbandoned, event.OutcomeHeld, event.Outcome(99),
 		},
-		"Policy":      {lifecycle.Abandon, lifecycle.Hold, lifecycle.Policy(99)},
-		"DeathPolicy": {lifecycle.DeathShutdown, lifecycle.DeathIgnore, lifecycle.DeathRestart, lifecycle.DeathPolicy(99)},
+		"Policy":      {lifecycle.HangPolicyAbandon, lifecycle.HangPolicyHold, lifecycle.HangPolicy(99)},
+		"DeathPolicy": {lifecycle.DeathPolicyShutdown, lifecycle.DeathPolicyIgnore, lifecycle.DeathPolicyRestart, lifecycle.DeathPolicy(99)},
 	} {
 		seen := map[string]bool{}
 		for _, v := range values {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/lifecycle"
+	"github.com/poolkeeper/poolkeeper/lifecycle/event"
 )
 
 // pool stands for a connection pool: something to be opened, checked, drained and closed.
@@ -33,14 +34,14 @@ func Example() {
 
 	reg.Add("orders", pool{"orders"})
 	api := lifecycle.HTTPServer(&http.Server{Addr: "127.0.0.1:0", Handler: http.NotFoundHandler()})
-	reg.Add("api", api, lifecycle.DependsOn("orders"))
+	reg.Add("api", api, lifecycle.WithDependencies("orders"))
 	reg.Add("probes", lifecycle.HTTPServer(&http.Server{Addr: "127.0.0.1:0", Handler: health.Handler(reg.Health())}),
-		lifecycle.Ops()) // up first, down last
+		lifecycle.WithOps()) // up first, down last
 	reg.Go("report", func(context.Context) error {
 		fmt.Println("listening:", api.Addr() != nil)
 		cancel()
 		return nil
-	}, lifecycle.DependsOn("orders", "api"))
+	}, lifecycle.WithDependencies("orders", "api"))
 
 	if err := reg.Run(ctx); err != nil {
 		fmt.Println(err)
@@ -55,9 +56,9 @@ func Example() {
 // All faults are found before anything starts.
 func ExampleRegistry_Validate() {
 	reg := lifecycle.New(lifecycle.Config{Logger: silent()})
-	reg.Add("orders", pool{"orders"}, lifecycle.DependsOn("audit"))
-	reg.Add("audit", pool{"audit"}, lifecycle.DependsOn("orders"))
-	reg.Add("api", pool{"api"}, lifecycle.DependsOn("order"))
+	reg.Add("orders", pool{"orders"}, lifecycle.WithDependencies("audit"))
+	reg.Add("audit", pool{"audit"}, lifecycle.WithDependencies("orders"))
+	reg.Add("api", pool{"api"}, lifecycle.WithDependencies("order"))
 	fmt.Println(reg.Validate())
 	// Output:
 	// lifecycle: "api" depends on "order", which was not added; did you mean "orders"?
@@ -74,7 +75,7 @@ func ExampleRegistry_Shutdown_hung() {
 	reg.Add("mailer", lifecycle.Hooks{OnStop: func(context.Context) error {
 		<-never // and it does not look at its context
 		return nil
-	}}, lifecycle.DependsOn("orders"))
+	}}, lifecycle.WithDependencies("orders"))
 	ctx := context.Background()
 	if err := reg.Start(ctx); err != nil {
 		fmt.Println(err)
@@ -95,9 +96,9 @@ func ExampleRegistry_Shutdown_hung() {
 // Events tell what happens, in order and with durations: enough to print each step of a shutdown.
 func ExampleRegistry_Subscribe() {
 	reg := lifecycle.New(lifecycle.Config{Logger: silent()})
-	reg.Subscribe(func(e lifecycle.Event) {
+	reg.Subscribe(func(e event.Event) {
 		switch e := e.(type) {
-		case *lifecycle.Stopped:
+		case *event.Stopped:
 			fmt.Printf("%s stopped in %v (%s)\n", e.Name, e.Elapsed.Round(time.Second), e.Outcome)
 		default:
 			fmt.Println(e)
@@ -121,7 +122,7 @@ func ExampleRegistry_Subscribe() {
 func ExampleRegistry_Status() {
 	reg := lifecycle.New(lifecycle.Config{Logger: silent()})
 	reg.Add("cache", lifecycle.Hooks{})
-	reg.Add("api", lifecycle.Hooks{OnStop: func(context.Context) error { return io.ErrUnexpectedEOF }}, lifecycle.DependsOn("cache"))
+	reg.Add("api", lifecycle.Hooks{OnStop: func(context.Context) error { return io.ErrUnexpectedEOF }}, lifecycle.WithDependencies("cache"))
 	ctx := context.Background()
 	_ = reg.Start(ctx)
 	_ = reg.Shutdown(ctx)
@@ -136,7 +137,7 @@ func ExampleRegistry_Status() {
 func ExampleRegistry_Graph() {
 	reg := lifecycle.New(lifecycle.Config{Logger: silent()})
 	reg.Add("orders", lifecycle.Hooks{})
-	reg.Add("api", lifecycle.Hooks{}, lifecycle.DependsOn("orders"))
+	reg.Add("api", lifecycle.Hooks{}, lifecycle.WithDependencies("orders"))
 	for line := range strings.Lines(reg.Graph()) {
 		if !strings.Contains(line, "classDef") {
 			fmt.Print(line)
@@ -151,7 +152,7 @@ func ExampleRegistry_Graph() {
 
 // A worker that dies is started again after a second, and twice as long each time it dies soon
 // again.
-func ExampleOnDeath() {
+func ExampleWithDeathPolicy() {
 	reg := lifecycle.New(lifecycle.Config{Logger: silent()})
 	lives := 0
 	again := make(chan struct{})
@@ -162,7 +163,7 @@ func ExampleOnDeath() {
 		close(again)
 		<-ctx.Done()
 		return nil
-	}), lifecycle.OnDeath(lifecycle.DeathRestart))
+	}), lifecycle.WithDeathPolicy(lifecycle.DeathPolicyRestart))
 	ctx := context.Background()
 	_ = reg.Start(ctx)
 	<-again
@@ -177,7 +178,7 @@ func ExampleGroup() {
 	reg := lifecycle.New(lifecycle.Config{Logger: silent()})
 	var mails lifecycle.Group
 	reg.Add("orders", pool{"orders"})
-	reg.Add("mails", &mails, lifecycle.DependsOn("orders"))
+	reg.Add("mails", &mails, lifecycle.WithDependencies("orders"))
 	ctx := context.Background()
 	_ = reg.Start(ctx)
 	handler := func(w http.ResponseWriter, _ *http.Request) {
@@ -245,9 +246,9 @@ func ExampleStream() {
 }
 
 // The check of a component has its name. What is not zero replaces the default.
-func ExampleHealthCheck() {
+func ExampleWithHealthCheck() {
 	reg := lifecycle.New(lifecycle.Config{Logger: silent()})
-	reg.Add("cache", pool{"cache"}, lifecycle.HealthCheck(health.Check{Impact: health.Degrading, Interval: time.Minute}))
+	reg.Add("cache", pool{"cache"}, lifecycle.WithHealthCheck(health.Check{Impact: health.Degrading, Interval: time.Minute}))
 	ctx := context.Background()
 	_ = reg.Start(ctx)
 	check, _ := reg.Health().Report().Check("cache")

@@ -24,3 +24,21 @@ func CallContext(parent context.Context, deadline time.Time) (ctx context.Contex
 
 // Site names the place in a stack that a sentence is about.
 func Site(stack string) string { return site(stack) }
+
+// The faults of a graph, which a caller only prints.
+type (
+	CycleError             = cycleError
+	DuplicateError         = duplicateError
+	MissingDependencyError = missingDependencyError
+)
+
+// And those of Add, and of a component that ends its goroutine.
+var (
+	ErrFrozen       = errFrozen
+	ErrName         = errName
+	ErrNilComponent = errNilComponent
+	ErrGoexit       = errGoexit
+)
+
+// LabelComponent is the pprof label with a component's name.
+const LabelComponent = labelComponent

@@ -11,6 +11,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/lifecycle"
+	"github.com/poolkeeper/poolkeeper/lifecycle/event"
 )
 
 func TestAllFaultsAreReportedAtOnceAndNothingStarts(t *testing.T) { // INV-13
@@ -33,35 +34,35 @@ func TestAllFaultsAreReportedAtOnceAndNothingStarts(t *testing.T) { // INV-13
 	var typed *fake
 	reg.Add("typed nil", typed)
 	reg.Add("nil worker", lifecycle.Worker(nil))
-	add("api", lifecycle.DependsOn("ordres", "orders"))
-	add("ann", lifecycle.DependsOn("bob"))
-	add("bob", lifecycle.DependsOn("cid", "orders"))
-	add("cid", lifecycle.DependsOn("ann"))
-	add("self", lifecycle.DependsOn("self"))
-	add("probes", lifecycle.Ops(), lifecycle.DependsOn("orders"))
-	add("odd", lifecycle.StartTimeout(0), lifecycle.StopTimeout(-1), lifecycle.OnDeath(7),
-		lifecycle.HealthCheck(health.Check{Name: "mine", DependsOn: []string{"x"}}))
-	reg.Add("immortal", lifecycle.Hooks{}, lifecycle.OnDeath(lifecycle.DeathIgnore))
-	add("check", lifecycle.HealthCheck(health.Check{Probe: func(context.Context) error { return nil }, Interval: -1}))
-	add("restarted", lifecycle.OnDeath(lifecycle.DeathRestart))
-	reg.Add("closer", lifecycle.Closer(nopCloser{}), lifecycle.DependsOn("restarted"))
-	add("ops restarted", lifecycle.Ops(), lifecycle.OnDeath(lifecycle.DeathRestart))
+	add("api", lifecycle.WithDependencies("ordres", "orders"))
+	add("ann", lifecycle.WithDependencies("bob"))
+	add("bob", lifecycle.WithDependencies("cid", "orders"))
+	add("cid", lifecycle.WithDependencies("ann"))
+	add("self", lifecycle.WithDependencies("self"))
+	add("probes", lifecycle.WithOps(), lifecycle.WithDependencies("orders"))
+	add("odd", lifecycle.WithStartTimeout(0), lifecycle.WithStopTimeout(-1), lifecycle.WithDeathPolicy(7),
+		lifecycle.WithHealthCheck(health.Check{Name: "mine", DependsOn: []string{"x"}}))
+	reg.Add("immortal", lifecycle.Hooks{}, lifecycle.WithDeathPolicy(lifecycle.DeathPolicyIgnore))
+	add("check", lifecycle.WithHealthCheck(health.Check{Probe: func(context.Context) error { return nil }, Interval: -1}))
+	add("restarted", lifecycle.WithDeathPolicy(lifecycle.DeathPolicyRestart))
+	reg.Add("closer", lifecycle.Closer(nopCloser{}), lifecycle.WithDependencies("restarted"))
+	add("ops restarted", lifecycle.WithOps(), lifecycle.WithDeathPolicy(lifecycle.DeathPolicyRestart))
 
 	wants := []string{
 		`Config.StartTimeout: -1ns is negative`, `Config.DrainDelay: -1s is negative`, `Config.Signals: contains nil`,
-		`Config.OnHang: neither Abandon nor Hold`,
+		`Config.OnHang: neither HangPolicyAbandon nor HangPolicyHold`,
 		`"orders" was added twice`, `add "": bad name of a lifecycletest.abortFake: it is empty`, `white space at its begin or end`,
 		`characters that cannot be printed`, `101 bytes, at most 100`,
 		`add "nil": nil component`, `add "typed nil": nil component`,
 		`add "nil worker": nil component`,
 		`"api" depends on "ordres", which was not added; did you mean "orders"?`,
 		`dependency cycle: "ann" → "bob" → "cid" → "ann"`, `dependency cycle: "self" → "self"`,
-		`"probes": Ops: depends on "orders", which is not Ops`,
-		`"odd": StartTimeout: 0s is not positive`, `"odd": StopTimeout: -1ns is not positive`,
-		`"odd": OnDeath: unknown policy`, `"odd": HealthCheck: Name is given`, `"odd": HealthCheck: DependsOn is given`,
-		`"odd": HealthCheck: no Probe is given`, `"immortal": OnDeath: lifecycle.Hooks is no Dier`,
-		`"check": HealthCheck: `, `"restarted": OnDeath: cannot be restarted, because these are not Restartable: "closer"`,
-		`"ops restarted": OnDeath: an Ops component cannot be restarted`,
+		`"probes": WithOps: depends on "orders", which is not marked WithOps`,
+		`"odd": WithStartTimeout: 0s is not positive`, `"odd": WithStopTimeout: -1ns is not positive`,
+		`"odd": WithDeathPolicy: unknown policy`, `"odd": WithHealthCheck: Name is given`, `"odd": WithHealthCheck: DependsOn is given`,
+		`"odd": WithHealthCheck: no Probe is given`, `"immortal": WithDeathPolicy: lifecycle.Hooks is no DoneNotifier`,
+		`"check": WithHealthCheck: `, `"restarted": WithDeathPolicy: cannot be restarted, because these are not Restartable: "closer"`,
+		`"ops restarted": WithDeathPolicy: an ops component cannot be restarted`,
 	}
 	validated := reg.Validate()
 	wantText(t, validated.Error(), wants...)
@@ -84,9 +85,9 @@ func TestAllFaultsAreReportedAtOnceAndNothingStarts(t *testing.T) { // INV-13
 	}
 	wantErr(t, started, lifecycle.ErrName, lifecycle.ErrNilComponent)
 	for i, f := range fakes {
-		if f.Calls(lifecycle.PhaseStart) != 0 || f.Calls(lifecycle.PhaseAbort) != 1 {
+		if f.Calls(event.PhaseStart) != 0 || f.Calls(event.PhaseAbort) != 1 {
 			t.Errorf("component %d: started %d times, aborted %d; want 0 and 1: constructors may have started goroutines",
-				i, f.Calls(lifecycle.PhaseStart), f.Calls(lifecycle.PhaseAbort))
+				i, f.Calls(event.PhaseStart), f.Calls(event.PhaseAbort))
 		}
 	}
 	if after := reg.Validate(); after == nil || after.Error() != validated.Error() {
@@ -108,19 +109,19 @@ func TestAddAfterStartIsAFaultThatIsLogged(t *testing.T) {
 	if err := reg.Shutdown(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if e := eventOf[*lifecycle.Refused](t, seen, "late"); !errors.Is(e.Err, lifecycle.ErrFrozen) {
+	if e := eventOf[*event.Refused](t, seen, "late"); !errors.Is(e.Err, lifecycle.ErrFrozen) {
 		t.Errorf("event %+v", e.Details())
 	}
-	if f.Calls(lifecycle.PhaseStart)+f.Calls(lifecycle.PhaseStop) != 0 {
+	if f.Calls(event.PhaseStart)+f.Calls(event.PhaseStop) != 0 {
 		t.Error("a refused component was called")
 	}
 }
 
 func TestAFaultlessRegistryValidates(t *testing.T) {
 	reg := lifecycle.New(quiet())
-	reg.Add("a", &fake{}, lifecycle.DependsOn("b", "b"), lifecycle.DependsOn("c"), nil)
-	reg.Add("b", &fake{}, lifecycle.StartTimeout(time.Second), lifecycle.StopTimeout(time.Second))
-	reg.Add("c", &fake{}, lifecycle.OnDeath(lifecycle.DeathRestart))
+	reg.Add("a", &fake{}, lifecycle.WithDependencies("b", "b"), lifecycle.WithDependencies("c"), nil)
+	reg.Add("b", &fake{}, lifecycle.WithStartTimeout(time.Second), lifecycle.WithStopTimeout(time.Second))
+	reg.Add("c", &fake{}, lifecycle.WithDeathPolicy(lifecycle.DeathPolicyRestart))
 	if err := reg.Validate(); err != nil {
 		t.Error(err)
 	}
@@ -160,7 +161,7 @@ type named struct {
 func (n *named) SetName(name string) { n.names = append(n.names, name) }
 
 func TestChecksAreJudgedWithTheRegistrysOwnDefaults(t *testing.T) {
-	check := lifecycle.HealthCheck(health.Check{Probe: func(context.Context) error { return nil }, MaxAge: time.Minute})
+	check := lifecycle.WithHealthCheck(health.Check{Probe: func(context.Context) error { return nil }, MaxAge: time.Minute})
 	for interval, fine := range map[time.Duration]bool{0: true, time.Hour: false} {
 		cfg := quiet()
 		cfg.Health.Interval = interval

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/poolkeeper/poolkeeper/internal/guard"
+
+	"github.com/poolkeeper/poolkeeper/lifecycle/event"
 )
 
 // feed delivers events to the logger and to subscribers, in order, one at a time. A goroutine
@@ -26,19 +28,19 @@ type feed struct {
 
 	mu      sync.Mutex // guards the following
 	subs    []*subscriber
-	queue   []Event
+	queue   []event.Event
 	running bool
 	idle    chan struct{} // closed when everything is delivered; nil while no goroutine waits
 }
 
-type subscriber struct{ call func(Event) }
+type subscriber struct{ call func(event.Event) }
 
 // Subscribe calls fn for every event from now on, in order and never concurrently, until cancel is
 // called; a call under way may still end after that. fn runs on a goroutine of the registry,
 // holding nothing: it may call Status and other methods that only look, but must not wait for
 // Start, Shutdown or Run, which wait (for a moment) until their events are delivered. A slow fn
 // delays other subscribers and the log, but no component.
-func (r *Registry) Subscribe(fn func(Event)) (cancel func()) {
+func (r *Registry) Subscribe(fn func(event.Event)) (cancel func()) {
 	s := &subscriber{fn}
 	f := r.feed
 	f.mu.Lock()
@@ -64,9 +66,9 @@ func (f *feed) wants(level slog.Level) bool {
 // askLevel asks the logger which levels it takes. Every delivery begins with it, so that a level
 // which is changed while the service runs counts from the next one on.
 func (f *feed) askLevel() {
-	lowest := levelError + 1 // none
-	_ = guard.Call(func() {  // of a handler that panics in Enabled, nothing can be reported
-		for _, l := range []slog.Level{levelError, levelWarn, levelInfo, levelDebug} {
+	lowest := slog.LevelError + 1 // none
+	_ = guard.Call(func() {       // of a handler that panics in Enabled, nothing can be reported
+		for _, l := range []slog.Level{slog.LevelError, slog.LevelWarn, slog.LevelInfo, slog.LevelDebug} {
 			if f.logger.Enabled(f.ctx, l) {
 				lowest = l
 			}
@@ -76,7 +78,7 @@ func (f *feed) askLevel() {
 }
 
 // emit publishes an event of the registry.
-func (r *Registry) emit(e Event) { r.feed.publish(e) }
+func (r *Registry) emit(e event.Event) { r.feed.publish(e) }
 
 func newFeed(ctx context.Context, logger *slog.Logger) *feed {
 	f := &feed{ctx: ctx, logger: logger}
@@ -86,20 +88,20 @@ func newFeed(ctx context.Context, logger *slog.Logger) *feed {
 
 // emitLocked publishes an event of a component, if anybody listens. It only puts it into the queue:
 // Registry.mu may be held, which keeps events in the order of what they tell.
-func (r *Registry) emitLocked(level slog.Level, make func(Info) Event, c *call) {
+func (r *Registry) emitLocked(level slog.Level, make func(event.Info) event.Event, c *call) {
 	if r.feed.wants(level) {
-		r.feed.publish(make(Info{Time: time.Now(), Name: c.n.name, Phase: c.phase.String()}))
+		r.feed.publish(make(event.Info{Time: time.Now(), Name: c.n.name, Phase: c.phase.String()}))
 	}
 }
 
 // emitAboutLocked is emitLocked for a component that is not being called.
-func (r *Registry) emitAboutLocked(level slog.Level, make func(Info) Event, n *node, phase string) {
+func (r *Registry) emitAboutLocked(level slog.Level, make func(event.Info) event.Event, n *node, phase string) {
 	if r.feed.wants(level) {
-		r.feed.publish(make(Info{Time: time.Now(), Name: n.name, Phase: phase}))
+		r.feed.publish(make(event.Info{Time: time.Now(), Name: n.name, Phase: phase}))
 	}
 }
 
-func (f *feed) publish(e Event) {
+func (f *feed) publish(e event.Event) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.queue = append(f.queue, e)
@@ -136,7 +138,7 @@ func (f *feed) deliver() {
 
 // tell calls one subscriber. A panic or a Goexit in it is logged, and does the other subscribers no
 // harm.
-func (f *feed) tell(s *subscriber, e Event) {
+func (f *feed) tell(s *subscriber, e event.Event) {
 	err := guard.Call(func() { s.call(e) })
 	if err == nil {
 		return
@@ -145,7 +147,7 @@ func (f *feed) tell(s *subscriber, e Event) {
 	if p, ok := errors.AsType[*guard.Panic](err); ok {
 		attrs = append(attrs, slog.String("stack", p.Stack))
 	}
-	f.write(levelError, "a subscriber to the registry's events failed", attrs...)
+	f.write(slog.LevelError, "a subscriber to the registry's events failed", attrs...)
 }
 
 // write writes one line. A log handler that panics or ends its goroutine does no harm. No logger is
@@ -154,36 +156,9 @@ func (f *feed) write(level slog.Level, text string, attrs ...slog.Attr) {
 	_ = guard.Call(func() { f.logger.LogAttrs(f.ctx, level, text, attrs...) })
 }
 
-func (f *feed) log(e Event) {
-	level := e.level()
-	if int64(level) < f.lowest.Load() {
-		return
-	}
+func (f *feed) log(e event.Event) {
 	// In guard: attributes classify errors, and texts are made of them, by methods of theirs.
-	_ = guard.Call(func() { f.logger.LogAttrs(f.ctx, level, e.text(), attrsOf(e)...) })
-}
-
-func attrsOf(e Event) []slog.Attr {
-	i := e.Details()
-	attrs := make([]slog.Attr, 0, 8)
-	if i.Name != "" {
-		attrs = append(attrs, slog.String("component", i.Name))
-	}
-	if i.Phase != "" {
-		attrs = append(attrs, slog.String("phase", i.Phase))
-	}
-	if i.Elapsed != 0 {
-		attrs = append(attrs, slog.Duration("elapsed", round(i.Elapsed)))
-	}
-	attrs = append(attrs, e.attrs()...)
-	switch e.(type) {
-	case *ShuttingDown, *AllDown: // what went wrong has a line of its own
-		return attrs
-	}
-	if i.Err != nil {
-		attrs = append(attrs, slog.Any("error", i.Err))
-	}
-	return attrs
+	_ = guard.Call(func() { event.Log(f.ctx, f.logger, e) })
 }
 
 const (

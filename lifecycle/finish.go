@@ -4,6 +4,9 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"log/slog"
+
+	"github.com/poolkeeper/poolkeeper/lifecycle/event"
 )
 
 // throughLocked is called for each goroutine of a call that is through. The last one tells the
@@ -45,18 +48,18 @@ func (r *Registry) startedLocked(c *call, p *pass, now instant) {
 	n.up.took, n.up.outcome, n.up.err = now.since(c.began), outcome, err
 	if err != nil {
 		n.err = err
-		level := levelError
+		level := slog.LevelError
 		if obeyed(c, err) {
-			level = levelDebug
+			level = slog.LevelDebug
 		}
-		r.emitLocked(level, func(i Info) Event {
+		r.emitLocked(level, func(i event.Info) event.Event {
 			i.Elapsed, i.Err = n.up.took, err
-			return &Failed{Info: i, Cancelled: level == levelDebug}
+			return &event.Failed{Info: i, Cancelled: level == slog.LevelDebug}
 		}, c)
 	}
 	if err == nil || c.phase == doHealth {
 		r.becomeLocked(n, StateUp, now)
-		r.emitAboutLocked(levelInfo, func(i Info) Event { i.Elapsed = n.up.took; return &Started{i} }, n, PhaseStart)
+		r.emitAboutLocked(slog.LevelInfo, func(i event.Info) event.Event { i.Elapsed = n.up.took; return &event.Started{Info: i} }, n, event.PhaseStart)
 	} else {
 		r.becomeLocked(n, StateFailed, now)
 	}
@@ -104,21 +107,21 @@ func (r *Registry) stoppedLocked(c *call, p *pass, now instant) {
 	}
 	outcome, err := c.outcomeLocked(now)
 	n.down.took, n.down.outcome, n.down.err = now.since(n.down.began), outcome, err
-	if outcome == OutcomeAbandoned {
+	if outcome == event.OutcomeAbandoned {
 		p.abandonLocked(c, now, err)
 		p.settleLocked(n, now)
 		return
 	}
 	r.becomeLocked(n, StateStopped, now)
-	level := levelInfo
+	level := slog.LevelInfo
 	if err != nil {
 		n.err = err
 		p.errs = append(p.errs, err)
-		level = levelError
+		level = slog.LevelError
 	}
-	r.emitLocked(level, func(i Info) Event {
+	r.emitLocked(level, func(i event.Info) event.Event {
 		i.Elapsed, i.Err = n.down.took, err
-		return &Stopped{Info: i, Outcome: outcome, NeverUp: c.neverUp}
+		return &event.Stopped{Info: i, Outcome: outcome, NeverUp: c.neverUp}
 	}, c)
 	p.settleLocked(n, now)
 }
@@ -128,14 +131,14 @@ func (r *Registry) stoppedLocked(c *call, p *pass, now instant) {
 // Start or Shutdown has warned of it.
 func (r *Registry) lateLocked(c *call, now instant) {
 	n := c.n
-	r.emitLocked(levelWarn, func(i Info) Event { i.Elapsed = now.since(c.began); return &Late{i} }, c)
+	r.emitLocked(slog.LevelWarn, func(i event.Info) event.Event { i.Elapsed = now.since(c.began); return &event.Late{Info: i} }, c)
 	if !c.phase.up() {
 		r.becomeLocked(n, StateStopped, now)
 		return
 	}
 	limit := n.stopTimeout
 	if limit <= 0 {
-		limit = cmp.Or(r.cfg.ShutdownTimeout, DefaultShutdownTimeout)
+		limit = cmp.Or(r.cfg.ShutdownTimeout, defaultShutdownTimeout)
 	}
 	stop := &call{todo: doStop, parts: 1, began: now, givenUp: true}
 	if len(c.errsLocked()) > 0 {

@@ -28,7 +28,7 @@ func (r *Registry) planLocked() (plan, []error) {
 	}
 	g := dag.New(deps)
 	for _, cycle := range g.Cycles() {
-		faults = append(faults, &CycleError{Path: r.namesLocked(cycle)})
+		faults = append(faults, &cycleError{Path: r.namesLocked(cycle)})
 	}
 	faults = append(faults, r.restartFaultsLocked(g)...)
 	if len(faults)+len(r.faults) > 0 {
@@ -38,13 +38,13 @@ func (r *Registry) planLocked() (plan, []error) {
 	return r.withBarrierLocked(g, deps), nil
 }
 
-// opsFault says that an Ops component depends on one that is not, or nil.
+// opsFault says that an ops component depends on one that is not, or nil.
 func opsFault(n, dependency *node) error {
 	if !n.ops || dependency.ops {
 		return nil
 	}
-	return &OptionError{Name: n.name, Option: "Ops", Reason: fmt.Sprintf(
-		"depends on %q, which is not Ops: it would have to be up before itself", dependency.name,
+	return &optionError{Name: n.name, Option: "WithOps", Reason: fmt.Sprintf(
+		"depends on %q, which is not marked WithOps: it would have to be up before itself", dependency.name,
 	)}
 }
 
@@ -68,7 +68,7 @@ func (r *Registry) resolveLocked() (deps [][]int32, faults []error) {
 				}
 				all = append(all, d.id)
 			case !r.refused[name]:
-				missing := &MissingDependencyError{Name: n.name, Dependency: name}
+				missing := &missingDependencyError{Name: n.name, Dependency: name}
 				if suggestions++; suggestions <= maxSuggestions {
 					missing.Nearest = r.nearestLocked(name)
 				}
@@ -82,8 +82,9 @@ func (r *Registry) resolveLocked() (deps [][]int32, faults []error) {
 
 func one(int32) int32 { return 1 }
 
-// withBarrierLocked puts a node between Ops and the rest: it depends on every Ops component, and
-// all others depend on it. An edge from each to each would do the same at the cost of a product.
+// withBarrierLocked puts a node between ops components and the rest: it depends on every ops
+// component, and all others depend on it. An edge from each to each would do the same at the cost
+// of a product.
 func (r *Registry) withBarrierLocked(g *dag.Graph, deps [][]int32) plan {
 	var ops []int32
 	for _, n := range r.nodes {
@@ -122,13 +123,13 @@ func (r *Registry) freezeLocked() {
 func (r *Registry) optionFaults(n *node) []error {
 	var faults []error
 	fault := func(option, format string, args ...any) {
-		faults = append(faults, &OptionError{Name: n.name, Option: option, Reason: fmt.Sprintf(format, args...)})
+		faults = append(faults, &optionError{Name: n.name, Option: option, Reason: fmt.Sprintf(format, args...)})
 	}
 	for _, o := range n.odd {
 		fault(o.option, "%s", o.reason)
 	}
-	if _, dies := n.comp.(Dier); n.deathSet && !dies {
-		fault("OnDeath", "%T is no Dier: its death cannot be seen", n.comp)
+	if _, dies := n.comp.(DoneNotifier); n.deathSet && !dies {
+		fault("WithDeathPolicy", "%T is no DoneNotifier: its death cannot be seen", n.comp)
 	}
 	return append(faults, r.checkFaults(n)...)
 }
@@ -138,7 +139,7 @@ func (r *Registry) optionFaults(n *node) []error {
 func (r *Registry) restartFaultsLocked(g *dag.Graph) []error {
 	var faults []error
 	for _, n := range r.nodes {
-		if _, dies := n.comp.(Dier); !dies || n.onDeath != DeathRestart {
+		if _, dies := n.comp.(DoneNotifier); !dies || n.onDeath != DeathPolicyRestart {
 			continue // it is a fault already, or none
 		}
 		var stuck []string
@@ -148,14 +149,14 @@ func (r *Registry) restartFaultsLocked(g *dag.Graph) []error {
 			}
 		}
 		if n.ops {
-			faults = append(faults, &OptionError{
-				Name: n.name, Option: "OnDeath",
-				Reason: "an Ops component cannot be restarted: everything would have to stop for it",
+			faults = append(faults, &optionError{
+				Name: n.name, Option: "WithDeathPolicy",
+				Reason: "an ops component cannot be restarted: everything would have to stop for it",
 			})
 		}
 		if len(stuck) > 0 {
-			faults = append(faults, &OptionError{
-				Name: n.name, Option: "OnDeath",
+			faults = append(faults, &optionError{
+				Name: n.name, Option: "WithDeathPolicy",
 				Reason: "cannot be restarted, because these are not Restartable: " + quoteJoin(stuck, ", "),
 			})
 		}

@@ -19,8 +19,8 @@ import (
 //	Drain   refuses new goroutines and waits for those that run
 //	Stop    cancels those that still run, and waits for them
 //
-// A goroutine that panics or calls runtime.Goexit is the death of the group (see [OnDeath]). A
-// group can be started again. All its methods are safe for concurrent use.
+// A goroutine that panics or calls runtime.Goexit is the death of the group (see
+// [WithDeathPolicy]). A group can be started again. All its methods are safe for concurrent use.
 type Group struct {
 	mu  sync.Mutex // guards the following
 	run *groupRun  // the current one, or the last; nil before Start
@@ -57,7 +57,7 @@ func (g *Group) Go(fn func(ctx context.Context)) error {
 // work is a goroutine of the group. Owner: the group; its context stops it; Drain and Stop wait for
 // it.
 func (run *groupRun) work(fn func(context.Context)) {
-	err := ErrGoexit // stays if fn neither returns nor panics
+	err := errGoexit // stays if fn neither returns nor panics
 	defer func() {
 		if v := recover(); v != nil {
 			err = &PanicError{Value: v, Stack: goroutines.Print(goroutines.Callers(1))}

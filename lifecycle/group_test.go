@@ -11,6 +11,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/lifecycle"
+	"github.com/poolkeeper/poolkeeper/lifecycle/event"
 )
 
 func TestGoroutinesOfAGroupFinishBeforeWhatTheyUseIsClosed(t *testing.T) { // INV-1, INV-8
@@ -19,7 +20,7 @@ func TestGoroutinesOfAGroupFinishBeforeWhatTheyUseIsClosed(t *testing.T) { // IN
 		var mails lifecycle.Group
 		db := &fake{}
 		reg.Add("db", db)
-		reg.Add("mails", &mails, lifecycle.DependsOn("db"))
+		reg.Add("mails", &mails, lifecycle.WithDependencies("db"))
 		if err := mails.Go(func(context.Context) {}); err == nil {
 			t.Error("Go before Start was not refused")
 		}
@@ -33,7 +34,7 @@ func TestGoroutinesOfAGroupFinishBeforeWhatTheyUseIsClosed(t *testing.T) { // IN
 				case <-ctx.Done():
 					cancelled.Add(1)
 				}
-				if db.Calls(lifecycle.PhaseStop) > 0 {
+				if db.Calls(event.PhaseStop) > 0 {
 					t.Error("db was stopped under a goroutine that uses it")
 				}
 			}); err != nil {
@@ -51,7 +52,7 @@ func TestGoroutinesOfAGroupFinishBeforeWhatTheyUseIsClosed(t *testing.T) { // IN
 		if err := reg.Shutdown(within(t, 10*time.Second)); err != nil {
 			t.Error(err)
 		}
-		if sent.Load() != 2 || cancelled.Load() != 1 || db.Calls(lifecycle.PhaseStop) != 1 {
+		if sent.Load() != 2 || cancelled.Load() != 1 || db.Calls(event.PhaseStop) != 1 {
 			t.Errorf("%d sent, %d cancelled; want 2 and 1", sent.Load(), cancelled.Load())
 		}
 	})
@@ -101,7 +102,7 @@ func TestGroupCanBeStartedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reg := lifecycle.New(quiet())
 		var g lifecycle.Group
-		reg.Add("mails", &g, lifecycle.OnDeath(lifecycle.DeathRestart))
+		reg.Add("mails", &g, lifecycle.WithDeathPolicy(lifecycle.DeathPolicyRestart))
 		mustStart(t, reg)
 		if err := g.Start(t.Context()); err == nil {
 			t.Error("a second Start was not refused")

@@ -19,12 +19,12 @@ func (r *Registry) checkFaults(n *node) []error {
 	c, ok := n.ownCheck()
 	if ok {
 		if err := r.monitor.Validate(c); err != nil {
-			return []error{&OptionError{Name: n.name, Option: "HealthCheck", Reason: without(fmt.Sprintf("health: check %q: ", n.name), err), Err: err}}
+			return []error{&optionError{Name: n.name, Option: "WithHealthCheck", Reason: without(fmt.Sprintf("health: check %q: ", n.name), err), Err: err}}
 		}
 		return nil
 	}
 	if _, multi := n.comp.(MultiChecker); n.check != nil && !multi {
-		return []error{&OptionError{Name: n.name, Option: "HealthCheck", Reason: fmt.Sprintf(
+		return []error{&optionError{Name: n.name, Option: "WithHealthCheck", Reason: fmt.Sprintf(
 			"no Probe is given, and %T has no Check", n.comp,
 		)}}
 	}
@@ -119,7 +119,7 @@ func (r *Registry) watchHealth(n *node) error {
 		n.checks = append(n.checks, reg)
 		r.mu.Unlock()
 	}
-	if o, ok := n.comp.(Observed); ok {
+	if o, ok := n.comp.(ObserverSetter); ok {
 		if len(own) == 1 {
 			o.ObserveWith(own[0])
 		} else {

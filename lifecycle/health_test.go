@@ -13,6 +13,7 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/lifecycle"
+	"github.com/poolkeeper/poolkeeper/lifecycle/event"
 )
 
 // checked is a component whose health the test decides.
@@ -133,10 +134,10 @@ func TestAFailedDependencyIsNamedAsTheCauseThroughComponentsWithoutCheck(t *test
 		var shard1, shard2 atomic.Value
 		cache := &sharded{checks: []health.Check{shard("one", &shard1), shard("two", &shard2)}}
 		reg.Add("db", db)
-		reg.Add("repository", &fake{}, lifecycle.DependsOn("db")) // has no check
+		reg.Add("repository", &fake{}, lifecycle.WithDependencies("db")) // has no check
 		reg.Add("cache", cache)
-		reg.Add("probes", &checked{}, lifecycle.Ops())
-		reg.Add("api", api, lifecycle.DependsOn("repository", "cache"))
+		reg.Add("probes", &checked{}, lifecycle.WithOps())
+		reg.Add("api", api, lifecycle.WithDependencies("repository", "cache"))
 		mustStart(t, reg)
 		if want := []string{"api", "cache/one", "cache/two", "db", "probes"}; !slices.Equal(checkNames(reg), want) {
 			t.Errorf("checks %v, want %v", checkNames(reg), want)
@@ -170,15 +171,15 @@ func TestHealthCheckOverridesWhatIsNotZero(t *testing.T) {
 		reg := lifecycle.New(cfg)
 		often, seldom := &checked{}, &checked{}
 		var own atomic.Int32
-		reg.Add("often", often, lifecycle.HealthCheck(health.Check{
+		reg.Add("often", often, lifecycle.WithHealthCheck(health.Check{
 			Interval: time.Second, Impact: health.Degrading, Groups: []string{"custom"}, FailureThreshold: 1,
 		}))
 		reg.Add("seldom", seldom)
-		reg.Add("own probe", &fake{}, lifecycle.HealthCheck(health.Check{
+		reg.Add("own probe", &fake{}, lifecycle.WithHealthCheck(health.Check{
 			Probe: func(context.Context) error { own.Add(1); return nil },
 		}))
 		cache := &sharded{checks: []health.Check{{Name: "one", Probe: probe(new(atomic.Value))}}}
-		reg.Add("cache", cache, lifecycle.HealthCheck(health.Check{Impact: health.Degrading}))
+		reg.Add("cache", cache, lifecycle.WithHealthCheck(health.Check{Impact: health.Degrading}))
 		mustStart(t, reg)
 		advance(10 * time.Minute)
 		_, many := often.look()
@@ -231,7 +232,7 @@ func TestChecksComeBackWithARestart(t *testing.T) { // INV-3
 	synctest.Test(t, func(t *testing.T) {
 		reg := lifecycle.New(quiet())
 		c := &checked{}
-		reg.Add("db", c, lifecycle.OnDeath(lifecycle.DeathRestart))
+		reg.Add("db", c, lifecycle.WithDeathPolicy(lifecycle.DeathPolicyRestart))
 		mustStart(t, reg)
 		first, _ := c.look()
 		c.Die(errDied)
@@ -256,10 +257,10 @@ func TestChecksThatCannotBeRegisteredFailTheStart(t *testing.T) { // INV-13
 	reg.Add("cache", s)
 	err := reg.Start(t.Context())
 	wantErr(t, err, health.ErrDuplicate)
-	if ce := componentError(t, err, "cache"); ce.Phase != lifecycle.PhaseHealth {
+	if ce := componentError(t, err, "cache"); ce.Phase != event.PhaseHealth {
 		t.Errorf("phase %s, want health", ce.Phase)
 	}
-	if s.Calls(lifecycle.PhaseStop) != 1 {
+	if s.Calls(event.PhaseStop) != 1 {
 		t.Error("the component, which is up, was not stopped")
 	}
 	if len(checkNames(reg)) > 0 {
@@ -272,13 +273,13 @@ func TestAHungProbeDelaysNoStopAndIsNamed(t *testing.T) { // INV-2
 		reg := lifecycle.New(quiet())
 		release := make(chan struct{})
 		f := &fake{}
-		reg.Add("db", f, lifecycle.HealthCheck(health.Check{Probe: func(context.Context) error { <-release; return nil }}))
+		reg.Add("db", f, lifecycle.WithHealthCheck(health.Check{Probe: func(context.Context) error { <-release; return nil }}))
 		mustStart(t, reg)
 		advance(time.Minute)
 		began := time.Now()
 		err := reg.Shutdown(within(t, 10*time.Second))
-		if took := time.Since(began); took != time.Second || f.Calls(lifecycle.PhaseStop) != 1 {
-			t.Errorf("took %v, stopped %d times", took, f.Calls(lifecycle.PhaseStop))
+		if took := time.Since(began); took != time.Second || f.Calls(event.PhaseStop) != 1 {
+			t.Errorf("took %v, stopped %d times", took, f.Calls(event.PhaseStop))
 		}
 		if s := reg.Status(); s.Shutdown.Steps[0].Took != 0 {
 			t.Errorf("the stop took %v", s.Shutdown.Steps[0].Took)

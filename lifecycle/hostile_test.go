@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/poolkeeper/poolkeeper/lifecycle"
+	"github.com/poolkeeper/poolkeeper/lifecycle/event"
 )
 
 // hostileHandler is a slog handler that does something else than it should.
@@ -74,7 +75,7 @@ func TestSubscribersAfterOneThatMisbehavesAreToldEverything(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			reg := lifecycle.New(quiet())
 			before := record(reg)
-			reg.Subscribe(func(lifecycle.Event) { misbehave() })
+			reg.Subscribe(func(event.Event) { misbehave() })
 			behind := record(reg)
 			reg.Add("a", &fake{})
 			mustStart(t, reg)
@@ -134,7 +135,7 @@ func (l evilListener) Accept() (net.Conn, error) {
 func TestUserCodeOnTheServersGoroutineIsTheDeathOfTheServer(t *testing.T) {
 	for name, misbehave := range misdeeds() {
 		t.Run(name, func(t *testing.T) {
-			srv := lifecycle.HTTPServer(&http.Server{ReadHeaderTimeout: time.Second}, lifecycle.ListenWith(
+			srv := lifecycle.HTTPServer(&http.Server{ReadHeaderTimeout: time.Second}, lifecycle.WithListen(
 				func(ctx context.Context) (net.Listener, error) {
 					var lc net.ListenConfig
 					l, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
@@ -182,7 +183,7 @@ func TestAShutdownDuringARestartNeverSaysThatAllIsUp(t *testing.T) { // INV-3
 				cfg := quiet()
 				reg := lifecycle.New(cfg)
 				die, fatal := make(chan struct{}), make(chan struct{})
-				reg.Go("a", diesWhen(die), lifecycle.OnDeath(lifecycle.DeathRestart))
+				reg.Go("a", diesWhen(die), lifecycle.WithDeathPolicy(lifecycle.DeathPolicyRestart))
 				reg.Go("b", diesWhen(fatal))
 				mustStart(t, reg)
 				seen := record(reg)
@@ -203,7 +204,7 @@ func TestAShutdownDuringARestartNeverSaysThatAllIsUp(t *testing.T) { // INV-3
 				shut(reg, fatal)
 				ready.Wait()
 				for _, e := range seen.all() {
-					if _, up := e.(*lifecycle.AllUp); up {
+					if _, up := e.(*event.AllUp); up {
 						t.Errorf("told that %v", e)
 					}
 				}

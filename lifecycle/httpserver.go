@@ -22,8 +22,8 @@ import (
 //	Stop    goes on with that, and cuts what is left when its context ends
 //	Abort   cuts all connections
 //
-// It dies (see [OnDeath]) when its listener fails. It cannot be started again: an http.Server
-// cannot.
+// It dies (see [WithDeathPolicy]) when its listener fails. It cannot be started again: an
+// http.Server cannot.
 type Server struct {
 	http   *http.Server
 	cert   [2]string // files of certificate and key; empty if not given
@@ -48,17 +48,17 @@ type Server struct {
 // ServerOption changes how a [Server] listens.
 type ServerOption func(*Server)
 
-// CertFiles makes the server speak TLS with a certificate and a key from PEM files, as
+// WithCertFiles makes the server speak TLS with a certificate and a key from PEM files, as
 // http.Server.ServeTLS does. Without it, it speaks TLS if the server's TLSConfig has a certificate
 // or a function that gets one.
-func CertFiles(cert, key string) ServerOption {
+func WithCertFiles(cert, key string) ServerOption {
 	return func(s *Server) { s.cert = [2]string{cert, key} }
 }
 
-// ListenWith makes Start call listen for its listener, instead of listening on TCP at the server's
+// WithListen makes Start call listen for its listener, instead of listening on TCP at the server's
 // Addr: for Unix sockets, systemd's sockets, or a socket that was opened before privileges were
 // dropped. The server closes it.
-func ListenWith(listen func(context.Context) (net.Listener, error)) ServerOption {
+func WithListen(listen func(context.Context) (net.Listener, error)) ServerOption {
 	return func(s *Server) { s.listen = listen }
 }
 
@@ -151,7 +151,7 @@ func (s *Server) checkTLS() (bool, error) {
 		return false, nil
 	}
 	if len(c.Certificates) == 0 && c.GetCertificate == nil && c.GetConfigForClient == nil {
-		return false, errors.New("TLSConfig has no certificate, and CertFiles was not given")
+		return false, errors.New("TLSConfig has no certificate, and WithCertFiles was not given")
 	}
 	return true, nil
 }
@@ -200,10 +200,10 @@ func refuse(w http.ResponseWriter) {
 // serve is the goroutine that accepts connections. Owner: the server; closing the listener stops
 // it; Stop waits for it.
 //
-// The service's own code runs on it: the listener of ListenWith, BaseContext, ConnContext and
+// The service's own code runs on it: the listener of WithListen, BaseContext, ConnContext and
 // ConnState.
 func (s *Server) serve(l net.Listener, secure bool) {
-	err := ErrGoexit // stays if it neither returns nor panics
+	err := errGoexit // stays if it neither returns nor panics
 	defer func() {
 		if v := recover(); v != nil {
 			err = &PanicError{Value: v, Stack: goroutines.Print(goroutines.Callers(1))}

@@ -20,6 +20,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/test/testcerts"
 	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/lifecycle"
+	"github.com/poolkeeper/poolkeeper/lifecycle/event"
 )
 
 // client returns a client of its own: no connection outlives the test.
@@ -85,9 +86,9 @@ func TestWhatKeepsAServerFromListeningIsAnErrorOfStart(t *testing.T) {
 		want string
 	}{
 		"taken port":        {&http.Server{Addr: taken.Addr().String()}, nil, "address already in use"},
-		"no such file":      {&http.Server{Addr: "127.0.0.1:0"}, []lifecycle.ServerOption{lifecycle.CertFiles("none.pem", "none.key")}, "none.pem"},
+		"no such file":      {&http.Server{Addr: "127.0.0.1:0"}, []lifecycle.ServerOption{lifecycle.WithCertFiles("none.pem", "none.key")}, "none.pem"},
 		"no certificate":    {&http.Server{Addr: "127.0.0.1:0", TLSConfig: &tls.Config{}}, nil, "TLSConfig has no certificate"},
-		"listener function": {&http.Server{}, []lifecycle.ServerOption{lifecycle.ListenWith(func(context.Context) (net.Listener, error) { return nil, errDied })}, errDied.Error()},
+		"listener function": {&http.Server{}, []lifecycle.ServerOption{lifecycle.WithListen(func(context.Context) (net.Listener, error) { return nil, errDied })}, errDied.Error()},
 	} {
 		t.Run(name, func(t *testing.T) {
 			reg := lifecycle.New(quiet())
@@ -114,8 +115,8 @@ func TestServerSpeaksTLSAndHTTP2(t *testing.T) {
 		"TLSConfig": func() (*lifecycle.Registry, *lifecycle.Server) {
 			return serve(t, &http.Server{Handler: proto, TLSConfig: &tls.Config{Certificates: []tls.Certificate{ca.Pair(t, "127.0.0.1")}}})
 		},
-		"CertFiles": func() (*lifecycle.Registry, *lifecycle.Server) {
-			return serve(t, &http.Server{Handler: proto}, lifecycle.CertFiles(certFile, keyFile))
+		"WithCertFiles": func() (*lifecycle.Registry, *lifecycle.Server) {
+			return serve(t, &http.Server{Handler: proto}, lifecycle.WithCertFiles(certFile, keyFile))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -133,7 +134,7 @@ func TestServerSpeaksTLSAndHTTP2(t *testing.T) {
 
 func TestServerListensOnWhatItIsGiven(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
-	_, s := serve(t, &http.Server{Handler: http.HandlerFunc(hello)}, nil, lifecycle.ListenWith(
+	_, s := serve(t, &http.Server{Handler: http.HandlerFunc(hello)}, nil, lifecycle.WithListen(
 		func(ctx context.Context) (net.Listener, error) {
 			var lc net.ListenConfig
 			return lc.Listen(ctx, "unix", path)
@@ -367,7 +368,7 @@ func TestHandlerThatIgnoresEverythingIsNamed(t *testing.T) { // INV-2
 
 func TestServerDiesWhenItsListenerFails(t *testing.T) {
 	var inner net.Listener
-	reg, _ := serve(t, &http.Server{Handler: http.HandlerFunc(hello)}, lifecycle.ListenWith(
+	reg, _ := serve(t, &http.Server{Handler: http.HandlerFunc(hello)}, lifecycle.WithListen(
 		func(ctx context.Context) (_ net.Listener, err error) {
 			var lc net.ListenConfig
 			inner, err = lc.Listen(ctx, "tcp", "127.0.0.1:0")
@@ -377,7 +378,7 @@ func TestServerDiesWhenItsListenerFails(t *testing.T) {
 	_ = inner.Close()
 	<-reg.Done()
 	ce := componentError(t, reg.Shutdown(t.Context()), "api")
-	if ce.Phase != lifecycle.PhaseRun {
+	if ce.Phase != event.PhaseRun {
 		t.Errorf("phase %s, want run", ce.Phase)
 	}
 	wantErr(t, ce, net.ErrClosed)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/lifecycle"
+	"github.com/poolkeeper/poolkeeper/lifecycle/event"
 	"github.com/poolkeeper/poolkeeper/lifecycle/lifecycletest"
 )
 
@@ -40,12 +41,12 @@ var errFake = lifecycletest.ErrFake
 // recorder collects the events of a registry.
 type recorder struct {
 	mu     sync.Mutex
-	events []lifecycle.Event
+	events []event.Event
 }
 
 func record(reg *lifecycle.Registry) *recorder {
 	r := &recorder{}
-	reg.Subscribe(func(e lifecycle.Event) {
+	reg.Subscribe(func(e event.Event) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.events = append(r.events, e)
@@ -53,14 +54,14 @@ func record(reg *lifecycle.Registry) *recorder {
 	return r
 }
 
-func (r *recorder) all() []lifecycle.Event {
+func (r *recorder) all() []event.Event {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.events)
 }
 
 // eventOf returns the first event of a type about a component.
-func eventOf[E lifecycle.Event](t *testing.T, r *recorder, name string) E {
+func eventOf[E event.Event](t *testing.T, r *recorder, name string) E {
 	t.Helper()
 	for _, e := range r.all() {
 		if typed, ok := e.(E); ok && e.Details().Name == name {

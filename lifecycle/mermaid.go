@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/poolkeeper/poolkeeper/internal/printing"
+	"github.com/poolkeeper/poolkeeper/lifecycle/event"
 )
 
 // Graph returns the components and their dependencies as a Mermaid flowchart: an arrow points to
@@ -73,7 +76,7 @@ func writeCritical(b *strings.Builder, s *Status, ids map[string]string) {
 // shown is the state to show: a component whose start failed has failed, also once what it held was
 // released.
 func (c *ComponentStatus) shown() State {
-	if c.State == StateStopped && c.Up.Outcome != OutcomeNone && c.Up.Outcome != OutcomeOK {
+	if c.State == StateStopped && c.Up.Outcome != event.OutcomeNone && c.Up.Outcome != event.OutcomeOK {
 		return StateFailed
 	}
 	return c.State
@@ -90,7 +93,7 @@ func (c *ComponentStatus) label() string {
 		took time.Duration
 	}{{up, c.Up.Took}, {"down in", c.Down.Took}} {
 		if t.took > 0 {
-			parts = append(parts, t.word+" "+round(t.took).String())
+			parts = append(parts, t.word+" "+printing.Round(t.took).String())
 		}
 	}
 	return strings.Join(parts, "<br/>")

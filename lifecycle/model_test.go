@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/poolkeeper/poolkeeper/lifecycle"
+	"github.com/poolkeeper/poolkeeper/lifecycle/event"
 )
 
 // modelPlan is a random service and what happens to it.
@@ -92,8 +93,8 @@ func drawPlan(t *rapid.T) modelPlan {
 		p.cancelAt = 333 * time.Millisecond * time.Duration(max(0, rapid.IntRange(-40, 20).Draw(t, "cancel")))
 		p.deathAt = 777 * time.Millisecond * time.Duration(max(0, rapid.IntRange(-20, 20).Draw(t, "death")))
 		p.onDeath = lifecycle.DeathPolicy(rapid.IntRange(0, 2).Draw(t, "policy"))
-		if p.nodes[0].ops && p.onDeath == lifecycle.DeathRestart {
-			p.onDeath = lifecycle.DeathIgnore
+		if p.nodes[0].ops && p.onDeath == lifecycle.DeathPolicyRestart {
+			p.onDeath = lifecycle.DeathPolicyIgnore
 		}
 	} else {
 		p.shutdown = 500 * time.Second
@@ -180,7 +181,7 @@ func (m *modelRun) beforeStart(i int) {
 	if !m.plan.nodes[i].ops {
 		for d, node := range m.plan.nodes {
 			if node.ops && !m.up[modelName(d)] {
-				m.violations = append(m.violations, fmt.Sprintf("n%d starts before n%d, which is Ops, is up", i, d))
+				m.violations = append(m.violations, fmt.Sprintf("n%d starts before n%d, which is for ops, is up", i, d))
 			}
 		}
 	}
@@ -228,16 +229,16 @@ func (m *modelRun) add() {
 		m.fakes = append(m.fakes, f)
 		var opts []lifecycle.Option
 		for _, d := range node.deps {
-			opts = append(opts, lifecycle.DependsOn(modelName(d)))
+			opts = append(opts, lifecycle.WithDependencies(modelName(d)))
 		}
 		if node.ops {
-			opts = append(opts, lifecycle.Ops())
+			opts = append(opts, lifecycle.WithOps())
 		}
 		if node.startLimit > 0 {
-			opts = append(opts, lifecycle.StartTimeout(node.startLimit), lifecycle.StopTimeout(node.stopLimit))
+			opts = append(opts, lifecycle.WithStartTimeout(node.startLimit), lifecycle.WithStopTimeout(node.stopLimit))
 		}
 		if i == 0 {
-			opts = append(opts, lifecycle.OnDeath(m.plan.onDeath))
+			opts = append(opts, lifecycle.WithDeathPolicy(m.plan.onDeath))
 		}
 		w := watchedComponent{f.As(aborts | drains), m, i}
 		var c lifecycle.Component = w
@@ -256,7 +257,7 @@ func (m *modelRun) add() {
 func (m *modelRun) play() {
 	cfg := quiet()
 	if m.plan.hold {
-		cfg.OnHang = lifecycle.Hold
+		cfg.OnHang = lifecycle.HangPolicyHold
 	}
 	m.reg = lifecycle.New(cfg)
 	m.up = map[string]bool{}
@@ -372,7 +373,7 @@ func (m *modelRun) judge(startErr error, errs []error) {
 // held reports whether n was never asked to stop.
 func (m *modelRun) held(i int) bool {
 	s := m.reg.Status()
-	return s.Components[i].Down.Outcome == lifecycle.OutcomeHeld
+	return s.Components[i].Down.Outcome == event.OutcomeHeld
 }
 
 func namedIn(err error, name string) bool {

@@ -3,6 +3,8 @@ package lifecycle
 import (
 	"context"
 	"time"
+
+	"github.com/poolkeeper/poolkeeper/lifecycle/event"
 )
 
 // pass takes a set of components up or down, each as soon as its last blocker has settled: going
@@ -134,7 +136,7 @@ func (p *pass) beginLocked(n, last *node, now instant) {
 func (p *pass) beginDownLocked(n *node, now instant) {
 	switch {
 	case p.cut:
-	case now >= p.end && p.r.cfg.OnHang == Hold:
+	case now >= p.end && p.r.cfg.OnHang == HangPolicyHold:
 		n.begun = false // the driver is about to find out that its turn comes too late
 		return
 	case p.ctx.Err() != nil: // the driver is about to find out
@@ -151,7 +153,7 @@ func (p *pass) beginDownLocked(n *node, now instant) {
 		if _, ok := n.comp.(inert); ok {
 			p.r.becomeLocked(n, StateStopping, now)
 			p.r.becomeLocked(n, StateStopped, now)
-			n.down.outcome = OutcomeOK
+			n.down.outcome = event.OutcomeOK
 			p.settleLocked(n, now)
 			return
 		}
@@ -164,7 +166,7 @@ func (p *pass) beginDownLocked(n *node, now instant) {
 		p.callLocked(n, gently(n.comp), now)
 	case StateAbandoned:
 		// Its Start, or an earlier Stop, hangs. It is named again, because it may still be up.
-		n.down.outcome, n.down.err = OutcomeAbandoned, n.err
+		n.down.outcome, n.down.err = event.OutcomeAbandoned, n.err
 		p.errs = append(p.errs, n.err)
 		if _, ok := n.comp.(Aborter); ok {
 			p.callLocked(n, doAbort, now)
@@ -182,7 +184,7 @@ func upwards(n *node) todo {
 		return doStart | doHealth
 	}
 	switch n.comp.(type) {
-	case Dier, Checker, MultiChecker:
+	case DoneNotifier, Checker, MultiChecker:
 		return doStart | doHealth
 	}
 	return doStart

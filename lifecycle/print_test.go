@@ -42,7 +42,7 @@ func TestNothingThatIsPrintedShowsASecretOfAComponent(t *testing.T) { // INV-12
 	srv := lifecycle.HTTPServer(&http.Server{Addr: secret}) //nolint:gosec // it never serves
 	group := &lifecycle.Group{}
 	reg.Add("vault", v)
-	reg.Add("closer", lifecycle.Closer(v), lifecycle.DependsOn("vault"))
+	reg.Add("closer", lifecycle.Closer(v), lifecycle.WithDependencies("vault"))
 	reg.Add("group", group)
 	transitions := reg.Health().Watch(t.Context())
 	mustStart(t, reg)

@@ -16,6 +16,8 @@ import (
 
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/dag"
+
+	"github.com/poolkeeper/poolkeeper/lifecycle/event"
 )
 
 // Registry starts components in the order of their dependencies, watches them, and stops them in
@@ -40,7 +42,7 @@ type Registry struct {
 	phase   phase
 	since   time.Time       // of phase
 	faults  []error         // found by New and Add
-	nodes   []*node         // as added; at the end, once frozen and if there are Ops, the barrier between them and the rest
+	nodes   []*node         // as added; at the end, once frozen and if there are ops components, the barrier between them and the rest
 	slab    []node          // unused nodes, allocated together
 	refused map[string]bool // names whose Add was a fault: that others depend on them is not another one
 	byName  map[string]*node
@@ -95,7 +97,7 @@ type node struct {
 	begun    bool         // its turn in pass has come
 	settled  bool         // its part in pass is over
 	call     *call        // the call under way; nil if there is none
-	done     <-chan error // of a Dier, since it is up: what another channel says is late
+	done     <-chan error // of a DoneNotifier, since it is up: what another channel says is late
 	restarts int
 	attempt  int   // restarts in a row without a healthy spell
 	err      error // the last failure
@@ -138,10 +140,10 @@ func New(cfg Config) *Registry {
 func (r *Registry) Add(name string, c Component, opts ...Option) {
 	err := r.add(name, c, opts)
 	if err != nil {
-		r.emit(&Refused{Info: Info{Time: time.Now(), Name: name, Err: err}})
+		r.emit(&event.Refused{Info: event.Info{Time: time.Now(), Name: name, Err: err}})
 		return
 	}
-	if n, ok := c.(Named); ok {
+	if n, ok := c.(NameSetter); ok {
 		n.SetName(name)
 	}
 }
@@ -156,9 +158,9 @@ func (r *Registry) add(name string, c Component, opts []Option) error {
 	var fault error
 	switch {
 	case r.phase != phaseNew:
-		fault = &addError{name, ErrFrozen, ""}
+		fault = &addError{name, errFrozen, ""}
 	case missing:
-		fault = &addError{name, ErrNilComponent, ""}
+		fault = &addError{name, errNilComponent, ""}
 	}
 	if fault != nil {
 		r.refuseLocked(name, fault)
@@ -173,9 +175,9 @@ func (r *Registry) add(name string, c Component, opts []Option) error {
 	}
 	switch reason := nameFault(name); {
 	case reason != "":
-		fault = &addError{name, ErrName, fmt.Sprintf(" of a %T: %s", c, reason)}
+		fault = &addError{name, errName, fmt.Sprintf(" of a %T: %s", c, reason)}
 	case r.byName[name] != nil:
-		fault = &DuplicateError{Name: name}
+		fault = &duplicateError{Name: name}
 	default:
 		r.byName[name] = n
 		return nil
@@ -255,7 +257,7 @@ func (r *Registry) Health() *health.Monitor { return r.monitor }
 func (r *Registry) Done() <-chan struct{} { return r.done }
 
 // Components yields the components by name, as added. Use type assertions to reach what they offer:
-// [Stater], [HolderLister], [Settled].
+// [StatsProvider], [HolderLister], [SettingsProvider].
 func (r *Registry) Components() iter.Seq2[string, Component] {
 	r.mu.Lock()
 	nodes := slices.Clip(r.nodes)

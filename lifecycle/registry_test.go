@@ -13,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/poolkeeper/poolkeeper/lifecycle"
+	"github.com/poolkeeper/poolkeeper/lifecycle/event"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -49,9 +50,9 @@ func quiet() lifecycle.Config {
 func TestComponentsStartInOrderAndStopInReverse(t *testing.T) { // INV-1
 	var j journal
 	reg := lifecycle.New(quiet())
-	reg.Add("api", j.component("api"), lifecycle.DependsOn("db", "cache"))
-	reg.Add("probes", j.component("probes"), lifecycle.Ops())
-	reg.Add("cache", j.component("cache"), lifecycle.DependsOn("db"))
+	reg.Add("api", j.component("api"), lifecycle.WithDependencies("db", "cache"))
+	reg.Add("probes", j.component("probes"), lifecycle.WithOps())
+	reg.Add("cache", j.component("cache"), lifecycle.WithDependencies("db"))
 	reg.Add("db", j.component("db"))
 	if err := reg.Start(t.Context()); err != nil {
 		t.Fatal(err)
@@ -76,11 +77,11 @@ func TestFailedStartRollsBackAndWrapsTheCause(t *testing.T) { // INV-13
 	boom := errors.New("boom")
 	reg := lifecycle.New(quiet())
 	reg.Add("db", j.component("db"))
-	reg.Add("cache", j.component("cache"), lifecycle.DependsOn("db"))
-	reg.Add("api", lifecycle.Hooks{OnStart: func(context.Context) error { return boom }}, lifecycle.DependsOn("cache"))
+	reg.Add("cache", j.component("cache"), lifecycle.WithDependencies("db"))
+	reg.Add("api", lifecycle.Hooks{OnStart: func(context.Context) error { return boom }}, lifecycle.WithDependencies("cache"))
 	err := reg.Start(t.Context())
 	ce, ok := errors.AsType[*lifecycle.ComponentError](err)
-	if !errors.Is(err, boom) || !ok || ce.Name != "api" || ce.Phase != lifecycle.PhaseStart {
+	if !errors.Is(err, boom) || !ok || ce.Name != "api" || ce.Phase != event.PhaseStart {
 		t.Fatalf("Start = %v, want a ComponentError of api's start around the cause", err)
 	}
 	if got := j.all(); !slices.Equal(got, []string{"+db", "+cache", "-cache", "-db"}) {
@@ -111,7 +112,7 @@ func TestALargeAndDenseGraphIsOrdinary(t *testing.T) { // INV-1
 			}
 			up[id].Store(true)
 			return nil
-		}}, lifecycle.DependsOn(needs...))
+		}}, lifecycle.WithDependencies(needs...))
 	}
 	mustStart(t, reg)
 	if early.Load() > 0 {

@@ -4,12 +4,15 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"time"
+
+	"github.com/poolkeeper/poolkeeper/lifecycle/event"
 )
 
-// The back-off of [DeathRestart].
+// The back-off of [DeathPolicyRestart].
 const (
 	restartFirst   = time.Second
 	restartLongest = 30 * time.Second
@@ -56,10 +59,10 @@ func (m *mender) failedLocked(n *node) {
 	delay := restartDelay(n.attempt)
 	n.attempt++
 	m.down[n] = time.Now().Add(delay)
-	m.r.emitAboutLocked(levelWarn, func(i Info) Event {
+	m.r.emitAboutLocked(slog.LevelWarn, func(i event.Info) event.Event {
 		with := m.r.namesLocked(reach(m.r.graph, n.id)[1:])
-		return &Restarting{Info: i, Attempt: n.attempt, Delay: delay, With: with}
-	}, n, PhaseRestart)
+		return &event.Restarting{Info: i, Attempt: n.attempt, Delay: delay, With: with}
+	}, n, event.PhaseRestart)
 }
 
 // restartDelay is how long to wait before an attempt, counted from 0: 1 s, 2 s, 4 s … 30 s, of
@@ -152,7 +155,7 @@ func (m *mender) nextLocked() (wait time.Duration, done bool) {
 		m.unhold()
 		m.unhold = nil
 		now := time.Now()
-		m.r.emit(&AllUp{Info: Info{Time: now, Elapsed: now.Sub(m.began), Phase: PhaseRestart}})
+		m.r.emit(&event.AllUp{Info: event.Info{Time: now, Elapsed: now.Sub(m.began), Phase: event.PhaseRestart}})
 		return 0, true
 	}
 	var first time.Time
@@ -178,12 +181,12 @@ func (m *mender) takeDown(ctx context.Context) {
 		r.mu.Unlock()
 		return
 	}
-	m.passLocked(ctx, false, cmp.Or(r.cfg.ShutdownTimeout, DefaultShutdownTimeout), members)
+	m.passLocked(ctx, false, cmp.Or(r.cfg.ShutdownTimeout, defaultShutdownTimeout), members)
 	var after func()
 	for _, n := range members {
 		if n.state == StateAbandoned && !m.halted {
 			after = r.failLocked(&ComponentError{ //nolint:contextcheck // the shutdown has one of its own
-				Name: n.name, Phase: PhaseRestart, Err: fmt.Errorf("it hangs, so it cannot be started again: %w", n.err),
+				Name: n.name, Phase: event.PhaseRestart, Err: fmt.Errorf("it hangs, so it cannot be started again: %w", n.err),
 			})
 		}
 	}
@@ -216,7 +219,7 @@ func (m *mender) bringUp(ctx context.Context) {
 		delete(m.down, n)
 		n.restarts++
 	}
-	p := m.passLocked(ctx, true, cmp.Or(r.cfg.StartTimeout, DefaultStartTimeout), members)
+	p := m.passLocked(ctx, true, cmp.Or(r.cfg.StartTimeout, defaultStartTimeout), members)
 	p.cancel(errRolledBack) // or of no account
 	m.retryLocked(members)
 	r.mu.Unlock()

@@ -6,6 +6,8 @@ import (
 	"os"
 	"os/signal"
 	"time"
+
+	"github.com/poolkeeper/poolkeeper/lifecycle/event"
 )
 
 // Run starts everything, waits until ctx ends, a signal of Config.Signals comes or a component
@@ -49,7 +51,7 @@ func (r *Registry) listen(signals chan os.Signal, over <-chan struct{}, stop con
 			return
 		case s := <-signals:
 			cause := &SignalError{Signal: s}
-			e := &SignalReceived{Info: Info{Time: time.Now()}, Signal: s, Second: second}
+			e := &event.SignalReceived{Info: event.Info{Time: time.Now()}, Signal: s, Second: second}
 			if second {
 				signal.Stop(signals)
 				e.StillUp = r.stillUp()

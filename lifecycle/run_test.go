@@ -84,7 +84,7 @@ func TestRunEndsWhenSomebodyElseShutsDown(t *testing.T) {
 
 func TestRunOfAFaultyRegistryReturnsTheFaults(t *testing.T) {
 	reg := lifecycle.New(quiet())
-	reg.Add("a", &fake{}, lifecycle.DependsOn("b"))
+	reg.Add("a", &fake{}, lifecycle.WithDependencies("b"))
 	err := reg.Run(t.Context())
 	if _, ok := errors.AsType[*lifecycle.MissingDependencyError](err); !ok {
 		t.Errorf("Run = %v", err)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/lifecycle"
+	"github.com/poolkeeper/poolkeeper/lifecycle/event"
 )
 
 func signalled() lifecycle.Config {
@@ -50,10 +51,10 @@ func TestFirstSignalEndsRunCleanlyAndSignalsAreGivenBack(t *testing.T) {
 	if err := result(t, done); err != nil {
 		t.Fatalf("Run = %v, want nil", err)
 	}
-	if f.Calls(lifecycle.PhaseStop) != 1 {
+	if f.Calls(event.PhaseStop) != 1 {
 		t.Error("not stopped")
 	}
-	if e := eventOf[*lifecycle.SignalReceived](t, seen, ""); e.Signal != syscall.SIGUSR1 || e.Second {
+	if e := eventOf[*event.SignalReceived](t, seen, ""); e.Signal != syscall.SIGUSR1 || e.Second {
 		t.Errorf("event %v, second %v", e.Signal, e.Second)
 	}
 	// Without a listener the default action of SIGUSR1 would end the test. So listen, and check
@@ -71,11 +72,11 @@ func TestSecondSignalAbortsAndListsWhatIsStillUp(t *testing.T) {
 	hung, pool := &fake{OnStop: hangs()}, &fake{}
 	defer hung.Release()
 	reg.Add("pool", pool.As(aborts))
-	reg.Add("hung", hung, lifecycle.DependsOn("pool"))
+	reg.Add("hung", hung, lifecycle.WithDependencies("pool"))
 	done := runInBackground(t, reg)
 	eventually(t, "up", func() bool { return reg.Status().Phase == "up" })
 	raise(t)
-	eventually(t, "stopping", func() bool { return hung.Calls(lifecycle.PhaseStop) == 1 })
+	eventually(t, "stopping", func() bool { return hung.Calls(event.PhaseStop) == 1 })
 	began := time.Now()
 	raise(t)
 	err := result(t, done)
@@ -87,12 +88,12 @@ func TestSecondSignalAbortsAndListsWhatIsStillUp(t *testing.T) {
 		t.Errorf("no SignalError in %v", err)
 	}
 	wantText(t, err.Error(), `still up: "pool", "hung"`, `stop of "hung" failed`)
-	if pool.Calls(lifecycle.PhaseAbort) != 1 {
+	if pool.Calls(event.PhaseAbort) != 1 {
 		t.Error("pool was not aborted")
 	}
-	var second *lifecycle.SignalReceived
+	var second *event.SignalReceived
 	for _, e := range seen.all() {
-		if s, ok := e.(*lifecycle.SignalReceived); ok && s.Second {
+		if s, ok := e.(*event.SignalReceived); ok && s.Second {
 			second = s
 		}
 	}
@@ -105,14 +106,14 @@ func TestSignalDuringStartRollsBackCleanly(t *testing.T) { // INV-13
 	reg := lifecycle.New(signalled())
 	db, slow := &fake{}, &fake{OnStart: script{Delay: time.Hour}}
 	reg.Add("db", db)
-	reg.Add("slow", slow, lifecycle.DependsOn("db"))
+	reg.Add("slow", slow, lifecycle.WithDependencies("db"))
 	done := runInBackground(t, reg)
-	eventually(t, "starting", func() bool { return slow.Calls(lifecycle.PhaseStart) == 1 })
+	eventually(t, "starting", func() bool { return slow.Calls(event.PhaseStart) == 1 })
 	raise(t)
 	if err := result(t, done); err != nil {
 		t.Errorf("Run = %v, want nil: it was asked to stop, and everything is down", err)
 	}
-	if db.Calls(lifecycle.PhaseStop) != 1 {
+	if db.Calls(event.PhaseStop) != 1 {
 		t.Error("db was not stopped")
 	}
 }
@@ -129,7 +130,7 @@ func TestTwoSignalsDuringTheDrainDelaySkipIt(t *testing.T) {
 	eventually(t, "draining", func() bool { return reg.Status().Phase == "closing" })
 	raise(t)
 	wantErr(t, result(t, done), lifecycle.ErrAborted)
-	if f.Calls(lifecycle.PhaseAbort) != 1 || f.Calls(lifecycle.PhaseDrain) != 0 {
+	if f.Calls(event.PhaseAbort) != 1 || f.Calls(event.PhaseDrain) != 0 {
 		t.Error("want Abort alone")
 	}
 }
@@ -142,11 +143,11 @@ func TestThirdSignalEndsTheProcess(t *testing.T) {
 			say("stopping\n")
 			select {}
 		}})
-		reg.Subscribe(func(e lifecycle.Event) {
+		reg.Subscribe(func(e event.Event) {
 			switch e := e.(type) {
-			case *lifecycle.AllUp:
+			case *event.AllUp:
 				say("up\n")
-			case *lifecycle.SignalReceived:
+			case *event.SignalReceived:
 				if e.Second {
 					say("second\n")
 					select {} // keeps Run from returning for a moment
@@ -194,8 +195,8 @@ func TestAnOrdinaryShutdownLogsNoError(t *testing.T) {
 	cfg.Signals = []os.Signal{syscall.SIGUSR1}
 	reg := lifecycle.New(cfg)
 	reg.Add("api", (&fake{}).As(drains))
-	reg.Subscribe(func(e lifecycle.Event) {
-		if _, up := e.(*lifecycle.AllUp); up {
+	reg.Subscribe(func(e event.Event) {
+		if _, up := e.(*event.AllUp); up {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGUSR1)
 		}
 	})

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
+
+	"github.com/poolkeeper/poolkeeper/lifecycle/event"
 )
 
 // closing is the one shutdown of a registry.
@@ -106,9 +109,9 @@ func (r *Registry) enterClosingLocked(cause error, fatal bool) (c *closing, firs
 // close does the shutdown.
 func (r *Registry) close(ctx context.Context, c *closing) {
 	began := time.Now()
-	end := deadline(ctx, r.cfg.ShutdownTimeout, DefaultShutdownTimeout)
+	end := deadline(ctx, r.cfg.ShutdownTimeout, defaultShutdownTimeout)
 	delay := r.drainDelay(c, end.Sub(began))
-	r.emit(&ShuttingDown{Info: Info{Time: began, Err: c.cause}, Budget: end.Sub(began), Delay: delay})
+	r.emit(&event.ShuttingDown{Info: event.Info{Time: began, Err: c.cause}, Budget: end.Sub(began), Delay: delay})
 	r.waitDelay(ctx, c, delay)
 
 	r.mu.Lock()
@@ -142,13 +145,17 @@ func (r *Registry) close(ctx context.Context, c *closing) {
 
 // emitAllDown tells that the shutdown is over, if anybody listens.
 func (r *Registry) emitAllDown(took time.Duration, err error) {
-	if !r.feed.wants(errorOr(err, levelInfo)) {
+	level := slog.LevelInfo
+	if err != nil {
+		level = slog.LevelError
+	}
+	if !r.feed.wants(level) {
 		return
 	}
 	r.mu.Lock()
 	report := r.reportLocked(&r.end)
 	r.mu.Unlock()
-	r.emit(&AllDown{Info: Info{Time: time.Now(), Elapsed: took, Err: err}, Report: report})
+	r.emit(&event.AllDown{Info: event.Info{Time: time.Now(), Elapsed: took, Err: err}, Report: report})
 }
 
 // drainDelay is how long the shutdown goes on serving.

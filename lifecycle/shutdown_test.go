@@ -12,13 +12,14 @@ import (
 	"time"
 
 	"github.com/poolkeeper/poolkeeper/lifecycle"
+	"github.com/poolkeeper/poolkeeper/lifecycle/event"
 )
 
 // chain adds c to b to a, where c needs b needs a, and returns the fakes by name.
 func chain(reg *lifecycle.Registry, fakes map[string]lifecycle.Component, opts ...lifecycle.Option) {
 	reg.Add("a", fakes["a"], opts...)
-	reg.Add("b", fakes["b"], append(opts, lifecycle.DependsOn("a"))...)
-	reg.Add("c", fakes["c"], append(opts, lifecycle.DependsOn("b"))...)
+	reg.Add("b", fakes["b"], append(opts, lifecycle.WithDependencies("a"))...)
+	reg.Add("c", fakes["c"], append(opts, lifecycle.WithDependencies("b"))...)
 }
 
 func TestHungComponentsGetEqualSharesOfTheTimeAndThoseBelowStillStop(t *testing.T) { // INV-1, INV-2
@@ -37,7 +38,7 @@ func TestHungComponentsGetEqualSharesOfTheTimeAndThoseBelowStillStop(t *testing.
 		}
 		for name, want := range map[string]time.Duration{"c": 10 * time.Second, "b": 10 * time.Second} {
 			ce := componentError(t, err, name)
-			if ce.Elapsed != want || ce.Phase != lifecycle.PhaseStop {
+			if ce.Elapsed != want || ce.Phase != event.PhaseStop {
 				t.Errorf("%s: given up in %s after %v, want stop after %v", name, ce.Phase, ce.Elapsed, want)
 			}
 			wantErr(t, ce, lifecycle.ErrStopTimeout, context.DeadlineExceeded)
@@ -50,7 +51,7 @@ func TestHungComponentsGetEqualSharesOfTheTimeAndThoseBelowStillStop(t *testing.
 		if got := stateOf(t, reg, "a"); got != lifecycle.StateStopped {
 			t.Errorf("a is %s, want stopped", got)
 		}
-		if e := eventOf[*lifecycle.Abandoned](t, seen, "c"); e.Elapsed != 10*time.Second || e.Stack == "" {
+		if e := eventOf[*event.Abandoned](t, seen, "c"); e.Elapsed != 10*time.Second || e.Stack == "" {
 			t.Errorf("event %+v", e.Details())
 		}
 		b.Release()
@@ -59,7 +60,7 @@ func TestHungComponentsGetEqualSharesOfTheTimeAndThoseBelowStillStop(t *testing.
 		if got := stateOf(t, reg, "c"); got != lifecycle.StateStopped {
 			t.Errorf("c came back late and is %s, want stopped", got)
 		}
-		if e := eventOf[*lifecycle.Late](t, seen, "c"); e.Phase != lifecycle.PhaseStop {
+		if e := eventOf[*event.Late](t, seen, "c"); e.Phase != event.PhaseStop {
 			t.Errorf("late in %s, want stop", e.Phase)
 		}
 		if again := reg.Shutdown(t.Context()); again != err { //nolint:errorlint // the very same
@@ -77,7 +78,7 @@ func TestEverythingHungEndsAtTheDeadlineExactly(t *testing.T) { // INV-2
 			fakes = append(fakes, f)
 			var opts []lifecycle.Option
 			if i >= 10 {
-				opts = append(opts, lifecycle.DependsOn(fmt.Sprint("n", i-10)))
+				opts = append(opts, lifecycle.WithDependencies(fmt.Sprint("n", i-10)))
 			}
 			reg.Add(fmt.Sprint("n", i), f.As(drains), opts...)
 		}
@@ -89,7 +90,7 @@ func TestEverythingHungEndsAtTheDeadlineExactly(t *testing.T) { // INV-2
 		}
 		for i := range fakes {
 			ce := componentError(t, err, fmt.Sprint("n", i))
-			if ce.Phase != lifecycle.PhaseDrain || ce.Elapsed != 2*time.Second {
+			if ce.Phase != event.PhaseDrain || ce.Elapsed != 2*time.Second {
 				t.Errorf("n%d: %s after %v, want drain after a quarter of the time", i, ce.Phase, ce.Elapsed)
 			}
 		}
@@ -116,7 +117,7 @@ func TestStopTimeoutShortensTheShare(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reg := lifecycle.New(quiet())
 		f := &fake{OnStop: hangs()}
-		reg.Add("a", f, lifecycle.StopTimeout(2*time.Second))
+		reg.Add("a", f, lifecycle.WithStopTimeout(2*time.Second))
 		mustStart(t, reg)
 		err := reg.Shutdown(within(t, 30*time.Second))
 		if ce := componentError(t, err, "a"); ce.Elapsed != 2*time.Second {
@@ -132,7 +133,7 @@ func TestAbortIsCalledShortlyBeforeTheEndAndCounts(t *testing.T) {
 		seen := record(reg)
 		f := &fake{OnStop: hangs()} // Abort releases it
 		reg.Add("db", &fake{})
-		reg.Add("a", f.As(aborts|drains), lifecycle.DependsOn("db"))
+		reg.Add("a", f.As(aborts|drains), lifecycle.WithDependencies("db"))
 		mustStart(t, reg)
 		err := reg.Shutdown(within(t, 8*time.Second))
 		ce := componentError(t, err, "a")
@@ -142,10 +143,10 @@ func TestAbortIsCalledShortlyBeforeTheEndAndCounts(t *testing.T) {
 		if want := 4*time.Second - 100*time.Millisecond; ce.Elapsed != want {
 			t.Errorf("aborted after %v, want %v: 100 ms before the end of its share", ce.Elapsed, want)
 		}
-		if e := eventOf[*lifecycle.Aborting](t, seen, "a"); e.Stack == "" {
+		if e := eventOf[*event.Aborting](t, seen, "a"); e.Stack == "" {
 			t.Error("the event has no stack")
 		}
-		if e := eventOf[*lifecycle.Stopped](t, seen, "a"); e.Outcome != lifecycle.OutcomeAborted {
+		if e := eventOf[*event.Stopped](t, seen, "a"); e.Outcome != event.OutcomeAborted {
 			t.Errorf("outcome %s, want aborted", e.Outcome)
 		}
 		for _, name := range []string{"a", "db"} {
@@ -219,7 +220,7 @@ func TestDrainAndStopFailSeparatelyAndStopIsCalledAnyhow(t *testing.T) {
 			} else {
 				wantErr(t, err, drain)
 			}
-			if ce := componentError(t, err, "a"); ce.Phase != lifecycle.PhaseDrain {
+			if ce := componentError(t, err, "a"); ce.Phase != event.PhaseDrain {
 				t.Errorf("first error in %s, want drain", ce.Phase)
 			}
 		})
@@ -250,7 +251,7 @@ func TestCancellingAShutdownAbortsWhatIsLeft(t *testing.T) {
 		pool := &fake{}
 		reg.Add("pool", pool.As(drains|aborts))
 		reg.Add("plain", &fake{})
-		reg.Add("top", top, lifecycle.DependsOn("pool", "plain"))
+		reg.Add("top", top, lifecycle.WithDependencies("pool", "plain"))
 		mustStart(t, reg)
 		ctx, cancel := context.WithCancelCause(t.Context())
 		impatient := errors.New("somebody pulled the plug")
@@ -262,8 +263,8 @@ func TestCancellingAShutdownAbortsWhatIsLeft(t *testing.T) {
 		}
 		wantErr(t, err, lifecycle.ErrAborted, impatient)
 		wantText(t, err.Error(), `still up: "pool", "plain"`) // and top, if it was not faster
-		if pool.Calls(lifecycle.PhaseAbort) != 1 || pool.Calls(lifecycle.PhaseDrain) != 0 {
-			t.Errorf("pool: abort called %d times, drain %d", pool.Calls(lifecycle.PhaseAbort), pool.Calls(lifecycle.PhaseDrain))
+		if pool.Calls(event.PhaseAbort) != 1 || pool.Calls(event.PhaseDrain) != 0 {
+			t.Errorf("pool: abort called %d times, drain %d", pool.Calls(event.PhaseAbort), pool.Calls(event.PhaseDrain))
 		}
 		for _, name := range []string{"top", "pool", "plain"} {
 			if got := stateOf(t, reg, name); got != lifecycle.StateStopped {
@@ -280,7 +281,7 @@ func TestShutdownWithAnEndedContextAbortsAtOnce(t *testing.T) { // INV-2
 		reg := lifecycle.New(cfg)
 		hung, pool := &fake{OnStop: hangs()}, &fake{}
 		reg.Add("pool", pool.As(aborts))
-		reg.Add("hung", hung, lifecycle.DependsOn("pool"))
+		reg.Add("hung", hung, lifecycle.WithDependencies("pool"))
 		mustStart(t, reg)
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
@@ -291,8 +292,8 @@ func TestShutdownWithAnEndedContextAbortsAtOnce(t *testing.T) { // INV-2
 		}
 		wantErr(t, err, lifecycle.ErrAborted, context.Canceled)
 		wantErr(t, componentError(t, err, "hung"), lifecycle.ErrStopTimeout)
-		if pool.Calls(lifecycle.PhaseAbort) != 1 || pool.Calls(lifecycle.PhaseStop) != 0 {
-			t.Errorf("pool: %d aborts, %d stops, state %s: %v", pool.Calls(lifecycle.PhaseAbort), pool.Calls(lifecycle.PhaseStop), stateOf(t, reg, "pool"), err)
+		if pool.Calls(event.PhaseAbort) != 1 || pool.Calls(event.PhaseStop) != 0 {
+			t.Errorf("pool: %d aborts, %d stops, state %s: %v", pool.Calls(event.PhaseAbort), pool.Calls(event.PhaseStop), stateOf(t, reg, "pool"), err)
 		}
 		hung.Release()
 	})
@@ -301,13 +302,13 @@ func TestShutdownWithAnEndedContextAbortsAtOnce(t *testing.T) { // INV-2
 func TestHoldKeepsOpenWhatAHungComponentNeeds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := quiet()
-		cfg.OnHang = lifecycle.Hold
+		cfg.OnHang = lifecycle.HangPolicyHold
 		reg := lifecycle.New(cfg)
 		seen := record(reg)
 		db, other, hung := &fake{}, &fake{}, &fake{OnStop: hangs()}
 		reg.Add("db", db)
 		reg.Add("other", other)
-		reg.Add("writer", hung, lifecycle.DependsOn("db"))
+		reg.Add("writer", hung, lifecycle.WithDependencies("db"))
 		mustStart(t, reg)
 		began := time.Now()
 		err := reg.Shutdown(within(t, 10*time.Second))
@@ -318,14 +319,14 @@ func TestHoldKeepsOpenWhatAHungComponentNeeds(t *testing.T) {
 		held := componentError(t, err, "db")
 		wantErr(t, held, lifecycle.ErrHeld)
 		wantText(t, held.Error(), `held open for "writer", which hangs`)
-		if db.Calls(lifecycle.PhaseStop) != 0 || other.Calls(lifecycle.PhaseStop) != 1 {
+		if db.Calls(event.PhaseStop) != 0 || other.Calls(event.PhaseStop) != 1 {
 			t.Errorf("db stopped %d times, other %d; want 0 and 1",
-				db.Calls(lifecycle.PhaseStop), other.Calls(lifecycle.PhaseStop))
+				db.Calls(event.PhaseStop), other.Calls(event.PhaseStop))
 		}
-		if e := eventOf[*lifecycle.Holding](t, seen, "writer"); e.Elapsed != 5*time.Second {
+		if e := eventOf[*event.Holding](t, seen, "writer"); e.Elapsed != 5*time.Second {
 			t.Errorf("held from %v on, want 5s", e.Elapsed)
 		}
-		eventOf[*lifecycle.Held](t, seen, "db")
+		eventOf[*event.Held](t, seen, "db")
 		if path := reg.Status().Shutdown.Critical; !slices.Equal(path, []string{"writer"}) {
 			t.Errorf("critical path %v: what was held open took no time, the writer took all of it", path)
 		}
@@ -336,16 +337,16 @@ func TestHoldKeepsOpenWhatAHungComponentNeeds(t *testing.T) {
 func TestHoldGoesOnWhenTheHungComponentComesBackInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := quiet()
-		cfg.OnHang = lifecycle.Hold
+		cfg.OnHang = lifecycle.HangPolicyHold
 		reg := lifecycle.New(cfg)
 		db := &fake{}
 		reg.Add("db", db)
-		reg.Add("writer", &fake{OnStop: script{Delay: 8 * time.Second, Stubborn: true}}, lifecycle.DependsOn("db"))
+		reg.Add("writer", &fake{OnStop: script{Delay: 8 * time.Second, Stubborn: true}}, lifecycle.WithDependencies("db"))
 		mustStart(t, reg)
 		if err := reg.Shutdown(within(t, 10*time.Second)); err != nil {
 			t.Errorf("Shutdown: %v", err)
 		}
-		if db.Calls(lifecycle.PhaseStop) != 1 {
+		if db.Calls(event.PhaseStop) != 1 {
 			t.Error("db was not stopped")
 		}
 	})
@@ -355,7 +356,7 @@ func TestShutdownBeforeStartAbortsWhatWasNeverStarted(t *testing.T) { // INV-13
 	reg := lifecycle.New(quiet())
 	pool, plain := &fake{}, &fake{}
 	reg.Add("pool", pool.As(drains|aborts))
-	reg.Add("plain", plain, lifecycle.DependsOn("pool"))
+	reg.Add("plain", plain, lifecycle.WithDependencies("pool"))
 	reg.Add("hooks", lifecycle.Hooks{OnStop: func(context.Context) error {
 		t.Error("OnStop was called without OnStart")
 		return nil
@@ -363,7 +364,7 @@ func TestShutdownBeforeStartAbortsWhatWasNeverStarted(t *testing.T) { // INV-13
 	if err := reg.Shutdown(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if pool.Calls(lifecycle.PhaseAbort) != 1 || pool.Calls(lifecycle.PhaseStop) != 0 || plain.Calls(lifecycle.PhaseStop) != 1 {
+	if pool.Calls(event.PhaseAbort) != 1 || pool.Calls(event.PhaseStop) != 0 || plain.Calls(event.PhaseStop) != 1 {
 		t.Errorf("want pool aborted and plain, which has no Abort, stopped")
 	}
 	for _, name := range []string{"pool", "plain", "hooks"} {
@@ -418,7 +419,7 @@ func TestDrainDelayServesOnWithReadinessOff(t *testing.T) { // INV-3
 			if reg.Health().Report().Ready() {
 				t.Error("ready during the delay")
 			}
-			if f.Calls(lifecycle.PhaseDrain) != 0 || stateOf(t, reg, "api") != lifecycle.StateUp {
+			if f.Calls(event.PhaseDrain) != 0 || stateOf(t, reg, "api") != lifecycle.StateUp {
 				t.Error("drained before the delay was over")
 			}
 		})()
@@ -428,7 +429,7 @@ func TestDrainDelayServesOnWithReadinessOff(t *testing.T) { // INV-3
 		if took := time.Since(began); took != 5*time.Second {
 			t.Errorf("took %v, want 5s", took)
 		}
-		if e := eventOf[*lifecycle.ShuttingDown](t, seen, ""); e.Delay != 5*time.Second || e.Budget != 30*time.Second {
+		if e := eventOf[*event.ShuttingDown](t, seen, ""); e.Delay != 5*time.Second || e.Budget != 30*time.Second {
 			t.Errorf("delay %v of %v", e.Delay, e.Budget)
 		}
 		if r := reg.Status().Shutdown; r.Delay != 5*time.Second || r.Took != 5*time.Second || !r.Began.Equal(began) {

@@ -29,8 +29,8 @@ func (r *Registry) stacks() map[string]string {
 func (r *Registry) look() map[string]string {
 	byName := make(map[string][]goroutines.Group)
 	for _, g := range goroutines.Profile() {
-		if g.Labels[LabelRegistry] == r.id {
-			name := g.Labels[LabelComponent]
+		if g.Labels[labelRegistry] == r.id {
+			name := g.Labels[labelComponent]
 			byName[name] = append(byName[name], g)
 		}
 	}

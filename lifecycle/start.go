@@ -3,8 +3,11 @@ package lifecycle
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"time"
+
+	"github.com/poolkeeper/poolkeeper/lifecycle/event"
 )
 
 // Start brings every component up, each as soon as all it depends on is up, with independent ones
@@ -22,7 +25,7 @@ func (r *Registry) Start(ctx context.Context) error {
 	if err := r.enterStart(ctx); err != nil {
 		return err
 	}
-	end := deadline(ctx, r.cfg.StartTimeout, DefaultStartTimeout)
+	end := deadline(ctx, r.cfg.StartTimeout, defaultStartTimeout)
 	if err := r.prepare(ctx); err != nil {
 		return r.rollBack(ctx, err)
 	}
@@ -62,11 +65,11 @@ func (r *Registry) Start(ctx context.Context) error {
 
 // emitAllUpLocked tells that the start is over, if anybody listens.
 func (r *Registry) emitAllUpLocked(took time.Duration) {
-	if !r.feed.wants(levelInfo) {
+	if !r.feed.wants(slog.LevelInfo) {
 		return
 	}
 	report := r.reportLocked(&r.start)
-	r.emit(&AllUp{Info: Info{Time: time.Now(), Elapsed: took}, Critical: report.Critical})
+	r.emit(&event.AllUp{Info: event.Info{Time: time.Now(), Elapsed: took}, Critical: report.Critical})
 }
 
 // enterStart makes a new registry a starting one.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/poolkeeper/poolkeeper/lifecycle"
+	"github.com/poolkeeper/poolkeeper/lifecycle/event"
 )
 
 func TestIndependentComponentsStartTogetherAndDependentOnesAsSoonAsTheyCan(t *testing.T) { // INV-1
@@ -22,7 +23,7 @@ func TestIndependentComponentsStartTogetherAndDependentOnesAsSoonAsTheyCan(t *te
 			reg.Add(fmt.Sprint("n", i), &fake{OnStart: script{Delay: time.Second}, OnStop: script{Delay: time.Second}})
 		}
 		reg.Add("slow", &fake{OnStart: script{Delay: 5 * time.Second}})
-		reg.Add("top", &fake{OnStart: script{Delay: time.Second}}, lifecycle.DependsOn("n7")) // does not wait for slow
+		reg.Add("top", &fake{OnStart: script{Delay: time.Second}}, lifecycle.WithDependencies("n7")) // does not wait for slow
 		began := time.Now()
 		mustStart(t, reg)
 		if took := time.Since(began); took != 5*time.Second {
@@ -46,14 +47,14 @@ func TestStartTimeoutOfOneComponentEndsItsContextAndNamesIt(t *testing.T) {
 		reg := lifecycle.New(quiet())
 		db := &fake{}
 		reg.Add("db", db)
-		reg.Add("slow", &fake{OnStart: script{Delay: time.Hour}}, lifecycle.StartTimeout(4*time.Second), lifecycle.DependsOn("db"))
+		reg.Add("slow", &fake{OnStart: script{Delay: time.Hour}}, lifecycle.WithStartTimeout(4*time.Second), lifecycle.WithDependencies("db"))
 		began := time.Now()
 		err := reg.Start(t.Context())
 		wantErr(t, componentError(t, err, "slow"), context.DeadlineExceeded)
 		if took := time.Since(began); took != 4*time.Second-100*time.Millisecond {
 			t.Errorf("took %v: its context should end 100 ms before its time", took)
 		}
-		if db.Calls(lifecycle.PhaseStop) != 1 {
+		if db.Calls(event.PhaseStop) != 1 {
 			t.Error("db was not stopped")
 		}
 	})
@@ -67,7 +68,7 @@ func TestRegistryStartTimeoutBoundsAll(t *testing.T) {
 		for i := range 5 {
 			var opts []lifecycle.Option
 			if i > 0 {
-				opts = append(opts, lifecycle.DependsOn(fmt.Sprint("n", i-1)))
+				opts = append(opts, lifecycle.WithDependencies(fmt.Sprint("n", i-1)))
 			}
 			reg.Add(fmt.Sprint("n", i), &fake{OnStart: script{Delay: 3 * time.Second}}, opts...)
 		}
@@ -87,12 +88,12 @@ func TestHungStartIsNamedWithTheStackOfItsChildren(t *testing.T) { // INV-13
 		release, released := make(chan struct{}), make(chan struct{})
 		db, pool := &fake{}, &fake{}
 		reg.Add("db", db)
-		reg.Add("pool", pool.As(aborts), lifecycle.DependsOn("stuck"))
+		reg.Add("pool", pool.As(aborts), lifecycle.WithDependencies("stuck"))
 		reg.Add("stuck", lifecycle.Hooks{OnStart: func(context.Context) error {
 			go childOfStuck(release, released)
 			<-released
 			return nil
-		}}, lifecycle.DependsOn("db"))
+		}}, lifecycle.WithDependencies("db"))
 		began := time.Now()
 		err := reg.Start(within(t, 10*time.Second))
 		if took := time.Since(began); took != 10*time.Second {
@@ -108,7 +109,7 @@ func TestHungStartIsNamedWithTheStackOfItsChildren(t *testing.T) { // INV-13
 		if strings.Count(err.Error(), "did not start in time") != 1 {
 			t.Errorf("the culprit is named twice:\n%v", err)
 		}
-		if db.Calls(lifecycle.PhaseStop) != 1 || pool.Calls(lifecycle.PhaseAbort) != 1 || pool.Calls(lifecycle.PhaseStart) != 0 {
+		if db.Calls(event.PhaseStop) != 1 || pool.Calls(event.PhaseAbort) != 1 || pool.Calls(event.PhaseStart) != 0 {
 			t.Error("want db stopped, and pool, which was never started, aborted")
 		}
 		again := reg.Shutdown(t.Context())
@@ -129,14 +130,14 @@ func TestAComponentThatComesUpLateIsStoppedAtOnce(t *testing.T) { // INV-13
 		f := &fake{OnStart: script{Delay: time.Minute, Stubborn: true}}
 		reg.Add("late", f)
 		wantErr(t, reg.Start(within(t, time.Second)), lifecycle.ErrStartTimeout)
-		if f.Calls(lifecycle.PhaseStop) != 0 {
+		if f.Calls(event.PhaseStop) != 0 {
 			t.Error("stopped while its Start was running")
 		}
 		advance(time.Minute)
-		if f.Calls(lifecycle.PhaseStop) != 1 || stateOf(t, reg, "late") != lifecycle.StateStopped {
-			t.Errorf("stop called %d times, state %s; want 1, stopped", f.Calls(lifecycle.PhaseStop), stateOf(t, reg, "late"))
+		if f.Calls(event.PhaseStop) != 1 || stateOf(t, reg, "late") != lifecycle.StateStopped {
+			t.Errorf("stop called %d times, state %s; want 1, stopped", f.Calls(event.PhaseStop), stateOf(t, reg, "late"))
 		}
-		if e := eventOf[*lifecycle.Late](t, seen, "late"); e.Elapsed != time.Minute || e.Phase != lifecycle.PhaseStart {
+		if e := eventOf[*event.Late](t, seen, "late"); e.Elapsed != time.Minute || e.Phase != event.PhaseStart {
 			t.Errorf("event %+v", e.Details())
 		}
 	})
@@ -148,12 +149,12 @@ func TestAComponentThatFailsLateIsAborted(t *testing.T) { // INV-13
 		f := &fake{OnStart: script{Delay: time.Minute, Stubborn: true, Fail: 1}}
 		reg.Add("late", f.As(aborts))
 		wantErr(t, reg.Start(within(t, time.Second)), lifecycle.ErrStartTimeout)
-		if f.Calls(lifecycle.PhaseAbort) != 1 {
+		if f.Calls(event.PhaseAbort) != 1 {
 			t.Error("not aborted by the rollback")
 		}
 		advance(time.Minute)
-		if f.Calls(lifecycle.PhaseAbort) != 2 || f.Calls(lifecycle.PhaseStop) != 0 {
-			t.Errorf("abort called %d times, stop %d; want 2, 0", f.Calls(lifecycle.PhaseAbort), f.Calls(lifecycle.PhaseStop))
+		if f.Calls(event.PhaseAbort) != 2 || f.Calls(event.PhaseStop) != 0 {
+			t.Errorf("abort called %d times, stop %d; want 2, 0", f.Calls(event.PhaseAbort), f.Calls(event.PhaseStop))
 		}
 	})
 }
@@ -176,7 +177,7 @@ func TestTheRestIsCancelledWhenOneFails(t *testing.T) { // INV-13
 		if took := time.Since(began); took != 3*time.Second {
 			t.Errorf("took %v, want 3s: until stubborn was up", took)
 		}
-		if slow.Calls(lifecycle.PhaseAbort) != 1 || stubborn.Calls(lifecycle.PhaseStop) != 1 {
+		if slow.Calls(event.PhaseAbort) != 1 || stubborn.Calls(event.PhaseStop) != 1 {
 			t.Error("want slow aborted, and stubborn, which came up after all, stopped")
 		}
 		if again := reg.Shutdown(t.Context()); again != nil {
@@ -215,21 +216,21 @@ func TestEveryWayOfNotReturningFromAPhaseIsAnError(t *testing.T) {
 			reg := lifecycle.New(quiet())
 			db, top := &fake{}, &fake{}
 			reg.Add("db", db)
-			reg.Add("bad", &fake{OnStart: s}, lifecycle.DependsOn("db"))
-			reg.Add("top", top, lifecycle.DependsOn("bad"))
+			reg.Add("bad", &fake{OnStart: s}, lifecycle.WithDependencies("db"))
+			reg.Add("top", top, lifecycle.WithDependencies("bad"))
 			check(reg.Start(t.Context()))
-			if db.Calls(lifecycle.PhaseStop) != 1 || top.Calls(lifecycle.PhaseStart) != 0 {
+			if db.Calls(event.PhaseStop) != 1 || top.Calls(event.PhaseStart) != 0 {
 				t.Error("not rolled back")
 			}
 
 			reg = lifecycle.New(quiet())
 			db, top = &fake{}, &fake{}
 			reg.Add("db", db)
-			reg.Add("bad", &fake{OnStop: s}, lifecycle.DependsOn("db"))
-			reg.Add("top", top, lifecycle.DependsOn("bad"))
+			reg.Add("bad", &fake{OnStop: s}, lifecycle.WithDependencies("db"))
+			reg.Add("top", top, lifecycle.WithDependencies("bad"))
 			mustStart(t, reg)
 			check(reg.Shutdown(t.Context()))
-			if db.Calls(lifecycle.PhaseStop) != 1 || top.Calls(lifecycle.PhaseStop) != 1 {
+			if db.Calls(event.PhaseStop) != 1 || top.Calls(event.PhaseStop) != 1 {
 				t.Error("the rest was not stopped")
 			}
 		})
@@ -253,7 +254,7 @@ func TestStartWithAnEndedContextStartsNothingAndAbortsAll(t *testing.T) { // INV
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	wantErr(t, reg.Start(ctx), context.Canceled)
-	if f.Calls(lifecycle.PhaseStart) != 0 || f.Calls(lifecycle.PhaseAbort) != 1 {
+	if f.Calls(event.PhaseStart) != 0 || f.Calls(event.PhaseAbort) != 1 {
 		t.Error("want no Start and one Abort")
 	}
 }
@@ -263,12 +264,12 @@ func TestCancellingStartRollsBack(t *testing.T) { // INV-13
 		reg := lifecycle.New(quiet())
 		db := &fake{}
 		reg.Add("db", db)
-		reg.Add("slow", &fake{OnStart: script{Delay: time.Hour}}, lifecycle.DependsOn("db"))
+		reg.Add("slow", &fake{OnStart: script{Delay: time.Hour}}, lifecycle.WithDependencies("db"))
 		ctx, cancel := context.WithCancelCause(t.Context())
 		enough := errors.New("enough")
 		defer after(time.Second, func() { cancel(enough) })()
 		wantErr(t, reg.Start(ctx), enough)
-		if db.Calls(lifecycle.PhaseStop) != 1 {
+		if db.Calls(event.PhaseStop) != 1 {
 			t.Error("db was not stopped")
 		}
 	})
@@ -281,9 +282,9 @@ func TestShutdownDuringStartTakesDownWhatIsUpAndWhatComesUp(t *testing.T) {
 		stubborn := &fake{OnStart: script{Delay: 5 * time.Second, Stubborn: true}}
 		hung := &fake{OnStart: hangs()}
 		reg.Add("db", db)
-		reg.Add("stubborn", stubborn.As(drains), lifecycle.DependsOn("db"))
-		reg.Add("hung", hung.As(aborts), lifecycle.DependsOn("db")) // Abort releases it
-		reg.Add("never", never, lifecycle.DependsOn("stubborn"))
+		reg.Add("stubborn", stubborn.As(drains), lifecycle.WithDependencies("db"))
+		reg.Add("hung", hung.As(aborts), lifecycle.WithDependencies("db")) // Abort releases it
+		reg.Add("never", never, lifecycle.WithDependencies("stubborn"))
 		var startErr error
 		wait := after(0, func() { startErr = reg.Start(t.Context()) })
 		advance(time.Second)
@@ -295,7 +296,7 @@ func TestShutdownDuringStartTakesDownWhatIsUpAndWhatComesUp(t *testing.T) {
 		if took := time.Since(began); took != 10*time.Second-100*time.Millisecond {
 			t.Errorf("took %v, want the half for hung, less what is kept back for Abort", took)
 		}
-		if db.Calls(lifecycle.PhaseStop) != 1 || stubborn.Calls(lifecycle.PhaseDrain) != 1 || never.Calls(lifecycle.PhaseStart) != 0 {
+		if db.Calls(event.PhaseStop) != 1 || stubborn.Calls(event.PhaseDrain) != 1 || never.Calls(event.PhaseStart) != 0 {
 			t.Error("want db stopped, stubborn drained, never not started")
 		}
 		if reg.Health().Report().Ready() {
@@ -396,7 +397,7 @@ func TestTenThousandNodesWithNineHundredThousandEdgesAreOrdinary(t *testing.T) {
 	names := make([]string, n)
 	for i := range n {
 		names[i] = fmt.Sprint("n", i)
-		reg.Add(names[i], noop{}, lifecycle.DependsOn(names[max(0, i-fan):i]...))
+		reg.Add(names[i], noop{}, lifecycle.WithDependencies(names[max(0, i-fan):i]...))
 	}
 	began := time.Now()
 	mustStart(t, reg)

@@ -95,11 +95,11 @@ func TestEveryLegalTransitionHappens(t *testing.T) {
 	sample(t, quiet(), func(reg *lifecycle.Registry) {
 		reg.Add("drains", full().As(drains))
 		reg.Add("plain", &fake{OnStart: slow, OnStop: slow})
-		reg.Add("dies", ignored.As(drains), lifecycle.OnDeath(lifecycle.DeathIgnore))
-		reg.Add("dies plain", deadPlain, lifecycle.OnDeath(lifecycle.DeathIgnore))
+		reg.Add("dies", ignored.As(drains), lifecycle.WithDeathPolicy(lifecycle.DeathPolicyIgnore))
+		reg.Add("dies plain", deadPlain, lifecycle.WithDeathPolicy(lifecycle.DeathPolicyIgnore))
 		reg.Add("completes", completed.As(drains))
 		reg.Add("completes plain", completedPlain)
-		reg.Add("comes back", restarted, lifecycle.OnDeath(lifecycle.DeathRestart))
+		reg.Add("comes back", restarted, lifecycle.WithDeathPolicy(lifecycle.DeathPolicyRestart))
 	}, func(reg *lifecycle.Registry) {
 		_ = reg.Start(context.Background())
 		second()
@@ -115,7 +115,7 @@ func TestEveryLegalTransitionHappens(t *testing.T) {
 	sample(t, quiet(), func(reg *lifecycle.Registry) {
 		reg.Add("fails", &fake{OnStart: script{Delay: 1100 * time.Millisecond, Fail: 1}, OnStop: slow})
 		reg.Add("slow", &fake{OnStart: slow, OnStop: slow})
-		reg.Add("never", &fake{OnStop: slow}, lifecycle.DependsOn("fails", "slow"))
+		reg.Add("never", &fake{OnStop: slow}, lifecycle.WithDependencies("fails", "slow"))
 	}, func(reg *lifecycle.Registry) {
 		_ = reg.Start(context.Background())
 		second()
@@ -148,12 +148,12 @@ func TestEveryLegalTransitionHappens(t *testing.T) {
 	held := map[string]*fake{"up": {OnStart: slow}, "completed": {OnStart: slow}, "dead": {OnStart: slow}}
 	holder, starter := &fake{OnStart: slow, OnStop: hangs()}, &fake{OnStart: script{Delay: 1100 * time.Millisecond, Fail: 1}}
 	hold := quiet()
-	hold.OnHang = lifecycle.Hold
+	hold.OnHang = lifecycle.HangPolicyHold
 	sample(t, hold, func(reg *lifecycle.Registry) {
 		for name, f := range held {
-			reg.Add(name, f, lifecycle.OnDeath(lifecycle.DeathIgnore))
+			reg.Add(name, f, lifecycle.WithDeathPolicy(lifecycle.DeathPolicyIgnore))
 		}
-		reg.Add("holder", holder, lifecycle.DependsOn("up", "completed", "dead"))
+		reg.Add("holder", holder, lifecycle.WithDependencies("up", "completed", "dead"))
 	}, func(reg *lifecycle.Registry) {
 		_ = reg.Start(context.Background())
 		second()
@@ -166,8 +166,8 @@ func TestEveryLegalTransitionHappens(t *testing.T) {
 	never := &fake{OnStop: hangs()}
 	sample(t, hold, func(reg *lifecycle.Registry) {
 		reg.Add("failed", starter)
-		reg.Add("never started", &fake{}, lifecycle.DependsOn("failed"))
-		reg.Add("hangs", never, lifecycle.DependsOn("never started"))
+		reg.Add("never started", &fake{}, lifecycle.WithDependencies("failed"))
+		reg.Add("hangs", never, lifecycle.WithDependencies("never started"))
 	}, func(reg *lifecycle.Registry) {
 		err := reg.Start(context.Background())
 		if !errors.Is(err, lifecycle.ErrHeld) {

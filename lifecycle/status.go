@@ -3,6 +3,8 @@ package lifecycle
 import (
 	"fmt"
 	"time"
+
+	"github.com/poolkeeper/poolkeeper/lifecycle/event"
 )
 
 // Status is one moment of a [Registry]. It is a value of its own: nothing in it changes after it
@@ -15,9 +17,9 @@ type Status struct {
 	// Components as added.
 	Components []ComponentStatus
 	// Start is how Start went; nil before its end.
-	Start *Report
+	Start *event.Report
 	// Shutdown is how the shutdown went; nil before its end.
-	Shutdown *Report
+	Shutdown *event.Report
 }
 
 // ComponentStatus is one moment of one component.
@@ -26,15 +28,15 @@ type ComponentStatus struct {
 	Type      string   // its Go type
 	DependsOn []string // as given
 	Ops       bool
-	State     State     // stopped, also for one whose start failed once what it held was released: see Up
-	Since     time.Time // when State began
-	Up, Down  Step      // how it went the last time; zero before
+	State     State      // stopped, also for one whose start failed once what it held was released: see Up
+	Since     time.Time  // when State began
+	Up, Down  event.Step // how it went the last time; zero before
 	Restarts  int
 	Err       error // the last failure; nil if there was none
 }
 
 // Component returns the status of the named component, and false if there is none.
-func (s *Status) Component(name string) (ComponentStatus, bool) {
+func (s Status) Component(name string) (ComponentStatus, bool) {
 	for _, c := range s.Components {
 		if c.Name == name {
 			return c, true

@@ -19,6 +19,7 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/lifecycle"
+	"github.com/poolkeeper/poolkeeper/lifecycle/event"
 )
 
 // logged returns a configuration and what it logs, without times.
@@ -39,7 +40,7 @@ func TestAFailedStartIsLoggedOnceWithAddressCauseAndAdvice(t *testing.T) {
 		reg := lifecycle.New(cfg)
 		refused := fmt.Errorf("cache: %w", &net.OpError{Op: "dial", Net: "tcp", Addr: &net.TCPAddr{IP: net.IPv4(10, 0, 0, 7), Port: 6379}, Err: syscall.ECONNREFUSED})
 		reg.Add("cache", (&fake{OnStart: script{Fail: 1, Err: refused}}).As(aborts))
-		reg.Add("api", (&fake{}).As(aborts), lifecycle.DependsOn("cache"))
+		reg.Add("api", (&fake{}).As(aborts), lifecycle.WithDependencies("cache"))
 		err := reg.Run(t.Context())
 		if !errors.Is(err, refused) {
 			t.Errorf("Run = %v", err)
@@ -153,17 +154,17 @@ func TestOneMistakeIsOneFault(t *testing.T) {
 	for name, add := range map[string]func(reg *lifecycle.Registry){
 		"nil component": func(reg *lifecycle.Registry) {
 			reg.Add("a", nil)
-			reg.Add("b", &fake{}, lifecycle.DependsOn("a"))
+			reg.Add("b", &fake{}, lifecycle.WithDependencies("a"))
 		},
 		"bad name": func(reg *lifecycle.Registry) {
 			reg.Add(" a", &fake{})
-			reg.Add("b", &fake{}, lifecycle.DependsOn(" a"))
+			reg.Add("b", &fake{}, lifecycle.WithDependencies(" a"))
 		},
-		"no Dier": func(reg *lifecycle.Registry) {
-			reg.Add("a", lifecycle.Closer(nopCloser{}), lifecycle.OnDeath(lifecycle.DeathRestart))
+		"no DoneNotifier": func(reg *lifecycle.Registry) {
+			reg.Add("a", lifecycle.Closer(nopCloser{}), lifecycle.WithDeathPolicy(lifecycle.DeathPolicyRestart))
 		},
 		"interval": func(reg *lifecycle.Registry) {
-			reg.Add("a", &fake{}, lifecycle.HealthCheck(health.Check{Interval: -1, Probe: func(context.Context) error { return nil }}))
+			reg.Add("a", &fake{}, lifecycle.WithHealthCheck(health.Check{Interval: -1, Probe: func(context.Context) error { return nil }}))
 		},
 	} {
 		reg := lifecycle.New(quiet())
@@ -188,9 +189,9 @@ func TestAPortThatIsTakenIsSaidWithoutStutter(t *testing.T) {
 }
 
 func TestAnEventNamesItsComponent(t *testing.T) {
-	for _, e := range []lifecycle.Event{
-		&lifecycle.Started{Info: lifecycle.Info{Name: "orders"}}, &lifecycle.Abandoned{Info: lifecycle.Info{Name: "orders"}},
-		&lifecycle.Late{Info: lifecycle.Info{Name: "orders"}}, &lifecycle.Stopped{Info: lifecycle.Info{Name: "orders"}, NeverUp: true},
+	for _, e := range []event.Event{
+		&event.Started{Info: event.Info{Name: "orders"}}, &event.Abandoned{Info: event.Info{Name: "orders"}},
+		&event.Late{Info: event.Info{Name: "orders"}}, &event.Stopped{Info: event.Info{Name: "orders"}, NeverUp: true},
 	} {
 		if s := e.String(); !strings.HasPrefix(s, `"orders" `) {
 			t.Errorf("%T: %s", e, s)
@@ -204,7 +205,7 @@ func TestHealthOfAComponentIsLoggedByItsRegistry(t *testing.T) {
 		reg := lifecycle.New(cfg)
 		var down atomic.Bool
 		down.Store(true)
-		reg.Add("orders", &fake{}, lifecycle.HealthCheck(health.Check{Probe: func(context.Context) error {
+		reg.Add("orders", &fake{}, lifecycle.WithHealthCheck(health.Check{Probe: func(context.Context) error {
 			if down.Load() {
 				return syscall.ECONNREFUSED
 			}

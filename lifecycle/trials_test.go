@@ -14,7 +14,7 @@ type system struct{ reg *lifecycle.Registry }
 func registry() trials.System { return system{lifecycle.New(quiet())} }
 
 func (s system) Add(name string, c trials.Component, dependsOn ...string) {
-	s.reg.Add(name, defendant{c}, lifecycle.DependsOn(dependsOn...))
+	s.reg.Add(name, defendant{c}, lifecycle.WithDependencies(dependsOn...))
 }
 
 func (s system) Start(ctx context.Context) error { return s.reg.Start(ctx) }

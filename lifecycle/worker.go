@@ -8,12 +8,14 @@ import (
 	"time"
 
 	"github.com/poolkeeper/poolkeeper/internal/goroutines"
+	"github.com/poolkeeper/poolkeeper/internal/printing"
 )
 
 // Worker makes a component of a function that runs until its context ends: a consumer, a scheduler,
 // a loop. It is up as soon as its goroutine runs; Stop cancels the context and waits for fn to
 // return. When fn returns before that, nil means that it has completed what it was for, and an
-// error, a panic or runtime.Goexit that it died (see [OnDeath]). A worker can be started again.
+// error, a panic or runtime.Goexit that it died (see [WithDeathPolicy]). A worker can be started
+// again.
 //
 // If fn is still running when the context of Stop ends, Stop returns an error that wraps
 // ErrStopTimeout.
@@ -24,8 +26,8 @@ func Worker(fn func(ctx context.Context) error) Component {
 	return &worker{fn: fn}
 }
 
-// Go adds a goroutine as a component: it is Add with a [Worker]. With DependsOn it is cancelled,
-// and waited for, before what it uses is closed.
+// Go adds a goroutine as a component: it is Add with a [Worker]. With WithDependencies it is
+// cancelled, and waited for, before what it uses is closed.
 func (r *Registry) Go(name string, fn func(ctx context.Context) error, opts ...Option) {
 	r.Add(name, Worker(fn), opts...)
 }
@@ -62,7 +64,7 @@ func (w *worker) Start(ctx context.Context) error {
 
 // work is the worker's goroutine. Owner: the worker; its context stops it; Stop waits for it.
 func (run *workerRun) work(ctx context.Context, fn func(context.Context) error) {
-	err := ErrGoexit // stays if fn neither returns nor panics
+	err := errGoexit // stays if fn neither returns nor panics
 	defer func() {
 		if v := recover(); v != nil {
 			err = &PanicError{Value: v, Stack: goroutines.Print(goroutines.Callers(1))}
@@ -100,7 +102,7 @@ func (w *worker) Stop(ctx context.Context) error {
 	case <-run.over:
 	case <-ctx.Done():
 		return fmt.Errorf("%w: worker runs on %s after it was cancelled: %w", ErrStopTimeout,
-			round(time.Since(began)), context.Cause(ctx))
+			printing.Round(time.Since(began)), context.Cause(ctx))
 	}
 	if errors.Is(run.err, context.Canceled) {
 		return nil

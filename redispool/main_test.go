@@ -26,15 +26,15 @@ func TestMain(m *testing.M) {
 
 // A typo in a signature would lose a feature without a word.
 var (
-	_ lifecycle.Component    = (*redispool.Pool)(nil)
-	_ lifecycle.Drainer      = (*redispool.Pool)(nil)
-	_ lifecycle.Aborter      = (*redispool.Pool)(nil)
-	_ lifecycle.Checker      = (*redispool.Pool)(nil)
-	_ lifecycle.Stater       = (*redispool.Pool)(nil)
-	_ lifecycle.HolderLister = (*redispool.Pool)(nil)
-	_ lifecycle.Observed     = (*redispool.Pool)(nil)
-	_ lifecycle.Settled      = (*redispool.Pool)(nil)
-	_ lifecycle.Named        = (*redispool.Pool)(nil)
+	_ lifecycle.Component        = (*redispool.Pool)(nil)
+	_ lifecycle.Drainer          = (*redispool.Pool)(nil)
+	_ lifecycle.Aborter          = (*redispool.Pool)(nil)
+	_ lifecycle.Checker          = (*redispool.Pool)(nil)
+	_ lifecycle.StatsProvider    = (*redispool.Pool)(nil)
+	_ lifecycle.HolderLister     = (*redispool.Pool)(nil)
+	_ lifecycle.ObserverSetter   = (*redispool.Pool)(nil)
+	_ lifecycle.SettingsProvider = (*redispool.Pool)(nil)
+	_ lifecycle.NameSetter       = (*redispool.Pool)(nil)
 
 	_ interface{ HealthFault() health.Fault } = (*redispool.AcquireError)(nil)
 )

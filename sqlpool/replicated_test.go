@@ -18,15 +18,15 @@ import (
 )
 
 var (
-	_ lifecycle.Component    = (*sqlpool.Replicated)(nil)
-	_ lifecycle.Drainer      = (*sqlpool.Replicated)(nil)
-	_ lifecycle.Aborter      = (*sqlpool.Replicated)(nil)
-	_ lifecycle.Checker      = (*sqlpool.Replicated)(nil)
-	_ lifecycle.Stater       = (*sqlpool.Replicated)(nil)
-	_ lifecycle.HolderLister = (*sqlpool.Replicated)(nil)
-	_ lifecycle.Observed     = (*sqlpool.Replicated)(nil)
-	_ lifecycle.Settled      = (*sqlpool.Replicated)(nil)
-	_ lifecycle.Named        = (*sqlpool.Replicated)(nil)
+	_ lifecycle.Component        = (*sqlpool.Replicated)(nil)
+	_ lifecycle.Drainer          = (*sqlpool.Replicated)(nil)
+	_ lifecycle.Aborter          = (*sqlpool.Replicated)(nil)
+	_ lifecycle.Checker          = (*sqlpool.Replicated)(nil)
+	_ lifecycle.StatsProvider    = (*sqlpool.Replicated)(nil)
+	_ lifecycle.HolderLister     = (*sqlpool.Replicated)(nil)
+	_ lifecycle.ObserverSetter   = (*sqlpool.Replicated)(nil)
+	_ lifecycle.SettingsProvider = (*sqlpool.Replicated)(nil)
+	_ lifecycle.NameSetter       = (*sqlpool.Replicated)(nil)
 )
 
 // trio is a primary with two replicas, of fake servers that answer "who" with their names.
@@ -699,7 +699,7 @@ func TestMaxLagOffReadsFromWhateverAnswers(t *testing.T) {
 func TestRegistryRunsAReplicatedAsOneComponent(t *testing.T) {
 	x := newTrio(t, nil)
 	reg := lifecycle.New(lifecycle.Config{Logger: quiet()})
-	reg.Add("shop", x.Replicated, lifecycle.HealthCheck(health.Check{Interval: 20 * time.Millisecond}))
+	reg.Add("shop", x.Replicated, lifecycle.WithHealthCheck(health.Check{Interval: 20 * time.Millisecond}))
 	if err := reg.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}

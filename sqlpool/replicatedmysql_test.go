@@ -17,15 +17,15 @@ import (
 )
 
 var (
-	_ lifecycle.Component    = (*sqlpool.ReplicatedMySQL)(nil)
-	_ lifecycle.Drainer      = (*sqlpool.ReplicatedMySQL)(nil)
-	_ lifecycle.Aborter      = (*sqlpool.ReplicatedMySQL)(nil)
-	_ lifecycle.Checker      = (*sqlpool.ReplicatedMySQL)(nil)
-	_ lifecycle.Stater       = (*sqlpool.ReplicatedMySQL)(nil)
-	_ lifecycle.HolderLister = (*sqlpool.ReplicatedMySQL)(nil)
-	_ lifecycle.Observed     = (*sqlpool.ReplicatedMySQL)(nil)
-	_ lifecycle.Settled      = (*sqlpool.ReplicatedMySQL)(nil)
-	_ lifecycle.Named        = (*sqlpool.ReplicatedMySQL)(nil)
+	_ lifecycle.Component        = (*sqlpool.ReplicatedMySQL)(nil)
+	_ lifecycle.Drainer          = (*sqlpool.ReplicatedMySQL)(nil)
+	_ lifecycle.Aborter          = (*sqlpool.ReplicatedMySQL)(nil)
+	_ lifecycle.Checker          = (*sqlpool.ReplicatedMySQL)(nil)
+	_ lifecycle.StatsProvider    = (*sqlpool.ReplicatedMySQL)(nil)
+	_ lifecycle.HolderLister     = (*sqlpool.ReplicatedMySQL)(nil)
+	_ lifecycle.ObserverSetter   = (*sqlpool.ReplicatedMySQL)(nil)
+	_ lifecycle.SettingsProvider = (*sqlpool.ReplicatedMySQL)(nil)
+	_ lifecycle.NameSetter       = (*sqlpool.ReplicatedMySQL)(nil)
 )
 
 const (

@@ -55,7 +55,7 @@ func poolkeeper(g graph) (start, stop func(context.Context) error, err error) {
 		for k, d := range g.deps[i] {
 			names[k] = g.names[d]
 		}
-		reg.Add(g.names[i], &parts[i], lifecycle.DependsOn(names...))
+		reg.Add(g.names[i], &parts[i], lifecycle.WithDependencies(names...))
 	}
 	return reg.Start, reg.Shutdown, nil
 }

@@ -66,9 +66,9 @@ func run(ctx context.Context) error {
 	)}
 	probes := &http.Server{Addr: ":8081", ReadHeaderTimeout: 5 * time.Second, Handler: health.Handler(reg.Health())}
 
-	reg.Add("cache", cache, lifecycle.HealthCheck(check()))
-	reg.Add("orders", orders, lifecycle.HealthCheck(check()))
-	reg.Add("api", lifecycle.HTTPServer(api), lifecycle.DependsOn("cache", "orders"))
-	reg.Add("probes", lifecycle.HTTPServer(probes), lifecycle.Ops())
+	reg.Add("cache", cache, lifecycle.WithHealthCheck(check()))
+	reg.Add("orders", orders, lifecycle.WithHealthCheck(check()))
+	reg.Add("api", lifecycle.HTTPServer(api), lifecycle.WithDependencies("cache", "orders"))
+	reg.Add("probes", lifecycle.HTTPServer(probes), lifecycle.WithOps())
 	return reg.Run(ctx)
 }

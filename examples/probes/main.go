@@ -51,9 +51,9 @@ func run(ctx context.Context, args []string) error {
 		return fmt.Errorf("-router is %q; it must be nethttp, chi, gin or echo", *router)
 	}
 	reg := lifecycle.New(lifecycle.Config{})
-	reg.Add("database", database{}, lifecycle.HealthCheck(health.Check{Interval: time.Second}))
+	reg.Add("database", database{}, lifecycle.WithHealthCheck(health.Check{Interval: time.Second}))
 	server := &http.Server{Addr: *addr, Handler: mount(reg.Health()), ReadHeaderTimeout: 5 * time.Second}
-	reg.Add("probes", lifecycle.HTTPServer(server), lifecycle.Ops())
+	reg.Add("probes", lifecycle.HTTPServer(server), lifecycle.WithOps())
 	return reg.Run(ctx)
 }
 

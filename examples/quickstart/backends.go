@@ -53,7 +53,7 @@ func open(reg *lifecycle.Registry, at servers, log *slog.Logger) (*backends, err
 func (b *backends) openCache(reg *lifecycle.Registry, url string, log *slog.Logger) error {
 	what, options := "Redis", []lifecycle.Option{
 		// Without its cache the service is slower, not broken.
-		lifecycle.HealthCheck(health.Check{Impact: health.Degrading}),
+		lifecycle.WithHealthCheck(health.Check{Impact: health.Degrading}),
 	}
 	if url == "" {
 		what = "embedded Redis (miniredis)"
@@ -65,7 +65,7 @@ func (b *backends) openCache(reg *lifecycle.Registry, url string, log *slog.Logg
 			server.Close()
 			return nil
 		})))
-		url, options = "redis://"+server.Addr(), append(options, lifecycle.DependsOn("redis-server"))
+		url, options = "redis://"+server.Addr(), append(options, lifecycle.WithDependencies("redis-server"))
 	}
 	cache, err := redispool.New(redispool.Config{URL: url, MaxOpen: 20, MinIdle: 2, Start: redispool.StartDegraded, Logger: log})
 	if err != nil {
@@ -123,14 +123,14 @@ func (b *backends) openSQLite(reg *lifecycle.Registry, log *slog.Logger) (*sqlpo
 	if err != nil {
 		return nil, err
 	}
-	b.add(reg, "sqlite", "embedded SQL database (SQLite)", pool, lifecycle.DependsOn("sqlite-file"))
+	b.add(reg, "sqlite", "embedded SQL database (SQLite)", pool, lifecycle.WithDependencies("sqlite-file"))
 	return pool, nil
 }
 
 // sqlPool is what both kinds of SQL pool are to the start-up message.
 type sqlPool interface {
 	lifecycle.Component
-	lifecycle.Settled
+	lifecycle.SettingsProvider
 }
 
 func (b *backends) add(reg *lifecycle.Registry, name, what string, pool sqlPool, options ...lifecycle.Option) {

@@ -68,10 +68,10 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		// request.
 		Handler: health.Handler(reg.Health(), health.WithDetails(func(*http.Request) bool { return true })),
 	})
-	reg.Add("schema", lifecycle.Hooks{OnStart: service.migrate}, lifecycle.DependsOn(b.sqlNames...))
-	reg.Add("recorder", lifecycle.Worker(service.record), lifecycle.DependsOn("schema"))
-	reg.Add("api", api, lifecycle.DependsOn("cache", "recorder"))
-	reg.Add("probes", probes, lifecycle.Ops())
+	reg.Add("schema", lifecycle.Hooks{OnStart: service.migrate}, lifecycle.WithDependencies(b.sqlNames...))
+	reg.Add("recorder", lifecycle.Worker(service.record), lifecycle.WithDependencies("schema"))
+	reg.Add("api", api, lifecycle.WithDependencies("cache", "recorder"))
+	reg.Add("probes", probes, lifecycle.WithOps())
 
 	n := narrator{out: out, opened: b.opened, api: api.Addr, probes: probes.Addr}
 	defer reg.Subscribe(n.tell)()

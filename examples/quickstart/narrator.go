@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/poolkeeper/poolkeeper/lifecycle"
+	"github.com/poolkeeper/poolkeeper/lifecycle/event"
 )
 
 // narrator tells a person at the terminal what the registry does.
@@ -21,32 +21,32 @@ type narrator struct {
 	failed map[string]bool // components that did not come up, by name
 }
 
-func (n *narrator) tell(event lifecycle.Event) {
-	info := event.Details()
-	switch e := event.(type) {
-	case *lifecycle.Started:
+func (n *narrator) tell(e event.Event) {
+	info := e.Details()
+	switch e := e.(type) {
+	case *event.Started:
 		n.line("up       %-14s %s", info.Name, ms(info.Elapsed))
-	case *lifecycle.AllUp:
+	case *event.AllUp:
 		n.welcome(info.Elapsed)
-	case *lifecycle.Failed:
+	case *event.Failed:
 		n.notUp(info, e.Cancelled)
-	case *lifecycle.ShuttingDown:
+	case *event.ShuttingDown:
 		n.goingDown(e)
-	case *lifecycle.SignalReceived:
+	case *event.SignalReceived:
 		if e.Second {
 			n.line("\nsecond signal: cutting off %s", strings.Join(e.StillUp, ", "))
 		}
-	case *lifecycle.Stopped:
+	case *event.Stopped:
 		n.stopped(info, e.Outcome)
-	case *lifecycle.Abandoned:
+	case *event.Abandoned:
 		n.line("GAVE UP  %-14s %s", info.Name, ms(info.Elapsed))
-	case *lifecycle.AllDown:
+	case *event.AllDown:
 		n.line("all down in %s", ms(info.Elapsed))
 	}
 }
 
 // notUp notes that a component has never been up: it is released later, not stopped.
-func (n *narrator) notUp(info lifecycle.Info, cancelled bool) {
+func (n *narrator) notUp(info event.Info, cancelled bool) {
 	if n.failed == nil {
 		n.failed = map[string]bool{}
 	}
@@ -58,7 +58,7 @@ func (n *narrator) notUp(info lifecycle.Info, cancelled bool) {
 	n.line("%s %-14s %s", outcome, info.Name, ms(info.Elapsed)) // why is in the log
 }
 
-func (n *narrator) goingDown(e *lifecycle.ShuttingDown) {
+func (n *narrator) goingDown(e *event.ShuttingDown) {
 	budget := e.Budget.Round(time.Millisecond)
 	if e.Delay <= 0 {
 		n.line("\nshutting down within %v", budget)
@@ -67,10 +67,10 @@ func (n *narrator) goingDown(e *lifecycle.ShuttingDown) {
 	n.line("\nshutting down: not ready from now on, serving for another %v, %v in all", e.Delay, budget)
 }
 
-func (n *narrator) stopped(info lifecycle.Info, outcome lifecycle.Outcome) {
+func (n *narrator) stopped(info event.Info, outcome event.Outcome) {
 	word := "stopped"
 	switch {
-	case outcome != lifecycle.OutcomeOK:
+	case outcome != event.OutcomeOK:
 		word = strings.ToUpper(outcome.String())
 	case n.failed[info.Name]:
 		word = "released"

@@ -40,15 +40,15 @@ func run(ctx context.Context) error {
 		return err
 	}
 	reg := lifecycle.New(lifecycle.Config{ShutdownTimeout: 25 * time.Second, DrainDelay: 5 * time.Second})
-	reg.Add("cache", cache, lifecycle.HealthCheck(health.Check{Impact: health.Degrading})) // without it: slower, not broken
+	reg.Add("cache", cache, lifecycle.WithHealthCheck(health.Check{Impact: health.Degrading})) // without it: slower, not broken
 	reg.Add("orders", orders)
 
 	api := &http.Server{Addr: ":8080", Handler: routes(cache.Client(), orders.Pool())}
-	reg.Add("api", lifecycle.HTTPServer(api), lifecycle.DependsOn("cache", "orders"))
+	reg.Add("api", lifecycle.HTTPServer(api), lifecycle.WithDependencies("cache", "orders"))
 
 	details := health.WithDetails(func(*http.Request) bool { return true }) // only operators reach this port
 	probes := &http.Server{Addr: ":8081", Handler: health.Handler(reg.Health(), details)}
-	reg.Add("probes", lifecycle.HTTPServer(probes), lifecycle.Ops()) // up first, down last: it answers throughout
+	reg.Add("probes", lifecycle.HTTPServer(probes), lifecycle.WithOps()) // up first, down last: it answers throughout
 
 	return reg.Run(ctx) // start; wait for SIGINT, SIGTERM or a dying component; shut down
 }

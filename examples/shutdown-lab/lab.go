@@ -23,11 +23,11 @@ func addLab(reg *lifecycle.Registry, hundredth time.Duration) {
 		closing: 2 * hundredth, leaked: "1 of 20 connections still held, for 3m12s by reports.(*Exporter).Run (export.go:41)",
 	})
 	reg.Add("redis", &database{closing: hundredth})
-	reg.Add("mailer", &mailer{}, lifecycle.DependsOn("redis"))
-	reg.Add("consumer", newConsumer(), lifecycle.DependsOn("redis", "postgres"))
-	reg.Add("reports", &slow{takes: 12 * hundredth}, lifecycle.DependsOn("postgres"))
-	reg.Add("api", &slow{takes: hundredth}, lifecycle.DependsOn("mailer", "consumer", "reports"))
-	reg.Add("probes", &slow{}, lifecycle.Ops())
+	reg.Add("mailer", &mailer{}, lifecycle.WithDependencies("redis"))
+	reg.Add("consumer", newConsumer(), lifecycle.WithDependencies("redis", "postgres"))
+	reg.Add("reports", &slow{takes: 12 * hundredth}, lifecycle.WithDependencies("postgres"))
+	reg.Add("api", &slow{takes: hundredth}, lifecycle.WithDependencies("mailer", "consumer", "reports"))
+	reg.Add("probes", &slow{}, lifecycle.WithOps())
 }
 
 var errLeak = errors.New("connection leaked")

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/poolkeeper/poolkeeper/lifecycle"
+	"github.com/poolkeeper/poolkeeper/lifecycle/event"
 )
 
 func main() {
@@ -54,13 +55,13 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	})
 	addLab(reg, *budget/100)
 	began := time.Now()
-	defer reg.Subscribe(func(e lifecycle.Event) { narrate(out, began, e) })()
+	defer reg.Subscribe(func(e event.Event) { narrate(out, began, e) })()
 
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	if !*wait {
-		stopWhenUp := func(e lifecycle.Event) {
-			if _, up := e.(*lifecycle.AllUp); up {
+		stopWhenUp := func(e event.Event) {
+			if _, up := e.(*event.AllUp); up {
 				stop()
 			}
 		}
@@ -73,8 +74,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	return labError(err, policy)
 }
 
-func parsePolicy(s string) (lifecycle.Policy, error) {
-	for _, p := range []lifecycle.Policy{lifecycle.Abandon, lifecycle.Hold} {
+func parsePolicy(s string) (lifecycle.HangPolicy, error) {
+	for _, p := range []lifecycle.HangPolicy{lifecycle.HangPolicyAbandon, lifecycle.HangPolicyHold} {
 		if s == p.String() {
 			return p, nil
 		}
@@ -84,15 +85,15 @@ func parsePolicy(s string) (lifecycle.Policy, error) {
 
 // labError says whether the lab went as it should: the faults built into it are reported, and are
 // no failure of ours.
-func labError(err error, policy lifecycle.Policy) error {
+func labError(err error, policy lifecycle.HangPolicy) error {
 	switch {
 	case errors.Is(err, lifecycle.ErrAborted):
 		return err // a second signal: its sender wants a non-zero exit code
 	case !errors.Is(err, lifecycle.ErrStopTimeout):
 		return fmt.Errorf("the hung component was not reported: %w", err)
-	case policy == lifecycle.Hold && !errors.Is(err, lifecycle.ErrHeld):
+	case policy == lifecycle.HangPolicyHold && !errors.Is(err, lifecycle.ErrHeld):
 		return fmt.Errorf("what was held open was not reported: %w", err)
-	case policy == lifecycle.Abandon && !errors.Is(err, errLeak):
+	case policy == lifecycle.HangPolicyAbandon && !errors.Is(err, errLeak):
 		return fmt.Errorf("the leak was not reported: %w", err)
 	}
 	if _, ok := errors.AsType[*lifecycle.PanicError](err); !ok {
@@ -102,16 +103,16 @@ func labError(err error, policy lifecycle.Policy) error {
 }
 
 // narrate prints what happens when it happens.
-func narrate(out io.Writer, began time.Time, event lifecycle.Event) {
-	info := event.Details()
-	switch event.(type) {
-	case *lifecycle.AllUp, *lifecycle.ShuttingDown, *lifecycle.Draining, *lifecycle.Stopping, *lifecycle.Stopped,
-		*lifecycle.Aborting, *lifecycle.Abandoned, *lifecycle.Holding, *lifecycle.Held, *lifecycle.AllDown,
-		*lifecycle.SignalReceived:
+func narrate(out io.Writer, began time.Time, e event.Event) {
+	info := e.Details()
+	switch e.(type) {
+	case *event.AllUp, *event.ShuttingDown, *event.Draining, *event.Stopping, *event.Stopped,
+		*event.Aborting, *event.Abandoned, *event.Holding, *event.Held, *event.AllDown,
+		*event.SignalReceived:
 		name := info.Name
 		if name == "" {
 			name = "-"
 		}
-		_, _ = fmt.Fprintf(out, "%6.2f s  %-9s %s\n", info.Time.Sub(began).Seconds(), name, event)
+		_, _ = fmt.Fprintf(out, "%6.2f s  %-9s %s\n", info.Time.Sub(began).Seconds(), name, e)
 	}
 }

@@ -42,7 +42,7 @@ func Example() {
 
 	reg := lifecycle.New(lifecycle.Config{ShutdownTimeout: 20 * time.Second, Logger: slog.New(slog.DiscardHandler)})
 	reg.Add("redis", pool)
-	reg.Add("worker", worker{jobs, handler}, lifecycle.DependsOn("redis"))
+	reg.Add("worker", worker{jobs, handler}, lifecycle.WithDependencies("redis"))
 
 	ctx := context.Background()
 	if err := reg.Start(ctx); err != nil {

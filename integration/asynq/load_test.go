@@ -138,7 +138,7 @@ func service(tb testing.TB, url string, handler asynq.Handler) (*lifecycle.Regis
 	})
 	reg := lifecycle.New(lifecycle.Config{ShutdownTimeout: patience, Logger: slog.New(slog.DiscardHandler)})
 	reg.Add("redis", pool)
-	reg.Add("worker", worker{server, handler}, lifecycle.DependsOn("redis"))
+	reg.Add("worker", worker{server, handler}, lifecycle.WithDependencies("redis"))
 	tb.Cleanup(func() { _ = reg.Shutdown(within(tb, patience)) }) // done already, unless the test failed
 	return reg, pool
 }
@@ -158,7 +158,7 @@ func noJobIsLost(t *testing.T, end func(*testserver.Server, testing.TB)) {
 	l := newLedger()
 
 	reg, pool := service(t, srv.URL(), l.handler(true))
-	reg.Go("producer", l.produce(asynq.NewClientFromRedisClient(pool.Client())), lifecycle.DependsOn("redis"))
+	reg.Go("producer", l.produce(asynq.NewClientFromRedisClient(pool.Client())), lifecycle.WithDependencies("redis"))
 	if err := reg.Start(within(t, patience)); err != nil {
 		t.Fatal(err)
 	}
@@ -218,8 +218,8 @@ func TestWorkerThatWasNeverStartedStopsCleanly(t *testing.T) { // INV-13
 	srv := testserver.SharedRedis(t)
 	reg, _ := service(t, srv.URL(), newLedger().handler(false))
 	failure := errors.New("no")
-	reg.Add("bad", lifecycle.Hooks{OnStart: func(context.Context) error { return failure }}, lifecycle.DependsOn("redis"))
-	reg.Add("after", lifecycle.Hooks{}, lifecycle.DependsOn("worker", "bad"))
+	reg.Add("bad", lifecycle.Hooks{OnStart: func(context.Context) error { return failure }}, lifecycle.WithDependencies("redis"))
+	reg.Add("after", lifecycle.Hooks{}, lifecycle.WithDependencies("worker", "bad"))
 	if err := reg.Start(within(t, patience)); !errors.Is(err, failure) {
 		t.Fatalf("Start: %v, want %v", err, failure)
 	}

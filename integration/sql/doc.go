@@ -12,7 +12,7 @@
 // opened in a component of its own, after the pool has started:
 //
 //	reg.Add("db", pool)
-//	reg.Add("gorm", lifecycle.Hooks{OnStart: open}, lifecycle.DependsOn("db"))
+//	reg.Add("gorm", lifecycle.Hooks{OnStart: open}, lifecycle.WithDependencies("db"))
 //
 // It refuses to promise more than the libraries do: River does a job at least once, not exactly
 // once.

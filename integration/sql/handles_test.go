@@ -98,7 +98,7 @@ func libraryWorks(t *testing.T, h handle, b bank) {
 	reg.Add("library", lifecycle.Hooks{
 		OnStart: func(ctx context.Context) error { return errors.Join(b.open(ctx, pool.DB()), b.create(ctx)) },
 		OnStop:  func(context.Context) error { return nil },
-	}, lifecycle.DependsOn("db"))
+	}, lifecycle.WithDependencies("db"))
 	t.Cleanup(func() {
 		_ = reg.Shutdown(within(t, patience)) // done already, unless the test failed
 		if _, err := look.ExecContext(within(t, patience), "DROP TABLE IF EXISTS accounts"); err != nil {

@@ -166,8 +166,8 @@ func riverService(tb testing.TB, url string, l *ledger, holding bool) (*lifecycl
 	}
 	reg := lifecycle.New(lifecycle.Config{ShutdownTimeout: patience, Logger: silent()})
 	reg.Add("db", pool)
-	reg.Add("schema", lifecycle.Hooks{OnStart: migrate}, lifecycle.DependsOn("db"))
-	reg.Add("river", riverWorker{client}, lifecycle.DependsOn("schema"))
+	reg.Add("schema", lifecycle.Hooks{OnStart: migrate}, lifecycle.WithDependencies("db"))
+	reg.Add("river", riverWorker{client}, lifecycle.WithDependencies("schema"))
 	tb.Cleanup(func() { _ = reg.Shutdown(within(tb, patience)) }) // done already, unless the test failed
 	return reg, client
 }
@@ -180,7 +180,7 @@ func TestRiverLosesNoJobThroughTerminatedConnectionsAndShutdown(t *testing.T) { 
 	look := adminPostgres(t, srv)
 	l := newLedger()
 	reg, client := riverService(t, srv.URL(), l, true)
-	reg.Go("producer", l.produce(client), lifecycle.DependsOn("schema"))
+	reg.Go("producer", l.produce(client), lifecycle.WithDependencies("schema"))
 	if err := reg.Start(within(t, patience)); err != nil {
 		t.Fatal(err)
 	}

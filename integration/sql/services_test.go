@@ -35,8 +35,8 @@ func gormService(ctx context.Context, url string, api func(context.Context, *gor
 	}
 	reg := lifecycle.New(lifecycle.Config{ShutdownTimeout: 25 * time.Second})
 	reg.Add("db", pool)
-	reg.Add("gorm", lifecycle.Hooks{OnStart: open}, lifecycle.DependsOn("db"))
-	reg.Go("api", func(ctx context.Context) error { return api(ctx, db) }, lifecycle.DependsOn("gorm"))
+	reg.Add("gorm", lifecycle.Hooks{OnStart: open}, lifecycle.WithDependencies("db"))
+	reg.Go("api", func(ctx context.Context) error { return api(ctx, db) }, lifecycle.WithDependencies("gorm"))
 	return reg.Run(ctx)
 }
 
@@ -49,7 +49,7 @@ func sqlxService(ctx context.Context, url string, api func(context.Context, *sql
 	db := sqlx.NewDb(pool.DB(), "mysql") // the name tells sqlx how placeholders look
 	reg := lifecycle.New(lifecycle.Config{ShutdownTimeout: 25 * time.Second})
 	reg.Add("db", pool)
-	reg.Go("api", func(ctx context.Context) error { return api(ctx, db) }, lifecycle.DependsOn("db"))
+	reg.Go("api", func(ctx context.Context) error { return api(ctx, db) }, lifecycle.WithDependencies("db"))
 	return reg.Run(ctx)
 }
 
@@ -71,8 +71,8 @@ func sqlcService(ctx context.Context, url string, api func(context.Context, *pos
 	}
 	reg := lifecycle.New(lifecycle.Config{ShutdownTimeout: 25 * time.Second})
 	reg.Add("db", pool)
-	reg.Add("queries", queries, lifecycle.DependsOn("db"))
-	reg.Go("api", func(ctx context.Context) error { return api(ctx, q) }, lifecycle.DependsOn("queries"))
+	reg.Add("queries", queries, lifecycle.WithDependencies("db"))
+	reg.Go("api", func(ctx context.Context) error { return api(ctx, q) }, lifecycle.WithDependencies("queries"))
 	return reg.Run(ctx)
 }
 
@@ -100,8 +100,8 @@ func riverJobs(ctx context.Context, url string, jobs *river.Workers, api func(co
 	}
 	reg := lifecycle.New(lifecycle.Config{ShutdownTimeout: 25 * time.Second})
 	reg.Add("db", pool)
-	reg.Add("schema", lifecycle.Hooks{OnStart: migrate}, lifecycle.DependsOn("db"))
-	reg.Add("river", riverWorker{client}, lifecycle.DependsOn("schema"))
-	reg.Go("api", func(ctx context.Context) error { return api(ctx, client) }, lifecycle.DependsOn("schema"))
+	reg.Add("schema", lifecycle.Hooks{OnStart: migrate}, lifecycle.WithDependencies("db"))
+	reg.Add("river", riverWorker{client}, lifecycle.WithDependencies("schema"))
+	reg.Go("api", func(ctx context.Context) error { return api(ctx, client) }, lifecycle.WithDependencies("schema"))
 	return reg.Run(ctx)
 }

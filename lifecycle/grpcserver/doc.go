@@ -3,7 +3,7 @@
 //
 //	srv := grpc.NewServer()
 //	orderspb.RegisterOrdersServer(srv, handlers)
-//	reg.Add("grpc", grpcserver.New(srv, ":9090"), lifecycle.DependsOn("orders"))
+//	reg.Add("grpc", grpcserver.New(srv, ":9090"), lifecycle.WithDependencies("orders"))
 //
 // The life of a [Server]:
 //

@@ -11,8 +11,8 @@ import (
 )
 
 // Server runs a *grpc.Server from Start to Stop. It satisfies lifecycle.Component,
-// lifecycle.Aborter and lifecycle.Dier. All methods are safe for concurrent use; one Server serves
-// once.
+// lifecycle.Aborter and lifecycle.DoneNotifier. All methods are safe for concurrent use; one Server
+// serves once.
 type Server struct {
 	grpc *grpc.Server
 	addr string

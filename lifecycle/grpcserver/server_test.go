@@ -18,9 +18,9 @@ import (
 )
 
 var (
-	_ lifecycle.Component = (*grpcserver.Server)(nil)
-	_ lifecycle.Aborter   = (*grpcserver.Server)(nil)
-	_ lifecycle.Dier      = (*grpcserver.Server)(nil)
+	_ lifecycle.Component    = (*grpcserver.Server)(nil)
+	_ lifecycle.Aborter      = (*grpcserver.Server)(nil)
+	_ lifecycle.DoneNotifier = (*grpcserver.Server)(nil)
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -4,7 +4,7 @@
 //	func TestService(t *testing.T) {
 //		reg := lifecycletest.New(t, lifecycle.Config{})
 //		reg.Add("orders", orders)
-//		reg.Add("api", api, lifecycle.DependsOn("orders"))
+//		reg.Add("api", api, lifecycle.WithDependencies("orders"))
 //		lifecycletest.Start(t, reg)
 //		lifecycletest.Order(t, reg, "orders", "api") // api needs orders
 //		// … and at the end of the test everything is stopped

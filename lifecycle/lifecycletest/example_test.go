@@ -19,7 +19,7 @@ func ExampleFake() {
 	reg.Add("flaky", &lifecycletest.Fake{
 		Journal: &journal,
 		OnStop:  lifecycletest.Script{Fail: 1, Err: errors.New("lost a message")},
-	}, lifecycle.DependsOn("db"))
+	}, lifecycle.WithDependencies("db"))
 	ctx := context.Background()
 	_ = reg.Start(ctx)
 	_ = reg.Shutdown(ctx)

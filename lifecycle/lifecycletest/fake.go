@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/poolkeeper/poolkeeper/lifecycle"
+	"github.com/poolkeeper/poolkeeper/lifecycle/event"
 )
 
 // ErrFake is what a [Script] that fails returns, unless it has an Err.
@@ -88,13 +89,13 @@ type (
 
 // Drain plays OnDrain.
 func (f drainFake) Drain(ctx context.Context) error {
-	return f.play(ctx, lifecycle.PhaseDrain, f.OnDrain)
+	return f.play(ctx, event.PhaseDrain, f.OnDrain)
 }
 
 // Abort plays OnAbort.
 func (f abortFake) Abort() error {
 	//nolint:forbidigo // Abort has no context
-	err := f.play(context.Background(), lifecycle.PhaseAbort, f.OnAbort)
+	err := f.play(context.Background(), event.PhaseAbort, f.OnAbort)
 	if err == nil {
 		f.Release()
 	}
@@ -119,11 +120,11 @@ func (f *Fake) Start(ctx context.Context) error {
 	f.mu.Lock()
 	f.died = make(chan error, 1)
 	f.mu.Unlock()
-	return f.play(ctx, lifecycle.PhaseStart, f.OnStart)
+	return f.play(ctx, event.PhaseStart, f.OnStart)
 }
 
 // Stop plays OnStop.
-func (f *Fake) Stop(ctx context.Context) error { return f.play(ctx, lifecycle.PhaseStop, f.OnStop) }
+func (f *Fake) Stop(ctx context.Context) error { return f.play(ctx, event.PhaseStop, f.OnStop) }
 
 // Done gets what Die is called with.
 func (f *Fake) Done() <-chan error {

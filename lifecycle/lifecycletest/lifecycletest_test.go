@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/poolkeeper/poolkeeper/lifecycle"
+	"github.com/poolkeeper/poolkeeper/lifecycle/event"
 	"github.com/poolkeeper/poolkeeper/lifecycle/lifecycletest"
 )
 
@@ -70,7 +71,7 @@ func TestACleanServicePassesAndIsStoppedAtTheEnd(t *testing.T) {
 	failures := judge(func(tb testing.TB) {
 		tb.Helper()
 		reg := lifecycletest.New(tb, lifecycle.Config{})
-		reg.Add("api", (&lifecycletest.Fake{Journal: &j}).As(lifecycletest.Drains), lifecycle.DependsOn("db"))
+		reg.Add("api", (&lifecycletest.Fake{Journal: &j}).As(lifecycletest.Drains), lifecycle.WithDependencies("db"))
 		reg.Add("db", &lifecycletest.Fake{Journal: &j})
 		lifecycletest.Start(tb, reg)
 		lifecycletest.Order(tb, reg, "db", "api")
@@ -117,7 +118,7 @@ func TestWhatGoesWrongFailsTheTest(t *testing.T) {
 			reg := lifecycletest.New(tb, lifecycle.Config{})
 			reg.Add("api", &lifecycletest.Fake{})
 			reg.Add("db", &lifecycletest.Fake{})
-			reg.Add("probes", &lifecycletest.Fake{}, lifecycle.Ops())
+			reg.Add("probes", &lifecycletest.Fake{}, lifecycle.WithOps())
 			lifecycletest.Order(tb, reg, "probes", "db", "api")
 			lifecycletest.Order(tb, reg, "db", "nobody")
 		}, []string{`"api" does not depend on "db"`, `no component "nobody"`}},
@@ -193,7 +194,7 @@ func TestFakeFailsAsOftenAsTold(t *testing.T) {
 			t.Errorf("start %d: %v, want failure %v", i+1, err, want)
 		}
 	}
-	if n := f.Calls(lifecycle.PhaseStart); n != 3 {
+	if n := f.Calls(event.PhaseStart); n != 3 {
 		t.Errorf("Calls = %d, want 3", n)
 	}
 }

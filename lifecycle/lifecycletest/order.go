@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/poolkeeper/poolkeeper/lifecycle"
+	"github.com/poolkeeper/poolkeeper/lifecycle/event"
 )
 
 // Order fails the test unless each of the named components depends on the one before it, directly
@@ -72,27 +73,27 @@ func newInspector(tb testing.TB, reg *lifecycle.Registry) *inspector {
 }
 
 // see checks one event. Events come in the order of what they tell.
-func (i *inspector) see(e lifecycle.Event) {
+func (i *inspector) see(e event.Event) {
 	name := e.Details().Name
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	switch e.(type) {
-	case *lifecycle.Starting:
+	case *event.Starting:
 		i.learnLocked()
 		for _, d := range i.deps[name] {
 			if !i.up[d] {
 				i.t.Errorf("lifecycletest: %q starts, and %q, on which it depends, is not up", name, d)
 			}
 		}
-	case *lifecycle.Started:
+	case *event.Started:
 		i.up[name] = true
-	case *lifecycle.Draining, *lifecycle.Stopping:
+	case *event.Draining, *event.Stopping:
 		for _, d := range i.dependents[name] {
 			if i.up[d] {
 				i.t.Errorf("lifecycletest: %q stops, and %q, which depends on it, is up", name, d)
 			}
 		}
-	case *lifecycle.Stopped, *lifecycle.Abandoned:
+	case *event.Stopped, *event.Abandoned:
 		delete(i.up, name)
 	}
 }

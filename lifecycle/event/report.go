@@ -1,4 +1,4 @@
-package lifecycle
+package event
 
 import (
 	"errors"
@@ -7,7 +7,66 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
+
+	"github.com/poolkeeper/poolkeeper/internal/printing"
 )
+
+// Outcome says how a component came up or went down.
+type Outcome uint8
+
+// The outcomes.
+const (
+	OutcomeNone      Outcome = iota // not yet, or its turn never came
+	OutcomeOK                       // in time and without an error
+	OutcomeFailed                   // it returned an error, or panicked
+	OutcomeAborted                  // its time was over; Abort ended it
+	OutcomeAbandoned                // its time was over, and something of it may still run
+	OutcomeHeld                     // not stopped: what depends on it hangs, or no time was left
+)
+
+// String returns the outcome in lower case.
+func (o Outcome) String() string {
+	switch o {
+	case OutcomeNone:
+		return "none"
+	case OutcomeOK:
+		return "ok"
+	case OutcomeFailed:
+		return "failed"
+	case OutcomeAborted:
+		return "aborted"
+	case OutcomeAbandoned:
+		return "abandoned"
+	case OutcomeHeld:
+		return "held"
+	}
+	return "unknown"
+}
+
+// Step is one component's way up or down. It is a value: nothing in it changes after it was
+// returned.
+type Step struct {
+	Name    string
+	Began   time.Time     // when its turn came; zero if it never did
+	Took    time.Duration // from Began until it was up, down or given up
+	Drain   time.Duration // the part of Took spent in Drain
+	Outcome Outcome
+	Err     error
+}
+
+// Report is how a start or a shutdown went. It is immutable.
+type Report struct {
+	Began time.Time
+	Took  time.Duration // DrainDelay included
+	Delay time.Duration // the part of Took that was DrainDelay
+	// Steps are those of the components, in the order in which they ended.
+	Steps []Step
+	// Critical names the components that Took was made of: each waited for the one before it. To be
+	// faster, make one of these faster.
+	Critical []string
+	Err      error
+}
 
 // stackLines bounds how much of a hung component's stack the text shows; the error has all of it.
 const stackLines = 6
@@ -23,9 +82,9 @@ func (r *Report) String() string {
 			unclean++
 		}
 	}
-	fmt.Fprintf(&b, "%d of %d components ok, in %s", len(r.Steps)-unclean, len(r.Steps), round(r.Took))
+	fmt.Fprintf(&b, "%d of %d components ok, in %s", len(r.Steps)-unclean, len(r.Steps), printing.Round(r.Took))
 	if r.Delay > 0 {
-		fmt.Fprintf(&b, " (%s of it still serving)", round(r.Delay))
+		fmt.Fprintf(&b, " (%s of it still serving)", printing.Round(r.Delay))
 	}
 	b.WriteString("\n\n")
 	r.writeSteps(&b)
@@ -50,11 +109,11 @@ func (r *Report) writeSteps(b *strings.Builder) {
 			_, _ = fmt.Fprintf(w, "  %s\t%s\tits turn never came\n", s.Name, outcome)
 			continue
 		}
-		took := round(s.Took).String()
+		took := printing.Round(s.Took).String()
 		if s.Drain > 0 {
-			took += ", draining for " + round(s.Drain).String()
+			took += ", draining for " + printing.Round(s.Drain).String()
 		}
-		_, _ = fmt.Fprintf(w, "  %s\t%s\tat +%s\tfor %s\n", s.Name, outcome, round(s.Began.Sub(r.Began)), took)
+		_, _ = fmt.Fprintf(w, "  %s\t%s\tat +%s\tfor %s\n", s.Name, outcome, printing.Round(s.Began.Sub(r.Began)), took)
 	}
 	_ = w.Flush()
 }
@@ -89,9 +148,9 @@ func (s Step) summary() string {
 	if s.Began.IsZero() {
 		return s.Outcome.String() + ", its turn never came"
 	}
-	text := s.Outcome.String() + " after " + round(s.Took).String()
+	text := s.Outcome.String() + " after " + printing.Round(s.Took).String()
 	if s.Drain > 0 {
-		text += ", draining for " + round(s.Drain).String()
+		text += ", draining for " + printing.Round(s.Drain).String()
 	}
 	return text
 }
@@ -102,10 +161,11 @@ func writeTrouble(b *strings.Builder, s Step) {
 		return
 	}
 	cause, stack := s.Err, ""
-	if e, ok := errors.AsType[*ComponentError](s.Err); ok {
-		cause, stack = fmt.Errorf("%s: %w", e.Phase, e.Err), e.Stack
-		if e.Elapsed > 0 {
-			cause = fmt.Errorf("%s, after %s: %w", e.Phase, round(e.Elapsed), e.Err)
+	if failed, ok := errors.AsType[componentError](s.Err); ok {
+		i := failed.Details()
+		cause, stack = fmt.Errorf("%s: %w", i.Phase, i.Err), i.Stack
+		if i.Elapsed > 0 {
+			cause = fmt.Errorf("%s, after %s: %w", i.Phase, printing.Round(i.Elapsed), i.Err)
 		}
 	}
 	fmt.Fprintf(b, "\n%s: %v\n", s.Name, cause)
