@@ -77,7 +77,7 @@ func TestForbiddenKnowsUpSidewaysAndUnknown(t *testing.T) {
 }
 
 func TestLowerFloorsCompileOnlyTheStandardLibrary(t *testing.T) {
-	for _, p := range list(t, "-deps", "./lifecycle/...", "./health", "./eviction") {
+	for _, p := range list(t, "-deps", "./lifecycle/...", "./health", "./health/quality", "./eviction") {
 		if !p.Standard && room(p.ImportPath) == outside {
 			t.Errorf("an importer of lifecycle, health or eviction compiles %s", p.ImportPath)
 		}

@@ -13,7 +13,8 @@ const Off time.Duration = -1
 // at once.
 const NoWaiting = -1
 
-// NoJitter is a LifetimeJitter of practically nothing; 0 means the default.
+// NoJitter turns off the jitter of lifetimes and of health checks; 0 means the default. It is a part
+// so small that it moves nothing.
 const NoJitter = 1e-12
 
 // StartPolicy says what a pool's Start does while its server cannot be reached.

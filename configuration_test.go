@@ -9,6 +9,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper/eviction"
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/health/quality"
 	"github.com/poolkeeper/poolkeeper/lifecycle"
 	"github.com/poolkeeper/poolkeeper/redispool"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
@@ -23,13 +24,13 @@ func TestEverySettingIsDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	for heading, config := range map[string]any{
-		"lifecycle.Config":     lifecycle.Config{},
-		"health.Config":        health.Config{},
-		"health.Check":         health.Check{},
-		"health.QualityPolicy": health.QualityPolicy{},
-		"eviction.Policy":      eviction.Policy{},
-		"redispool.Config":     redispool.Config{},
-		"sqlpool.Config":       sqlpool.Config{},
+		"lifecycle.Config": lifecycle.Config{},
+		"health.Config":    health.Config{},
+		"health.Check":     health.Check{},
+		"quality.Policy":   quality.Policy{},
+		"eviction.Policy":  eviction.Policy{},
+		"redispool.Config": redispool.Config{},
+		"sqlpool.Config":   sqlpool.Config{},
 
 		"sqlpool.ReplicatedConfig": sqlpool.ReplicatedConfig{},
 	} {

@@ -8,16 +8,17 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
 )
 
 // INV-5.
 func TestVerdictExpiresWhenTheSchedulerIsDead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := health.New(health.Config{Interval: 10 * time.Second, Timeout: time.Second, Jitter: health.NoJitter})
+		m := health.New(health.Config{Interval: 10 * time.Second, Timeout: time.Second, Jitter: poolkeeper.NoJitter})
 		ok := func(context.Context) error { return nil }
 		register(t, m, health.Check{Name: "db", Probe: ok, MaxAge: 20 * time.Second})
-		register(t, m, health.Check{Name: "extra", Probe: ok, MaxAge: 15 * time.Second, Impact: health.Degrading})
+		register(t, m, health.Check{Name: "extra", Probe: ok, MaxAge: 15 * time.Second, Impact: health.ImpactDegrading})
 		start(t, m)
 		settle()
 		health.KillScheduler(m)
@@ -118,11 +119,11 @@ func TestStaleVerdictRecoversWithTheNextResult(t *testing.T) {
 		m := health.New(health.Config{MaxConcurrent: 1, Interval: time.Second, Timeout: 10 * time.Second})
 		var slow, db script
 		register(t, m, health.Check{Name: "db", Probe: db.probe, Timeout: 10 * time.Millisecond, MaxAge: 2 * time.Second})
-		register(t, m, health.Check{Name: "slow", Probe: slow.probe, Impact: health.Degrading, Interval: rarely})
+		register(t, m, health.Check{Name: "slow", Probe: slow.probe, Impact: health.ImpactDegrading, Interval: rarely})
 		start(t, m)
 		settle()
 		wantReady(t, m, true, "both work")
-		register(t, m, health.Check{Name: "block", Impact: health.Degrading, Interval: rarely, Probe: func(context.Context) error {
+		register(t, m, health.Check{Name: "block", Impact: health.ImpactDegrading, Interval: rarely, Probe: func(context.Context) error {
 			time.Sleep(8 * time.Second)
 			return nil
 		}})

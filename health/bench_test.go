@@ -131,7 +131,7 @@ func BenchmarkHandler(b *testing.B) {
 	for _, n := range []int{1, 10, 100, 1000} {
 		m := startedMonitor(b, n)
 		plain := health.Handler(m)
-		single := health.ReadyHandler(m)
+		single := health.GroupHandler(m, health.GroupReady)
 		open := health.Handler(m, health.WithDetails(func(*http.Request) bool { return true }))
 		for _, c := range []struct {
 			name string

@@ -143,9 +143,9 @@ func TestReasonNamesTheGravestCheck(t *testing.T) {
 			}
 		}
 		reason("")
-		register(t, m, health.Check{Name: "a", Probe: func(context.Context) error { return health.Degraded(errDown) }, Impact: health.Degrading})
+		register(t, m, health.Check{Name: "a", Probe: func(context.Context) error { return health.Degraded(errDown) }, Impact: health.ImpactDegrading})
 		reason("a: down on purpose")
-		register(t, m, health.Check{Name: "b", Probe: func(context.Context) error { return context.DeadlineExceeded }, Impact: health.Degrading})
+		register(t, m, health.Check{Name: "b", Probe: func(context.Context) error { return context.DeadlineExceeded }, Impact: health.ImpactDegrading})
 		reason("b: context deadline exceeded (timeout)")
 		register(t, m, health.Check{Name: "c", Probe: func(context.Context) error { return nil }, InitialDelay: time.Hour})
 		reason("c: no result yet")

@@ -15,15 +15,15 @@ import (
 type Impact uint8
 
 const (
-	// Critical fails the group: readiness answers 503. It is the zero value.
-	Critical Impact = iota
-	// Degrading warns: the group still answers 200, with status "warn".
-	Degrading
+	// ImpactCritical fails the group: readiness answers 503. It is the zero value.
+	ImpactCritical Impact = iota
+	// ImpactDegrading warns: the group still answers 200, with status "warn".
+	ImpactDegrading
 )
 
 // String returns "critical" or "degrading".
 func (i Impact) String() string {
-	if i == Degrading {
+	if i == ImpactDegrading {
 		return "degrading"
 	}
 	return "critical"
@@ -41,10 +41,6 @@ const (
 	GroupLive = "live"
 )
 
-// NoJitter turns jitter off, as [Check.Jitter] or [Config.Jitter]: it is a billionth of the
-// interval.
-const NoJitter = 1e-9
-
 // maxNameLen bounds names of checks, groups and heartbeats: they are printed in every page.
 const maxNameLen = 200
 
@@ -60,7 +56,7 @@ type Check struct {
 	// a failure, and so are a panic, runtime.Goexit and no answer in time.
 	Probe func(context.Context) error
 
-	// Impact is what a failure does to the groups. Zero: Critical.
+	// Impact is what a failure does to the groups. Zero: ImpactCritical.
 	Impact Impact
 
 	// Groups the check belongs to: GroupReady, GroupStartup or names of your own. Empty: GroupReady
@@ -90,7 +86,7 @@ type Check struct {
 	MaxAge time.Duration
 
 	// Jitter is the part of an interval, 0 to 1, by which each run is moved at random. Default 0.1;
-	// NoJitter: none.
+	// poolkeeper.NoJitter: none.
 	Jitter float64
 
 	// FailureThreshold is how many failures in a row make a healthy check fail. Default 3. The
@@ -111,11 +107,6 @@ type Check struct {
 	DependsOn []string
 }
 
-// Validate reports every fault of the check at once, joined, as judged with the default Config;
-// Register and Monitor.Validate judge with the monitor's. It changes nothing; zero fields are not
-// faults.
-func (c Check) Validate() error { return c.validate(Config{}.withDefaults()) }
-
 // Validate reports every fault that Register would find in c by itself, at once, joined. It
 // registers nothing, and is safe for concurrent use.
 func (m *Monitor) Validate(c Check) error { return c.validate(m.cfg) }
@@ -131,8 +122,8 @@ func (c Check) validate(d Config) error {
 	if c.Probe == nil {
 		fault("Probe is nil")
 	}
-	if c.Impact > Degrading {
-		fault("Impact %d is neither Critical nor Degrading", c.Impact)
+	if c.Impact > ImpactDegrading {
+		fault("Impact %d is neither ImpactCritical nor ImpactDegrading", c.Impact)
 	}
 	for _, g := range c.Groups {
 		if err := validGroup(g); err != nil {

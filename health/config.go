@@ -9,13 +9,13 @@ import (
 
 // Defaults of [Config] and [Check].
 const (
-	DefaultInterval         = 10 * time.Second
-	DefaultRetryInterval    = time.Second
-	DefaultTimeout          = 2 * time.Second
-	DefaultJitter           = 0.1
-	DefaultFailureThreshold = 3
-	DefaultSuccessThreshold = 1
-	DefaultMaxConcurrent    = 32
+	defaultInterval         = 10 * time.Second
+	defaultRetryInterval    = time.Second
+	defaultTimeout          = 2 * time.Second
+	defaultJitter           = 0.1
+	defaultFailureThreshold = 3
+	defaultSuccessThreshold = 1
+	defaultMaxConcurrent    = 32
 )
 
 // Config sets up a [Monitor]. The zero Config is ready to use.
@@ -34,7 +34,7 @@ type Config struct {
 	// Timeout is the default of [Check.Timeout]. Zero: 2 s.
 	Timeout time.Duration
 	// Jitter is the default of [Check.Jitter], a part of the interval from 0 to 1. Zero: 0.1;
-	// NoJitter: none.
+	// poolkeeper.NoJitter: none.
 	Jitter float64
 	// FailureThreshold is the default of [Check.FailureThreshold]. Zero: 3.
 	FailureThreshold int
@@ -68,13 +68,13 @@ func (c Config) Validate() error {
 }
 
 func (c Config) withDefaults() Config {
-	orDefault(&c.Interval, DefaultInterval)
-	orDefault(&c.RetryInterval, min(DefaultRetryInterval, c.Interval))
-	orDefault(&c.Timeout, DefaultTimeout)
-	orDefault(&c.Jitter, DefaultJitter)
-	orDefault(&c.FailureThreshold, DefaultFailureThreshold)
-	orDefault(&c.SuccessThreshold, DefaultSuccessThreshold)
-	orDefault(&c.MaxConcurrent, DefaultMaxConcurrent)
+	orDefault(&c.Interval, defaultInterval)
+	orDefault(&c.RetryInterval, min(defaultRetryInterval, c.Interval))
+	orDefault(&c.Timeout, defaultTimeout)
+	orDefault(&c.Jitter, defaultJitter)
+	orDefault(&c.FailureThreshold, defaultFailureThreshold)
+	orDefault(&c.SuccessThreshold, defaultSuccessThreshold)
+	orDefault(&c.MaxConcurrent, defaultMaxConcurrent)
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}

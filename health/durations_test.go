@@ -101,7 +101,7 @@ func TestEveryDurationMayBeAsLongAsItGets(t *testing.T) {
 		}
 	}
 	const forever = math.MaxInt64
-	for _, jitter := range []float64{0, 1, health.NoJitter} {
+	for _, jitter := range []float64{0, 1, poolkeeper.NoJitter} {
 		tryCheck(t, "all", forever, health.Config{}, health.Check{
 			Interval: forever, RetryInterval: forever, Timeout: forever, MaxAge: forever, Jitter: jitter, TrafficCounts: true,
 		})
@@ -145,30 +145,4 @@ func TestAHeartMayBeatAsRarelyAsItLikes(t *testing.T) {
 			h.Stop()
 		}
 	})
-}
-
-func TestEveryDurationOfQualityIsJudgedOrRefused(t *testing.T) {
-	for _, f := range durations(health.QualityPolicy{}) {
-		for _, d := range extremes {
-			var p health.QualityPolicy
-			reflect.ValueOf(&p).Elem().FieldByIndex(f.Index).SetInt(int64(d))
-			meter, err := health.NewQualityMeter(func(context.Context) error {
-				time.Sleep(10 * time.Microsecond)
-				return nil
-			}, func() poolkeeper.Stats { return poolkeeper.Stats{} }, p)
-			if (err == nil) != (d >= 0) {
-				t.Errorf("%s %d: %v", f.Name, d, err)
-			}
-			if err != nil {
-				continue
-			}
-			slow := meter.Probe(t.Context()) != nil
-			if want := d == 1 && f.Name != "SlowLatency"; slow != want {
-				t.Errorf("%s %d: degraded %v, want %v", f.Name, d, slow, want)
-			}
-			if s := meter.Quality().Score; s < 0 || s > 100 {
-				t.Errorf("%s %d: score %d", f.Name, d, s)
-			}
-		}
-	}
 }

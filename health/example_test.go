@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
 )
 
@@ -103,7 +102,7 @@ func ExampleMonitor_Heartbeat() {
 		beat.Beat()
 	}
 	beat.Stop() // it ends on purpose
-	ask(health.LiveHandler(m), "/livez")
+	ask(health.GroupHandler(m, health.GroupLive), "/livez")
 	// Output: /livez 200 ok
 }
 
@@ -180,32 +179,17 @@ func ExampleRegistration_Observe() {
 	// Output: cache is asked again soon
 }
 
-func ExampleReadyHandler() {
+func ExampleGroupHandler() {
 	m := health.New(health.Config{})
 	_ = m.Start(context.Background())
 	defer func() { _ = m.Stop(context.Background()) }()
 
 	mux := http.NewServeMux() // or any router
-	mux.Handle("GET /internal/ready", health.ReadyHandler(m))
-	mux.Handle("GET /internal/ready/{check...}", health.ReadyHandler(m))
+	mux.Handle("GET /internal/ready", health.GroupHandler(m, health.GroupReady))
+	mux.Handle("GET /internal/ready/{check...}", health.GroupHandler(m, health.GroupReady))
 	ask(mux, "/internal/ready")
 	ask(mux, "/internal/ready/nobody")
 	// Output:
 	// /internal/ready 200 ok
 	// /internal/ready/nobody 404 not found
-}
-
-func ExampleNewQualityMeter() {
-	pool := struct{ stats poolkeeper.Stats }{poolkeeper.Stats{Max: 20, InUse: 19}}
-	meter, err := health.NewQualityMeter(
-		func(context.Context) error { return nil }, // pool.Check
-		func() poolkeeper.Stats { return pool.stats },
-		health.QualityPolicy{MaxSaturation: 0.9},
-	)
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	fmt.Println(meter.Probe(context.Background()))
-	// Output: saturation 95% (limit 90%)
 }

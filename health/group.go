@@ -43,7 +43,7 @@ func (c *seen) burden() Status {
 	switch {
 	case c.verdict.status == StatusPass:
 		return StatusPass
-	case c.verdict.status == StatusWarn || c.reg.check.Impact == Degrading:
+	case c.verdict.status == StatusWarn || c.reg.check.Impact == ImpactDegrading:
 		return StatusWarn
 	}
 	return StatusFail

@@ -31,24 +31,9 @@ func WithDetails(allow func(*http.Request) bool) HandlerOption {
 // can hold, and without query parameters cost the same for any number of checks.
 func Handler(m *Monitor, opts ...HandlerOption) http.Handler { return newHandler(m, "", opts) }
 
-// LiveHandler answers for liveness on whatever path it is mounted; see [ReadyHandler].
-func LiveHandler(m *Monitor, opts ...HandlerOption) http.Handler {
-	return newHandler(m, GroupLive, opts)
-}
-
-// ReadyHandler answers for readiness on whatever path it is mounted. If the pattern has a wildcard
-// named check ("/readyz/{check...}", see [http.Request.PathValue]), it answers for that check.
-func ReadyHandler(m *Monitor, opts ...HandlerOption) http.Handler {
-	return newHandler(m, GroupReady, opts)
-}
-
-// StartupHandler answers for startup on whatever path it is mounted; see [ReadyHandler].
-func StartupHandler(m *Monitor, opts ...HandlerOption) http.Handler {
-	return newHandler(m, GroupStartup, opts)
-}
-
-// GroupHandler answers for a group of your own on whatever path it is mounted; see [ReadyHandler].
-// While no check belongs to the group it answers 404.
+// GroupHandler answers for one group (GroupReady, say) on whatever path it is mounted. If the
+// pattern has a wildcard named check ("/ready/{check...}", see [http.Request.PathValue]), it answers
+// for that check. While no check belongs to a group of your own it answers 404.
 func GroupHandler(m *Monitor, group string, opts ...HandlerOption) http.Handler {
 	return newHandler(m, group, opts)
 }

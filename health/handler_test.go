@@ -26,7 +26,7 @@ func outage(t *testing.T) *health.Monitor {
 	register(t, m, health.Check{Name: "cache", Probe: func(context.Context) error {
 		return health.Degraded(errors.New("answers in 300ms"))
 	}})
-	register(t, m, health.Check{Name: "search", Probe: func(context.Context) error { return nil }, InitialDelay: time.Hour, Impact: health.Degrading})
+	register(t, m, health.Check{Name: "search", Probe: func(context.Context) error { return nil }, InitialDelay: time.Hour, Impact: health.ImpactDegrading})
 	register(t, m, health.Check{Name: "disk", Probe: func(context.Context) error { return nil }, Groups: []string{health.GroupReady, health.GroupStartup}})
 	start(t, m)
 	settle()
@@ -95,7 +95,7 @@ func TestNothingButTheStatusWithoutPermission(t *testing.T) {
 		hidden := map[string]http.Handler{
 			"without WithDetails": health.Handler(m),
 			"refused":             health.Handler(m, health.WithDetails(func(*http.Request) bool { return false })),
-			"mounted singly":      health.ReadyHandler(m),
+			"mounted singly":      health.GroupHandler(m, health.GroupReady),
 		}
 		for name, h := range hidden {
 			for _, path := range []string{
@@ -286,11 +286,11 @@ func TestHandlersMountOnAnyRouter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := outage(t)
 		mux := http.NewServeMux()
-		mux.Handle("GET /alive", health.LiveHandler(m))
-		mux.Handle("GET /alive/{check...}", health.LiveHandler(m))
-		mux.Handle("GET /ready", health.ReadyHandler(m))
-		mux.Handle("GET /ready/{check...}", health.ReadyHandler(m))
-		mux.Handle("GET /started/{check...}", health.StartupHandler(m))
+		mux.Handle("GET /alive", health.GroupHandler(m, health.GroupLive))
+		mux.Handle("GET /alive/{check...}", health.GroupHandler(m, health.GroupLive))
+		mux.Handle("GET /ready", health.GroupHandler(m, health.GroupReady))
+		mux.Handle("GET /ready/{check...}", health.GroupHandler(m, health.GroupReady))
+		mux.Handle("GET /started/{check...}", health.GroupHandler(m, health.GroupStartup))
 		mux.Handle("GET /billing/{check...}", health.GroupHandler(m, "billing"))
 		mux.Handle("GET /nobody", health.GroupHandler(m, "nobody"))
 		mux.Handle("/ops/", http.StripPrefix("/ops", health.Handler(m)))

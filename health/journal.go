@@ -173,7 +173,11 @@ func (t Transition) why() []slog.Attr {
 	if len(t.CausedBy) > 0 {
 		attrs = append(attrs, slog.Any("caused_by", t.CausedBy))
 	}
-	return append(attrs, slog.Any("error", t.Err))
+	attrs = append(attrs, slog.Any("error", t.Err))
+	if p, ok := errors.AsType[*panicError](t.Err); ok {
+		attrs = append(attrs, slog.String("stack", p.stack))
+	}
+	return attrs
 }
 
 // failed tells of a listener that panicked or ended its goroutine.

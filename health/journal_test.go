@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
 )
 
@@ -47,10 +48,10 @@ func (b *logBuffer) logger() *slog.Logger {
 func TestEveryChangeOfACheckIsOneLineWithCauseAndAdvice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log logBuffer
-		m := health.New(health.Config{Logger: log.logger(), Interval: time.Second, Jitter: health.NoJitter})
+		m := health.New(health.Config{Logger: log.logger(), Interval: time.Second, Jitter: poolkeeper.NoJitter})
 		var db script
 		register(t, m, health.Check{Name: "db", Probe: db.probe})
-		register(t, m, health.Check{Name: "cache", Probe: db.probe, Impact: health.Degrading, DependsOn: []string{"db"}, InitialDelay: time.Hour})
+		register(t, m, health.Check{Name: "cache", Probe: db.probe, Impact: health.ImpactDegrading, DependsOn: []string{"db"}, InitialDelay: time.Hour})
 		start(t, m)
 		advance(time.Minute)
 		if s := log.take(); s != "" {

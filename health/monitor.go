@@ -19,8 +19,6 @@ var (
 	ErrDuplicate = errors.New("health: duplicate name")
 	// ErrStopped is returned by Register and Start after Stop.
 	ErrStopped = errors.New("health: monitor is stopped")
-	// ErrStarted is returned by a second Start.
-	ErrStarted = errors.New("health: monitor is already started")
 )
 
 // Monitor runs checks and knows their verdicts. Create it with [New]. All its methods are safe for
@@ -181,8 +179,8 @@ func (m *Monitor) remove(r *Registration) *run {
 }
 
 // Start begins to run the checks, the first ones at once. ctx is not kept: probes get its values,
-// not its end. It returns the faults of the configuration, ctx's error if it is done, ErrStarted or
-// ErrStopped.
+// not its end. It returns the faults of the configuration, ctx's error if it is done, ErrStopped
+// after Stop, and an error if it is called twice.
 func (m *Monitor) Start(ctx context.Context) error {
 	if m.fault != nil {
 		return m.fault
@@ -194,7 +192,7 @@ func (m *Monitor) Start(ctx context.Context) error {
 	defer m.mu.Unlock()
 	switch m.phase {
 	case running:
-		return ErrStarted
+		return errors.New("health: monitor is already started")
 	case stopped:
 		return ErrStopped
 	case created:

@@ -81,7 +81,7 @@ func (v *view) textItem(b *strings.Builder, it item) {
 	if it.since != 0 {
 		b.WriteString(" since " + stamp(v.group.snap.wall(it.since)))
 	}
-	if it.impact == Degrading && it.status != StatusPass {
+	if it.impact == ImpactDegrading && it.status != StatusPass {
 		b.WriteString(", impact degrading")
 	}
 	if len(it.causes) > 0 {

@@ -16,7 +16,7 @@ var _ poolkeeper.Observer = (*health.Registration)(nil)
 // itself.
 func TestErrorOfTrafficBringsTheRunForward(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := health.New(health.Config{Jitter: health.NoJitter})
+		m := health.New(health.Config{Jitter: poolkeeper.NoJitter})
 		var db script
 		r := register(t, m, health.Check{Name: "db", Probe: db.probe, Interval: rarely})
 		r.Observe(errDown) // before Start: nothing to bring forward
@@ -57,7 +57,7 @@ func TestErrorOfTrafficBringsTheRunForward(t *testing.T) {
 // Errors of traffic are no news to a check that fails: they do not undo its back-off.
 func TestErrorsOfTrafficDoNotHurryAFailedCheck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := health.New(health.Config{Interval: time.Minute, Jitter: health.NoJitter})
+		m := health.New(health.Config{Interval: time.Minute, Jitter: poolkeeper.NoJitter})
 		var db script
 		db.say(errDown)
 		r := register(t, m, health.Check{Name: "db", Probe: db.probe})
@@ -74,7 +74,7 @@ func TestErrorsOfTrafficDoNotHurryAFailedCheck(t *testing.T) {
 
 func TestSuccessOfTrafficBringsTheRunOfAFailedCheckForward(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := health.New(health.Config{Interval: rarely, Jitter: health.NoJitter})
+		m := health.New(health.Config{Interval: rarely, Jitter: poolkeeper.NoJitter})
 		var db script
 		db.say(errDown)
 		r := register(t, m, health.Check{Name: "db", Probe: db.probe})
@@ -118,7 +118,7 @@ func TestErrorDuringARunIsNotLost(t *testing.T) {
 
 func TestTrafficStandsInForRunsButNotForAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := health.New(health.Config{Interval: 10 * time.Second, Jitter: health.NoJitter})
+		m := health.New(health.Config{Interval: 10 * time.Second, Jitter: poolkeeper.NoJitter})
 		var counts, ignores script
 		busy := register(t, m, health.Check{Name: "counts", Probe: counts.probe, TrafficCounts: true})
 		plain := register(t, m, health.Check{Name: "ignores", Probe: ignores.probe})
@@ -155,7 +155,7 @@ func TestTrafficStandsInForRunsButNotForAll(t *testing.T) {
 // allows none.
 func TestTrafficDoesNotStandInWhereTheVerdictWouldExpire(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := health.New(health.Config{Interval: 10 * time.Second, Timeout: time.Second, Jitter: health.NoJitter})
+		m := health.New(health.Config{Interval: 10 * time.Second, Timeout: time.Second, Jitter: poolkeeper.NoJitter})
 		var db script
 		r := register(t, m, health.Check{Name: "db", Probe: db.probe, TrafficCounts: true, MaxAge: 12 * time.Second})
 		start(t, m)

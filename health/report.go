@@ -97,12 +97,6 @@ func (r *Report) Check(name string) (CheckReport, bool) {
 // Ready reports whether readiness is pass or warn.
 func (r *Report) Ready() bool { g, ok := r.Group(GroupReady); return ok && g.Status.OK() }
 
-// Live reports whether liveness is pass.
-func (r *Report) Live() bool { g, ok := r.Group(GroupLive); return ok && g.Status.OK() }
-
-// Startup reports whether startup is pass: it stays so once it was.
-func (r *Report) Startup() bool { g, ok := r.Group(GroupStartup); return ok && g.Status.OK() }
-
 // Report says what the monitor knows at this moment. It looks at the clock and at the last
 // verdicts, and runs nothing.
 func (m *Monitor) Report() *Report {

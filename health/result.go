@@ -119,23 +119,21 @@ func (e *staleError) Error() string {
 }
 func (e *staleError) HealthFault() Fault { return FaultOf(KindStale) }
 
-// PanicError is the result of a probe that panicked.
-type PanicError struct {
-	// Value is what it panicked with, as text, without secrets.
-	Value string
-	// Stack is where, as runtime/debug prints it.
-	Stack string
+// panicError is the result of a probe that panicked.
+type panicError struct {
+	value string // what it panicked with, as text, without secrets
+	stack string // for the log only
 }
 
 func newPanicError(v any, stack []byte) error {
-	return &PanicError{Value: redact(printed(v)), Stack: string(stack)}
+	return &panicError{value: redact(printed(v)), stack: string(stack)}
 }
 
 // printed is fmt.Sprint for a value whose own String or Error method may panic: fmt recovers from
 // that.
 func printed(v any) string { return fmt.Sprint(v) }
 
-func (e *PanicError) Error() string { return "the probe panicked: " + e.Value }
+func (e *panicError) Error() string { return "the probe panicked: " + e.value }
 
-// HealthFault says KindPanic.
-func (e *PanicError) HealthFault() Fault { return FaultOf(KindPanic) }
+// HealthFault is KindPanic.
+func (e *panicError) HealthFault() Fault { return FaultOf(KindPanic) }

@@ -138,8 +138,12 @@ func wantReady(tb testing.TB, m *health.Monitor, ready bool, when string) {
 	}
 }
 
+// groupOK is whether the report says that a group passes or warns.
+func groupOK(m *health.Monitor, group string) bool {
+	g, ok := m.Report().Group(group)
+	return ok && g.Status.OK()
+}
+
 // settle lets everything happen that is due now: the first runs of up to fifty checks, and the
 // publication of their verdicts.
 func settle() { advance(10 * time.Millisecond) }
-
-func errorAs[E error](err error) (E, bool) { return errors.AsType[E](err) }

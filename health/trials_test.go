@@ -41,8 +41,9 @@ func (s *ours) Add(c healthtrials.Check) error {
 func (s *ours) Remove(ctx context.Context, name string) error { return s.checks[name].Remove(ctx) }
 func (s *ours) Start(ctx context.Context) error               { return s.m.Start(ctx) }
 func (s *ours) Stop(ctx context.Context) error                { return s.m.Stop(ctx) }
-func (s *ours) Ready() http.Handler                           { return health.ReadyHandler(s.m) }
-func (s *ours) Live() http.Handler                            { return health.LiveHandler(s.m) }
+func (s *ours) Ready() http.Handler                           { return health.GroupHandler(s.m, health.GroupReady) }
+
+func (s *ours) Live() http.Handler { return health.GroupHandler(s.m, health.GroupLive) }
 
 func (s *ours) Drain() error {
 	s.m.SetDraining()

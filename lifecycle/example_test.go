@@ -248,7 +248,7 @@ func ExampleStream() {
 // The check of a component has its name. What is not zero replaces the default.
 func ExampleWithHealthCheck() {
 	reg := lifecycle.New(lifecycle.Config{Logger: silent()})
-	reg.Add("cache", pool{"cache"}, lifecycle.WithHealthCheck(health.Check{Impact: health.Degrading, Interval: time.Minute}))
+	reg.Add("cache", pool{"cache"}, lifecycle.WithHealthCheck(health.Check{Impact: health.ImpactDegrading, Interval: time.Minute}))
 	ctx := context.Background()
 	_ = reg.Start(ctx)
 	check, _ := reg.Health().Report().Check("cache")

@@ -96,7 +96,7 @@ func TestChecksBeginWhenTheirComponentIsUpAndEndBeforeItStops(t *testing.T) { //
 			if len(checkNames(reg)) > 0 || reg.Health().Report().Ready() {
 				t.Errorf("while starting: checks %v, ready %v", checkNames(reg), reg.Health().Report().Ready())
 			}
-			if !reg.Health().Report().Live() {
+			if live, _ := reg.Health().Report().Group(health.GroupLive); !live.Status.OK() {
 				t.Error("not live while starting")
 			}
 		})()
@@ -172,14 +172,14 @@ func TestHealthCheckOverridesWhatIsNotZero(t *testing.T) {
 		often, seldom := &checked{}, &checked{}
 		var own atomic.Int32
 		reg.Add("often", often, lifecycle.WithHealthCheck(health.Check{
-			Interval: time.Second, Impact: health.Degrading, Groups: []string{"custom"}, FailureThreshold: 1,
+			Interval: time.Second, Impact: health.ImpactDegrading, Groups: []string{"custom"}, FailureThreshold: 1,
 		}))
 		reg.Add("seldom", seldom)
 		reg.Add("own probe", &fake{}, lifecycle.WithHealthCheck(health.Check{
 			Probe: func(context.Context) error { own.Add(1); return nil },
 		}))
 		cache := &sharded{checks: []health.Check{{Name: "one", Probe: probe(new(atomic.Value))}}}
-		reg.Add("cache", cache, lifecycle.WithHealthCheck(health.Check{Impact: health.Degrading}))
+		reg.Add("cache", cache, lifecycle.WithHealthCheck(health.Check{Impact: health.ImpactDegrading}))
 		mustStart(t, reg)
 		advance(10 * time.Minute)
 		_, many := often.look()
@@ -188,7 +188,7 @@ func TestHealthCheckOverridesWhatIsNotZero(t *testing.T) {
 			t.Errorf("probed %d, %d and %d times", many, few, own.Load())
 		}
 		for _, name := range []string{"often", "cache/one"} {
-			if r, _ := reg.Health().Report().Check(name); r.Impact != health.Degrading {
+			if r, _ := reg.Health().Report().Check(name); r.Impact != health.ImpactDegrading {
 				t.Errorf("%s is %v", name, r.Impact)
 			}
 		}

@@ -14,6 +14,7 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/eviction"
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/health/quality"
 	"github.com/poolkeeper/poolkeeper/lifecycle"
 )
 
@@ -61,7 +62,7 @@ func TestNothingThatIsPrintedShowsASecretOfAComponent(t *testing.T) { // INV-12
 	if err != nil {
 		t.Fatal(err)
 	}
-	meter, err := health.NewQualityMeter(v.Check, v.Stats, health.QualityPolicy{})
+	meter, err := quality.NewMeter(v.Check, v.Stats, quality.Policy{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +71,7 @@ func TestNothingThatIsPrintedShowsASecretOfAComponent(t *testing.T) { // INV-12
 		"Registry": reg, "Server": srv, "Group": group, "Closer": lifecycle.Closer(v), "Status": status, "Report": status.Start,
 		"Worker": lifecycle.Worker(func(context.Context) error { return leakyError(v) }),
 		"Hooks":  lifecycle.Hooks{OnStart: v.Start}, "HTTPClient": lifecycle.HTTPClient(http.DefaultClient),
-		"Monitor": reg.Health(), "Registration": registration, "Heartbeat": heart, "QualityMeter": meter,
+		"Monitor": reg.Health(), "Registration": registration, "Heartbeat": heart, "Meter": meter,
 		"Transition": change, "CheckReport": check, "health.Report": reg.Health().Report(),
 		"Evictor":       eviction.New(v, eviction.Policy{}),
 		"inside struct": struct{ r any }{reg}, "pointer to struct": &struct{ C any }{lifecycle.Closer(v)},

@@ -13,9 +13,9 @@ import (
 func withChi(m *health.Monitor) http.Handler {
 	r := chi.NewRouter()
 	show := health.WithDetails(details)
-	r.Handle("/livez", health.LiveHandler(m, show))
-	r.Handle("/readyz", health.ReadyHandler(m, show))
-	r.Handle("/readyz/{check}", health.ReadyHandler(m, show))
-	r.Handle("/startupz", health.StartupHandler(m, show))
+	r.Handle("/livez", health.GroupHandler(m, health.GroupLive, show))
+	r.Handle("/readyz", health.GroupHandler(m, health.GroupReady, show))
+	r.Handle("/readyz/{check}", health.GroupHandler(m, health.GroupReady, show))
+	r.Handle("/startupz", health.GroupHandler(m, health.GroupStartup, show))
 	return r
 }

@@ -53,7 +53,7 @@ func open(reg *lifecycle.Registry, at servers, log *slog.Logger) (*backends, err
 func (b *backends) openCache(reg *lifecycle.Registry, url string, log *slog.Logger) error {
 	what, options := "Redis", []lifecycle.Option{
 		// Without its cache the service is slower, not broken.
-		lifecycle.WithHealthCheck(health.Check{Impact: health.Degrading}),
+		lifecycle.WithHealthCheck(health.Check{Impact: health.ImpactDegrading}),
 	}
 	if url == "" {
 		what = "embedded Redis (miniredis)"

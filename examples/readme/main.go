@@ -40,7 +40,7 @@ func run(ctx context.Context) error {
 		return err
 	}
 	reg := lifecycle.New(lifecycle.Config{ShutdownTimeout: 25 * time.Second, DrainDelay: 5 * time.Second})
-	reg.Add("cache", cache, lifecycle.WithHealthCheck(health.Check{Impact: health.Degrading})) // without it: slower, not broken
+	reg.Add("cache", cache, lifecycle.WithHealthCheck(health.Check{Impact: health.ImpactDegrading})) // without it: slower, not broken
 	reg.Add("orders", orders)
 
 	api := &http.Server{Addr: ":8080", Handler: routes(cache.Client(), orders.Pool())}

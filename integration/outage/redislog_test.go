@@ -24,7 +24,7 @@ func TestACacheThatComesLateIsOneLineOfEachKind(t *testing.T) {
 		t.Fatal(err)
 	}
 	reg := lifecycle.New(lifecycle.Config{Logger: log})
-	reg.Add("cache", cache, lifecycle.WithHealthCheck(health.Check{Impact: health.Degrading}))
+	reg.Add("cache", cache, lifecycle.WithHealthCheck(health.Check{Impact: health.ImpactDegrading}))
 	if err := reg.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -1,9 +1,10 @@
-package health_test
+package quality_test
 
 import (
 	"context"
 	"errors"
 	"math"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -13,28 +14,29 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/health/quality"
 )
 
 func TestScoreWeighsLatencySaturationAndErrors(t *testing.T) {
-	const half = health.DefaultSlowLatency / 2
+	const half = quality.DefaultSlowLatency / 2
 	for _, c := range []struct {
-		policy     health.QualityPolicy
+		policy     quality.Policy
 		latency    time.Duration
 		saturation float64
 		errors     float64
 		want       int
 	}{
-		{health.QualityPolicy{}, 0, 0, 0, 100},
-		{health.QualityPolicy{}, health.DefaultSlowLatency, 0, 0, 60},
-		{health.QualityPolicy{}, 0, 1, 0, 70},
-		{health.QualityPolicy{}, 0, 0, 1, 70},
-		{health.QualityPolicy{}, half, 0.5, 0.5, 50},
-		{health.QualityPolicy{}, time.Hour, 7, 7, 0},
-		{health.QualityPolicy{}, -1, -1, math.NaN(), 70},
-		{health.QualityPolicy{ErrorWeight: 1}, time.Hour, 1, 0, 100},
-		{health.QualityPolicy{LatencyWeight: 3, SaturationWeight: 1, SlowLatency: time.Second}, time.Second, 0, 1, 25},
+		{quality.Policy{}, 0, 0, 0, 100},
+		{quality.Policy{}, quality.DefaultSlowLatency, 0, 0, 60},
+		{quality.Policy{}, 0, 1, 0, 70},
+		{quality.Policy{}, 0, 0, 1, 70},
+		{quality.Policy{}, half, 0.5, 0.5, 50},
+		{quality.Policy{}, time.Hour, 7, 7, 0},
+		{quality.Policy{}, -1, -1, math.NaN(), 70},
+		{quality.Policy{ErrorWeight: 1}, time.Hour, 1, 0, 100},
+		{quality.Policy{LatencyWeight: 3, SaturationWeight: 1, SlowLatency: time.Second}, time.Second, 0, 1, 25},
 	} {
-		if got := c.policy.Score(c.latency, c.saturation, c.errors); got != c.want {
+		if got := quality.Score(c.policy, c.latency, c.saturation, c.errors); got != c.want {
 			t.Errorf("%+v of %v, %v, %v: %d, want %d", c.policy, c.latency, c.saturation, c.errors, got, c.want)
 		}
 	}
@@ -42,22 +44,24 @@ func TestScoreWeighsLatencySaturationAndErrors(t *testing.T) {
 
 func TestScoreIsBoundedAndNeverBetterForWorse(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		p := health.QualityPolicy{
+		p := quality.Policy{
 			LatencyWeight: rapid.IntRange(0, 100).Draw(t, "wl"), SaturationWeight: rapid.IntRange(0, 100).Draw(t, "ws"),
 			ErrorWeight: rapid.IntRange(0, 100).Draw(t, "we"),
 		}
 		latency := time.Duration(rapid.Int64Range(0, int64(2*time.Second)).Draw(t, "latency"))
 		sat, bad := rapid.Float64Range(0, 1).Draw(t, "saturation"), rapid.Float64Range(0, 1).Draw(t, "errors")
 		more := time.Duration(rapid.Int64Range(0, int64(time.Second)).Draw(t, "more"))
-		score := p.Score(latency, sat, bad)
+		score := quality.Score(p, latency, sat, bad)
 		if score < 0 || score > 100 {
 			t.Fatalf("score %d", score)
 		}
-		if p.Score(latency+more, sat, bad) > score || p.Score(latency, min(1, sat+0.1), bad) > score || p.Score(latency, sat, min(1, bad+0.1)) > score {
+		if quality.Score(p, latency+more, sat, bad) > score || quality.Score(p, latency, min(1, sat+0.1), bad) > score || quality.Score(p, latency, sat, min(1, bad+0.1)) > score {
 			t.Fatalf("something got worse and the score of %d better", score)
 		}
 	})
 }
+
+var errDown = errors.New("down on purpose")
 
 // pool is a pool's statistics that a test can change.
 type pool struct{ stats poolkeeper.Stats }
@@ -68,10 +72,10 @@ func TestMeterDegradesWhereALimitIsPassed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &pool{poolkeeper.Stats{Max: 10}}
 		latency := time.Millisecond
-		meter, err := health.NewQualityMeter(func(context.Context) error {
+		meter, err := quality.NewMeter(func(context.Context) error {
 			time.Sleep(latency)
 			return nil
-		}, p.Stats, health.QualityPolicy{
+		}, p.Stats, quality.Policy{
 			MaxLatency: 100 * time.Millisecond, MaxWorstLatency: 250 * time.Millisecond, MaxSaturation: 0.8, MaxErrorRatio: 0.1,
 			MinScore: 40, Window: 1,
 		})
@@ -87,8 +91,8 @@ func TestMeterDegradesWhereALimitIsPassed(t *testing.T) {
 				}
 				return
 			}
-			q, ok := errors.AsType[*health.QualityError](err)
-			if !ok || health.Classify(err).Kind != kind || q.Quality != meter.Quality() {
+			q, ok := errors.AsType[*quality.LimitError](err)
+			if !ok || health.Classify(err).Kind != kind || q.Reading != meter.Reading() {
 				t.Fatalf("%v of kind %s, want %s", err, health.Classify(err).Kind, kind)
 			}
 			for _, w := range want {
@@ -97,11 +101,11 @@ func TestMeterDegradesWhereALimitIsPassed(t *testing.T) {
 				}
 			}
 		}
-		if q := meter.Quality(); q != (health.Quality{}) {
+		if q := meter.Reading(); q != (quality.Reading{}) {
 			t.Errorf("before the first run: %+v", q)
 		}
 		run(health.KindNone)
-		if q := meter.Quality(); q.Latency != time.Millisecond || q.WorstLatency != time.Millisecond || q.Saturation != 0 || q.Score != 100 {
+		if q := meter.Reading(); q.Latency != time.Millisecond || q.WorstLatency != time.Millisecond || q.Saturation != 0 || q.Score != 100 {
 			t.Errorf("%+v", q)
 		}
 		latency = 300 * time.Millisecond
@@ -129,18 +133,18 @@ func TestMeterAveragesAndForgets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		latency := 100 * time.Millisecond
 		var fail error
-		meter, err := health.NewQualityMeter(func(context.Context) error {
+		meter, err := quality.NewMeter(func(context.Context) error {
 			time.Sleep(latency)
 			return fail
-		}, (&pool{}).Stats, health.QualityPolicy{Window: 3})
+		}, (&pool{}).Stats, quality.Policy{Window: 3})
 		if err != nil {
 			t.Fatal(err)
 		}
-		probe := func() health.Quality {
+		probe := func() quality.Reading {
 			if err := meter.Probe(t.Context()); !errors.Is(err, fail) {
 				t.Errorf("the probe's own result is lost: %v", err)
 			}
-			return meter.Quality()
+			return meter.Reading()
 		}
 		probe()
 		latency = 300 * time.Millisecond
@@ -162,7 +166,7 @@ func TestMeterAveragesAndForgets(t *testing.T) {
 
 func TestMeterRefusesAPolicyThatCannotBe(t *testing.T) {
 	ok := func(context.Context) error { return nil }
-	_, err := health.NewQualityMeter(ok, (&pool{}).Stats, health.QualityPolicy{
+	_, err := quality.NewMeter(ok, (&pool{}).Stats, quality.Policy{
 		MaxLatency: -1, MaxWorstLatency: -1, MaxSaturation: 1.1, MaxErrorRatio: math.NaN(), MinScore: 101, SlowLatency: -1,
 		LatencyWeight: -1, Window: -1,
 	})
@@ -173,7 +177,39 @@ func TestMeterRefusesAPolicyThatCannotBe(t *testing.T) {
 			t.Errorf("nothing about %s in: %v", want, err)
 		}
 	}
-	if _, err := health.NewQualityMeter(nil, nil, health.QualityPolicy{}); err == nil {
+	if _, err := quality.NewMeter(nil, nil, quality.Policy{}); err == nil {
 		t.Error("no probe and no statistics is no fault")
+	}
+}
+
+// extremes are the values that a duration is tried with: the ends, and both sides of zero.
+var extremes = []time.Duration{0, 1, poolkeeper.Off, -2 * time.Second, math.MaxInt64, math.MaxInt64 - 1}
+
+func TestEveryDurationOfQualityIsJudgedOrRefused(t *testing.T) {
+	for f := range reflect.TypeFor[quality.Policy]().Fields() {
+		if f.Type != reflect.TypeFor[time.Duration]() {
+			continue
+		}
+		for _, d := range extremes {
+			var p quality.Policy
+			reflect.ValueOf(&p).Elem().FieldByIndex(f.Index).SetInt(int64(d))
+			meter, err := quality.NewMeter(func(context.Context) error {
+				time.Sleep(10 * time.Microsecond)
+				return nil
+			}, func() poolkeeper.Stats { return poolkeeper.Stats{} }, p)
+			if (err == nil) != (d >= 0) {
+				t.Errorf("%s %d: %v", f.Name, d, err)
+			}
+			if err != nil {
+				continue
+			}
+			slow := meter.Probe(t.Context()) != nil
+			if want := d == 1 && f.Name != "SlowLatency"; slow != want {
+				t.Errorf("%s %d: degraded %v, want %v", f.Name, d, slow, want)
+			}
+			if s := meter.Reading().Score; s < 0 || s > 100 {
+				t.Errorf("%s %d: score %d", f.Name, d, s)
+			}
+		}
 	}
 }

@@ -1,0 +1,13 @@
+package quality_test
+
+import (
+	"log/slog"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) {
+	slog.SetDefault(slog.New(slog.DiscardHandler)) // monitors without a Logger log there
+	goleak.VerifyTestMain(m)
+}
