@@ -22,12 +22,12 @@ type StartPolicy int
 
 // Start policies.
 const (
-	// FailFast makes Start fail when the first attempt to reach the server fails. It is the
+	// StartFailFast makes Start fail when the first attempt to reach the server fails. It is the
 	// default.
-	FailFast StartPolicy = iota
-	// WaitForServer makes Start try again, after 1 s and then doubling to 30 s with jitter, until
-	// its context ends.
-	WaitForServer
+	StartFailFast StartPolicy = iota
+	// StartWaitForServer makes Start try again, after 1 s and then doubling to 30 s with jitter,
+	// until its context ends.
+	StartWaitForServer
 	// StartDegraded makes Start succeed after one failed attempt. Check goes on failing until the
 	// server is there.
 	StartDegraded
@@ -36,26 +36,16 @@ const (
 // String returns the name of the constant.
 func (p StartPolicy) String() string {
 	switch p {
-	case FailFast:
-		return "FailFast"
-	case WaitForServer:
-		return "WaitForServer"
+	case StartFailFast:
+		return "StartFailFast"
+	case StartWaitForServer:
+		return "StartWaitForServer"
 	case StartDegraded:
 		return "StartDegraded"
 	default:
 		return fmt.Sprintf("StartPolicy(%d)", int(p))
 	}
 }
-
-// Stacks says whether the stacks of callers that hold a connection are kept.
-type Stacks int
-
-// Values of Stacks.
-const (
-	StacksDefault Stacks = iota // StacksOn
-	StacksOn
-	StacksOff
-)
 
 // TLSFiles names PEM files that complete a pool's TLS. Empty names leave to TLS, or to what the
 // address says, what they would have said.

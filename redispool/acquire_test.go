@@ -77,7 +77,7 @@ func TestPipelineThatGetsNoConnectionTellsEachCommand(t *testing.T) {
 }
 
 func TestCallersDeadlineWhileWaitingIsExplained(t *testing.T) {
-	p := exhausted(t, redispool.Config{AcquireTimeout: redispool.Off})
+	p := exhausted(t, redispool.Config{AcquireTimeout: poolkeeper.Off})
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
 	defer cancel()
 	err := p.Client().Get(ctx, "a").Err()
@@ -137,7 +137,7 @@ func TestContextBoundsARead(t *testing.T) {
 // Callers are held while the server refuses. If a caller's own context ends meanwhile, its error
 // says what it was waiting for.
 func TestCallerWhoGivesUpOnARefusingServerIsToldSo(t *testing.T) {
-	p := started(t, redispool.Config{URL: "redis://" + freeAddr(t), Name: "cache", Start: redispool.StartDegraded, FailFastAfter: redispool.Off})
+	p := started(t, redispool.Config{URL: "redis://" + freeAddr(t), Name: "cache", Start: poolkeeper.StartDegraded, FailFastAfter: poolkeeper.Off})
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	err := p.Client().Get(ctx, "a").Err()

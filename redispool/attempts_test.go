@@ -91,7 +91,7 @@ func fakeCluster(t *testing.T, limit time.Duration) (*redispool.Pool, *atomic.In
 		Options: &redis.UniversalOptions{
 			Addrs: []string{firstNode}, IsClusterMode: true, Dialer: dial,
 		},
-		MaxOpen: 1, AcquireTimeout: limit, ReadTimeout: time.Minute, KeepAlive: redispool.Off, Logger: silent(),
+		MaxOpen: 1, AcquireTimeout: limit, ReadTimeout: time.Minute, KeepAlive: poolkeeper.Off, Logger: silent(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -202,7 +202,7 @@ func TestTheDialBeforeARedirectionCountsForTheWait(t *testing.T) {
 				occupies(t, p, "moved:3s")
 				time.Sleep(limit)
 				slow.Store(int64(700 * time.Millisecond))
-				p.Recycle()
+				p.Reset()
 				for p.Stats().Open > 1 { // that of the first node is idle, and goes within moments
 					time.Sleep(time.Millisecond)
 				}
@@ -245,7 +245,7 @@ func TestThePauseOfAClusterCountsForTheWait(t *testing.T) {
 func TestAWatchWaitsForOneAcquireTimeoutInAll(t *testing.T) {
 	const limit = 1500 * time.Millisecond
 	synctest.Test(dropsTimers(t), func(t *testing.T) {
-		p, l := outageBubble(t, redispool.Config{MaxOpen: 1, AcquireTimeout: limit, FailFastAfter: redispool.Off}, -1, up)
+		p, l := outageBubble(t, redispool.Config{MaxOpen: 1, AcquireTimeout: limit, FailFastAfter: poolkeeper.Off}, -1, up)
 		go func() { _ = p.Client().Get(t.Context(), "slow").Err() }() // its connection breaks
 		synctest.Wait()
 		time.AfterFunc(limit/2, func() { l.become(unreachable) })
@@ -262,7 +262,7 @@ func TestCommandsOfAClusterAllocateNoMore(t *testing.T) {
 	o.ContextTimeoutEnabled = true // as the pool has it: go-redis then makes a context for each command
 	raw := redis.NewUniversalClient(o)
 	t.Cleanup(func() { _ = raw.Close() })
-	managed := started(t, redispool.Config{Options: k.options(), LeakStacks: redispool.StacksOn}).Client()
+	managed := started(t, redispool.Config{Options: k.options()}).Client()
 	if err := raw.Set(t.Context(), "key", "value", 0).Err(); err != nil {
 		t.Fatal(err)
 	}

@@ -29,7 +29,7 @@ func beside(tb testing.TB) (raw, managed redis.UniversalClient) {
 			tb.Error(cerr)
 		}
 	})
-	p := started(tb, redispool.Config{URL: srv.URL(), LeakStacks: redispool.StacksOn})
+	p := started(tb, redispool.Config{URL: srv.URL()})
 	if err := r.Set(tb.Context(), "key", "value", 0).Err(); err != nil {
 		tb.Fatal(err)
 	}

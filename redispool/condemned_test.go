@@ -33,7 +33,7 @@ func inUse(t *testing.T, p *redispool.Pool, n int, long time.Duration) *sync.Wai
 func TestLifetimeThatEndsInUseIsKeptAtTheReturn(t *testing.T) {
 	synctest.Test(dropsTimers(t), func(t *testing.T) {
 		p, _ := bubble(t, redispool.Config{
-			MaxOpen: 5, MaxLifetime: time.Minute, EvictionInterval: 30 * time.Second, KeepAlive: redispool.Off,
+			MaxOpen: 5, MaxLifetime: time.Minute, EvictionInterval: 30 * time.Second, KeepAlive: poolkeeper.Off,
 		})
 		inUse(t, p, 5, 95*time.Second).Wait()
 		time.Sleep(10 * time.Millisecond)
@@ -43,16 +43,16 @@ func TestLifetimeThatEndsInUseIsKeptAtTheReturn(t *testing.T) {
 	})
 }
 
-// However long a connection was in use after Recycle, it is closed when it comes back.
+// However long a connection was in use after Reset, it is closed when it comes back.
 func TestRecycleOfConnectionsInUseIsKeptAtTheReturn(t *testing.T) {
 	synctest.Test(dropsTimers(t), func(t *testing.T) {
-		p, _ := bubble(t, redispool.Config{MaxOpen: 9, KeepAlive: redispool.Off})
+		p, _ := bubble(t, redispool.Config{MaxOpen: 9, KeepAlive: poolkeeper.Off})
 		held := single(t, p).Conn()
 		if err := held.Ping(t.Context()).Err(); err != nil {
 			t.Fatal(err)
 		}
 		all := inUse(t, p, 5, time.Hour)
-		p.Recycle()
+		p.Reset()
 		all.Wait()
 		time.Sleep(10 * time.Millisecond)
 		if s := p.Stats(); s.Open != 1 || s.Evicted[poolkeeper.EvictedReload] != 5 {
@@ -71,12 +71,12 @@ func TestRecycleOfConnectionsInUseIsKeptAtTheReturn(t *testing.T) {
 // A connection that was condemned long ago does not delay the closing of one that is condemned now.
 func TestOneInUseForLongDoesNotDelayTheOthers(t *testing.T) {
 	synctest.Test(dropsTimers(t), func(t *testing.T) {
-		p, _ := bubble(t, redispool.Config{MaxOpen: 9, KeepAlive: redispool.Off})
+		p, _ := bubble(t, redispool.Config{MaxOpen: 9, KeepAlive: poolkeeper.Off})
 		long := inUse(t, p, 1, time.Hour)
-		p.Recycle()
+		p.Reset()
 		time.Sleep(10 * time.Minute)
 		short := inUse(t, p, 4, 65*time.Second)
-		p.Recycle()
+		p.Reset()
 		short.Wait()
 		time.Sleep(10 * time.Millisecond)
 		if s := p.Stats(); s.Open != 1 {

@@ -15,29 +15,6 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/settings"
 )
 
-// Words that both pools share, under the names they have here.
-type (
-	// StartPolicy says what Start does while the server cannot be reached.
-	StartPolicy = poolkeeper.StartPolicy
-	// Stacks says whether the stacks of holders are kept.
-	Stacks = poolkeeper.Stacks
-	// TLSFiles names PEM files that Config.TLS is completed with.
-	TLSFiles = poolkeeper.TLSFiles
-)
-
-// Values of Config's fields.
-const (
-	Off           = poolkeeper.Off           // turns off a limit that is on by default, where a field's comment says so
-	NoWaiting     = poolkeeper.NoWaiting     // a MaxWaiting that lets no caller wait
-	NoJitter      = poolkeeper.NoJitter      // a LifetimeJitter of practically nothing; 0 means the default
-	FailFast      = poolkeeper.FailFast      // Start fails when the first attempt to reach the server does; the default
-	WaitForServer = poolkeeper.WaitForServer // Start tries again, after 1 s, doubling to 30 s, until its context ends
-	StartDegraded = poolkeeper.StartDegraded // Start succeeds after one failed attempt; Check fails until the server is there
-	StacksDefault = poolkeeper.StacksDefault // StacksOn
-	StacksOn      = poolkeeper.StacksOn
-	StacksOff     = poolkeeper.StacksOff
-)
-
 // Defaults of Config.
 const (
 	// DefaultMaxOpenPerCPU times GOMAXPROCS is the default of MaxOpen, as in go-redis. A service
@@ -185,10 +162,9 @@ type Config struct {
 	// Off: never.
 	LeakThreshold time.Duration
 
-	// LeakStacks says whether the caller's stack is kept for each connection held. Plain commands
-	// hold none and cost nothing either way. Without it holders are listed with kind and age only.
-	// Default: StacksOn.
-	LeakStacks Stacks
+	// DisableLeakStacks says not to record the caller's stack for each connection held. Holders are
+	// then listed with kind and age only. Plain commands hold none and cost nothing either way.
+	DisableLeakStacks bool
 
 	// CheckCommand is the command that Check sends, for example "GET health:key": words separated
 	// by white space, without quotes. An error among its answers fails the check; that there is no
@@ -197,8 +173,8 @@ type Config struct {
 	// passes also for a user that may not run it.
 	CheckCommand string
 
-	// Start says what Start does while the server cannot be reached. Default: FailFast.
-	Start StartPolicy
+	// Start says what Start does while the server cannot be reached. Default: StartFailFast.
+	Start poolkeeper.StartPolicy
 
 	// TLS is used for every connection, the sentinels' included, in place of what URL or Options
 	// say about TLS. An empty ServerName is taken from the address. Default: nil, what they say. It
@@ -208,7 +184,7 @@ type Config struct {
 	// Credentials is asked for user and password as each connection is opened, in place of what URL
 	// or Options say. An empty user keeps theirs, or is Redis' default user. When the answer has
 	// changed, and is the same two seconds later, connections opened by the old one are replaced as
-	// they become idle; tokens that differ at every call leave them alone. See also Recycle. It
+	// they become idle; tokens that differ at every call leave them alone. See also Reset. It
 	// must be safe for concurrent use. Default: nil.
 	Credentials func(ctx context.Context) (user, password string, err error)
 
@@ -216,7 +192,7 @@ type Config struct {
 	// reads them, and while the pool runs they are looked at every FileInterval: when they have
 	// changed, and the server accepts what they hold, connections opened by the old ones are
 	// replaced as they become idle. Default: none.
-	TLSFiles TLSFiles
+	TLSFiles poolkeeper.TLSFiles
 
 	// CredentialsFile holds "user:password", or a password alone (the user is then that of URL or
 	// Options, or else Redis' default user); white space around it is ignored. It is looked at as
@@ -229,9 +205,9 @@ type Config struct {
 	// brings it forward. Default: DefaultFileInterval. Off: only Reload looks.
 	FileInterval time.Duration
 
-	// Replicas is how many processes run with this configuration at once. Limits multiplies by it.
+	// Instances is how many processes run with this configuration at once. Limits multiplies by it.
 	// Default: 1. Bounds: not negative.
-	Replicas int
+	Instances int
 
 	// Logger gets leaks, what Stop had to force, and the state of the server at Start. Default:
 	// slog.Default().
@@ -289,11 +265,8 @@ func (c Config) faults() error {
 	}
 	errs = append(errs, c.sizeFaults()...)
 	errs = append(errs, c.timeFaults())
-	if c.Start < FailFast || c.Start > StartDegraded {
-		fault("Start is %s; it must be FailFast, WaitForServer or StartDegraded", c.Start)
-	}
-	if c.LeakStacks < StacksDefault || c.LeakStacks > StacksOff {
-		fault("LeakStacks is %d; it must be StacksDefault, StacksOn or StacksOff", c.LeakStacks)
+	if c.Start < poolkeeper.StartFailFast || c.Start > poolkeeper.StartDegraded {
+		fault("Start is %s; it must be StartFailFast, StartWaitForServer or StartDegraded", c.Start)
 	}
 	return errors.Join(errs...)
 }
@@ -316,11 +289,11 @@ func (c Config) sizeFaults() []error {
 	if c.MaxOpenCeiling != 0 && (c.MaxOpenCeiling < limit || c.MaxOpenCeiling > maxMaxOpen) {
 		fault("MaxOpenCeiling is %d; it must be 0 (MaxOpen) or from MaxOpen, %d, to %d", c.MaxOpenCeiling, limit, maxMaxOpen)
 	}
-	if c.MaxWaiting < NoWaiting {
+	if c.MaxWaiting < poolkeeper.NoWaiting {
 		fault("MaxWaiting is %d; it must be NoWaiting, 0 (no limit) or positive", c.MaxWaiting)
 	}
-	if c.Replicas < 0 {
-		fault("Replicas is %d; it must not be negative", c.Replicas)
+	if c.Instances < 0 {
+		fault("Instances is %d; it must not be negative", c.Instances)
 	}
 	return errs
 }
@@ -369,10 +342,7 @@ func (c Config) withDefaults() Config {
 	if c.LifetimeJitter == 0 {
 		c.LifetimeJitter = DefaultLifetimeJitter
 	}
-	if c.LeakStacks == StacksDefault {
-		c.LeakStacks = StacksOn
-	}
-	c.Replicas = max(c.Replicas, 1)
+	c.Instances = max(c.Instances, 1)
 	if c.TLS != nil {
 		c.TLS = c.TLS.Clone()
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/test/testcerts"
 	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
@@ -31,7 +32,7 @@ func TestValidateReportsEveryFaultAtOnce(t *testing.T) {
 			Dialer: func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("no") },
 		},
 		MaxOpen: -1, MaxOpenCeiling: -1, FileInterval: -2, MaxIdleTime: -2, MaxLifetime: -2, KeepAlive: -2, AcquireTimeout: -2, WriteTimeout: -2,
-		LeakThreshold: -2, EvictionInterval: -1, DialTimeout: -1, LifetimeJitter: 2, Start: 7, LeakStacks: 7, Replicas: -1,
+		LeakThreshold: -2, EvictionInterval: -1, DialTimeout: -1, LifetimeJitter: 2, Start: 7, Instances: -1,
 		TLS: &tls.Config{},
 	}.Validate()
 	if err == nil {
@@ -39,7 +40,7 @@ func TestValidateReportsEveryFaultAtOnce(t *testing.T) {
 	}
 	for _, want := range []string{
 		"MaxOpen is", "MaxOpenCeiling is", "FileInterval is", "MaxIdleTime", "MaxLifetime", "KeepAlive", "AcquireTimeout", "WriteTimeout", "LeakThreshold",
-		"EvictionInterval", "DialTimeout", "LifetimeJitter", "Start is", "LeakStacks", "Replicas",
+		"EvictionInterval", "DialTimeout", "LifetimeJitter", "Start is", "Instances",
 		"MaxIdleConns", "MaxActiveConns", "pool for pipelines", "client-side caching", "MaxRetries", "RetryBackoff", "ReadTimeout",
 		"a Cluster has only database 0", "Options.Dialer",
 	} {
@@ -135,7 +136,7 @@ func TestDefaults(t *testing.T) {
 	for k, v := range map[string]string{
 		"min_idle": "0", "max_idle_time": "5m0s", "max_lifetime": "off", "lifetime_jitter": "0.1", "keep_alive": "2m0s",
 		"acquire_timeout": "5s", "dial_timeout": "5s", "read_timeout": "3s", "write_timeout": "3s", "max_attempts": "4",
-		"leak_threshold": "5m0s", "leak_stacks": "true", "start": "FailFast", "tls": "false", "credentials_given": "false", "replicas": "1",
+		"leak_threshold": "5m0s", "disable_leak_stacks": "false", "start": "StartFailFast", "tls": "false", "credentials_given": "false", "instances": "1",
 	} {
 		if got[k] != v {
 			t.Errorf("%s is %q, want %q", k, got[k], v)
@@ -267,11 +268,11 @@ func TestTLSByURL(t *testing.T) {
 		t.Error(serr)
 	}
 	changes, err := p.Plan(redispool.Config{URL: "rediss://" + secure + "/1?skip_verify=true", MinIdle: 2, Logger: silent()})
-	if err != nil || slices.ContainsFunc(changes, func(c redispool.Change) bool { return c.Field == "URL" || c.Field == "TLS" }) {
+	if err != nil || slices.ContainsFunc(changes, func(c poolkeeper.Change) bool { return c.Field == "URL" || c.Field == "TLS" }) {
 		t.Errorf("the same URL is planned as %v, %v", changes, err)
 	}
 	changes, err = p.Plan(redispool.Config{URL: "rediss://" + secure + "/1", MinIdle: 1, Logger: silent()})
-	if err != nil || !slices.ContainsFunc(changes, func(c redispool.Change) bool { return c.Field == "URL" }) {
+	if err != nil || !slices.ContainsFunc(changes, func(c poolkeeper.Change) bool { return c.Field == "URL" }) {
 		t.Errorf("one that verifies is planned as %v, %v", changes, err)
 	}
 	strict := newPool(t, redispool.Config{URL: "rediss://" + secure})
@@ -300,7 +301,7 @@ func TestCredentialsAreAskedForEachConnection(t *testing.T) {
 	m.RequireUserAuth("app", "secret-1")
 	password, asked := "secret-1", 0
 	p := started(t, redispool.Config{
-		URL: "redis://ignored:wrong@" + m.Addr(), KeepAlive: redispool.Off,
+		URL: "redis://ignored:wrong@" + m.Addr(), KeepAlive: poolkeeper.Off,
 		Credentials: func(context.Context) (string, string, error) {
 			asked++
 			return "app", password, nil

@@ -19,7 +19,7 @@ import (
 // A caller that gives up at the very moment at which it is served passes its permit on.
 func TestTurnThatComesTogetherWithTheTimeoutIsNotLost(t *testing.T) {
 	synctest.Test(dropsTimers(t), func(t *testing.T) {
-		p, _ := bubble(t, redispool.Config{MaxOpen: 1, MaxOpenCeiling: 2, AcquireTimeout: time.Hour, KeepAlive: redispool.Off})
+		p, _ := bubble(t, redispool.Config{MaxOpen: 1, MaxOpenCeiling: 2, AcquireTimeout: time.Hour, KeepAlive: poolkeeper.Off})
 		served, gaveUp := 0, 0
 		for i := range 300 {
 			first := make(chan error, 1)
@@ -102,7 +102,7 @@ func TestPauseAndReloadTakeTurns(t *testing.T) {
 	if err := p.Reload(t.Context(), cfg); !errors.Is(err, poolkeeper.ErrClosed) {
 		t.Errorf("Reload after Stop: %v", err)
 	}
-	p.Recycle() // has nothing to do
+	p.Reset() // has nothing to do
 }
 
 func TestAddressesOfAClusterAndOfSentinelsAreFixed(t *testing.T) {

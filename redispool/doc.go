@@ -45,7 +45,7 @@
 //   - Generations: the pool replaces every connection dialled so far when the server turns out to
 //     be a replica, when it is gone, when the network has swallowed connections, or when a password
 //     or a certificate was renewed. Callers do not notice.
-//   - Change while it works: [Pool.Reload] (planned by [Pool.Plan], tried, rolled back), [Pool.Recycle], and
+//   - Change while it works: [Pool.Reload] (planned by [Pool.Plan], tried, rolled back), [Pool.Reset], and
 //     [Pool.Pause] with [Pool.Resume] for a failover that is planned. Files with secrets are watched.
 //   - A health check that a busy pool does not fail. A connection that fails under traffic brings
 //     the next check forward.

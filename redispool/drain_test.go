@@ -461,7 +461,7 @@ func TestStopDuringDialClosesLateConnection(t *testing.T) {
 
 func TestStopDuringStartEndsIt(t *testing.T) {
 	addr := freeAddr(t)
-	p := newPool(t, redispool.Config{URL: "redis://" + addr, Start: redispool.WaitForServer})
+	p := newPool(t, redispool.Config{URL: "redis://" + addr, Start: poolkeeper.StartWaitForServer})
 	result := make(chan error, 1)
 	go func() { result <- p.Start(t.Context()) }()
 	eventually(t, "an attempt has failed", func() bool { return p.Stats().DialErrors > 0 })

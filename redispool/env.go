@@ -3,6 +3,7 @@ package redispool
 import (
 	"errors"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/env"
 )
 
@@ -10,7 +11,8 @@ import (
 // the prefix REDIS, REDIS_URL, which must be set, REDIS_MAX_OPEN, REDIS_MAX_IDLE_TIME,
 // REDIS_TLS_FILES_CA, REDIS_CREDENTIALS_FILE and so on. Durations are Go's (1m30s), or off where
 // the field may be Off; REDIS_LIFETIME_JITTER may be off too; REDIS_MAX_WAITING may be none;
-// REDIS_LEAK_STACKS is on or off, REDIS_START one of fail-fast, wait-for-server, start-degraded.
+// REDIS_DISABLE_LEAK_STACKS is true or false, REDIS_START one of fail-fast, wait-for-server,
+// start-degraded.
 // What is not set, or empty, has its default. Options, TLS, Credentials and Logger cannot be said
 // this way; set them afterwards.
 //
@@ -25,26 +27,26 @@ func FromEnv(prefix string) (Config, error) {
 	r.Int("MaxOpen", &c.MaxOpen)
 	r.Int("MaxOpenCeiling", &c.MaxOpenCeiling)
 	r.Int("MinIdle", &c.MinIdle)
-	r.Duration("MaxIdleTime", &c.MaxIdleTime, Off)
-	r.Duration("MaxLifetime", &c.MaxLifetime, Off)
-	r.Part("LifetimeJitter", &c.LifetimeJitter, NoJitter)
-	r.Duration("KeepAlive", &c.KeepAlive, Off)
+	r.Duration("MaxIdleTime", &c.MaxIdleTime, poolkeeper.Off)
+	r.Duration("MaxLifetime", &c.MaxLifetime, poolkeeper.Off)
+	r.Part("LifetimeJitter", &c.LifetimeJitter, poolkeeper.NoJitter)
+	r.Duration("KeepAlive", &c.KeepAlive, poolkeeper.Off)
 	r.Duration("EvictionInterval", &c.EvictionInterval, 0)
-	r.Duration("AcquireTimeout", &c.AcquireTimeout, Off)
-	r.Duration("SuspectPing", &c.SuspectPing, Off)
+	r.Duration("AcquireTimeout", &c.AcquireTimeout, poolkeeper.Off)
+	r.Duration("SuspectPing", &c.SuspectPing, poolkeeper.Off)
 	r.Waiting("MaxWaiting", &c.MaxWaiting)
 	r.Duration("DialTimeout", &c.DialTimeout, 0)
-	r.Duration("FailFastAfter", &c.FailFastAfter, Off)
-	r.Duration("ReadTimeout", &c.ReadTimeout, Off)
-	r.Duration("WriteTimeout", &c.WriteTimeout, Off)
-	r.Duration("LeakThreshold", &c.LeakThreshold, Off)
-	r.Stacks("LeakStacks", &c.LeakStacks)
+	r.Duration("FailFastAfter", &c.FailFastAfter, poolkeeper.Off)
+	r.Duration("ReadTimeout", &c.ReadTimeout, poolkeeper.Off)
+	r.Duration("WriteTimeout", &c.WriteTimeout, poolkeeper.Off)
+	r.Duration("LeakThreshold", &c.LeakThreshold, poolkeeper.Off)
+	r.Bool("DisableLeakStacks", &c.DisableLeakStacks)
 	r.String("CheckCommand", &c.CheckCommand)
 	r.StartPolicy("Start", &c.Start)
 	r.TLSFiles("TLSFiles", &c.TLSFiles)
 	r.String("CredentialsFile", &c.CredentialsFile)
-	r.Duration("FileInterval", &c.FileInterval, Off)
-	r.Int("Replicas", &c.Replicas)
+	r.Duration("FileInterval", &c.FileInterval, poolkeeper.Off)
+	r.Int("Instances", &c.Instances)
 	if err := r.Err(c.invalid()); err != nil {
 		return Config{}, err
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/env"
 	"github.com/poolkeeper/poolkeeper/internal/test/testcerts"
 	"github.com/poolkeeper/poolkeeper/redispool"
@@ -26,9 +27,9 @@ func TestEveryFieldCanBeSaidInTheEnvironment(t *testing.T) {
 	for name, value := range map[string]string{
 		"URL": "rediss://h:7000", "NAME": "cache", "MAX_OPEN": "5", "MAX_OPEN_CEILING": "9", "MIN_IDLE": "2", "MAX_IDLE_TIME": "1m",
 		"MAX_LIFETIME": "2m", "LIFETIME_JITTER": "off", "KEEP_ALIVE": "off", "EVICTION_INTERVAL": "3s", "ACQUIRE_TIMEOUT": "4s", "DIAL_TIMEOUT": "5s",
-		"READ_TIMEOUT": "6s", "WRITE_TIMEOUT": "7s", "LEAK_THRESHOLD": "8s", "LEAK_STACKS": "off", "START": "wait-for-server",
+		"READ_TIMEOUT": "6s", "WRITE_TIMEOUT": "7s", "LEAK_THRESHOLD": "8s", "DISABLE_LEAK_STACKS": "true", "START": "wait-for-server",
 		"TLS_FILES_CA": paths["ca"], "TLS_FILES_CERT": paths["cert"], "TLS_FILES_KEY": paths["key"], "CREDENTIALS_FILE": paths["secret"],
-		"FILE_INTERVAL": "9s", "REPLICAS": "3", "MAX_WAITING": "11", "FAIL_FAST_AFTER": "12s", "SUSPECT_PING": "13s", "CHECK_COMMAND": "GET health",
+		"FILE_INTERVAL": "9s", "INSTANCES": "3", "MAX_WAITING": "11", "FAIL_FAST_AFTER": "12s", "SUSPECT_PING": "13s", "CHECK_COMMAND": "GET health",
 	} {
 		t.Setenv("CACHE_"+name, value)
 	}
@@ -38,11 +39,11 @@ func TestEveryFieldCanBeSaidInTheEnvironment(t *testing.T) {
 	}
 	want := redispool.Config{
 		URL: "rediss://h:7000", Name: "cache", MaxOpen: 5, MaxOpenCeiling: 9, MinIdle: 2, MaxIdleTime: time.Minute,
-		MaxLifetime: 2 * time.Minute, LifetimeJitter: redispool.NoJitter, KeepAlive: redispool.Off, EvictionInterval: 3 * time.Second,
+		MaxLifetime: 2 * time.Minute, LifetimeJitter: poolkeeper.NoJitter, KeepAlive: poolkeeper.Off, EvictionInterval: 3 * time.Second,
 		AcquireTimeout: 4 * time.Second, MaxWaiting: 11, FailFastAfter: 12 * time.Second, DialTimeout: 5 * time.Second, SuspectPing: 13 * time.Second, ReadTimeout: 6 * time.Second, WriteTimeout: 7 * time.Second,
-		LeakThreshold: 8 * time.Second, LeakStacks: redispool.StacksOff, Start: redispool.WaitForServer,
-		TLSFiles:        redispool.TLSFiles{CA: paths["ca"], Cert: paths["cert"], Key: paths["key"]},
-		CredentialsFile: paths["secret"], FileInterval: 9 * time.Second, Replicas: 3, CheckCommand: "GET health",
+		LeakThreshold: 8 * time.Second, DisableLeakStacks: true, Start: poolkeeper.StartWaitForServer,
+		TLSFiles:        poolkeeper.TLSFiles{CA: paths["ca"], Cert: paths["cert"], Key: paths["key"]},
+		CredentialsFile: paths["secret"], FileInterval: 9 * time.Second, Instances: 3, CheckCommand: "GET health",
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -59,7 +60,7 @@ func TestEveryFieldCanBeSaidInTheEnvironment(t *testing.T) {
 func TestFaultsInTheEnvironmentAreAllNamed(t *testing.T) { // INV-12
 	for name, value := range map[string]string{
 		"URL": "redis://app:hunter2@h:7000/x", "MAX_OPEN": "many", "MIN_IDLE": "-1", "KEEP_ALIVE": "never", "START": "now",
-		"REPLICAS": "-2", "CREDENTIALS_FILE": "/no/such/file", "TLS_FILES_CERT": "/no/cert",
+		"INSTANCES": "-2", "CREDENTIALS_FILE": "/no/such/file", "TLS_FILES_CERT": "/no/cert",
 	} {
 		t.Setenv("CACHE_"+name, value)
 	}
@@ -71,7 +72,7 @@ func TestFaultsInTheEnvironmentAreAllNamed(t *testing.T) { // INV-12
 		"redispool: CACHE_URL", `CACHE_MAX_OPEN is "many"; it must be a whole number`, "CACHE_MIN_IDLE is -1; it must be 0 to MaxOpen",
 		`CACHE_KEEP_ALIVE is "never"; it must be a duration such as 1m30s, or off`,
 		`CACHE_START is "now"; it must be one of fail-fast, wait-for-server, start-degraded`,
-		"CACHE_REPLICAS is -2; it must not be negative", "CACHE_CREDENTIALS_FILE: open /no/such/file", "CACHE_TLS_FILES_CERT: open /no/cert",
+		"CACHE_INSTANCES is -2; it must not be negative", "CACHE_CREDENTIALS_FILE: open /no/such/file", "CACHE_TLS_FILES_CERT: open /no/cert",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("no %q in\n%v", want, err)
@@ -82,7 +83,7 @@ func TestFaultsInTheEnvironmentAreAllNamed(t *testing.T) { // INV-12
 	}
 	t.Setenv("CACHE_URL", "")
 	if _, err := redispool.FromEnv("CACHE"); err == nil || !strings.Contains(err.Error(), "CACHE_URL is not set; it must be a URL such as") ||
-		strings.Contains(err.Error(), "neither URL nor Options") || !strings.Contains(err.Error(), "CACHE_REPLICAS is -2") {
+		strings.Contains(err.Error(), "neither URL nor Options") || !strings.Contains(err.Error(), "CACHE_INSTANCES is -2") {
 		t.Errorf("without a URL: %v", err)
 	}
 	if _, err := redispool.FromEnv(""); err == nil || !strings.Contains(err.Error(), "prefix") {
@@ -115,15 +116,15 @@ func ExampleFromEnv() {
 		defer func() { _ = os.Unsetenv(name) }()
 	}
 	cfg, err := redispool.FromEnv("REDIS")
-	fmt.Println(cfg.MaxOpen, cfg.KeepAlive == redispool.Off, err)
+	fmt.Println(cfg.MaxOpen, cfg.KeepAlive == poolkeeper.Off, err)
 
 	_ = os.Setenv("REDIS_MAX_OPEN", "lots")
-	_ = os.Setenv("REDIS_REPLICAS", "-3")
-	defer func() { _ = os.Unsetenv("REDIS_REPLICAS") }()
+	_ = os.Setenv("REDIS_INSTANCES", "-3")
+	defer func() { _ = os.Unsetenv("REDIS_INSTANCES") }()
 	_, err = redispool.FromEnv("REDIS")
 	fmt.Println(err)
 	// Output:
 	// 20 true <nil>
 	// redispool: REDIS_MAX_OPEN is "lots"; it must be a whole number
-	// redispool: REDIS_REPLICAS is -3; it must not be negative
+	// redispool: REDIS_INSTANCES is -3; it must not be negative
 }

@@ -140,7 +140,7 @@ func TestSweepKeepsTheConnectionsUsedLast(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p := started(t, redispool.Config{
 				Options: &redis.UniversalOptions{Addrs: []string{srv.Addr()}, ClientName: name, PoolFIFO: fifo},
-				MaxOpen: 50, MaxIdleTime: 2500 * time.Millisecond, EvictionInterval: 50 * time.Millisecond, KeepAlive: redispool.Off,
+				MaxOpen: 50, MaxIdleTime: 2500 * time.Millisecond, EvictionInterval: 50 * time.Millisecond, KeepAlive: poolkeeper.Off,
 			})
 			together(t, look, p.Client(), 30)
 			load := lightTraffic(t, p.Client(), 3)
@@ -173,7 +173,7 @@ func TestLookingThroughWhatIsIdleIsNotNoticed(t *testing.T) { // INV-7
 	srv := testserver.Redis(t)
 	look := admin(t, srv.Addr())
 	p := started(t, redispool.Config{
-		URL: srv.URL(), MaxOpen: 2 * conns, MaxIdleTime: redispool.Off, KeepAlive: 5 * time.Millisecond, EvictionInterval: 10 * time.Millisecond,
+		URL: srv.URL(), MaxOpen: 2 * conns, MaxIdleTime: poolkeeper.Off, KeepAlive: 5 * time.Millisecond, EvictionInterval: 10 * time.Millisecond,
 	})
 	together(t, look, p.Client(), conns)
 	before := p.Stats()
@@ -225,7 +225,7 @@ func TestCallersGetTheConnectionUsedLast(t *testing.T) {
 	srv := testserver.Redis(t)
 	look := admin(t, srv.Addr())
 	p := started(t, redispool.Config{
-		URL: srv.URL(), MaxOpen: 20, KeepAlive: redispool.Off, EvictionInterval: 10 * time.Millisecond, MaxIdleTime: time.Minute,
+		URL: srv.URL(), MaxOpen: 20, KeepAlive: poolkeeper.Off, EvictionInterval: 10 * time.Millisecond, MaxIdleTime: time.Minute,
 	})
 	together(t, look, p.Client(), 8)
 	used := map[int64]bool{}
@@ -353,11 +353,11 @@ func TestKeepAliveReachesTheServerAndFindsTheDead(t *testing.T) {
 		name      string
 		keepAlive time.Duration
 		survive   bool
-	}{{"off", redispool.Off, false}, {"on", 200 * time.Millisecond, true}} {
+	}{{"off", poolkeeper.Off, false}, {"on", 200 * time.Millisecond, true}} {
 		t.Run(test.name, func(t *testing.T) {
 			p := started(t, redispool.Config{
 				Options: &redis.UniversalOptions{Addrs: []string{srv.Addr()}, ClientName: test.name},
-				MaxOpen: 20, KeepAlive: test.keepAlive, MaxIdleTime: redispool.Off, EvictionInterval: 50 * time.Millisecond,
+				MaxOpen: 20, KeepAlive: test.keepAlive, MaxIdleTime: poolkeeper.Off, EvictionInterval: 50 * time.Millisecond,
 			})
 			together(t, look, p.Client(), 6)
 			begun := time.Now()
@@ -394,7 +394,7 @@ func TestDeadIdleConnectionsAreFoundByKeepAlive(t *testing.T) {
 func TestEvictionOffClosesNothing(t *testing.T) {
 	srv := testserver.Redis(t)
 	p := started(t, redispool.Config{
-		URL: srv.URL(), MaxOpen: 30, MaxIdleTime: redispool.Off, KeepAlive: redispool.Off, EvictionInterval: 10 * time.Millisecond,
+		URL: srv.URL(), MaxOpen: 30, MaxIdleTime: poolkeeper.Off, KeepAlive: poolkeeper.Off, EvictionInterval: 10 * time.Millisecond,
 	})
 	together(t, admin(t, srv.Addr()), p.Client(), 20)
 	load := lightTraffic(t, p.Client(), 1)

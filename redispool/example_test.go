@@ -53,12 +53,12 @@ func ExampleConfig_Validate() {
 	err := redispool.Config{
 		URL:     "redis://localhost:6379/0?pool_size=10",
 		MinIdle: 15,
-		Start:   redispool.StartPolicy(7),
+		Start:   poolkeeper.StartPolicy(7),
 	}.Validate()
 	fmt.Println(err)
 	// Output:
 	// redispool: MinIdle is 15; it must be 0 to MaxOpen, 10
-	// redispool: Start is StartPolicy(7); it must be FailFast, WaitForServer or StartDegraded
+	// redispool: Start is StartPolicy(7); it must be StartFailFast, StartWaitForServer or StartDegraded
 }
 
 func ExamplePool_Drain() {
@@ -93,7 +93,7 @@ func ExampleAcquireError() {
 	defer stop()
 	ctx := context.Background()
 	cache, err := redispool.New(redispool.Config{
-		URL: url, Name: "cache", MaxOpen: 1, AcquireTimeout: 50 * time.Millisecond, LeakStacks: redispool.StacksOff,
+		URL: url, Name: "cache", MaxOpen: 1, AcquireTimeout: 50 * time.Millisecond, DisableLeakStacks: true,
 	})
 	if err != nil {
 		fmt.Println(err)

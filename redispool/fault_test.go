@@ -10,6 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
 	"github.com/poolkeeper/poolkeeper/redispool"
@@ -189,7 +190,7 @@ func TestPipelineThatEndsReadOnlyHasTheServerLeft(t *testing.T) {
 			old, now := testserver.Redis(t), testserver.Redis(t)
 			way := testkit.NewProxy(t, old.Addr())
 			p := started(t, redispool.Config{
-				Options: &redis.UniversalOptions{Addrs: []string{way.Addr()}, MaxRetries: -1}, MaxOpen: 10, KeepAlive: redispool.Off,
+				Options: &redis.UniversalOptions{Addrs: []string{way.Addr()}, MaxRetries: -1}, MaxOpen: 10, KeepAlive: poolkeeper.Off,
 			})
 			look := admin(t, old.Addr())
 			together(t, look, p.Client(), 10)
@@ -220,7 +221,7 @@ func TestRepliesThatSayWrongServerEndAGeneration(t *testing.T) {
 		"LOADING Redis is loading the dataset in memory": true, "ERR no such thing": false, "WRONGTYPE Operation": false,
 	} {
 		m := mini(t)
-		p := started(t, redispool.Config{URL: "redis://" + m.Addr() + "?max_retries=-1", MaxOpen: 5, KeepAlive: redispool.Off})
+		p := started(t, redispool.Config{URL: "redis://" + m.Addr() + "?max_retries=-1", MaxOpen: 5, KeepAlive: poolkeeper.Off})
 		held := make([]*redis.Conn, 4)
 		for i := range held {
 			held[i] = single(t, p).Conn()
@@ -314,7 +315,7 @@ func TestOneCallerFindsASilentLossForAll(t *testing.T) {
 	way := testkit.NewProxy(t, srv.Addr())
 	p := started(t, redispool.Config{
 		Options: &redis.UniversalOptions{Addrs: []string{way.Addr()}, MaxRetries: -1}, MaxOpen: conns,
-		KeepAlive: redispool.Off, MaxIdleTime: redispool.Off,
+		KeepAlive: poolkeeper.Off, MaxIdleTime: poolkeeper.Off,
 	})
 	together(t, look, p.Client(), conns)
 	way.BlackHole()

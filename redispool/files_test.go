@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/auth"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/test/testcerts"
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
@@ -25,7 +26,7 @@ func TestFaultsOfFilesAreAllReportedAndShowNothing(t *testing.T) { // INV-12
 	ca := testcerts.New(t)
 	cert, key := ca.Leaf(t, "127.0.0.1")
 	_, otherKey := ca.Leaf(t, "127.0.0.1")
-	good := redispool.TLSFiles{CA: path("ca", string(ca.PEM)), Cert: path("cert", string(cert)), Key: path("key", string(key))}
+	good := poolkeeper.TLSFiles{CA: path("ca", string(ca.PEM)), Cert: path("cert", string(cert)), Key: path("key", string(key))}
 	if err := (redispool.Config{URL: "redis://h", TLSFiles: good, CredentialsFile: path("ok", " app:a:b \n")}).Validate(); err != nil {
 		t.Errorf("good files: %v", err)
 	}
@@ -34,17 +35,17 @@ func TestFaultsOfFilesAreAllReportedAndShowNothing(t *testing.T) { // INV-12
 		want []string
 	}{
 		"missing": {
-			redispool.Config{TLSFiles: redispool.TLSFiles{CA: dir + "/no1", Cert: dir + "/no2", Key: dir + "/no3"}, CredentialsFile: dir + "/no4"},
+			redispool.Config{TLSFiles: poolkeeper.TLSFiles{CA: dir + "/no1", Cert: dir + "/no2", Key: dir + "/no3"}, CredentialsFile: dir + "/no4"},
 			[]string{"TLSFiles.CA: open", "no1", "no2", "no3", "CredentialsFile: open", "no4"},
 		},
 		"unfit": {
 			redispool.Config{
-				TLSFiles:        redispool.TLSFiles{CA: path("empty", ""), Cert: good.Cert, Key: path("otherkey", string(otherKey))},
+				TLSFiles:        poolkeeper.TLSFiles{CA: path("empty", ""), Cert: good.Cert, Key: path("otherkey", string(otherKey))},
 				CredentialsFile: path("half", "hunter2:"),
 			},
 			[]string{"no certificate in", "cert with", "private key does not match", "no password in"},
 		},
-		"one of two": {redispool.Config{TLSFiles: redispool.TLSFiles{Cert: good.Cert}}, []string{"both, or neither"}},
+		"one of two": {redispool.Config{TLSFiles: poolkeeper.TLSFiles{Cert: good.Cert}}, []string{"both, or neither"}},
 		"contradictions": {
 			redispool.Config{
 				TLSFiles:        good,

@@ -18,6 +18,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/test/testcerts"
 	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
@@ -69,7 +70,7 @@ func TestGenerationOfAReplacedMachineIsLeftTogether(t *testing.T) {
 	var out testkit.Log
 	p := started(t, redispool.Config{
 		Options: &redis.UniversalOptions{Addrs: []string{way.Addr()}, MaxRetries: -1}, MaxOpen: conns, Logger: out.Logger(),
-		KeepAlive: redispool.Off, MaxIdleTime: redispool.Off,
+		KeepAlive: poolkeeper.Off, MaxIdleTime: poolkeeper.Off,
 	})
 	together(t, look, p.Client(), conns)
 	way.ReplaceMachine()
@@ -154,7 +155,7 @@ func TestSweepClosesWhatIsCondemnedWithoutADial(t *testing.T) {
 	look := admin(t, srv.Addr())
 	p := started(t, redispool.Config{
 		Options: &redis.UniversalOptions{Addrs: []string{srv.Addr()}, ClientName: "p", MaxRetries: -1},
-		MaxOpen: 2 * conns, MaxIdleTime: redispool.Off, KeepAlive: 500 * time.Millisecond, EvictionInterval: 50 * time.Millisecond,
+		MaxOpen: 2 * conns, MaxIdleTime: poolkeeper.Off, KeepAlive: 500 * time.Millisecond, EvictionInterval: 50 * time.Millisecond,
 	})
 	together(t, look, p.Client(), conns)
 	newest := latestID(t, look)
@@ -230,7 +231,7 @@ func TestConnectionThatEndsAloneCondemnsNobody(t *testing.T) {
 				var out testkit.Log
 				cfg := redispool.Config{
 					Options: &redis.UniversalOptions{Addrs: []string{srv.Addr()}, ClientName: "p", MaxRetries: -1},
-					MaxOpen: conns + 5, KeepAlive: redispool.Off, MaxIdleTime: redispool.Off, Logger: out.Logger(),
+					MaxOpen: conns + 5, KeepAlive: poolkeeper.Off, MaxIdleTime: poolkeeper.Off, Logger: out.Logger(),
 				}
 				if secure {
 					cfg.Options.Addrs[0], cfg.TLSFiles.CA = addr, ca
@@ -287,7 +288,7 @@ func TestRestartBehindTLSIsSeenBeforeTheNextCommand(t *testing.T) {
 			var out testkit.Log
 			p := started(t, redispool.Config{
 				Options: &redis.UniversalOptions{Addrs: []string{addr}, MaxRetries: -1, ClientName: "p"}, Logger: out.Logger(),
-				MaxOpen: conns, TLSFiles: redispool.TLSFiles{CA: ca}, MaxIdleTime: redispool.Off, KeepAlive: redispool.Off,
+				MaxOpen: conns, TLSFiles: poolkeeper.TLSFiles{CA: ca}, MaxIdleTime: poolkeeper.Off, KeepAlive: poolkeeper.Off,
 			})
 			together(t, look, p.Client(), conns)
 			stop(srv, t)
@@ -314,7 +315,7 @@ func TestNodeThatIsGoneTakesNoConnectionOfAnotherWithIt(t *testing.T) {
 	options := k.options()
 	options.ClientName = "p"
 	p := started(t, redispool.Config{
-		Options: options, MaxOpen: 2 * conns, KeepAlive: redispool.Off, MaxIdleTime: redispool.Off, Logger: out.Logger(),
+		Options: options, MaxOpen: 2 * conns, KeepAlive: poolkeeper.Off, MaxIdleTime: poolkeeper.Off, Logger: out.Logger(),
 	})
 	gone, stays := k.keyAt(t, 0), k.keyAt(t, 1)
 	for i, key := range []string{gone, stays} {
@@ -360,7 +361,7 @@ func TestGenerationOfADeadPrimaryIsLeftBehindSentinel(t *testing.T) {
 	var out testkit.Log
 	p := started(t, redispool.Config{
 		URL: s.url("&client_name=p&max_retries=30&min_retry_backoff=100ms&max_retry_backoff=200ms"), MaxOpen: 10,
-		MaxIdleTime: redispool.Off, KeepAlive: redispool.Off, Logger: out.Logger(),
+		MaxIdleTime: poolkeeper.Off, KeepAlive: poolkeeper.Off, Logger: out.Logger(),
 	})
 	look := admin(t, s.primary.Addr())
 	together(t, look, p.Client(), 10)
@@ -393,7 +394,7 @@ func TestUnreachableSentinelsCondemnNobody(t *testing.T) {
 	s := newSentinels(t)
 	var out testkit.Log
 	p := started(t, redispool.Config{
-		URL: s.url("&client_name=p&max_retries=-1"), MaxOpen: conns, MaxIdleTime: redispool.Off, KeepAlive: redispool.Off, Logger: out.Logger(),
+		URL: s.url("&client_name=p&max_retries=-1"), MaxOpen: conns, MaxIdleTime: poolkeeper.Off, KeepAlive: poolkeeper.Off, Logger: out.Logger(),
 	})
 	look := admin(t, s.primary.Addr())
 	together(t, look, p.Client(), conns)
@@ -412,7 +413,7 @@ func TestDialBehindTLSDoesNotWaitForAPush(t *testing.T) {
 		t.Fatal("no authority", err)
 	}
 	raw := rawClient(t, &redis.Options{Addr: addr, TLSConfig: &tls.Config{RootCAs: trust, MinVersion: tls.VersionTLS12}})
-	p := started(t, redispool.Config{URL: "redis://" + addr, TLSFiles: redispool.TLSFiles{CA: ca}, MaxOpen: dials})
+	p := started(t, redispool.Config{URL: "redis://" + addr, TLSFiles: poolkeeper.TLSFiles{CA: ca}, MaxOpen: dials})
 	took := map[string]time.Duration{}
 	for range dials { // in turns
 		for name, c := range map[string]*redis.Client{"raw": raw, "managed": single(t, p)} {
@@ -452,7 +453,7 @@ func TestFailureOfOurOwnCondemnsNobody(t *testing.T) {
 				return new(net.Dialer).DialContext(ctx, network, addr)
 			},
 		},
-		MaxOpen: conns, KeepAlive: redispool.Off, MaxIdleTime: redispool.Off, Logger: out.Logger(),
+		MaxOpen: conns, KeepAlive: poolkeeper.Off, MaxIdleTime: poolkeeper.Off, Logger: out.Logger(),
 	})
 	together(t, look, p.Client(), conns)
 	exhausted.Store(true)

@@ -126,7 +126,7 @@ func surviveFault(t *testing.T, part, how string, f func()) {
 			h.breakAll()
 		}
 		if i%7 == 6 {
-			p.Recycle()
+			p.Reset()
 		}
 		done := make(chan struct{})
 		// Owner: this test. It ends with its command; a Goexit may end it too.
@@ -176,7 +176,7 @@ func TestADialerThatPanicsLeavesReloadAndTheBreakerAtWork(t *testing.T) {
 							return h.dial(ctx, network, addr)
 						},
 					},
-					MaxOpen: 2, KeepAlive: redispool.Off, FailFastAfter: 2 * time.Second, Logger: out.Logger(),
+					MaxOpen: 2, KeepAlive: poolkeeper.Off, FailFastAfter: 2 * time.Second, Logger: out.Logger(),
 				}
 				p := newPool(t, cfg)
 				if err := p.Start(t.Context()); err != nil {

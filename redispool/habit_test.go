@@ -7,6 +7,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
@@ -36,7 +37,7 @@ func TestDiallingIsTakenUpAsSoonAsTheServerIsBack(t *testing.T) {
 	}
 	p := started(t, redispool.Config{
 		Options: &redis.UniversalOptions{Addrs: []string{srv.Addr()}, MaxRetries: -1}, MaxOpen: size,
-		KeepAlive: redispool.Off, MaxIdleTime: redispool.Off,
+		KeepAlive: poolkeeper.Off, MaxIdleTime: poolkeeper.Off,
 	})
 	managed := backAfter(single(t, p))
 	raw := backAfter(rawClient(t, &redis.Options{Addr: srv.Addr(), PoolSize: size, MaxRetries: -1, DialerRetries: 1}))

@@ -10,6 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/eviction"
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/event"
@@ -148,7 +149,7 @@ func (n *node) failed(c *conn, err error) {
 
 // suspect has a sign looked into, unless it comes from a connection that is known to be lost.
 func (n *node) suspect(c *conn, s signs) {
-	if n.pool.config().SuspectPing == Off || c.gone.Load() || c.sentenced() != stays || !n.inspector.note(s) {
+	if n.pool.config().SuspectPing == poolkeeper.Off || c.gone.Load() || c.sentenced() != stays || !n.inspector.note(s) {
 		return
 	}
 	if !n.pool.dialing.Enter() {

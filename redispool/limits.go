@@ -21,10 +21,10 @@ type Limits struct {
 	MaxConnections int    // the server's maxclients; 0: not known
 	OnServer       int    // connections on the server now, of all its clients
 
-	PerReplica int // MaxOpen, and one for checks; each subscription is one more
-	Replicas   int // Config.Replicas
-	Surge      int // replicas more while a new version is rolled out: a quarter, rounded up, as Kubernetes does by default
-	Demand     int // PerReplica × (Replicas + Surge)
+	PerInstance int // MaxOpen, and one for checks; each subscription is one more
+	Instances   int // Config.Instances
+	Surge       int // more instances while a new version is rolled out: a quarter, rounded up, as Kubernetes does by default
+	Demand      int // PerInstance × (Instances + Surge)
 
 	IdleTimeout  time.Duration // after which the server closes a silent connection (timeout); 0: never, or not known
 	TCPKeepAlive time.Duration // how often the server asks whether a client lives (tcp-keepalive); 0: never, or not known
@@ -35,7 +35,7 @@ type Limits struct {
 
 // Limits asks the server for its limits on connections and compares them with this configuration.
 // It asks how many connections the server grants and after which silence it closes one. It compares
-// that with the demand of all Replicas. Start does the same and logs the warnings. It uses the
+// that with the demand of all Instances. Start does the same and logs the warnings. It uses the
 // health check's connection and blocks at most until ctx ends, or DialTimeout and ReadTimeout are
 // over. What the user may not ask (CONFIG, which hosted servers forbid), and nodes of a Cluster
 // that do not answer, are left out and named in LeftOut. It fails if no node answers.
@@ -128,8 +128,8 @@ func configNumber(ctx context.Context, c *redis.Client, setting string) (int, er
 
 // judge fills in the demand and the warnings.
 func (l *Limits) judge(cfg *Config, keepAliveKnown bool) {
-	d := fleet.Of(cfg.MaxOpen, cfg.Replicas)
-	l.PerReplica, l.Replicas, l.Surge, l.Demand = d.PerReplica, d.Replicas, d.Surge, d.Total
+	d := fleet.Of(cfg.MaxOpen, cfg.Instances)
+	l.PerInstance, l.Instances, l.Surge, l.Demand = d.PerInstance, d.Instances, d.Surge, d.Total
 	warn := func(format string, args ...any) {
 		text := fmt.Sprintf(format, args...)
 		if l.Node != "" {

@@ -126,7 +126,7 @@ func outageBubble(t *testing.T, cfg redispool.Config, retries int, is int32) (*r
 	l := new(line)
 	l.is.Store(is)
 	cfg.Options = &redis.UniversalOptions{Addrs: []string{"x:1"}, MaxRetries: retries, Dialer: l.dial}
-	cfg.Logger, cfg.KeepAlive = silent(), redispool.Off
+	cfg.Logger, cfg.KeepAlive = silent(), poolkeeper.Off
 	p, err := redispool.New(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -156,7 +156,7 @@ func TestAcquireTimeoutBoundsDialsLoginsAndPauses(t *testing.T) {
 		for _, retries := range []int{0, -1} { // go-redis' default of 3, and none
 			t.Run(name, func(t *testing.T) {
 				synctest.Test(dropsTimers(t), func(t *testing.T) {
-					p, l := outageBubble(t, redispool.Config{MaxOpen: 2, AcquireTimeout: limit, FailFastAfter: redispool.Off}, retries, up)
+					p, l := outageBubble(t, redispool.Config{MaxOpen: 2, AcquireTimeout: limit, FailFastAfter: poolkeeper.Off}, retries, up)
 					for _, busy := range []bool{false, true} {
 						l.become(up)
 						synctest.Wait()
@@ -212,7 +212,7 @@ func TestARefusingServerIsNotSlowerThanGoRedis(t *testing.T) {
 		if err := raw.Close(); err != nil {
 			t.Fatal(err)
 		}
-		p, l := outageBubble(t, redispool.Config{FailFastAfter: redispool.Off}, 0, up)
+		p, l := outageBubble(t, redispool.Config{FailFastAfter: poolkeeper.Off}, 0, up)
 		l.become(refusing)
 		for range 4 {
 			if took, err := get(t, p); took > alone || !errors.Is(err, syscall.ECONNREFUSED) {
@@ -346,7 +346,7 @@ func TestASilentServerIsTriedEverySecond(t *testing.T) {
 	for name, is := range map[string]int32{"unreachable": unreachable, "mute": mute} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(dropsTimers(t), func(t *testing.T) {
-				_, l := outageBubble(t, redispool.Config{Start: redispool.StartDegraded, DialTimeout: time.Minute, ReadTimeout: time.Minute}, 0, is)
+				_, l := outageBubble(t, redispool.Config{Start: poolkeeper.StartDegraded, DialTimeout: time.Minute, ReadTimeout: time.Minute}, 0, is)
 				time.Sleep(10 * time.Second)
 				l.dials.Store(0)
 				time.Sleep(20 * time.Second)
@@ -374,7 +374,7 @@ func TestAServerThatAnswersIsNeverDown(t *testing.T) {
 
 func TestAPoolThatStartedWithoutItsServerIsDown(t *testing.T) {
 	synctest.Test(dropsTimers(t), func(t *testing.T) {
-		p, l := outageBubble(t, redispool.Config{Start: redispool.StartDegraded}, 0, refusing)
+		p, l := outageBubble(t, redispool.Config{Start: poolkeeper.StartDegraded}, 0, refusing)
 		synctest.Wait()
 		l.dials.Store(0)
 		if took, err := get(t, p); took != 0 || !errors.Is(err, poolkeeper.ErrDown) || l.dials.Load() != 0 {
@@ -441,7 +441,7 @@ func TestSessionsThatHaveAConnectionAreLeftAlone(t *testing.T) {
 
 func TestDialsInVainEndWithThePool(t *testing.T) {
 	synctest.Test(dropsTimers(t), func(t *testing.T) {
-		p, l := outageBubble(t, redispool.Config{MaxOpen: 2, AcquireTimeout: redispool.Off, FailFastAfter: redispool.Off}, 0, up)
+		p, l := outageBubble(t, redispool.Config{MaxOpen: 2, AcquireTimeout: poolkeeper.Off, FailFastAfter: poolkeeper.Off}, 0, up)
 		l.become(unreachable)
 		var wg sync.WaitGroup
 		for range 5 {

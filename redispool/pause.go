@@ -121,11 +121,11 @@ func (p *Pool) empty(ctx context.Context) error {
 	}
 }
 
-// Recycle closes every connection opened so far. Idle ones are closed within moments. One in use is
+// Reset closes every connection opened so far. Idle ones are closed within moments. One in use is
 // closed when it comes back: within milliseconds, that of a Conn within a second after its Close.
 // Call it when the server behind the name, or a password, has changed. Subscriptions are left
 // alone. It does not block.
-func (p *Pool) Recycle() {
+func (p *Pool) Reset() {
 	if !p.dialing.Enter() {
 		return
 	}

@@ -44,7 +44,7 @@ func bubble(t *testing.T, cfg redispool.Config) (*redispool.Pool, redispool.Conf
 
 func TestPauseHoldsCallersUpAndResumeServesThemInOrder(t *testing.T) {
 	synctest.Test(dropsTimers(t), func(t *testing.T) {
-		p, _ := bubble(t, redispool.Config{MaxOpen: 1, AcquireTimeout: time.Hour, KeepAlive: redispool.Off})
+		p, _ := bubble(t, redispool.Config{MaxOpen: 1, AcquireTimeout: time.Hour, KeepAlive: poolkeeper.Off})
 		var order []int
 		var mu sync.Mutex
 		var wg sync.WaitGroup
@@ -332,7 +332,7 @@ func TestRecycleReplacesEveryConnection(t *testing.T) {
 	srv := testserver.Redis(t)
 	look := admin(t, srv.Addr())
 	p := started(t, redispool.Config{
-		Options: &redis.UniversalOptions{Addrs: []string{srv.Addr()}, ClientName: "p", MaxRetries: -1}, MaxOpen: 30, KeepAlive: redispool.Off,
+		Options: &redis.UniversalOptions{Addrs: []string{srv.Addr()}, ClientName: "p", MaxRetries: -1}, MaxOpen: 30, KeepAlive: poolkeeper.Off,
 	})
 	together(t, look, p.Client(), 20)
 	held := single(t, p).Conn()
@@ -341,7 +341,7 @@ func TestRecycleReplacesEveryConnection(t *testing.T) {
 	}
 	load := lightTraffic(t, p.Client(), 3)
 	newest := latestID(t, look)
-	p.Recycle()
+	p.Reset()
 	eventually(t, "only the held one is old", func() bool { return oldConns(t, look, newest) == 2 }) // and the check's
 	if err := held.Ping(t.Context()).Err(); err != nil {
 		t.Errorf("a connection in use: %v", err)
@@ -404,7 +404,7 @@ func pools(t *testing.T, look *redis.Client) []int64 {
 // one's.
 func TestTurnThatComesTooLateIsHandedOn(t *testing.T) {
 	synctest.Test(dropsTimers(t), func(t *testing.T) {
-		p, cfg := bubble(t, redispool.Config{MaxOpen: 2, AcquireTimeout: time.Minute, KeepAlive: redispool.Off})
+		p, cfg := bubble(t, redispool.Config{MaxOpen: 2, AcquireTimeout: time.Minute, KeepAlive: poolkeeper.Off})
 		cfg.MaxOpen = 1
 		if err := p.Reload(t.Context(), cfg); err != nil {
 			t.Fatal(err)

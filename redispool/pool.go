@@ -53,7 +53,7 @@ type Pool struct {
 
 	attempts attempts // how long a Cluster's commands have waited
 	observer observer.Slot
-	recycles atomic.Int64          // calls of Recycle that the one under way has yet to serve
+	recycles atomic.Int64          // calls of Reset that the one under way has yet to serve
 	reread   atomic.Int64          // a monotime.Time: when a Cluster's state was asked for last, after a failed dial
 	refused  atomic.Pointer[error] // what new work is told while draining and after
 
@@ -84,7 +84,7 @@ func New(cfg Config) (*Pool, error) {
 	p := &Pool{
 		origin: &origin{cfg: &cfg, target: &t}, state: life.NewState("redispool", cfg.Name),
 		made: now, epoch: monotime.Of(now), gate: inflight.New(), dialing: inflight.New(), life: ctx, endLife: end,
-		held: holders.NewTable(cfg.LeakStacks == StacksOn),
+		held: holders.NewTable(!cfg.DisableLeakStacks),
 	}
 	p.valve = &valve{wait: &p.met.wait, stop: ctx.Done(), size: cfg.MaxOpenCeiling}
 	p.live.Store(&cfg)

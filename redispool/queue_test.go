@@ -17,7 +17,7 @@ import (
 
 func TestCallersAreServedInOrderOfArrival(t *testing.T) {
 	synctest.Test(dropsTimers(t), func(t *testing.T) {
-		p, _ := bubble(t, redispool.Config{MaxOpen: 2, AcquireTimeout: time.Hour, KeepAlive: redispool.Off})
+		p, _ := bubble(t, redispool.Config{MaxOpen: 2, AcquireTimeout: time.Hour, KeepAlive: poolkeeper.Off})
 		var order []int
 		var mu sync.Mutex
 		var wg sync.WaitGroup
@@ -47,7 +47,7 @@ func TestCallersAreServedInOrderOfArrival(t *testing.T) {
 
 // Whatever AcquireTimeout is, the pool's end is the end of the wait.
 func TestCallersThatWaitAreEndedWithThePool(t *testing.T) {
-	for _, limit := range []time.Duration{redispool.Off, time.Hour} {
+	for _, limit := range []time.Duration{poolkeeper.Off, time.Hour} {
 		for name, end := range map[string]func(p *redispool.Pool) error{
 			"Abort": func(p *redispool.Pool) error { return p.Abort() },
 			"Stop": func(p *redispool.Pool) error {
@@ -58,7 +58,7 @@ func TestCallersThatWaitAreEndedWithThePool(t *testing.T) {
 		} {
 			t.Run(name+"/"+limit.String(), func(t *testing.T) {
 				synctest.Test(dropsTimers(t), func(t *testing.T) {
-					p, _ := bubble(t, redispool.Config{MaxOpen: 1, AcquireTimeout: limit, KeepAlive: redispool.Off})
+					p, _ := bubble(t, redispool.Config{MaxOpen: 1, AcquireTimeout: limit, KeepAlive: poolkeeper.Off})
 					held := single(t, p).Conn()
 					if err := held.Get(t.Context(), "key").Err(); err != nil {
 						t.Fatal(err)
@@ -102,7 +102,7 @@ func TestCallersThatWaitAreEndedWithThePool(t *testing.T) {
 
 func TestADrainLetsCallersThatWaitFinish(t *testing.T) { // INV-8
 	synctest.Test(dropsTimers(t), func(t *testing.T) {
-		p, _ := bubble(t, redispool.Config{MaxOpen: 1, AcquireTimeout: time.Hour, KeepAlive: redispool.Off})
+		p, _ := bubble(t, redispool.Config{MaxOpen: 1, AcquireTimeout: time.Hour, KeepAlive: poolkeeper.Off})
 		var wg sync.WaitGroup
 		for range 5 {
 			wg.Go(func() {
@@ -127,9 +127,9 @@ func TestADrainLetsCallersThatWaitFinish(t *testing.T) { // INV-8
 }
 
 func TestOneCallerMoreThanMaxWaitingIsRefusedAtOnce(t *testing.T) {
-	for _, limit := range []int{redispool.NoWaiting, 3} {
+	for _, limit := range []int{poolkeeper.NoWaiting, 3} {
 		synctest.Test(dropsTimers(t), func(t *testing.T) {
-			p, cfg := bubble(t, redispool.Config{MaxOpen: 2, MaxWaiting: limit, KeepAlive: redispool.Off})
+			p, cfg := bubble(t, redispool.Config{MaxOpen: 2, MaxWaiting: limit, KeepAlive: poolkeeper.Off})
 			var wg sync.WaitGroup
 			for range 2 + max(limit, 0) {
 				wg.Go(func() {
@@ -167,7 +167,7 @@ func TestOneCallerMoreThanMaxWaitingIsRefusedAtOnce(t *testing.T) {
 // A pause has a place for as many callers as the pool has.
 func TestNoWaitingStillWaitsForAPause(t *testing.T) {
 	synctest.Test(dropsTimers(t), func(t *testing.T) {
-		p, _ := bubble(t, redispool.Config{MaxOpen: 2, MaxWaiting: redispool.NoWaiting, KeepAlive: redispool.Off})
+		p, _ := bubble(t, redispool.Config{MaxOpen: 2, MaxWaiting: poolkeeper.NoWaiting, KeepAlive: poolkeeper.Off})
 		if err := p.Pause(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -192,7 +192,7 @@ func TestNoWaitingStillWaitsForAPause(t *testing.T) {
 // queue behind callers that wait for this very connection.
 func TestAWatchAndItsRivalsDoNotWaitForEachOther(t *testing.T) {
 	synctest.Test(dropsTimers(t), func(t *testing.T) {
-		p, _ := bubble(t, redispool.Config{MaxOpen: 1, AcquireTimeout: time.Hour, KeepAlive: redispool.Off})
+		p, _ := bubble(t, redispool.Config{MaxOpen: 1, AcquireTimeout: time.Hour, KeepAlive: poolkeeper.Off})
 		var wg sync.WaitGroup
 		for range 10 {
 			wg.Go(func() {

@@ -11,7 +11,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
 
-// Recycle may be called for each of many failures: it costs one goroutine, not one a call.
+// Reset may be called for each of many failures: it costs one goroutine, not one a call.
 func TestRecycleInALoopCostsOneGoroutine(t *testing.T) {
 	srv := miniredis.RunT(t)
 	p := started(t, redispool.Config{URL: "redis://" + srv.Addr(), MaxOpen: 16})
@@ -28,7 +28,7 @@ func TestRecycleInALoopCostsOneGoroutine(t *testing.T) {
 	}
 	before, most := runtime.NumGoroutine(), 0
 	for range 20_000 {
-		p.Recycle()
+		p.Reset()
 		most = max(most, runtime.NumGoroutine()-before)
 	}
 	if most > 50 { // those of the connections that are closed, and of the pool's own work

@@ -32,7 +32,7 @@ import (
 //
 // What can change: the address of a single node, user and password, TLS, Credentials and the files;
 // MaxOpen, up to MaxOpenCeiling; MinIdle, MaxIdleTime, MaxLifetime, LifetimeJitter, KeepAlive,
-// EvictionInterval; MaxWaiting, FailFastAfter, SuspectPing, LeakThreshold, LeakStacks, Replicas,
+// EvictionInterval; MaxWaiting, FailFastAfter, SuspectPing, LeakThreshold, DisableLeakStacks, Instances,
 // Logger. The rest go-redis fixes when the client is made.
 func (p *Pool) Reload(ctx context.Context, cfg Config) error {
 	if err := p.state.Turn(ctx); err != nil {
@@ -69,9 +69,10 @@ func (p *Pool) reload(ctx context.Context, cfg Config) (staged, error) {
 	return s, p.switchTo(ctx, s)
 }
 
-// Plan returns the changes that Reload with cfg would make. Its error joins every fault of cfg and
-// every field that cannot change. It changes nothing and does not dial.
-func (p *Pool) Plan(cfg Config) ([]Change, error) {
+// Plan returns the changes that Reload with cfg would make. The Field of a change may also be "URL",
+// for the address and the user in URL or Options. The error joins every fault of cfg and every
+// field that cannot change. Plan changes nothing and does not dial.
+func (p *Pool) Plan(cfg Config) ([]poolkeeper.Change, error) {
 	s, err := p.stage(cfg)
 	if err != nil {
 		return s.changes, fmt.Errorf("redispool: plan for %q: %w", p.poolName(), err)
@@ -83,7 +84,7 @@ func (p *Pool) Plan(cfg Config) ([]Change, error) {
 type staged struct {
 	cfg     Config // with defaults
 	aim     *aim
-	changes []Change
+	changes []poolkeeper.Change
 	leads   bool // connections open already are of another kind
 }
 
@@ -108,13 +109,9 @@ func (p *Pool) stage(cfg Config) (staged, error) {
 	return s, err
 }
 
-// Change is one difference between the configuration in effect and another. Its Field may also be
-// "URL", for what URL or Options say about the address and the user.
-type Change = poolkeeper.Change
-
 // leads says whether a change is about where and as whom connections are opened, so that those open
 // already are of another kind.
-func leads(c Change) bool {
+func leads(c poolkeeper.Change) bool {
 	switch c.Field {
 	case "URL", "TLS", "Credentials", "TLSFiles", "CredentialsFile":
 		return true
@@ -124,11 +121,11 @@ func leads(c Change) bool {
 }
 
 // plan says what a reload would change, and refuses what cannot change while the pool lives.
-func (p *Pool) plan(next *Config, t target, givenTLS *tls.Config) ([]Change, error) {
+func (p *Pool) plan(next *Config, t target, givenTLS *tls.Config) ([]poolkeeper.Change, error) {
 	was := p.aim.Load()
 	out := changes(p.config(), next)
 	if givenTLS != was.given {
-		out = append(out, Change{Field: "TLS", From: "…", To: "…"})
+		out = append(out, poolkeeper.Change{Field: "TLS", From: "…", To: "…"})
 	}
 	var errs []error
 	for _, c := range out {
@@ -148,10 +145,10 @@ func (p *Pool) plan(next *Config, t target, givenTLS *tls.Config) ([]Change, err
 		errs = append(errs, fmt.Errorf("redispool: %s of URL or Options is fixed when the pool is made", name))
 	}
 	if led {
-		out = append(out, Change{Field: "URL", From: "…", To: "…"})
+		out = append(out, poolkeeper.Change{Field: "URL", From: "…", To: "…"})
 	}
 	for _, c := range onfile.Differ(was.target.disk, t.disk) {
-		if !slices.ContainsFunc(out, func(o Change) bool { return o.Field == c.Field }) {
+		if !slices.ContainsFunc(out, func(o poolkeeper.Change) bool { return o.Field == c.Field }) {
 			out = append(out, c)
 		}
 	}
@@ -160,8 +157,8 @@ func (p *Pool) plan(next *Config, t target, givenTLS *tls.Config) ([]Change, err
 
 // changes compares field by field. URL and Options are left to compareOptions, and TLS, which is a
 // copy, to the caller.
-func changes(from, to *Config) []Change {
-	return slices.DeleteFunc(settings.Diff(from, to), func(c Change) bool {
+func changes(from, to *Config) []poolkeeper.Change {
+	return slices.DeleteFunc(settings.Diff(from, to), func(c poolkeeper.Change) bool {
 		return c.Field == "URL" || c.Field == "Options" || c.Field == "TLS"
 	})
 }
@@ -261,7 +258,7 @@ func (p *Pool) switchTo(ctx context.Context, s staged) error {
 func (p *Pool) put(aim *aim, cfg *Config) {
 	p.live.Store(cfg)
 	p.aim.Store(aim)
-	p.held.SetStacks(cfg.LeakStacks == StacksOn)
+	p.held.SetStacks(!cfg.DisableLeakStacks)
 	p.watchFor(cfg.LeakThreshold)
 	for _, n := range p.allNodes() {
 		n.obeyLimit()

@@ -143,7 +143,7 @@ func TestPlanSaysWhatReloadWouldDoAndTouchesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []redispool.Change{
+	want := []poolkeeper.Change{
 		{Field: "MaxOpen", From: "5", To: "4"}, {Field: "KeepAlive", From: "2m0s", To: "1m0s"}, {Field: "URL", From: "…", To: "…"},
 	}
 	if !slices.Equal(got, want) {
@@ -214,7 +214,7 @@ func TestLogNamesTheServerOfTheLastReload(t *testing.T) {
 
 func TestReloadedLimitCountsSessionsAndExplainsItself(t *testing.T) {
 	synctest.Test(dropsTimers(t), func(t *testing.T) {
-		p, cfg := bubble(t, redispool.Config{MaxOpen: 5, AcquireTimeout: 10 * time.Second, KeepAlive: redispool.Off})
+		p, cfg := bubble(t, redispool.Config{MaxOpen: 5, AcquireTimeout: 10 * time.Second, KeepAlive: poolkeeper.Off})
 		cfg.MaxOpen = 2
 		if err := p.Reload(t.Context(), cfg); err != nil {
 			t.Fatal(err)
@@ -255,14 +255,14 @@ func TestReloadedLimitCountsSessionsAndExplainsItself(t *testing.T) {
 func TestReloadChangesEvictionAndLeakReports(t *testing.T) {
 	srv := testserver.Redis(t)
 	var out testkit.Log
-	cfg := redispool.Config{URL: srv.URL(), MaxOpen: 20, MaxIdleTime: redispool.Off, LeakThreshold: redispool.Off, LeakStacks: redispool.StacksOff, Logger: out.Logger()}
+	cfg := redispool.Config{URL: srv.URL(), MaxOpen: 20, MaxIdleTime: poolkeeper.Off, LeakThreshold: poolkeeper.Off, DisableLeakStacks: true, Logger: out.Logger()}
 	p := started(t, cfg)
 	together(t, admin(t, srv.Addr()), p.Client(), 10)
 	c := single(t, p).Conn()
 	if err := c.Ping(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
-	cfg.MaxIdleTime, cfg.LeakThreshold, cfg.LeakStacks, cfg.Replicas = 100*time.Millisecond, 100*time.Millisecond, redispool.StacksOn, 3
+	cfg.MaxIdleTime, cfg.LeakThreshold, cfg.DisableLeakStacks, cfg.Instances = 100*time.Millisecond, 100*time.Millisecond, false, 3
 	if err := p.Reload(t.Context(), cfg); err != nil {
 		t.Fatal(err)
 	}
@@ -270,7 +270,7 @@ func TestReloadChangesEvictionAndLeakReports(t *testing.T) {
 		s := p.Stats()
 		return s.Open == 1 && s.Leaks == 1
 	})
-	for _, want := range []string{"kind=reloaded", `MaxIdleTime="0s → 100ms"`, "Replicas=\"1 → 3\"", "held for too long"} {
+	for _, want := range []string{"kind=reloaded", `MaxIdleTime="0s → 100ms"`, "Instances=\"1 → 3\"", "held for too long"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the log has no %q:\n%s", want, out.String())
 		}
@@ -301,7 +301,7 @@ func TestReloadThatCannotBeDoneTouchesNothing(t *testing.T) {
 	before := settings(p)
 	bad := cfg
 	bad.URL = srv.URL() + "?client_name=other&protocol=2"
-	bad.Name, bad.MaxOpen, bad.AcquireTimeout, bad.Start = "other", 6, time.Second, redispool.WaitForServer
+	bad.Name, bad.MaxOpen, bad.AcquireTimeout, bad.Start = "other", 6, time.Second, poolkeeper.StartWaitForServer
 	bad.DialTimeout, bad.ReadTimeout, bad.WriteTimeout = time.Second, time.Second, 2*time.Second
 	err := p.Reload(t.Context(), bad)
 	for _, want := range []string{
@@ -474,7 +474,7 @@ func TestReloadReplacesAConnectionThatIsBeingOpenedToTheOldServer(t *testing.T) 
 		var oldDials, newDials atomic.Int64
 		release, slow := make(chan struct{}), atomic.Bool{}
 		cfg := redispool.Config{
-			MaxOpen: 5, KeepAlive: redispool.Off, Logger: silent(), DialTimeout: time.Minute, AcquireTimeout: time.Minute,
+			MaxOpen: 5, KeepAlive: poolkeeper.Off, Logger: silent(), DialTimeout: time.Minute, AcquireTimeout: time.Minute,
 			Options: &redis.UniversalOptions{
 				Addrs: []string{"old:1"}, MaxRetries: -1,
 				Dialer: func(context.Context, string, string) (net.Conn, error) {

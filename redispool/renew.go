@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/event"
 	"github.com/poolkeeper/poolkeeper/internal/life"
@@ -136,7 +137,7 @@ func (p *Pool) replaceRotated(a *aim, now rotation.Login, old map[*conn]bool) {
 		user, password, err := p.ask(ctx, a)
 		return loginOf(user, password), err
 	}) {
-		p.events.Emit(event.OfRenewal([]Change{{Field: "Credentials", From: "…", To: "…"}}))
+		p.events.Emit(event.OfRenewal([]poolkeeper.Change{{Field: "Credentials", From: "…", To: "…"}}))
 		p.recycle(p.life, func(c *conn) bool { return old[c] })
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/test/testcerts"
 	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
@@ -66,7 +67,7 @@ func TestPasswordInAFileIsRotatedUnderLoad(t *testing.T) {
 		t.Error(err)
 	}
 	eventually(t, "that one goes at its next turn", func() bool { return oldConns(t, look, newest) == 0 })
-	p.Recycle() // the old password would fail now
+	p.Reset() // the old password would fail now
 	before := load.done.Load()
 	eventually(t, "traffic goes on", func() bool { return load.done.Load() > before+100 })
 	load.end()
@@ -92,7 +93,7 @@ func TestFailedLoginHasTheFileLookedAtAtOnce(t *testing.T) {
 	c := p.Client()
 	do(t, single(t, p), "config set requirepass two")
 	write(t, file, []byte("two"))
-	p.Recycle()
+	p.Reset()
 	eventually(t, "a login that fails, or has not to be made", func() bool {
 		err := c.Ping(t.Context()).Err()
 		if err != nil && redispool.Classify(err).Kind != health.KindAuthentication {
@@ -117,20 +118,20 @@ func TestFileThatCannotBeReadIsNotUsed(t *testing.T) {
 	if err := p.Reload(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "there is no password in") {
 		t.Errorf("Reload = %v", err)
 	}
-	p.Recycle()
+	p.Reset()
 	if err := p.Client().Ping(t.Context()).Err(); err != nil {
 		t.Errorf("the old password is kept: %v", err)
 	}
 	// Reload reads the files too, also when FileInterval is Off.
 	write(t, file, []byte("one"))
-	cfg.FileInterval = redispool.Off
+	cfg.FileInterval = poolkeeper.Off
 	if err := p.Reload(within(t, patience), cfg); err != nil {
 		t.Fatal(err)
 	}
 	do(t, single(t, p), "config set requirepass two")
 	write(t, file, []byte("two"))
 	changes, err := p.Plan(cfg)
-	if err != nil || len(changes) != 1 || changes[0] != (redispool.Change{Field: "CredentialsFile", From: "…", To: "…"}) {
+	if err != nil || len(changes) != 1 || changes[0] != (poolkeeper.Change{Field: "CredentialsFile", From: "…", To: "…"}) {
 		t.Errorf("Plan = %v, %v", changes, err)
 	}
 	if err := p.Reload(within(t, patience), cfg); err != nil {
@@ -172,7 +173,7 @@ func TestMutualTLSIsRenewedFromDiskUnderLoad(t *testing.T) {
 	p := started(t, redispool.Config{
 		Options: &redis.UniversalOptions{Addrs: []string{secure}, ClientName: "p", MaxRetries: -1},
 		MaxOpen: 20, MinIdle: 5, FileInterval: 20 * time.Millisecond,
-		TLSFiles: redispool.TLSFiles{CA: file("ca"), Cert: file("client.crt"), Key: file("client.key")},
+		TLSFiles: poolkeeper.TLSFiles{CA: file("ca"), Cert: file("client.crt"), Key: file("client.key")},
 	})
 	if err := admin(t, secure).Ping(t.Context()).Err(); err == nil {
 		t.Fatal("the server speaks plain text on its TLS port")
@@ -197,12 +198,12 @@ func TestMutualTLSIsRenewedFromDiskUnderLoad(t *testing.T) {
 	// Half of a renewal, or one that the server does not accept, changes nothing.
 	newest := latestID(t, look)
 	write(t, file("client.crt"), []byte("half written"))
-	p.Recycle()
+	p.Reset()
 	eventually(t, "new connections by the old certificate", func() bool {
 		return p.Client().Ping(t.Context()).Err() == nil && oldConns(t, look, newest) <= 1 // the check's
 	})
 	put(first, "client")
-	p.Recycle()
+	p.Reset()
 	if err := p.Client().Ping(t.Context()).Err(); err != nil {
 		t.Errorf("a certificate that the server refuses was used: %v", err)
 	}
@@ -227,7 +228,7 @@ func TestTokensMadeForEachLoginAreNoRotation(t *testing.T) {
 			synctest.Test(dropsTimers(t), func(t *testing.T) {
 				var asked atomic.Int64
 				p, _ := bubble(t, redispool.Config{
-					MaxOpen: 10, KeepAlive: redispool.Off, MaxIdleTime: redispool.Off,
+					MaxOpen: 10, KeepAlive: poolkeeper.Off, MaxIdleTime: poolkeeper.Off,
 					Credentials: func(context.Context) (string, string, error) {
 						return "app", c.answer(asked.Add(1)), nil
 					},

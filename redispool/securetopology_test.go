@@ -10,6 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/test/testcerts"
 	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/redispool"
@@ -58,8 +59,8 @@ func (k *pki) trust(tb testing.TB, name string, authorities ...*testcerts.Author
 }
 
 // client is what a pool reads.
-func (k *pki) client() redispool.TLSFiles {
-	return redispool.TLSFiles{CA: k.path("client.ca"), Cert: k.path("client.crt"), Key: k.path("client.key")}
+func (k *pki) client() poolkeeper.TLSFiles {
+	return poolkeeper.TLSFiles{CA: k.path("client.ca"), Cert: k.path("client.crt"), Key: k.path("client.key")}
 }
 
 // server is the command line of one that speaks TLS at addr, also to its like, and wants to see
@@ -120,7 +121,7 @@ func (k *pki) staysOutOfUse(t *testing.T, p *redispool.Pool, out *testkit.Log, l
 	eventually(t, "it is tried before it is used", func() bool {
 		return strings.Contains(out.String(), "does not accept it, and the old is kept")
 	})
-	p.Recycle()
+	p.Reset()
 	before := load.done.Load()
 	eventually(t, "traffic goes on", func() bool { return load.done.Load() > before+100 })
 	if err := p.Check(within(t, patience)); err != nil {
@@ -224,7 +225,7 @@ func TestTopologiesBehindMutualTLSRefuseStrangers(t *testing.T) {
 		"cluster":  {Addrs: secure, IsClusterMode: true},
 		"sentinel": {Addrs: s.addrs, MasterName: "shop"},
 	} {
-		for what, files := range map[string]redispool.TLSFiles{
+		for what, files := range map[string]poolkeeper.TLSFiles{
 			"no certificate":        {CA: k.path("client.ca")},
 			"a certificate unknown": {CA: k.path("client.ca"), Cert: k.path("stranger.crt"), Key: k.path("stranger.key")},
 			"an authority unknown":  {CA: k.path("stranger.ca"), Cert: k.path("client.crt"), Key: k.path("client.key")},

@@ -172,7 +172,7 @@ func TestHoldersListSubscriptions(t *testing.T) {
 func TestHandshakeIsNotASession(t *testing.T) {
 	m := mini(t)
 	m.RequireUserAuth("u", "p")
-	p := started(t, redispool.Config{URL: "redis://u:p@" + m.Addr() + "/3?client_name=x", KeepAlive: redispool.Off})
+	p := started(t, redispool.Config{URL: "redis://u:p@" + m.Addr() + "/3?client_name=x", KeepAlive: poolkeeper.Off})
 	var during []string
 	p.Client().AddHook(watcher{func(name string) {
 		if name == "hello" || name == "pipeline" {
@@ -254,7 +254,7 @@ func TestLeakIsReportedOnceWithItsStack(t *testing.T) {
 }
 
 func TestStacksOffKeepsKindAndAge(t *testing.T) {
-	p := started(t, redispool.Config{URL: "redis://" + mini(t).Addr(), LeakStacks: redispool.StacksOff})
+	p := started(t, redispool.Config{URL: "redis://" + mini(t).Addr(), DisableLeakStacks: true})
 	c := single(t, p).Conn()
 	if err := c.Ping(t.Context()).Err(); err != nil {
 		t.Fatal(err)
@@ -365,7 +365,7 @@ func (w watcher) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proce
 // for.
 func TestConcurrentCommandsOfASessionReturnAllTheyWereGranted(t *testing.T) {
 	synctest.Test(dropsTimers(t), func(t *testing.T) {
-		p, cfg := bubble(t, redispool.Config{MaxOpen: 3, AcquireTimeout: 10 * time.Second, KeepAlive: redispool.Off})
+		p, cfg := bubble(t, redispool.Config{MaxOpen: 3, AcquireTimeout: 10 * time.Second, KeepAlive: poolkeeper.Off})
 		cfg.MaxOpen = 2
 		if err := p.Reload(t.Context(), cfg); err != nil {
 			t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"strings"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/settings"
 )
 
@@ -33,16 +34,16 @@ func (p *Pool) Settings() []slog.Attr {
 		settings.Duration("write_timeout", c.WriteTimeout),
 		slog.Int("max_attempts", p.target.attempts()),
 		settings.Duration("leak_threshold", c.LeakThreshold),
-		slog.Bool("leak_stacks", c.LeakStacks == StacksOn),
+		slog.Bool("disable_leak_stacks", c.DisableLeakStacks),
 		slog.String("check_command", cmp.Or(c.CheckCommand, "PING")),
 		slog.String("start", c.Start.String()),
-		slog.Bool("tls", c.TLS != nil || o.TLSConfig != nil || c.TLSFiles != (TLSFiles{})),
+		slog.Bool("tls", c.TLS != nil || o.TLSConfig != nil || c.TLSFiles != (poolkeeper.TLSFiles{})),
 		slog.String("tls_ca_file", c.TLSFiles.CA),
 		slog.String("tls_cert_file", c.TLSFiles.Cert),
 		slog.String("tls_key_file", c.TLSFiles.Key),
 		slog.String("credentials_file", c.CredentialsFile),
 		settings.Duration("file_interval", c.FileInterval),
 		slog.Bool("credentials_given", c.Credentials != nil),
-		slog.Int("replicas", c.Replicas),
+		slog.Int("instances", c.Instances),
 	}
 }

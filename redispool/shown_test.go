@@ -328,7 +328,7 @@ func TestHooksAddedLaterDoNotOpenConnections(t *testing.T) {
 		}
 		cfg.URL = s.URL()
 		if i == 0 {
-			p.Recycle()
+			p.Reset()
 		} else if err := p.Reload(within(t, patience), cfg); err != nil {
 			t.Fatal(err)
 		}

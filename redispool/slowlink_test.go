@@ -10,6 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
 	"github.com/poolkeeper/poolkeeper/redispool"
@@ -29,7 +30,7 @@ func TestSlowLinkCondemnsNothing(t *testing.T) {
 			way := testkit.NewProxy(t, srv.Addr())
 			way.Delay(300 * time.Millisecond)
 			p := started(t, redispool.Config{
-				URL: "redis://" + way.Addr(), MaxOpen: others + 1, SuspectPing: c.timeout, KeepAlive: redispool.Off,
+				URL: "redis://" + way.Addr(), MaxOpen: others + 1, SuspectPing: c.timeout, KeepAlive: poolkeeper.Off,
 			})
 			look := admin(t, srv.Addr())
 			together(t, look, p.Client(), others+1)

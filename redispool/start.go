@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/eviction"
 	"github.com/poolkeeper/poolkeeper/internal/event"
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
@@ -12,7 +13,7 @@ import (
 
 // Start reaches the server as Config.Start says. It then starts eviction, the upkeep of MinIdle and
 // the leak reports. It blocks until the server has answered once, the first attempt has failed
-// (FailFast, StartDegraded), or ctx ends. If it fails it leaves only the native client running.
+// (StartFailFast, StartDegraded), or ctx ends. If it fails it leaves only the native client running.
 // Call Start again then, or Stop or Abort to close the client.
 func (p *Pool) Start(ctx context.Context) error {
 	if err := p.state.Start(ctx, p.reach, p.startWatch); err != nil {
@@ -62,7 +63,7 @@ func (p *Pool) attempt(ctx context.Context) error {
 	if p.target.kind != kindCluster && errors.Is(reservation, errFull) {
 		return asFault(reservation) // it has no place for the pool either
 	}
-	if err != nil && p.cfg.Start == StartDegraded {
+	if err != nil && p.cfg.Start == poolkeeper.StartDegraded {
 		for _, n := range p.allNodes() {
 			n.breaker.Trip(began, err)
 		}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/redispool"
@@ -37,7 +38,7 @@ func TestStartDegradedBecomesReadyLater(t *testing.T) {
 	m.Close()
 	var out testkit.Log
 	p := started(t, redispool.Config{
-		URL: "redis://" + addr, Start: redispool.StartDegraded, MinIdle: 2, Logger: out.Logger(),
+		URL: "redis://" + addr, Start: poolkeeper.StartDegraded, MinIdle: 2, Logger: out.Logger(),
 		EvictionInterval: 10 * time.Millisecond,
 	})
 	if !strings.Contains(out.String(), "starting without the server") {
@@ -71,7 +72,7 @@ func TestWaitForServerBacksOff(t *testing.T) {
 		upAt := time.Now().Add(3 * time.Minute)
 		p := newPool(t, redispool.Config{
 			Options: &redis.UniversalOptions{Addrs: []string{"x:1"}, Dialer: deaf(&attempts, func() bool { return !time.Now().Before(upAt) })},
-			Start:   redispool.WaitForServer, KeepAlive: redispool.Off,
+			Start:   poolkeeper.StartWaitForServer, KeepAlive: poolkeeper.Off,
 		})
 		if err := p.Start(t.Context()); err != nil {
 			t.Fatal(err)
@@ -98,7 +99,7 @@ func TestWaitForServerEndsWithItsContext(t *testing.T) {
 		var attempts []time.Time
 		p := newPool(t, redispool.Config{
 			Options: &redis.UniversalOptions{Addrs: []string{"x:1"}, Dialer: deaf(&attempts, func() bool { return false })},
-			Start:   redispool.WaitForServer,
+			Start:   poolkeeper.StartWaitForServer,
 		})
 		cause := errors.New("the deadline of start-up")
 		ctx, cancel := context.WithTimeoutCause(t.Context(), 10*time.Second, cause)

@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/onfile"
 	"github.com/poolkeeper/poolkeeper/internal/rotation"
 	"github.com/poolkeeper/poolkeeper/internal/settings"
@@ -75,7 +76,7 @@ func (t target) fill(c Config) Config {
 		switch {
 		case *field != 0:
 		case theirs < 0:
-			*field = Off // go-redis' -1
+			*field = poolkeeper.Off // go-redis' -1
 		default:
 			*field = theirs
 		}
@@ -146,7 +147,7 @@ func (t target) faults() error {
 func (t target) conflicts(c Config) error {
 	o := t.opts
 	var errs []error
-	secure := c.TLS != nil || c.TLSFiles != (TLSFiles{})
+	secure := c.TLS != nil || c.TLSFiles != (poolkeeper.TLSFiles{})
 	if secure && o.Dialer != nil {
 		errs = append(errs, errors.New("redispool: TLS is set, but Options.Dialer makes the connections; let it speak TLS"))
 	}

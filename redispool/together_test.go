@@ -81,7 +81,7 @@ func TestEverythingAtOnceFailsNothing(t *testing.T) { // INV-8, INV-9
 		defer p.Resume()
 		return p.Pause(ctx)
 	})
-	operate(60*time.Millisecond, func(int) error { p.Recycle(); return nil })
+	operate(60*time.Millisecond, func(int) error { p.Reset(); return nil })
 	operate(50*time.Millisecond, func(i int) error { write(t, file, []byte("app:"+strconv.Itoa(i))); return nil })
 	operate(5*time.Millisecond, func(int) error { _ = p.Holders(); _ = p.Stats(); return nil })
 

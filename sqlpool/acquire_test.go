@@ -45,7 +45,7 @@ func hold(t *testing.T, p *sqlpool.Pool) *sql.Conn {
 func TestCallersAtTheLimitAreServedFirstInFirstOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
-		p := fakePool(t, s, sqlpool.Config{MaxOpen: 2, AcquireTimeout: sqlpool.Off})
+		p := fakePool(t, s, sqlpool.Config{MaxOpen: 2, AcquireTimeout: poolkeeper.Off})
 		defer stop(t, p)
 		a, b := hold(t, p), hold(t, p)
 
@@ -124,7 +124,7 @@ func TestAcquireTimeoutSaysWhoHoldsTheConnections(t *testing.T) {
 
 func TestCallersOwnContextEndsItsWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := fakePool(t, newFakeServer(), sqlpool.Config{MaxOpen: 1, AcquireTimeout: sqlpool.Off})
+		p := fakePool(t, newFakeServer(), sqlpool.Config{MaxOpen: 1, AcquireTimeout: poolkeeper.Off})
 		defer stop(t, p)
 		c := hold(t, p)
 		defer func() { _ = c.Close() }()
@@ -230,7 +230,7 @@ func TestAttemptsStayYoungWhileTheServerDoesNotAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
 		p := fakePool(t, s, sqlpool.Config{
-			MaxOpen: 6, MaxDials: 2, DialTimeout: time.Minute, AcquireTimeout: time.Hour, FailFastAfter: sqlpool.Off,
+			MaxOpen: 6, MaxDials: 2, DialTimeout: time.Minute, AcquireTimeout: time.Hour, FailFastAfter: poolkeeper.Off,
 		})
 		defer stop(t, p)
 		var dials testkit.Crowd

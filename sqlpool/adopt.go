@@ -57,10 +57,10 @@ func (a *adopted) aim(cfg Config, _ disk) (target, Config, error) {
 		"KeepAlive": cfg.KeepAlive != 0, "EvictionInterval": cfg.EvictionInterval != 0,
 		"AcquireTimeout": cfg.AcquireTimeout != 0, "QueryTimeout": cfg.QueryTimeout != 0, "MaxWaiting": cfg.MaxWaiting != 0, "FailFastAfter": cfg.FailFastAfter != 0,
 		"DialTimeout": cfg.DialTimeout != 0, "MaxDials": cfg.MaxDials != 0,
-		"Replicas": cfg.Replicas != 0, "ReclaimAfter": cfg.ReclaimAfter != 0,
+		"Instances": cfg.Instances != 0, "ReclaimAfter": cfg.ReclaimAfter != 0,
 		"SuspectPing": cfg.SuspectPing != 0, "RecycleReadOnly": cfg.RecycleReadOnly != 0,
-		"LeakThreshold": cfg.LeakThreshold != 0, "LeakStacks": cfg.LeakStacks != 0, "TLS": cfg.TLS != nil,
-		"Credentials": cfg.Credentials != nil, "TLSFiles": cfg.TLSFiles != TLSFiles{}, "CredentialsFile": cfg.CredentialsFile != "",
+		"LeakThreshold": cfg.LeakThreshold != 0, "DisableLeakStacks": cfg.DisableLeakStacks, "TLS": cfg.TLS != nil,
+		"Credentials": cfg.Credentials != nil, "TLSFiles": cfg.TLSFiles != poolkeeper.TLSFiles{}, "CredentialsFile": cfg.CredentialsFile != "",
 		"FileInterval": cfg.FileInterval != 0, "ConfigureMySQL": cfg.ConfigureMySQL != nil,
 	}), refusePostgres(cfg))
 	given := cfg

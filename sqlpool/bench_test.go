@@ -14,13 +14,13 @@ import (
 
 // The benchmarks run the raw library and the managed pool in turns; see internal/test/paired. For
 // figures that are worth something: -bench Paired -benchtime 40x.
-func variants(b *testing.B, raw func() error, managed func(sqlpool.Stacks) func() error) {
+func variants(b *testing.B, raw func() error, managed func(withoutStacks bool) func() error) {
 	b.Helper()
 	for _, x := range []struct {
-		name   string
-		stacks sqlpool.Stacks
-	}{{"stacks", sqlpool.StacksOn}, {"no-stacks", sqlpool.StacksOff}} {
-		op := managed(x.stacks)
+		name    string
+		without bool
+	}{{"stacks", false}, {"no-stacks", true}} {
+		op := managed(x.without)
 		b.Run(x.name+"/serial", func(b *testing.B) { paired.Run(b, 1, raw, op) })
 		b.Run(x.name+"/parallel16", func(b *testing.B) { paired.Run(b, 16, raw, op) })
 	}
@@ -43,8 +43,8 @@ func BenchmarkPairedPostgres(b *testing.B) {
 		b.Fatal(err)
 	}
 	b.Cleanup(bare.Close)
-	managed := func(s sqlpool.Stacks) *pgxpool.Pool {
-		p, err := sqlpool.NewPostgres(sqlpool.Config{URL: srv.URL(), LeakStacks: s, MaxOpen: 16, MaxDials: 16})
+	managed := func(withoutStacks bool) *pgxpool.Pool {
+		p, err := sqlpool.NewPostgres(sqlpool.Config{URL: srv.URL(), DisableLeakStacks: withoutStacks, MaxOpen: 16, MaxDials: 16})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -85,8 +85,8 @@ func BenchmarkPairedPostgres(b *testing.B) {
 		},
 	} {
 		b.Run(name, func(b *testing.B) {
-			variants(b, func() error { return op(bare) }, func(s sqlpool.Stacks) func() error {
-				p := managed(s)
+			variants(b, func() error { return op(bare) }, func(withoutStacks bool) func() error {
+				p := managed(withoutStacks)
 				return func() error { return op(p) }
 			})
 		})
@@ -102,8 +102,8 @@ func BenchmarkPairedMariaDB(b *testing.B) {
 	bare.SetMaxOpenConns(16)
 	bare.SetMaxIdleConns(16)
 	b.Cleanup(func() { _ = bare.Close() })
-	pairedDB(b, bare, func(s sqlpool.Stacks) *sql.DB {
-		p, err := sqlpool.NewMySQL(sqlpool.Config{URL: srv.URL(), LeakStacks: s, MaxOpen: 16, MaxDials: 16})
+	pairedDB(b, bare, func(withoutStacks bool) *sql.DB {
+		p, err := sqlpool.NewMySQL(sqlpool.Config{URL: srv.URL(), DisableLeakStacks: withoutStacks, MaxOpen: 16, MaxDials: 16})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -119,8 +119,8 @@ func BenchmarkPairedFake(b *testing.B) {
 	bare.SetMaxOpenConns(16)
 	bare.SetMaxIdleConns(16)
 	b.Cleanup(func() { _ = bare.Close() })
-	pairedDB(b, bare, func(s sqlpool.Stacks) *sql.DB {
-		p, err := sqlpool.NewDB(newFakeServer(), sqlpool.Config{LeakStacks: s, MaxOpen: 16, MaxDials: 16})
+	pairedDB(b, bare, func(withoutStacks bool) *sql.DB {
+		p, err := sqlpool.NewDB(newFakeServer(), sqlpool.Config{DisableLeakStacks: withoutStacks, MaxOpen: 16, MaxDials: 16})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -129,7 +129,7 @@ func BenchmarkPairedFake(b *testing.B) {
 	}, "select")
 }
 
-func pairedDB(b *testing.B, bare *sql.DB, managed func(sqlpool.Stacks) *sql.DB, rows100 string) {
+func pairedDB(b *testing.B, bare *sql.DB, managed func(withoutStacks bool) *sql.DB, rows100 string) {
 	b.Helper()
 	ctx := context.Background()
 	for name, op := range map[string]func(*sql.DB) error{
@@ -166,8 +166,8 @@ func pairedDB(b *testing.B, bare *sql.DB, managed func(sqlpool.Stacks) *sql.DB, 
 		},
 	} {
 		b.Run(name, func(b *testing.B) {
-			variants(b, func() error { return op(bare) }, func(s sqlpool.Stacks) func() error {
-				db := managed(s)
+			variants(b, func() error { return op(bare) }, func(withoutStacks bool) func() error {
+				db := managed(withoutStacks)
 				return func() error { return op(db) }
 			})
 		})

@@ -42,7 +42,7 @@ type bubblePool struct {
 		Check(context.Context) error
 		Pause(context.Context) error
 		Resume()
-		Recycle()
+		Reset()
 	}
 }
 
@@ -151,7 +151,7 @@ func onBothPools(t *testing.T, cfg sqlpool.Config, f func(t *testing.T, srv *sql
 				network := &bubbleNetwork{dial: srv.Dial}
 				t.Cleanup(func() { advance(time.Minute) }) // pgx by itself asks a silent server to cancel for 15 s
 				own := cfg
-				own.KeepAlive, own.Logger = sqlpool.Off, quiet()
+				own.KeepAlive, own.Logger = poolkeeper.Off, quiet()
 				p := kind.make(t, srv, network.Dial, own)
 				if err := p.managed.Start(t.Context()); err != nil {
 					t.Fatal(err)
@@ -289,7 +289,7 @@ func TestRefusalIsToldToAllCallersThatWait(t *testing.T) {
 }
 
 func TestOneCallerMoreThanMaxWaitingIsRefusedAtOnce(t *testing.T) {
-	for _, limit := range []int{sqlpool.NoWaiting, 3} {
+	for _, limit := range []int{poolkeeper.NoWaiting, 3} {
 		onBothPools(t, sqlpool.Config{MaxOpen: 2, MaxDials: 1, MaxWaiting: limit}, func(t *testing.T, _ *sqlpooltest.PostgresServer, n *bubbleNetwork, p bubblePool) {
 			t.Helper()
 			n.delay.Store(int64(20 * time.Millisecond))
@@ -340,7 +340,7 @@ func TestOneCallerMoreThanMaxWaitingIsRefusedAtOnce(t *testing.T) {
 
 // inMemory is a configuration that leads to srv.
 func inMemory(srv *sqlpooltest.PostgresServer) sqlpool.Config {
-	return sqlpool.Config{URL: srv.URL(), Logger: quiet(), KeepAlive: sqlpool.Off, ConfigurePostgres: func(native *pgxpool.Config) error {
+	return sqlpool.Config{URL: srv.URL(), Logger: quiet(), KeepAlive: poolkeeper.Off, ConfigurePostgres: func(native *pgxpool.Config) error {
 		native.ConnConfig.DialFunc = srv.Dial
 		return nil
 	}}

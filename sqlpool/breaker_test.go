@@ -176,7 +176,7 @@ func TestNeitherAPauseNorSlowStatementsNorOffCountAsDown(t *testing.T) {
 			t.Error("down after a pause")
 		}
 	})
-	onBothPools(t, sqlpool.Config{FailFastAfter: sqlpool.Off}, func(t *testing.T, srv *sqlpooltest.PostgresServer, _ *bubbleNetwork, p bubblePool) {
+	onBothPools(t, sqlpool.Config{FailFastAfter: poolkeeper.Off}, func(t *testing.T, srv *sqlpooltest.PostgresServer, _ *bubbleNetwork, p bubblePool) {
 		t.Helper()
 		srv.RefuseNew()
 		for range 300 {
@@ -196,7 +196,7 @@ func TestPoolThatStartedWithoutItsServerIsDownFromTheStart(t *testing.T) {
 				srv.RefuseNew()
 				n := &bubbleNetwork{dial: srv.Dial}
 				log := new(testkit.Log)
-				p := kind.make(t, srv, n.Dial, sqlpool.Config{Name: "orders", Start: sqlpool.StartDegraded, Logger: log.Logger()})
+				p := kind.make(t, srv, n.Dial, sqlpool.Config{Name: "orders", Start: poolkeeper.StartDegraded, Logger: log.Logger()})
 				if err := p.managed.Start(t.Context()); err != nil {
 					t.Fatal(err)
 				}

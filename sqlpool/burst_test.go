@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
@@ -64,7 +65,7 @@ func burstVariants(pool string) []sqlpool.Config {
 	for _, dials := range []int{4, 10} {
 		graces := []time.Duration{0}
 		if pool == "pgxpool" {
-			graces = []time.Duration{0, sqlpool.Off}
+			graces = []time.Duration{0, poolkeeper.Off}
 		}
 		for _, grace := range graces {
 			v := base

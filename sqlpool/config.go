@@ -13,29 +13,6 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/settings"
 )
 
-// Words that both pools share, under the names they have here.
-type (
-	// StartPolicy says what Start does while the server cannot be reached.
-	StartPolicy = poolkeeper.StartPolicy
-	// Stacks says whether the stacks of holders are kept.
-	Stacks = poolkeeper.Stacks
-	// TLSFiles names PEM files that Config.TLS is completed with.
-	TLSFiles = poolkeeper.TLSFiles
-)
-
-// Values of Config's fields.
-const (
-	Off           = poolkeeper.Off           // turns off a limit that is on by default, where a field's comment says so
-	NoWaiting     = poolkeeper.NoWaiting     // a MaxWaiting that lets no caller wait
-	NoJitter      = poolkeeper.NoJitter      // a LifetimeJitter of practically nothing; 0 means the default
-	FailFast      = poolkeeper.FailFast      // Start fails when the first attempt to reach the server does; the default
-	WaitForServer = poolkeeper.WaitForServer // Start tries again, after 1 s, doubling to 30 s, until its context ends
-	StartDegraded = poolkeeper.StartDegraded // Start succeeds after one failed attempt; Check fails until the server is there
-	StacksDefault = poolkeeper.StacksDefault // StacksOn
-	StacksOn      = poolkeeper.StacksOn
-	StacksOff     = poolkeeper.StacksOff
-)
-
 // Defaults of Config.
 const (
 	DefaultMaxOpen        = 10
@@ -177,10 +154,10 @@ type Config struct {
 	// Bounds: positive. Adopt refuses it.
 	ReclaimAfter time.Duration
 
-	// LeakStacks says whether the caller's stack is kept for each connection in use, which costs 2
-	// to 3 µs per acquisition. Without it holders are listed with kind and age only. Default:
-	// StacksOn. Adopt refuses it.
-	LeakStacks Stacks
+	// DisableLeakStacks says not to record the caller's stack for each connection in use, which
+	// costs 2 to 3 µs per acquisition. Holders are then listed with kind and age only. Adopt refuses
+	// it.
+	DisableLeakStacks bool
 
 	// SuspectPing is how long a suspect connection may take to answer a ping before its next use.
 	// When a connection dies in use, every one that has been silent since before is suspect; when
@@ -210,12 +187,12 @@ type Config struct {
 	// running the query. Default: DefaultCloseGrace. Off: as long as pgx takes. NewPostgres only.
 	CloseGrace time.Duration
 
-	// Start says what Start does while the server cannot be reached. Default: FailFast.
-	Start StartPolicy
+	// Start says what Start does while the server cannot be reached. Default: StartFailFast.
+	Start poolkeeper.StartPolicy
 
-	// Replicas is how many processes run with this configuration at once; Limits multiplies by it.
+	// Instances is how many processes run with this configuration at once; Limits multiplies by it.
 	// Default: 1. Bounds: not negative. Adopt refuses it.
-	Replicas int
+	Instances int
 
 	// TLS is used for every connection, in place of what URL says about TLS. Default: nil, what URL
 	// says. It is cloned. NewPostgres and NewMySQL only.
@@ -224,7 +201,7 @@ type Config struct {
 	// Credentials is asked for user and password before each connection is opened, under
 	// DialTimeout, in place of what URL says. An empty user keeps that of URL. When the answer has
 	// changed, and is the same two seconds later, connections opened by the old one are replaced as
-	// they become idle; tokens that differ at every call leave them alone. See also Recycle. It
+	// they become idle; tokens that differ at every call leave them alone. See also Reset. It
 	// must be safe for concurrent use. Default: nil. NewPostgres and NewMySQL only.
 	Credentials func(ctx context.Context) (user, password string, err error)
 
@@ -233,7 +210,7 @@ type Config struct {
 	// FileInterval. When they have changed, and the server accepts the new content, the pool
 	// replaces connections opened with the old one as they become idle. Default: none. NewPostgres
 	// and NewMySQL only.
-	TLSFiles TLSFiles
+	TLSFiles poolkeeper.TLSFiles
 
 	// CredentialsFile holds "user:password", or a password alone (the user is then that of URL);
 	// white space around it is ignored. The pool checks it as it does TLSFiles. A rotation on disk
@@ -315,10 +292,7 @@ func (c Config) withDefaults(kind string) Config {
 		c.MaxDials = DefaultMaxDials
 	}
 	c.MaxDials = min(c.MaxDials, c.MaxOpen)
-	c.Replicas = max(c.Replicas, 1)
-	if c.LeakStacks == StacksDefault {
-		c.LeakStacks = StacksOn
-	}
+	c.Instances = max(c.Instances, 1)
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}

@@ -14,20 +14,21 @@ import (
 	"github.com/go-sql-driver/mysql"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 )
 
 func TestValidateReportsEveryFaultAtOnce(t *testing.T) {
 	err := sqlpool.Config{
 		MaxOpen: -1, MinIdle: -1, MaxDials: -1, MaxIdleTime: -2, MaxLifetime: -2, KeepAlive: -2, AcquireTimeout: -2,
-		LeakThreshold: -2, LifetimeJitter: math.NaN(), EvictionInterval: -1, DialTimeout: -1, Start: 99, LeakStacks: 99,
+		LeakThreshold: -2, LifetimeJitter: math.NaN(), EvictionInterval: -1, DialTimeout: -1, Start: 99,
 	}.Validate()
 	if err == nil {
 		t.Fatal("no error")
 	}
 	for _, field := range []string{
 		"MaxOpen", "MinIdle", "MaxDials", "MaxIdleTime", "MaxLifetime", "KeepAlive", "AcquireTimeout", "LeakThreshold",
-		"LifetimeJitter", "EvictionInterval", "DialTimeout", "Start is StartPolicy(99)", "LeakStacks",
+		"LifetimeJitter", "EvictionInterval", "DialTimeout", "Start is StartPolicy(99)",
 	} {
 		if !strings.Contains(err.Error(), field) {
 			t.Errorf("%s is not reported:\n%v", field, err)
@@ -36,10 +37,10 @@ func TestValidateReportsEveryFaultAtOnce(t *testing.T) {
 }
 
 func TestValidateAcceptsDefaultsAndOff(t *testing.T) {
-	off := sqlpool.Off
+	off := poolkeeper.Off
 	for _, c := range []sqlpool.Config{
 		{},
-		{MaxIdleTime: off, MaxLifetime: off, KeepAlive: off, AcquireTimeout: off, LeakThreshold: off, LifetimeJitter: sqlpool.NoJitter},
+		{MaxIdleTime: off, MaxLifetime: off, KeepAlive: off, AcquireTimeout: off, LeakThreshold: off, LifetimeJitter: poolkeeper.NoJitter},
 		{MaxOpen: 5, MinIdle: 5},
 	} {
 		if err := c.Validate(); err != nil {
@@ -91,11 +92,11 @@ func TestConstructorsRefuseWhatTheyCannotHonour(t *testing.T) {
 			adopt,
 			sqlpool.Config{
 				URL: "x", MinIdle: 1, LifetimeJitter: 0.5, KeepAlive: time.Second, EvictionInterval: 1, AcquireTimeout: 1, DialTimeout: 1,
-				MaxDials: 1, LeakThreshold: time.Second, LeakStacks: sqlpool.StacksOn, TLS: new(tls.Config), Credentials: creds,
+				MaxDials: 1, LeakThreshold: time.Second, TLS: new(tls.Config), Credentials: creds,
 			},
 			[]string{
 				"URL", "MinIdle", "LifetimeJitter", "KeepAlive", "EvictionInterval", "AcquireTimeout", "DialTimeout", "MaxDials",
-				"LeakThreshold", "LeakStacks", "TLS", "Credentials",
+				"LeakThreshold", "TLS", "Credentials",
 			},
 		},
 	} {
@@ -119,7 +120,7 @@ func TestConstructorsRefuseWhatTheyCannotHonour(t *testing.T) {
 // Every field of Config must show in Settings or be known not to, so that a new one is not
 // forgotten.
 func TestSettingsShowEveryFieldThatIsNoSecret(t *testing.T) {
-	p, err := sqlpool.NewDB(newFakeServer(), sqlpool.Config{MaxOpen: 7, MaxIdleTime: sqlpool.Off})
+	p, err := sqlpool.NewDB(newFakeServer(), sqlpool.Config{MaxOpen: 7, MaxIdleTime: poolkeeper.Off})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/settings"
 )
 
@@ -26,10 +27,10 @@ func (c Config) validateSizes() error {
 	if limit := c.maxOpenOrDefault(); c.MaxOpenCeiling != 0 && (c.MaxOpenCeiling < limit || c.MaxOpenCeiling > maxMaxOpen) {
 		errs = append(errs, fmt.Errorf("sqlpool: MaxOpenCeiling is %d; it must be 0 (MaxOpen) or from MaxOpen, %d, to %d", c.MaxOpenCeiling, limit, maxMaxOpen))
 	}
-	if c.Replicas < 0 {
-		errs = append(errs, fmt.Errorf("sqlpool: Replicas is %d; it must not be negative", c.Replicas))
+	if c.Instances < 0 {
+		errs = append(errs, fmt.Errorf("sqlpool: Instances is %d; it must not be negative", c.Instances))
 	}
-	if c.MaxWaiting < NoWaiting {
+	if c.MaxWaiting < poolkeeper.NoWaiting {
 		errs = append(errs, fmt.Errorf("sqlpool: MaxWaiting is %d; it must be NoWaiting, 0 (no limit) or positive", c.MaxWaiting))
 	}
 	if c.MaxDials < 0 {
@@ -61,11 +62,8 @@ func (c Config) validateTimes() error {
 
 func (c Config) validateChoices() error {
 	var errs []error
-	if c.Start < FailFast || c.Start > StartDegraded {
-		errs = append(errs, fmt.Errorf("sqlpool: Start is %s; it must be FailFast, WaitForServer or StartDegraded", c.Start))
-	}
-	if c.LeakStacks < StacksDefault || c.LeakStacks > StacksOff {
-		errs = append(errs, fmt.Errorf("sqlpool: LeakStacks is %d; it must be StacksDefault, StacksOn or StacksOff", c.LeakStacks))
+	if c.Start < poolkeeper.StartFailFast || c.Start > poolkeeper.StartDegraded {
+		errs = append(errs, fmt.Errorf("sqlpool: Start is %s; it must be StartFailFast, StartWaitForServer or StartDegraded", c.Start))
 	}
 	for _, s := range []struct {
 		name  string

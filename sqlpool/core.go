@@ -114,7 +114,7 @@ func newCore(cfg Config, on disk, kind string) *core {
 	c := &core{
 		kind: kind, state: life.NewState("sqlpool", cfg.Name),
 		gate: inflight.New(),
-		held: holders.NewTable(cfg.LeakStacks == StacksOn),
+		held: holders.NewTable(!cfg.DisableLeakStacks),
 	}
 	c.life, c.end = context.WithCancel(context.Background()) //nolint:forbidigo // the pool's own life, ended by Stop
 	c.disk.Store(&on.Contents)

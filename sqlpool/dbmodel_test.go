@@ -78,7 +78,7 @@ func (m *dbModel) do(t *testing.T, s step) {
 	case s.Do == "sleep":
 		time.Sleep(s.For)
 	case s.Do == "reset":
-		m.pool.Recycle()
+		m.pool.Reset()
 	case s.Do == "acquire":
 		ctx, cancel := context.WithTimeout(t.Context(), s.For)
 		defer cancel()

@@ -30,11 +30,11 @@ func TestDialsThatEndAsTheyBecomeSlowAreNotCounted(t *testing.T) {
 			if _, err := p.DB().ExecContext(t.Context(), "x"); err != nil {
 				t.Fatal(err)
 			}
-			p.Recycle()
+			p.Reset()
 			synctest.Wait()
 		}
 		advance(time.Second) // a dial that was found slow had another begin beside it
-		p.Recycle()
+		p.Reset()
 		synctest.Wait()
 		dials.Forget()
 		took.Store(int64(400 * time.Millisecond))

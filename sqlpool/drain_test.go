@@ -314,7 +314,7 @@ func TestStopDuringStartEndsTheStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
 		s.dial.set(func(context.Context) error { return errFake })
-		p, err := sqlpool.NewDB(s, sqlpool.Config{Start: sqlpool.WaitForServer})
+		p, err := sqlpool.NewDB(s, sqlpool.Config{Start: poolkeeper.StartWaitForServer})
 		if err != nil {
 			t.Fatal(err)
 		}

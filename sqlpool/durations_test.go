@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 	"github.com/poolkeeper/poolkeeper/sqlpool/sqlpooltest"
@@ -37,7 +38,7 @@ func TestEveryDurationIsRefusedOrWorks(t *testing.T) {
 	var replicated sqlpool.ReplicatedConfig
 	for field := range testkit.Durations(&replicated) { // those of Primary too
 		for _, d := range testkit.Extremes {
-			one := sqlpool.Config{URL: srv.URL(), Logger: quiet(), Start: sqlpool.StartDegraded}
+			one := sqlpool.Config{URL: srv.URL(), Logger: quiet(), Start: poolkeeper.StartDegraded}
 			cfg := sqlpool.ReplicatedConfig{Primary: one, Replicas: []sqlpool.Config{one}, Logger: quiet()}
 			*testkit.Durations(&cfg)[field] = d
 			pool, err := sqlpool.NewReplicated(cfg)

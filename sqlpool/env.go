@@ -3,6 +3,7 @@ package sqlpool
 import (
 	"errors"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/env"
 )
 
@@ -26,30 +27,30 @@ func FromEnv(prefix string) (Config, error) {
 	r.Int("MaxOpen", &c.MaxOpen)
 	r.Int("MaxOpenCeiling", &c.MaxOpenCeiling)
 	r.Int("MinIdle", &c.MinIdle)
-	r.Duration("MaxIdleTime", &c.MaxIdleTime, Off)
-	r.Duration("MaxLifetime", &c.MaxLifetime, Off)
-	r.Part("LifetimeJitter", &c.LifetimeJitter, NoJitter)
-	r.Duration("KeepAlive", &c.KeepAlive, Off)
+	r.Duration("MaxIdleTime", &c.MaxIdleTime, poolkeeper.Off)
+	r.Duration("MaxLifetime", &c.MaxLifetime, poolkeeper.Off)
+	r.Part("LifetimeJitter", &c.LifetimeJitter, poolkeeper.NoJitter)
+	r.Duration("KeepAlive", &c.KeepAlive, poolkeeper.Off)
 	r.Duration("EvictionInterval", &c.EvictionInterval, 0)
-	r.Duration("AcquireTimeout", &c.AcquireTimeout, Off)
+	r.Duration("AcquireTimeout", &c.AcquireTimeout, poolkeeper.Off)
 	r.Duration("QueryTimeout", &c.QueryTimeout, 0)
 	r.Waiting("MaxWaiting", &c.MaxWaiting)
 	r.Duration("DialTimeout", &c.DialTimeout, 0)
-	r.Duration("FailFastAfter", &c.FailFastAfter, Off)
+	r.Duration("FailFastAfter", &c.FailFastAfter, poolkeeper.Off)
 	r.Int("MaxDials", &c.MaxDials)
-	r.Duration("LeakThreshold", &c.LeakThreshold, Off)
+	r.Duration("LeakThreshold", &c.LeakThreshold, poolkeeper.Off)
 	r.Duration("ReclaimAfter", &c.ReclaimAfter, 0)
-	r.Stacks("LeakStacks", &c.LeakStacks)
-	r.Duration("SuspectPing", &c.SuspectPing, Off)
+	r.Bool("DisableLeakStacks", &c.DisableLeakStacks)
+	r.Duration("SuspectPing", &c.SuspectPing, poolkeeper.Off)
 	onOff := []env.Choice[Switch]{{Word: "on", Value: Enabled}, {Word: "off", Value: Disabled}}
 	env.Choose(r, "RecycleReadOnly", &c.RecycleReadOnly, onOff...)
 	env.Choose(r, "Peek", &c.Peek, onOff...)
-	r.Duration("CloseGrace", &c.CloseGrace, Off)
+	r.Duration("CloseGrace", &c.CloseGrace, poolkeeper.Off)
 	r.StartPolicy("Start", &c.Start)
-	r.Int("Replicas", &c.Replicas)
+	r.Int("Instances", &c.Instances)
 	r.TLSFiles("TLSFiles", &c.TLSFiles)
 	r.String("CredentialsFile", &c.CredentialsFile)
-	r.Duration("FileInterval", &c.FileInterval, Off)
+	r.Duration("FileInterval", &c.FileInterval, poolkeeper.Off)
 	r.String("CheckQuery", &c.CheckQuery)
 	if err := r.Err(errors.Join(c.Validate(), c.readFiles().err)); err != nil {
 		return Config{}, err

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/env"
 	"github.com/poolkeeper/poolkeeper/internal/test/testcerts"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
@@ -26,13 +27,13 @@ func TestEveryFieldCanBeSaidInTheEnvironment(t *testing.T) {
 		write(t, path, content)
 		return path
 	}
-	files := sqlpool.TLSFiles{CA: at("ca", ca.PEM), Cert: at("cert", cert), Key: at("key", key)}
+	files := poolkeeper.TLSFiles{CA: at("ca", ca.PEM), Cert: at("cert", cert), Key: at("key", key)}
 	secret := at("secret", []byte("app:x"))
 	for name, value := range map[string]string{
 		"URL": "postgres://h/db", "NAME": "orders", "MAX_OPEN": "5", "MAX_OPEN_CEILING": "9", "MIN_IDLE": "2", "MAX_IDLE_TIME": "1m",
 		"MAX_LIFETIME": "2m", "LIFETIME_JITTER": "off", "KEEP_ALIVE": "off", "EVICTION_INTERVAL": "3s", "ACQUIRE_TIMEOUT": "4s",
-		"DIAL_TIMEOUT": "5s", "MAX_DIALS": "3", "MAX_WAITING": "none", "QUERY_TIMEOUT": "9s", "FAIL_FAST_AFTER": "2s", "LEAK_THRESHOLD": "8s", "RECLAIM_AFTER": "1h", "LEAK_STACKS": "off", "SUSPECT_PING": "1s",
-		"RECYCLE_READ_ONLY": "off", "PEEK": "on", "CLOSE_GRACE": "off", "START": "start-degraded", "REPLICAS": "3",
+		"DIAL_TIMEOUT": "5s", "MAX_DIALS": "3", "MAX_WAITING": "none", "QUERY_TIMEOUT": "9s", "FAIL_FAST_AFTER": "2s", "LEAK_THRESHOLD": "8s", "RECLAIM_AFTER": "1h", "DISABLE_LEAK_STACKS": "true", "SUSPECT_PING": "1s",
+		"RECYCLE_READ_ONLY": "off", "PEEK": "on", "CLOSE_GRACE": "off", "START": "start-degraded", "INSTANCES": "3",
 		"TLS_FILES_CA": files.CA, "TLS_FILES_CERT": files.Cert, "TLS_FILES_KEY": files.Key, "CREDENTIALS_FILE": secret,
 		"FILE_INTERVAL": "9s", "CHECK_QUERY": "select 1",
 	} {
@@ -44,10 +45,10 @@ func TestEveryFieldCanBeSaidInTheEnvironment(t *testing.T) {
 	}
 	want := sqlpool.Config{
 		URL: "postgres://h/db", Name: "orders", MaxOpen: 5, MaxOpenCeiling: 9, MinIdle: 2, MaxIdleTime: time.Minute,
-		MaxLifetime: 2 * time.Minute, LifetimeJitter: sqlpool.NoJitter, KeepAlive: sqlpool.Off, EvictionInterval: 3 * time.Second,
-		AcquireTimeout: 4 * time.Second, DialTimeout: 5 * time.Second, MaxDials: 3, MaxWaiting: sqlpool.NoWaiting, QueryTimeout: 9 * time.Second, FailFastAfter: 2 * time.Second, LeakThreshold: 8 * time.Second, ReclaimAfter: time.Hour,
-		LeakStacks: sqlpool.StacksOff, SuspectPing: time.Second, RecycleReadOnly: sqlpool.Disabled, Peek: sqlpool.Enabled,
-		CloseGrace: sqlpool.Off, Start: sqlpool.StartDegraded, Replicas: 3, TLSFiles: files, CredentialsFile: secret,
+		MaxLifetime: 2 * time.Minute, LifetimeJitter: poolkeeper.NoJitter, KeepAlive: poolkeeper.Off, EvictionInterval: 3 * time.Second,
+		AcquireTimeout: 4 * time.Second, DialTimeout: 5 * time.Second, MaxDials: 3, MaxWaiting: poolkeeper.NoWaiting, QueryTimeout: 9 * time.Second, FailFastAfter: 2 * time.Second, LeakThreshold: 8 * time.Second, ReclaimAfter: time.Hour,
+		DisableLeakStacks: true, SuspectPing: time.Second, RecycleReadOnly: sqlpool.Disabled, Peek: sqlpool.Enabled,
+		CloseGrace: poolkeeper.Off, Start: poolkeeper.StartDegraded, Instances: 3, TLSFiles: files, CredentialsFile: secret,
 		FileInterval: 9 * time.Second, CheckQuery: "select 1",
 	}
 	if !reflect.DeepEqual(got, want) {
@@ -63,7 +64,7 @@ func TestEveryFieldCanBeSaidInTheEnvironment(t *testing.T) {
 func TestFaultsInTheEnvironmentAreAllNamed(t *testing.T) { // INV-12
 	for name, value := range map[string]string{
 		"URL": "postgres://app:hunter2@h/db", "MAX_OPEN": "many", "MIN_IDLE": "-1", "KEEP_ALIVE": "never", "START": "now", "PEEK": "maybe",
-		"REPLICAS": "-2", "CREDENTIALS_FILE": "/no/such/file", "TLS_FILES_CERT": "/no/cert", "RECLAIM_AFTER": "off",
+		"INSTANCES": "-2", "CREDENTIALS_FILE": "/no/such/file", "TLS_FILES_CERT": "/no/cert", "RECLAIM_AFTER": "off",
 	} {
 		t.Setenv("ORDERS_"+name, value)
 	}
@@ -75,7 +76,7 @@ func TestFaultsInTheEnvironmentAreAllNamed(t *testing.T) { // INV-12
 		`sqlpool: ORDERS_MAX_OPEN is "many"; it must be a whole number`, "ORDERS_MIN_IDLE is -1; it must be 0 to MaxOpen",
 		`ORDERS_KEEP_ALIVE is "never"; it must be a duration such as 1m30s, or off`,
 		`ORDERS_START is "now"; it must be one of fail-fast, wait-for-server, start-degraded`, `ORDERS_PEEK is "maybe"; it must be one of on, off`,
-		"ORDERS_REPLICAS is -2; it must not be negative", "ORDERS_CREDENTIALS_FILE: open /no/such/file", "ORDERS_TLS_FILES_CERT: open /no/cert",
+		"ORDERS_INSTANCES is -2; it must not be negative", "ORDERS_CREDENTIALS_FILE: open /no/such/file", "ORDERS_TLS_FILES_CERT: open /no/cert",
 		`ORDERS_RECLAIM_AFTER is "off"; it must be a duration such as 1m30s`,
 	} {
 		if !strings.Contains(err.Error(), want) {
@@ -115,15 +116,15 @@ func ExampleFromEnv() {
 		defer func() { _ = os.Unsetenv(name) }()
 	}
 	cfg, err := sqlpool.FromEnv("ORDERS")
-	fmt.Println(cfg.MaxOpen, cfg.KeepAlive == sqlpool.Off, err)
+	fmt.Println(cfg.MaxOpen, cfg.KeepAlive == poolkeeper.Off, err)
 
 	_ = os.Setenv("ORDERS_MAX_OPEN", "lots")
-	_ = os.Setenv("ORDERS_REPLICAS", "-3")
-	defer func() { _ = os.Unsetenv("ORDERS_REPLICAS") }()
+	_ = os.Setenv("ORDERS_INSTANCES", "-3")
+	defer func() { _ = os.Unsetenv("ORDERS_INSTANCES") }()
 	_, err = sqlpool.FromEnv("ORDERS")
 	fmt.Println(err)
 	// Output:
 	// 20 true <nil>
 	// sqlpool: ORDERS_MAX_OPEN is "lots"; it must be a whole number
-	// sqlpool: ORDERS_REPLICAS is -3; it must not be negative
+	// sqlpool: ORDERS_INSTANCES is -3; it must not be negative
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 	"github.com/poolkeeper/poolkeeper/sqlpool/sqlpooltest"
@@ -37,7 +38,7 @@ func TestSurplusIsClosedAndNothingElse(t *testing.T) {
 		s := newFakeServer()
 		p := fakePool(t, s, sqlpool.Config{
 			MaxOpen: 50, MinIdle: 3, MaxDials: 50, MaxIdleTime: time.Minute, EvictionInterval: time.Second,
-			MaxLifetime: sqlpool.Off, KeepAlive: sqlpool.Off, AcquireTimeout: sqlpool.Off,
+			MaxLifetime: poolkeeper.Off, KeepAlive: poolkeeper.Off, AcquireTimeout: poolkeeper.Off,
 		})
 		defer stop(t, p)
 		burst(t, p, 40)
@@ -74,7 +75,7 @@ func TestSurplusIsClosedAndNothingElse(t *testing.T) {
 func TestColdestConnectionsGoFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
-		p := fakePool(t, s, sqlpool.Config{MaxOpen: 10, MinIdle: 1, MaxDials: 10, MaxIdleTime: 20 * time.Second, KeepAlive: sqlpool.Off})
+		p := fakePool(t, s, sqlpool.Config{MaxOpen: 10, MinIdle: 1, MaxDials: 10, MaxIdleTime: 20 * time.Second, KeepAlive: poolkeeper.Off})
 		defer stop(t, p)
 		burst(t, p, 5)
 		var hot int
@@ -167,8 +168,8 @@ func watchEnds(onServer func() int) ends {
 // lifetimes alone.
 func stampede(n int) sqlpool.Config {
 	return sqlpool.Config{
-		MaxOpen: n, MaxDials: n, MaxIdleTime: sqlpool.Off, KeepAlive: sqlpool.Off, EvictionInterval: 100 * time.Millisecond,
-		MaxLifetime: 10 * time.Minute, LifetimeJitter: 0.1, AcquireTimeout: sqlpool.Off, LeakThreshold: sqlpool.Off,
+		MaxOpen: n, MaxDials: n, MaxIdleTime: poolkeeper.Off, KeepAlive: poolkeeper.Off, EvictionInterval: 100 * time.Millisecond,
+		MaxLifetime: 10 * time.Minute, LifetimeJitter: 0.1, AcquireTimeout: poolkeeper.Off, LeakThreshold: poolkeeper.Off,
 	}
 }
 
@@ -188,7 +189,7 @@ func TestLifetimesEndSpreadOut(t *testing.T) {
 	})
 	t.Run("pgxpool, no jitter", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			if got := pgStampede(t, n, sqlpool.NoJitter); got.most != n {
+			if got := pgStampede(t, n, poolkeeper.NoJitter); got.most != n {
 				t.Errorf("%+v; want all at once, or this test sees nothing", got)
 			}
 		})
@@ -233,7 +234,7 @@ func pgStampede(t *testing.T, n int, jitter float64) ends {
 func TestLifetimeShorterThanASecondIsKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
-		p := fakePool(t, s, sqlpool.Config{MaxLifetime: 300 * time.Millisecond, LifetimeJitter: sqlpool.NoJitter, EvictionInterval: time.Hour})
+		p := fakePool(t, s, sqlpool.Config{MaxLifetime: 300 * time.Millisecond, LifetimeJitter: poolkeeper.NoJitter, EvictionInterval: time.Hour})
 		defer stop(t, p)
 		var a, b, c int
 		scan := func(into *int) {
@@ -255,7 +256,7 @@ func TestLifetimeShorterThanASecondIsKept(t *testing.T) {
 func TestConnectionPastItsLifetimeIsClosedWhenReturned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
-		p := fakePool(t, s, sqlpool.Config{MaxLifetime: time.Minute, LifetimeJitter: sqlpool.NoJitter})
+		p := fakePool(t, s, sqlpool.Config{MaxLifetime: time.Minute, LifetimeJitter: poolkeeper.NoJitter})
 		defer stop(t, p)
 		c := hold(t, p)
 		advance(2 * time.Minute)
@@ -274,7 +275,7 @@ func TestSilentConnectionsArePingedAndDeadOnesReplaced(t *testing.T) {
 		s := newFakeServer()
 		var pings atomic.Int64
 		p := fakePool(t, s, sqlpool.Config{
-			MaxOpen: 10, MinIdle: 6, KeepAlive: 10 * time.Second, MaxLifetime: sqlpool.Off, EvictionInterval: time.Second,
+			MaxOpen: 10, MinIdle: 6, KeepAlive: 10 * time.Second, MaxLifetime: poolkeeper.Off, EvictionInterval: time.Second,
 		})
 		defer stop(t, p)
 		s.ping.set(func(context.Context) error { pings.Add(1); return nil })
@@ -295,7 +296,7 @@ func TestSilentConnectionsArePingedAndDeadOnesReplaced(t *testing.T) {
 func TestConnectionThatDiedBeforeItsFirstUseIsNotHandedOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
-		p := fakePool(t, s, sqlpool.Config{MaxOpen: 3, MinIdle: 3, KeepAlive: sqlpool.Off})
+		p := fakePool(t, s, sqlpool.Config{MaxOpen: 3, MinIdle: 3, KeepAlive: poolkeeper.Off})
 		defer stop(t, p)
 		synctest.Wait()
 		s.breakAll()
@@ -358,7 +359,7 @@ func TestSweepsUnderLoadDisturbNobody(t *testing.T) {
 func TestIdlePoolCostsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
-		p := fakePool(t, s, sqlpool.Config{MinIdle: 1, MaxLifetime: sqlpool.Off, KeepAlive: sqlpool.Off})
+		p := fakePool(t, s, sqlpool.Config{MinIdle: 1, MaxLifetime: poolkeeper.Off, KeepAlive: poolkeeper.Off})
 		defer stop(t, p)
 		if _, err := p.DB().ExecContext(t.Context(), "x"); err != nil {
 			t.Fatal(err)
@@ -378,7 +379,7 @@ func TestFillDoesNotWaitInAFullPool(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv := sqlpooltest.ServePostgresInMemory(t)
 		p, err := sqlpool.NewPostgres(sqlpool.Config{
-			URL: srv.URL(), MaxOpen: 2, KeepAlive: sqlpool.Off, Logger: quiet(),
+			URL: srv.URL(), MaxOpen: 2, KeepAlive: poolkeeper.Off, Logger: quiet(),
 			ConfigurePostgres: func(c *pgxpool.Config) error { c.ConnConfig.DialFunc = srv.Dial; return nil },
 		})
 		if err != nil {

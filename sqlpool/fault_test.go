@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
@@ -380,7 +381,7 @@ func TestPostgresTerminatedWhileIdleCostsNoQuery(t *testing.T) {
 	}{
 		"with the peek":    {func(*sqlpool.Config) {}, 0},
 		"without the peek": {func(c *sqlpool.Config) { c.Peek = sqlpool.Disabled }, 1},
-		"without either":   {func(c *sqlpool.Config) { c.Peek, c.SuspectPing = sqlpool.Disabled, sqlpool.Off }, 10},
+		"without either":   {func(c *sqlpool.Config) { c.Peek, c.SuspectPing = sqlpool.Disabled, poolkeeper.Off }, 10},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := sqlpool.Config{MaxOpen: 10, Logger: quiet()}
@@ -451,9 +452,9 @@ func BenchmarkAblation(b *testing.B) {
 		off           func(*sqlpool.Config)
 	}{
 		{"Peek", "terminated", []string{"postgres"}, func(c *sqlpool.Config) { c.Peek = sqlpool.Disabled }},
-		{"Peek and SuspectPing", "terminated", []string{"postgres"}, func(c *sqlpool.Config) { c.Peek, c.SuspectPing = sqlpool.Disabled, sqlpool.Off }},
-		{"SuspectPing", "black-holed, 40 idle", []string{"postgres", "mysql"}, func(c *sqlpool.Config) { c.SuspectPing = sqlpool.Off }},
-		{"CloseGrace", "black-holed, 40 idle", []string{"postgres"}, func(c *sqlpool.Config) { c.CloseGrace = sqlpool.Off }},
+		{"Peek and SuspectPing", "terminated", []string{"postgres"}, func(c *sqlpool.Config) { c.Peek, c.SuspectPing = sqlpool.Disabled, poolkeeper.Off }},
+		{"SuspectPing", "black-holed, 40 idle", []string{"postgres", "mysql"}, func(c *sqlpool.Config) { c.SuspectPing = poolkeeper.Off }},
+		{"CloseGrace", "black-holed, 40 idle", []string{"postgres"}, func(c *sqlpool.Config) { c.CloseGrace = poolkeeper.Off }},
 		{"RecycleReadOnly", "demoted", []string{"postgres", "mysql"}, func(c *sqlpool.Config) { c.RecycleReadOnly = sqlpool.Disabled }},
 	} {
 		if !testkit.Measuring() && a.fault != shortFault {

@@ -9,7 +9,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/retry"
 )
 
-// A new connection can be stale before its first use: Recycle was called while it was dialled, or
+// A new connection can be stale before its first use: Reset was called while it was dialled, or
 // its dial outlasted MaxLifetime. A caller tries again, but not without end and not without a
 // pause.
 const (
@@ -47,7 +47,7 @@ func (e *wastedError) Error() string {
 	case poolkeeper.EvictedLifetime:
 		why = "MaxLifetime is shorter than it takes to open a connection"
 	case poolkeeper.EvictedReload:
-		why = "Recycle or Reload was called during each dial"
+		why = "Reset or Reload was called during each dial"
 	case poolkeeper.EvictedFailover:
 		why = "the server refused writes during each dial"
 	}

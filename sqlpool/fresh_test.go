@@ -11,16 +11,16 @@ import (
 	"github.com/poolkeeper/poolkeeper/sqlpool/sqlpooltest"
 )
 
-// A connection is stale as soon as it is open when Recycle is called during its dial. An
+// A connection is stale as soon as it is open when Reset is called during its dial. An
 // acquisition that dials again at once, for as long as it may, is a dial storm of its own.
 func TestAnAcquisitionThrowsAwayOnlySoManyNewConnections(t *testing.T) {
 	onBothPools(t, sqlpool.Config{MaxOpen: 20}, func(t *testing.T, _ *sqlpooltest.PostgresServer, network *bubbleNetwork, p bubblePool) {
 		t.Helper()
-		network.during.set(p.managed.Recycle)
+		network.during.set(p.managed.Reset)
 		before := network.dialed.Load()
 		_, err := p.acquire(t.Context())
 		if e, ok := errors.AsType[*sqlpool.AcquireError](err); !ok || errors.Is(err, poolkeeper.ErrAcquireTimeout) ||
-			!strings.Contains(err.Error(), "5 new connections in a row were thrown away before their first use: Recycle or Reload was called") {
+			!strings.Contains(err.Error(), "5 new connections in a row were thrown away before their first use: Reset or Reload was called") {
 			t.Errorf("the error is %v (%+v)", err, e)
 		}
 		if n := network.dialed.Load() - before; n != 5 {
@@ -29,7 +29,7 @@ func TestAnAcquisitionThrowsAwayOnlySoManyNewConnections(t *testing.T) {
 		network.during.set(nil)
 		release, err := p.acquire(t.Context())
 		if err != nil {
-			t.Fatalf("once nobody recycles: %v", err)
+			t.Fatalf("once nobody resets: %v", err)
 		}
 		release()
 		advance(time.Second) // what was thrown away is closed in the background

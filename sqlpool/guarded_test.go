@@ -57,7 +57,7 @@ func TestADriverThatPanicsCostsAConnectionAndNoMore(t *testing.T) {
 					var log lines
 					s := newFakeServer()
 					p := fakePool(t, s, sqlpool.Config{
-						MaxOpen: 2, MinIdle: 2, KeepAlive: time.Second, MaxLifetime: time.Minute, AcquireTimeout: 5 * time.Second, FailFastAfter: sqlpool.Off,
+						MaxOpen: 2, MinIdle: 2, KeepAlive: time.Second, MaxLifetime: time.Minute, AcquireTimeout: 5 * time.Second, FailFastAfter: poolkeeper.Off,
 						Logger: slog.New(slog.NewTextHandler(&log, nil)),
 					})
 					c.set(s, f)

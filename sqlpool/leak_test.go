@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 )
@@ -54,7 +55,7 @@ func TestLeakIsReportedOnceWithWhereItWasTaken(t *testing.T) {
 
 func TestWithoutStacksHoldersHaveKindAndAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := fakePool(t, newFakeServer(), sqlpool.Config{LeakStacks: sqlpool.StacksOff, LeakThreshold: sqlpool.Off})
+		p := fakePool(t, newFakeServer(), sqlpool.Config{DisableLeakStacks: true, LeakThreshold: poolkeeper.Off})
 		c := hold(t, p)
 		since := time.Now()
 		advance(time.Hour)

@@ -18,10 +18,10 @@ type Limits struct {
 	UserLimit      int // of this user or database, whichever is lower; 0: none
 	OnServer       int // connections on the server now, of all clients
 
-	PerReplica int // MaxOpen, and one for checks
-	Replicas   int // Config.Replicas
-	Surge      int // replicas more while a new version is rolled out: a quarter, rounded up, as Kubernetes does by default
-	Demand     int // PerReplica × (Replicas + Surge)
+	PerInstance int // MaxOpen, and one for checks
+	Instances   int // Config.Instances
+	Surge       int // more instances while a new version is rolled out: a quarter, rounded up, as Kubernetes does by default
+	Demand      int // PerInstance × (Instances + Surge)
 
 	IdleTimeout time.Duration // after which the server closes a silent session; 0: never
 	Proxied     bool          // something stands between: its own limits come first, and cannot be seen
@@ -102,8 +102,8 @@ func (l *Limits) granted() int { return max(l.MaxConnections-l.Reserved, 0) }
 
 // judge fills in the demand and the warnings.
 func (l *Limits) judge(cfg *Config) {
-	d := fleet.Of(cfg.MaxOpen, cfg.Replicas)
-	l.PerReplica, l.Replicas, l.Surge, l.Demand = d.PerReplica, d.Replicas, d.Surge, d.Total
+	d := fleet.Of(cfg.MaxOpen, cfg.Instances)
+	l.PerInstance, l.Instances, l.Surge, l.Demand = d.PerInstance, d.Instances, d.Surge, d.Total
 	warn := func(format string, args ...any) { l.Warnings = append(l.Warnings, fmt.Sprintf(format, args...)) }
 
 	if l.Pooled {

@@ -18,7 +18,7 @@ import (
 func TestPostgresLimitsAreComparedWithTheServers(t *testing.T) {
 	srv := testserver.Postgres(t, "max_connections=30", "superuser_reserved_connections=3", "idle_session_timeout=60000")
 	log, logged := logTo()
-	p, _ := pgFor(t, srv, sqlpool.Config{MaxOpen: 9, Replicas: 3, KeepAlive: 2 * time.Minute, Logger: log})
+	p, _ := pgFor(t, srv, sqlpool.Config{MaxOpen: 9, Instances: 3, KeepAlive: 2 * time.Minute, Logger: log})
 	if err := p.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -26,12 +26,12 @@ func TestPostgresLimitsAreComparedWithTheServers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if l.MaxConnections != 30 || l.Reserved != 0 || l.PerReplica != 10 || l.Surge != 1 || l.Demand != 40 || l.IdleTimeout != time.Minute ||
+	if l.MaxConnections != 30 || l.Reserved != 0 || l.PerInstance != 10 || l.Surge != 1 || l.Demand != 40 || l.IdleTimeout != time.Minute ||
 		l.OnServer < 1 || l.Proxied {
 		t.Errorf("Limits = %+v", l)
 	}
 	for _, want := range []string{
-		"3 replicas, and 1 more in a rolling update, may open 10 connections each, 40 in all; the server grants 30",
+		"3 instances, and 1 more in a rolling update, may open 10 connections each, 40 in all; the server grants 30",
 		"silent for 1m0s, and KeepAlive is 2m0s: choose less",
 	} {
 		if !strings.Contains(strings.Join(l.Warnings, "\n"), want) || !strings.Contains(logged(), want) {
@@ -44,7 +44,7 @@ func TestPostgresLimitsAreComparedWithTheServers(t *testing.T) {
 	pgExec(t, srv, "create role app login connection limit 5")
 	px := testkit.NewProxy(t, srv.Addr())
 	url := strings.NewReplacer(srv.Addr(), px.Addr(), "postgres@", "app@").Replace(srv.URL())
-	q, err := sqlpool.NewPostgres(sqlpool.Config{URL: url, MaxOpen: 4, KeepAlive: sqlpool.Off, Logger: quiet()})
+	q, err := sqlpool.NewPostgres(sqlpool.Config{URL: url, MaxOpen: 4, KeepAlive: poolkeeper.Off, Logger: quiet()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,9 +56,9 @@ func TestPostgresLimitsAreComparedWithTheServers(t *testing.T) {
 	}
 	for lifetime, want := range map[time.Duration]string{
 		30 * time.Second: "", // none is ever silent for so long
-		sqlpool.Off:      "1m0s, and KeepAlive and MaxLifetime are off",
+		poolkeeper.Off:   "1m0s, and KeepAlive and MaxLifetime are off",
 	} {
-		if err = q.Reload(t.Context(), sqlpool.Config{URL: url, MaxOpen: 1, KeepAlive: sqlpool.Off, MaxLifetime: lifetime, Logger: quiet()}); err != nil {
+		if err = q.Reload(t.Context(), sqlpool.Config{URL: url, MaxOpen: 1, KeepAlive: poolkeeper.Off, MaxLifetime: lifetime, Logger: quiet()}); err != nil {
 			t.Fatal(err)
 		}
 		if l, err = q.Limits(t.Context()); err != nil || (want == "") != (len(l.Warnings) == 0) || !strings.Contains(strings.Join(l.Warnings, ""), want) {
@@ -70,7 +70,7 @@ func TestPostgresLimitsAreComparedWithTheServers(t *testing.T) {
 
 func TestMySQLLimitsAreComparedWithTheServers(t *testing.T) {
 	srv := testserver.MariaDB(t, "--max-connections=40", "--wait-timeout=30")
-	p, _ := mysqlFor(t, srv, sqlpool.Config{MaxOpen: 19, Replicas: 2, KeepAlive: time.Minute})
+	p, _ := mysqlFor(t, srv, sqlpool.Config{MaxOpen: 19, Instances: 2, KeepAlive: time.Minute})
 	l, err := p.Limits(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -134,7 +134,7 @@ func setting(all []slog.Attr, key string) string {
 func TestReloadComparesTheLimitsAgain(t *testing.T) {
 	srv := testserver.Postgres(t, "max_connections=30", "superuser_reserved_connections=3")
 	log, logged := logTo()
-	cfg := sqlpool.Config{URL: srv.URL(), MaxOpen: 3, MaxOpenCeiling: 9, Replicas: 3, Logger: log}
+	cfg := sqlpool.Config{URL: srv.URL(), MaxOpen: 3, MaxOpenCeiling: 9, Instances: 3, Logger: log}
 	p, err := sqlpool.NewPostgres(cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
@@ -186,11 +187,11 @@ func TestMySQLStopAndCheckAreBoundedWhileTheServerIsFrozen(t *testing.T) {
 
 func TestMySQLStartPoliciesAndRecovery(t *testing.T) {
 	srv := testserver.MariaDB(t)
-	p, _ := mysqlFor(t, srv, sqlpool.Config{Start: sqlpool.StartDegraded, MinIdle: 2, EvictionInterval: 50 * time.Millisecond})
+	p, _ := mysqlFor(t, srv, sqlpool.Config{Start: poolkeeper.StartDegraded, MinIdle: 2, EvictionInterval: 50 * time.Millisecond})
 	fast, _ := mysqlFor(t, srv, sqlpool.Config{})
 	srv.Kill(t)
 	if err := fast.Start(t.Context()); err == nil || health.Classify(err).Kind != health.KindRefused {
-		t.Errorf("FailFast: %v (%s)", err, health.Classify(err).Kind)
+		t.Errorf("StartFailFast: %v (%s)", err, health.Classify(err).Kind)
 	}
 	if err := p.Start(t.Context()); err != nil {
 		t.Fatal(err)
@@ -209,7 +210,7 @@ func TestMySQLStartPoliciesAndRecovery(t *testing.T) {
 // KILL of every idle connection costs no caller anything: the driver looks at a connection before
 // it uses it.
 func TestMySQLKilledIdleConnectionsCostNoCallerAnything(t *testing.T) {
-	p, _ := startMySQL(t, sqlpool.Config{MinIdle: 3, KeepAlive: sqlpool.Off})
+	p, _ := startMySQL(t, sqlpool.Config{MinIdle: 3, KeepAlive: poolkeeper.Off})
 	eventually(t, "3 are idle", func() bool { return p.Stats().Idle == 3 })
 	killAll(t, "tkilledidleconnectionscost%")
 	if _, err := p.DB().ExecContext(t.Context(), "do 1"); err != nil {

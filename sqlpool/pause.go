@@ -77,7 +77,7 @@ func emptied(ctx context.Context, c *core, opening func() bool) error {
 			return nil
 		}
 		if settled && s.InUse == 0 {
-			c.recycle(poolkeeper.EvictedReload) // again and again: a connection may have been opened meanwhile
+			c.reset(poolkeeper.EvictedReload) // again and again: a connection may have been opened meanwhile
 		}
 		t := time.NewTimer(pause)
 		select {

@@ -61,7 +61,7 @@ func bounced(t *testing.T, cfg sqlpool.Config, settings ...string) (*sqlpool.Pos
 
 func TestPgBouncerQueriesTransactionsAndLimits(t *testing.T) {
 	log, logged := logTo()
-	p, _, clients := bounced(t, sqlpool.Config{MaxOpen: 8, MinIdle: 2, Replicas: 50, Logger: log, AcquireTimeout: 30 * time.Second}, "default_pool_size=3")
+	p, _, clients := bounced(t, sqlpool.Config{MaxOpen: 8, MinIdle: 2, Instances: 50, Logger: log, AcquireTimeout: 30 * time.Second}, "default_pool_size=3")
 	var wg sync.WaitGroup
 	for i := range 16 {
 		wg.Go(func() {

@@ -131,7 +131,7 @@ func TestPermitOfACallerThatGaveUpLastsUntilItsPingHasEnded(t *testing.T) {
 		c.PingTimeout = 10 * time.Second
 		c.ShouldPing = func(_ context.Context, p pgxpool.ShouldPingParams) bool { return p.IdleDuration > time.Millisecond }
 	}
-	cfg := sqlpool.Config{MaxOpen: 2, MaxOpenCeiling: 20, FailFastAfter: sqlpool.Off}
+	cfg := sqlpool.Config{MaxOpen: 2, MaxOpenCeiling: 20, FailFastAfter: poolkeeper.Off}
 	inBubble(t, cfg, pings, func(t *testing.T, p *sqlpool.Postgres, srv *sqlpooltest.PostgresServer) {
 		t.Helper()
 		for range 6 {
@@ -301,7 +301,7 @@ func TestPanicsInHooksOfPgxpoolCostNothing(t *testing.T) {
 					if c, err := p.Pool().Acquire(t.Context()); err == nil {
 						c.Release()
 					}
-					p.Recycle()
+					p.Reset()
 					time.Sleep(time.Second)
 				}
 				panics.Store(false)

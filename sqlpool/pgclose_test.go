@@ -22,14 +22,14 @@ import (
 func TestPostgresStaleConnectionIsClosedAtItsReturn(t *testing.T) {
 	const lifetime = time.Minute
 	age := func(*sqlpool.Postgres) { time.Sleep(lifetime) }
-	recycle := func(p *sqlpool.Postgres) { p.Recycle(); synctest.Wait() }
+	reset := func(p *sqlpool.Postgres) { p.Reset(); synctest.Wait() }
 	for _, c := range []struct {
 		name   string
 		happen func(*sqlpool.Postgres)
 		reason string
 	}{
 		{"past its lifetime", age, poolkeeper.EvictedLifetime},
-		{"recycled in use", recycle, poolkeeper.EvictedReload},
+		{"reset in use", reset, poolkeeper.EvictedReload},
 	} {
 		for name, hold := range map[string]func(*testing.T, *sqlpool.Postgres) (release func()){
 			"Acquire": func(t *testing.T, p *sqlpool.Postgres) func() {

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
@@ -107,7 +108,7 @@ func survivesFault(t *testing.T, part, how string, f func()) {
 	srv := sqlpooltest.ServePostgresInMemory(t)
 	p, err := sqlpool.NewPostgres(sqlpool.Config{
 		URL: srv.URL(), MaxOpen: 3, MinIdle: 2, KeepAlive: time.Second, MaxLifetime: 20 * time.Second, Credentials: h.credentials,
-		AcquireTimeout: 5 * time.Second, FailFastAfter: sqlpool.Off, Logger: out.Logger(),
+		AcquireTimeout: 5 * time.Second, FailFastAfter: poolkeeper.Off, Logger: out.Logger(),
 		ConfigurePostgres: func(c *pgxpool.Config) error {
 			c.ConnConfig.Host, c.ConnConfig.DialFunc = "db", srv.Dial
 			h.hooks(c)

@@ -46,7 +46,7 @@ func TestPostgresReplacedTracerSurvivesARecycle(t *testing.T) {
 		if _, err := p.Pool().Exec(t.Context(), "x"); err != nil {
 			t.Fatalf("%d: %v", i, err)
 		}
-		p.Recycle()
+		p.Reset()
 	}
 }
 
@@ -70,7 +70,7 @@ func TestPostgresReplacedDialFuncIsCutAtAbort(t *testing.T) {
 	}
 }
 
-// Credentials may take long. What they have answered before a Recycle may be outdated by it.
+// Credentials may take long. What they have answered before a Reset may be outdated by it.
 func TestPostgresRecycleReachesAConnectionWhoseCredentialsWereAskedForBefore(t *testing.T) {
 	asked, answer := make(chan struct{}, 10), make(chan struct{})
 	p := pgFake(t, sqlpool.Config{DialTimeout: 20 * time.Second, Credentials: func(context.Context) (string, string, error) {
@@ -84,7 +84,7 @@ func TestPostgresRecycleReachesAConnectionWhoseCredentialsWereAskedForBefore(t *
 		got <- err
 	}()
 	<-asked
-	p.Recycle()
+	p.Reset()
 	close(answer)
 	if err := <-got; err != nil {
 		t.Fatal(err)

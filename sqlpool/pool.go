@@ -36,7 +36,7 @@ func NewDB(connector driver.Connector, cfg Config) (*Pool, error) {
 	}
 	aim := func(cfg Config, _ disk) (driver.Connector, Config, error) {
 		err := errors.Join(cfg.Validate(), refuse("NewDB is given the driver", map[string]bool{
-			"URL": cfg.URL != "", "TLS": cfg.TLS != nil, "TLSFiles": cfg.TLSFiles != TLSFiles{},
+			"URL": cfg.URL != "", "TLS": cfg.TLS != nil, "TLSFiles": cfg.TLSFiles != poolkeeper.TLSFiles{},
 			"Credentials": cfg.Credentials != nil, "CredentialsFile": cfg.CredentialsFile != "", "FileInterval": cfg.FileInterval != 0,
 			"ConfigureMySQL": cfg.ConfigureMySQL != nil,
 		}), refusePostgres(cfg))
@@ -108,11 +108,11 @@ func (p *Pool) Reload(ctx context.Context, cfg Config) error { return p.c.reload
 
 // Plan returns the changes that Reload with cfg would make. Its error joins every fault of cfg and
 // every change that is not possible. It changes nothing and does not dial.
-func (p *Pool) Plan(cfg Config) ([]Change, error) { return p.c.planned(cfg) }
+func (p *Pool) Plan(cfg Config) ([]poolkeeper.Change, error) { return p.c.planned(cfg) }
 
-// Recycle closes every connection opened so far: idle ones now, those in use when they are
+// Reset closes every connection opened so far: idle ones now, those in use when they are
 // returned. Call it when a password has changed, or the server behind the name. It does not block.
-func (p *Pool) Recycle() { p.c.recycleOnRequest() }
+func (p *Pool) Reset() { p.c.resetOnRequest() }
 
 // Pause makes callers wait instead of failing, for a planned failover. From now on callers that ask
 // for a connection queue, within AcquireTimeout. Pause blocks until every connection has been
@@ -138,7 +138,7 @@ func (p *Pool) Resume() { p.c.resume(nil) }
 func (p *Pool) Check(ctx context.Context) error { return p.c.check(ctx) }
 
 // Limits asks the server for its connection limits and its idle time-out. It compares them with the
-// demand of this configuration on all its Replicas. Start does the same and logs the warnings. It
+// demand of this configuration on all its Instances. Start does the same and logs the warnings. It
 // blocks at most until ctx ends. Where nothing is known of the driver, the error is
 // errors.ErrUnsupported.
 func (p *Pool) Limits(ctx context.Context) (Limits, error) { return p.c.limits(ctx) }

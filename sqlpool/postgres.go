@@ -271,11 +271,11 @@ func (p *Postgres) Reload(ctx context.Context, cfg Config) error { return p.c.re
 
 // Plan returns the changes that Reload with cfg would make. Its error joins every fault of cfg and
 // every change that is not possible. It changes nothing and does not dial.
-func (p *Postgres) Plan(cfg Config) ([]Change, error) { return p.c.planned(cfg) }
+func (p *Postgres) Plan(cfg Config) ([]poolkeeper.Change, error) { return p.c.planned(cfg) }
 
-// Recycle closes every connection opened so far: idle ones now, those in use when they are
+// Reset closes every connection opened so far: idle ones now, those in use when they are
 // returned. Call it when a password has changed, or the server behind the name. It does not block.
-func (p *Postgres) Recycle() { p.c.recycleOnRequest() }
+func (p *Postgres) Reset() { p.c.resetOnRequest() }
 
 // Pause makes callers wait instead of failing, for a planned failover. From now on callers that ask
 // for a connection queue, within AcquireTimeout. Pause blocks until every connection has been
@@ -296,7 +296,7 @@ func (p *Postgres) Resume() { p.c.resume(nil) }
 func (p *Postgres) Check(ctx context.Context) error { return p.c.check(ctx) }
 
 // Limits asks the server for its connection limits and its idle time-out. It compares them with the
-// demand of this configuration on all its Replicas. Start does the same and logs the warnings. It
+// demand of this configuration on all its Instances. Start does the same and logs the warnings. It
 // blocks at most until ctx ends.
 func (p *Postgres) Limits(ctx context.Context) (Limits, error) { return p.c.limits(ctx) }
 

@@ -333,7 +333,7 @@ func TestPostgresAllIdleAcquisitionsAreCountedAndAwaited(t *testing.T) {
 func TestPostgresSurplusAndLifetimes(t *testing.T) {
 	p, onServer := startPG(t, sqlpool.Config{
 		MaxOpen: 20, MaxDials: 20, MinIdle: 2, MaxIdleTime: 500 * time.Millisecond, EvictionInterval: 50 * time.Millisecond,
-		AcquireTimeout: 30 * time.Second, MaxLifetime: sqlpool.Off,
+		AcquireTimeout: 30 * time.Second, MaxLifetime: poolkeeper.Off,
 	})
 	burst := func(n int) {
 		var conns []*pgxpool.Conn
@@ -552,10 +552,10 @@ func TestPostgresStartPoliciesAndRecovery(t *testing.T) {
 	srv.Kill(t)
 	fast, _ := pgFor(t, srv, sqlpool.Config{})
 	if err := fast.Start(t.Context()); err == nil || health.Classify(err).Kind != health.KindRefused {
-		t.Errorf("FailFast: %v (%s)", err, health.Classify(err).Kind)
+		t.Errorf("StartFailFast: %v (%s)", err, health.Classify(err).Kind)
 	}
 	log, _ := logTo()
-	p, _ := pgFor(t, srv, sqlpool.Config{Start: sqlpool.StartDegraded, MinIdle: 2, EvictionInterval: 50 * time.Millisecond, Logger: log})
+	p, _ := pgFor(t, srv, sqlpool.Config{Start: poolkeeper.StartDegraded, MinIdle: 2, EvictionInterval: 50 * time.Millisecond, Logger: log})
 	if err := p.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 	"github.com/poolkeeper/poolkeeper/sqlpool/sqlpooltest"
@@ -20,7 +21,7 @@ const queryTimeout = 3 * time.Second
 // A connection that has just been opened, and leads nowhere, must not hold up a caller without a
 // deadline for ever.
 func TestQueryTimeoutEndsStatementsOnAConnectionThatLeadsNowhere(t *testing.T) {
-	onBothPools(t, sqlpool.Config{QueryTimeout: queryTimeout, FailFastAfter: sqlpool.Off}, func(t *testing.T, srv *sqlpooltest.PostgresServer, n *bubbleNetwork, p bubblePool) {
+	onBothPools(t, sqlpool.Config{QueryTimeout: queryTimeout, FailFastAfter: poolkeeper.Off}, func(t *testing.T, srv *sqlpooltest.PostgresServer, n *bubbleNetwork, p bubblePool) {
 		t.Helper()
 		srv.Answer("work", sqlpooltest.Answer{})
 		for name, work := range map[string]func(ctx context.Context) error{

@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	recycleFirst = time.Second      // least time between two generations that are thrown away for being read-only
-	recycleLast  = 30 * time.Second // where doubling ends, as long as new connections are read-only too
+	resetFirst = time.Second      // least time between two generations that are thrown away for being read-only
+	resetLast  = 30 * time.Second // where doubling ends, as long as new connections are read-only too
 )
 
 // recovery is what a pool has learnt from connections that failed, for the sake of those that have
@@ -26,7 +26,7 @@ const (
 //
 //	a connection dies in use ──▶ suspicion: every connection silent since before is pinged before its next use
 //	such a ping fails        ──▶ condemned: all of them are closed, so that callers do not each find out for themselves
-//	a write is refused as    ──▶ recycled: the server was demoted, and the whole generation goes, so that the name is
+//	a write is refused as    ──▶ reset: the server was demoted, and the whole generation goes, so that the name is
 //	read-only                    resolved anew
 //
 // The data path reads atomics only.
@@ -48,7 +48,7 @@ func (c *core) stale(t *times, now time.Time) string {
 	case t.expired(c.cfg(), now):
 		return poolkeeper.EvictedLifetime
 	case t.generation < c.rec.generation.Load():
-		return c.recycleReason()
+		return c.resetReason()
 	case t.silentSince(c.rec.condemned.Load()):
 		return poolkeeper.EvictedDead
 	default:
@@ -56,7 +56,7 @@ func (c *core) stale(t *times, now time.Time) string {
 	}
 }
 
-func (c *core) recycleReason() string {
+func (c *core) resetReason() string {
 	c.rec.mu.Lock()
 	defer c.rec.mu.Unlock()
 	return c.rec.reason
@@ -67,7 +67,7 @@ func (c *core) suspectLimit() time.Duration { return c.link.Limit(c.cfg().Suspec
 
 // suspect says whether a connection is to be pinged before it is used.
 func (c *core) suspect(t *times) bool {
-	return c.cfg().SuspectPing != Off && t.silentSince(c.rec.suspected.Load())
+	return c.cfg().SuspectPing != poolkeeper.Off && t.silentSince(c.rec.suspected.Load())
 }
 
 // wary says whether a connection has died lately: sessions that are ended all at once do not end
@@ -90,7 +90,7 @@ func (c *core) diedInUse(cause error, now time.Time) {
 func (c *core) pingedInVain() {
 	now := monotime.Now()
 	c.rec.mu.Lock()
-	again := c.rec.toldLost != 0 && now.Sub(c.rec.toldLost) < recycleLast
+	again := c.rec.toldLost != 0 && now.Sub(c.rec.toldLost) < resetLast
 	c.rec.toldLost = now
 	c.rec.mu.Unlock()
 	open := c.open()
@@ -104,9 +104,9 @@ func (c *core) pingedInVain() {
 	}
 }
 
-// recycle throws away every connection dialled so far: idle ones now, those in use when they come
+// reset throws away every connection dialled so far: idle ones now, those in use when they come
 // back.
-func (c *core) recycle(reason string) {
+func (c *core) reset(reason string) {
 	c.rec.mu.Lock()
 	c.rec.reason = reason
 	c.rec.mu.Unlock()
@@ -114,21 +114,21 @@ func (c *core) recycle(reason string) {
 	c.back.flush()
 }
 
-// recycleOnRequest is recycle for a caller of the pool's.
-func (c *core) recycleOnRequest() {
+// resetOnRequest is reset for a caller of the pool's.
+func (c *core) resetOnRequest() {
 	c.events.Emit(event.OfReset(event.OnRequest, c.open(), nil))
-	c.recycle(poolkeeper.EvictedReload)
+	c.reset(poolkeeper.EvictedReload)
 }
 
-// failedOver recycles because the server has another role than before.
+// failedOver resets the pool because the server has another role than before.
 func (c *core) failedOver() {
 	if n := c.open(); n > 0 {
 		c.events.Emit(event.OfReset(event.RoleChanged, n, nil))
 	}
-	c.recycle(poolkeeper.EvictedFailover)
+	c.reset(poolkeeper.EvictedFailover)
 }
 
-// refusedWrite recycles because a write was refused on a connection of the given generation. At
+// refusedWrite resets the pool because a write was refused on a connection of the given generation. At
 // most once a second, and less often as long as it does not help.
 func (c *core) refusedWrite(generation uint64, err error) {
 	if c.cfg().RecycleReadOnly == Disabled || generation < c.rec.generation.Load() {
@@ -140,10 +140,10 @@ func (c *core) refusedWrite(generation uint64, err error) {
 		c.rec.mu.Unlock()
 		return
 	}
-	if now.Sub(c.rec.next) > recycleLast {
+	if now.Sub(c.rec.next) > resetLast {
 		c.rec.pause = 0 // the last time was another incident
 	}
-	c.rec.pause = min(max(2*c.rec.pause, recycleFirst), recycleLast)
+	c.rec.pause = min(max(2*c.rec.pause, resetFirst), resetLast)
 	c.rec.next = now.Add(c.rec.pause)
 	c.rec.reason = poolkeeper.EvictedFailover
 	c.rec.generation.Add(1) // under the lock: a caller that returns above can rely on it

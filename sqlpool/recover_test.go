@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 	"github.com/poolkeeper/poolkeeper/sqlpool/sqlpooltest"
 )
@@ -35,7 +36,7 @@ func TestSilentNetworkCostsOneQueryAndNotOnePerConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
 		s.features &^= featResetter // nothing but traffic finds out
-		p := fakePool(t, s, sqlpool.Config{MaxOpen: 20, KeepAlive: sqlpool.Off, MaxDials: 20})
+		p := fakePool(t, s, sqlpool.Config{MaxOpen: 20, KeepAlive: poolkeeper.Off, MaxDials: 20})
 		defer stop(t, p)
 		idle(t, p, 20)
 		s.blackhole()
@@ -95,7 +96,7 @@ func TestWithoutSuspicionEachConnectionCostsAQuery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
 		s.features &^= featResetter
-		p := fakePool(t, s, sqlpool.Config{MaxOpen: 5, SuspectPing: sqlpool.Off, KeepAlive: sqlpool.Off, MaxDials: 5})
+		p := fakePool(t, s, sqlpool.Config{MaxOpen: 5, SuspectPing: poolkeeper.Off, KeepAlive: poolkeeper.Off, MaxDials: 5})
 		defer stop(t, p)
 		idle(t, p, 5)
 		s.blackhole()
@@ -117,7 +118,7 @@ func TestSuspicionThatProvesWrongCostsOnePingPerConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
 		var pings atomic.Int64
-		p := fakePool(t, s, sqlpool.Config{MaxOpen: 3, KeepAlive: sqlpool.Off})
+		p := fakePool(t, s, sqlpool.Config{MaxOpen: 3, KeepAlive: poolkeeper.Off})
 		defer stop(t, p)
 		idle(t, p, 3)
 		s.ping.set(func(context.Context) error { pings.Add(1); return nil })
@@ -142,7 +143,7 @@ func TestCallerWhoGoesAwayRaisesNoSuspicion(t *testing.T) {
 		s := newFakeServer()
 		s.dieWhenGivenUp = true
 		var pings atomic.Int64
-		p := fakePool(t, s, sqlpool.Config{MaxOpen: 3, KeepAlive: sqlpool.Off})
+		p := fakePool(t, s, sqlpool.Config{MaxOpen: 3, KeepAlive: poolkeeper.Off})
 		defer stop(t, p)
 		idle(t, p, 3)
 		s.ping.set(func(context.Context) error { pings.Add(1); return nil })
@@ -164,7 +165,7 @@ func TestCallerWhoGoesAwayRaisesNoSuspicion(t *testing.T) {
 func TestReadOnlyErrorThrowsTheGenerationAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
-		p := fakePool(t, s, sqlpool.Config{MaxOpen: 8, KeepAlive: sqlpool.Off, MaxDials: 8, Logger: slog.New(slog.DiscardHandler)})
+		p := fakePool(t, s, sqlpool.Config{MaxOpen: 8, KeepAlive: poolkeeper.Off, MaxDials: 8, Logger: slog.New(slog.DiscardHandler)})
 		defer stop(t, p)
 		idle(t, p, 8)
 		busy := hold(t, p)
@@ -189,7 +190,7 @@ func TestReadOnlyErrorThrowsTheGenerationAway(t *testing.T) {
 func TestServerThatStaysReadOnlyIsNotStormed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
-		p := fakePool(t, s, sqlpool.Config{MaxOpen: 2, KeepAlive: sqlpool.Off, Logger: slog.New(slog.DiscardHandler)})
+		p := fakePool(t, s, sqlpool.Config{MaxOpen: 2, KeepAlive: poolkeeper.Off, Logger: slog.New(slog.DiscardHandler)})
 		defer stop(t, p)
 		s.demote(1 << 30) // for good
 		begun, dialled := time.Now(), s.Dialed()
@@ -209,7 +210,7 @@ func TestServerThatStaysReadOnlyIsNotStormed(t *testing.T) {
 func TestReadOnlyErrorsThatAreTheCallersOwnAreLeftAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
-		p := fakePool(t, s, sqlpool.Config{MaxOpen: 2, KeepAlive: sqlpool.Off})
+		p := fakePool(t, s, sqlpool.Config{MaxOpen: 2, KeepAlive: poolkeeper.Off})
 		defer stop(t, p)
 		idle(t, p, 2)
 		s.writeError.Store(&mysql.MySQLError{Number: 1792, Message: "Cannot execute statement in a READ ONLY transaction"})

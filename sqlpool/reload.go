@@ -14,16 +14,13 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/settings"
 )
 
-// Change is one difference between the configuration in effect and another.
-type Change = poolkeeper.Change
-
 // target says how connections are opened: what URL, TLS, Credentials and the Configure functions
 // come down to. Each backend has its own.
 type target any
 
 // plan says what a reload with next would change, and refuses what cannot change while the pool
 // lives. next has its defaults.
-func (c *core) plan(next *Config) ([]Change, error) {
+func (c *core) plan(next *Config) ([]poolkeeper.Change, error) {
 	out := settings.Diff(c.cfg(), next, "URL")
 	var errs []error
 	for _, ch := range out {
@@ -42,7 +39,7 @@ func (c *core) plan(next *Config) ([]Change, error) {
 
 // leads reports whether a change affects the address or the user of new connections. Connections
 // that are open already then differ from new ones.
-func leads(ch Change) bool {
+func leads(ch poolkeeper.Change) bool {
 	switch ch.Field {
 	case "URL", "TLS", "TLSFiles", "Credentials", "CredentialsFile", "ConfigurePostgres", "ConfigureMySQL":
 		return true
@@ -56,7 +53,7 @@ type staged struct {
 	on   disk
 	aim  target
 	next Config // with defaults
-	list []Change
+	list []poolkeeper.Change
 }
 
 // stage finds out what a reload with wanted would change. It changes nothing, and does not dial.
@@ -81,7 +78,7 @@ func (c *core) stage(wanted Config) (staged, error) {
 }
 
 // planned is stage for Plan, which changes nothing.
-func (c *core) planned(wanted Config) ([]Change, error) {
+func (c *core) planned(wanted Config) ([]poolkeeper.Change, error) {
 	s, err := c.stage(wanted)
 	if err != nil {
 		return s.list, fmt.Errorf("sqlpool: plan for %q: %w", c.poolName(), err)
@@ -111,7 +108,7 @@ func (c *core) reload(ctx context.Context, wanted Config) error {
 }
 
 // replace puts wanted in effect and returns what has changed. It needs the turn to reload.
-func (c *core) replace(ctx context.Context, wanted Config) ([]Change, error) {
+func (c *core) replace(ctx context.Context, wanted Config) ([]poolkeeper.Change, error) {
 	name := c.poolName()
 	s, err := c.stage(wanted)
 	if err != nil {
@@ -164,7 +161,7 @@ func (c *core) switchTo(ctx context.Context, aim target, next *Config, elsewhere
 func (c *core) put(ctx context.Context, aim target, cfg *Config, elsewhere bool) {
 	c.conf.Store(cfg)
 	c.logins.Store(new(rotation.Watch))
-	c.held.SetStacks(cfg.LeakStacks == StacksOn)
+	c.held.SetStacks(!cfg.DisableLeakStacks)
 	c.watchAnew(cfg)
 	c.back.use(ctx, aim, cfg, elsewhere)
 	if c.evictor != nil {
@@ -172,7 +169,7 @@ func (c *core) put(ctx context.Context, aim target, cfg *Config, elsewhere bool)
 	}
 	if elsewhere {
 		c.breaker.Answer() // the server that is down, if any, was another, or is back: the reload has tried this one
-		c.recycle(poolkeeper.EvictedReload)
+		c.reset(poolkeeper.EvictedReload)
 	} else {
 		c.back.flush() // what is too many, or too old now
 	}

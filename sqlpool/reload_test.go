@@ -71,7 +71,7 @@ func TestReloadRaisesTheLimitForCallersWhoWait(t *testing.T) {
 func TestReloadChangesEvictionAndLeakReports(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, logged := logTo()
-		p := fakePool(t, newFakeServer(), sqlpool.Config{MaxOpen: 5, Logger: log, LeakStacks: sqlpool.StacksOff, LeakThreshold: sqlpool.Off})
+		p := fakePool(t, newFakeServer(), sqlpool.Config{MaxOpen: 5, Logger: log, DisableLeakStacks: true, LeakThreshold: poolkeeper.Off})
 		defer stop(t, p)
 		idle(t, p, 4)
 		c := hold(t, p)
@@ -100,13 +100,13 @@ func TestReloadChangesEvictionAndLeakReports(t *testing.T) {
 func TestReloadThatCannotBeDoneTouchesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := fakePool(t, newFakeServer(), sqlpool.Config{Name: "orders", MaxOpen: 5, Logger: quiet()})
-		err := p.Reload(t.Context(), sqlpool.Config{Name: "other", MaxOpen: 7, MinIdle: 8, URL: "x", Start: sqlpool.WaitForServer, MaxOpenCeiling: 9})
+		err := p.Reload(t.Context(), sqlpool.Config{Name: "other", MaxOpen: 7, MinIdle: 8, URL: "x", Start: poolkeeper.StartWaitForServer, MaxOpenCeiling: 9})
 		for _, want := range []string{"nothing was changed", "MinIdle is 8", "URL is set", "MaxOpenCeiling is set"} {
 			if err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("%v does not say %q", err, want)
 			}
 		}
-		err = p.Reload(t.Context(), sqlpool.Config{Name: "other", MaxOpen: 7, Start: sqlpool.WaitForServer, Logger: quiet()})
+		err = p.Reload(t.Context(), sqlpool.Config{Name: "other", MaxOpen: 7, Start: poolkeeper.StartWaitForServer, Logger: quiet()})
 		for _, want := range []string{"nothing was changed", "Name cannot change", "Start cannot change"} {
 			if err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("%v does not say %q", err, want)
@@ -151,7 +151,7 @@ func TestRecycleReplacesConnectionsWithoutAFailedQuery(t *testing.T) {
 		// At least one of the last round's has gone by now: of four, one at least is new.
 		eventually(t, "there is something to replace", func() bool { return p.Stats().Open == 4 })
 		before := p.Stats().Evicted["reload"]
-		p.Recycle()
+		p.Reset()
 		eventually(t, "connections have been replaced", func() bool { return p.Stats().Evicted["reload"] > before })
 	}
 	end()
@@ -221,7 +221,7 @@ func TestPostgresReloadAndRotation(t *testing.T) {
 	}
 	smaller := as("green")
 	smaller.MaxOpen, smaller.MinIdle, smaller.MaxOpenCeiling = 1, 0, 0 // a ceiling that is not said stays
-	if list, err := p.Plan(smaller); err != nil || !slices.Contains(list, sqlpool.Change{Field: "MaxOpen", From: "8", To: "1"}) {
+	if list, err := p.Plan(smaller); err != nil || !slices.Contains(list, poolkeeper.Change{Field: "MaxOpen", From: "8", To: "1"}) {
 		t.Errorf("the plan is %v: %v", list, err)
 	}
 	if list, err := p.Plan(sqlpool.Config{URL: srv.URL(), MaxOpen: 9, MaxOpenCeiling: 9}); err == nil || len(list) == 0 {
@@ -255,7 +255,7 @@ func TestMySQLPasswordRotation(t *testing.T) {
 	dials := p.Stats().Dials
 	mysqlExec(t, srv, "alter user app identified by 'second'")
 	password.Store("second")
-	p.Recycle()
+	p.Reset()
 	eventually(t, "connections have been opened with the new password", func() bool { return p.Stats().Dials >= dials+2 })
 	end()
 	stop(t, p)

@@ -67,7 +67,7 @@ func (c *core) renew(ctx context.Context) error {
 	list := onfile.Differ(*c.disk.Load(), now.Contents)
 	c.disk.Store(&now.Contents)
 	c.back.use(ctx, aim, cfg, true)
-	c.recycle(poolkeeper.EvictedReload)
+	c.reset(poolkeeper.EvictedReload)
 	c.events.Emit(event.OfRenewal(list))
 	return nil
 }
@@ -98,8 +98,8 @@ func (c *core) loggedIn(user, password string) {
 			again.User = cmp.Or(again.User, user) // without one: that of URL
 			return again, err
 		}) && c.logins.Load() == w {
-			c.recycle(poolkeeper.EvictedReload)
-			c.events.Emit(event.OfRenewal([]Change{{Field: "Credentials", From: "…", To: "…"}}))
+			c.reset(poolkeeper.EvictedReload)
+			c.events.Emit(event.OfRenewal([]poolkeeper.Change{{Field: "Credentials", From: "…", To: "…"}}))
 		}
 	})
 }

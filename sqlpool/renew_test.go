@@ -162,7 +162,7 @@ func TestPostgresCertificatesAreRenewedWithoutAFailedQuery(t *testing.T) {
 	pgExec(t, srv, "create role app login")
 	srv.WriteFile(t, "data/pg_hba.conf", []byte("hostssl all app 127.0.0.1/32 cert\nhost all all 127.0.0.1/32 trust\n"))
 	dir := t.TempDir()
-	files := sqlpool.TLSFiles{CA: filepath.Join(dir, "ca"), Cert: filepath.Join(dir, "cert"), Key: filepath.Join(dir, "key")}
+	files := poolkeeper.TLSFiles{CA: filepath.Join(dir, "ca"), Cert: filepath.Join(dir, "cert"), Key: filepath.Join(dir, "key")}
 	issue := func() {
 		ca := testcerts.New(t)
 		secure(t, srv, ca)
@@ -199,7 +199,7 @@ func TestPostgresCertificatesAreRenewedWithoutAFailedQuery(t *testing.T) {
 func TestMySQLCertificatesAreRenewedWithoutAFailedQuery(t *testing.T) {
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
-	files := sqlpool.TLSFiles{CA: at("ca"), Cert: at("cert"), Key: at("key")}
+	files := poolkeeper.TLSFiles{CA: at("ca"), Cert: at("cert"), Key: at("key")}
 	issue := func() {
 		ca := testcerts.New(t)
 		cert, key := ca.Leaf(t, "127.0.0.1")
@@ -355,8 +355,8 @@ func TestPostgresPassfileAndServiceFileGoOnWorking(t *testing.T) {
 func TestFilesThatCannotBeUsedAreFaults(t *testing.T) {
 	creds := func(context.Context) (string, string, error) { return "", "", nil }
 	for kind, err := range map[string]error{
-		"postgres": second(sqlpool.NewPostgres(sqlpool.Config{TLSFiles: sqlpool.TLSFiles{CA: "/nowhere"}, CredentialsFile: "/nowhere", Credentials: creds})),
-		"mysql":    second(sqlpool.NewMySQL(sqlpool.Config{TLSFiles: sqlpool.TLSFiles{CA: "/nowhere"}, CredentialsFile: "/nowhere", Credentials: creds})),
+		"postgres": second(sqlpool.NewPostgres(sqlpool.Config{TLSFiles: poolkeeper.TLSFiles{CA: "/nowhere"}, CredentialsFile: "/nowhere", Credentials: creds})),
+		"mysql":    second(sqlpool.NewMySQL(sqlpool.Config{TLSFiles: poolkeeper.TLSFiles{CA: "/nowhere"}, CredentialsFile: "/nowhere", Credentials: creds})),
 	} {
 		for _, want := range []string{"sqlpool: TLSFiles.CA: ", "sqlpool: CredentialsFile: ", "Credentials and CredentialsFile are both set"} {
 			if err == nil || !strings.Contains(err.Error(), want) {

@@ -58,7 +58,7 @@ type watched interface {
 	Abort() error
 	Pause(ctx context.Context) error
 	Resume()
-	Recycle()
+	Reset()
 	Reload(ctx context.Context, cfg Config) error
 	Limits(ctx context.Context) (Limits, error)
 	Stats() poolkeeper.Stats
@@ -146,7 +146,7 @@ func (r *replication) prepareFallback(cfg *ReplicatedConfig) error {
 	if cfg.Fallback != FallbackNone || r.refuser() != nil {
 		return nil
 	}
-	p, err := r.kind.nowhere(Config{Name: r.name + "/none", URL: cfg.Primary.URL, LeakThreshold: Off})
+	p, err := r.kind.nowhere(Config{Name: r.name + "/none", URL: cfg.Primary.URL, LeakThreshold: poolkeeper.Off})
 	if err != nil {
 		return err
 	}

@@ -47,7 +47,7 @@ func newTrio(tb testing.TB, change func(*sqlpool.ReplicatedConfig)) *trio {
 		s.Answer("who", sqlpooltest.Answer{Columns: []string{"name"}, Rows: [][]any{{name}}})
 		s.Answer("insert", sqlpooltest.Answer{Affected: 1})
 		x.servers = append(x.servers, s)
-		c := sqlpool.Config{URL: s.URL(), MaxOpen: 2 + i, MaxOpenCeiling: 10, KeepAlive: sqlpool.Off, Start: sqlpool.StartDegraded, Logger: quiet()}
+		c := sqlpool.Config{URL: s.URL(), MaxOpen: 2 + i, MaxOpenCeiling: 10, KeepAlive: poolkeeper.Off, Start: poolkeeper.StartDegraded, Logger: quiet()}
 		if i == 0 {
 			x.cfg.Primary = c
 			continue
@@ -450,7 +450,7 @@ func TestWriteOnAReplicaDoesNotCostItsConnections(t *testing.T) {
 // INV-13.
 func TestFailedStartNamesThePoolAndLeavesNothing(t *testing.T) {
 	x := newTrio(t, func(cfg *sqlpool.ReplicatedConfig) {
-		cfg.Replicas[1].Start = sqlpool.FailFast
+		cfg.Replicas[1].Start = poolkeeper.StartFailFast
 		cfg.Primary.MinIdle = 2
 	})
 	x.SetName("shop")
@@ -553,7 +553,7 @@ func TestStatsSettingsAndLimitsCoverEveryPool(t *testing.T) {
 		t.Error("settings hold a URL")
 	}
 	limits, err := x.Limits(t.Context())
-	if err != nil || len(limits) != 3 || limits["replica-2"].PerReplica != 5 || limits["primary"].MaxConnections != 100 {
+	if err != nil || len(limits) != 3 || limits["replica-2"].PerInstance != 5 || limits["primary"].MaxConnections != 100 {
 		t.Errorf("%+v, %v", limits, err)
 	}
 	x.servers[1].RefuseNew()
@@ -639,7 +639,7 @@ func TestPauseHoldsUpEveryPoolOrNone(t *testing.T) {
 	if err = tx.Rollback(t.Context()); err != nil {
 		t.Error(err)
 	}
-	x.Recycle()
+	x.Reset()
 	if got := who(t.Context(), x.Primary()); got != "primary" {
 		t.Error(got)
 	}
@@ -684,7 +684,7 @@ func sqlStateOf(err error) string {
 }
 
 func TestMaxLagOffReadsFromWhateverAnswers(t *testing.T) {
-	x := startTrio(t, func(cfg *sqlpool.ReplicatedConfig) { cfg.MaxLag = sqlpool.Off })
+	x := startTrio(t, func(cfg *sqlpool.ReplicatedConfig) { cfg.MaxLag = poolkeeper.Off })
 	for _, s := range x.servers[1:] {
 		s.Standby(time.Hour)
 	}
@@ -725,7 +725,7 @@ func TestRegistryRunsAReplicatedAsOneComponent(t *testing.T) {
 }
 
 func TestStopDuringStartEndsBoth(t *testing.T) {
-	x := newTrio(t, func(cfg *sqlpool.ReplicatedConfig) { cfg.Replicas[0].Start = sqlpool.WaitForServer })
+	x := newTrio(t, func(cfg *sqlpool.ReplicatedConfig) { cfg.Replicas[0].Start = poolkeeper.StartWaitForServer })
 	x.servers[1].RefuseNew()
 	started := make(chan error)
 	go func() { started <- x.Start(t.Context()) }()

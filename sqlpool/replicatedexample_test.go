@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 	"github.com/poolkeeper/poolkeeper/sqlpool/sqlpooltest"
 )
@@ -44,7 +45,7 @@ func ExampleNewReplicated() {
 		Name:    "orders",
 		Primary: sqlpool.Config{URL: primary.URL(), MaxOpen: 20},
 		Replicas: []sqlpool.Config{
-			{URL: standby.URL(), MaxOpen: 20, Start: sqlpool.StartDegraded}, // start without it
+			{URL: standby.URL(), MaxOpen: 20, Start: poolkeeper.StartDegraded}, // start without it
 		},
 		MaxLag:       5 * time.Second,
 		LookInterval: 10 * time.Millisecond,
@@ -93,7 +94,7 @@ func ExampleNewReplicatedMySQL() {
 		Name:    "orders",
 		Primary: sqlpool.Config{URL: primary.url(), MaxOpen: 20},
 		Replicas: []sqlpool.Config{
-			{URL: replica.url(), MaxOpen: 20, Start: sqlpool.StartDegraded}, // start without it
+			{URL: replica.url(), MaxOpen: 20, Start: poolkeeper.StartDegraded}, // start without it
 		},
 		LookInterval: 10 * time.Millisecond,
 		Logger:       slog.New(slog.DiscardHandler),

@@ -181,10 +181,10 @@ func (r *replication) Resume() {
 	}
 }
 
-// Recycle throws away every connection of every pool, as its own Recycle does. It does not block.
-func (r *replication) Recycle() {
+// Reset throws away every connection of every pool, as its own Reset does. It does not block.
+func (r *replication) Reset() {
 	for _, m := range r.members {
-		m.pool.Recycle()
+		m.pool.Reset()
 	}
 }
 

@@ -93,8 +93,8 @@ func newMySQLDuo(t *testing.T, change func(*mysqlDuo)) *mysqlDuo {
 	}
 	d.cfg = sqlpool.ReplicatedConfig{
 		Name: "orders", MaxLag: time.Second, LookInterval: 10 * time.Millisecond, Logger: quiet(),
-		Primary:  sqlpool.Config{URL: d.primary.url(), Start: sqlpool.StartDegraded, Logger: quiet()},
-		Replicas: []sqlpool.Config{{URL: d.replica.url(), Start: sqlpool.StartDegraded, Logger: quiet()}},
+		Primary:  sqlpool.Config{URL: d.primary.url(), Start: poolkeeper.StartDegraded, Logger: quiet()},
+		Replicas: []sqlpool.Config{{URL: d.replica.url(), Start: poolkeeper.StartDegraded, Logger: quiet()}},
 	}
 	if change != nil {
 		change(d)
@@ -317,7 +317,7 @@ func (s *fakeMySQL) maria(values ...any) {
 }
 
 func TestMySQLRoleIsToldByReadOnlyOfEitherKind(t *testing.T) {
-	d := startMySQLDuo(t, func(d *mysqlDuo) { d.cfg.MaxLag = sqlpool.Off })
+	d := startMySQLDuo(t, func(d *mysqlDuo) { d.cfg.MaxLag = poolkeeper.Off })
 	d.becomes(t, sqlpool.MemberReady, "")
 	d.replica.set(askRole, row("0", "0", "8.0.36"))
 	d.becomes(t, sqlpool.MemberPromoted, "read_only was never set")
@@ -376,7 +376,7 @@ func TestMySQLReloadPauseAndStatsCoverBothPools(t *testing.T) {
 		t.Error(err)
 	}
 	d.Resume()
-	d.Recycle()
+	d.Reset()
 
 	next := d.cfg
 	next.Replicas = append([]sqlpool.Config(nil), d.cfg.Replicas...)

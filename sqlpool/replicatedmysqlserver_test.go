@@ -154,7 +154,7 @@ func TestMariaDBReplicaIsReadWhileItKeepsUp(t *testing.T) {
 	t.Run("it takes no privilege to look", func(t *testing.T) {
 		p.write(t, "create user plain@'127.0.0.1'")
 		plain := func(s *testserver.Server) sqlpool.Config {
-			return sqlpool.Config{URL: "mysql://plain@" + s.Addr() + "/", Logger: quiet(), Start: sqlpool.WaitForServer}
+			return sqlpool.Config{URL: "mysql://plain@" + s.Addr() + "/", Logger: quiet(), Start: poolkeeper.StartWaitForServer}
 		}
 		r := startReplicatedMySQL(t, sqlpool.ReplicatedConfig{
 			Primary: plain(p.primary), Replicas: []sqlpool.Config{plain(p.replica)}, Logger: quiet(), LookInterval: 20 * time.Millisecond,
@@ -205,7 +205,7 @@ func TestMariaDBReplicaThatIsBehindAtTheStartHasNoLagUntilItHasComeSoFar(t *test
 	p.becomes(t, sqlpool.MemberReady)
 	p.primary.Kill(t)
 	late := startReplicatedMySQL(t, sqlpool.ReplicatedConfig{
-		Primary:  sqlpool.Config{URL: p.primary.URL(), Logger: quiet(), Start: sqlpool.StartDegraded},
+		Primary:  sqlpool.Config{URL: p.primary.URL(), Logger: quiet(), Start: poolkeeper.StartDegraded},
 		Replicas: []sqlpool.Config{{URL: p.replica.URL(), Logger: quiet()}},
 		Logger:   quiet(), LookInterval: 50 * time.Millisecond,
 	})

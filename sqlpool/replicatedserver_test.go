@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 )
@@ -103,7 +104,7 @@ func TestStreamingReplicaIsReadWhileItKeepsUp(t *testing.T) {
 	t.Run("it takes no privilege to look", func(t *testing.T) {
 		p.write(t, "create role plain login")
 		plain := func(s *testserver.Server) sqlpool.Config {
-			return sqlpool.Config{URL: strings.Replace(s.URL(), "postgres://postgres@", "postgres://plain@", 1), Logger: quiet(), Start: sqlpool.WaitForServer}
+			return sqlpool.Config{URL: strings.Replace(s.URL(), "postgres://postgres@", "postgres://plain@", 1), Logger: quiet(), Start: poolkeeper.StartWaitForServer}
 		}
 		r, err := sqlpool.NewReplicated(sqlpool.ReplicatedConfig{
 			Primary: plain(p.primary), Replicas: []sqlpool.Config{plain(p.standby)}, Logger: quiet(), LookInterval: 20 * time.Millisecond,
@@ -237,7 +238,7 @@ func TestPromotedStandbyTakesOverBehindTheSameHandles(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.primary.Restart(t)
-	p.Recycle()
+	p.Reset()
 	for i := range 20 {
 		if _, err := handle.Exec(t.Context(), "insert into orders values ($1)", i); err != nil {
 			t.Fatalf("a write reached the demoted server: %v", err)

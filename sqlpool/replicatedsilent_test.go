@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 	"github.com/poolkeeper/poolkeeper/sqlpool/sqlpooltest"
@@ -23,7 +24,7 @@ func trioInMemory(t *testing.T) *trio {
 	for i := range 3 {
 		s := sqlpooltest.ServePostgresInMemory(t)
 		x.servers = append(x.servers, s)
-		c := sqlpool.Config{URL: s.URL(), KeepAlive: sqlpool.Off, Start: sqlpool.StartDegraded, Logger: quiet()}
+		c := sqlpool.Config{URL: s.URL(), KeepAlive: poolkeeper.Off, Start: poolkeeper.StartDegraded, Logger: quiet()}
 		c.ConfigurePostgres = func(c *pgxpool.Config) error {
 			c.ConnConfig.DialFunc = s.Dial
 			return nil

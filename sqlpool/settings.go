@@ -3,6 +3,7 @@ package sqlpool
 import (
 	"log/slog"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/settings"
 )
 
@@ -32,12 +33,12 @@ func (c *core) effective(cuts bool) []slog.Attr {
 		settings.Duration("close_grace", cfg.CloseGrace),
 		settings.Duration("leak_threshold", cfg.LeakThreshold),
 		settings.Duration("reclaim_after", cfg.ReclaimAfter),
-		slog.Bool("leak_stacks", cfg.LeakStacks == StacksOn),
+		slog.Bool("disable_leak_stacks", cfg.DisableLeakStacks),
 		slog.String("start", cfg.Start.String()),
-		slog.Int("replicas", cfg.Replicas),
+		slog.Int("instances", cfg.Instances),
 		slog.Bool("tls_given", cfg.TLS != nil),
 		slog.Bool("credentials_given", cfg.Credentials != nil),
-		slog.Bool("tls_files", cfg.TLSFiles != TLSFiles{}),
+		slog.Bool("tls_files", cfg.TLSFiles != poolkeeper.TLSFiles{}),
 		slog.Bool("credentials_file", cfg.CredentialsFile != ""),
 		settings.Duration("file_interval", cfg.FileInterval),
 		slog.Bool("cuts_sockets", cuts),

@@ -105,7 +105,7 @@ func TestSlowLinkCondemnsNothing(t *testing.T) {
 		for driver, make := range remotes(t, 300*time.Millisecond) {
 			t.Run(c.name+" on "+driver, func(t *testing.T) {
 				t.Parallel()
-				r := make(t, sqlpool.Config{MaxOpen: others + 1, SuspectPing: c.timeout, KeepAlive: sqlpool.Off, AcquireTimeout: 20 * time.Second, Logger: quiet()})
+				r := make(t, sqlpool.Config{MaxOpen: others + 1, SuspectPing: c.timeout, KeepAlive: poolkeeper.Off, AcquireTimeout: 20 * time.Second, Logger: quiet()})
 				if err := r.pool.Start(t.Context()); err != nil {
 					t.Fatal(err)
 				}
@@ -143,7 +143,7 @@ func TestConnectionIsOpenedOverASlowLink(t *testing.T) {
 	for driver, make := range remotes(t, 700*time.Millisecond) {
 		t.Run(driver, func(t *testing.T) {
 			t.Parallel()
-			r := make(t, sqlpool.Config{MaxOpen: 1, FailFastAfter: sqlpool.Off, Logger: quiet()})
+			r := make(t, sqlpool.Config{MaxOpen: 1, FailFastAfter: poolkeeper.Off, Logger: quiet()})
 			defer stop(t, r.pool)
 			if err := r.pool.Start(t.Context()); err != nil {
 				t.Fatal(err)

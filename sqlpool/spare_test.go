@@ -3,6 +3,7 @@ package sqlpool_test
 import (
 	"testing"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 	"github.com/poolkeeper/poolkeeper/sqlpool/sqlpooltest"
@@ -49,7 +50,7 @@ func TestCheckOfAFullServerAsksOverAnIdleConnection(t *testing.T) {
 }
 
 func TestCheckThatMayNotAskIsHealthy(t *testing.T) {
-	cfg := sqlpool.Config{MaxOpen: 4, CheckQuery: "select 1", Start: sqlpool.StartDegraded}
+	cfg := sqlpool.Config{MaxOpen: 4, CheckQuery: "select 1", Start: poolkeeper.StartDegraded}
 	onBothPools(t, cfg, func(t *testing.T, srv *sqlpooltest.PostgresServer, _ *bubbleNetwork, p bubblePool) {
 		t.Helper()
 		srv.Answer("select 1", sqlpooltest.Answer{})

@@ -3,6 +3,7 @@ package sqlpool
 import (
 	"context"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
 )
 
@@ -40,7 +41,7 @@ func (c *core) attempt(ctx context.Context) error {
 	}
 	began := monotime.Now()
 	err := c.back.check(ctx)
-	if err != nil && c.cfg().Start == StartDegraded {
+	if err != nil && c.cfg().Start == poolkeeper.StartDegraded {
 		c.breaker.Trip(began, err)
 	}
 	return err

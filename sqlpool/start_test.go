@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 )
 
@@ -53,7 +54,7 @@ func TestWaitForServerBacksOffUntilItIsThere(t *testing.T) {
 			}
 			return nil
 		})
-		p, err := sqlpool.NewDB(s, sqlpool.Config{Start: sqlpool.WaitForServer, Logger: slog.New(slog.DiscardHandler)})
+		p, err := sqlpool.NewDB(s, sqlpool.Config{Start: poolkeeper.StartWaitForServer, Logger: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -78,7 +79,7 @@ func TestWaitForServerEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
 		s.dial.set(func(context.Context) error { return errFake })
-		p, err := sqlpool.NewDB(s, sqlpool.Config{Start: sqlpool.WaitForServer, Logger: slog.New(slog.DiscardHandler)})
+		p, err := sqlpool.NewDB(s, sqlpool.Config{Start: poolkeeper.StartWaitForServer, Logger: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -96,7 +97,7 @@ func TestStartDegradedStartsAndCheckTellsTheTruth(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
 		s.dial.set(func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }) // a server that does not answer
-		p, err := sqlpool.NewDB(s, sqlpool.Config{Start: sqlpool.StartDegraded, DialTimeout: 2 * time.Second, Logger: slog.New(slog.DiscardHandler), MinIdle: 2})
+		p, err := sqlpool.NewDB(s, sqlpool.Config{Start: poolkeeper.StartDegraded, DialTimeout: 2 * time.Second, Logger: slog.New(slog.DiscardHandler), MinIdle: 2})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -19,6 +19,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
@@ -396,7 +397,7 @@ func stormPool(t *testing.T, dials int) (*sqlpool.Postgres, *sqlpooltest.Postgre
 func dbStorm(t *testing.T, dials int) (most, begun, late int, first time.Duration) {
 	t.Helper()
 	s, l := newFakeServer(), new(logins)
-	p, err := sqlpool.NewDB(dbLogins{s, l}, sqlpool.Config{MaxOpen: stormCallers, MaxDials: dials, KeepAlive: sqlpool.Off, Logger: quiet()})
+	p, err := sqlpool.NewDB(dbLogins{s, l}, sqlpool.Config{MaxOpen: stormCallers, MaxDials: dials, KeepAlive: poolkeeper.Off, Logger: quiet()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 )
 
@@ -15,7 +16,7 @@ import (
 func TestAnOldFailureIsNotBlamed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
-		p := fakePool(t, s, sqlpool.Config{MaxOpen: 3, KeepAlive: sqlpool.Off})
+		p := fakePool(t, s, sqlpool.Config{MaxOpen: 3, KeepAlive: poolkeeper.Off})
 		defer stop(t, p)
 		s.dial.set(func(context.Context) error { time.Sleep(2 * time.Second); return syscall.ECONNREFUSED })
 		go func() { _ = p.DB().PingContext(t.Context()) }()

@@ -9,6 +9,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/lifecycle"
 	"github.com/poolkeeper/poolkeeper/redispool"
@@ -43,13 +44,13 @@ func main() {
 func run(ctx context.Context) error {
 	reg := lifecycle.New(config())
 	cache, err := redispool.New(redispool.Config{
-		URL: os.Getenv("REDIS_URL"), MaxOpen: 20, MinIdle: 2, Replicas: replicas, Start: redispool.WaitForServer,
+		URL: os.Getenv("REDIS_URL"), MaxOpen: 20, MinIdle: 2, Instances: replicas, Start: poolkeeper.StartWaitForServer,
 	})
 	if err != nil {
 		return err
 	}
 	orders, err := sqlpool.NewPostgres(sqlpool.Config{
-		URL: os.Getenv("DATABASE_URL"), MaxOpen: 20, Start: sqlpool.WaitForServer,
+		URL: os.Getenv("DATABASE_URL"), MaxOpen: 20, Start: poolkeeper.StartWaitForServer,
 	})
 	if err != nil {
 		return err

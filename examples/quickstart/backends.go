@@ -10,6 +10,7 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"modernc.org/sqlite"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/lifecycle"
 	"github.com/poolkeeper/poolkeeper/redispool"
@@ -67,7 +68,7 @@ func (b *backends) openCache(reg *lifecycle.Registry, url string, log *slog.Logg
 		})))
 		url, options = "redis://"+server.Addr(), append(options, lifecycle.WithDependencies("redis-server"))
 	}
-	cache, err := redispool.New(redispool.Config{URL: url, MaxOpen: 20, MinIdle: 2, Start: redispool.StartDegraded, Logger: log})
+	cache, err := redispool.New(redispool.Config{URL: url, MaxOpen: 20, MinIdle: 2, Start: poolkeeper.StartDegraded, Logger: log})
 	if err != nil {
 		return err
 	}

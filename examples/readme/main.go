@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/lifecycle"
 	"github.com/poolkeeper/poolkeeper/redispool"
@@ -30,7 +31,7 @@ func run(ctx context.Context) error {
 	redis.SetLogger(redispool.GoRedisLogger(slog.Default())) // go-redis' own lines, of which it writes many in an outage
 
 	cache, err := redispool.New(redispool.Config{
-		URL: os.Getenv("REDIS_URL"), MaxOpen: 20, MinIdle: 2, Start: redispool.StartDegraded,
+		URL: os.Getenv("REDIS_URL"), MaxOpen: 20, MinIdle: 2, Start: poolkeeper.StartDegraded,
 	})
 	if err != nil {
 		return err

@@ -71,7 +71,7 @@ func redisPool(t *testing.T) pool {
 			return func() { _ = sub.Close() }, err
 		},
 		shock: func() { srv.Close(); _ = srv.Restart() },
-		reset: p.Recycle, check: p.Check, stats: p.Stats,
+		reset: p.Reset, check: p.Check, stats: p.Stats,
 	}
 }
 
@@ -90,7 +90,7 @@ func pgxPool(t *testing.T) pool {
 			}
 			return c.Release, nil
 		},
-		shock: srv.Drop, reset: p.Recycle, check: p.Check, stats: p.Stats,
+		shock: srv.Drop, reset: p.Reset, check: p.Check, stats: p.Stats,
 	}
 }
 
@@ -113,7 +113,7 @@ func dbPool(t *testing.T) pool {
 			}
 			return func() { _ = c.Close() }, nil
 		},
-		shock: srv.Drop, reset: p.Recycle, check: p.Check, stats: p.Stats,
+		shock: srv.Drop, reset: p.Reset, check: p.Check, stats: p.Stats,
 	}
 }
 

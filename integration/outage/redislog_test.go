@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
@@ -19,7 +20,7 @@ func TestACacheThatComesLateIsOneLineOfEachKind(t *testing.T) {
 	srv.Kill(t)
 	var out testkit.Log
 	log := slog.New(slog.NewJSONHandler(&out, nil))
-	cache, err := redispool.New(redispool.Config{URL: srv.URL(), MaxOpen: 10, Start: redispool.StartDegraded, Logger: log})
+	cache, err := redispool.New(redispool.Config{URL: srv.URL(), MaxOpen: 10, Start: poolkeeper.StartDegraded, Logger: log})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
 	"github.com/poolkeeper/poolkeeper/redispool"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
@@ -84,7 +85,7 @@ func managedRedis(tb testing.TB, addr string) subject {
 	s := subject{dials: new(atomic.Int64)}
 	o := &redis.UniversalOptions{Addrs: []string{addr}}
 	o.Dialer = counted(s.dials, (&net.Dialer{Timeout: redispool.DefaultDialTimeout}).DialContext)
-	p, err := redispool.New(redispool.Config{Options: o, MaxOpen: maxOpen, Start: redispool.StartDegraded, Logger: quiet()})
+	p, err := redispool.New(redispool.Config{Options: o, MaxOpen: maxOpen, Start: poolkeeper.StartDegraded, Logger: quiet()})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -115,7 +116,7 @@ func managedPGX(tb testing.TB, addr string) subject {
 	tb.Helper()
 	s := subject{dials: new(atomic.Int64)}
 	p, err := sqlpool.NewPostgres(sqlpool.Config{
-		URL: pgURL(addr), MaxOpen: maxOpen, Start: sqlpool.StartDegraded, Logger: quiet(),
+		URL: pgURL(addr), MaxOpen: maxOpen, Start: poolkeeper.StartDegraded, Logger: quiet(),
 		ConfigurePostgres: func(c *pgxpool.Config) error {
 			c.ConnConfig.DialFunc = counted(s.dials, c.ConnConfig.DialFunc)
 			return nil
@@ -151,7 +152,7 @@ func managedMySQL(tb testing.TB, addr string) subject {
 	tb.Helper()
 	s := subject{dials: new(atomic.Int64)}
 	p, err := sqlpool.NewMySQL(sqlpool.Config{
-		URL: "root@tcp(" + addr + ")/test", MaxOpen: maxOpen, Start: sqlpool.StartDegraded, Logger: quiet(),
+		URL: "root@tcp(" + addr + ")/test", MaxOpen: maxOpen, Start: poolkeeper.StartDegraded, Logger: quiet(),
 		ConfigureMySQL: func(c *mysql.Config) error {
 			c.DialFunc = counted(s.dials, new(net.Dialer).DialContext)
 			return nil

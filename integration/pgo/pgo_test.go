@@ -104,7 +104,7 @@ func TestAConnIsSeenAndEndsWell(t *testing.T) {
 // A command that needs a new connection is under way when the drain begins.
 func TestALoginDuringADrainEndsWell(t *testing.T) {
 	p, c := started(t)
-	p.Recycle()
+	p.Reset()
 	began := make(chan struct{})
 	done := make(chan error, 1)
 	go func() { close(began); done <- c.BLPop(t.Context(), time.Second, "none").Err() }()

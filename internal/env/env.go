@@ -182,15 +182,15 @@ func Choose[T any](r *Reader, field string, into *T, choices ...Choice[T]) {
 	r.fault("%s is %q; it must be one of %s", name, v, strings.Join(words, ", "))
 }
 
-// Stacks sets into if the variable is set.
-func (r *Reader) Stacks(field string, into *poolkeeper.Stacks) {
-	Choose(r, field, into, Choice[poolkeeper.Stacks]{"on", poolkeeper.StacksOn}, Choice[poolkeeper.Stacks]{"off", poolkeeper.StacksOff})
+// Bool sets into if the variable is set to true or false.
+func (r *Reader) Bool(field string, into *bool) {
+	Choose(r, field, into, Choice[bool]{"true", true}, Choice[bool]{"false", false})
 }
 
 // StartPolicy sets into if the variable is set.
 func (r *Reader) StartPolicy(field string, into *poolkeeper.StartPolicy) {
-	Choose(r, field, into, Choice[poolkeeper.StartPolicy]{"fail-fast", poolkeeper.FailFast},
-		Choice[poolkeeper.StartPolicy]{"wait-for-server", poolkeeper.WaitForServer},
+	Choose(r, field, into, Choice[poolkeeper.StartPolicy]{"fail-fast", poolkeeper.StartFailFast},
+		Choice[poolkeeper.StartPolicy]{"wait-for-server", poolkeeper.StartWaitForServer},
 		Choice[poolkeeper.StartPolicy]{"start-degraded", poolkeeper.StartDegraded})
 }
 

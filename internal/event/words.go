@@ -14,7 +14,7 @@ import (
 
 // Why connections are replaced.
 const (
-	OnRequest   = "connections are replaced, because Recycle was called"
+	OnRequest   = "connections are replaced, because Reset was called"
 	Demoted     = "connections are replaced: the server takes no writes any more, or not yet"
 	RoleChanged = "connections are replaced: the server has become a primary, or is none any more"
 	Broken      = "connections are replaced: they break, and the server refuses new ones"

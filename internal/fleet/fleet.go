@@ -1,4 +1,4 @@
-// Package fleet reckons what all replicas of a service together ask of one server, and says what
+// Package fleet reckons what all instances of a service together ask of one server, and says what
 // does not fit.
 package fleet
 
@@ -12,25 +12,25 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/plural"
 )
 
-// Demand is how many connections the replicas may open.
+// Demand is how many connections the instances may open.
 type Demand struct {
-	PerReplica int // MaxOpen, and one for checks
-	Replicas   int
-	Surge      int // replicas more while a new version is rolled out: a quarter, rounded up, as Kubernetes does by default
-	Total      int // PerReplica × (Replicas + Surge)
+	PerInstance int // MaxOpen, and one for checks
+	Instances   int
+	Surge       int // more instances while a new version is rolled out: a quarter, rounded up, as Kubernetes does by default
+	Total       int // PerInstance × (Instances + Surge)
 }
 
-// Of reckons the demand of replicas with maxOpen each.
-func Of(maxOpen, replicas int) Demand {
-	d := Demand{PerReplica: maxOpen + 1, Replicas: replicas, Surge: (replicas + 3) / 4}
-	d.Total = d.PerReplica * (d.Replicas + d.Surge)
+// Of reckons the demand of instances with maxOpen each.
+func Of(maxOpen, instances int) Demand {
+	d := Demand{PerInstance: maxOpen + 1, Instances: instances, Surge: (instances + 3) / 4}
+	d.Total = d.PerInstance * (d.Instances + d.Surge)
 	return d
 }
 
 // String is the beginning of a warning.
 func (d Demand) String() string {
 	return fmt.Sprintf("%s, and %d more in a rolling update, may open %d connections each, %d in all",
-		plural.Of(d.Replicas, "replica"), d.Surge, d.PerReplica, d.Total)
+		plural.Of(d.Instances, "instance"), d.Surge, d.PerInstance, d.Total)
 }
 
 // Silence warns of a server that closes what is silent for limit, and of a keepAlive that does not
@@ -66,7 +66,7 @@ func Warn(log *event.Log, warnings []string, err error, numbers ...slog.Attr) {
 // Concerns reports whether a change of the configuration may make the server's limits too low.
 func Concerns(c poolkeeper.Change) bool {
 	switch c.Field {
-	case "MaxOpen", "Replicas", "KeepAlive", "MaxLifetime", "URL", "Credentials", "CredentialsFile":
+	case "MaxOpen", "Instances", "KeepAlive", "MaxLifetime", "URL", "Credentials", "CredentialsFile":
 		return true
 	default:
 		return false

@@ -17,20 +17,20 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestDemandIncludesChecksAndARollingUpdate(t *testing.T) {
-	for _, c := range []struct{ maxOpen, replicas, surge, total int }{
+	for _, c := range []struct{ maxOpen, instances, surge, total int }{
 		{20, 1, 1, 42},
 		{20, 4, 1, 105},
 		{20, 5, 2, 147},
 		{9, 3, 1, 40},
 	} {
-		if d := fleet.Of(c.maxOpen, c.replicas); d.Surge != c.surge || d.Total != c.total {
-			t.Errorf("%d × %d: %+v", c.replicas, c.maxOpen, d)
+		if d := fleet.Of(c.maxOpen, c.instances); d.Surge != c.surge || d.Total != c.total {
+			t.Errorf("%d × %d: %+v", c.instances, c.maxOpen, d)
 		}
 	}
-	if got, want := fleet.Of(9, 1).String(), "1 replica, and 1 more in a rolling update, may open 10 connections each, 20 in all"; got != want {
+	if got, want := fleet.Of(9, 1).String(), "1 instance, and 1 more in a rolling update, may open 10 connections each, 20 in all"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
-	if got, want := fleet.Of(9, 3).String(), "3 replicas, and 1 more in a rolling update, may open 10 connections each, 40 in all"; got != want {
+	if got, want := fleet.Of(9, 3).String(), "3 instances, and 1 more in a rolling update, may open 10 connections each, 40 in all"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 }

@@ -284,10 +284,10 @@ func TestReachDoesAsThePolicySays(t *testing.T) {
 		fails   bool
 		logged  []string
 	}{
-		{poolkeeper.FailFast, 0, true, false, []string{}},
-		{poolkeeper.FailFast, 1, false, true, []string{}}, // the registry says it
+		{poolkeeper.StartFailFast, 0, true, false, []string{}},
+		{poolkeeper.StartFailFast, 1, false, true, []string{}}, // the registry says it
 		{poolkeeper.StartDegraded, 1, false, false, []string{"WARN starting without the server"}},
-		{poolkeeper.WaitForServer, 3, true, false, []string{
+		{poolkeeper.StartWaitForServer, 3, true, false, []string{
 			"WARN waiting for the server", "INFO still waiting for the server", "INFO still waiting for the server", "INFO the server answers",
 		}},
 	} {

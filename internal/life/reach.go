@@ -24,12 +24,12 @@ func (s *State) Reach(
 	}, func(f retry.Failure) (again bool, err error) {
 		failures = f.Attempt
 		switch policy {
-		case poolkeeper.FailFast:
+		case poolkeeper.StartFailFast:
 			return false, f.Err
 		case poolkeeper.StartDegraded:
 			log.Emit(event.OfStartWithout(f.Err))
 			return false, nil
-		case poolkeeper.WaitForServer:
+		case poolkeeper.StartWaitForServer:
 		}
 		log.Emit(event.OfWait(f.Attempt, f.Next, f.Err))
 		return true, nil

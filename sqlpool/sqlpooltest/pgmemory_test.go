@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
@@ -18,7 +19,7 @@ func TestTimeGoesOnInABubbleWhileAServerInMemoryAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pool, srv := sqlpooltest.NewPostgresInMemory(t, func(c *sqlpool.Config) {
 			c.MinIdle, c.KeepAlive, c.EvictionInterval = 2, 10*time.Minute, 10*time.Minute
-			c.MaxLifetime, c.LifetimeJitter = time.Hour, sqlpool.NoJitter
+			c.MaxLifetime, c.LifetimeJitter = time.Hour, poolkeeper.NoJitter
 		})
 		srv.Answer("select n", sqlpooltest.Answer{Columns: []string{"n"}, Rows: [][]any{{7}}})
 		srv.Slow(time.Hour)

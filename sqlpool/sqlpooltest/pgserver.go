@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/printing"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 )
@@ -82,7 +83,7 @@ func NewPostgres(tb testing.TB, options ...Option) (*sqlpool.Postgres, *Postgres
 
 func startPostgres(tb testing.TB, s *PostgresServer, options []Option) *sqlpool.Postgres {
 	tb.Helper()
-	cfg := sqlpool.Config{Name: "fake", URL: s.URL(), KeepAlive: sqlpool.Off}
+	cfg := sqlpool.Config{Name: "fake", URL: s.URL(), KeepAlive: poolkeeper.Off}
 	for _, o := range options {
 		o(&cfg)
 	}

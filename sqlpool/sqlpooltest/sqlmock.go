@@ -10,6 +10,7 @@ import (
 
 	"github.com/DATA-DOG/go-sqlmock"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 )
 
@@ -27,7 +28,7 @@ var sources atomic.Int64
 func New(tb testing.TB, options ...Option) (*sqlpool.Pool, sqlmock.Sqlmock) {
 	tb.Helper()
 	cfg := sqlpool.Config{
-		Name: "sqlmock", MaxIdleTime: sqlpool.Off, MaxLifetime: sqlpool.Off, KeepAlive: sqlpool.Off,
+		Name: "sqlmock", MaxIdleTime: poolkeeper.Off, MaxLifetime: poolkeeper.Off, KeepAlive: poolkeeper.Off,
 	}
 	for _, o := range options {
 		o(&cfg)
