@@ -1,6 +1,11 @@
 package poolkeeper
 
-import "time"
+import (
+	"fmt"
+	"time"
+
+	"github.com/poolkeeper/poolkeeper/internal/callsite"
+)
 
 // Kinds of a [Holder].
 const (
@@ -22,4 +27,10 @@ type Holder struct {
 	// the frames of poolkeeper, of the driver and of database/sql. Empty where it cannot be known
 	// or was turned off.
 	Stack string
+}
+
+// Describe names the holder in a few words, with its age at that time: "tx for 41s by
+// api.(*Handler).List (list.go:88)".
+func (h Holder) Describe(at time.Time) string {
+	return fmt.Sprintf("%s for %s by %s", h.Kind, at.Sub(h.Since).Round(time.Millisecond), callsite.Of(h.Stack))
 }

@@ -34,8 +34,8 @@ const secret = "s3cret"
 // address.
 var harmless = []string{
 	"poolkeeper.Stats", "poolkeeper.Histogram", "poolkeeper.Bucket", "poolkeeper.Holder",
-	"redispool.AcquireError", "redispool.HeldError", "redispool.Limits",
-	"sqlpool.AcquireError", "sqlpool.HeldError", "sqlpool.Limits", "sqlpool.Member",
+	"poolkeeper.AcquireError", "poolkeeper.HeldError", "redispool.Limits",
+	"sqlpool.Limits", "sqlpool.Member",
 	"sqlpooltest.Answer", // the user's own test data
 	"sqlpooltest.Query",  // the same
 }

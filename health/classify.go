@@ -21,6 +21,9 @@ func Classify(err error) Fault {
 	if err == nil {
 		return Fault{}
 	}
+	if e, ok := errors.AsType[*poolkeeper.AcquireError](err); ok {
+		return ofAcquire(e)
+	}
 	if f, ok := errors.AsType[interface {
 		error
 		HealthFault() Fault
@@ -28,6 +31,18 @@ func Classify(err error) Fault {
 		return f.HealthFault()
 	}
 	return FaultOf(kindOf(err))
+}
+
+// ofAcquire tells an exhausted pool from a server that cannot be reached.
+func ofAcquire(e *poolkeeper.AcquireError) Fault {
+	switch {
+	case e.DialErr != nil:
+		return Classify(e.DialErr)
+	case errors.Is(e.Err, poolkeeper.ErrAcquireTimeout), errors.Is(e.Err, poolkeeper.ErrTooManyWaiting):
+		return FaultOf(KindPoolExhausted)
+	default:
+		return Classify(e.Err)
+	}
 }
 
 func kindOf(err error) Kind {

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/poolkeeper/poolkeeper/internal/holders"
+	"github.com/poolkeeper/poolkeeper/internal/callsite"
 	"github.com/poolkeeper/poolkeeper/internal/printing"
 
 	"github.com/poolkeeper/poolkeeper/lifecycle/event"
@@ -236,15 +236,15 @@ func site(stack string) string {
 	first, _, _ := strings.Cut(stack, "\n\n") // one goroutine
 	for line := range strings.Lines(first) {
 		if !isWaiting(line) && !strings.HasPrefix(line, ownFrames) && !strings.HasPrefix(line, innerFrames) {
-			return holders.Site(line)
+			return callsite.Of(line)
 		}
 	}
 	for line := range strings.Lines(first) {
 		if !isWaiting(line) {
-			return holders.Site(line)
+			return callsite.Of(line)
 		}
 	}
-	return holders.Site(stack)
+	return callsite.Of(stack)
 }
 
 func isWaiting(line string) bool {

@@ -36,11 +36,11 @@ func TestPoolTimeoutExplainsItself(t *testing.T) {
 	begun := time.Now()
 	err := p.Client().Get(t.Context(), "a").Err()
 	took := time.Since(begun)
-	var acquire *redispool.AcquireError
+	var acquire *poolkeeper.AcquireError
 	if !errors.As(err, &acquire) || !errors.Is(err, redis.ErrPoolTimeout) {
 		t.Fatalf("GET = %v, want an AcquireError that wraps redis.ErrPoolTimeout", err)
 	}
-	if acquire.Max != 2 || acquire.InUse != 2 || acquire.Open != 2 || acquire.Limit != 120*time.Millisecond {
+	if acquire.Max != 2 || acquire.InUse != 2 || len(acquire.Oldest) != 2 {
 		t.Errorf("%+v", acquire)
 	}
 	for _, want := range []string{`acquire from "cache": 2 of 2 in use`, "oldest conn for", "redispool_test.exhausted (acquire_test.go:", "AcquireTimeout of 120ms is over"} {
@@ -70,7 +70,7 @@ func TestPipelineThatGetsNoConnectionTellsEachCommand(t *testing.T) {
 	a, b := pipe.Get(t.Context(), "a"), pipe.Get(t.Context(), "b")
 	_, err := pipe.Exec(t.Context())
 	for _, e := range []error{err, a.Err(), b.Err()} {
-		if _, ok := errors.AsType[*redispool.AcquireError](e); !ok {
+		if _, ok := errors.AsType[*poolkeeper.AcquireError](e); !ok {
 			t.Errorf("%v, want an AcquireError", e)
 		}
 	}
@@ -81,7 +81,7 @@ func TestCallersDeadlineWhileWaitingIsExplained(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
 	defer cancel()
 	err := p.Client().Get(ctx, "a").Err()
-	var acquire *redispool.AcquireError
+	var acquire *poolkeeper.AcquireError
 	if !errors.As(err, &acquire) || !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("GET = %v, want an AcquireError that wraps context.DeadlineExceeded", err)
 	}
@@ -141,8 +141,8 @@ func TestCallerWhoGivesUpOnARefusingServerIsToldSo(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	err := p.Client().Get(ctx, "a").Err()
-	acquire, ok := errors.AsType[*redispool.AcquireError](err)
-	if !ok || acquire.LastDial == nil || !errors.Is(err, context.DeadlineExceeded) {
+	acquire, ok := errors.AsType[*poolkeeper.AcquireError](err)
+	if !ok || acquire.DialErr == nil || !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("GET = %v, want an AcquireError with the last dial", err)
 	}
 	if k := redispool.Classify(err).Kind; k != health.KindRefused || health.Classify(err).Kind != k {

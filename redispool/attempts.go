@@ -130,7 +130,7 @@ func gaveUpBefore(cmds []redis.Cmder, before time.Duration) error {
 		return nil
 	}
 	for _, cmd := range cmds {
-		if e, ok := errors.AsType[*AcquireError](cmd.Err()); ok && errors.Is(e, poolkeeper.ErrAcquireTimeout) {
+		if e, ok := errors.AsType[*poolkeeper.AcquireError](cmd.Err()); ok && errors.Is(e, poolkeeper.ErrAcquireTimeout) {
 			return e
 		}
 	}

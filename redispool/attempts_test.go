@@ -129,7 +129,7 @@ func waitsInVain(t *testing.T, limit time.Duration, f func() error) {
 	if took := time.Since(begun); took != limit {
 		t.Errorf("%v after %s, want the end of the wait after %s", err, took, limit)
 	}
-	if e, ok := errors.AsType[*redispool.AcquireError](err); !ok || e.Waited != limit || e.Limit != limit {
+	if e, ok := errors.AsType[*poolkeeper.AcquireError](err); !ok || e.Waited != limit {
 		t.Errorf("%v, want an AcquireError of a caller that waited for %s", err, limit)
 	} else if !errors.Is(err, poolkeeper.ErrAcquireTimeout) {
 		t.Errorf("%v is no ErrAcquireTimeout", err)
@@ -146,7 +146,7 @@ func pausesInVain(t *testing.T, p *redispool.Pool, limit time.Duration, f func()
 	if took := time.Since(begun); took > limit+onePause {
 		t.Errorf("%v after %s, want the end of the wait after %s and one pause", err, took, limit)
 	}
-	if e, ok := errors.AsType[*redispool.AcquireError](err); !ok || e.Waited != limit {
+	if e, ok := errors.AsType[*poolkeeper.AcquireError](err); !ok || e.Waited != limit {
 		t.Errorf("%v, want an AcquireError of a caller that waited for %s", err, limit)
 	}
 	if n := p.Stats().AcquireTimeouts; n != 1 {

@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/acquire"
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
 )
 
@@ -171,8 +172,8 @@ func (a *acquisition) outcome(err error) error {
 		return a.node.pool.refusal()
 	}
 	out := a.node.gaveUpAfter(cause, waited)
-	if out.LastDial == nil {
-		out.LastDial = noAnswerError{} // a caller with a permit waits for a new connection
+	if out.DialErr == nil {
+		out.DialErr = cannotDial(noAnswerError{}) // a caller with a permit waits for a new connection
 	}
 	return out
 }
@@ -184,9 +185,9 @@ func (a *acquisition) cause(waited time.Duration) error {
 	case a.node.pool.life.Err() != nil:
 		return errLifeEnded
 	case a.caller.Err() != nil:
-		return gaveUp(a.caller)
+		return acquire.GaveUp(a.caller)
 	case ok && !time.Now().Before(by):
-		return &timeoutError{text: context.DeadlineExceeded.Error(), own: true}
+		return &acquire.TimeoutError{Text: context.DeadlineExceeded.Error()}
 	case a.Err() != nil:
 		return context.Cause(a.Context)
 	case a.limit > 0 && waited >= a.limit:
@@ -223,7 +224,7 @@ func (v *veiled) Is(target error) bool {
 // As shows what is poolkeeper's.
 func (v *veiled) As(target any) bool {
 	switch target.(type) {
-	case **poolkeeper.DownError, **AcquireError:
+	case **poolkeeper.DownError, **poolkeeper.AcquireError:
 		return errors.As(v.err, target)
 	}
 	return false

@@ -6,6 +6,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
 )
 
@@ -16,8 +17,8 @@ var errClusterState = errors.New("the Cluster is down: not all slots are served"
 // their first word, the pool's own errors, and what health.Classify knows. nil, and redis.Nil, is
 // health.KindNone.
 func Classify(err error) health.Fault {
-	if e, ok := errors.AsType[*AcquireError](err); ok {
-		return e.HealthFault()
+	if e, ok := errors.AsType[*poolkeeper.AcquireError](err); ok {
+		return health.Classify(e)
 	}
 	switch {
 	case err == nil, errors.Is(err, redis.Nil):
@@ -93,15 +94,4 @@ func asFault(err error) error {
 		return nil
 	}
 	return fault{err}
-}
-
-// HealthFault makes health.Classify tell an exhausted pool from a slow server.
-func (e *AcquireError) HealthFault() health.Fault {
-	if e.LastDial != nil {
-		return Classify(e.LastDial)
-	}
-	if errors.Is(e.Err, redis.ErrPoolTimeout) {
-		return health.FaultOf(health.KindPoolExhausted)
-	}
-	return health.Classify(e.Err)
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/acquire"
 	"github.com/poolkeeper/poolkeeper/internal/holders"
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
 )
@@ -182,7 +183,7 @@ func (n *node) final(ctx context.Context, err error) error {
 	if d := n.breaker.Down(); d != nil {
 		return n.veiledDown(d)
 	}
-	if over, ok := errors.AsType[*timeoutError](context.Cause(ctx)); ok {
+	if over, ok := errors.AsType[*acquire.TimeoutError](context.Cause(ctx)); ok {
 		n.noAnswer()
 		return veil(n.gaveUpAfter(over, n.pool.cfg.AcquireTimeout))
 	}

@@ -39,7 +39,7 @@
 //     something to do.
 //   - Drain and Stop. Commands, pipelines, and the commands inside an open Watch or Conn finish; new ones get
 //     poolkeeper.ErrDraining at once. go-redis' Close fails what is in flight.
-//   - Timeouts that explain themselves: an [AcquireError] names the pool's size, the connections in
+//   - Timeouts that explain themselves: an [poolkeeper.AcquireError] names the pool's size, the connections in
 //     use, the callers waiting, and the longest holder with the line of its acquisition.
 //   - Leaks of Conn and Watch, reported once, with a stack.
 //   - Generations: the pool replaces every connection dialled so far when the server turns out to

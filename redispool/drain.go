@@ -5,13 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/poolkeeper/poolkeeper"
-	"github.com/poolkeeper/poolkeeper/internal/holders"
 	"github.com/poolkeeper/poolkeeper/internal/life"
 	"github.com/poolkeeper/poolkeeper/internal/plural"
 )
@@ -22,37 +20,6 @@ const (
 	// glance is how often a drain looks whether Conns were closed: go-redis does not say.
 	glance = 10 * time.Millisecond
 )
-
-// HeldError says what Stop or Abort had to cut off. They return it when connections were still in
-// use at the end.
-type HeldError struct {
-	Pool     string              // name of the pool
-	Commands int                 // commands and pipelines that were under way
-	Waiting  int                 // callers that waited for a connection, and were refused
-	Holders  []poolkeeper.Holder // the holders of connections (Conn, Watch), the oldest first
-	Cut      int                 // connections whose sockets were closed, idle ones included
-	Err      error               // what ended the wait, and what else went wrong
-
-	now time.Time
-}
-
-// Error says what was cut off, and names up to five holders with kind, age and place.
-func (e *HeldError) Error() string {
-	var cut []string
-	if e.Commands > 0 || len(e.Holders) == 0 && e.Waiting == 0 {
-		cut = append(cut, plural.Of(e.Commands, "command"))
-	}
-	if n := len(e.Holders); n > 0 {
-		cut = append(cut, plural.Of(n, "connection")+" held by "+holders.Describe(e.Holders, e.now))
-	}
-	if e.Waiting > 0 {
-		cut = append(cut, plural.Of(e.Waiting, "caller")+" waiting for a connection")
-	}
-	return fmt.Sprintf("redispool: stop %q: cut off %s: %v", e.Pool, strings.Join(cut, " and "), e.Err)
-}
-
-// Unwrap returns Err.
-func (e *HeldError) Unwrap() error { return e.Err }
 
 // Drain refuses new work with poolkeeper.ErrDraining and waits for the work in flight. It waits for
 // commands, pipelines, and the commands inside every Watch and Conn begun before, until ctx ends.
@@ -76,13 +43,13 @@ func (p *Pool) Drain(ctx context.Context) error {
 
 // Stop drains the pool and then closes the client. It waits until no socket and no dial is left,
 // and go-redis' own goroutines have nothing more to do. At the end of ctx it cuts off the work that
-// is left and returns a HeldError that names it. Commands that were cut off return errors. The
+// is left and returns a *poolkeeper.HeldError that names it. Commands that were cut off return errors. The
 // first call stops the pool, and others wait for it. All return the same error, or their own
 // context's. It may be called without Start.
 func (p *Pool) Stop(ctx context.Context) error { return p.state.Stop(ctx, p.shut) }
 
 // Abort closes everything at once and waits for no caller. A Stop under way then ends too. It
-// returns the HeldError of what was cut off, or nil. It may be called at any time, more than once,
+// returns the *poolkeeper.HeldError of what was cut off, or nil. It may be called at any time, more than once,
 // and without Start.
 func (p *Pool) Abort() error { return p.state.Abort(p.shut) }
 
@@ -276,18 +243,19 @@ func (p *Pool) cutOff(ctx context.Context, settled error, errs []error) error {
 	for _, n := range p.allNodes() {
 		n.rotate(ctx) // Conns that were closed are not held
 	}
-	e := &HeldError{Pool: p.poolName(), now: time.Now()}
+	e := &poolkeeper.HeldError{Pool: p.poolName(), Time: time.Now()}
 	for _, h := range p.held.List() {
 		if h.Kind != poolkeeper.KindPubSub {
 			e.Holders = append(e.Holders, h)
 		}
 	}
-	e.Commands, e.Waiting = p.commands(len(e.Holders))
+	e.Cut = len(e.Holders)
+	e.Commands, e.Waiting = p.commands(e.Cut)
 	p.closeGate(life.Stopping)
 	p.dialing.Close()
 	p.endLife()
 	for _, n := range p.allNodes() {
-		e.Cut += n.cut()
+		n.cut()
 	}
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), cutGrace)
 	defer cancel()

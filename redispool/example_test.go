@@ -88,7 +88,7 @@ func ExamplePool_Drain() {
 	// stop: <nil>
 }
 
-func ExampleAcquireError() {
+func Example_acquireError() {
 	url, stop := serve()
 	defer stop()
 	ctx := context.Background()
@@ -107,7 +107,7 @@ func ExampleAcquireError() {
 	conn.Ping(ctx)
 
 	err = rdb.Ping(ctx).Err()
-	if acquire, ok := errors.AsType[*redispool.AcquireError](err); ok {
+	if acquire, ok := errors.AsType[*poolkeeper.AcquireError](err); ok {
 		fmt.Println(acquire.InUse, "of", acquire.Max, "in use")
 	}
 	head, _, _ := strings.Cut(err.Error(), " for ")
@@ -115,7 +115,7 @@ func ExampleAcquireError() {
 	fmt.Println(errors.Join(conn.Close(), cache.Stop(ctx)))
 	// Output:
 	// 1 of 1 in use
-	// redispool: acquire from "cache": 1 of 1 in use, oldest conn
+	// poolkeeper: acquire from "cache": 1 of 1 in use, oldest conn
 	// <nil>
 }
 

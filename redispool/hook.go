@@ -209,9 +209,9 @@ func (d door) admit(ctx context.Context, cmds ...redis.Cmder) error {
 			if !errors.Is(err, context.Canceled) {
 				p.met.acquireTimeouts.Add(1)
 			}
-			return &AcquireError{
+			return &poolkeeper.AcquireError{
 				Pool: p.poolName(), Max: p.config().MaxOpen, Waiting: p.valve.waiting(), Waited: waited,
-				Limit: p.cfg.AcquireTimeout, Err: fmt.Errorf("%w: %w", poolkeeper.ErrPaused, err),
+				Time: time.Now(), Err: fmt.Errorf("%w: %w", poolkeeper.ErrPaused, err),
 			}
 		}
 		p.valve.done()

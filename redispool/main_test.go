@@ -12,7 +12,6 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/poolkeeper/poolkeeper"
-	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
 	"github.com/poolkeeper/poolkeeper/lifecycle"
@@ -35,8 +34,6 @@ var (
 	_ lifecycle.ObserverSetter   = (*redispool.Pool)(nil)
 	_ lifecycle.SettingsProvider = (*redispool.Pool)(nil)
 	_ lifecycle.NameSetter       = (*redispool.Pool)(nil)
-
-	_ interface{ HealthFault() health.Fault } = (*redispool.AcquireError)(nil)
 )
 
 // quiet silences go-redis' own log, which is one for the whole process.

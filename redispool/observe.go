@@ -31,7 +31,7 @@ func (n *node) outcome(err error) error {
 		return n.delivered(d) // it says nothing new
 	}
 	err = unveiled(err)
-	if e, ok := errors.AsType[*AcquireError](err); ok {
+	if e, ok := errors.AsType[*poolkeeper.AcquireError](err); ok {
 		return e
 	}
 	n.doubt(err)

@@ -176,8 +176,8 @@ func TestAcquireTimeoutBoundsDialsLoginsAndPauses(t *testing.T) {
 							t.Errorf("%v after %s, want an error within %s", err, took, allowed)
 						}
 						if is != refusing && !errors.Is(err, io.EOF) { // the idle connection's, without a second attempt
-							e, ok := errors.AsType[*redispool.AcquireError](err)
-							if !ok || e.LastDial == nil || !errors.Is(err, poolkeeper.ErrAcquireTimeout) {
+							e, ok := errors.AsType[*poolkeeper.AcquireError](err)
+							if !ok || e.DialErr == nil || !errors.Is(err, poolkeeper.ErrAcquireTimeout) {
 								t.Errorf("%v, want an AcquireError that says why no connection came", err)
 							}
 						}

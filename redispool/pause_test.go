@@ -207,7 +207,7 @@ func TestCallersGiveUpOnAPauseWithAReason(t *testing.T) {
 		"command": c.Get(t.Context(), "a").Err(), "pipeline": perr, "its command": get.Err(), "watch": werr,
 		"conn": held.Get(t.Context(), "a").Err(),
 	} {
-		acquire, ok := errors.AsType[*redispool.AcquireError](err)
+		acquire, ok := errors.AsType[*poolkeeper.AcquireError](err)
 		if !ok || !errors.Is(err, poolkeeper.ErrPaused) || !errors.Is(err, redis.ErrPoolTimeout) || acquire.Pool != "cache" {
 			t.Errorf("%s: %v, want an AcquireError that wraps ErrPaused", name, err)
 		}

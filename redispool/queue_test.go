@@ -89,7 +89,7 @@ func TestCallersThatWaitAreEndedWithThePool(t *testing.T) {
 					}
 					err := end(p)
 					wg.Wait()
-					late, ok := errors.AsType[*redispool.HeldError](err)
+					late, ok := errors.AsType[*poolkeeper.HeldError](err)
 					if !ok || late.Commands != 0 || late.Waiting != 5 || len(late.Holders) != 1 {
 						t.Errorf("%v: %+v, want no command cut off, 5 callers refused and 1 holder", err, late)
 					}
@@ -144,7 +144,7 @@ func TestOneCallerMoreThanMaxWaitingIsRefusedAtOnce(t *testing.T) {
 			if time.Since(begun) != 0 || !errors.Is(err, poolkeeper.ErrTooManyWaiting) || errors.Is(err, poolkeeper.ErrAcquireTimeout) {
 				t.Errorf("%v after %s, want ErrTooManyWaiting at once", err, time.Since(begun))
 			}
-			if _, ok := errors.AsType[*redispool.AcquireError](err); !ok {
+			if _, ok := errors.AsType[*poolkeeper.AcquireError](err); !ok {
 				t.Errorf("%T is no AcquireError", err)
 			}
 			wg.Wait()

@@ -227,7 +227,7 @@ func TestReloadedLimitCountsSessionsAndExplainsItself(t *testing.T) {
 		}
 		begun := time.Now()
 		err := p.Client().Get(t.Context(), "key").Err()
-		acquire, ok := errors.AsType[*redispool.AcquireError](err)
+		acquire, ok := errors.AsType[*poolkeeper.AcquireError](err)
 		if !ok || !errors.Is(err, redis.ErrPoolTimeout) || errors.Is(err, poolkeeper.ErrPaused) || acquire.Max != 2 || acquire.InUse != 2 {
 			t.Errorf("GET = %v", err)
 		}

@@ -9,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/acquire"
 	"github.com/poolkeeper/poolkeeper/internal/holders"
 	"github.com/poolkeeper/poolkeeper/internal/turn"
 )
@@ -95,7 +96,7 @@ func (s *session) enterInTurn(ctx context.Context) (seeks bool, waited time.Dura
 	err = one.Take(ctx)
 	waited = time.Since(begun)
 	if err != nil {
-		return false, waited, s.node.notAdmitted(gaveUp(ctx), waited)
+		return false, waited, s.node.notAdmitted(acquire.GaveUp(ctx), waited)
 	}
 	defer one.End()
 	joined, seeks := s.begin()

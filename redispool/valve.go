@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/poolkeeper/poolkeeper/internal/acquire"
 	"github.com/poolkeeper/poolkeeper/internal/histogram"
 	"github.com/poolkeeper/poolkeeper/internal/inflight"
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
@@ -103,7 +104,7 @@ func (v *valve) pass(ctx context.Context, q queueing) error {
 		v.queue.Remove(e)
 		v.grantLocked()
 		v.mu.Unlock()
-		return tooMany(q.most)
+		return acquire.Refused(q.most)
 	}
 	v.mu.Unlock()
 	select {
@@ -128,7 +129,7 @@ func (v *valve) pass(ctx context.Context, q queueing) error {
 	case <-w.turn:
 		return w.err
 	case <-ctx.Done():
-		return v.withdraw(e, w, gaveUp(ctx))
+		return v.withdraw(e, w, acquire.GaveUp(ctx))
 	case <-over:
 		return v.withdraw(e, w, timeIsOver(q.limit))
 	case <-v.stop:

@@ -98,7 +98,7 @@ func TestAcquireTimeoutSaysWhoHoldsTheConnections(t *testing.T) {
 		if got := time.Since(start); got != 3*time.Second {
 			t.Errorf("gave up after %v, want AcquireTimeout, 3s", got)
 		}
-		explained, ok := errors.AsType[*sqlpool.AcquireError](err)
+		explained, ok := errors.AsType[*poolkeeper.AcquireError](err)
 		if !ok {
 			t.Fatalf("error is %T (%v), want *AcquireError", err, err)
 		}
@@ -108,7 +108,7 @@ func TestAcquireTimeoutSaysWhoHoldsTheConnections(t *testing.T) {
 		if !errors.Is(err, poolkeeper.ErrAcquireTimeout) || !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%v wraps neither ErrAcquireTimeout nor context.DeadlineExceeded", err)
 		}
-		want := `sqlpool: acquire from "orders": 1 of 1 in use, oldest rows for 44s by ` +
+		want := `poolkeeper: acquire from "orders": 1 of 1 in use, oldest rows for 44s by ` +
 			`sqlpool_test.TestAcquireTimeoutSaysWhoHoldsTheConnections.func1 (acquire_test.go:`
 		if !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("error is\n%s\nwant prefix\n%s", err, want)

@@ -70,7 +70,7 @@ func TestStopOfAnAdoptedHandleIsBoundedAndSaysWhatItCannotDo(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		err = p.Stop(ctx)
-		held, ok := errors.AsType[*sqlpool.HeldError](err)
+		held, ok := errors.AsType[*poolkeeper.HeldError](err)
 		if !ok || held.Left != 1 || len(held.Holders) != 0 || !strings.Contains(err.Error(), "cannot cut off 1 connection") {
 			t.Errorf("Stop: %v", err)
 		}

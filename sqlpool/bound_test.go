@@ -313,7 +313,7 @@ func TestOneCallerMoreThanMaxWaitingIsRefusedAtOnce(t *testing.T) {
 			if took != 0 || !errors.Is(err, poolkeeper.ErrTooManyWaiting) || errors.Is(err, poolkeeper.ErrAcquireTimeout) {
 				t.Errorf("%v after %v, want ErrTooManyWaiting at once", err, took)
 			}
-			if _, ok := errors.AsType[*sqlpool.AcquireError](err); !ok {
+			if _, ok := errors.AsType[*poolkeeper.AcquireError](err); !ok {
 				t.Errorf("%T is no AcquireError", err)
 			}
 			for range 2 + max(limit, 0) {

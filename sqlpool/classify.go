@@ -22,8 +22,8 @@ func Classify(err error) health.Fault {
 	if err == nil {
 		return health.Fault{}
 	}
-	if e, ok := errors.AsType[*AcquireError](err); ok {
-		return e.HealthFault()
+	if e, ok := errors.AsType[*poolkeeper.AcquireError](err); ok {
+		return health.Classify(e)
 	}
 	if errors.Is(err, poolkeeper.ErrAcquireTimeout) || errors.Is(err, poolkeeper.ErrTooManyWaiting) {
 		return health.FaultOf(health.KindPoolExhausted)
@@ -74,17 +74,6 @@ func asFault(err error) error {
 		return nil
 	}
 	return fault{err}
-}
-
-// HealthFault makes health.Classify tell an exhausted pool from a server that cannot be reached.
-func (e *AcquireError) HealthFault() health.Fault {
-	if e.Dial != nil && e.InUse < e.Max {
-		return health.Classify(e.Dial)
-	}
-	if isTimeout(e.Err) || errors.Is(e.Err, poolkeeper.ErrTooManyWaiting) {
-		return health.FaultOf(health.KindPoolExhausted)
-	}
-	return health.Classify(e.Err)
 }
 
 // ofSQLState follows PostgreSQL's documentation, Appendix A.

@@ -61,8 +61,8 @@ func TestClassifyKnowsTheDriversErrors(t *testing.T) {
 		{errors.New("closed pool"), health.KindDraining},
 		{poolkeeper.ErrDraining, health.KindDraining},
 		{context.DeadlineExceeded, health.KindTimeout},
-		{&sqlpool.AcquireError{Err: poolkeeper.ErrAcquireTimeout}, health.KindPoolExhausted},
-		{&sqlpool.AcquireError{Err: context.Canceled}, health.KindCanceled},
+		{&poolkeeper.AcquireError{Err: poolkeeper.ErrAcquireTimeout}, health.KindPoolExhausted},
+		{&poolkeeper.AcquireError{Err: context.Canceled}, health.KindCanceled},
 		{io.ErrNoProgress, health.KindUnknown},
 	} {
 		if got := sqlpool.Classify(tt.err); got.Kind != tt.want {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/eviction"
+	"github.com/poolkeeper/poolkeeper/internal/acquire"
 	"github.com/poolkeeper/poolkeeper/internal/breaker"
 	"github.com/poolkeeper/poolkeeper/internal/event"
 	"github.com/poolkeeper/poolkeeper/internal/holders"
@@ -152,7 +153,7 @@ func (c *core) released(e *holders.Entry, now time.Time, well bool) {
 }
 
 // acquireFailed explains why a caller that waited since then did not get a connection.
-func (c *core) acquireFailed(ctx context.Context, since time.Time) *AcquireError {
+func (c *core) acquireFailed(ctx context.Context, since time.Time) *poolkeeper.AcquireError {
 	now := time.Now()
 	err := gaveUp(ctx, c.cfg().AcquireTimeout)
 	if c.paused.Load() {
@@ -165,20 +166,24 @@ func (c *core) acquireFailed(ctx context.Context, since time.Time) *AcquireError
 }
 
 // tooLate explains why a caller gives up before its deadline.
-func (c *core) tooLate(since time.Time) *AcquireError {
+func (c *core) tooLate(since time.Time) *poolkeeper.AcquireError {
 	now := time.Now()
 	c.met.acquireTimeouts.Add(1)
-	return c.acquireFailure(now, now.Sub(since), &timeoutError{fmt.Sprintf(
+	return c.acquireFailure(now, now.Sub(since), &acquire.TimeoutError{Text: fmt.Sprintf(
 		"its deadline comes too soon for a connection to be of use: nearly all are needed for %s or longer", c.met.shortUse.get(),
 	)})
 }
 
 // acquireFailure describes the pool to a caller that gets no connection because of err.
-func (c *core) acquireFailure(now time.Time, waited time.Duration, err error) *AcquireError {
+func (c *core) acquireFailure(now time.Time, waited time.Duration, err error) *poolkeeper.AcquireError {
 	var s poolkeeper.Stats
 	c.back.stats(&s)
-	return &AcquireError{
-		Pool: c.poolName(), Max: s.Max, InUse: s.InUse, Waiting: s.Waiting, Dialing: c.back.dialing(), Lost: c.back.lostPlaces(),
-		Waited: waited, Dial: c.cannotDial(now), oldest: c.held.Oldest(now), Err: err,
+	out := &poolkeeper.AcquireError{
+		Pool: c.poolName(), Max: s.Max, InUse: s.InUse, Waiting: s.Waiting, Dialing: c.back.dialing(),
+		Reclaimed: c.back.lostPlaces(), Oldest: c.held.Oldest(), Waited: waited, Time: now, Err: err,
 	}
+	if s.InUse < s.Max { // else no connection would be opened for this caller anyway
+		out.DialErr = c.cannotDial(now)
+	}
+	return out
 }

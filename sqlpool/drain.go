@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/guard"
-	"github.com/poolkeeper/poolkeeper/internal/holders"
 	"github.com/poolkeeper/poolkeeper/internal/life"
 	"github.com/poolkeeper/poolkeeper/internal/plural"
 )
@@ -21,41 +19,6 @@ const (
 	// abortGrace bounds how long an Abort may take to close connections that no caller holds.
 	abortGrace = time.Second
 )
-
-// HeldError is returned by Stop and Abort when callers still held connections at the end.
-type HeldError struct {
-	Pool    string              // name of the pool
-	Holders []poolkeeper.Holder // the callers, the oldest first; empty where the pool cannot know them
-	Cut     int                 // connections whose sockets were closed under their holders
-	Left    int                 // connections that stay open until they are returned: their sockets are out of reach
-	Err     error               // what ended the wait, and what else went wrong
-
-	now time.Time
-}
-
-// Error says what was cut off, and names up to five holders with kind, age and place.
-func (e *HeldError) Error() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "sqlpool: stop %q: ", e.Pool)
-	switch {
-	case e.Cut > 0 && e.Left > 0:
-		fmt.Fprintf(&b, "cut off %s, cannot cut off %d more,", plural.Of(e.Cut, "connection"), e.Left)
-	case e.Cut > 0:
-		b.WriteString("cut off " + plural.Of(e.Cut, "connection"))
-	case e.Left > 0:
-		b.WriteString("cannot cut off " + plural.Of(e.Left, "connection"))
-	default:
-		b.WriteString("callers were still waiting or at work")
-	}
-	if len(e.Holders) > 0 {
-		b.WriteString(" held by " + holders.Describe(e.Holders, e.now))
-	}
-	fmt.Fprintf(&b, ": %v", e.Err)
-	return b.String()
-}
-
-// Unwrap returns Err.
-func (e *HeldError) Unwrap() error { return e.Err }
 
 // drain refuses new work from now on and waits for the work in flight (INV-8).
 func (c *core) drain(ctx context.Context) error {
@@ -113,8 +76,8 @@ func (c *core) shut(ctx context.Context, started <-chan struct{}) error {
 	after := errors.Join(c.back.settle(grace), c.back.close(grace))
 	switch {
 	case settled != nil:
-		return &HeldError{
-			Pool: c.poolName(), Holders: late, Cut: cut, Left: left, now: now,
+		return &poolkeeper.HeldError{
+			Pool: c.poolName(), Holders: late, Cut: cut, Left: left, Time: now,
 			Err: errors.Join(append(errs, context.Cause(ctx))...),
 		}
 	case after != nil:

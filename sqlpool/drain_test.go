@@ -192,14 +192,14 @@ func TestStopAtItsDeadlineNamesWhoStillHoldsAConnection(t *testing.T) {
 		if got := time.Since(start); got > 1500*time.Millisecond {
 			t.Errorf("Stop took %v with a deadline of 1s", got)
 		}
-		held, ok := errors.AsType[*sqlpool.HeldError](err)
+		held, ok := errors.AsType[*poolkeeper.HeldError](err)
 		if !ok {
 			t.Fatalf("Stop: %v (%T), want a *HeldError", err, err)
 		}
 		if len(held.Holders) != 1 || held.Holders[0].Kind != poolkeeper.KindConn || held.Left != 1 || held.Cut != 0 {
 			t.Errorf("HeldError = %+v", held)
 		}
-		want := `sqlpool: stop "orders": cannot cut off 1 connection held by conn for 41s by sqlpool_test.hold (acquire_test.go:`
+		want := `poolkeeper: stop "orders": cannot cut off 1 connection held by conn for 41s by sqlpool_test.hold (acquire_test.go:`
 		if !strings.HasPrefix(err.Error(), want) ||
 			!errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("error is\n%v\nwant prefix\n%s", err, want)

@@ -95,7 +95,7 @@ func ExamplePool_Drain() {
 	// drained: <nil> <nil>
 }
 
-func ExampleAcquireError() {
+func Example_acquireError() {
 	ctx := context.Background()
 	orders, err := sqlpool.NewDB(connector(), sqlpool.Config{MaxOpen: 1, AcquireTimeout: 10 * time.Millisecond})
 	if err != nil {
@@ -106,8 +106,8 @@ func ExampleAcquireError() {
 		log.Fatal(err)
 	}
 	_, err = orders.DB().ExecContext(ctx, "insert …")
-	if e, ok := errors.AsType[*sqlpool.AcquireError](err); ok {
-		fmt.Printf("%d of %d in use; %.11s…\n", e.InUse, e.Max, e.Holders())
+	if e, ok := errors.AsType[*poolkeeper.AcquireError](err); ok {
+		fmt.Printf("%d of %d in use; oldest %s…\n", e.InUse, e.Max, e.Oldest[0].Kind)
 	}
 	fmt.Println(errors.Is(err, context.DeadlineExceeded), held.Close(), orders.Stop(ctx))
 	// Output:

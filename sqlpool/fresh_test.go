@@ -19,7 +19,7 @@ func TestAnAcquisitionThrowsAwayOnlySoManyNewConnections(t *testing.T) {
 		network.during.set(p.managed.Reset)
 		before := network.dialed.Load()
 		_, err := p.acquire(t.Context())
-		if e, ok := errors.AsType[*sqlpool.AcquireError](err); !ok || errors.Is(err, poolkeeper.ErrAcquireTimeout) ||
+		if e, ok := errors.AsType[*poolkeeper.AcquireError](err); !ok || errors.Is(err, poolkeeper.ErrAcquireTimeout) ||
 			!strings.Contains(err.Error(), "5 new connections in a row were thrown away before their first use: Reset or Reload was called") {
 			t.Errorf("the error is %v (%+v)", err, e)
 		}

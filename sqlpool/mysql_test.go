@@ -121,7 +121,7 @@ func TestMySQLStopNamesLeaksAndCutsThemOff(t *testing.T) {
 	if took := time.Since(begun); took > 5*time.Second {
 		t.Errorf("Stop took %v", took)
 	}
-	held, ok := errors.AsType[*sqlpool.HeldError](err)
+	held, ok := errors.AsType[*poolkeeper.HeldError](err)
 	if !ok || held.Cut != 4 || held.Left != 0 {
 		t.Fatalf("Stop: %v", err)
 	}
@@ -177,7 +177,7 @@ func TestMySQLStopAndCheckAreBoundedWhileTheServerIsFrozen(t *testing.T) {
 	if took := time.Since(begun); took > 3*time.Second {
 		t.Errorf("Stop took %v", took)
 	}
-	if held, ok := errors.AsType[*sqlpool.HeldError](err); !ok || held.Cut != 1 {
+	if held, ok := errors.AsType[*poolkeeper.HeldError](err); !ok || held.Cut != 1 {
 		t.Errorf("Stop: %v", err)
 	}
 	if err := <-got; err == nil {
@@ -315,7 +315,7 @@ func TestMySQLUsersOwnDialFuncIsKept(t *testing.T) {
 	}
 	leaked := hold(t, p)
 	err := p.Stop(within(t, 100*time.Millisecond))
-	if held, ok := errors.AsType[*sqlpool.HeldError](err); !ok || held.Cut != 1 {
+	if held, ok := errors.AsType[*poolkeeper.HeldError](err); !ok || held.Cut != 1 {
 		t.Errorf("Stop: %v; want the connection cut off, which its DialFunc has opened", err)
 	}
 	_ = leaked.Close()

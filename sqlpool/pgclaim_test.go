@@ -200,7 +200,7 @@ func TestHijackedConnectionLeavesTheBooks(t *testing.T) {
 		}
 		c := acquire(t, p)
 		_, err := p.Pool().Acquire(t.Context())
-		if e, ok := errors.AsType[*sqlpool.AcquireError](err); !ok || e.InUse != 1 || strings.Contains(err.Error(), "1h") {
+		if e, ok := errors.AsType[*poolkeeper.AcquireError](err); !ok || e.InUse != 1 || strings.Contains(err.Error(), "1h") {
 			t.Errorf("the error blames the hijacked connection: %v", err)
 		}
 		c.Release()

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 	"github.com/poolkeeper/poolkeeper/sqlpool/sqlpooltest"
 )
@@ -64,7 +65,7 @@ func TestPostgresReplacedDialFuncIsCutAtAbort(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Release()
-	var held *sqlpool.HeldError
+	var held *poolkeeper.HeldError
 	if err := p.Abort(); !errors.As(err, &held) || held.Cut != 1 {
 		t.Errorf("Abort = %v", err)
 	}

@@ -91,7 +91,7 @@ func (p *Pool) Drain(ctx context.Context) error { return p.c.drain(ctx) }
 
 // Stop drains and closes the pool. It blocks until every connection is closed, and then returns
 // nil. If ctx ends before, it cuts off the callers that still hold a connection, as far as the
-// driver allows, and returns a [*HeldError]. It may be called without Start, more than once and
+// driver allows, and returns a [*poolkeeper.HeldError]. It may be called without Start, more than once and
 // concurrently: all calls return the outcome of the first.
 func (p *Pool) Stop(ctx context.Context) error { return p.c.stop(ctx) }
 

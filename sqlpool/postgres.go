@@ -244,7 +244,7 @@ func (p *Postgres) Drain(ctx context.Context) error { return p.c.drain(ctx) }
 
 // Stop drains and closes the pool. It blocks until every connection is closed, and then returns
 // nil. If ctx ends before, it cuts off the callers that still hold a connection and returns a
-// [*HeldError]. For each connection that is never released, one goroutine of pgxpool's Close stays.
+// [*poolkeeper.HeldError]. For each connection that is never released, one goroutine of pgxpool's Close stays.
 // The owners of hijacked connections must close them. It may be called without Start, more than
 // once and concurrently: all calls return the outcome of the first.
 func (p *Postgres) Stop(ctx context.Context) error {

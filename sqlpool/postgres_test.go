@@ -174,7 +174,7 @@ func TestPostgresCallersAtTheLimitAreToldWhyNot(t *testing.T) {
 		if took := time.Since(begun); took != 50*time.Millisecond {
 			t.Errorf("gave up after %v, want AcquireTimeout, 50ms", took)
 		}
-		explained, ok := errors.AsType[*sqlpool.AcquireError](err)
+		explained, ok := errors.AsType[*poolkeeper.AcquireError](err)
 		if !ok || !errors.Is(err, poolkeeper.ErrAcquireTimeout) || !errors.Is(err, context.DeadlineExceeded) {
 			t.Fatalf("error is %v (%T)", err, err)
 		}
@@ -273,7 +273,7 @@ func TestPostgresStopNamesLeaksAndCutsThemOff(t *testing.T) {
 	if took := time.Since(begun); took > 5*time.Second {
 		t.Errorf("Stop took %v", took)
 	}
-	held, ok := errors.AsType[*sqlpool.HeldError](err)
+	held, ok := errors.AsType[*poolkeeper.HeldError](err)
 	if !ok || held.Cut != 4 || held.Left != 0 {
 		t.Fatalf("Stop: %v", err)
 	}
@@ -539,7 +539,7 @@ func TestPostgresStopAndCheckAreBoundedWhileTheServerIsFrozen(t *testing.T) {
 	if took := time.Since(begun); took > 3*time.Second {
 		t.Errorf("Stop took %v", took)
 	}
-	if held, ok := errors.AsType[*sqlpool.HeldError](err); !ok || held.Cut != 1 {
+	if held, ok := errors.AsType[*poolkeeper.HeldError](err); !ok || held.Cut != 1 {
 		t.Errorf("Stop: %v", err)
 	}
 	if err := <-got; err == nil {

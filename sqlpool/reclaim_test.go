@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
@@ -78,7 +79,7 @@ func TestPostgresReclaimWithinTheCeiling(t *testing.T) {
 	}
 	eventually(t, "it is taken away", func() bool { return len(p.Holders()) == 0 })
 	_, err = p.Pool().Exec(within(t, 50*time.Millisecond), "select 1")
-	if e, ok := errors.AsType[*sqlpool.AcquireError](err); !ok || e.Lost != 1 || !strings.Contains(err.Error(), "1 place taken by connections that ReclaimAfter took away and nobody released") {
+	if e, ok := errors.AsType[*poolkeeper.AcquireError](err); !ok || e.Reclaimed != 1 || !strings.Contains(err.Error(), "1 connection reclaimed but not released by their callers") {
 		t.Errorf("got %v; want to be told what takes the place", err)
 	}
 	late.Release()

@@ -509,7 +509,7 @@ func TestDrainAndStopCoverEveryPoolAndNameTheHolder(t *testing.T) {
 		t.Errorf("%d holders, %d in use; want one", n, x.Stats().InUse)
 	}
 	err = x.Stop(tooShort)
-	if held, ok := errors.AsType[*sqlpool.HeldError](err); !ok || held.Pool != "orders/replica-2" || held.Cut != 1 {
+	if held, ok := errors.AsType[*poolkeeper.HeldError](err); !ok || held.Pool != "orders/replica-2" || held.Cut != 1 {
 		t.Errorf("%v, want the pool whose connection was cut", err)
 	}
 	c.Release()

@@ -253,7 +253,7 @@ func TestMariaDBDrainAndStopCoverBothServersAndNameTheHolder(t *testing.T) {
 		t.Errorf("a transaction that was open when Drain began: %v", err)
 	}
 	err = p.Stop(tooShort)
-	if held, ok := errors.AsType[*sqlpool.HeldError](err); !ok || held.Pool != "orders/replica-1" || held.Cut != 1 {
+	if held, ok := errors.AsType[*poolkeeper.HeldError](err); !ok || held.Pool != "orders/replica-1" || held.Cut != 1 {
 		t.Errorf("%v, want the pool whose connection was cut", err)
 	}
 	_ = tx.Rollback()

@@ -34,7 +34,7 @@ func TestAnOldFailureIsNotBlamed(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
 		_, err := p.DB().Conn(ctx)
-		if e, ok := errors.AsType[*sqlpool.AcquireError](err); !ok || e.Dial != nil {
+		if e, ok := errors.AsType[*poolkeeper.AcquireError](err); !ok || e.DialErr != nil {
 			t.Errorf("%v; want nothing of the refusal", err)
 		}
 	})

@@ -6,8 +6,8 @@ import (
 	"time"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/callsite"
 	"github.com/poolkeeper/poolkeeper/internal/guard"
-	"github.com/poolkeeper/poolkeeper/internal/holders"
 )
 
 // The words for what happens in both pools. What happens in one of them alone has its words there.
@@ -171,6 +171,6 @@ func OfReclaim(h poolkeeper.Holder, now time.Time, limit time.Duration) Event {
 func ofHolder(h poolkeeper.Holder, now time.Time) []slog.Attr {
 	return []slog.Attr{
 		slog.String("holder", h.Kind), slog.Duration("held", now.Sub(h.Since).Round(time.Millisecond)),
-		slog.String("by", holders.Site(h.Stack)), slog.String("stack", h.Stack),
+		slog.String("by", callsite.Of(h.Stack)), slog.String("stack", h.Stack),
 	}
 }

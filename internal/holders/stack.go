@@ -2,7 +2,6 @@ package holders
 
 import (
 	"fmt"
-	"path/filepath"
 	"runtime"
 	"strings"
 
@@ -96,16 +95,4 @@ func isInner(f *runtime.Frame) bool {
 		}
 	}
 	return strings.Contains(f.File, "@v") || strings.Contains(f.File, "/vendor/")
-}
-
-// Site shortens a stack to its innermost frame for use in a sentence: "api.(*Handler).List
-// (list.go:88)". It returns "unknown" for an empty stack.
-func Site(stack string) string {
-	line, _, _ := strings.Cut(stack, "\n")
-	function, at, ok := strings.Cut(line, " (")
-	if !ok {
-		return "unknown"
-	}
-	function = function[strings.LastIndexByte(function, '/')+1:]
-	return function + " (" + filepath.Base(strings.TrimSuffix(at, ")")) + ")"
 }

@@ -8,7 +8,9 @@ package holders
 
 import (
 	"fmt"
+	"math"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -28,6 +30,7 @@ type Entry struct {
 	since      time.Time
 	frames     int
 	pcs        [maxFrames]uintptr
+	text       *text // of pcs; nil until a caller asks for it during this hold
 }
 
 // Table lists the held entries of one pool. All methods are safe for concurrent use.
@@ -89,7 +92,7 @@ func (t *Table) HoldAt(e *Entry, kind string, now time.Time) {
 	if e.held {
 		t.unlinkLocked(e)
 	}
-	e.kind, e.since, e.leaked, e.doubtful, e.frames = kind, now, false, false, frames
+	e.kind, e.since, e.leaked, e.doubtful, e.frames, e.text = kind, now, false, false, frames, nil
 	copy(e.pcs[:frames], pcs[:frames])
 	e.held = true
 	e.prev, e.next = t.last, nil
@@ -143,7 +146,7 @@ func (t *Table) Seize(e *Entry, now time.Time, limit time.Duration) (who func() 
 	if !e.held || now.Sub(e.since) <= limit {
 		return nil, false
 	}
-	r := []record{{e.kind, e.since, e.frames, e.pcs}}
+	r := recordLocked(e)
 	t.unlinkLocked(e)
 	return func() poolkeeper.Holder { return t.rendered(r)[0] }, true
 }
@@ -157,126 +160,97 @@ func (t *Table) Len() int {
 
 // List returns the holders, the oldest first.
 func (t *Table) List() []poolkeeper.Holder {
-	return t.rendered(t.collect(func(*Entry) bool { return true }))
+	return t.rendered(t.collect(math.MaxInt, func(*Entry) bool { return true })...)
 }
 
 // Overdue returns the holders whose hold has lasted longer than limit at now. Each hold is returned
 // once.
 func (t *Table) Overdue(now time.Time, limit time.Duration) []poolkeeper.Holder {
-	return t.rendered(t.collect(func(e *Entry) bool {
+	return t.rendered(t.collect(math.MaxInt, func(e *Entry) bool {
 		if e.leaked || e.doubtful || now.Sub(e.since) <= limit {
 			return false
 		}
 		e.leaked = true
 		return true
-	}))
+	})...)
 }
 
-// Oldest records up to three of the oldest holders at one moment. Turning it into text is slow, so
-// that happens only when a caller asks.
-type Oldest struct {
-	table *Table
-	held  int
-	first []record // at most three
-	now   time.Time
-}
-
-// Oldest costs the same however many entries are held.
-func (t *Table) Oldest(now time.Time) Oldest {
+// Oldest returns up to three holders, those that have held for longest. It costs the same however
+// many entries are held: a stack becomes text once in its hold, however many callers ask.
+func (t *Table) Oldest() []poolkeeper.Holder {
 	const most = 3
-	if t.settle != nil {
-		t.settle()
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	o := Oldest{table: t, held: t.n - t.doubts, now: now}
-	if o.held > 0 {
-		o.first = make([]record, 0, min(o.held, most))
-	}
-	for e := t.oldest; e != nil && len(o.first) < min(o.held, most); e = e.next {
-		if !e.doubtful {
-			o.first = append(o.first, record{e.kind, e.since, e.frames, e.pcs})
-		}
-	}
-	return o
+	return t.rendered(t.collect(most, func(e *Entry) bool { return !e.doubtful })...)
 }
 
-// String names at most three holders: "oldest conn for 41s by api.(*Handler).List (list.go:88);
-// then …". It is empty if nothing was held.
-func (o Oldest) String() string {
-	if o.held == 0 {
-		return ""
-	}
-	return "oldest " + name(o.table.rendered(o.first), o.now, "; then ")
-}
-
-// Describe says how many entries were held beside that: "3 held, oldest conn for 41s by
-// api.(*Handler).List (list.go:88)".
-func (o Oldest) Describe() string {
-	if o.held == 0 {
+// Describe names up to three of the oldest holders in one line, for use in an error: "3 held, oldest
+// conn for 41s by api.(*Handler).List (list.go:88); then …".
+func (t *Table) Describe(now time.Time) string {
+	oldest := t.Oldest()
+	if len(oldest) == 0 {
 		return "none held"
 	}
-	return fmt.Sprintf("%d held, %s", o.held, o)
+	texts := make([]string, len(oldest))
+	for i, h := range oldest {
+		texts[i] = h.Describe(now)
+	}
+	t.mu.Lock()
+	n := max(t.n-t.doubts, len(oldest))
+	t.mu.Unlock()
+	return fmt.Sprintf("%d held, oldest %s", n, strings.Join(texts, "; then "))
 }
-
-// Describe names up to three of the oldest holders in one line, for use in an error.
-func (t *Table) Describe(now time.Time) string { return t.Oldest(now).Describe() }
 
 // Renders returns how many stacks have been turned into text so far.
 func (t *Table) Renders() uint64 { return t.renders.Load() }
 
-// Describe names up to five of those in list, with kind, age and place, and says how many more
-// there are.
-func Describe(list []poolkeeper.Holder, now time.Time) string {
-	const most = 5
-	out := name(list[:min(most, len(list))], now, "; ")
-	if more := len(list) - most; more > 0 {
-		out += fmt.Sprintf("; and %d more", more)
-	}
-	return out
+// text is what the stack of one hold says.
+type text struct {
+	pcs []uintptr
+
+	once        sync.Once // guards the following
+	kind, stack string
 }
 
-func name(list []poolkeeper.Holder, now time.Time, between string) string {
-	var b strings.Builder
-	for i, h := range list {
-		if i > 0 {
-			b.WriteString(between)
-		}
-		fmt.Fprintf(&b, "%s for %s by %s", h.Kind, now.Sub(h.Since).Round(time.Millisecond), Site(h.Stack))
-	}
-	return b.String()
-}
-
+// record is one hold, copied out of the table.
 type record struct {
-	kind   string
-	since  time.Time
-	frames int
-	pcs    [maxFrames]uintptr
+	since time.Time
+	text  *text
 }
 
-// collect copies the records that want accepts under the lock. The caller turns them into text
-// later, because that is slow.
-func (t *Table) collect(want func(*Entry) bool) []record {
+func recordLocked(e *Entry) record {
+	if e.text == nil {
+		e.text = &text{kind: e.kind, pcs: slices.Clone(e.pcs[:e.frames])}
+	}
+	return record{e.since, e.text}
+}
+
+// collect copies the first holds, at most that many, that want accepts. The caller turns them into
+// text without the lock, because that is slow.
+func (t *Table) collect(most int, want func(*Entry) bool) []record {
 	if t.settle != nil {
 		t.settle()
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var out []record
-	for e := t.oldest; e != nil; e = e.next {
+	for e := t.oldest; e != nil && len(out) < most; e = e.next {
 		if want(e) {
-			out = append(out, record{e.kind, e.since, e.frames, e.pcs})
+			out = append(out, recordLocked(e))
 		}
 	}
 	return out
 }
 
-func (t *Table) rendered(records []record) []poolkeeper.Holder {
-	t.renders.Add(uint64(len(records)))
+func (t *Table) rendered(records ...record) []poolkeeper.Holder {
+	if len(records) == 0 {
+		return nil
+	}
 	out := make([]poolkeeper.Holder, len(records))
 	for i, r := range records {
-		stack, kind := render(r.pcs[:r.frames], r.kind)
-		out[i] = poolkeeper.Holder{Kind: kind, Since: r.since, Stack: stack}
+		r.text.once.Do(func() {
+			t.renders.Add(1)
+			r.text.stack, r.text.kind = render(r.text.pcs, r.text.kind)
+		})
+		out[i] = poolkeeper.Holder{Kind: r.text.kind, Since: r.since, Stack: r.text.stack}
 	}
 	return out
 }

@@ -186,18 +186,6 @@ func TestConcurrentHoldsKeepTheListWhole(t *testing.T) {
 	}
 }
 
-func TestSiteShortensAStack(t *testing.T) {
-	for stack, want := range map[string]string{
-		"":        "unknown",
-		"garbage": "unknown",
-		"example.com/shop/api.(*Handler).List (/src/api/list.go:88)\nmain.main (/src/main.go:1)": "api.(*Handler).List (list.go:88)",
-	} {
-		if got := holders.Site(stack); got != want {
-			t.Errorf("Site(%q) = %q, want %q", stack, got, want)
-		}
-	}
-}
-
 func BenchmarkHoldRelease(b *testing.B) {
 	for name, stacks := range map[string]bool{"bare": false, "stacks": true} {
 		b.Run(name, func(b *testing.B) {
@@ -211,20 +199,5 @@ func BenchmarkHoldRelease(b *testing.B) {
 				}
 			})
 		})
-	}
-}
-
-func TestDescribeNamesFiveAndCountsTheRest(t *testing.T) {
-	now := time.Now()
-	var list []poolkeeper.Holder
-	for want, n := range map[string]int{"": 0, "conn for 1s by ": 1, "; and 2 more": 7} {
-		list = list[:0]
-		for i := range n {
-			list = append(list, poolkeeper.Holder{Kind: poolkeeper.KindConn, Since: now.Add(-time.Duration(i+1) * time.Second)})
-		}
-		got := holders.Describe(list, now)
-		if !strings.Contains(got, want) || strings.Count(got, "conn for ") != min(n, 5) || strings.Contains(got, "more") != (n > 5) {
-			t.Errorf("of %d: %q", n, got)
-		}
 	}
 }
