@@ -29,7 +29,9 @@ func init() { //nolint:gochecknoinits // see probe.Of
 type postgresServer struct{ p *Postgres }
 
 func (s postgresServer) Ask(ctx context.Context, f func(context.Context, probe.Conn) error) error {
-	return asFault(s.p.back.probe.use(ctx, func(ctx context.Context, c *pgx.Conn) error { return f(ctx, postgresConn{c}) }))
+	return asFault(s.p.back.probe.use(ctx, func(ctx context.Context, c *pgx.Conn) error {
+		return f(ctx, postgresConn{c})
+	}))
 }
 
 func (s postgresServer) Replace() { s.p.c.failedOver() }

@@ -145,13 +145,15 @@ func (c Config) validateOwn() error {
 	)}
 	lag, every := settings.Or(c.MaxLag, DefaultMaxLag), settings.Or(c.PollInterval, DefaultPollInterval)
 	if lag > 0 && lag < every {
-		errs = append(errs, fmt.Errorf("replica: MaxLag is %s; it must not be below PollInterval, %s: lag is not known better than that", lag, every))
+		errs = append(errs, fmt.Errorf("replica: MaxLag is %s; it must not be below PollInterval, %s: lag is not known better",
+			lag, every))
 	}
 	if c.Fallback < FallbackPrimary || c.Fallback > FallbackNone {
-		errs = append(errs, fmt.Errorf("replica: Fallback is %s; it must be FallbackPrimary, FallbackStale or FallbackNone", c.Fallback))
+		errs = append(errs, fmt.Errorf("replica: Fallback is %s; it must be FallbackPrimary, FallbackStale or FallbackNone",
+			c.Fallback))
 	}
 	if c.Fallback == FallbackNone && len(c.Replicas) == 0 {
-		errs = append(errs, errors.New("replica: Fallback is FallbackNone and there are no Replicas: nothing could ever be read"))
+		errs = append(errs, errors.New("replica: Fallback is FallbackNone, and there are no Replicas to read from"))
 	}
 	return errors.Join(errs...)
 }
@@ -180,7 +182,8 @@ func (c Config) validateURLs(check func(url string) error) error {
 // sameKind refuses a URL whose scheme is of another kind of server than Primary.URL's. Other forms
 // of URL do not tell.
 func (c Config) sameKind(url string) error {
-	if isURL := strings.Contains(url, "://") && strings.Contains(c.Primary.URL, "://"); isURL && isMySQL(url) != isMySQL(c.Primary.URL) {
+	tells := func(url string) bool { return strings.Contains(url, "://") }
+	if tells(url) && tells(c.Primary.URL) && isMySQL(url) != isMySQL(c.Primary.URL) {
 		return errors.New("replica: URL is of another kind of server than Primary's")
 	}
 	return nil

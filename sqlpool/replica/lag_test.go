@@ -43,7 +43,7 @@ func TestLagIsMeasuredAgainstWhereThePrimaryWas(t *testing.T) {
 	}
 }
 
-func TestLagIsAsOfTheLastLookAtThePrimary(t *testing.T) {
+func TestLagIsAsOfTheLastPollOfThePrimary(t *testing.T) {
 	var p replica.History
 	p.Record(after(0), 100, time.Minute)
 	p.Record(after(5), 200, time.Minute)
@@ -70,7 +70,7 @@ func TestLagAgreesWithRememberingEverything(t *testing.T) {
 			lsn uint64
 		}
 		var all []seen
-		for range rapid.IntRange(1, 1000).Draw(t, "looks") {
+		for range rapid.IntRange(1, 1000).Draw(t, "polls") {
 			now = now.Add(time.Duration(rapid.IntRange(1, 3000).Draw(t, "pause")) * time.Millisecond)
 			lsn += uint64(rapid.IntRange(0, 3).Draw(t, "written")) //nolint:gosec // small
 			p.Record(now, lsn, keep)

@@ -20,7 +20,9 @@ func (s *set) each(f func(m *member) error) error {
 	errs := make([]error, len(s.members))
 	var all sync.WaitGroup
 	for i, m := range s.members {
-		all.Go(func() { errs[i] = m.events.Guarded("a hook", func() error { return f(m) }) }) // ends when f does; waited for below
+		all.Go(func() { // ends when f does; waited for below
+			errs[i] = m.events.Guarded("a hook", func() error { return f(m) })
+		})
 	}
 	all.Wait()
 	return errors.Join(errs...)
@@ -118,7 +120,8 @@ func (s *set) Abort() error {
 	if p := s.currentRefuser(); p != nil {
 		err = errors.Join(err, p.Abort())
 	}
-	grace, cancel := context.WithTimeout(context.Background(), abortGrace) //nolint:forbidigo // Abort has no caller's context
+	//nolint:forbidigo // Abort has no caller's context
+	grace, cancel := context.WithTimeout(context.Background(), abortGrace)
 	defer cancel()
 	for _, m := range s.members {
 		err = errors.Join(err, m.poller.wait(grace))

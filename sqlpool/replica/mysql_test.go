@@ -410,7 +410,7 @@ func TestSetOfOneKindRefusesURLsOfAnother(t *testing.T) {
 		Replicas: []sqlpool.Config{{URL: "mysql://db:bad:port/"}, {Name: "third", URL: "postgresql://db/"}}, MaxLag: -2,
 	})
 	for _, want := range []string{
-		"primary: sqlpool: URL is PostgreSQL's; it is NewPostgres that takes it", "third: sqlpool: URL is PostgreSQL's",
+		"primary: replica: URL is PostgreSQL's; it is NewPostgres that takes it", "third: replica: URL is PostgreSQL's",
 		"primary: sqlpool: MaxOpen is -1", "replica-1: sqlpool: URL cannot be parsed", "MaxLag is -2ns",
 	} {
 		if !strings.Contains(fmt.Sprint(err), want) {
@@ -422,7 +422,7 @@ func TestSetOfOneKindRefusesURLsOfAnother(t *testing.T) {
 		t.Error(err)
 	}
 	mixed.Replicas[0].URL = "postgres://b/"
-	if err = mixed.Validate(); err == nil || !strings.Contains(err.Error(), "replica-1: sqlpool: URL is of another kind") {
+	if err = mixed.Validate(); err == nil || !strings.Contains(err.Error(), "replica-1: replica: URL is of another kind") {
 		t.Error(err)
 	}
 	dsn, err := replica.NewMySQL(replica.Config{

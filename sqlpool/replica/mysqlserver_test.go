@@ -153,7 +153,7 @@ func TestMariaDBReplicaIsReadWhileItKeepsUp(t *testing.T) {
 		p.becomes(t, replica.StateReady)
 	})
 
-	t.Run("it takes no privilege to look", func(t *testing.T) {
+	t.Run("it takes no privilege to poll", func(t *testing.T) {
 		p.write(t, "create user plain@'127.0.0.1'")
 		plain := func(s *testserver.Server) sqlpool.Config {
 			return sqlpool.Config{URL: "mysql://plain@" + s.Addr() + "/", Logger: quiet(), Start: poolkeeper.StartWaitForServer}
@@ -184,7 +184,7 @@ func TestMariaDBReplicaThatIsBehindAtTheStartHasNoLagUntilItHasComeSoFar(t *test
 	p.write(t, "insert into orders values (1)")
 	p.becomes(t, replica.StateLagging)
 
-	look := func(user string) replica.Member {
+	poll := func(user string) replica.Member {
 		r := startMySQL(t, replica.Config{
 			Primary:  sqlpool.Config{URL: "mysql://" + user + "@" + p.primary.Addr() + "/", Logger: quiet()},
 			Replicas: []sqlpool.Config{{URL: "mysql://" + user + "@" + p.replica.Addr() + "/", Logger: quiet()}},
@@ -194,10 +194,10 @@ func TestMariaDBReplicaThatIsBehindAtTheStartHasNoLagUntilItHasComeSoFar(t *test
 		eventually(t, "it lags", func() bool { return r.Members()[1].State == replica.StateLagging })
 		return r.Members()[1]
 	}
-	if m := look("root"); m.HasLag || !strings.Contains(fmt.Sprint(m.Err), "it has not reached where the primary was") {
+	if m := poll("root"); m.HasLag || !strings.Contains(fmt.Sprint(m.Err), "it has not reached where the primary was") {
 		t.Errorf("%+v, want no lag, though the replica says one of itself", m)
 	}
-	if m := look("plain"); m.HasLag || !strings.Contains(fmt.Sprint(m.Err), "not known") || !strings.Contains(fmt.Sprint(m.Err), "SLAVE MONITOR") {
+	if m := poll("plain"); m.HasLag || !strings.Contains(fmt.Sprint(m.Err), "not known") || !strings.Contains(fmt.Sprint(m.Err), "SLAVE MONITOR") {
 		t.Errorf("%+v, want what privilege is missing", m)
 	}
 

@@ -40,7 +40,7 @@ func awaitState(t *testing.T, p realPair, want replica.State) {
 	}
 }
 
-// hasNoLagWhileIdle looks at the replica for twice MaxLag, with reads going on. One that does not
+// hasNoLagWhileIdle watches the replica for twice MaxLag, with reads going on. One that does not
 // answer in time, on a busy machine, is not taken for one that lags.
 func hasNoLagWhileIdle(t *testing.T, p realPair, read func()) {
 	t.Helper()

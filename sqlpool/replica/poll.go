@@ -86,7 +86,8 @@ func shareOf(ctx context.Context) (context.Context, context.CancelFunc) {
 		return context.WithCancel(ctx)
 	}
 	left := time.Until(by) * 3 / 4
-	return context.WithTimeoutCause(ctx, left, fmt.Errorf("no answer within %s: %w", left.Round(time.Millisecond), context.DeadlineExceeded))
+	cause := fmt.Errorf("no answer within %s: %w", left.Round(time.Millisecond), context.DeadlineExceeded)
+	return context.WithTimeoutCause(ctx, left, cause)
 }
 
 // over reports whether ctx has ended, or is about to: the network's timers may fire a moment before

@@ -105,7 +105,8 @@ const (
 	// postgresLag asks a primary for what it has written out, and a standby for what it has
 	// replayed. After a restart a standby has replayed more than it has received.
 	postgresLag = postgresRole + `,
-	coalesce((case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end - '0/0')::bigint, 0),
+	coalesce((case when pg_is_in_recovery()
+		then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end - '0/0')::bigint, 0),
 	coalesce(extract(epoch from clock_timestamp() - pg_last_xact_replay_timestamp())::float8, -1),
 	coalesce(pg_last_wal_receive_lsn() <= pg_last_wal_replay_lsn(), false)`
 )

@@ -93,7 +93,7 @@ func TestStreamingReplicaIsReadWhileItKeepsUp(t *testing.T) {
 		hasNoLagWhileIdle(t, p, func() { _ = p.onStandby(t) })
 	})
 
-	t.Run("it takes no privilege to look", func(t *testing.T) {
+	t.Run("it takes no privilege to poll", func(t *testing.T) {
 		p.write(t, "create role plain login")
 		plain := func(s *testserver.Server) sqlpool.Config {
 			return sqlpool.Config{URL: strings.Replace(s.URL(), "postgres://postgres@", "postgres://plain@", 1), Logger: quiet(), Start: poolkeeper.StartWaitForServer}

@@ -47,15 +47,18 @@ func (s *set) Reload(ctx context.Context, cfg Config) error {
 func (s *set) reloadable(old *Config, cfg Config) error {
 	errs := []error{cfg.Validate(), cfg.validateURLs(s.kind.check), s.refusal()}
 	if cfg.Name != "" && cfg.Name != old.Name {
-		errs = append(errs, fmt.Errorf("replica: Name cannot change while the pool lives (%s, wanted %s)", old.Name, cfg.Name))
+		errs = append(errs, fmt.Errorf("replica: Name cannot change while the pools live (%s, wanted %s)",
+			old.Name, cfg.Name))
 	}
 	if a, b := len(old.Replicas), len(cfg.Replicas); a != b {
-		return errors.Join(append(errs, fmt.Errorf("replica: the number of Replicas is fixed when the pools are made (%d, wanted %d)", a, b))...)
+		errs = append(errs, fmt.Errorf("replica: the number of Replicas is fixed when the pools are made (%d, wanted %d)", a, b))
+		return errors.Join(errs...)
 	}
 	next := cfg.members()
 	for i, m := range s.members {
 		if next[i].Name != m.name {
-			errs = append(errs, fmt.Errorf("replica: the name of a replica cannot change (%s, wanted %s)", m.name, next[i].Name))
+			errs = append(errs, fmt.Errorf("replica: the name of a replica cannot change (%s, wanted %s)",
+				m.name, next[i].Name))
 		}
 	}
 	return errors.Join(errs...)

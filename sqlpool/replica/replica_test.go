@@ -218,7 +218,7 @@ func TestSilentReplicaHoldsUpNeitherTheOthersNorTheCheck(t *testing.T) {
 	}
 }
 
-func TestErrorOfTrafficHasTheServerLookedAtOnce(t *testing.T) {
+func TestErrorOfTrafficHasTheServerPolledAtOnce(t *testing.T) {
 	x := startTrio(t, func(cfg *replica.Config) { cfg.PollInterval, cfg.MaxLag = time.Hour, 2*time.Hour })
 	seen := make(chan error, 100)
 	x.ObserveWith(observerFunc(func(err error) { seen <- err }))
@@ -265,32 +265,32 @@ func TestSuspectReplicaIsReadIfThereIsNothingElse(t *testing.T) {
 			t.Error("no replica is left, though the only one answers")
 		}
 	}
-	eventually(t, "it has been looked at, and is read", func() bool { return x.Members()[1].InRotation && x.readers(t) == "replica-1" })
+	eventually(t, "it has been polled, and is read", func() bool { return x.Members()[1].InRotation && x.readers(t) == "replica-1" })
 }
 
-// The session on which the looks are taken ends in the middle of one: the server answers the next,
+// The session on which the polls are taken ends in the middle of one: the server answers the next,
 // so it is not down.
-func TestLookWhoseSessionEndsInTheMiddleIsTakenAgain(t *testing.T) {
+func TestPollWhoseSessionEndsInTheMiddleIsTakenAgain(t *testing.T) {
 	x := newTrio(t, func(cfg *replica.Config) { cfg.Replicas = cfg.Replicas[:1] })
-	var cuts, looks atomic.Int64
+	var cuts, polls atomic.Int64
 	x.servers[1].AnswerMatching(regexp.MustCompile(`^select pg_is_in_recovery\(\)`), sqlpooltest.Answer{
 		Columns: []string{"a", "b", "c", "d"}, Func: func([]any) ([][]any, error) {
-			looks.Add(1)
+			polls.Add(1)
 			if cuts.Add(-1) >= 0 {
 				x.servers[1].Drop()
 			}
 			return [][]any{{"t", "1", "0", "t"}}, nil
 		},
 	})
-	if err := x.Check(t.Context()); err != nil { // before Start it looks at every server
+	if err := x.Check(t.Context()); err != nil { // before Start it polls at every server
 		t.Fatal(err)
 	}
-	before := looks.Load()
+	before := polls.Load()
 	cuts.Store(1)
 	if err := x.Check(t.Context()); err != nil || x.state(1) != replica.StateReady {
 		t.Errorf("one session was lost: %v, and the replica is %s", err, x.state(1))
 	}
-	if got := looks.Load() - before; got != 2 {
+	if got := polls.Load() - before; got != 2 {
 		t.Errorf("the server was asked %d times, want once more than usual", got)
 	}
 	if got := x.readers(t); got != "replica-1" {
@@ -305,7 +305,7 @@ func TestLookWhoseSessionEndsInTheMiddleIsTakenAgain(t *testing.T) {
 func TestCallersOwnDeadlineCastsNoDoubtOnAReplica(t *testing.T) {
 	x := startTrio(t, func(cfg *replica.Config) { cfg.PollInterval, cfg.MaxLag = time.Hour, 2*time.Hour })
 	for _, s := range x.servers[1:] {
-		s.Slow(time.Second) // the looks are not
+		s.Slow(time.Second) // the polls are not
 	}
 	for range 4 {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
@@ -354,17 +354,17 @@ func TestPromotedReplicaIsReadOnlyWhileNoPrimaryAnswers(t *testing.T) {
 	})
 	dials := x.Primary().Stats().Dials
 	_ = who(t.Context(), x.Primary())
-	looks := len(x.servers[0].Queries()) // any later look must not throw the new one away again
+	polls := len(x.servers[0].Queries()) // any later poll must not throw the new one away again
 	before := x.Members()[0].Polled
-	eventually(t, "it was looked at again", func() bool { return x.Members()[0].Polled.After(before.Add(30 * time.Millisecond)) })
+	eventually(t, "it was polled again", func() bool { return x.Members()[0].Polled.After(before.Add(30 * time.Millisecond)) })
 	_ = who(t.Context(), x.Primary())
-	if n := x.Primary().Stats().Dials - dials; n != 1 || len(x.servers[0].Queries()) != looks+1 {
+	if n := x.Primary().Stats().Dials - dials; n != 1 || len(x.servers[0].Queries()) != polls+1 {
 		t.Errorf("%d dials for two reads of a demoted primary, want 1", n)
 	}
 }
 
 func TestServerThatTalksNonsenseIsDown(t *testing.T) {
-	look := regexp.MustCompile(`^select pg_is_in_recovery\(\)`)
+	pollQuery := regexp.MustCompile(`^select pg_is_in_recovery\(\)`)
 	for name, a := range map[string]sqlpooltest.Answer{
 		"no row":      {Columns: []string{"a"}},
 		"no column":   {},
@@ -374,7 +374,7 @@ func TestServerThatTalksNonsenseIsDown(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			x := newTrio(t, nil)
-			x.servers[1].AnswerMatching(look, a)
+			x.servers[1].AnswerMatching(pollQuery, a)
 			if err := x.Start(t.Context()); err != nil {
 				t.Fatal(err)
 			}

@@ -15,7 +15,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/sqlpool/sqlpooltest"
 )
 
-// scripted is a primary and a replica that are never dialled: each look at them is told by the
+// scripted is a primary and a replica that are never dialled: each poll of them is told by the
 // test.
 type scripted interface {
 	Record(ctx context.Context, member int, told replica.Told) error
@@ -23,14 +23,14 @@ type scripted interface {
 	Abort() error
 }
 
-// scriptedLooks feeds looks to a component.
-type scriptedLooks struct {
+// scriptedPolls feeds polls to a component.
+type scriptedPolls struct {
 	scripted
 
 	t *testing.T
 }
 
-func newScript(t *testing.T, mysql bool) scriptedLooks {
+func newScript(t *testing.T, mysql bool) scriptedPolls {
 	t.Helper()
 	url := "postgres://127.0.0.1/orders"
 	if mysql {
@@ -51,18 +51,18 @@ func newScript(t *testing.T, mysql bool) scriptedLooks {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.Abort() })
-	return scriptedLooks{s, t}
+	return scriptedPolls{s, t}
 }
 
-func (s scriptedLooks) primary(told replica.Told) {
+func (s scriptedPolls) primary(told replica.Told) {
 	s.t.Helper()
 	if err := s.Record(s.t.Context(), 0, told); err != nil {
 		s.t.Fatal(err)
 	}
 }
 
-// replica returns what is known of the replica after a look at it.
-func (s scriptedLooks) replica(told replica.Told) replica.Member {
+// replica returns what is known of the replica after a poll of it.
+func (s scriptedPolls) replica(told replica.Told) replica.Member {
 	s.t.Helper()
 	told.Standby = true
 	if err := s.Record(s.t.Context(), 1, told); err != nil {
@@ -142,19 +142,19 @@ func TestPositionsOfAPrimaryThatTellsThemNoMoreAreForgotten(t *testing.T) {
 }
 
 // A standby is a moment behind a busy primary. Its lag is known without waiting for the next round.
-func TestReplicaThatIsAMomentBehindAtTheStartIsLookedAtAgainSoon(t *testing.T) {
-	look := regexp.MustCompile(`^select pg_is_in_recovery\(\)`)
+func TestReplicaThatIsAMomentBehindAtTheStartIsPolledAgainSoon(t *testing.T) {
+	pollQuery := regexp.MustCompile(`^select pg_is_in_recovery\(\)`)
 	answer := func(row func() []any) sqlpooltest.Answer {
 		return sqlpooltest.Answer{
 			Columns: []string{"a", "b", "c", "d"}, Func: func([]any) ([][]any, error) { return [][]any{row()}, nil },
 		}
 	}
 	x := newTrio(t, func(cfg *replica.Config) { cfg.PollInterval, cfg.MaxLag = time.Hour, 2*time.Hour })
-	x.servers[0].AnswerMatching(look, answer(func() []any { return []any{"f", "200", "-1", "f"} }))
-	for i, looks := range []int64{2, 4} { // as many until the standby is level
+	x.servers[0].AnswerMatching(pollQuery, answer(func() []any { return []any{"f", "200", "-1", "f"} }))
+	for i, polls := range []int64{2, 4} { // as many until the standby is level
 		var n atomic.Int64
-		x.servers[i+1].AnswerMatching(look, answer(func() []any {
-			if n.Add(1) < looks {
+		x.servers[i+1].AnswerMatching(pollQuery, answer(func() []any {
+			if n.Add(1) < polls {
 				return []any{"t", "190", "0", "f"}
 			}
 			return []any{"t", "200", "65", "t"}
@@ -164,7 +164,7 @@ func TestReplicaThatIsAMomentBehindAtTheStartIsLookedAtAgainSoon(t *testing.T) {
 		t.Fatal(err)
 	}
 	if m := x.Members()[1]; m.State != replica.StateReady || !m.HasLag || m.Lag != 0 {
-		t.Errorf("%+v, want the second look to count", m)
+		t.Errorf("%+v, want the second poll to count", m)
 	}
 	eventually(t, "the other one is known too", func() bool {
 		m := x.Members()[2]

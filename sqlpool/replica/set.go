@@ -32,22 +32,28 @@ type set struct {
 	observer  observer.Slot
 	reloading turn.Turn
 
-	mu      sync.Mutex // guards the following, and state, since and suspect of every member; no I/O and no log call under it
+	// mu guards the following, and state, since and suspect of every member. No I/O and no log call
+	// under it.
+	mu      sync.Mutex
 	name    string
 	phase   life.Phase
 	primary history // of the primary's positions
 	refuser pool    // refuses with ErrNoReplica; nil until FallbackNone is configured
 }
 
-// kind is a kind of servers.
+// kind is what differs between kinds of servers.
 type kind struct {
-	typeName string                                                                      // of the exported type
-	check    func(url string) error                                                      // refuses a URL that is of another kind
-	pool     func(cfg sqlpool.Config) (pool, error)                                      // makes a member's pool
-	refuser  func(cfg sqlpool.Config) (pool, error)                                      // makes a pool that refuses with ErrNoReplica before it dials
-	poll     func(ctx context.Context, o *observation, c probe.Conn, ask question) error // fills in o with what the server answers
-	demoted  roleError                                                                   // of a primary that takes no writes
-	promoted roleError                                                                   // of a replica that takes writes
+	typeName string // of the exported type
+
+	// check refuses a URL that is of another kind.
+	check func(url string) error
+	// pool makes a member's pool, and refuser one that refuses with ErrNoReplica before it dials.
+	pool, refuser func(cfg sqlpool.Config) (pool, error)
+	// poll fills in o with what the server answers.
+	poll func(ctx context.Context, o *observation, c probe.Conn, ask question) error
+
+	demoted  roleError // of a primary that takes no writes
+	promoted roleError // of a replica that takes writes
 }
 
 // pool is the pool of one server: a [*sqlpool.Postgres] or a [*sqlpool.Pool].
@@ -139,10 +145,11 @@ func (s *set) newEvents(member string) *event.Log {
 		defer s.mu.Unlock()
 		return s.name + "/" + member
 	}
-	return event.NewLog("replica", name, func() *slog.Logger { return s.conf.Load().Logger }, func(err error) (cause, advice string) {
+	explain := func(err error) (cause, advice string) {
 		f := sqlpool.Classify(err)
 		return string(f.Kind), f.Advice
-	})
+	}
+	return event.NewLog("replica", name, func() *slog.Logger { return s.conf.Load().Logger }, explain)
 }
 
 // next returns the pool to read from now.

@@ -109,7 +109,7 @@ func (s *set) record(ctx context.Context, m *member, o *observation) {
 	changed := s.chooseLocked(time.Now())
 	s.mu.Unlock()
 
-	if o.err == nil && o.readOnly == isPrimary { // not what it was taken for: perhaps the address leads to another by now
+	if o.err == nil && o.readOnly == isPrimary { // it has another role: perhaps the address leads to another server
 		if before == nil || before.err != nil || before.readOnly != o.readOnly { // once
 			m.server.Replace()
 		}

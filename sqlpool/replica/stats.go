@@ -24,9 +24,11 @@ type Member struct {
 	Since      time.Time // of State
 	InRotation bool      // Replica returns its pool now
 	Lag        time.Duration
-	HasLag     bool      // Lag is known. It is not if MaxLag is Off, or of a replica that reached no known position of the primary
-	Polled     time.Time // when the last poll began; zero: never
-	Err        error     // why State is not StateReady
+	// HasLag reports whether Lag is known. It is not if MaxLag is Off, nor for a replica that has
+	// reached no known position of the primary.
+	HasLag bool
+	Polled time.Time // when the last poll began; zero: never
+	Err    error     // why State is not StateReady
 }
 
 // Members returns what the last poll of each server has shown, the primary first. It does not
@@ -38,7 +40,8 @@ func (s *set) Members() []Member {
 	rotation := *s.rotation.Load()
 	out := make([]Member, 0, len(s.members))
 	for i, m := range s.members {
-		v := Member{Name: m.name, Primary: i == 0, State: m.state, Since: m.since, InRotation: slices.Contains(rotation, m.pool)}
+		v := Member{Name: m.name, Primary: i == 0, State: m.state, Since: m.since}
+		v.InRotation = slices.Contains(rotation, m.pool)
 		o := m.observed.Load()
 		v.Err = o.reason(m.state, s.kind, cfg.MaxLag)
 		if o != nil {
