@@ -32,17 +32,17 @@ import (
 // until the replica has reached the position at which the primary was first seen. Until then the
 // replica counts as lagging, and [Member].Err says why, with the state of its replication. Once a
 // position of the primary is known, only positions tell the lag.
-type MySQL struct{ set }
+type MySQL struct{ *set }
 
 // NewMySQL returns a MySQL or MariaDB primary and its replicas as one component. It does no I/O;
 // each pool has one goroutine that Stop or Abort ends. Every fault of cfg is reported at once, with
 // Config.Name.
 func NewMySQL(cfg Config) (*MySQL, error) {
-	m := new(MySQL)
-	if err := m.prepare(mysqlKind(), cfg); err != nil {
+	s, err := newSet(mysqlKind(), cfg)
+	if err != nil {
 		return nil, err
 	}
-	return m, nil
+	return &MySQL{s}, nil
 }
 
 // Primary returns the pool of the server that takes writes. The pool and its handle never change.

@@ -17,17 +17,17 @@ import (
 
 // Postgres is a PostgreSQL primary with its read replicas, as one component. All methods are safe
 // for concurrent use. [MySQL] is the same for MySQL and MariaDB.
-type Postgres struct{ set }
+type Postgres struct{ *set }
 
 // NewPostgres returns a PostgreSQL primary and its replicas as one component. It does no I/O; each
 // pool has one goroutine that Stop or Abort ends. Every fault of cfg is reported at once, with
 // Config.Name.
 func NewPostgres(cfg Config) (*Postgres, error) {
-	p := new(Postgres)
-	if err := p.prepare(postgresKind(), cfg); err != nil {
+	s, err := newSet(postgresKind(), cfg)
+	if err != nil {
 		return nil, err
 	}
-	return p, nil
+	return &Postgres{s}, nil
 }
 
 // Primary returns the pool of the server that takes writes. The pool and its handles never change.

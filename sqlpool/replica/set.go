@@ -13,7 +13,6 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/event"
 	"github.com/poolkeeper/poolkeeper/internal/life"
 	"github.com/poolkeeper/poolkeeper/internal/observer"
-	"github.com/poolkeeper/poolkeeper/internal/printing"
 	"github.com/poolkeeper/poolkeeper/internal/settings"
 	"github.com/poolkeeper/poolkeeper/internal/turn"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
@@ -90,12 +89,11 @@ type member struct {
 	suspect bool // its traffic has met an error since the last poll
 }
 
-// prepare fills in s, which is new. If it returns an error, it has closed what it made.
-func (s *set) prepare(k *kind, cfg Config) error {
+// newSet returns a set of k's servers. If it returns an error, it has closed what it made.
+func newSet(k *kind, cfg Config) (*set, error) {
 	err := errors.Join(cfg.validateOwn(), cfg.validateNames(), cfg.validateURLs(k.check))
-	s.kind, s.reloading = k, turn.New()
 	full := cfg.withDefaults()
-	s.name = full.Name
+	s := &set{kind: k, name: full.Name, reloading: turn.New()}
 	s.observer.OnPanic = func(err error) { s.members[0].events.Emit(event.OfPanic("the Observer", err)) }
 	for _, c := range cfg.members() {
 		m, memberErr := s.newMember(c)
@@ -114,12 +112,12 @@ func (s *set) prepare(k *kind, cfg Config) error {
 			m.poller.stop()
 			_ = m.pool.Abort() // nothing has been opened
 		}
-		return settings.Named("replica", cfg.Name, err)
+		return nil, settings.Named("replica", cfg.Name, err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.chooseLocked(time.Now())
-	return nil
+	return s, nil
 }
 
 func (s *set) newMember(cfg sqlpool.Config) (*member, error) {
@@ -193,19 +191,8 @@ func (s *set) currentRefuser() pool {
 	return s.refuser
 }
 
-// A set holds passwords, and changes while it is printed. So it prints a line about itself,
-// whatever the verb.
-
-// String returns the number of servers.
+// String returns the number of servers. A Postgres or a MySQL prints no more, because fmt and
+// encoding/json do not follow its pointer to a set.
 func (s *set) String() string {
 	return fmt.Sprintf("replica.%s{members: %d}", s.kind.typeName, len(s.members))
 }
-
-// Format prints String, whatever the verb.
-func (s *set) Format(f fmt.State, _ rune) { printing.Format(f, s) }
-
-// LogValue is String, for slog.
-func (s *set) LogValue() slog.Value { return printing.LogValue(s) }
-
-// MarshalJSON returns String as a JSON string.
-func (s *set) MarshalJSON() ([]byte, error) { return printing.JSON(s) }
