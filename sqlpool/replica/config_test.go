@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 	"github.com/poolkeeper/poolkeeper/sqlpool/replica"
@@ -51,7 +52,7 @@ func TestEveryDurationIsRefusedOrWorks(t *testing.T) {
 	var all replica.Config
 	for field := range testkit.Durations(&all) {
 		for _, d := range testkit.Extremes {
-			one := sqlpool.Config{URL: srv.URL(), Logger: quiet(), Start: sqlpool.StartDegraded}
+			one := sqlpool.Config{URL: srv.URL(), Logger: quiet(), Start: poolkeeper.StartDegraded}
 			cfg := replica.Config{Primary: one, Replicas: []sqlpool.Config{one}, Logger: quiet()}
 			*testkit.Durations(&cfg)[field] = d
 			set, err := replica.NewPostgres(cfg)

@@ -15,7 +15,7 @@
 //
 //	orders, err := replica.NewPostgres(replica.Config{
 //		Primary:  sqlpool.Config{URL: os.Getenv("DATABASE_URL")},
-//		Replicas: []sqlpool.Config{{URL: os.Getenv("REPLICA_URL"), Start: sqlpool.StartDegraded}},
+//		Replicas: []sqlpool.Config{{URL: os.Getenv("REPLICA_URL"), Start: poolkeeper.StartDegraded}},
 //		MaxLag:   5 * time.Second,
 //	})
 //	…

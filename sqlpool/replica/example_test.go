@@ -95,7 +95,7 @@ func ExampleNewMySQL() {
 		Name:    "orders",
 		Primary: sqlpool.Config{URL: primary.url(), MaxOpen: 20},
 		Replicas: []sqlpool.Config{
-			{URL: standby.url(), MaxOpen: 20, Start: sqlpool.StartDegraded}, // start without it
+			{URL: standby.url(), MaxOpen: 20, Start: poolkeeper.StartDegraded}, // start without it
 		},
 		PollInterval: 10 * time.Millisecond,
 		Logger:       slog.New(slog.DiscardHandler),

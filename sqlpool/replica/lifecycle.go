@@ -156,9 +156,9 @@ func (s *set) Resume() {
 	}
 }
 
-// Reset closes every connection of every pool, as its own Recycle does. It does not block.
+// Reset closes every connection of every pool, as its own Reset does. It does not block.
 func (s *set) Reset() {
 	for _, m := range s.members {
-		m.pool.Recycle()
+		m.pool.Reset()
 	}
 }

@@ -16,6 +16,4 @@ var (
 	eventually = testkit.Eventually
 	within     = testkit.Within
 	quiet      = testkit.Silent
-	write      = testkit.Replace
-	advance    = testkit.Advance
 )

@@ -95,8 +95,8 @@ func newMySQLDuo(t *testing.T, change func(*mysqlDuo)) *mysqlDuo {
 	}
 	d.cfg = replica.Config{
 		Name: "orders", MaxLag: time.Second, PollInterval: 10 * time.Millisecond, Logger: quiet(),
-		Primary:  sqlpool.Config{URL: d.primary.url(), Start: sqlpool.StartDegraded, Logger: quiet()},
-		Replicas: []sqlpool.Config{{URL: d.replica.url(), Start: sqlpool.StartDegraded, Logger: quiet()}},
+		Primary:  sqlpool.Config{URL: d.primary.url(), Start: poolkeeper.StartDegraded, Logger: quiet()},
+		Replicas: []sqlpool.Config{{URL: d.replica.url(), Start: poolkeeper.StartDegraded, Logger: quiet()}},
 	}
 	if change != nil {
 		change(d)
@@ -319,7 +319,7 @@ func (s *fakeMySQL) maria(values ...any) {
 }
 
 func TestMySQLRoleIsToldByReadOnlyOfEitherKind(t *testing.T) {
-	d := startMySQLDuo(t, func(d *mysqlDuo) { d.cfg.MaxLag = sqlpool.Off })
+	d := startMySQLDuo(t, func(d *mysqlDuo) { d.cfg.MaxLag = poolkeeper.Off })
 	d.becomes(t, replica.StateReady, "")
 	d.replica.set(askRole, row("0", "0", "8.0.36"))
 	d.becomes(t, replica.StatePromoted, "read_only was never set")

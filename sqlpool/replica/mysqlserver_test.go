@@ -207,7 +207,7 @@ func TestMariaDBReplicaThatIsBehindAtTheStartHasNoLagUntilItHasComeSoFar(t *test
 	p.becomes(t, replica.StateReady)
 	p.primary.Kill(t)
 	late := startMySQL(t, replica.Config{
-		Primary:  sqlpool.Config{URL: p.primary.URL(), Logger: quiet(), Start: sqlpool.StartDegraded},
+		Primary:  sqlpool.Config{URL: p.primary.URL(), Logger: quiet(), Start: poolkeeper.StartDegraded},
 		Replicas: []sqlpool.Config{{URL: p.replica.URL(), Logger: quiet()}},
 		Logger:   quiet(), PollInterval: 50 * time.Millisecond,
 	})

@@ -433,7 +433,7 @@ func TestWriteOnAReplicaDoesNotCostItsConnections(t *testing.T) {
 // INV-13.
 func TestFailedStartNamesThePoolAndLeavesNothing(t *testing.T) {
 	x := newTrio(t, func(cfg *replica.Config) {
-		cfg.Replicas[1].Start = sqlpool.FailFast
+		cfg.Replicas[1].Start = poolkeeper.StartFailFast
 		cfg.Primary.MinIdle = 2
 	})
 	x.SetName("shop")
@@ -657,7 +657,7 @@ func TestConfigReportsEveryFaultAtOnce(t *testing.T) {
 }
 
 func TestMaxLagOffReadsFromWhateverAnswers(t *testing.T) {
-	x := startTrio(t, func(cfg *replica.Config) { cfg.MaxLag = sqlpool.Off })
+	x := startTrio(t, func(cfg *replica.Config) { cfg.MaxLag = poolkeeper.Off })
 	for _, s := range x.servers[1:] {
 		s.Standby(time.Hour)
 	}
@@ -698,7 +698,7 @@ func TestRegistryRunsASetAsOneComponent(t *testing.T) {
 }
 
 func TestStopDuringStartEndsBoth(t *testing.T) {
-	x := newTrio(t, func(cfg *replica.Config) { cfg.Replicas[0].Start = sqlpool.WaitForServer })
+	x := newTrio(t, func(cfg *replica.Config) { cfg.Replicas[0].Start = poolkeeper.StartWaitForServer })
 	x.servers[1].RefuseNew()
 	started := make(chan error)
 	go func() { started <- x.Start(t.Context()) }()

@@ -63,7 +63,7 @@ type pool interface {
 	Abort() error
 	Pause(ctx context.Context) error
 	Resume()
-	Recycle()
+	Reset()
 	Reload(ctx context.Context, cfg sqlpool.Config) error
 	Limits(ctx context.Context) (sqlpool.Limits, error)
 	Stats() poolkeeper.Stats
@@ -165,7 +165,7 @@ func (s *set) prepareFallback(cfg *Config) error {
 	if cfg.Fallback != FallbackNone || s.currentRefuser() != nil {
 		return nil
 	}
-	p, err := s.kind.refuser(sqlpool.Config{Name: s.name + "/none", URL: cfg.Primary.URL, LeakThreshold: sqlpool.Off})
+	p, err := s.kind.refuser(sqlpool.Config{Name: s.name + "/none", URL: cfg.Primary.URL, LeakThreshold: poolkeeper.Off})
 	if err != nil {
 		return err
 	}
