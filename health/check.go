@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -107,45 +106,9 @@ type Check struct {
 	DependsOn []string
 }
 
-// Validate reports every fault that Register would find in c by itself, at once, joined. It
-// registers nothing, and is safe for concurrent use.
-func (m *Monitor) Validate(c Check) error { return c.validate(m.cfg) }
-
-func (c Check) validate(d Config) error {
-	var errs []error
-	fault := func(format string, args ...any) {
-		errs = append(errs, fmt.Errorf("health: check %q: "+format, append([]any{c.Name}, args...)...))
-	}
-	if err := validName(c.Name); err != nil {
-		fault("name: %w", err)
-	}
-	if c.Probe == nil {
-		fault("Probe is nil")
-	}
-	if c.Impact > ImpactDegrading {
-		fault("Impact %d is neither ImpactCritical nor ImpactDegrading", c.Impact)
-	}
-	for _, g := range c.Groups {
-		if err := validGroup(g); err != nil {
-			fault("group %q: %w", g, err)
-		}
-	}
-	eff := c.withDefaults(d)
-	for _, err := range eff.timing().faults(c.RetryInterval != 0) {
-		fault("%w", err)
-	}
-	if c.InitialDelay < 0 {
-		fault("InitialDelay %v is negative", c.InitialDelay)
-	}
-	if len(errs) == 0 && eff.MaxAge < eff.minAge() {
-		fault("MaxAge %v is less than Interval with jitter plus Timeout, %v: it would expire between two runs",
-			eff.MaxAge, eff.minAge())
-	}
-	return errors.Join(errs...)
-}
-
-func (c Check) timing() timing {
-	return timing{c.Interval, c.RetryInterval, c.Timeout, c.Jitter, c.FailureThreshold, c.SuccessThreshold}
+// minAge is the longest time between two results in ordinary life.
+func (c Check) minAge() time.Duration {
+	return sum(c.Interval, part(c.Interval, c.Jitter), c.Timeout)
 }
 
 func validGroup(name string) error {
@@ -173,33 +136,4 @@ func validName(name string) error {
 		return errors.New("contains characters that cannot be printed")
 	}
 	return nil
-}
-
-// minAge is the longest time between two results in ordinary life.
-func (c Check) minAge() time.Duration {
-	return sum(c.Interval, part(c.Interval, c.Jitter), c.Timeout)
-}
-
-// withDefaults returns a copy in which every zero field has its default, taken from the monitor's.
-func (c Check) withDefaults(d Config) Check {
-	c.Groups = slices.Compact(slices.Sorted(slices.Values(c.Groups))) // twice is once
-	c.DependsOn = slices.Clone(c.DependsOn)
-	if len(c.Groups) == 0 {
-		c.Groups = []string{GroupReady}
-	}
-	orDefault(&c.Interval, d.Interval)
-	orDefault(&c.RetryInterval, min(d.RetryInterval, c.Interval))
-	orDefault(&c.Timeout, d.Timeout)
-	orDefault(&c.Jitter, d.Jitter)
-	orDefault(&c.FailureThreshold, d.FailureThreshold)
-	orDefault(&c.SuccessThreshold, d.SuccessThreshold)
-	orDefault(&c.MaxAge, max(sum(c.Interval, c.Interval, c.Interval, c.Timeout), c.minAge()))
-	return c
-}
-
-func orDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
 }

@@ -1,9 +1,11 @@
 package health
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 )
 
@@ -68,13 +70,13 @@ func (c Config) Validate() error {
 }
 
 func (c Config) withDefaults() Config {
-	orDefault(&c.Interval, defaultInterval)
-	orDefault(&c.RetryInterval, min(defaultRetryInterval, c.Interval))
-	orDefault(&c.Timeout, defaultTimeout)
-	orDefault(&c.Jitter, defaultJitter)
-	orDefault(&c.FailureThreshold, defaultFailureThreshold)
-	orDefault(&c.SuccessThreshold, defaultSuccessThreshold)
-	orDefault(&c.MaxConcurrent, defaultMaxConcurrent)
+	c.Interval = cmp.Or(c.Interval, defaultInterval)
+	c.RetryInterval = cmp.Or(c.RetryInterval, min(defaultRetryInterval, c.Interval))
+	c.Timeout = cmp.Or(c.Timeout, defaultTimeout)
+	c.Jitter = cmp.Or(c.Jitter, defaultJitter)
+	c.FailureThreshold = cmp.Or(c.FailureThreshold, defaultFailureThreshold)
+	c.SuccessThreshold = cmp.Or(c.SuccessThreshold, defaultSuccessThreshold)
+	c.MaxConcurrent = cmp.Or(c.MaxConcurrent, defaultMaxConcurrent)
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
@@ -116,4 +118,58 @@ func (t timing) faults(retryGiven bool) []error {
 		fault("SuccessThreshold %d is negative", t.successes)
 	}
 	return errs
+}
+
+func (c Check) validate(d Config) error {
+	var errs []error
+	fault := func(format string, args ...any) {
+		errs = append(errs, fmt.Errorf("health: check %q: "+format, append([]any{c.Name}, args...)...))
+	}
+	if err := validName(c.Name); err != nil {
+		fault("name: %w", err)
+	}
+	if c.Probe == nil {
+		fault("Probe is nil")
+	}
+	if c.Impact > ImpactDegrading {
+		fault("Impact %d is neither ImpactCritical nor ImpactDegrading", c.Impact)
+	}
+	for _, g := range c.Groups {
+		if err := validGroup(g); err != nil {
+			fault("group %q: %w", g, err)
+		}
+	}
+	eff := c.withDefaults(d)
+	for _, err := range eff.timing().faults(c.RetryInterval != 0) {
+		fault("%w", err)
+	}
+	if c.InitialDelay < 0 {
+		fault("InitialDelay %v is negative", c.InitialDelay)
+	}
+	if len(errs) == 0 && eff.MaxAge < eff.minAge() {
+		fault("MaxAge %v is less than Interval with jitter plus Timeout, %v: it would expire between two runs",
+			eff.MaxAge, eff.minAge())
+	}
+	return errors.Join(errs...)
+}
+
+func (c Check) timing() timing {
+	return timing{c.Interval, c.RetryInterval, c.Timeout, c.Jitter, c.FailureThreshold, c.SuccessThreshold}
+}
+
+// withDefaults returns a copy in which every zero field has its default, taken from the monitor's.
+func (c Check) withDefaults(d Config) Check {
+	c.Groups = slices.Compact(slices.Sorted(slices.Values(c.Groups))) // twice is once
+	c.DependsOn = slices.Clone(c.DependsOn)
+	if len(c.Groups) == 0 {
+		c.Groups = []string{GroupReady}
+	}
+	c.Interval = cmp.Or(c.Interval, d.Interval)
+	c.RetryInterval = cmp.Or(c.RetryInterval, min(d.RetryInterval, c.Interval))
+	c.Timeout = cmp.Or(c.Timeout, d.Timeout)
+	c.Jitter = cmp.Or(c.Jitter, d.Jitter)
+	c.FailureThreshold = cmp.Or(c.FailureThreshold, d.FailureThreshold)
+	c.SuccessThreshold = cmp.Or(c.SuccessThreshold, d.SuccessThreshold)
+	c.MaxAge = cmp.Or(c.MaxAge, max(sum(c.Interval, c.Interval, c.Interval, c.Timeout), c.minAge()))
+	return c
 }

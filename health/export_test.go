@@ -55,8 +55,8 @@ func KillScheduler(m *Monitor) {
 	defer m.mu.Unlock()
 	m.sched.timer.Stop()
 	m.sched.timer = time.AfterFunc(0, func() {}) // what would arm the old one arms this one
-	for _, r := range m.sched.due {
-		r.index = -1
+	for _, c := range m.sched.due {
+		c.index = -1
 	}
 	m.sched.due = nil
 }
@@ -71,7 +71,7 @@ func Seize(m *Monitor) (release func()) {
 func (r *Registration) TrafficStandIns() int {
 	r.m.mu.Lock()
 	defer r.m.mu.Unlock()
-	return r.standIns
+	return r.state.standIns
 }
 
 // PendingOf is how many changes the listeners of m have not taken.
@@ -79,23 +79,23 @@ func PendingOf(m *Monitor) int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	n := 0
-	for box := range m.listeners {
-		box.mu.Lock()
-		n += box.pending.Len()
-		box.mu.Unlock()
+	for l := range m.pub.listeners {
+		l.mu.Lock()
+		n += l.pending.Len()
+		l.mu.Unlock()
 	}
 	return n
 }
 
 // OfferTo returns what offers a change of the i-th of some checks to a listener that takes nothing.
 func OfferTo(checks int) func(i int) {
-	box := newMailbox()
-	box.busy = true // a delivery is under way, and never returns
+	l := newListener()
+	l.busy = true // a delivery is under way, and never returns
 	names := make([]string, checks)
 	for i := range names {
 		names[i] = fmt.Sprint("check-", i)
 	}
 	return func(i int) {
-		box.offer(Transition{Check: names[i%checks], From: Status(i % 3), To: StatusFail})
+		l.offer(Transition{Check: names[i%checks], From: Status(i % 3), To: StatusFail})
 	}
 }

@@ -2,7 +2,9 @@ package health
 
 import (
 	"net/http"
+	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -23,7 +25,7 @@ func WithDetails(allow func(*http.Request) bool) HandlerOption {
 // single check: /readyz/postgres. It knows GET and HEAD. 200 is pass or warn, 503 is fail, 404 a
 // path, group or check that is not there.
 //
-// The page is text, or JSON if Accept asks for application/json or application/health+json.
+// The page is text, or JSON (application/health+json) if Accept prefers that or application/json.
 // ?verbose lists all checks, ?exclude=name leaves one out; it may be repeated, and a name that is
 // not there is a warning on the page, as in Kubernetes.
 //
@@ -44,31 +46,25 @@ type handler struct {
 	at    int    // position of that group among those every monitor has; customAt: it is another one
 	allow func(*http.Request) bool
 
-	brief [StatusFail + 1][formats]prepared // what every client may see
-
-	// Header values, shared by all responses so that none is allocated. They are read-only.
-	noStore, noSniff, methods []string
+	brief   [StatusFail + 1][formats]prepared // what every client may see
+	noStore []string                          // shared by all responses so that none is allocated; read-only
 }
 
 // prepared is a response that is ready to be sent.
 type prepared struct {
-	contentType []string
+	contentType []string // shared by all responses, read-only
 	body        []byte
 	code        int
 }
 
 func newHandler(m *Monitor, group string, opts []HandlerOption) *handler {
-	h := &handler{
-		m: m, group: group, at: customAt,
-		noStore: []string{"no-store"}, noSniff: []string{"nosniff"}, methods: []string{"GET, HEAD"},
-	}
+	h := &handler{m: m, group: group, at: customAt, noStore: []string{"no-store"}}
 	if at := slices.Index(everyGroup(), group); at >= 0 {
 		h.at = at
 	}
 	for f := range formats {
-		contentType := []string{f.contentType()}
 		for s := range StatusFail + 1 {
-			h.brief[s][f] = prepared{contentType, briefPage(s, f), http.StatusOK}
+			h.brief[s][f] = prepared{[]string{f.contentType()}, briefPage(s, f), http.StatusOK}
 			if !s.OK() {
 				h.brief[s][f].code = http.StatusServiceUnavailable
 			}
@@ -83,12 +79,12 @@ func newHandler(m *Monitor, group string, opts []HandlerOption) *handler {
 // ServeHTTP answers what an orchestrator asks, again and again, from prepared bytes; serve does
 // everything else.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	g := h.fixed(h.m.page.Load(), r)
+	g := h.fixed(h.m.pub.page.Load(), r)
 	if g == nil || r.URL.RawQuery != "" || r.Method != http.MethodGet || (g.status != StatusPass && h.particular(g)) {
 		h.serve(w, r)
 		return
 	}
-	f := plain
+	f := plainText
 	if accept := r.Header["Accept"]; len(accept) > 0 && (len(accept) > 1 || accept[0] != "*/*") {
 		f = negotiate(accept)
 	}
@@ -104,20 +100,20 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // fixed returns the page of one of the groups every monitor has, if that is what r asks for, and
 // nil if not.
-func (h *handler) fixed(s *snapshot, r *http.Request) *groupPage {
+func (h *handler) fixed(p *pages, r *http.Request) *groupPage {
 	if h.group != "" {
 		if h.at < customAt && r.PathValue("check") == "" {
-			return s.groups[h.at]
+			return p.groups[h.at]
 		}
 		return nil
 	}
 	switch r.URL.Path {
 	case "/readyz":
-		return s.groups[readyAt]
+		return p.groups[readyAt]
 	case "/livez":
-		return s.groups[liveAt]
+		return p.groups[liveAt]
 	case "/startupz":
-		return s.groups[startupAt]
+		return p.groups[startupAt]
 	}
 	return nil
 }
@@ -128,28 +124,21 @@ func (h *handler) particular(g *groupPage) bool { return h.allow != nil || g.nam
 
 // serve answers whatever r asks.
 func (h *handler) serve(w http.ResponseWriter, r *http.Request) {
-	header := w.Header()
-	header["Cache-Control"] = h.noStore
-	header["X-Content-Type-Options"] = h.noSniff
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		header["Allow"] = h.methods
-		h.write(w, r, http.StatusMethodNotAllowed, plain, []byte("method not allowed\n"))
+		w.Header().Set("Allow", "GET, HEAD")
+		write(w, r, http.StatusMethodNotAllowed, plainText, []byte("method not allowed\n"))
 		return
 	}
 	if len(r.URL.RawQuery) > maxQuery {
-		h.write(w, r, http.StatusRequestURITooLong, plain, []byte("query too long\n"))
+		write(w, r, http.StatusRequestURITooLong, plainText, []byte("query too long\n"))
 		return
 	}
 	name, check, ok := h.target(r)
-	g := h.m.fresh(name)
-	if !ok || g == nil {
-		h.write(w, r, http.StatusNotFound, plain, []byte("not found\n"))
-		return
-	}
+	g := h.m.pub.fresh(name)
 	v := view{group: g, only: check}
 	v.verbose, v.exclude = parseQuery(r.URL.RawQuery)
-	if !v.resolve() {
-		h.write(w, r, http.StatusNotFound, plain, []byte("not found\n"))
+	if !ok || g == nil || !v.resolve() {
+		write(w, r, http.StatusNotFound, plainText, []byte("not found\n"))
 		return
 	}
 	f := negotiate(r.Header["Accept"])
@@ -162,11 +151,14 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request) {
 	if v.detailed || len(v.warnings) > 0 {
 		body = v.page(f)
 	}
-	h.write(w, r, p.code, f, body)
+	write(w, r, p.code, f, body)
 }
 
-func (h *handler) write(w http.ResponseWriter, r *http.Request, code int, f format, body []byte) {
-	w.Header()["Content-Type"] = h.brief[StatusPass][f].contentType
+func write(w http.ResponseWriter, r *http.Request, code int, f format, body []byte) {
+	header := w.Header()
+	header.Set("Content-Type", f.contentType())
+	header.Set("Cache-Control", "no-store")
+	header.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(code)
 	if r.Method != http.MethodHead {
 		_, _ = w.Write(body)
@@ -194,4 +186,93 @@ func (h *handler) target(r *http.Request) (group, check string, ok bool) {
 		group, check, _ = strings.Cut(check, "/")
 	}
 	return group, strings.TrimSuffix(check, "/"), group != ""
+}
+
+const (
+	maxQuery   = 8 << 10 // bytes of a query string that is looked at; longer ones are refused
+	maxExclude = 100     // names in one query; further ones are not looked at
+)
+
+// parseQuery reads the parameters of a probe: verbose, as a word or with a value other than 0 and
+// false, and any number of exclude=name. Others are ignored: orchestrators and browsers add their
+// own.
+func parseQuery(raw string) (verbose bool, exclude []string) {
+	for raw != "" {
+		var pair string
+		pair, raw, _ = strings.Cut(raw, "&")
+		key, value, _ := strings.Cut(pair, "=")
+		value, err := url.QueryUnescape(value)
+		if err != nil {
+			continue
+		}
+		switch key {
+		case "verbose":
+			verbose = value != "0" && value != "false"
+		case "exclude":
+			if value != "" && len(exclude) < maxExclude {
+				exclude = append(exclude, value)
+			}
+		}
+	}
+	return verbose, exclude
+}
+
+func (f format) contentType() string {
+	if f == jsonText {
+		return "application/health+json"
+	}
+	return "text/plain; charset=utf-8"
+}
+
+// negotiate chooses by the Accept header (RFC 9110, section 12.5.1). A probe is answered in any
+// case: what cannot be satisfied gets text. application/json gets the JSON page as well.
+func negotiate(accept []string) format {
+	json := max(acceptance(accept, "application/health+json"), acceptance(accept, "application/json"))
+	if json > acceptance(accept, "text/plain") {
+		return jsonText
+	}
+	return plainText
+}
+
+// acceptance is the weight that Accept gives to a media type: that of the most specific range which
+// matches, 0 if none does.
+func acceptance(accept []string, mediaType string) (weight float64) {
+	best := 0
+	for _, line := range accept {
+		for item := range strings.SplitSeq(line, ",") {
+			mediaRange, params, _ := strings.Cut(item, ";")
+			if s := specificity(strings.TrimSpace(mediaRange), mediaType); s > best {
+				best, weight = s, weightOf(params)
+			}
+		}
+	}
+	return weight
+}
+
+// specificity is 3 for the type itself, 2 for its family, 1 for anything, and 0 for what does not
+// match.
+func specificity(mediaRange, mediaType string) int {
+	family, _, _ := strings.Cut(mediaType, "/")
+	name, sub, _ := strings.Cut(mediaRange, "/")
+	switch {
+	case strings.EqualFold(mediaRange, mediaType):
+		return 3
+	case strings.EqualFold(name, family) && sub == "*":
+		return 2
+	case mediaRange == "*/*":
+		return 1
+	}
+	return 0
+}
+
+// weightOf reads q from the parameters of a media range. Nonsense counts as 1, as if it were not
+// there.
+func weightOf(params string) float64 {
+	for p := range strings.SplitSeq(params, ";") {
+		name, value, _ := strings.Cut(strings.TrimSpace(p), "=")
+		if q, err := strconv.ParseFloat(value, 64); err == nil && q >= 0 && q <= 1 && strings.EqualFold(name, "q") {
+			return q
+		}
+	}
+	return 1
 }

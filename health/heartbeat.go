@@ -3,18 +3,14 @@ package health
 import (
 	"fmt"
 	"slices"
-	"strings"
-	"sync/atomic"
 	"time"
 )
 
 // Heartbeat is the only thing liveness consists of: a loop inside this process that says "I still
 // turn". The handler compares the last beat with the clock and calls nothing.
 type Heartbeat struct {
-	m      *Monitor
-	name   string
-	maxAge time.Duration
-	last   atomic.Int64 // clock of the last beat
+	m *Monitor
+	h *heart
 }
 
 // Heartbeat adds a heartbeat that counts as missed when the last beat is older than maxAge. The
@@ -33,35 +29,30 @@ func (m *Monitor) Heartbeat(name string, maxAge time.Duration) (*Heartbeat, erro
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	at, found := slices.BinarySearchFunc(m.heartbeats, name, byHeartbeatName)
+	at, found := slices.BinarySearchFunc(m.heartbeats, name, byHeart)
 	if found {
 		return nil, fmt.Errorf("health: heartbeat %q: %w", name, ErrDuplicate)
 	}
-	h := &Heartbeat{m: m, name: name, maxAge: maxAge}
+	h := &Heartbeat{m, &heart{name: name, maxAge: maxAge}}
 	h.Beat()
-	m.heartbeats = slices.Insert(slices.Clone(m.heartbeats), at, h)
-	m.publishLocked(m.now())
+	m.heartbeats = slices.Insert(slices.Clone(m.heartbeats), at, h.h)
+	m.publishLocked(m.clock.now())
 	return h, nil
 }
 
-func byHeartbeatName(h *Heartbeat, name string) int { return strings.Compare(h.name, name) }
-
 // Beat says that the loop still turns. It costs a look at the clock and one store, and blocks on
 // nothing.
-func (h *Heartbeat) Beat() { h.last.Store(h.m.now()) }
+func (h *Heartbeat) Beat() { h.h.last.Store(h.m.clock.now()) }
 
 // Stop takes the heartbeat out, for a loop that ends on purpose. May be called more than once.
 func (h *Heartbeat) Stop() {
 	m := h.m
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	at, found := slices.BinarySearchFunc(m.heartbeats, h.name, byHeartbeatName)
-	if !found || m.heartbeats[at] != h {
+	at, found := slices.BinarySearchFunc(m.heartbeats, h.h.name, byHeart)
+	if !found || m.heartbeats[at] != h.h {
 		return
 	}
 	m.heartbeats = slices.Delete(slices.Clone(m.heartbeats), at, at+1)
-	m.publishLocked(m.now())
+	m.publishLocked(m.clock.now())
 }
-
-// expires is the clock up to which the last beat counts.
-func (h *Heartbeat) expires() int64 { return later(h.last.Load(), h.maxAge) }

@@ -5,13 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
-	"time"
 )
 
 var (
@@ -32,150 +29,51 @@ var (
 type Monitor struct {
 	cfg    Config
 	fault  error         // of cfg; returned by Start
-	epoch  time.Time     // clock zero: all int64 times are nanoseconds since
+	clock  clock         // all int64 times are its readings
 	offset float64       // random, so that replicas of a service do not probe in step
 	drain  chan struct{} // closed once draining is set
+	log    *changeLog
+	pub    publisher // handlers read its page without mu
 
-	journal *journal // writes the log
-
-	// page is what handlers read. It is stored under mu; when it has expired it may be replaced
-	// without, by one made from the same facts and a newer clock: see publish.go.
-	page   atomic.Pointer[snapshot]
-	expiry *time.Timer // calls expire when page does; set once, by Start
-
-	// mu guards everything below. Nothing slow is done under it: no probe, no callback, no channel
-	// send. Probes run without it, so no check can hold it.
+	// mu guards everything below, and what state.go and publish.go say it does. Nothing slow is done
+	// under it: no probe, no callback, no channel send. Probes run without it, so no check can hold
+	// it.
 	mu         sync.Mutex
 	phase      phase
 	draining   bool
 	latched    int64 // clock at which startup was first true; never: not yet
 	holds      []*hold
-	checks     []*Registration // by name
-	heartbeats []*Heartbeat    // by name; replaced, never changed, because snapshots share it
-	registered int             // checks ever registered: spreads phases
-	listeners  map[*mailbox]struct{}
-	groupTold  map[string]told
-	dirty      bool  // something changed that is not published
-	publishAt  int64 // clock before which an ordinary change is not published
+	checks     []*checkState // by name
+	heartbeats []*heart      // by name; replaced, never changed, because snapshots share it
+	registered int           // checks ever registered: spreads phases
 	sched      scheduler
 }
-
-// phase is where the monitor is in its life. It only moves forward.
-type phase uint8
-
-const (
-	created phase = iota
-	running
-	stopped
-)
 
 // New returns a monitor. It starts nothing; a fault of cfg is returned by Start.
 func New(cfg Config) *Monitor {
 	m := &Monitor{
-		fault:     cfg.Validate(),
-		epoch:     time.Now().Add(-1), // so that no clock is 0, which means none
-		offset:    rand.Float64(),
-		drain:     make(chan struct{}),
-		latched:   never,
-		listeners: make(map[*mailbox]struct{}),
-		groupTold: make(map[string]told),
+		fault:   cfg.Validate(),
+		clock:   newClock(),
+		offset:  rand.Float64(),
+		drain:   make(chan struct{}),
+		latched: never,
 	}
 	if m.fault != nil {
 		cfg = Config{OnTransition: cfg.OnTransition, Logger: cfg.Logger}
 	}
 	m.cfg = cfg.withDefaults()
+	m.log = newChangeLog(m.cfg.Logger)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.sched.init(m)
-	m.heartbeats = []*Heartbeat{m.sched.heart}
-	m.publishLocked(m.now())
-	j := newJournal(m.cfg.Logger)
-	m.listeners[newCallbackBox(j.take, j.failed)] = struct{}{} // after the first page, which is no change
+	m.sched.init(m.clock, m.cfg.MaxConcurrent, m.finish)
+	m.heartbeats = []*heart{m.sched.heart}
+	m.pub.init(m.clock)
+	m.publishLocked(m.clock.now())
+	m.pub.listeners[newCallback(m.log.take, m.log.failed)] = struct{}{} // after the first page, which is no change
 	if cfg.OnTransition != nil {
-		m.listeners[newCallbackBox(cfg.OnTransition, j.failed)] = struct{}{}
+		m.pub.listeners[newCallback(cfg.OnTransition, m.log.failed)] = struct{}{}
 	}
-	m.journal = j
 	return m
-}
-
-// now is the monitor's clock: nanoseconds of monotonic time since New.
-func (m *Monitor) now() int64 { return int64(time.Since(m.epoch)) }
-
-// wall turns a clock reading into a time to print.
-func (m *Monitor) wall(clock int64) time.Time { return m.epoch.Add(time.Duration(clock)) }
-
-// Register adds a check; it may be called before and after Start. The error lists every fault of
-// the check, or wraps ErrDuplicate or ErrStopped. Until its first result a critical check is not
-// ready.
-func (m *Monitor) Register(c Check) (*Registration, error) {
-	if err := c.validate(m.cfg); err != nil {
-		return nil, err
-	}
-	r := &Registration{m: m, check: c.withDefaults(m.cfg), slot: -1, index: -1}
-	r.lastResult.Store(noResult)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.phase == stopped {
-		return nil, fmt.Errorf("health: check %q: %w", c.Name, ErrStopped)
-	}
-	at, found := slices.BinarySearchFunc(m.checks, c.Name, byName)
-	if found {
-		return nil, fmt.Errorf("health: check %q: %w", c.Name, ErrDuplicate)
-	}
-	m.registered++
-	r.phase = spread(m.registered, m.offset)
-	now := m.now()
-	r.verdict = &verdict{since: now}
-	m.checks = slices.Insert(m.checks, at, r)
-	if m.phase == running { // before Start pages say only that it has not started
-		m.planFirstLocked(r, now)
-		m.publishLocked(now)
-	}
-	return r, nil
-}
-
-// checkLocked returns the registered check of that name, nil if there is none.
-func (m *Monitor) checkLocked(name string) *Registration {
-	at, found := slices.BinarySearchFunc(m.checks, name, byName)
-	if !found {
-		return nil
-	}
-	return m.checks[at]
-}
-
-func byName(r *Registration, name string) int { return strings.Compare(r.check.Name, name) }
-
-// spread places the n-th check in its interval: multiples of the golden ratio are spread evenly for
-// every number of checks (Knuth, The Art of Computer Programming, vol. 3, 6.4), where random places
-// would clump.
-func spread(n int, offset float64) float64 {
-	_, frac := math.Modf(float64(n)*(math.Phi-1) + offset)
-	return frac
-}
-
-// remove takes r out and returns the run that is still in its probe, nil if there is none.
-func (m *Monitor) remove(r *Registration) *run {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if !r.removed {
-		r.removed = true
-		if at, found := slices.BinarySearchFunc(m.checks, r.check.Name, byName); found {
-			m.checks = slices.Delete(m.checks, at, at+1)
-		}
-		m.forgetLocked(subject{check: r.check.Name})
-		m.sched.drop(r)
-		if r.run != nil {
-			r.run.cancel()
-			r.run.removed = m.now()
-			m.giveUpLocked(r)
-		}
-		now := m.now()
-		m.publishLocked(now)
-		if m.phase == running {
-			m.settleLocked(now, false)
-		}
-	}
-	return r.run
 }
 
 // Start begins to run the checks, the first ones at once. ctx is not kept: probes get its values,
@@ -198,12 +96,12 @@ func (m *Monitor) Start(ctx context.Context) error {
 	case created:
 	}
 	m.phase = running
-	now := m.now()
+	now := m.clock.now()
 	for _, h := range m.heartbeats {
-		h.Beat()
+		h.last.Store(now)
 	}
-	m.expiry = time.AfterFunc(math.MaxInt64, m.expire)
-	m.startSchedulerLocked(context.WithoutCancel(ctx), now)
+	m.pub.start()
+	m.sched.start(context.WithoutCancel(ctx), m.checks, now, m.tick)
 	m.publishLocked(now)
 	return nil
 }
@@ -213,16 +111,16 @@ func (m *Monitor) Start(ctx context.Context) error {
 // called before Start, twice and concurrently, but not from OnTransition, which it would wait for.
 // Channels of Watch are closed.
 func (m *Monitor) Stop(ctx context.Context) error {
-	runs, boxes := m.halt()
+	runs, listeners := m.halt()
 	var stuck []string
 	for _, r := range runs {
 		if !await(ctx, r.done) {
-			stuck = append(stuck, fmt.Sprintf("probe %q since %s", r.name, stamp(m.wall(r.started))))
+			stuck = append(stuck, fmt.Sprintf("probe %q since %s", r.name, stamp(m.clock.wall(r.started))))
 		}
 	}
 	slices.Sort(stuck)
-	for _, b := range boxes {
-		if !await(ctx, b.delivered()) {
+	for _, l := range listeners {
+		if !await(ctx, l.delivered()) {
 			stuck = append(stuck, "a listener")
 		}
 	}
@@ -230,6 +128,20 @@ func (m *Monitor) Stop(ctx context.Context) error {
 		return fmt.Errorf("health: stop: still running: %s: %w", strings.Join(stuck, ", "), context.Cause(ctx))
 	}
 	return nil
+}
+
+// halt makes the monitor stopped and returns what to wait for.
+func (m *Monitor) halt() ([]*run, []*listener) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.phase != stopped {
+		m.phase = stopped
+		m.sched.stop()
+		m.publishLocked(m.clock.now())
+		m.pub.stop()
+		m.log.stop()
+	}
+	return slices.Collect(maps.Keys(m.sched.runs)), slices.Collect(maps.Keys(m.pub.listeners))
 }
 
 // await reports whether done is closed, now or before ctx ends.
@@ -247,23 +159,56 @@ func await(ctx context.Context, done <-chan struct{}) bool {
 	}
 }
 
-// halt makes the monitor stopped and returns what to wait for.
-func (m *Monitor) halt() ([]*run, []*mailbox) {
+// tick is the function of the scheduler's timer.
+func (m *Monitor) tick() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.phase != stopped {
-		m.phase = stopped
-		m.stopSchedulerLocked()
-		if m.expiry != nil {
-			m.expiry.Stop()
-		}
-		m.publishLocked(m.now())
-		for box := range m.listeners {
-			box.finish()
-		}
-		m.journal.stop()
+	if m.phase != running {
+		return
 	}
-	return slices.Collect(maps.Keys(m.sched.runs)), slices.Collect(maps.Keys(m.listeners))
+	now := m.clock.now()
+	m.settleLocked(now, m.sched.runDue(now))
+}
+
+// finish takes the result of a run.
+func (m *Monitor) finish(c *checkState, rn *run, res result) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.sched.end(c, rn)
+	if m.phase != running {
+		return
+	}
+	var heir *checkState
+	if at, found := slices.BinarySearchFunc(m.checks, rn.name, byName); found && c.removed {
+		heir = m.checks[at]
+	}
+	now := m.clock.now()
+	m.settleLocked(now, m.sched.take(c, rn, res, heir, now))
+}
+
+func byName(c *checkState, name string) int { return strings.Compare(c.check.Name, name) }
+
+// settleLocked ends every change of the schedule: it starts what can start, publishes verdicts that
+// changed if it is time, and arms the timer.
+func (m *Monitor) settleLocked(now int64, changed bool) {
+	m.sched.launch(now)
+	if m.pub.changed(changed, now) {
+		m.publishLocked(now)
+	}
+	m.sched.arm(now, m.pub.next())
+}
+
+func (m *Monitor) publishLocked(now int64) { m.latched = m.pub.publish(m.factsLocked(), now) }
+
+func (m *Monitor) factsLocked() facts {
+	f := facts{
+		clock: m.clock, phase: m.phase, draining: m.draining, latched: m.latched,
+		holds: m.holds, heartbeats: m.heartbeats, checks: make([]fact, len(m.checks)),
+	}
+	for i, c := range m.checks {
+		f.checks[i] = fact{c, c.verdict}
+	}
+	return f
 }
 
 // SetDraining makes readiness false at once and for ever. Every request answered after it returned
@@ -273,7 +218,7 @@ func (m *Monitor) SetDraining() {
 	defer m.mu.Unlock()
 	if !m.draining {
 		m.draining = true
-		m.publishLocked(m.now())
+		m.publishLocked(m.clock.now())
 		close(m.drain)
 	}
 }
@@ -282,19 +227,13 @@ func (m *Monitor) SetDraining() {
 // false: for what serves verdicts over long-lived streams and must end them.
 func (m *Monitor) Draining() <-chan struct{} { return m.drain }
 
-// hold is one caller of Hold that has not released.
-type hold struct {
-	reason string
-	since  int64
-}
-
 // Hold keeps readiness false until release is called, and startup as well unless it has been true
 // before. Holds add up; reason is shown, as one line, in detailed pages. release may be called more
 // than once.
 func (m *Monitor) Hold(reason string) (release func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	h := &hold{reason: redact(reason), since: m.now()}
+	h := &hold{reason: redact(reason), since: m.clock.now()}
 	m.holds = append(slices.Clip(m.holds), h)
 	m.publishLocked(h.since)
 	return func() { m.release(h) }
@@ -305,6 +244,39 @@ func (m *Monitor) release(h *hold) {
 	defer m.mu.Unlock()
 	if at := slices.Index(m.holds, h); at >= 0 {
 		m.holds = slices.Delete(slices.Clone(m.holds), at, at+1)
-		m.publishLocked(m.now())
+		m.publishLocked(m.clock.now())
 	}
+}
+
+// Watch returns a channel that tells every change of a check or a group from now on. A slow reader
+// does not block the monitor. Changes of the same check or group that it has not taken yet are
+// merged into one. They vanish when they end where they began, or when the check is removed. Call
+// Watch first and Report second, then nothing is missed in between.
+//
+// The channel is closed when ctx ends or the monitor is stopped, which loses what was not taken
+// until then.
+func (m *Monitor) Watch(ctx context.Context) <-chan Transition {
+	ch := make(chan Transition)
+	l := newChannel(ch)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.phase == stopped {
+		l.finish()
+		return ch
+	}
+	m.pub.listeners[l] = struct{}{}
+	l.unhook = context.AfterFunc(ctx, func() {
+		m.mu.Lock()
+		delete(m.pub.listeners, l)
+		m.mu.Unlock()
+		l.finish()
+	})
+	return ch
+}
+
+// Format prints the status of readiness and the number of checks, for every verb: fmt would read
+// what changes meanwhile, and print errors whose text may hold secrets.
+func (m *Monitor) Format(f fmt.State, _ rune) {
+	p := m.pub.page.Load()
+	_, _ = fmt.Fprintf(f, "health.Monitor{ready: %s, checks: %d}", p.groups[readyAt].status, len(p.checks))
 }

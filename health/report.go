@@ -102,20 +102,22 @@ func (r *Report) Ready() bool { g, ok := r.Group(GroupReady); return ok && g.Sta
 func (m *Monitor) Report() *Report {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	now := m.now()
-	s := newSnapshot(m.factsLocked(), now, m.page.Load())
-	r := &Report{At: m.wall(now), Started: s.phase == running, Draining: s.draining}
+	now := m.clock.now()
+	s := newPages(m.factsLocked(), now, m.pub.page.Load())
+	r := &Report{At: m.clock.wall(now), Started: s.phase == running, Draining: s.draining}
 	for _, h := range s.holds {
-		r.Holds = append(r.Holds, Hold{Reason: h.reason, Since: m.wall(h.since)})
+		r.Holds = append(r.Holds, Hold{Reason: h.reason, Since: m.clock.wall(h.since)})
 	}
 	for _, g := range s.groups {
-		r.Groups = append(r.Groups, GroupReport{Name: g.name, Status: g.status, Since: m.wall(g.since), Reason: g.reason(nil)})
+		r.Groups = append(r.Groups, GroupReport{
+			Name: g.name, Status: g.status, Since: m.clock.wall(g.since), Reason: g.reason(nil),
+		})
 	}
 	for i := range s.seen {
 		r.Checks = append(r.Checks, m.checkReportLocked(&s.seen[i]))
 	}
 	for _, h := range s.heartbeats {
-		b := HeartbeatReport{Name: h.name, Status: StatusPass, LastBeat: m.wall(h.last.Load()), MaxAge: h.maxAge}
+		b := HeartbeatReport{Name: h.name, Status: StatusPass, LastBeat: m.clock.wall(h.last.Load()), MaxAge: h.maxAge}
 		if s.beating() && now > h.expires() {
 			b.Status = StatusFail
 		}
@@ -125,17 +127,17 @@ func (m *Monitor) Report() *Report {
 }
 
 func (m *Monitor) checkReportLocked(c *seen) CheckReport {
-	r, v := c.reg, c.verdict
+	s, v, wall := c.state, c.verdict, m.clock.wall
 	rep := CheckReport{
-		Name: r.check.Name, Impact: r.check.Impact, Groups: slices.Clone(r.check.Groups),
-		Status: v.status, Since: m.wall(v.since), Err: v.err, Fault: v.fault,
-		Failures: r.state.failures, CausedBy: slices.Clone(c.causes),
+		Name: s.check.Name, Impact: s.check.Impact, Groups: slices.Clone(s.check.Groups),
+		Status: v.status, Since: wall(v.since), Err: v.err, Fault: v.fault,
+		Failures: s.streak.failures, CausedBy: slices.Clone(c.causes),
 	}
-	if at := r.lastResult.Load(); at != noResult {
-		rep.LastResult = m.wall(at)
+	if at := s.lastResult.Load(); at != noResult {
+		rep.LastResult = wall(at)
 	}
 	if v.hungSince != 0 {
-		rep.HungSince = m.wall(v.hungSince)
+		rep.HungSince = wall(v.hungSince)
 	}
 	return rep
 }

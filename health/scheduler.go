@@ -4,6 +4,8 @@ import (
 	"container/heap"
 	"context"
 	"math/rand/v2"
+	"runtime/debug"
+	"slices"
 	"time"
 )
 
@@ -17,22 +19,22 @@ const (
 	// firstPace is the time between two first runs, so that a thousand checks do not all begin in
 	// one instant.
 	firstPace = int64(200 * time.Microsecond)
-	// maxStandIns is how many runs in a row live traffic may stand in for.
-	maxStandIns = 4
 )
 
-// scheduler is one timer over one heap. It has no goroutine of its own: the timer's function looks
-// at what is due and arms the timer again. Everything in it is guarded by Monitor.mu.
+// scheduler is one timer over one heap. It has no goroutine of its own: the timer's function is the
+// monitor's, which calls runDue and launch and arms the timer again. Everything in it is guarded by
+// Monitor.mu.
 type scheduler struct {
-	timer  *time.Timer
-	armed  int64 // clock the timer is set to
-	due    dueHeap
-	lanes  [2]lane // [1] is for checks whose last run timed out
-	runs   map[*run]struct{}
-	probed map[string]*run // by name of the check: one probe of a name runs at a time, whichever registration it has
-	pace   int64           // clock before which no further first run begins
-	expiry int64           // clock after which what was last published has to be judged again, and listeners told
-	heart  *Heartbeat
+	clock    clock
+	finished func(*checkState, *run, result) // called without the lock, on the goroutine of a run
+	timer    *time.Timer
+	armed    int64 // clock the timer is set to
+	due      dueHeap
+	lanes    [2]lane // [1] is for checks whose last run timed out
+	runs     map[*run]struct{}
+	probed   map[string]*run // by name of the check: one probe of a name runs at a time, whichever registration it has
+	pace     int64           // clock before which no further first run begins
+	heart    *heart
 	// newContext makes the context of one run.
 	newContext func(time.Duration) (context.Context, context.CancelFunc)
 	// cancel ends the contexts of all runs.
@@ -42,259 +44,313 @@ type scheduler struct {
 // lane bounds how many probes run at once.
 type lane struct {
 	free    int
-	waiting []*Registration // first in, first out
+	waiting []*checkState // first in, first out
 }
 
-func (s *scheduler) init(m *Monitor) {
+func (s *scheduler) init(c clock, maxConcurrent int, finished func(*checkState, *run, result)) {
+	s.clock, s.finished = c, finished
 	s.runs, s.probed = make(map[*run]struct{}), make(map[string]*run)
-	s.lanes = [2]lane{{free: m.cfg.MaxConcurrent}, {free: m.cfg.MaxConcurrent}}
+	s.lanes = [2]lane{{free: maxConcurrent}, {free: maxConcurrent}}
 	s.cancel = func() {}
-	s.heart = &Heartbeat{m: m, name: schedulerHeart, maxAge: schedulerMaxAge}
+	s.heart = &heart{name: schedulerHeart, maxAge: schedulerMaxAge}
+	s.heart.last.Store(c.now())
 }
 
-func (m *Monitor) startSchedulerLocked(ctx context.Context, now int64) {
+// start plans the first runs of checks, and has tick called when one of them is due.
+func (s *scheduler) start(ctx context.Context, checks []*checkState, now int64, tick func()) {
 	base, cancel := context.WithCancel(ctx)
-	m.sched.cancel = cancel
-	m.sched.newContext = func(d time.Duration) (context.Context, context.CancelFunc) {
+	s.cancel = cancel
+	s.newContext = func(d time.Duration) (context.Context, context.CancelFunc) {
 		return context.WithTimeout(base, d)
 	}
-	for _, r := range m.checks {
-		m.planFirstLocked(r, now)
+	for _, c := range checks {
+		s.planFirst(c, now)
 	}
-	m.sched.armed = now + int64(tickEvery)
-	m.sched.timer = time.AfterFunc(tickEvery, m.tick)
-	m.armLocked(now)
+	s.armed = now + int64(tickEvery)
+	s.timer = time.AfterFunc(tickEvery, tick)
+	s.arm(now, never)
 }
 
-// stopSchedulerLocked leaves nothing that would start another run.
-func (m *Monitor) stopSchedulerLocked() {
-	if m.sched.timer != nil {
-		m.sched.timer.Stop()
+// stop leaves nothing that would start another run.
+func (s *scheduler) stop() {
+	if s.timer != nil {
+		s.timer.Stop()
 	}
-	m.sched.cancel()
-	for _, r := range m.sched.due {
-		r.index = -1
+	s.cancel()
+	for _, c := range s.due {
+		c.index = -1
 	}
-	m.sched.due = nil
-	for i := range m.sched.lanes {
-		m.sched.lanes[i].waiting = nil
-	}
-}
-
-// tick is the timer's function: it attends to whatever is due.
-func (m *Monitor) tick() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.phase != running {
-		return
-	}
-	now := m.now()
-	m.sched.heart.last.Store(now)
-	changed := false
-	for len(m.sched.due) > 0 && m.sched.due[0].next <= now {
-		r, _ := heap.Pop(&m.sched.due).(*Registration)
-		changed = m.attendLocked(r, now) || changed
-	}
-	m.settleLocked(now, changed)
-}
-
-// settleLocked ends every change of the schedule: it starts what can start, publishes, and arms the
-// timer.
-func (m *Monitor) settleLocked(now int64, changed bool) {
-	m.launchLocked(now)
-	// A silent heart may beat again without anybody saying so.
-	m.dirty = m.dirty || changed || now > m.sched.expiry || m.page.Load().groups[liveAt].status == StatusFail
-	m.publishSoonLocked(now)
-	m.armLocked(now)
-}
-
-// armLocked sets the timer to the next moment there is something to do.
-func (m *Monitor) armLocked(now int64) {
-	at := now + int64(tickEvery)
-	if len(m.sched.due) > 0 {
-		at = min(at, m.sched.due[0].next)
-	}
-	switch {
-	case m.dirty:
-		at = min(at, m.publishAt)
-	case m.sched.expiry != never:
-		at = min(at, m.sched.expiry+1)
-	}
-	if at < m.sched.armed || m.sched.armed <= now {
-		m.sched.armed = at
-		m.sched.timer.Reset(time.Duration(max(at-now, 0)))
+	s.due = nil
+	for i := range s.lanes {
+		s.lanes[i].waiting = nil
 	}
 }
 
-// attendLocked does what is due for r: its run has reached its timeout, or it is time for the next
-// one.
-func (m *Monitor) attendLocked(r *Registration, now int64) (changed bool) {
-	switch {
-	case r.run != nil && !r.run.overdue:
-		m.giveUpLocked(r)
-		r.slow = true
-		changed = m.recordLocked(r, timedOut(r.check.Timeout, nil), now, now)
-		m.planLocked(r, now)
-	case r.run != nil:
-		changed = m.recordLocked(r, hung(r.run.started, m.wall(r.run.started)), now, now)
-		m.planLocked(r, now)
-	case m.sched.probed[r.check.Name] != nil:
-		changed = m.awaitNamesakeLocked(r, m.sched.probed[r.check.Name], now)
-	case m.standInLocked(r, now):
-		changed = m.recordLocked(r, resultOf(nil), r.trafficFrom, now)
-		r.trafficFrom = now
-		m.planLocked(r, now)
-	default:
-		r.waiting = true
-		l := &m.sched.lanes[laneOf(r)]
-		l.waiting = append(l.waiting, r)
+// arm sets the timer to the next moment there is something to do, at clock at at the latest.
+func (s *scheduler) arm(now, at int64) {
+	at = min(at, now+int64(tickEvery))
+	if len(s.due) > 0 {
+		at = min(at, s.due[0].next)
+	}
+	if at < s.armed || s.armed <= now {
+		s.armed = at
+		s.timer.Reset(time.Duration(max(at-now, 0)))
+	}
+}
+
+// runDue beats and attends to whatever is due. It reports whether a verdict changed.
+func (s *scheduler) runDue(now int64) (changed bool) {
+	s.heart.last.Store(now)
+	for len(s.due) > 0 && s.due[0].next <= now {
+		c, _ := heap.Pop(&s.due).(*checkState)
+		changed = s.attend(c, now) || changed
 	}
 	return changed
 }
 
-// awaitNamesakeLocked puts off the run of a check while a probe runs that was started for an
-// earlier check of its name, so that a name that is registered again and again has one hung probe
-// at most. That probe's context has ended: if it has not returned a Timeout later, it hangs.
-func (m *Monitor) awaitNamesakeLocked(r *Registration, rn *run, now int64) (changed bool) {
-	if at := later(rn.removed, r.check.Timeout); now < at {
-		m.scheduleLocked(r, at)
+// attend does what is due for c: its run has reached its timeout, or it is time for the next one.
+func (s *scheduler) attend(c *checkState, now int64) (changed bool) {
+	switch {
+	case c.run != nil && !c.run.overdue:
+		s.giveUp(c)
+		c.slow = true
+		changed = c.record(timedOut(c.check.Timeout, nil), now, now)
+		s.plan(c, now)
+	case c.run != nil:
+		changed = c.record(hung(c.run.started, s.clock.wall(c.run.started)), now, now)
+		s.plan(c, now)
+	case s.probed[c.check.Name] != nil:
+		changed = s.awaitNamesake(c, s.probed[c.check.Name], now)
+	case c.standIn(now):
+		changed = c.record(resultOf(nil), c.trafficFrom, now)
+		c.trafficFrom = now
+		s.plan(c, now)
+	default:
+		c.waiting = true
+		l := &s.lanes[laneOf(c)]
+		l.waiting = append(l.waiting, c)
+	}
+	return changed
+}
+
+// awaitNamesake puts off the run of a check while a probe runs that was started for an earlier
+// check of its name, so that a name that is registered again and again has one hung probe at most.
+// That probe's context has ended: if it has not returned a Timeout later, it hangs.
+func (s *scheduler) awaitNamesake(c *checkState, rn *run, now int64) (changed bool) {
+	if at := later(rn.removed, c.check.Timeout); now < at {
+		s.schedule(c, at)
 		return false
 	}
-	changed = m.recordLocked(r, hung(rn.started, m.wall(rn.started)), now, now)
-	m.planLocked(r, now)
+	changed = c.record(hung(rn.started, s.clock.wall(rn.started)), now, now)
+	s.plan(c, now)
 	return changed
 }
 
-// giveUpLocked frees the place of a run that has not returned.
-func (m *Monitor) giveUpLocked(r *Registration) {
-	if !r.run.overdue {
-		r.run.overdue = true
-		m.sched.lanes[r.run.lane].free++
+// giveUp frees the place of a run that has not returned.
+func (s *scheduler) giveUp(c *checkState) {
+	if !c.run.overdue {
+		c.run.overdue = true
+		s.lanes[c.run.lane].free++
 	}
 }
 
-func laneOf(r *Registration) int {
-	if r.slow {
+func laneOf(c *checkState) int {
+	if c.slow {
 		return 1
 	}
 	return 0
 }
 
-// standInLocked is whether live traffic has answered for this run.
-func (m *Monitor) standInLocked(r *Registration, now int64) bool {
-	if !r.check.TrafficCounts || r.state.status != StatusPass || r.state.undecided() || r.hastened.Load() ||
-		r.standIns >= maxStandIns || !r.traffic.Load() {
+// launch starts the runs that wait and have a place.
+func (s *scheduler) launch(now int64) {
+	for i := range s.lanes {
+		l := &s.lanes[i]
+		for l.free > 0 && len(l.waiting) > 0 {
+			c := l.waiting[0]
+			l.waiting[0] = nil
+			l.waiting = l.waiting[1:]
+			c.waiting = false
+			l.free--
+			s.startRun(c, i, now)
+		}
+	}
+}
+
+func (s *scheduler) startRun(c *checkState, lane int, now int64) {
+	ctx, cancel := s.newContext(c.check.Timeout)
+	rn := &run{name: c.check.Name, lane: lane, started: now, cancel: cancel, done: make(chan struct{})}
+	s.runs[rn], s.probed[rn.name] = struct{}{}, rn
+	c.run, c.started, c.trafficFrom, c.standIns = rn, now, now, 0
+	c.hastened.Store(false)
+	c.traffic.Store(false)
+	s.schedule(c, later(now, c.check.Timeout))
+	// Owner: the scheduler, which has it in runs. Stop signal: its context, at the timeout, at
+	// Remove and at Stop. Waiters: Remove and Stop, both as long as their caller allows.
+	go probe(ctx, c, rn, s.clock, s.finished)
+}
+
+// probe runs c's probe once and hands in what came of it, however it ends. It runs without the
+// lock.
+func probe(ctx context.Context, c *checkState, rn *run, clock clock, finished func(*checkState, *run, result)) {
+	defer rn.cancel()
+	var res result
+	returned := false
+	defer func() {
+		if v := recover(); v != nil {
+			res = resultOf(newPanicError(v, debug.Stack()))
+		} else if !returned {
+			res = resultOf(errGoexit)
+		}
+		finished(c, rn, res)
+	}()
+	err := c.check.Probe(ctx)
+	// Error texts are made here, not under the monitor's lock: an Error method is code of the
+	// service and may hang or panic.
+	if clock.now()-rn.started >= int64(c.check.Timeout) {
+		res = timedOut(c.check.Timeout, err)
+	} else {
+		res = resultOf(err)
+	}
+	returned = true
+}
+
+// end takes a run out that has left its probe.
+func (s *scheduler) end(c *checkState, rn *run) {
+	delete(s.runs, rn)
+	delete(s.probed, rn.name)
+	close(rn.done)
+	if c.run == rn {
+		c.run = nil
+	}
+	if !rn.overdue {
+		s.lanes[rn.lane].free++
+	}
+}
+
+// take takes the result of a run that has ended, unless it comes too late to count. heir is the
+// check that has the name of c now if c was removed, nil if there is none.
+func (s *scheduler) take(c *checkState, rn *run, res result, heir *checkState, now int64) (changed bool) {
+	switch {
+	case c.removed:
+		if heir != nil && heir.index >= 0 {
+			if changed = s.unhang(heir, now); !changed {
+				s.schedule(heir, min(heir.next, now))
+			}
+		}
+	case rn.overdue:
+		changed = s.unhang(c, now)
+	default:
+		c.slow = res.late
+		changed = c.record(res, now, now)
+		s.plan(c, now)
+	}
+	return changed
+}
+
+// unhang lets a check run again soon whose last run came back too late to count, unless it has
+// failed and backs off.
+func (s *scheduler) unhang(c *checkState, now int64) (changed bool) {
+	changed, soon := c.returned()
+	if soon {
+		s.schedule(c, min(c.next, c.soonest(now)))
+	}
+	return changed
+}
+
+// drop forgets c, and cancels its run.
+func (s *scheduler) drop(c *checkState, now int64) {
+	if c.index >= 0 {
+		heap.Remove(&s.due, c.index)
+	}
+	if c.waiting {
+		l := &s.lanes[laneOf(c)]
+		l.waiting = slices.DeleteFunc(l.waiting, func(w *checkState) bool { return w == c })
+		c.waiting = false
+	}
+	if c.run != nil {
+		c.run.cancel()
+		c.run.removed = now
+		s.giveUp(c)
+	}
+}
+
+// planFirst plans the first run: at once or after InitialDelay, but one by one.
+func (s *scheduler) planFirst(c *checkState, now int64) {
+	s.pace = max(s.pace, now)
+	s.schedule(c, later(s.pace, c.check.InitialDelay))
+	s.pace += firstPace
+}
+
+// plan plans the run after a result.
+func (s *scheduler) plan(c *checkState, now int64) {
+	soonest := c.soonest(now)
+	if s.probed[c.check.Name] != nil { // it has not come back: see whether it does; unhang brings the next run forward
+		soonest = later(now, c.check.RetryInterval)
+	}
+	interval, jitter := c.check.Interval, c.check.Jitter
+	var at int64
+	switch {
+	case c.streak.undecided():
+		at = soonest
+	case c.streak.status == StatusFail:
+		at = later(now, shorten(backoff(c.backoff, interval), jitter, rand.Float64()))
+	default:
+		c.slot = slotAfter(now, interval, c.phase, c.slot)
+		at = later(slotStart(c.slot, interval, c.phase), part(interval, jitter*rand.Float64()))
+	}
+	if c.hastened.Load() {
+		at = min(at, soonest)
+	}
+	s.schedule(c, at)
+}
+
+// hasten brings the next run of c forward, and reports whether it did.
+func (s *scheduler) hasten(c *checkState, now int64) bool {
+	if c.removed || c.waiting || c.run != nil || c.index < 0 {
+		return false // plan sees the request at Start, or when the run in flight returns
+	}
+	at := c.soonest(now)
+	if at >= c.next {
 		return false
 	}
-	// The success may be as old as the last look; the verdict must not expire before the next one.
-	if later(r.trafficFrom, r.check.MaxAge) <= later(now, r.check.minAge()) {
-		return false
-	}
-	r.traffic.Store(false)
-	r.standIns++
+	s.schedule(c, at)
 	return true
 }
 
-// launchLocked starts the runs that wait and have a place.
-func (m *Monitor) launchLocked(now int64) {
-	for i := range m.sched.lanes {
-		l := &m.sched.lanes[i]
-		for l.free > 0 && len(l.waiting) > 0 {
-			r := l.waiting[0]
-			l.waiting[0] = nil
-			l.waiting = l.waiting[1:]
-			r.waiting = false
-			l.free--
-			m.startLocked(r, i, now)
-		}
-	}
-}
-
-func (m *Monitor) startLocked(r *Registration, lane int, now int64) {
-	ctx, cancel := m.sched.newContext(r.check.Timeout)
-	rn := &run{name: r.check.Name, lane: lane, started: now, cancel: cancel, done: make(chan struct{})}
-	m.sched.runs[rn], m.sched.probed[rn.name] = struct{}{}, rn
-	r.run, r.started, r.trafficFrom, r.standIns = rn, now, now, 0
-	r.hastened.Store(false)
-	r.traffic.Store(false)
-	m.scheduleLocked(r, later(now, r.check.Timeout))
-	// Owner: the monitor, which has it in sched.runs. Stop signal: its context, at the timeout, at
-	// Remove and at Stop. Waiters: Remove and Stop, both as long as their caller allows.
-	go m.probe(ctx, r, rn)
-}
-
-// scheduleLocked puts r at clock at into the heap, wherever it was.
-func (m *Monitor) scheduleLocked(r *Registration, at int64) {
-	r.next = at
-	if r.index >= 0 {
-		heap.Fix(&m.sched.due, r.index)
+// schedule puts c at clock at into the heap, wherever it was.
+func (s *scheduler) schedule(c *checkState, at int64) {
+	c.next = at
+	if c.index >= 0 {
+		heap.Fix(&s.due, c.index)
 	} else {
-		heap.Push(&m.sched.due, r)
+		heap.Push(&s.due, c)
 	}
 }
 
-// drop forgets r.
-func (s *scheduler) drop(r *Registration) {
-	if r.index >= 0 {
-		heap.Remove(&s.due, r.index)
-	}
-	if !r.waiting {
-		return
-	}
-	for i := range s.lanes {
-		for j, w := range s.lanes[i].waiting {
-			if w == r {
-				s.lanes[i].waiting = append(s.lanes[i].waiting[:j:j], s.lanes[i].waiting[j+1:]...)
-				break
-			}
-		}
-	}
-	r.waiting = false
+// dueHeap orders checks by when the scheduler has to attend to them. It is a container/heap that
+// tells each check its position, so that any of them can be moved.
+type dueHeap []*checkState
+
+// Len, Less, Swap, Push and Pop are for container/heap only.
+func (h *dueHeap) Len() int           { return len(*h) }
+func (h *dueHeap) Less(i, j int) bool { return (*h)[i].next < (*h)[j].next }
+func (h *dueHeap) Swap(i, j int) {
+	a := *h
+	a[i], a[j] = a[j], a[i]
+	a[i].index, a[j].index = i, j
 }
 
-// planFirstLocked plans the first run: at once or after InitialDelay, but one by one.
-func (m *Monitor) planFirstLocked(r *Registration, now int64) {
-	m.sched.pace = max(m.sched.pace, now)
-	m.scheduleLocked(r, later(m.sched.pace, r.check.InitialDelay))
-	m.sched.pace += firstPace
-	if m.sched.timer != nil {
-		m.armLocked(now)
-	}
+func (h *dueHeap) Push(x any) {
+	c, _ := x.(*checkState)
+	c.index = len(*h)
+	*h = append(*h, c)
 }
 
-// planLocked plans the run after a result.
-func (m *Monitor) planLocked(r *Registration, now int64) {
-	c := &r.check
-	soonest := max(now, later(r.started, c.RetryInterval))
-	if m.sched.probed[c.Name] != nil { // it has not come back: see whether it does; unhangLocked brings the next run forward
-		soonest = later(now, c.RetryInterval)
-	}
-	var at int64
-	switch {
-	case r.state.undecided():
-		at = soonest
-	case r.state.status == StatusFail:
-		at = later(now, shorten(backoff(r.backoff, c.Interval), c.Jitter, rand.Float64()))
-	default:
-		r.slot = slotAfter(now, c.Interval, r.phase, r.slot)
-		at = later(slotStart(r.slot, c.Interval, r.phase), part(c.Interval, c.Jitter*rand.Float64()))
-	}
-	if r.hastened.Load() {
-		at = min(at, soonest)
-	}
-	m.scheduleLocked(r, at)
-}
-
-// hasten brings the next run of r forward.
-func (m *Monitor) hasten(r *Registration) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.phase != running || r.removed || r.waiting || r.run != nil || r.index < 0 {
-		return // planLocked sees the request at Start, or when the run in flight returns
-	}
-	now := m.now()
-	if at := max(now, later(r.started, r.check.RetryInterval)); at < r.next {
-		m.scheduleLocked(r, at)
-		m.armLocked(now)
-	}
+func (h *dueHeap) Pop() any {
+	old := *h
+	last := old[len(old)-1]
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	last.index = -1
+	return last
 }

@@ -5,6 +5,21 @@ import (
 	"time"
 )
 
+// clock reads the monotonic time since it was made, in nanoseconds. 0 means none.
+type clock struct{ zero time.Time }
+
+func newClock() clock { return clock{time.Now().Add(-1)} } // so that no reading is 0
+
+func (c clock) now() int64 { return int64(time.Since(c.zero)) }
+
+// wall turns a reading into a time to print.
+func (c clock) wall(at int64) time.Time { return c.zero.Add(time.Duration(at)) }
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+// never is a reading that does not come.
+const never = math.MaxInt64
+
 const (
 	backoffFirst = time.Second
 	backoffCap   = 30 * time.Second
@@ -69,4 +84,12 @@ func slotAfter(now int64, interval time.Duration, phase float64, last int64) int
 		n = into/int64(interval) + 1
 	}
 	return max(n, last+1)
+}
+
+// spread places the n-th check in its interval: multiples of the golden ratio are spread evenly for
+// every number of checks (Knuth, The Art of Computer Programming, vol. 3, 6.4), where random places
+// would clump.
+func spread(n int, offset float64) float64 {
+	_, frac := math.Modf(float64(n)*(math.Phi-1) + offset)
+	return frac
 }

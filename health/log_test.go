@@ -142,7 +142,7 @@ func TestOnTransitionThatPanicsOrExitsIsLoggedAndToldOn(t *testing.T) {
 				if strings.Count(s, `level=ERROR msg="health: a listener to changes failed" kind=panic error="`+said) != len(told) {
 					t.Errorf("logged\n%s", s)
 				}
-				if strings.HasPrefix(said, "panic") && !strings.Contains(s, "journal_test.go") {
+				if strings.HasPrefix(said, "panic") && !strings.Contains(s, "log_test.go") {
 					t.Errorf("no stack in\n%s", s)
 				}
 			})

@@ -26,9 +26,9 @@ const (
 	flapEvery = time.Minute
 )
 
-// journal writes a line for each change of a check. Changes of a check that flaps are summed up
+// changeLog writes a line for each change of a check. Changes of a check that flaps are summed up
 // once a minute, so that the last line is never about a state that is over.
-type journal struct {
+type changeLog struct {
 	logger *slog.Logger
 
 	mu      sync.Mutex // guards the following; never held while a line is written
@@ -46,31 +46,31 @@ type flap struct {
 	timer   *time.Timer   // writes held; nil: there is none
 }
 
-func newJournal(l *slog.Logger) *journal {
+func newChangeLog(logger *slog.Logger) *changeLog {
 	const tidyFirst = 64
-	return &journal{logger: l, flaps: make(map[string]*flap), tidyAt: tidyFirst}
+	return &changeLog{logger: logger, flaps: make(map[string]*flap), tidyAt: tidyFirst}
 }
 
 // take writes a line about t, or keeps it for a while.
-func (j *journal) take(t Transition) {
+func (l *changeLog) take(t Transition) {
 	if t.Check == "" || (t.From == StatusUnknown && t.To == StatusPass) {
 		return // what makes a group change is a check, a hold or a shutdown; each has a line already
 	}
-	if j.admit(t) {
-		j.write(t)
+	if l.admit(t) {
+		l.write(t)
 	}
 }
 
 // admit reports whether a line may be written now.
-func (j *journal) admit(t Transition) bool {
+func (l *changeLog) admit(t Transition) bool {
 	now := monotime.Now()
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	f := j.flaps[t.Check]
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f := l.flaps[t.Check]
 	if f == nil {
-		j.tidyLocked(now)
+		l.tidyLocked(now)
 		f = &flap{since: now}
-		j.flaps[t.Check] = f
+		l.flaps[t.Check] = f
 	}
 	f.refill(now)
 	if f.held == nil && f.spent < flapBurst {
@@ -82,9 +82,9 @@ func (j *journal) admit(t Transition) bool {
 		t.From, t.Lasted = f.held.From, f.held.Lasted
 	}
 	f.held = &t
-	if f.timer == nil && !j.stopped {
+	if f.timer == nil && !l.stopped {
 		name := t.Check
-		f.timer = time.AfterFunc(f.since.Add(flapEvery).Sub(now), func() { j.sumUp(name) })
+		f.timer = time.AfterFunc(f.since.Add(flapEvery).Sub(now), func() { l.sumUp(name) })
 	}
 	return false
 }
@@ -101,40 +101,40 @@ func (f *flap) refill(now monotime.Time) {
 }
 
 // tidyLocked drops checks at rest when there are many: names come and go.
-func (j *journal) tidyLocked(now monotime.Time) {
-	if len(j.flaps) < j.tidyAt {
+func (l *changeLog) tidyLocked(now monotime.Time) {
+	if len(l.flaps) < l.tidyAt {
 		return
 	}
-	for name, f := range j.flaps {
+	for name, f := range l.flaps {
 		if f.refill(now); f.spent == 0 && f.held == nil {
-			delete(j.flaps, name)
+			delete(l.flaps, name)
 		}
 	}
-	j.tidyAt = max(j.tidyAt, 2*len(j.flaps))
+	l.tidyAt = max(l.tidyAt, 2*len(l.flaps))
 }
 
 // sumUp writes one line about the changes that were kept.
-func (j *journal) sumUp(check string) {
-	j.mu.Lock()
-	f := j.flaps[check]
-	if j.stopped || f == nil || f.held == nil {
-		j.mu.Unlock()
+func (l *changeLog) sumUp(check string) {
+	l.mu.Lock()
+	f := l.flaps[check]
+	if l.stopped || f == nil || f.held == nil {
+		l.mu.Unlock()
 		return
 	}
 	f.refill(monotime.Now())
 	f.spent++
 	t, changes := *f.held, f.changes
 	f.held, f.changes, f.timer = nil, 0, nil
-	j.mu.Unlock()
+	l.mu.Unlock()
 	attrs := append([]slog.Attr{
 		slog.String("check", check), slog.String("kind", kindFlapping), slog.String("status", t.To.String()),
 		slog.Int("changes", changes),
 	}, t.why()...)
-	j.line(slog.LevelWarn, "health: a check keeps changing", attrs...)
+	l.line(slog.LevelWarn, "health: a check keeps changing", attrs...)
 }
 
 // write writes the line of one change.
-func (j *journal) write(t Transition) {
+func (l *changeLog) write(t Transition) {
 	level, kind, text := slog.LevelWarn, kindDown, "health: a check fails"
 	switch t.To {
 	case StatusPass:
@@ -143,7 +143,7 @@ func (j *journal) write(t Transition) {
 		kind, text = kindDegraded, "health: a check passes with a reservation"
 	case StatusFail, StatusUnknown:
 	}
-	attrs := append(make([]slog.Attr, 0, 12), slog.String("check", t.Check), slog.String("kind", kind)) //nolint:mnd // as many as there can be
+	attrs := []slog.Attr{slog.String("check", t.Check), slog.String("kind", kind)}
 	switch t.From {
 	case StatusFail:
 		attrs = append(attrs, slog.Duration("down_for", t.Lasted.Round(time.Millisecond)))
@@ -153,7 +153,7 @@ func (j *journal) write(t Transition) {
 		}
 	case StatusUnknown, StatusPass:
 	}
-	j.line(level, text, append(attrs, t.why()...)...)
+	l.line(level, text, append(attrs, t.why()...)...)
 }
 
 // why says why a check does not pass.
@@ -181,28 +181,28 @@ func (t Transition) why() []slog.Attr {
 }
 
 // failed tells of a listener that panicked or ended its goroutine.
-func (j *journal) failed(err error) {
+func (l *changeLog) failed(err error) {
 	attrs := []slog.Attr{slog.String("kind", kindPanic), slog.Any("error", err)}
 	if p, ok := errors.AsType[*guard.Panic](err); ok {
 		attrs = append(attrs, slog.String("stack", p.Stack))
 	}
-	j.line(slog.LevelError, "health: a listener to changes failed", attrs...)
+	l.line(slog.LevelError, "health: a listener to changes failed", attrs...)
 }
 
 // line writes one line. A log handler that panics or ends its goroutine does no harm. No logger is left to report it.
-func (j *journal) line(level slog.Level, text string, attrs ...slog.Attr) {
+func (l *changeLog) line(level slog.Level, text string, attrs ...slog.Attr) {
 	_ = guard.Call(func() {
 		//nolint:forbidigo // a change belongs to no call
-		j.logger.LogAttrs(context.Background(), level, text, attrs...)
+		l.logger.LogAttrs(context.Background(), level, text, attrs...)
 	})
 }
 
 // stop ends the timers. A line that is being written is not waited for.
-func (j *journal) stop() {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.stopped = true
-	for _, f := range j.flaps {
+func (l *changeLog) stop() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stopped = true
+	for _, f := range l.flaps {
 		if f.timer != nil {
 			f.timer.Stop()
 		}
