@@ -17,9 +17,9 @@ export CGO_ENABLED := $(if $(CC_FOUND),1,0)
 FUZZTIME  ?= 5s
 BENCHTIME ?= 1s
 
-TOOLS := bin/golangci-lint bin/gofumpt bin/gotestsum
+TOOLS := bin/golangci-lint bin/gofumpt bin/gotestsum bin/govulncheck bin/apidiff
 
-.PHONY: help test check fmt fmt-check lint vet tidy tidy-check race test-clock test-pgo bench bench-peers bench-outage test-peers bench-smoke examples fuzz-smoke cover run clean
+.PHONY: help test check fmt fmt-check lint vet tidy tidy-check race test-clock test-pgo bench bench-peers bench-outage test-peers bench-smoke examples fuzz-smoke cover api-diff vuln run clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,16 @@ vet: ## go vet, in every module, and for other systems
 	@for t in linux/arm64 linux/386 windows/amd64 darwin/arm64 freebsd/amd64; do \
 		echo "vet for $$t"; CGO_ENABLED=0 GOOS=$${t%/*} GOARCH=$${t#*/} go vet ./...; \
 	done
+
+BASE ?= main
+api-diff: bin/apidiff ## What has changed in the exported API since BASE: compatible or not
+	@old=$$(mktemp -d); trap 'git worktree remove --force "$$old/tree"; rm -rf "$$old"' EXIT; \
+	git worktree add -q --detach "$$old/tree" $(BASE); \
+	(cd "$$old/tree" && GOWORK=off "$(CURDIR)/bin/apidiff" -m -w "$$old/api" github.com/poolkeeper/poolkeeper 2>/dev/null); \
+	GOWORK=off bin/apidiff -m "$$old/api" github.com/poolkeeper/poolkeeper 2> >(grep -v "^Ignoring internal" >&2)
+
+vuln: bin/govulncheck ## Known vulnerabilities in what the modules call; asks vuln.go.dev
+	@for m in $(MODULES); do echo "vuln $$m"; (cd $$m && "$(CURDIR)/bin/govulncheck" ./...); done
 
 tidy: ## go mod tidy, in every module
 	@for m in $(MODULES) $(APART) tools; do (cd $$m && GOWORK=off go mod tidy); done

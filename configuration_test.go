@@ -13,7 +13,6 @@ import (
 	"github.com/poolkeeper/poolkeeper/lifecycle"
 	"github.com/poolkeeper/poolkeeper/redispool"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
-	"github.com/poolkeeper/poolkeeper/sqlpool/replica"
 )
 
 // TestEverySettingIsDocumented compares the exported fields of each configuration with the rows of
@@ -32,7 +31,8 @@ func TestEverySettingIsDocumented(t *testing.T) {
 		"eviction.Policy":  eviction.Policy{},
 		"redispool.Config": redispool.Config{},
 		"sqlpool.Config":   sqlpool.Config{},
-		"replica.Config":   replica.Config{},
+
+		"sqlpool.ReplicatedConfig": sqlpool.ReplicatedConfig{},
 	} {
 		rows := settingRows(string(doc), heading)
 		if len(rows) == 0 {

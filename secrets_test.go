@@ -25,7 +25,6 @@ import (
 	"github.com/poolkeeper/poolkeeper/redispool"
 	"github.com/poolkeeper/poolkeeper/redispool/redispooltest"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
-	"github.com/poolkeeper/poolkeeper/sqlpool/replica"
 	"github.com/poolkeeper/poolkeeper/sqlpool/sqlpooltest"
 )
 
@@ -36,7 +35,7 @@ const secret = "s3cret"
 var harmless = []string{
 	"poolkeeper.Stats", "poolkeeper.Histogram", "poolkeeper.Bucket", "poolkeeper.Holder",
 	"poolkeeper.AcquireError", "poolkeeper.HeldError", "redispool.Limits",
-	"sqlpool.Limits", "replica.Member",
+	"sqlpool.Limits", "sqlpool.Member",
 	"sqlpooltest.Answer", // the user's own test data
 	"sqlpooltest.Query",  // the same
 }
@@ -75,7 +74,7 @@ func TestNothingPrintsASecret(t *testing.T) { // INV-12
 
 func isPool(v any) bool {
 	switch v.(type) {
-	case *redispool.Pool, *sqlpool.Pool, *sqlpool.Postgres, *replica.Postgres, *replica.MySQL:
+	case *redispool.Pool, *sqlpool.Pool, *sqlpool.Postgres, *sqlpool.Replicated, *sqlpool.ReplicatedMySQL:
 		return true
 	default:
 		return false
@@ -179,20 +178,20 @@ func sqlSecrets(t *testing.T) []any {
 
 	_, malformed := sqlpool.NewPostgres(sqlpool.Config{URL: pg + "?sslmode=nonsense"})
 	_, unknown := sqlpool.NewMySQL(sqlpool.Config{URL: "u:" + secret + "@nonsense"})
-	return append(append(values, replicaSecrets(t, pg, my)...), malformed, unknown)
+	return append(append(values, replicatedSecrets(t, pg, my)...), malformed, unknown)
 }
 
-func replicaSecrets(t *testing.T, pg, my string) []any {
+func replicatedSecrets(t *testing.T, pg, my string) []any {
 	t.Helper()
-	of := func(url string) replica.Config {
+	of := func(url string) sqlpool.ReplicatedConfig {
 		one := sqlpool.Config{URL: url, Logger: quiet()}
-		return replica.Config{Primary: one, Replicas: []sqlpool.Config{one}, Logger: quiet()}
+		return sqlpool.ReplicatedConfig{Primary: one, Replicas: []sqlpool.Config{one}, Logger: quiet()}
 	}
-	postgres, err := replica.NewPostgres(of(pg))
+	postgres, err := sqlpool.NewReplicated(of(pg))
 	if err != nil {
 		t.Fatal(err)
 	}
-	mysql, err := replica.NewMySQL(of(my))
+	mysql, err := sqlpool.NewReplicatedMySQL(of(my))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -228,7 +227,7 @@ func around(text string) string {
 func exportedStructs(t *testing.T) []string {
 	t.Helper()
 	var names []string
-	for _, dir := range []string{".", "redispool", "redispool/redispooltest", "sqlpool", "sqlpool/replica", "sqlpool/sqlpooltest"} {
+	for _, dir := range []string{".", "redispool", "redispool/redispooltest", "sqlpool", "sqlpool/sqlpooltest"} {
 		files, err := fs.Glob(os.DirFS(dir), "*.go")
 		if err != nil {
 			t.Fatal(err)

@@ -1,4 +1,4 @@
-package replica_test
+package sqlpool_test
 
 import (
 	"encoding/binary"

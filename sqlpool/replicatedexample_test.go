@@ -1,4 +1,4 @@
-package replica_test
+package sqlpool_test
 
 import (
 	"context"
@@ -10,7 +10,6 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
-	"github.com/poolkeeper/poolkeeper/sqlpool/replica"
 	"github.com/poolkeeper/poolkeeper/sqlpool/sqlpooltest"
 )
 
@@ -32,7 +31,7 @@ func (tb *exampleTB) end() {
 	}
 }
 
-func ExampleNewPostgres() {
+func ExampleNewReplicated() {
 	t := new(exampleTB)
 	defer t.end()
 	primary, standby := sqlpooltest.ServePostgres(t), sqlpooltest.ServePostgres(t) // in production: two servers
@@ -42,14 +41,14 @@ func ExampleNewPostgres() {
 	}
 
 	ctx := context.Background()
-	orders, err := replica.NewPostgres(replica.Config{
+	orders, err := sqlpool.NewReplicated(sqlpool.ReplicatedConfig{
 		Name:    "orders",
 		Primary: sqlpool.Config{URL: primary.URL(), MaxOpen: 20},
 		Replicas: []sqlpool.Config{
 			{URL: standby.URL(), MaxOpen: 20, Start: poolkeeper.StartDegraded}, // start without it
 		},
 		MaxLag:       5 * time.Second,
-		PollInterval: 10 * time.Millisecond,
+		LookInterval: 10 * time.Millisecond,
 		Logger:       slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
@@ -61,8 +60,8 @@ func ExampleNewPostgres() {
 
 	read := func() {
 		var who string
-		// Ask for a Replica each time: which one it is may change.
-		if err := orders.Replica().Pool().QueryRow(ctx, "select who").Scan(&who); err != nil {
+		// Ask for a Reader each time: which one it is may change.
+		if err := orders.Reader().Pool().QueryRow(ctx, "select who").Scan(&who); err != nil {
 			log.Fatal(err)
 		}
 		fmt.Println("read from", who)
@@ -70,7 +69,7 @@ func ExampleNewPostgres() {
 	read()
 
 	standby.Standby(time.Minute) // it falls behind
-	for orders.Members()[1].State == replica.StateReady {
+	for orders.Members()[1].State == sqlpool.MemberReady {
 		time.Sleep(time.Millisecond)
 	}
 	read()
@@ -80,24 +79,24 @@ func ExampleNewPostgres() {
 	// Output:
 	// read from the standby
 	// read from the primary
-	// replica: check "orders/replica-1": 1m0s behind; MaxLag is 5s
+	// sqlpool: check "orders/replica-1": 1m0s behind; MaxLag is 5s
 	// <nil>
 }
 
-func ExampleNewMySQL() {
+func ExampleNewReplicatedMySQL() {
 	t := new(exampleTB)
 	defer t.end()
 	primary := serveMySQL(t, mysql8("the primary", "0", sourceUUID+":1-100")) // in production: two servers
-	standby := serveMySQL(t, mysql8("the replica", "1", sourceUUID+":1-100"))
+	replica := serveMySQL(t, mysql8("the replica", "1", sourceUUID+":1-100"))
 
 	ctx := context.Background()
-	orders, err := replica.NewMySQL(replica.Config{
+	orders, err := sqlpool.NewReplicatedMySQL(sqlpool.ReplicatedConfig{
 		Name:    "orders",
 		Primary: sqlpool.Config{URL: primary.url(), MaxOpen: 20},
 		Replicas: []sqlpool.Config{
-			{URL: standby.url(), MaxOpen: 20, Start: poolkeeper.StartDegraded}, // start without it
+			{URL: replica.url(), MaxOpen: 20, Start: poolkeeper.StartDegraded}, // start without it
 		},
-		PollInterval: 10 * time.Millisecond,
+		LookInterval: 10 * time.Millisecond,
 		Logger:       slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
@@ -108,7 +107,7 @@ func ExampleNewMySQL() {
 	}
 
 	read := func() {
-		tx, err := orders.BeginReadOnly(ctx) // or orders.Replica().DB(), for one query
+		tx, err := orders.BeginReadOnly(ctx) // or orders.Reader().DB(), for one query
 		if err != nil {
 			log.Fatal(err)
 		}
@@ -121,8 +120,8 @@ func ExampleNewMySQL() {
 	}
 	read()
 
-	standby.set(askRole, row("0", "0", "8.0.36")) // it is promoted
-	for orders.Members()[1].State == replica.StateReady {
+	replica.set(askRole, row("0", "0", "8.0.36")) // it is promoted
+	for orders.Members()[1].State == sqlpool.MemberReady {
 		time.Sleep(time.Millisecond)
 	}
 	read()
@@ -132,6 +131,6 @@ func ExampleNewMySQL() {
 	// Output:
 	// read from the replica
 	// read from the primary
-	// replica: check "orders/replica-1": the server is not read-only: it was promoted, or read_only was never set on it
+	// sqlpool: check "orders/replica-1": the server is not read-only: it was promoted, or read_only was never set on it
 	// <nil>
 }
