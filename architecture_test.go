@@ -12,8 +12,8 @@ import (
 
 const module = "github.com/poolkeeper/poolkeeper"
 
-// floors are the house of docs/architecture.md, by first path element below the module. Imports go
-// down only: never up and never sideways.
+// floors are the house of docs/architecture.md, by room. Imports go down only: never up and never
+// sideways.
 var floors = map[string]int{
 	"":           0, // the root package, below internal
 	"internal":   0,
@@ -22,13 +22,16 @@ var floors = map[string]int{
 	"lifecycle":  2,
 	"redispool":  3,
 	"sqlpool":    3,
-	"statuspage": 4,
-	"cmd":        5,
+	replicas:     4,
+	"statuspage": 5,
+	"cmd":        6,
 }
 
 // cellar is what the root package, whose errors need words, may import. It imports the standard
 // library only.
 var cellar = []string{"/internal/plural", "/internal/callsite"}
+
+const replicas = "sqlpool/replica"
 
 type listed struct {
 	ImportPath                         string
@@ -47,7 +50,7 @@ func TestImportsGoDownOnly(t *testing.T) {
 		// across.
 		from := room(p.ImportPath)
 		for _, imported := range slices.Concat(p.TestImports, p.XTestImports) {
-			if to := room(imported); pool(from) && pool(to) && from != to {
+			if to := room(imported); strangers(from, to) {
 				t.Errorf("a test of %s imports %s: sibling pools do not know each other", p.ImportPath, imported)
 			}
 		}
@@ -70,10 +73,17 @@ func TestForbiddenKnowsUpSidewaysAndUnknown(t *testing.T) {
 		{"/health", "/lifecycle", false},
 		{"/redispool", "/sqlpool", false},
 		{"/redispool", "/lifecycle", false},
+		{"/sqlpool/replica", "/sqlpool", true},
+		{"/sqlpool/replica", "/sqlpool/internal/probe", true},
+		{"/sqlpool/replica", "/redispool", false},
+		{"/sqlpool/replica", "/lifecycle", false},
+		{"/sqlpool/sqlpooltest", "/sqlpool/replica", false},
 		{"/attic", "/health", false},
 		{"/redispool", "/internal/test/testkit", false},
 		{"/redispool", "/internal/test/paired", false},
 		{"/internal/test/testserver", "/internal/test/testkit", true},
+		{"/sqlpool/internal/test/sqltest", "/internal/test/testkit", true},
+		{"/sqlpool", "/sqlpool/internal/test/sqltest", false},
 	} {
 		if got := forbidden(module+c.from, module+c.to); (got == "") != c.ok {
 			t.Errorf("import of %q by %q: fault %q, want allowed = %v", c.to, c.from, got, c.ok)
@@ -104,6 +114,8 @@ func forbidden(from, to string) string {
 		return "a package on no floor: add it to docs/architecture.md and to this test"
 	case pool(a) && b == "lifecycle":
 		return "pools satisfy lifecycle's interfaces structurally"
+	case strangers(a, b):
+		return "sibling pools do not know each other"
 	case a == b, a == "internal" && b == "":
 		return ""
 	case a == "" && slices.Contains(cellar, strings.TrimPrefix(to, module)):
@@ -119,8 +131,8 @@ func forbidden(from, to string) string {
 
 const outside = "(outside)"
 
-// room returns the first path element of one of our packages, "" for the root, outside for
-// everything else.
+// room returns the first path element of one of our packages, "" for the root, replicas for what is
+// built on a pool, outside for everything else.
 func room(path string) string {
 	if path == module {
 		return ""
@@ -129,14 +141,24 @@ func room(path string) string {
 	if !ours {
 		return outside
 	}
+	if rest == replicas || strings.HasPrefix(rest, replicas+"/") {
+		return replicas
+	}
 	first, _, _ := strings.Cut(rest, "/")
 	return first
 }
 
 // forTests reports whether nothing but tests may import a package.
-func forTests(path string) bool { return strings.HasPrefix(path, module+"/internal/test/") }
+func forTests(path string) bool {
+	return strings.HasPrefix(path, module+"/") && strings.Contains(path, "/internal/test/")
+}
 
-func pool(room string) bool { return room == "redispool" || room == "sqlpool" }
+func pool(room string) bool { return room == "redispool" || room == "sqlpool" || room == replicas }
+
+// strangers reports whether two rooms are pools of different kinds of servers.
+func strangers(a, b string) bool {
+	return pool(a) && pool(b) && (a == "redispool") != (b == "redispool")
+}
 
 func list(t *testing.T, args ...string) []listed {
 	t.Helper()

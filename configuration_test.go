@@ -13,6 +13,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/lifecycle"
 	"github.com/poolkeeper/poolkeeper/redispool"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
+	"github.com/poolkeeper/poolkeeper/sqlpool/replica"
 )
 
 // TestEverySettingIsDocumented compares the exported fields of each configuration with the rows of
@@ -31,8 +32,7 @@ func TestEverySettingIsDocumented(t *testing.T) {
 		"eviction.Policy":  eviction.Policy{},
 		"redispool.Config": redispool.Config{},
 		"sqlpool.Config":   sqlpool.Config{},
-
-		"sqlpool.ReplicatedConfig": sqlpool.ReplicatedConfig{},
+		"replica.Config":   replica.Config{},
 	} {
 		rows := settingRows(string(doc), heading)
 		if len(rows) == 0 {

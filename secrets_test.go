@@ -25,6 +25,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/redispool"
 	"github.com/poolkeeper/poolkeeper/redispool/redispooltest"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
+	"github.com/poolkeeper/poolkeeper/sqlpool/replica"
 	"github.com/poolkeeper/poolkeeper/sqlpool/sqlpooltest"
 )
 
@@ -35,7 +36,7 @@ const secret = "s3cret"
 var harmless = []string{
 	"poolkeeper.Stats", "poolkeeper.Histogram", "poolkeeper.Bucket", "poolkeeper.Holder",
 	"poolkeeper.AcquireError", "poolkeeper.HeldError", "redispool.Limits",
-	"sqlpool.Limits", "sqlpool.Member",
+	"sqlpool.Limits", "replica.Member",
 	"sqlpooltest.Answer", // the user's own test data
 	"sqlpooltest.Query",  // the same
 }
@@ -74,7 +75,7 @@ func TestNothingPrintsASecret(t *testing.T) { // INV-12
 
 func isPool(v any) bool {
 	switch v.(type) {
-	case *redispool.Pool, *sqlpool.Pool, *sqlpool.Postgres, *sqlpool.Replicated, *sqlpool.ReplicatedMySQL:
+	case *redispool.Pool, *sqlpool.Pool, *sqlpool.Postgres, *replica.Postgres, *replica.MySQL:
 		return true
 	default:
 		return false
@@ -178,20 +179,20 @@ func sqlSecrets(t *testing.T) []any {
 
 	_, malformed := sqlpool.NewPostgres(sqlpool.Config{URL: pg + "?sslmode=nonsense"})
 	_, unknown := sqlpool.NewMySQL(sqlpool.Config{URL: "u:" + secret + "@nonsense"})
-	return append(append(values, replicatedSecrets(t, pg, my)...), malformed, unknown)
+	return append(append(values, replicaSecrets(t, pg, my)...), malformed, unknown)
 }
 
-func replicatedSecrets(t *testing.T, pg, my string) []any {
+func replicaSecrets(t *testing.T, pg, my string) []any {
 	t.Helper()
-	of := func(url string) sqlpool.ReplicatedConfig {
+	of := func(url string) replica.Config {
 		one := sqlpool.Config{URL: url, Logger: quiet()}
-		return sqlpool.ReplicatedConfig{Primary: one, Replicas: []sqlpool.Config{one}, Logger: quiet()}
+		return replica.Config{Primary: one, Replicas: []sqlpool.Config{one}, Logger: quiet()}
 	}
-	postgres, err := sqlpool.NewReplicated(of(pg))
+	postgres, err := replica.NewPostgres(of(pg))
 	if err != nil {
 		t.Fatal(err)
 	}
-	mysql, err := sqlpool.NewReplicatedMySQL(of(my))
+	mysql, err := replica.NewMySQL(of(my))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -227,7 +228,7 @@ func around(text string) string {
 func exportedStructs(t *testing.T) []string {
 	t.Helper()
 	var names []string
-	for _, dir := range []string{".", "redispool", "redispool/redispooltest", "sqlpool", "sqlpool/sqlpooltest"} {
+	for _, dir := range []string{".", "redispool", "redispool/redispooltest", "sqlpool", "sqlpool/replica", "sqlpool/sqlpooltest"} {
 		files, err := fs.Glob(os.DirFS(dir), "*.go")
 		if err != nil {
 			t.Fatal(err)

@@ -304,25 +304,3 @@ func TestStopEndsTrials(t *testing.T) {
 		}
 	})
 }
-
-func TestMemberThatIsDownFailsItsOwnCallersOnly(t *testing.T) {
-	x := startTrio(t, func(cfg *sqlpool.ReplicatedConfig) { cfg.Primary.FailFastAfter = 50 * time.Millisecond })
-	x.servers[0].Refuse()
-	x.servers[0].Drop()
-	testkit.Eventually(t, "writes fail at once", func() bool {
-		_, err := x.Primary().Pool().Exec(t.Context(), "insert")
-		down, ok := errors.AsType[*poolkeeper.DownError](err)
-		return ok && down.Pool == "orders/primary"
-	})
-	if got := x.readers(t); got != "replica-1 replica-2" {
-		t.Errorf("%s answer reads", got)
-	}
-	x.servers[0].Heal()
-	testkit.Eventually(t, "writes succeed again", func() bool {
-		_, err := x.Primary().Pool().Exec(t.Context(), "insert")
-		return err == nil
-	})
-	if err := x.Stop(t.Context()); err != nil {
-		t.Error(err)
-	}
-}

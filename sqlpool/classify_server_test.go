@@ -16,6 +16,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
+	"github.com/poolkeeper/poolkeeper/sqlpool/internal/test/sqltest"
 )
 
 func judge(t *testing.T, err error, want health.Kind) {
@@ -41,7 +42,7 @@ func openMySQL(t *testing.T, dsn string) *sql.DB {
 func TestClassifyKnowsWhatARealPostgresSays(t *testing.T) {
 	srv := testserver.Postgres(t, "max_connections=8", "superuser_reserved_connections=3")
 	ctx := within(t, time.Minute)
-	admin := pgAdmin(t, srv)
+	admin := sqltest.Postgres(t, srv)
 	defer func() { _ = admin.Close(ctx) }()
 	for _, s := range []string{"create role reader login password 'sesame'", "create table t (n int)", "select pg_reload_conf()"} {
 		if s == "select pg_reload_conf()" {

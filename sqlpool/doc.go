@@ -27,8 +27,8 @@
 //	row := orders.Pool().QueryRow(ctx, "SELECT count(*) FROM orders")
 //
 // [NewPostgres] gives a *pgxpool.Pool and, over the same connections, a *sql.DB. [NewMySQL] and
-// [NewDB] give a *sql.DB. [Adopt] takes one. [NewReplicated] joins a PostgreSQL primary and its
-// replicas into one component, [NewReplicatedMySQL] one of MySQL or MariaDB.
+// [NewDB] give a *sql.DB. [Adopt] takes one. Package replica joins the pools of a primary and of
+// its read replicas into one component.
 //
 // What the package refuses to do: it does not retry, rewrite, cache or log statements. It opens
 // connections only for callers, for MinIdle and for its own checks. It never hides which driver is

@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 	"github.com/poolkeeper/poolkeeper/sqlpool/sqlpooltest"
@@ -18,8 +17,7 @@ type lifecycled interface {
 	Stop(ctx context.Context) error
 }
 
-// Each duration of Config and ReplicatedConfig is refused under its name, or the pool works with
-// it.
+// Each duration of Config is refused under its name, or the pool works with it.
 func TestEveryDurationIsRefusedOrWorks(t *testing.T) {
 	srv := sqlpooltest.ServePostgres(t)
 	var cfg sqlpool.Config
@@ -33,16 +31,6 @@ func TestEveryDurationIsRefusedOrWorks(t *testing.T) {
 			cfg.URL = ""
 			db, err := sqlpool.NewDB(newFakeServer(), cfg)
 			tryDuration(t, "NewDB: "+field, d, db, err)
-		}
-	}
-	var replicated sqlpool.ReplicatedConfig
-	for field := range testkit.Durations(&replicated) { // those of Primary too
-		for _, d := range testkit.Extremes {
-			one := sqlpool.Config{URL: srv.URL(), Logger: quiet(), Start: poolkeeper.StartDegraded}
-			cfg := sqlpool.ReplicatedConfig{Primary: one, Replicas: []sqlpool.Config{one}, Logger: quiet()}
-			*testkit.Durations(&cfg)[field] = d
-			pool, err := sqlpool.NewReplicated(cfg)
-			tryDuration(t, "NewReplicated: "+field, d, pool, err)
 		}
 	}
 }
@@ -74,7 +62,7 @@ func TestTooLongAndTooShortDurationsAreRefused(t *testing.T) {
 		case "MaxIdleTime", "MaxLifetime", "KeepAlive", "LeakThreshold", "FileInterval", "ReclaimAfter":
 		default:
 			if d == 30 { // tests shorten it
-				refused = err == nil || field == "MaxLag"
+				refused = err == nil
 			}
 		}
 		if !refused {
@@ -85,12 +73,6 @@ func TestTooLongAndTooShortDurationsAreRefused(t *testing.T) {
 		var own sqlpool.Config
 		for field := range testkit.Durations(&own) {
 			var cfg sqlpool.Config
-			*testkit.Durations(&cfg)[field] = d
-			check(field, d, want, cfg.Validate())
-		}
-		var both sqlpool.ReplicatedConfig
-		for field := range testkit.Durations(&both) {
-			var cfg sqlpool.ReplicatedConfig
 			*testkit.Durations(&cfg)[field] = d
 			check(field, d, want, cfg.Validate())
 		}

@@ -11,16 +11,6 @@ func (c *core) newEvents() *event.Log {
 	return event.NewLog("sqlpool", c.poolName, func() *slog.Logger { return c.cfg().Logger }, explainEvent)
 }
 
-// newEvents returns the log of what happens to a member of the replication.
-func (r *replication) newEvents(member string) *event.Log {
-	name := func() string {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		return r.name + "/" + member
-	}
-	return event.NewLog("sqlpool", name, func() *slog.Logger { return r.conf.Load().Logger }, explainEvent)
-}
-
 // explainEvent names the cause of an event and what to look at first.
 func explainEvent(err error) (cause, advice string) {
 	f := Classify(err)

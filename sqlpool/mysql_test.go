@@ -21,13 +21,14 @@ import (
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
+	"github.com/poolkeeper/poolkeeper/sqlpool/internal/test/sqltest"
 )
 
 // mysqlFor makes a pool whose connections use a database of the test's own, and a function that
 // asks the server how many there are.
 func mysqlFor(t *testing.T, srv *testserver.Server, cfg sqlpool.Config) (*sqlpool.Pool, func() int) {
 	t.Helper()
-	admin := mysqlAdmin(t, srv)
+	admin := sqltest.MySQL(t, srv)
 	name := "t" + strings.ToLower(t.Name()[len("TestMySQL"):])
 	name = name[:min(len(name), 60)]
 	if _, err := admin.ExecContext(t.Context(), "create database if not exists "+name); err != nil {
@@ -51,16 +52,6 @@ func mysqlFor(t *testing.T, srv *testserver.Server, cfg sqlpool.Config) (*sqlpoo
 		}
 		return n
 	}
-}
-
-func mysqlAdmin(t *testing.T, srv *testserver.Server) *sql.DB {
-	t.Helper()
-	db, err := sql.Open("mysql", srv.DSN())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = db.Close() })
-	return db
 }
 
 func startMySQL(t *testing.T, cfg sqlpool.Config) (*sqlpool.Pool, func() int) {
@@ -233,7 +224,7 @@ func TestMySQLKeepAliveReplacesWhatIsDead(t *testing.T) {
 // killAll kills every connection to databases whose name is like pattern.
 func killAll(t *testing.T, pattern string) {
 	t.Helper()
-	admin := mysqlAdmin(t, testserver.SharedMariaDB(t))
+	admin := sqltest.MySQL(t, testserver.SharedMariaDB(t))
 	var list string
 	const query = "select group_concat(id) from information_schema.processlist where db like ?"
 	if err := admin.QueryRowContext(t.Context(), query, pattern).Scan(&list); err != nil {
@@ -253,7 +244,7 @@ func killAll(t *testing.T, pattern string) {
 
 func TestMySQLCredentialsAreAskedForEachDial(t *testing.T) {
 	srv := testserver.SharedMariaDB(t)
-	admin := mysqlAdmin(t, srv)
+	admin := sqltest.MySQL(t, srv)
 	if _, err := admin.ExecContext(t.Context(), "create user rotating identified by 'first'"); err != nil {
 		t.Fatal(err)
 	}
@@ -396,7 +387,7 @@ func TestMySQLStopOfWhatTheServerHasClosed(t *testing.T) {
 	if err := p.DB().QueryRowContext(t.Context(), "select database()").Scan(&name); err != nil {
 		t.Fatal(err)
 	}
-	admin := mysqlAdmin(t, testserver.SharedMariaDB(t))
+	admin := sqltest.MySQL(t, testserver.SharedMariaDB(t))
 	rows, err := admin.QueryContext(t.Context(), "select id from information_schema.processlist where db = ?", name)
 	if err != nil {
 		t.Fatal(err)

@@ -12,21 +12,12 @@ import (
 )
 
 func TestConstructorsNameThePoolInEveryFault(t *testing.T) {
-	replicated := func(cfg sqlpool.Config) sqlpool.ReplicatedConfig {
-		return sqlpool.ReplicatedConfig{Name: cfg.Name, Primary: cfg, LookTimeout: -1}
-	}
 	for name, build := range map[string]func(sqlpool.Config) error{
 		"NewPostgres": func(cfg sqlpool.Config) error { return second(sqlpool.NewPostgres(cfg)) },
 		"NewMySQL":    func(cfg sqlpool.Config) error { return second(sqlpool.NewMySQL(cfg)) },
 		"NewDB":       func(cfg sqlpool.Config) error { return second(sqlpool.NewDB(newFakeServer(), cfg)) },
 		"NewDB, nil":  func(cfg sqlpool.Config) error { return second(sqlpool.NewDB(nil, cfg)) },
 		"Adopt, nil":  func(cfg sqlpool.Config) error { return second(sqlpool.Adopt(nil, cfg)) },
-		"NewReplicated": func(cfg sqlpool.Config) error {
-			return second(sqlpool.NewReplicated(replicated(cfg)))
-		},
-		"NewReplicatedMySQL": func(cfg sqlpool.Config) error {
-			return second(sqlpool.NewReplicatedMySQL(replicated(cfg)))
-		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			text := fmt.Sprint(build(sqlpool.Config{Name: "orders", MaxOpen: -1, MaxDials: -1}))

@@ -14,6 +14,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
+	"github.com/poolkeeper/poolkeeper/sqlpool/internal/test/sqltest"
 	"github.com/poolkeeper/poolkeeper/sqlpool/sqlpooltest"
 )
 
@@ -199,7 +200,7 @@ func TestPostgresCloneIsNotInTheBooks(t *testing.T) {
 // A clone goes where its configuration says.
 func TestPostgresCloneForAnotherDatabaseGoesThere(t *testing.T) {
 	p, _ := startPG(t, sqlpool.Config{})
-	admin := pgAdmin(t, testserver.SharedPostgres(t))
+	admin := sqltest.Postgres(t, testserver.SharedPostgres(t))
 	defer func() { _ = admin.Close(context.WithoutCancel(t.Context())) }()
 	if _, err := admin.Exec(t.Context(), "create role clone login"); err != nil {
 		t.Fatal(err)

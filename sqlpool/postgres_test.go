@@ -20,6 +20,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
+	"github.com/poolkeeper/poolkeeper/sqlpool/internal/test/sqltest"
 	"github.com/poolkeeper/poolkeeper/sqlpool/sqlpooltest"
 )
 
@@ -45,7 +46,7 @@ func pgFor(t *testing.T, srv *testserver.Server, cfg sqlpool.Config) (*sqlpool.P
 		_ = p.Stop(ctx) // a test that wants its outcome has called it before
 	})
 	return p, func() int {
-		admin := pgAdmin(t, srv)
+		admin := sqltest.Postgres(t, srv)
 		defer func() { _ = admin.Close(context.WithoutCancel(t.Context())) }()
 		var n int
 		err := admin.QueryRow(t.Context(), "select count(*) from pg_stat_activity where application_name = $1", t.Name()).Scan(&n)
@@ -54,15 +55,6 @@ func pgFor(t *testing.T, srv *testserver.Server, cfg sqlpool.Config) (*sqlpool.P
 		}
 		return n
 	}
-}
-
-func pgAdmin(t *testing.T, srv *testserver.Server) *pgx.Conn {
-	t.Helper()
-	c, err := pgx.Connect(t.Context(), srv.URL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
 }
 
 func startPG(t *testing.T, cfg sqlpool.Config) (*sqlpool.Postgres, func() int) {
@@ -387,7 +379,7 @@ func TestPostgresLifetimesShorterThanASecondDiffer(t *testing.T) {
 func TestPostgresKeepAlivePingsAndReplacesWhatIsDead(t *testing.T) {
 	p, _ := startPG(t, sqlpool.Config{MinIdle: 3, KeepAlive: 100 * time.Millisecond, EvictionInterval: 20 * time.Millisecond})
 	eventually(t, "3 are idle", func() bool { return p.Stats().Idle == 3 })
-	admin := pgAdmin(t, testserver.SharedPostgres(t))
+	admin := sqltest.Postgres(t, testserver.SharedPostgres(t))
 	defer func() { _ = admin.Close(context.WithoutCancel(t.Context())) }()
 	const kill = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = $1"
 	if _, err := admin.Exec(t.Context(), kill, t.Name()); err != nil {
@@ -575,7 +567,7 @@ func TestPostgresStartPoliciesAndRecovery(t *testing.T) {
 
 func TestPostgresCredentialsAreAskedForEachDial(t *testing.T) {
 	srv := testserver.SharedPostgres(t)
-	admin := pgAdmin(t, srv)
+	admin := sqltest.Postgres(t, srv)
 	defer func() { _ = admin.Close(context.WithoutCancel(t.Context())) }()
 	if _, err := admin.Exec(t.Context(), "create role rotating login password 'first'"); err != nil {
 		t.Fatal(err)

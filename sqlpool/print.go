@@ -21,18 +21,6 @@ func (c Config) LogValue() slog.Value { return printing.LogValue(c) }
 // MarshalJSON returns String as a JSON string.
 func (c Config) MarshalJSON() ([]byte, error) { return printing.JSON(c) }
 
-// String prints what is set, the pools' configurations as [Config.String] does.
-func (c ReplicatedConfig) String() string { return settings.Config("sqlpool.ReplicatedConfig", c) }
-
-// Format prints String, whatever the verb.
-func (c ReplicatedConfig) Format(f fmt.State, _ rune) { printing.Format(f, c) }
-
-// LogValue is String, for slog.
-func (c ReplicatedConfig) LogValue() slog.Value { return printing.LogValue(c) }
-
-// MarshalJSON returns String as a JSON string.
-func (c ReplicatedConfig) MarshalJSON() ([]byte, error) { return printing.JSON(c) }
-
 // A pool holds passwords, and changes while it is printed. So pools print a line about themselves,
 // whatever the verb.
 
@@ -65,31 +53,3 @@ func (p *Postgres) LogValue() slog.Value { return printing.LogValue(p) }
 
 // MarshalJSON returns String as a JSON string.
 func (p *Postgres) MarshalJSON() ([]byte, error) { return printing.JSON(p) }
-
-// String returns the number of members.
-func (r *Replicated) String() string { return r.printed("Replicated") }
-
-// Format prints String, whatever the verb.
-func (r *Replicated) Format(f fmt.State, _ rune) { printing.Format(f, r) }
-
-// LogValue is String, for slog.
-func (r *Replicated) LogValue() slog.Value { return printing.LogValue(r) }
-
-// MarshalJSON returns String as a JSON string.
-func (r *Replicated) MarshalJSON() ([]byte, error) { return printing.JSON(r) }
-
-// String returns the number of members.
-func (r *ReplicatedMySQL) String() string { return r.printed("ReplicatedMySQL") }
-
-// Format prints String, whatever the verb.
-func (r *ReplicatedMySQL) Format(f fmt.State, _ rune) { printing.Format(f, r) }
-
-// LogValue is String, for slog.
-func (r *ReplicatedMySQL) LogValue() slog.Value { return printing.LogValue(r) }
-
-// MarshalJSON returns String as a JSON string.
-func (r *ReplicatedMySQL) MarshalJSON() ([]byte, error) { return printing.JSON(r) }
-
-func (r *replication) printed(kind string) string {
-	return fmt.Sprintf("sqlpool.%s{members: %d}", kind, len(r.members))
-}

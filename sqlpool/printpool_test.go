@@ -25,22 +25,10 @@ func TestNoPoolPrintsItsPassword(t *testing.T) { // INV-12
 		t.Fatal(err)
 	}
 	defer stop(t, mysql)
-	both := sqlpool.ReplicatedConfig{Primary: cfg, Replicas: []sqlpool.Config{cfg}, Logger: quiet()}
-	replicated, err := sqlpool.NewReplicated(both)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer stop(t, replicated)
-	myBoth := sqlpool.ReplicatedConfig{Primary: sqlpool.Config{URL: my, Logger: quiet()}, Logger: quiet()}
-	replicatedMySQL, err := sqlpool.NewReplicatedMySQL(myBoth)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer stop(t, replicatedMySQL)
 	values := []any{
-		cfg, &cfg, both, &both, myBoth, pool, mysql, replicated, replicatedMySQL, struct{ P *sqlpool.Postgres }{pool}, []any{pool, mysql},
+		cfg, &cfg, pool, mysql, struct{ P *sqlpool.Postgres }{pool}, []any{pool, mysql},
 	}
-	for _, p := range []any{pool, mysql, replicated, replicatedMySQL} {
+	for _, p := range []any{pool, mysql} {
 		values = append(values, reflect.ValueOf(p).Elem().Interface()) // its methods are those of a pointer
 	}
 	for _, v := range values {

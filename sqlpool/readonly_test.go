@@ -17,6 +17,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
+	"github.com/poolkeeper/poolkeeper/sqlpool/internal/test/sqltest"
 	"github.com/poolkeeper/poolkeeper/sqlpool/sqlpooltest"
 )
 
@@ -99,7 +100,7 @@ var pgWrites = map[string]func(ctx context.Context, p *sqlpool.Postgres) error{
 
 func TestReadOnlyRefusalIsHeardOnEveryPath(t *testing.T) {
 	primary := testserver.Postgres(t)
-	on(t, primary, "create table t (n int)")
+	sqltest.Exec(t, primary, "create table t (n int)")
 	standby := testserver.PostgresStandby(t, primary)
 	eventually(t, "the table has been streamed", func() bool { return exists(t, standby, "t") })
 	onStandby := maps.Clone(pgWrites)
@@ -151,7 +152,7 @@ func TestReadOnlyRefusalIsHeardOnEveryPath(t *testing.T) {
 			_, err := tx.Exec(t.Context(), "insert into t values (1)")
 			return err
 		})
-		if sqlStateOf(err) != "25006" || p.Stats().Evicted["failover"] > 0 || heard.of(health.KindReadOnly) > 0 {
+		if sqltest.State(err) != "25006" || p.Stats().Evicted["failover"] > 0 || heard.of(health.KindReadOnly) > 0 {
 			t.Errorf("%v; evicted %v, heard %v", err, p.Stats().Evicted, heard.n)
 		}
 	})
@@ -171,7 +172,7 @@ func observedPostgres(t *testing.T, url string, configure func(*pgxpool.Config) 
 
 func exists(t *testing.T, s *testserver.Server, table string) bool {
 	t.Helper()
-	c := pgAdmin(t, s)
+	c := sqltest.Postgres(t, s)
 	defer func() { _ = c.Close(context.WithoutCancel(t.Context())) }()
 	var there bool
 	err := c.QueryRow(t.Context(), "select to_regclass($1) is not null", table).Scan(&there)
@@ -184,7 +185,7 @@ func TestNotSupportedIsNoRefusalOfAPrimary(t *testing.T) {
 	srv.Answer("insert into t values (1)", sqlpooltest.Answer{})
 	srv.FailQueries("0A000", "not yet")
 	p, heard := observedPostgres(t, srv.URL(), nil)
-	if _, err := p.Pool().Exec(t.Context(), "insert into t values (1)"); sqlStateOf(err) != "0A000" {
+	if _, err := p.Pool().Exec(t.Context(), "insert into t values (1)"); sqltest.State(err) != "0A000" {
 		t.Fatal(err)
 	}
 	if p.Stats().Evicted["failover"] > 0 || len(heard.n) > 1 {
@@ -221,7 +222,7 @@ func TestReadOnlyRefusalOfAStandbyIsHeardByNewDB(t *testing.T) {
 	t.Cleanup(func() { _ = p.Abort() })
 	heard := new(kindsHeard)
 	p.ObserveWith(heard)
-	if _, err := p.DB().ExecContext(t.Context(), "insert into t values (1)"); sqlStateOf(err) != "25006" {
+	if _, err := p.DB().ExecContext(t.Context(), "insert into t values (1)"); sqltest.State(err) != "25006" {
 		t.Fatal(err)
 	}
 	if _, err := p.DB().ExecContext(t.Context(), "select 1"); err != nil {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
+	"github.com/poolkeeper/poolkeeper/sqlpool/internal/test/sqltest"
 	"github.com/poolkeeper/poolkeeper/sqlpool/sqlpooltest"
 )
 
@@ -272,7 +273,7 @@ func TestPostgresTerminatedUnderLoadCostsWhatIsUnderWayAlone(t *testing.T) {
 					}
 					if _, err := p.Pool().Exec(t.Context(), "work"); err != nil {
 						failed.Add(1)
-						if sqlStateOf(err) == "57P01" {
+						if sqltest.State(err) == "57P01" {
 							ended.Add(1)
 						}
 					}

@@ -14,6 +14,7 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
+	"github.com/poolkeeper/poolkeeper/sqlpool/internal/test/sqltest"
 	"github.com/poolkeeper/poolkeeper/sqlpool/sqlpooltest"
 )
 
@@ -159,7 +160,7 @@ func TestRecycleReplacesConnectionsWithoutAFailedQuery(t *testing.T) {
 
 func TestPostgresReloadAndRotation(t *testing.T) {
 	srv := testserver.SharedPostgres(t)
-	admin := pgAdmin(t, srv)
+	admin := sqltest.Postgres(t, srv)
 	defer func() { _ = admin.Close(context.WithoutCancel(t.Context())) }()
 	for _, q := range []string{"create role blue login password 'b'", "create role green login password 'g'"} {
 		if _, err := admin.Exec(t.Context(), q); err != nil {

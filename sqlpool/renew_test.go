@@ -17,6 +17,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/test/testcerts"
 	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
+	"github.com/poolkeeper/poolkeeper/sqlpool/internal/test/sqltest"
 )
 
 // underLoad has callers query without a pause until end is called. Not one query may fail.
@@ -149,7 +150,7 @@ func secure(t *testing.T, srv *testserver.Server, ca *testcerts.Authority) {
 	pgExec(t, srv, "alter system set ssl = on")
 	pgExec(t, srv, "select pg_reload_conf()")
 	eventually(t, "the server speaks TLS", func() bool {
-		admin := pgAdmin(t, srv)
+		admin := sqltest.Postgres(t, srv)
 		defer func() { _ = admin.Close(context.WithoutCancel(t.Context())) }()
 		var on string
 		return admin.QueryRow(t.Context(), "show ssl").Scan(&on) == nil && on == "on"

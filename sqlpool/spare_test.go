@@ -6,6 +6,7 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
+	"github.com/poolkeeper/poolkeeper/sqlpool/internal/test/sqltest"
 	"github.com/poolkeeper/poolkeeper/sqlpool/sqlpooltest"
 )
 
@@ -19,12 +20,12 @@ func TestCheckOfAFullServerAsksOverAnIdleConnection(t *testing.T) {
 			t.Fatal(err)
 		}
 		srv.MaxConnections(1)
-		status, err := verdict(t, p.managed.Check)
+		status, err := sqltest.Verdict(t, p.managed.Check)
 		if status != health.StatusWarn || health.Classify(err).Kind != health.KindTooManyConnections {
 			t.Errorf("with nothing idle: %s, %v", status, err)
 		}
 		release()
-		if status, err = verdict(t, p.managed.Check); status != health.StatusPass {
+		if status, err = sqltest.Verdict(t, p.managed.Check); status != health.StatusPass {
 			t.Errorf("with one idle: %s, %v", status, err)
 		}
 		if s := p.managed.Stats(); s.InUse != 0 || s.Idle != 1 {
@@ -39,11 +40,11 @@ func TestCheckOfAFullServerAsksOverAnIdleConnection(t *testing.T) {
 		srv.Terminate() // and the idle connection, unnoticed, while others take its place at the server
 		srv.MaxConnections(0)
 		srv.RefuseLogins("53300", "sorry, too many clients already")
-		if status, err = verdict(t, p.managed.Check); status != health.StatusWarn {
+		if status, err = sqltest.Verdict(t, p.managed.Check); status != health.StatusWarn {
 			t.Errorf("with a dead one idle: %s, %v", status, err)
 		}
 		srv.RefuseLogins("28P01", "no")
-		if status, err = verdict(t, p.managed.Check); status != health.StatusFail {
+		if status, err = sqltest.Verdict(t, p.managed.Check); status != health.StatusFail {
 			t.Errorf("with a wrong password: %s, %v", status, err)
 		}
 	})
@@ -55,11 +56,11 @@ func TestCheckThatMayNotAskIsHealthy(t *testing.T) {
 		t.Helper()
 		srv.Answer("select 1", sqlpooltest.Answer{})
 		srv.FailQueries("42501", "permission denied for table orders")
-		if status, err := verdict(t, p.managed.Check); status != health.StatusPass {
+		if status, err := sqltest.Verdict(t, p.managed.Check); status != health.StatusPass {
 			t.Errorf("%s, %v", status, err)
 		}
 		srv.FailQueries("42P01", `relation "orders" does not exist`)
-		if status, err := verdict(t, p.managed.Check); status != health.StatusFail {
+		if status, err := sqltest.Verdict(t, p.managed.Check); status != health.StatusFail {
 			t.Errorf("a table that is not there: %s, %v", status, err)
 		}
 	})

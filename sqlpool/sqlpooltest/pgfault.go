@@ -67,7 +67,7 @@ func (s *PostgresServer) Slow(d time.Duration) { s.fault(func(f *faults) { f.slo
 func (s *PostgresServer) ReadOnly() { s.fault(func(f *faults) { f.readOnly = true }) }
 
 // Standby makes the server a standby that is behind its primary by lag: it refuses what writes, and
-// tells [sqlpool.NewReplicated] how far behind it is.
+// tells package replica how far behind it is.
 func (s *PostgresServer) Standby(lag time.Duration) {
 	s.fault(func(f *faults) { f.readOnly, f.standby, f.lag = true, true, lag })
 }

@@ -1,4 +1,4 @@
-package sqlpool_test
+package replica_test
 
 import (
 	"context"
@@ -11,60 +11,61 @@ import (
 	"time"
 
 	"github.com/poolkeeper/poolkeeper/sqlpool"
+	"github.com/poolkeeper/poolkeeper/sqlpool/replica"
 	"github.com/poolkeeper/poolkeeper/sqlpool/sqlpooltest"
 )
 
-// scripted is a primary and a replica that are never dialled: each look at them is told by the
+// scripted is a primary and a replica that are never dialled: each poll of them is told by the
 // test.
 type scripted interface {
-	Note(ctx context.Context, member int, told sqlpool.Told) error
-	Members() []sqlpool.Member
+	Record(ctx context.Context, member int, told replica.Told) error
+	Members() []replica.Member
 	Abort() error
 }
 
-// scriptedLooks feeds looks to a component.
-type scriptedLooks struct {
+// scriptedPolls feeds polls to a component.
+type scriptedPolls struct {
 	scripted
 
 	t *testing.T
 }
 
-func newScript(t *testing.T, mysql bool) scriptedLooks {
+func newScript(t *testing.T, mysql bool) scriptedPolls {
 	t.Helper()
 	url := "postgres://127.0.0.1/orders"
 	if mysql {
 		url = "mysql://127.0.0.1/orders"
 	}
-	cfg := sqlpool.ReplicatedConfig{
+	cfg := replica.Config{
 		MaxLag: 10 * time.Second, Logger: quiet(),
 		Primary: sqlpool.Config{URL: url, Logger: quiet()}, Replicas: []sqlpool.Config{{URL: url, Logger: quiet()}},
 	}
 	var s scripted
 	var err error
 	if mysql {
-		s, err = sqlpool.NewReplicatedMySQL(cfg)
+		s, err = replica.NewMySQL(cfg)
 	} else {
-		s, err = sqlpool.NewReplicated(cfg)
+		s, err = replica.NewPostgres(cfg)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.Abort() })
-	return scriptedLooks{s, t}
+	return scriptedPolls{s, t}
 }
 
-func (s scriptedLooks) primary(told sqlpool.Told) {
+func (s scriptedPolls) primary(told replica.Told) {
 	s.t.Helper()
-	if err := s.Note(s.t.Context(), 0, told); err != nil {
+	if err := s.Record(s.t.Context(), 0, told); err != nil {
 		s.t.Fatal(err)
 	}
 }
 
-// replica returns what is known of the replica after a look at it.
-func (s scriptedLooks) replica(told sqlpool.Told) sqlpool.Member {
+// replica returns what is known of the replica after a poll of it.
+func (s scriptedPolls) replica(told replica.Told) replica.Member {
 	s.t.Helper()
 	told.Standby = true
-	if err := s.Note(s.t.Context(), 1, told); err != nil {
+	if err := s.Record(s.t.Context(), 1, told); err != nil {
 		s.t.Fatal(err)
 	}
 	return s.Members()[1]
@@ -72,9 +73,9 @@ func (s scriptedLooks) replica(told sqlpool.Told) sqlpool.Member {
 
 // kindsOfPlaces returns places of every kind of server, each as a Told with nothing but that: one,
 // and one that is further.
-func kindsOfPlaces() map[string][2]sqlpool.Told {
+func kindsOfPlaces() map[string][2]replica.Told {
 	const uuid = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
-	return map[string][2]sqlpool.Told{
+	return map[string][2]replica.Told{
 		"PostgreSQL": {{LSN: 100}, {LSN: 200}},
 		"MariaDB":    {{MariaDB: "0-1-100"}, {MariaDB: "0-1-200"}},
 		"MySQL":      {{MySQL: uuid + ":1-100"}, {MySQL: uuid + ":1-200"}},
@@ -82,7 +83,7 @@ func kindsOfPlaces() map[string][2]sqlpool.Told {
 }
 
 // with adds to a place when it was told, and what a replica says of itself.
-func with(place sqlpool.Told, at float64, behind time.Duration) sqlpool.Told {
+func with(place replica.Told, at float64, behind time.Duration) replica.Told {
 	place.At, place.Behind = after(at), behind
 	return place
 }
@@ -93,14 +94,14 @@ func TestLagIsNeverTheReplicasOwnWordOnceThePrimaryIsKnown(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newScript(t, name != "PostgreSQL")
 			near, far := place[0], place[1]
-			s.primary(sqlpool.Told{At: noon, Err: errors.New("refused")})
+			s.primary(replica.Told{At: noon, Err: errors.New("refused")})
 			if m := s.replica(with(near, 0, 3*time.Second)); !m.HasLag || m.Lag != 3*time.Second {
 				t.Errorf("%+v, want the replica's own word: nothing is known of the primary", m)
 			}
 			s.primary(with(far, 1, 0))
 			for _, own := range []time.Duration{0, 1500 * time.Millisecond, 65 * time.Second, -1} {
 				m := s.replica(with(near, 1, own))
-				if m.HasLag || m.State != sqlpool.MemberLagging || !strings.Contains(fmt.Sprint(m.Err), "the primary was 0s ago") {
+				if m.HasLag || m.State != replica.StateLagging || !strings.Contains(fmt.Sprint(m.Err), "the primary was 0s ago") {
 					t.Errorf("its own word is %s: %+v, want an unknown lag", own, m)
 				}
 			}
@@ -111,11 +112,11 @@ func TestLagIsNeverTheReplicasOwnWordOnceThePrimaryIsKnown(t *testing.T) {
 			for _, at := range []float64{9, 70} {
 				s.primary(with(far, at, 0))
 				m := s.replica(with(far, at, time.Hour))
-				if !m.HasLag || m.Lag != 0 || m.State != sqlpool.MemberReady {
+				if !m.HasLag || m.Lag != 0 || m.State != replica.StateReady {
 					t.Errorf("%+v, want no lag of an idle primary", m)
 				}
 			}
-			none := with(sqlpool.Told{CaughtUp: true}, 71, time.Second)
+			none := with(replica.Told{CaughtUp: true}, 71, time.Second)
 			if m := s.replica(none); m.HasLag || !strings.Contains(fmt.Sprint(m.Err), "no position") {
 				t.Errorf("%+v, want an unknown lag of a replica that tells no position", m)
 			}
@@ -125,12 +126,12 @@ func TestLagIsNeverTheReplicasOwnWordOnceThePrimaryIsKnown(t *testing.T) {
 
 func TestPositionsOfAPrimaryThatTellsThemNoMoreAreForgotten(t *testing.T) {
 	s := newScript(t, true)
-	place := sqlpool.Told{MariaDB: "0-1-100"}
+	place := replica.Told{MariaDB: "0-1-100"}
 	s.primary(with(place, 0, 0))
 	if m := s.replica(with(place, 0, time.Minute)); !m.HasLag || m.Lag != 0 {
 		t.Errorf("%+v", m)
 	}
-	s.primary(sqlpool.Told{At: after(1), Blind: errors.New("log_bin is off")})
+	s.primary(replica.Told{At: after(1), Gap: errors.New("log_bin is off")})
 	if m := s.replica(with(place, 1, 4*time.Second)); !m.HasLag || m.Lag != 4*time.Second {
 		t.Errorf("%+v, want the replica's own word: what was known of the primary gets old", m)
 	}
@@ -141,19 +142,19 @@ func TestPositionsOfAPrimaryThatTellsThemNoMoreAreForgotten(t *testing.T) {
 }
 
 // A standby is a moment behind a busy primary. Its lag is known without waiting for the next round.
-func TestReplicaThatIsAMomentBehindAtTheStartIsLookedAtAgainSoon(t *testing.T) {
-	look := regexp.MustCompile(`^select pg_is_in_recovery\(\)`)
+func TestReplicaThatIsAMomentBehindAtTheStartIsPolledAgainSoon(t *testing.T) {
+	pollQuery := regexp.MustCompile(`^select pg_is_in_recovery\(\)`)
 	answer := func(row func() []any) sqlpooltest.Answer {
 		return sqlpooltest.Answer{
 			Columns: []string{"a", "b", "c", "d"}, Func: func([]any) ([][]any, error) { return [][]any{row()}, nil },
 		}
 	}
-	x := newTrio(t, func(cfg *sqlpool.ReplicatedConfig) { cfg.LookInterval, cfg.MaxLag = time.Hour, 2*time.Hour })
-	x.servers[0].AnswerMatching(look, answer(func() []any { return []any{"f", "200", "-1", "f"} }))
-	for i, looks := range []int64{2, 4} { // as many until the standby is level
+	x := newTrio(t, func(cfg *replica.Config) { cfg.PollInterval, cfg.MaxLag = time.Hour, 2*time.Hour })
+	x.servers[0].AnswerMatching(pollQuery, answer(func() []any { return []any{"f", "200", "-1", "f"} }))
+	for i, polls := range []int64{2, 4} { // as many until the standby is level
 		var n atomic.Int64
-		x.servers[i+1].AnswerMatching(look, answer(func() []any {
-			if n.Add(1) < looks {
+		x.servers[i+1].AnswerMatching(pollQuery, answer(func() []any {
+			if n.Add(1) < polls {
 				return []any{"t", "190", "0", "f"}
 			}
 			return []any{"t", "200", "65", "t"}
@@ -162,11 +163,11 @@ func TestReplicaThatIsAMomentBehindAtTheStartIsLookedAtAgainSoon(t *testing.T) {
 	if err := x.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if m := x.Members()[1]; m.State != sqlpool.MemberReady || !m.HasLag || m.Lag != 0 {
-		t.Errorf("%+v, want the second look to count", m)
+	if m := x.Members()[1]; m.State != replica.StateReady || !m.HasLag || m.Lag != 0 {
+		t.Errorf("%+v, want the second poll to count", m)
 	}
 	eventually(t, "the other one is known too", func() bool {
 		m := x.Members()[2]
-		return m.State == sqlpool.MemberReady && m.HasLag && m.Lag == 0
+		return m.State == replica.StateReady && m.HasLag && m.Lag == 0
 	})
 }

@@ -1,4 +1,4 @@
-package sqlpool_test
+package replica_test
 
 import (
 	"testing"
@@ -6,7 +6,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	"github.com/poolkeeper/poolkeeper/sqlpool"
+	"github.com/poolkeeper/poolkeeper/sqlpool/replica"
 )
 
 var noon = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
@@ -14,12 +14,12 @@ var noon = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 func after(s float64) time.Time { return noon.Add(time.Duration(s * float64(time.Second))) }
 
 func TestLagIsMeasuredAgainstWhereThePrimaryWas(t *testing.T) {
-	var p sqlpool.Positions
+	var p replica.History
 	if _, ok := p.Lag(100); ok {
 		t.Error("lag is known though nothing is known of the primary")
 	}
 	for s, lsn := range []uint64{100, 180, 180, 250} {
-		p.Saw(after(float64(s)), lsn, 10*time.Second)
+		p.Record(after(float64(s)), lsn, 10*time.Second)
 	}
 	for _, c := range []struct {
 		lsn  uint64
@@ -34,7 +34,7 @@ func TestLagIsMeasuredAgainstWhereThePrimaryWas(t *testing.T) {
 	}
 	// A replica that replays nothing falls behind with time; one that is level with an idle primary
 	// does not.
-	p.Saw(after(60), 250, 10*time.Second)
+	p.Record(after(60), 250, 10*time.Second)
 	if d, _ := p.Lag(180); d < 50*time.Second {
 		t.Errorf("a replica that stands still is %s behind after a minute", d)
 	}
@@ -43,17 +43,17 @@ func TestLagIsMeasuredAgainstWhereThePrimaryWas(t *testing.T) {
 	}
 }
 
-func TestLagIsAsOfTheLastLookAtThePrimary(t *testing.T) {
-	var p sqlpool.Positions
-	p.Saw(after(0), 100, time.Minute)
-	p.Saw(after(5), 200, time.Minute)
+func TestLagIsAsOfTheLastPollOfThePrimary(t *testing.T) {
+	var p replica.History
+	p.Record(after(0), 100, time.Minute)
+	p.Record(after(5), 200, time.Minute)
 	if d, _ := p.Lag(150); d != 5*time.Second {
 		t.Errorf("%s, want the 5 s it was behind when the primary was seen last", d)
 	}
 	if d, _ := p.Lag(200); d != 0 {
 		t.Errorf("%s behind though it has everything there was", d)
 	}
-	p.Saw(after(501), 50, time.Minute) // another primary, with a shorter past
+	p.Record(after(501), 50, time.Minute) // another primary, with a shorter past
 	if d, _ := p.Lag(50); d != 0 || p.Len() != 1 {
 		t.Errorf("%s behind the new primary, %d positions", d, p.Len())
 	}
@@ -62,7 +62,7 @@ func TestLagIsAsOfTheLastLookAtThePrimary(t *testing.T) {
 // The naive twin keeps everything.
 func TestLagAgreesWithRememberingEverything(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		var p sqlpool.Positions
+		var p replica.History
 		keep := time.Duration(rapid.IntRange(1, 100).Draw(t, "keep")) * time.Second
 		now, lsn := noon, uint64(1000)
 		type seen struct {
@@ -70,10 +70,10 @@ func TestLagAgreesWithRememberingEverything(t *testing.T) {
 			lsn uint64
 		}
 		var all []seen
-		for range rapid.IntRange(1, 1000).Draw(t, "looks") {
+		for range rapid.IntRange(1, 1000).Draw(t, "polls") {
 			now = now.Add(time.Duration(rapid.IntRange(1, 3000).Draw(t, "pause")) * time.Millisecond)
 			lsn += uint64(rapid.IntRange(0, 3).Draw(t, "written")) //nolint:gosec // small
-			p.Saw(now, lsn, keep)
+			p.Record(now, lsn, keep)
 			all = append(all, seen{now, lsn})
 		}
 		replayed := lsn - min(lsn-999, uint64(rapid.IntRange(0, 50).Draw(t, "missing"))) //nolint:gosec // small

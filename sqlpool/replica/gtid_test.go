@@ -1,4 +1,4 @@
-package sqlpool_test
+package replica_test
 
 import (
 	"fmt"
@@ -7,7 +7,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	"github.com/poolkeeper/poolkeeper/sqlpool"
+	"github.com/poolkeeper/poolkeeper/sqlpool/replica"
 )
 
 func TestMariaDBPlaceReachesAnotherIfItDoesInEveryDomain(t *testing.T) {
@@ -25,12 +25,12 @@ func TestMariaDBPlaceReachesAnotherIfItDoesInEveryDomain(t *testing.T) {
 		{" 0-1-9,7-3-2, 8-1-1", "0-1-5,7-3-2", true},
 		{"0-1-9,0-2-12", "0-1-11", true}, // gtid_binlog_state names each server; so may others
 	} {
-		if got, err := sqlpool.MariaDBReaches(c.here, c.there); got != c.want || err != nil {
+		if got, err := replica.MariaDBReaches(c.here, c.there); got != c.want || err != nil {
 			t.Errorf("%q reaches %q: %v, %v", c.here, c.there, got, err)
 		}
 	}
 	for _, bad := range []string{"0-1", "x-1-1", "0-1-x", "0-1-1-1", "4294967296-1-1", "0-1--1"} {
-		if _, err := sqlpool.MariaDBReaches(bad, ""); err == nil {
+		if _, err := replica.MariaDBReaches(bad, ""); err == nil {
 			t.Errorf("%q is accepted", bad)
 		}
 	}
@@ -55,12 +55,12 @@ func TestMySQLPlaceReachesAnotherIfItHasEveryTransaction(t *testing.T) {
 		{a + ":1-5:tag:1-2", a + ":other:2", false},
 		{a + ":tag:1-2:more:7", a + ":1", false},
 	} {
-		if got, err := sqlpool.MySQLReaches(c.here, c.there); got != c.want || err != nil {
+		if got, err := replica.MySQLReaches(c.here, c.there); got != c.want || err != nil {
 			t.Errorf("%q reaches %q: %v, %v", c.here, c.there, got, err)
 		}
 	}
 	for _, bad := range []string{a, a + ":", a + ":tag", a + ":5-1", a + ":1-x", a + ":1x", "0-1-7"} {
-		if _, err := sqlpool.MySQLReaches(bad, ""); err == nil {
+		if _, err := replica.MySQLReaches(bad, ""); err == nil {
 			t.Errorf("%q is accepted", bad)
 		}
 	}
@@ -89,7 +89,7 @@ func TestMySQLPlaceAgreesWithCountingTransactionsOneByOne(t *testing.T) {
 		for one := range others {
 			want = want && mine[one]
 		}
-		got, err := sqlpool.MySQLReaches(here, there)
+		got, err := replica.MySQLReaches(here, there)
 		if err != nil || got != want {
 			t.Fatalf("%q reaches %q: %v, %v; want %v", here, there, got, err, want)
 		}

@@ -1,4 +1,4 @@
-package sqlpool_test
+package replica_test
 
 import (
 	"encoding/binary"

@@ -1,4 +1,4 @@
-package sqlpool_test
+package replica_test
 
 import (
 	"context"
@@ -14,32 +14,34 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
+	"github.com/poolkeeper/poolkeeper/sqlpool/internal/test/sqltest"
+	"github.com/poolkeeper/poolkeeper/sqlpool/replica"
 )
 
-// pair is a real primary and a real standby that streams from it, under one Replicated.
+// pair is a real primary and a real standby that streams from it, under one Postgres.
 type pair struct {
-	*sqlpool.Replicated
+	*replica.Postgres
 
 	primary, standby *testserver.Server
 }
 
-func newPair(t *testing.T, change func(*sqlpool.ReplicatedConfig)) *pair {
+func newPair(t *testing.T, change func(*replica.Config)) *pair {
 	t.Helper()
 	p := &pair{primary: testserver.Postgres(t)}
 	p.standby = testserver.PostgresStandby(t, p.primary, "wal_retrieve_retry_interval=100ms")
-	cfg := sqlpool.ReplicatedConfig{
-		Name: "orders", MaxLag: time.Second, LookInterval: 50 * time.Millisecond, LookTimeout: time.Second, Logger: quiet(),
+	cfg := replica.Config{
+		Name: "orders", MaxLag: time.Second, PollInterval: 50 * time.Millisecond, PollTimeout: time.Second, Logger: quiet(),
 		Primary:  sqlpool.Config{URL: p.primary.URL(), Logger: quiet()},
 		Replicas: []sqlpool.Config{{URL: p.standby.URL(), Logger: quiet()}},
 	}
 	if change != nil {
 		change(&cfg)
 	}
-	r, err := sqlpool.NewReplicated(cfg)
+	r, err := replica.NewPostgres(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.Replicated = r
+	p.Postgres = r
 	t.Cleanup(func() { _ = r.Abort() })
 	if err := r.Start(t.Context()); err != nil {
 		t.Fatal(err)
@@ -55,42 +57,32 @@ func (p *pair) write(t *testing.T, sql string) {
 	}
 }
 
-// on runs one statement on a server, past the pools.
-func on(t *testing.T, s *testserver.Server, sql string) {
-	t.Helper()
-	c := pgAdmin(t, s)
-	defer func() { _ = c.Close(context.WithoutCancel(t.Context())) }()
-	if _, err := c.Exec(t.Context(), sql); err != nil {
-		t.Fatalf("%s: %v", sql, err)
-	}
-}
-
 // onStandby says whether a read goes to the standby now.
 func (p *pair) onStandby(t *testing.T) bool {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	var standby bool
-	err := p.Reader().Pool().QueryRow(ctx, "select pg_is_in_recovery()").Scan(&standby)
+	err := p.Replica().Pool().QueryRow(ctx, "select pg_is_in_recovery()").Scan(&standby)
 	return err == nil && standby
 }
 
 // becomes waits until the replica has a state, and reads go where that implies.
-func (p *pair) becomes(t *testing.T, want sqlpool.MemberState) {
+func (p *pair) becomes(t *testing.T, want replica.State) {
 	t.Helper()
 	awaitState(t, p, want)
-	eventually(t, "reads are served by the right one", func() bool { return p.onStandby(t) == (want == sqlpool.MemberReady) })
+	eventually(t, "reads are served by the right one", func() bool { return p.onStandby(t) == (want == replica.StateReady) })
 }
 
 func TestStreamingReplicaIsReadWhileItKeepsUp(t *testing.T) {
 	p := newPair(t, nil)
-	p.becomes(t, sqlpool.MemberReady)
+	p.becomes(t, replica.StateReady)
 
 	t.Run("what was written comes to be read", func(t *testing.T) {
 		p.write(t, "insert into orders values (42)")
 		eventually(t, "the row is there", func() bool {
 			var n int
-			err := pgx.BeginTxFunc(t.Context(), p.Reader().Pool(), pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+			err := pgx.BeginTxFunc(t.Context(), p.Replica().Pool(), pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
 				return tx.QueryRow(t.Context(), "select n from orders").Scan(&n)
 			})
 			return err == nil && n == 42 && p.onStandby(t)
@@ -101,13 +93,13 @@ func TestStreamingReplicaIsReadWhileItKeepsUp(t *testing.T) {
 		hasNoLagWhileIdle(t, p, func() { _ = p.onStandby(t) })
 	})
 
-	t.Run("it takes no privilege to look", func(t *testing.T) {
+	t.Run("it takes no privilege to poll", func(t *testing.T) {
 		p.write(t, "create role plain login")
 		plain := func(s *testserver.Server) sqlpool.Config {
 			return sqlpool.Config{URL: strings.Replace(s.URL(), "postgres://postgres@", "postgres://plain@", 1), Logger: quiet(), Start: poolkeeper.StartWaitForServer}
 		}
-		r, err := sqlpool.NewReplicated(sqlpool.ReplicatedConfig{
-			Primary: plain(p.primary), Replicas: []sqlpool.Config{plain(p.standby)}, Logger: quiet(), LookInterval: 20 * time.Millisecond,
+		r, err := replica.NewPostgres(replica.Config{
+			Primary: plain(p.primary), Replicas: []sqlpool.Config{plain(p.standby)}, Logger: quiet(), PollInterval: 20 * time.Millisecond,
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -117,7 +109,7 @@ func TestStreamingReplicaIsReadWhileItKeepsUp(t *testing.T) {
 		}
 		eventually(t, "both are ready, and the lag is known", func() bool {
 			m := r.Members()
-			return m[0].State == sqlpool.MemberReady && m[1].State == sqlpool.MemberReady && m[1].HasLag
+			return m[0].State == replica.StateReady && m[1].State == replica.StateReady && m[1].HasLag
 		})
 		if err = r.Stop(t.Context()); err != nil {
 			t.Error(err)
@@ -125,14 +117,14 @@ func TestStreamingReplicaIsReadWhileItKeepsUp(t *testing.T) {
 	})
 
 	t.Run("paused replay is seen, and its end", func(t *testing.T) {
-		on(t, p.standby, "select pg_wal_replay_pause()")
+		sqltest.Exec(t, p.standby, "select pg_wal_replay_pause()")
 		p.write(t, "insert into orders values (43)")
-		p.becomes(t, sqlpool.MemberLagging)
+		p.becomes(t, replica.StateLagging)
 		if err := p.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "behind; MaxLag is 1s") {
 			t.Errorf("%v, want a reservation that says how far it is behind", err)
 		}
 		// One that begins only now has not seen the primary where the standby is.
-		late, err := sqlpool.NewReplicated(sqlpool.ReplicatedConfig{
+		late, err := replica.NewPostgres(replica.Config{
 			Primary: sqlpool.Config{URL: p.primary.URL()}, Replicas: []sqlpool.Config{{URL: p.standby.URL()}}, MaxLag: time.Second, Logger: quiet(),
 		})
 		if err != nil {
@@ -142,14 +134,14 @@ func TestStreamingReplicaIsReadWhileItKeepsUp(t *testing.T) {
 			t.Fatal(err)
 		}
 		m := late.Members()[1]
-		if m.State != sqlpool.MemberLagging || m.Reads || m.HasLag || !strings.Contains(fmt.Sprint(m.Err), "not reached") {
+		if m.State != replica.StateLagging || m.InRotation || m.HasLag || !strings.Contains(fmt.Sprint(m.Err), "not reached") {
 			t.Errorf("%+v, want a replica that is not read, and not the age of its last transaction", m)
 		}
 		if err = late.Stop(t.Context()); err != nil {
 			t.Error(err)
 		}
-		on(t, p.standby, "select pg_wal_replay_resume()")
-		p.becomes(t, sqlpool.MemberReady)
+		sqltest.Exec(t, p.standby, "select pg_wal_replay_resume()")
+		p.becomes(t, replica.StateReady)
 		if err := p.Check(t.Context()); err != nil {
 			t.Error(err)
 		}
@@ -157,14 +149,14 @@ func TestStreamingReplicaIsReadWhileItKeepsUp(t *testing.T) {
 
 	t.Run("a standby that has lost its primary is behind once something is written", func(t *testing.T) {
 		var conninfo string
-		admin := pgAdmin(t, p.standby)
+		admin := sqltest.Postgres(t, p.standby)
 		defer func() { _ = admin.Close(context.WithoutCancel(t.Context())) }()
 		if err := admin.QueryRow(t.Context(), "show primary_conninfo").Scan(&conninfo); err != nil {
 			t.Fatal(err)
 		}
 		set := func(to string) {
-			on(t, p.standby, "alter system set primary_conninfo = '"+strings.ReplaceAll(to, "'", "''")+"'")
-			on(t, p.standby, "select pg_reload_conf()")
+			sqltest.Exec(t, p.standby, "alter system set primary_conninfo = '"+strings.ReplaceAll(to, "'", "''")+"'")
+			sqltest.Exec(t, p.standby, "select pg_reload_conf()")
 		}
 		set("host=127.0.0.1 port=1")
 		eventually(t, "nothing streams", func() bool {
@@ -173,9 +165,9 @@ func TestStreamingReplicaIsReadWhileItKeepsUp(t *testing.T) {
 			return err == nil && n == 0
 		})
 		p.write(t, "insert into orders values (44)")
-		p.becomes(t, sqlpool.MemberLagging) // though it has replayed all it has received
+		p.becomes(t, replica.StateLagging) // though it has replayed all it has received
 		set(conninfo)
-		p.becomes(t, sqlpool.MemberReady)
+		p.becomes(t, replica.StateReady)
 	})
 }
 
@@ -188,7 +180,7 @@ func TestFrozenAndKilledReplicaIsLeftAloneUntilItIsBack(t *testing.T) {
 		t.Error(err)
 	}
 	for _, s := range []*testserver.Server{p.primary, p.standby} {
-		admin := pgAdmin(t, s)
+		admin := sqltest.Postgres(t, s)
 		eventually(t, "no connection is left", func() bool {
 			var n int
 			err := admin.QueryRow(t.Context(), "select count(*) from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()").Scan(&n)
@@ -200,7 +192,7 @@ func TestFrozenAndKilledReplicaIsLeftAloneUntilItIsBack(t *testing.T) {
 
 func TestPromotedStandbyTakesOverBehindTheSameHandles(t *testing.T) {
 	var both string
-	p := newPair(t, func(cfg *sqlpool.ReplicatedConfig) {
+	p := newPair(t, func(cfg *replica.Config) {
 		primary := strings.TrimPrefix(cfg.Primary.URL, "postgres://postgres@")
 		standby := strings.TrimPrefix(cfg.Replicas[0].URL, "postgres://postgres@")
 		addr, rest, _ := strings.Cut(primary, "/")
@@ -208,7 +200,7 @@ func TestPromotedStandbyTakesOverBehindTheSameHandles(t *testing.T) {
 		both = fmt.Sprintf("postgres://postgres@%s,%s/%s", addr, other, rest)
 		cfg.Primary.URL = both + "&target_session_attrs=read-write"
 	})
-	p.becomes(t, sqlpool.MemberReady)
+	p.becomes(t, replica.StateReady)
 	handle := p.Primary().Pool()
 	p.write(t, "insert into orders values (1)")
 	eventually(t, "the standby has it", func() bool {
@@ -217,11 +209,11 @@ func TestPromotedStandbyTakesOverBehindTheSameHandles(t *testing.T) {
 	})
 
 	p.primary.Kill(t)
-	eventually(t, "the loss is seen", func() bool { return p.Members()[0].State == sqlpool.MemberDown })
+	eventually(t, "the loss is seen", func() bool { return p.Members()[0].State == replica.StateDown })
 	if !p.onStandby(t) {
 		t.Error("reads do not go on while there is no primary")
 	}
-	on(t, p.standby, "select pg_promote()")
+	sqltest.Exec(t, p.standby, "select pg_promote()")
 	eventually(t, "writes reach the new primary", func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
@@ -230,7 +222,7 @@ func TestPromotedStandbyTakesOverBehindTheSameHandles(t *testing.T) {
 	})
 	eventually(t, "the component agrees", func() bool {
 		m := p.Members()
-		return m[0].State == sqlpool.MemberReady && m[1].State == sqlpool.MemberPromoted && m[0].Reads
+		return m[0].State == replica.StateReady && m[1].State == replica.StatePromoted && m[0].InRotation
 	})
 
 	// The old primary comes back as a standby, and is not mistaken for the primary.
@@ -250,9 +242,9 @@ func TestPromotedStandbyTakesOverBehindTheSameHandles(t *testing.T) {
 }
 
 func TestKilledReplicaCostsTheReadsInFlight(t *testing.T) {
-	p := newPair(t, func(cfg *sqlpool.ReplicatedConfig) { cfg.LookInterval, cfg.MaxLag = 0, 0 })
+	p := newPair(t, func(cfg *replica.Config) { cfg.PollInterval, cfg.MaxLag = 0, 0 })
 	costsTheReadsInFlight(t, p, p.standby, func(ctx context.Context) error {
 		var n int
-		return p.Reader().Pool().QueryRow(ctx, "select 1").Scan(&n)
+		return p.Replica().Pool().QueryRow(ctx, "select 1").Scan(&n)
 	})
 }

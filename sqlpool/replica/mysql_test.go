@@ -1,4 +1,4 @@
-package sqlpool_test
+package replica_test
 
 import (
 	"context"
@@ -14,18 +14,20 @@ import (
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/lifecycle"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
+	"github.com/poolkeeper/poolkeeper/sqlpool/internal/test/sqltest"
+	"github.com/poolkeeper/poolkeeper/sqlpool/replica"
 )
 
 var (
-	_ lifecycle.Component        = (*sqlpool.ReplicatedMySQL)(nil)
-	_ lifecycle.Drainer          = (*sqlpool.ReplicatedMySQL)(nil)
-	_ lifecycle.Aborter          = (*sqlpool.ReplicatedMySQL)(nil)
-	_ lifecycle.Checker          = (*sqlpool.ReplicatedMySQL)(nil)
-	_ lifecycle.StatsProvider    = (*sqlpool.ReplicatedMySQL)(nil)
-	_ lifecycle.HolderLister     = (*sqlpool.ReplicatedMySQL)(nil)
-	_ lifecycle.ObserverSetter   = (*sqlpool.ReplicatedMySQL)(nil)
-	_ lifecycle.SettingsProvider = (*sqlpool.ReplicatedMySQL)(nil)
-	_ lifecycle.NameSetter       = (*sqlpool.ReplicatedMySQL)(nil)
+	_ lifecycle.Component        = (*replica.MySQL)(nil)
+	_ lifecycle.Drainer          = (*replica.MySQL)(nil)
+	_ lifecycle.Aborter          = (*replica.MySQL)(nil)
+	_ lifecycle.Checker          = (*replica.MySQL)(nil)
+	_ lifecycle.StatsProvider    = (*replica.MySQL)(nil)
+	_ lifecycle.HolderLister     = (*replica.MySQL)(nil)
+	_ lifecycle.ObserverSetter   = (*replica.MySQL)(nil)
+	_ lifecycle.SettingsProvider = (*replica.MySQL)(nil)
+	_ lifecycle.NameSetter       = (*replica.MySQL)(nil)
 )
 
 const (
@@ -79,9 +81,9 @@ func older(a mysqlAnswer) mysqlAnswer {
 
 // mysqlDuo is a fake MySQL primary and a replica.
 type mysqlDuo struct {
-	*sqlpool.ReplicatedMySQL
+	*replica.MySQL
 
-	cfg              sqlpool.ReplicatedConfig
+	cfg              replica.Config
 	primary, replica *fakeMySQL
 }
 
@@ -91,20 +93,20 @@ func newMySQLDuo(t *testing.T, change func(*mysqlDuo)) *mysqlDuo {
 		primary: serveMySQL(t, mysql8("primary", "0", sourceUUID+":1-100")),
 		replica: serveMySQL(t, mysql8("replica", "1", strings.ToLower(sourceUUID)+":1-100")),
 	}
-	d.cfg = sqlpool.ReplicatedConfig{
-		Name: "orders", MaxLag: time.Second, LookInterval: 10 * time.Millisecond, Logger: quiet(),
+	d.cfg = replica.Config{
+		Name: "orders", MaxLag: time.Second, PollInterval: 10 * time.Millisecond, Logger: quiet(),
 		Primary:  sqlpool.Config{URL: d.primary.url(), Start: poolkeeper.StartDegraded, Logger: quiet()},
 		Replicas: []sqlpool.Config{{URL: d.replica.url(), Start: poolkeeper.StartDegraded, Logger: quiet()}},
 	}
 	if change != nil {
 		change(d)
 	}
-	r, err := sqlpool.NewReplicatedMySQL(d.cfg)
+	r, err := replica.NewMySQL(d.cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = r.Abort() }) // a test that wants the outcome has stopped it before
-	d.ReplicatedMySQL = r
+	d.MySQL = r
 	return d
 }
 
@@ -121,21 +123,21 @@ func startMySQLDuo(t *testing.T, change func(*mysqlDuo)) *mysqlDuo {
 func (d *mysqlDuo) reader(t *testing.T) string {
 	t.Helper()
 	var name string
-	if err := d.Reader().DB().QueryRowContext(t.Context(), "select who").Scan(&name); err != nil {
+	if err := d.Replica().DB().QueryRowContext(t.Context(), "select who").Scan(&name); err != nil {
 		return err.Error()
 	}
 	return name
 }
 
 // becomes waits until the replica has a state for a reason.
-func (d *mysqlDuo) becomes(t *testing.T, want sqlpool.MemberState, reason string) sqlpool.Member {
+func (d *mysqlDuo) becomes(t *testing.T, want replica.State, reason string) replica.Member {
 	t.Helper()
-	var m sqlpool.Member
+	var m replica.Member
 	eventually(t, fmt.Sprintf("the replica is %s: %s", want, reason), func() bool {
 		m = d.Members()[1]
 		return m.State == want && strings.Contains(fmt.Sprint(m.Err), reason)
 	})
-	if m.Reads != (want == sqlpool.MemberReady) {
+	if m.InRotation != (want == replica.StateReady) {
 		t.Errorf("%+v", m)
 	}
 	return m
@@ -149,16 +151,16 @@ func TestMySQLReplicaIsReadWhileItHasWhatThePrimaryHadLately(t *testing.T) {
 	if err := d.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if m := d.becomes(t, sqlpool.MemberReady, ""); !m.HasLag || m.Lag != 0 {
+	if m := d.becomes(t, replica.StateReady, ""); !m.HasLag || m.Lag != 0 {
 		t.Errorf("%+v", m)
 	}
 	if got := d.reader(t); got != "replica" {
 		t.Errorf("reads go to %q", got)
 	}
-	if n := testing.AllocsPerRun(100, func() { _ = d.Reader() }); n != 0 {
-		t.Errorf("%v allocations to choose a reader", n)
+	if n := testing.AllocsPerRun(100, func() { _ = d.Replica() }); n != 0 {
+		t.Errorf("%v allocations to choose a replica", n)
 	}
-	if status, err := verdict(t, d.Check); status != health.StatusPass {
+	if status, err := sqltest.Verdict(t, d.Check); status != health.StatusPass {
 		t.Errorf("%s: %v", status, err)
 	}
 
@@ -166,12 +168,12 @@ func TestMySQLReplicaIsReadWhileItHasWhatThePrimaryHadLately(t *testing.T) {
 	// those before.
 	d.primary.set(askGTIDs, row("ON", sourceUUID+":1-110"))
 	d.replica.set(askGTIDs, row("ON", sourceUUID+":1-104:106-110,\n"+replicaUUID+":1-3"))
-	d.becomes(t, sqlpool.MemberLagging, "behind; MaxLag is 1s")
+	d.becomes(t, replica.StateLagging, "behind; MaxLag is 1s")
 	if got := d.reader(t); got != "primary" {
 		t.Errorf("reads go to %q", got)
 	}
 	d.replica.set(askGTIDs, row("ON", sourceUUID+":1-104:105:106-110,\n"+replicaUUID+":1-3"))
-	d.becomes(t, sqlpool.MemberReady, "")
+	d.becomes(t, replica.StateReady, "")
 	if n := d.replica.count(askReplica); n > 1 { // once, if the replica answered before the primary at the start
 		t.Errorf("SHOW REPLICA STATUS was asked %d times; GTIDs tell, and need no privilege", n)
 	}
@@ -184,36 +186,36 @@ func TestMySQLWithoutGTIDsTellsLagByItsOwnWord(t *testing.T) {
 		d.replica.set(askGTIDs, row("OFF_PERMISSIVE", ""))
 		d.replica.set(askReplica, replicaStatus("0", "Yes", "Yes", "9"))
 	})
-	d.becomes(t, sqlpool.MemberReady, "")
+	d.becomes(t, replica.StateReady, "")
 	d.replica.set(askReplica, replicaStatus("3", "Yes", "Yes", "5"))
-	if m := d.becomes(t, sqlpool.MemberLagging, "3s behind; MaxLag is 1s"); m.Lag != 3*time.Second {
+	if m := d.becomes(t, replica.StateLagging, "3s behind; MaxLag is 1s"); m.Lag != 3*time.Second {
 		t.Errorf("%+v", m)
 	}
 	d.replica.set(askReplica, replicaStatus("NULL", "No", "Yes", "9")) // it has all it was sent, and is sent no more
-	d.becomes(t, sqlpool.MemberLagging, "the primary's gtid_mode is OFF, and the replica's gtid_mode is OFF_PERMISSIVE, and replication does not run (receiver: No, applier: Yes")
+	d.becomes(t, replica.StateLagging, "the primary's gtid_mode is OFF, and the replica's gtid_mode is OFF_PERMISSIVE, and replication does not run (receiver: No, applier: Yes")
 	d.replica.set(askReplica, denied)
-	d.becomes(t, sqlpool.MemberLagging, "show replica status: Error 1227 (HY000): Access denied; you need (at least one of) the REPLICATION CLIENT")
+	d.becomes(t, replica.StateLagging, "show replica status: Error 1227 (HY000): Access denied; you need (at least one of) the REPLICATION CLIENT")
 	d.replica.set(askReplica, mysqlAnswer{columns: []string{"Replica_IO_Running"}})
-	d.becomes(t, sqlpool.MemberLagging, "it replicates from no server")
+	d.becomes(t, replica.StateLagging, "it replicates from no server")
 
 	t.Run("of several sources the worst counts", func(t *testing.T) {
 		two := replicaStatus("0", "Yes", "Yes", "9")
 		two.rows = append(two.rows, replicaStatus("7", "Yes", "Yes", "5").rows[0])
 		d.replica.set(askReplica, two)
-		d.becomes(t, sqlpool.MemberLagging, "7s behind")
+		d.becomes(t, replica.StateLagging, "7s behind")
 		two.rows = append([][]any{replicaStatus("NULL", "Yes", "No", "5").rows[0]}, two.rows...)
 		d.replica.set(askReplica, two)
-		d.becomes(t, sqlpool.MemberLagging, "applier: No")
+		d.becomes(t, replica.StateLagging, "applier: No")
 	})
 
 	t.Run("before MySQL 8.0.22 it has another name", func(t *testing.T) {
 		d.replica.set(askSlave, older(replicaStatus("4", "Yes", "Yes", "9")))
 		d.replica.set(askReplica, mysqlAnswer{err: &mysql.MySQLError{Number: 1064, Message: "syntax"}})
-		d.becomes(t, sqlpool.MemberLagging, "4s behind")
+		d.becomes(t, replica.StateLagging, "4s behind")
 		d.replica.set(askSlave, older(replicaStatus("1", "Yes", "Yes", "9")))
-		d.becomes(t, sqlpool.MemberReady, "")
+		d.becomes(t, replica.StateReady, "")
 		d.replica.set(askSlave, denied)
-		d.becomes(t, sqlpool.MemberLagging, "show slave status: Error 1227")
+		d.becomes(t, replica.StateLagging, "show slave status: Error 1227")
 	})
 }
 
@@ -222,9 +224,9 @@ func TestMySQLReplicaThatHasAppliedAllIsReadWhenThePrimaryWasNeverSeen(t *testin
 		d.primary.down()
 		d.replica.set(askReplica, replicaStatus("NULL", "Connecting", "Yes", "9"))
 	})
-	d.becomes(t, sqlpool.MemberReady, "")
+	d.becomes(t, replica.StateReady, "")
 	d.replica.set(askReplica, replicaStatus("NULL", "Connecting", "Yes", "5"))
-	d.becomes(t, sqlpool.MemberLagging, "replication does not run (receiver: Connecting")
+	d.becomes(t, replica.StateLagging, "replication does not run (receiver: Connecting")
 }
 
 func TestMySQLPrimaryThatDoesNotTellIsNamedAsTheReason(t *testing.T) {
@@ -235,13 +237,13 @@ func TestMySQLPrimaryThatDoesNotTellIsNamedAsTheReason(t *testing.T) {
 		d.replica.set("select @@global.log_bin", row("0", "", "0-1-7", "0"))
 		d.replica.set("show all slaves status", older(replicaStatus("NULL", "Yes", "Yes", "9")))
 	})
-	d.becomes(t, sqlpool.MemberLagging, "the primary's log_bin is off: it has no replicas, and the replica's replication does not run")
+	d.becomes(t, replica.StateLagging, "the primary's log_bin is off: it has no replicas, and the replica's replication does not run")
 	d.replica.set("show all slaves status", older(replicaStatus("5", "Yes", "Yes", "9")))
-	d.becomes(t, sqlpool.MemberLagging, "5s behind")
+	d.becomes(t, replica.StateLagging, "5s behind")
 	d.primary.set("select @@global.log_bin", row("1", "0-1-8", "", "0"))
-	d.becomes(t, sqlpool.MemberLagging, "behind")
+	d.becomes(t, replica.StateLagging, "behind")
 	d.replica.set("select @@global.log_bin", row("0", "", "0-1-8", "0"))
-	d.becomes(t, sqlpool.MemberReady, "")
+	d.becomes(t, replica.StateReady, "")
 }
 
 func TestMariaDBPromotedWithoutWritingSinceIsWhereItHadApplied(t *testing.T) {
@@ -252,9 +254,9 @@ func TestMariaDBPromotedWithoutWritingSinceIsWhereItHadApplied(t *testing.T) {
 		d.replica.set("select @@global.log_bin", row("1", "", "0-1-90", "0"))
 		d.replica.set("show all slaves status", mysqlAnswer{columns: []string{"a"}})
 	})
-	d.becomes(t, sqlpool.MemberLagging, "not known")
+	d.becomes(t, replica.StateLagging, "not known")
 	d.replica.set("select @@global.log_bin", row("1", "", "0-1-100", "0"))
-	d.becomes(t, sqlpool.MemberReady, "")
+	d.becomes(t, replica.StateReady, "")
 }
 
 func TestMySQLServerThatTalksNonsenseIsDown(t *testing.T) {
@@ -269,7 +271,7 @@ func TestMySQLServerThatTalksNonsenseIsDown(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := startMySQLDuo(t, func(d *mysqlDuo) { hit(d.replica) })
-			if m := d.becomes(t, sqlpool.MemberDown, ""); m.Err == nil || m.HasLag {
+			if m := d.becomes(t, replica.StateDown, ""); m.Err == nil || m.HasLag {
 				t.Errorf("%+v", m)
 			}
 			if got := d.reader(t); got != "primary" {
@@ -286,7 +288,7 @@ func TestMySQLReplicaThatDiesInMidAnswerIsDownAndNotBehind(t *testing.T) {
 		d.replica.set(askGTIDs, row("OFF", ""))
 		d.replica.set(askReplica, status)
 	})
-	if m := d.becomes(t, sqlpool.MemberDown, ""); health.Classify(m.Err).Kind != health.KindReset {
+	if m := d.becomes(t, replica.StateDown, ""); health.Classify(m.Err).Kind != health.KindReset {
 		t.Errorf("%+v, want the loss of the connection", m)
 	}
 }
@@ -304,7 +306,7 @@ func TestMySQLPlacesOfDifferentKindsTellNothing(t *testing.T) {
 				hit(d)
 				d.replica.set("show all slaves status", mysqlAnswer{columns: []string{"a"}})
 			})
-			if m := d.becomes(t, sqlpool.MemberLagging, "not known"); m.HasLag {
+			if m := d.becomes(t, replica.StateLagging, "not known"); m.HasLag {
 				t.Errorf("%+v", m)
 			}
 		})
@@ -318,36 +320,36 @@ func (s *fakeMySQL) maria(values ...any) {
 
 func TestMySQLRoleIsToldByReadOnlyOfEitherKind(t *testing.T) {
 	d := startMySQLDuo(t, func(d *mysqlDuo) { d.cfg.MaxLag = poolkeeper.Off })
-	d.becomes(t, sqlpool.MemberReady, "")
+	d.becomes(t, replica.StateReady, "")
 	d.replica.set(askRole, row("0", "0", "8.0.36"))
-	d.becomes(t, sqlpool.MemberPromoted, "read_only was never set")
+	d.becomes(t, replica.StatePromoted, "read_only was never set")
 	d.replica.set(askRole, row("0", "1", "8.0.36")) // a reader of Aurora
-	d.becomes(t, sqlpool.MemberReady, "")
+	d.becomes(t, replica.StateReady, "")
 	if n := d.replica.count(askGTIDs) + d.primary.count(askGTIDs); n != 0 {
 		t.Errorf("positions were asked for %d times though MaxLag is Off", n)
 	}
 	d.primary.set(askRole, row("ON", "0", "8.0.36"))
-	eventually(t, "the demotion is seen", func() bool { return d.Members()[0].State == sqlpool.MemberDemoted })
+	eventually(t, "the demotion is seen", func() bool { return d.Members()[0].State == replica.StateDemoted })
 	if err := d.Check(t.Context()); health.Classify(err).Kind != health.KindReadOnly || !strings.Contains(fmt.Sprint(err), "read_only is on") {
 		t.Error(err)
 	}
 }
 
 func TestMySQLFallbackNoneRefusesWithAnErrorThatCanBeTold(t *testing.T) {
-	d := startMySQLDuo(t, func(d *mysqlDuo) { d.cfg.Fallback = sqlpool.FallbackNone })
-	d.becomes(t, sqlpool.MemberReady, "")
+	d := startMySQLDuo(t, func(d *mysqlDuo) { d.cfg.Fallback = replica.FallbackNone })
+	d.becomes(t, replica.StateReady, "")
 	d.replica.down()
-	d.becomes(t, sqlpool.MemberDown, "")
-	if _, err := d.Reader().DB().ExecContext(t.Context(), "select who"); !errors.Is(err, sqlpool.ErrNoReplica) {
+	d.becomes(t, replica.StateDown, "")
+	if _, err := d.Replica().DB().ExecContext(t.Context(), "select who"); !errors.Is(err, replica.ErrNoReplica) {
 		t.Errorf("%v, want ErrNoReplica", err)
 	}
-	if _, err := d.BeginReadOnly(t.Context()); !errors.Is(err, sqlpool.ErrNoReplica) {
+	if _, err := d.BeginReadOnly(t.Context()); !errors.Is(err, replica.ErrNoReplica) {
 		t.Errorf("%v, want ErrNoReplica", err)
 	}
 	if err := d.Stop(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if _, err := d.Reader().DB().ExecContext(t.Context(), "select who"); err == nil || errors.Is(err, sqlpool.ErrNoReplica) {
+	if _, err := d.Replica().DB().ExecContext(t.Context(), "select who"); err == nil || errors.Is(err, replica.ErrNoReplica) {
 		t.Errorf("%v after Stop, want that it is closed", err)
 	}
 	if err := d.Check(t.Context()); !errors.Is(err, poolkeeper.ErrClosed) {
@@ -358,7 +360,7 @@ func TestMySQLFallbackNoneRefusesWithAnErrorThatCanBeTold(t *testing.T) {
 func TestMySQLReloadPauseAndStatsCoverBothPools(t *testing.T) {
 	d := startMySQLDuo(t, nil)
 	d.SetName("shop")
-	d.becomes(t, sqlpool.MemberReady, "")
+	d.becomes(t, replica.StateReady, "")
 	if got := d.reader(t); got != "replica" {
 		t.Errorf("reads go to %q", got)
 	}
@@ -381,11 +383,11 @@ func TestMySQLReloadPauseAndStatsCoverBothPools(t *testing.T) {
 	next := d.cfg
 	next.Replicas = append([]sqlpool.Config(nil), d.cfg.Replicas...)
 	next.Replicas[0].URL = "postgres://db/orders"
-	if err = d.Reload(t.Context(), next); err == nil || !strings.Contains(err.Error(), "NewReplicated that takes it") {
+	if err = d.Reload(t.Context(), next); err == nil || !strings.Contains(err.Error(), "NewPostgres that takes it") {
 		t.Errorf("%v, want the URL refused", err)
 	}
 	next.Replicas[0] = d.cfg.Replicas[0]
-	next.Replicas[0].MaxOpen, next.Fallback = 3, sqlpool.FallbackNone
+	next.Replicas[0].MaxOpen, next.Fallback = 3, replica.FallbackNone
 	if err = d.Reload(t.Context(), next); err != nil {
 		t.Fatal(err)
 	}
@@ -394,36 +396,36 @@ func TestMySQLReloadPauseAndStatsCoverBothPools(t *testing.T) {
 	}
 	d.replica.set(askRole, row("0", "0", "8.0.36"))
 	eventually(t, "the new Fallback holds", func() bool {
-		_, err = d.Reader().DB().ExecContext(t.Context(), "select who")
-		return errors.Is(err, sqlpool.ErrNoReplica)
+		_, err = d.Replica().DB().ExecContext(t.Context(), "select who")
+		return errors.Is(err, replica.ErrNoReplica)
 	})
 	if err = d.Stop(within(t, 10*time.Second)); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestReplicatedOfOneKindRefusesURLsOfAnother(t *testing.T) {
-	_, err := sqlpool.NewReplicatedMySQL(sqlpool.ReplicatedConfig{
+func TestSetOfOneKindRefusesURLsOfAnother(t *testing.T) {
+	_, err := replica.NewMySQL(replica.Config{
 		Primary:  sqlpool.Config{URL: "postgres://db/orders", MaxOpen: -1},
 		Replicas: []sqlpool.Config{{URL: "mysql://db:bad:port/"}, {Name: "third", URL: "postgresql://db/"}}, MaxLag: -2,
 	})
 	for _, want := range []string{
-		"primary: sqlpool: URL is PostgreSQL's; it is NewReplicated that takes it", "third: sqlpool: URL is PostgreSQL's",
+		"primary: replica: URL is PostgreSQL's; it is NewPostgres that takes it", "third: replica: URL is PostgreSQL's",
 		"primary: sqlpool: MaxOpen is -1", "replica-1: sqlpool: URL cannot be parsed", "MaxLag is -2ns",
 	} {
 		if !strings.Contains(fmt.Sprint(err), want) {
 			t.Errorf("lacks %q:\n%v", want, err)
 		}
 	}
-	mixed := sqlpool.ReplicatedConfig{Primary: sqlpool.Config{URL: "mariadb://a/"}, Replicas: []sqlpool.Config{{URL: "mysql://b/"}}}
+	mixed := replica.Config{Primary: sqlpool.Config{URL: "mariadb://a/"}, Replicas: []sqlpool.Config{{URL: "mysql://b/"}}}
 	if err = mixed.Validate(); err != nil {
 		t.Error(err)
 	}
 	mixed.Replicas[0].URL = "postgres://b/"
-	if err = mixed.Validate(); err == nil || !strings.Contains(err.Error(), "replica-1: sqlpool: URL is of another kind") {
+	if err = mixed.Validate(); err == nil || !strings.Contains(err.Error(), "replica-1: replica: URL is of another kind") {
 		t.Error(err)
 	}
-	dsn, err := sqlpool.NewReplicatedMySQL(sqlpool.ReplicatedConfig{
+	dsn, err := replica.NewMySQL(replica.Config{
 		Primary: sqlpool.Config{URL: "root@tcp(a:3306)/orders"}, Replicas: []sqlpool.Config{{URL: "mysql://b/orders"}},
 	})
 	if err != nil {

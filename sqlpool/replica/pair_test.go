@@ -1,4 +1,4 @@
-package sqlpool_test
+package replica_test
 
 import (
 	"context"
@@ -12,79 +12,81 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
+	"github.com/poolkeeper/poolkeeper/sqlpool/internal/test/sqltest"
+	"github.com/poolkeeper/poolkeeper/sqlpool/replica"
 )
 
 // What a primary and a replica of it must do as a component, whatever kind of servers they are.
 
 // realPair is a real primary and a real replica of it under one component, named orders.
 type realPair interface {
-	Members() []sqlpool.Member
+	Members() []replica.Member
 	Check(ctx context.Context) error
 	Limits(ctx context.Context) (map[string]sqlpool.Limits, error)
-	becomes(t *testing.T, want sqlpool.MemberState) // waits until the replica has that state, and reads go where that implies
+	becomes(t *testing.T, want replica.State) // waits until the replica has that state, and reads go where that implies
 }
 
 // awaitState waits until the replica has a state, and wants it to be read if it is ready, and only
 // then.
-func awaitState(t *testing.T, p realPair, want sqlpool.MemberState) {
+func awaitState(t *testing.T, p realPair, want replica.State) {
 	t.Helper()
-	var m sqlpool.Member
+	var m replica.Member
 	eventually(t, "the replica is "+string(want), func() bool {
 		m = p.Members()[1]
 		return m.State == want
 	})
-	if ready := want == sqlpool.MemberReady; m.Reads != ready {
-		t.Errorf("the replica is %s; is read: %v", want, m.Reads)
+	if ready := want == replica.StateReady; m.InRotation != ready {
+		t.Errorf("the replica is %s; is read: %v", want, m.InRotation)
 	}
 }
 
-// hasNoLagWhileIdle looks at the replica for twice MaxLag, with reads going on. One that does not
+// hasNoLagWhileIdle watches the replica for twice MaxLag, with reads going on. One that does not
 // answer in time, on a busy machine, is not taken for one that lags.
 func hasNoLagWhileIdle(t *testing.T, p realPair, read func()) {
 	t.Helper()
 	for since := time.Now(); time.Since(since) < 2*time.Second; {
-		if m := p.Members()[1]; m.State == sqlpool.MemberLagging {
+		if m := p.Members()[1]; m.State == replica.StateLagging {
 			t.Fatalf("%+v", m)
 		}
 		read()
 	}
-	awaitState(t, p, sqlpool.MemberReady)
+	awaitState(t, p, replica.StateReady)
 }
 
 // isLeftAloneWhileItIsAway freezes and kills the replica, which comes back each time.
-func isLeftAloneWhileItIsAway(t *testing.T, p realPair, replica *testserver.Server) {
+func isLeftAloneWhileItIsAway(t *testing.T, p realPair, srv *testserver.Server) {
 	t.Helper()
-	p.becomes(t, sqlpool.MemberReady)
+	p.becomes(t, replica.StateReady)
 
-	replica.Freeze(t)
-	p.becomes(t, sqlpool.MemberDown)
-	if status, err := verdict(t, p.Check); status != health.StatusWarn {
+	srv.Freeze(t)
+	p.becomes(t, replica.StateDown)
+	if status, err := sqltest.Verdict(t, p.Check); status != health.StatusWarn {
 		t.Errorf("%s: %v, want a warning", status, err)
 	} else {
 		namesJust(t, err, 1)
 	}
-	limits, err := p.Limits(t.Context()) // until LookTimeout
+	limits, err := p.Limits(t.Context()) // until PollTimeout
 	namesJust(t, err, 1)
 	if _, there := limits["replica-1"]; there || limits["primary"].MaxConnections == 0 {
 		t.Errorf("%+v, want the primary's limits alone", limits)
 	}
-	replica.Thaw(t)
-	p.becomes(t, sqlpool.MemberReady)
+	srv.Thaw(t)
+	p.becomes(t, replica.StateReady)
 
-	replica.Kill(t)
-	p.becomes(t, sqlpool.MemberDown)
+	srv.Kill(t)
+	p.becomes(t, replica.StateDown)
 	if err := p.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "orders/replica-1") {
 		t.Errorf("%v, want a reservation about the replica", err)
 	}
-	replica.Restart(t)
-	p.becomes(t, sqlpool.MemberReady)
+	srv.Restart(t)
+	p.becomes(t, replica.StateReady)
 }
 
 // costsTheReadsInFlight kills the replica under reads: hardly more than those in flight fail, and
 // none once the loss is seen.
-func costsTheReadsInFlight(t *testing.T, p realPair, replica *testserver.Server, read func(ctx context.Context) error) {
+func costsTheReadsInFlight(t *testing.T, p realPair, srv *testserver.Server, read func(ctx context.Context) error) {
 	t.Helper()
-	p.becomes(t, sqlpool.MemberReady)
+	p.becomes(t, replica.StateReady)
 	const workers = 8
 	ctx, cancel := context.WithCancel(within(t, testkit.Patience)) // no context ends: a failure means a lost server
 	defer cancel()
@@ -107,8 +109,8 @@ func costsTheReadsInFlight(t *testing.T, p realPair, replica *testserver.Server,
 		})
 	}
 	eventually(t, "the workers are at work", func() bool { return done.Load() > 200 })
-	replica.Kill(t)
-	eventually(t, "the loss is seen", func() bool { return p.Members()[1].State == sqlpool.MemberDown })
+	srv.Kill(t)
+	eventually(t, "the loss is seen", func() bool { return p.Members()[1].State == replica.StateDown })
 	seen.Store(true)
 	before := done.Load()
 	eventually(t, "reads go on", func() bool { return done.Load() > before+200 })

@@ -1,4 +1,4 @@
-package sqlpool
+package replica
 
 import (
 	"cmp"
@@ -9,26 +9,26 @@ import (
 	"strings"
 )
 
-// domains is a place in MariaDB's binary logs: the number of the last transaction of each
+// mariadbGTIDs is a position in MariaDB's binary logs: the number of the last transaction of each
 // replication domain. Within a domain they come in order.
-type domains map[uint32]uint64
+type mariadbGTIDs map[uint32]uint64
 
-func (d domains) reaches(other place) bool {
-	o, ok := other.(domains)
+func (g mariadbGTIDs) reaches(other position) bool {
+	o, ok := other.(mariadbGTIDs)
 	if !ok {
 		return false
 	}
 	for domain, n := range o {
-		if d[domain] < n {
+		if g[domain] < n {
 			return false
 		}
 	}
 	return true
 }
 
-// parseDomains reads MariaDB's list of GTIDs: "domain-server-number,…"; "" is the beginning.
-func parseDomains(text string) (domains, error) {
-	out := domains{}
+// parseMariaDBGTIDs reads MariaDB's list of GTIDs: "domain-server-number,…"; "" is the beginning.
+func parseMariaDBGTIDs(text string) (mariadbGTIDs, error) {
+	out := mariadbGTIDs{}
 	for one := range strings.SplitSeq(text, ",") {
 		one = strings.TrimSpace(one)
 		if one == "" {
@@ -51,21 +51,21 @@ func parseDomains(text string) (domains, error) {
 	return out, nil
 }
 
-// executed is a place in MySQL's binary logs: which transactions of each source have been executed.
-// They may have gaps, where several threads apply them. The key is the server's UUID, with the tag
+// mysqlGTIDs is a position in MySQL's binary logs: which transactions of each source have been
+// executed. They may have gaps, where several threads apply them. The key is the server's UUID, with the tag
 // if there is one.
-type executed map[string][]span
+type mysqlGTIDs map[string][]span
 
 // span is a range of transactions, both ends included.
 type span struct{ from, to uint64 }
 
-func (e executed) reaches(other place) bool {
-	o, ok := other.(executed)
+func (g mysqlGTIDs) reaches(other position) bool {
+	o, ok := other.(mysqlGTIDs)
 	if !ok {
 		return false
 	}
 	for source, spans := range o {
-		mine := e[source]
+		mine := g[source]
 		for _, s := range spans { // ours are merged: one must hold all of s
 			i, _ := slices.BinarySearchFunc(mine, s.from, func(m span, from uint64) int {
 				if m.to < from {
@@ -81,10 +81,10 @@ func (e executed) reaches(other place) bool {
 	return true
 }
 
-// parseExecuted reads MySQL's set of GTIDs: "uuid:1-5:7,\nuuid:tag:1-3:tag2:9"; "" is the empty
+// parseMySQLGTIDs reads MySQL's set of GTIDs: "uuid:1-5:7,\nuuid:tag:1-3:tag2:9"; "" is the empty
 // set. A part that is no range is a tag, for the ranges after it.
-func parseExecuted(text string) (executed, error) {
-	out := executed{}
+func parseMySQLGTIDs(text string) (mysqlGTIDs, error) {
+	out := mysqlGTIDs{}
 	for one := range strings.SplitSeq(text, ",") {
 		one = strings.TrimSpace(one)
 		if one == "" {

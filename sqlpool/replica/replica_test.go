@@ -1,4 +1,4 @@
-package sqlpool_test
+package replica_test
 
 import (
 	"context"
@@ -14,33 +14,35 @@ import (
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/lifecycle"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
+	"github.com/poolkeeper/poolkeeper/sqlpool/internal/test/sqltest"
+	"github.com/poolkeeper/poolkeeper/sqlpool/replica"
 	"github.com/poolkeeper/poolkeeper/sqlpool/sqlpooltest"
 )
 
 var (
-	_ lifecycle.Component        = (*sqlpool.Replicated)(nil)
-	_ lifecycle.Drainer          = (*sqlpool.Replicated)(nil)
-	_ lifecycle.Aborter          = (*sqlpool.Replicated)(nil)
-	_ lifecycle.Checker          = (*sqlpool.Replicated)(nil)
-	_ lifecycle.StatsProvider    = (*sqlpool.Replicated)(nil)
-	_ lifecycle.HolderLister     = (*sqlpool.Replicated)(nil)
-	_ lifecycle.ObserverSetter   = (*sqlpool.Replicated)(nil)
-	_ lifecycle.SettingsProvider = (*sqlpool.Replicated)(nil)
-	_ lifecycle.NameSetter       = (*sqlpool.Replicated)(nil)
+	_ lifecycle.Component        = (*replica.Postgres)(nil)
+	_ lifecycle.Drainer          = (*replica.Postgres)(nil)
+	_ lifecycle.Aborter          = (*replica.Postgres)(nil)
+	_ lifecycle.Checker          = (*replica.Postgres)(nil)
+	_ lifecycle.StatsProvider    = (*replica.Postgres)(nil)
+	_ lifecycle.HolderLister     = (*replica.Postgres)(nil)
+	_ lifecycle.ObserverSetter   = (*replica.Postgres)(nil)
+	_ lifecycle.SettingsProvider = (*replica.Postgres)(nil)
+	_ lifecycle.NameSetter       = (*replica.Postgres)(nil)
 )
 
 // trio is a primary with two replicas, of fake servers that answer "who" with their names.
 type trio struct {
-	*sqlpool.Replicated
+	*replica.Postgres
 
-	cfg     sqlpool.ReplicatedConfig
+	cfg     replica.Config
 	servers []*sqlpooltest.PostgresServer // the primary's first
 }
 
-func newTrio(tb testing.TB, change func(*sqlpool.ReplicatedConfig)) *trio {
+func newTrio(tb testing.TB, change func(*replica.Config)) *trio {
 	tb.Helper()
-	x := &trio{cfg: sqlpool.ReplicatedConfig{
-		Name: "orders", MaxLag: 10 * time.Second, LookInterval: 10 * time.Millisecond, LookTimeout: 5 * time.Second, Logger: quiet(),
+	x := &trio{cfg: replica.Config{
+		Name: "orders", MaxLag: 10 * time.Second, PollInterval: 10 * time.Millisecond, PollTimeout: 5 * time.Second, Logger: quiet(),
 	}}
 	for i, name := range []string{"primary", "replica-1", "replica-2"} {
 		s := sqlpooltest.ServePostgres(tb)
@@ -58,16 +60,16 @@ func newTrio(tb testing.TB, change func(*sqlpool.ReplicatedConfig)) *trio {
 	if change != nil {
 		change(&x.cfg)
 	}
-	r, err := sqlpool.NewReplicated(x.cfg)
+	r, err := replica.NewPostgres(x.cfg)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	x.Replicated = r
+	x.Postgres = r
 	tb.Cleanup(func() { _ = r.Abort() }) // a test that wants the outcome has stopped it before
 	return x
 }
 
-func startTrio(t *testing.T, change func(*sqlpool.ReplicatedConfig)) *trio {
+func startTrio(t *testing.T, change func(*replica.Config)) *trio {
 	t.Helper()
 	x := newTrio(t, change)
 	if err := x.Start(t.Context()); err != nil {
@@ -89,7 +91,7 @@ func (x *trio) readers(t *testing.T) string {
 	t.Helper()
 	seen := map[string]bool{}
 	for range 6 {
-		seen[who(t.Context(), x.Reader())] = true
+		seen[who(t.Context(), x.Replica())] = true
 	}
 	var out []string
 	for _, name := range []string{"primary", "replica-1", "replica-2"} {
@@ -104,28 +106,9 @@ func (x *trio) readers(t *testing.T) string {
 	return strings.Join(out, " ")
 }
 
-func (x *trio) state(i int) sqlpool.MemberState { return x.Members()[i].State }
+func (x *trio) state(i int) replica.State { return x.Members()[i].State }
 
-// verdict is what a health monitor makes of the component's check.
-func verdict(t *testing.T, check func(context.Context) error) (status health.Status, detail error) {
-	t.Helper()
-	m := health.New(health.Config{})
-	if _, err := m.Register(health.Check{Name: "orders", Probe: check, FailureThreshold: 1, SuccessThreshold: 1}); err != nil {
-		t.Fatal(err)
-	}
-	if err := m.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = m.Stop(context.WithoutCancel(t.Context())) }()
-	eventually(t, "the check has a result", func() bool {
-		c := m.Report().Checks[0]
-		status, detail = c.Status, c.Err
-		return status != health.StatusUnknown
-	})
-	return status, detail
-}
-
-func TestReaderGoesRoundTheReplicasAndCostsNothing(t *testing.T) {
+func TestReplicaGoesRoundTheReplicasAndCostsNothing(t *testing.T) {
 	x := newTrio(t, nil)
 	if got := x.readers(t); got != "primary" {
 		t.Errorf("before Start reads go to %q, want the primary: nothing is known of the replicas", got)
@@ -139,14 +122,14 @@ func TestReaderGoesRoundTheReplicasAndCostsNothing(t *testing.T) {
 	if got := who(t.Context(), x.Primary()); got != "primary" {
 		t.Errorf("the primary is %q", got)
 	}
-	a, b := x.Reader(), x.Reader()
-	if a == b || a != x.Reader() || b != x.Reader() {
+	a, b := x.Replica(), x.Replica()
+	if a == b || a != x.Replica() || b != x.Replica() {
 		t.Error("replicas do not take turns")
 	}
-	if n := testing.AllocsPerRun(100, func() { _ = x.Reader() }); n != 0 {
-		t.Errorf("%v allocations to choose a reader", n)
+	if n := testing.AllocsPerRun(100, func() { _ = x.Replica() }); n != 0 {
+		t.Errorf("%v allocations to choose a replica", n)
 	}
-	if status, err := verdict(t, x.Check); status != health.StatusPass {
+	if status, err := sqltest.Verdict(t, x.Check); status != health.StatusPass {
 		t.Errorf("%s: %v", status, err)
 	}
 }
@@ -154,20 +137,20 @@ func TestReaderGoesRoundTheReplicasAndCostsNothing(t *testing.T) {
 func TestLaggingReplicaIsNotReadUntilItHasCaughtUp(t *testing.T) {
 	x := startTrio(t, nil)
 	x.servers[1].Standby(11 * time.Second)
-	eventually(t, "the lag is seen", func() bool { return x.state(1) == sqlpool.MemberLagging })
+	eventually(t, "the lag is seen", func() bool { return x.state(1) == replica.StateLagging })
 	if got := x.readers(t); got != "replica-2" {
 		t.Errorf("reads go to %q", got)
 	}
 	m := x.Members()[1]
-	if m.Name != "replica-1" || m.Reads || !m.HasLag || m.Lag != 11*time.Second || m.Err == nil || m.Looked.IsZero() {
+	if m.Name != "replica-1" || m.InRotation || !m.HasLag || m.Lag != 11*time.Second || m.Err == nil || m.Polled.IsZero() {
 		t.Errorf("%+v", m)
 	}
-	status, err := verdict(t, x.Check)
+	status, err := sqltest.Verdict(t, x.Check)
 	if status != health.StatusWarn || !strings.Contains(fmt.Sprint(err), `"orders/replica-1": 11s behind; MaxLag is 10s`) {
 		t.Errorf("%s: %v, want a warning that names the replica, its lag and the limit", status, err)
 	}
 	x.servers[1].Standby(9 * time.Second)
-	eventually(t, "it has caught up", func() bool { return x.state(1) == sqlpool.MemberReady })
+	eventually(t, "it has caught up", func() bool { return x.state(1) == replica.StateReady })
 	if got := x.readers(t); got != "replica-1 replica-2" {
 		t.Errorf("reads go to %q", got)
 	}
@@ -175,16 +158,16 @@ func TestLaggingReplicaIsNotReadUntilItHasCaughtUp(t *testing.T) {
 
 func TestFallbackSaysWhereReadsGoWithoutAReplica(t *testing.T) {
 	for _, c := range []struct {
-		fallback           sqlpool.Fallback
+		fallback           replica.Fallback
 		lagging, down, all string
 	}{
-		{sqlpool.FallbackPrimary, "primary", "primary", "replica-1 replica-2"},
-		{sqlpool.FallbackStale, "replica-1 replica-2", "primary", "replica-1 replica-2"},
-		{sqlpool.FallbackNone, sqlpool.ErrNoReplica.Error(), sqlpool.ErrNoReplica.Error(), "replica-1 replica-2"},
+		{replica.FallbackPrimary, "primary", "primary", "replica-1 replica-2"},
+		{replica.FallbackStale, "replica-1 replica-2", "primary", "replica-1 replica-2"},
+		{replica.FallbackNone, replica.ErrNoReplica.Error(), replica.ErrNoReplica.Error(), "replica-1 replica-2"},
 	} {
 		t.Run(c.fallback.String(), func(t *testing.T) {
-			x := startTrio(t, func(cfg *sqlpool.ReplicatedConfig) { cfg.Fallback = c.fallback })
-			both := func(what string, hit func(*sqlpooltest.PostgresServer), want sqlpool.MemberState) string {
+			x := startTrio(t, func(cfg *replica.Config) { cfg.Fallback = c.fallback })
+			both := func(what string, hit func(*sqlpooltest.PostgresServer), want replica.State) string {
 				for _, s := range x.servers[1:] {
 					hit(s)
 				}
@@ -192,15 +175,15 @@ func TestFallbackSaysWhereReadsGoWithoutAReplica(t *testing.T) {
 				return x.readers(t)
 			}
 			lag := func(s *sqlpooltest.PostgresServer) { s.Standby(time.Minute) }
-			if got := both("both lag", lag, sqlpool.MemberLagging); got != c.lagging {
+			if got := both("both lag", lag, replica.StateLagging); got != c.lagging {
 				t.Errorf("both lag: %q, want %q", got, c.lagging)
 			}
 			down := func(s *sqlpooltest.PostgresServer) { s.Refuse() }
-			if got := both("both are down", down, sqlpool.MemberDown); got != c.down {
+			if got := both("both are down", down, replica.StateDown); got != c.down {
 				t.Errorf("both down: %q, want %q", got, c.down)
 			}
 			heal := func(s *sqlpooltest.PostgresServer) { s.Heal(); s.Standby(0) }
-			if got := both("both are back", heal, sqlpool.MemberReady); got != c.all {
+			if got := both("both are back", heal, replica.StateReady); got != c.all {
 				t.Errorf("both back: %q, want %q", got, c.all)
 			}
 		})
@@ -208,22 +191,22 @@ func TestFallbackSaysWhereReadsGoWithoutAReplica(t *testing.T) {
 }
 
 func TestNoReplicaIsAnErrorThatCanBeTold(t *testing.T) {
-	x := newTrio(t, func(cfg *sqlpool.ReplicatedConfig) { cfg.Fallback = sqlpool.FallbackNone })
-	if _, err := x.Reader().Pool().Exec(t.Context(), "who"); !errors.Is(err, sqlpool.ErrNoReplica) {
+	x := newTrio(t, func(cfg *replica.Config) { cfg.Fallback = replica.FallbackNone })
+	if _, err := x.Replica().Pool().Exec(t.Context(), "who"); !errors.Is(err, replica.ErrNoReplica) {
 		t.Errorf("%v, want ErrNoReplica", err)
 	}
 	if err := x.Stop(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if _, err := x.Reader().Pool().Exec(t.Context(), "who"); !errors.Is(err, poolkeeper.ErrClosed) {
+	if _, err := x.Replica().Pool().Exec(t.Context(), "who"); !errors.Is(err, poolkeeper.ErrClosed) {
 		t.Errorf("%v after Stop, want ErrClosed", err)
 	}
 }
 
 func TestSilentReplicaHoldsUpNeitherTheOthersNorTheCheck(t *testing.T) {
-	x := startTrio(t, func(cfg *sqlpool.ReplicatedConfig) { cfg.LookTimeout = 50 * time.Millisecond })
+	x := startTrio(t, func(cfg *replica.Config) { cfg.PollTimeout = 50 * time.Millisecond })
 	x.servers[2].Hang()
-	eventually(t, "the silence is noticed", func() bool { return x.state(2) == sqlpool.MemberDown })
+	eventually(t, "the silence is noticed", func() bool { return x.state(2) == replica.StateDown })
 	if got := x.readers(t); got != "replica-1" {
 		t.Errorf("reads go to %q", got)
 	}
@@ -235,12 +218,12 @@ func TestSilentReplicaHoldsUpNeitherTheOthersNorTheCheck(t *testing.T) {
 	}
 }
 
-func TestErrorOfTrafficHasTheServerLookedAtOnce(t *testing.T) {
-	x := startTrio(t, func(cfg *sqlpool.ReplicatedConfig) { cfg.LookInterval, cfg.MaxLag = time.Hour, 2*time.Hour })
+func TestErrorOfTrafficHasTheServerPolledAtOnce(t *testing.T) {
+	x := startTrio(t, func(cfg *replica.Config) { cfg.PollInterval, cfg.MaxLag = time.Hour, 2*time.Hour })
 	seen := make(chan error, 100)
 	x.ObserveWith(observerFunc(func(err error) { seen <- err }))
 	for range 4 { // a connection to each
-		_ = who(t.Context(), x.Reader())
+		_ = who(t.Context(), x.Replica())
 	}
 	if len(seen) != 0 {
 		t.Error("success of a replica stands in for the component's check")
@@ -248,8 +231,8 @@ func TestErrorOfTrafficHasTheServerLookedAtOnce(t *testing.T) {
 	x.servers[1].RefuseNew()
 	x.servers[1].Drop()
 	eventually(t, "traffic has shown that the replica is down", func() bool {
-		_ = who(t.Context(), x.Reader())
-		return x.state(1) == sqlpool.MemberDown
+		_ = who(t.Context(), x.Replica())
+		return x.state(1) == replica.StateDown
 	})
 	if err := <-seen; err == nil {
 		t.Error("the observer has not been told")
@@ -265,10 +248,10 @@ type observerFunc func(error)
 func (f observerFunc) Observe(err error) { f(err) }
 
 func TestSuspectReplicaIsReadIfThereIsNothingElse(t *testing.T) {
-	x := startTrio(t, func(cfg *sqlpool.ReplicatedConfig) {
-		cfg.Fallback, cfg.Replicas = sqlpool.FallbackNone, cfg.Replicas[:1]
+	x := startTrio(t, func(cfg *replica.Config) {
+		cfg.Fallback, cfg.Replicas = replica.FallbackNone, cfg.Replicas[:1]
 	})
-	c, err := x.Reader().Pool().Acquire(t.Context())
+	c, err := x.Replica().Pool().Acquire(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -278,57 +261,57 @@ func TestSuspectReplicaIsReadIfThereIsNothingElse(t *testing.T) {
 	}
 	c.Release()
 	for range 10 {
-		if got := who(t.Context(), x.Reader()); got == sqlpool.ErrNoReplica.Error() {
+		if got := who(t.Context(), x.Replica()); got == replica.ErrNoReplica.Error() {
 			t.Error("no replica is left, though the only one answers")
 		}
 	}
-	eventually(t, "it has been looked at, and is read", func() bool { return x.Members()[1].Reads && x.readers(t) == "replica-1" })
+	eventually(t, "it has been polled, and is read", func() bool { return x.Members()[1].InRotation && x.readers(t) == "replica-1" })
 }
 
-// The session on which the looks are taken ends in the middle of one: the server answers the next,
+// The session on which the polls are taken ends in the middle of one: the server answers the next,
 // so it is not down.
-func TestLookWhoseSessionEndsInTheMiddleIsTakenAgain(t *testing.T) {
-	x := newTrio(t, func(cfg *sqlpool.ReplicatedConfig) { cfg.Replicas = cfg.Replicas[:1] })
-	var cuts, looks atomic.Int64
+func TestPollWhoseSessionEndsInTheMiddleIsTakenAgain(t *testing.T) {
+	x := newTrio(t, func(cfg *replica.Config) { cfg.Replicas = cfg.Replicas[:1] })
+	var cuts, polls atomic.Int64
 	x.servers[1].AnswerMatching(regexp.MustCompile(`^select pg_is_in_recovery\(\)`), sqlpooltest.Answer{
 		Columns: []string{"a", "b", "c", "d"}, Func: func([]any) ([][]any, error) {
-			looks.Add(1)
+			polls.Add(1)
 			if cuts.Add(-1) >= 0 {
 				x.servers[1].Drop()
 			}
 			return [][]any{{"t", "1", "0", "t"}}, nil
 		},
 	})
-	if err := x.Check(t.Context()); err != nil { // before Start it looks at every server
+	if err := x.Check(t.Context()); err != nil { // before Start it polls at every server
 		t.Fatal(err)
 	}
-	before := looks.Load()
+	before := polls.Load()
 	cuts.Store(1)
-	if err := x.Check(t.Context()); err != nil || x.state(1) != sqlpool.MemberReady {
+	if err := x.Check(t.Context()); err != nil || x.state(1) != replica.StateReady {
 		t.Errorf("one session was lost: %v, and the replica is %s", err, x.state(1))
 	}
-	if got := looks.Load() - before; got != 2 {
+	if got := polls.Load() - before; got != 2 {
 		t.Errorf("the server was asked %d times, want once more than usual", got)
 	}
 	if got := x.readers(t); got != "replica-1" {
 		t.Errorf("reads go to %q", got)
 	}
 	cuts.Store(2) // a new session is lost too: that is news about the server
-	if err := x.Check(t.Context()); err == nil || x.state(1) != sqlpool.MemberDown {
+	if err := x.Check(t.Context()); err == nil || x.state(1) != replica.StateDown {
 		t.Errorf("every session is lost: %v, and the replica is %s", err, x.state(1))
 	}
 }
 
 func TestCallersOwnDeadlineCastsNoDoubtOnAReplica(t *testing.T) {
-	x := startTrio(t, func(cfg *sqlpool.ReplicatedConfig) { cfg.LookInterval, cfg.MaxLag = time.Hour, 2*time.Hour })
+	x := startTrio(t, func(cfg *replica.Config) { cfg.PollInterval, cfg.MaxLag = time.Hour, 2*time.Hour })
 	for _, s := range x.servers[1:] {
-		s.Slow(time.Second) // the looks are not
+		s.Slow(time.Second) // the polls are not
 	}
 	for range 4 {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
-		_ = who(ctx, x.Reader())
+		_ = who(ctx, x.Replica())
 		cancel()
-		if m := x.Members(); !m[1].Reads || !m[2].Reads {
+		if m := x.Members(); !m[1].InRotation || !m[2].InRotation {
 			t.Fatalf("a slow query has cost a replica its reads: %+v", m)
 		}
 	}
@@ -338,7 +321,7 @@ func TestLostPrimaryFailsTheCheckAndReadsGoOn(t *testing.T) {
 	x := startTrio(t, nil)
 	x.servers[0].RefuseNew()
 	x.servers[0].Drop()
-	status, err := verdict(t, x.Check)
+	status, err := sqltest.Verdict(t, x.Check)
 	if status != health.StatusFail || health.Classify(err).Kind != health.KindRefused || !strings.Contains(err.Error(), "orders/primary") {
 		t.Errorf("%s: %v", status, err)
 	}
@@ -351,18 +334,18 @@ func TestPromotedReplicaIsReadOnlyWhileNoPrimaryAnswers(t *testing.T) {
 	x := startTrio(t, nil)
 	_ = who(t.Context(), x.Primary()) // a connection that will lead to a demoted server
 	x.servers[1].Heal()               // it is a standby no more
-	eventually(t, "the promotion is seen", func() bool { return x.state(1) == sqlpool.MemberPromoted })
+	eventually(t, "the promotion is seen", func() bool { return x.state(1) == replica.StatePromoted })
 	if got := x.readers(t); got != "replica-2" {
 		t.Errorf("reads go to %q: a promoted replica has a past of its own", got)
 	}
-	status, err := verdict(t, x.Check)
+	status, err := sqltest.Verdict(t, x.Check)
 	if status != health.StatusWarn || !strings.Contains(fmt.Sprint(err), "not a standby") {
 		t.Errorf("%s: %v", status, err)
 	}
 	x.servers[0].Standby(0) // and the old primary has been demoted
-	eventually(t, "the demotion is seen", func() bool { return x.state(0) == sqlpool.MemberDemoted })
-	eventually(t, "the promoted one is read", func() bool { return x.state(1) == sqlpool.MemberReady })
-	status, err = verdict(t, x.Check)
+	eventually(t, "the demotion is seen", func() bool { return x.state(0) == replica.StateDemoted })
+	eventually(t, "the promoted one is read", func() bool { return x.state(1) == replica.StateReady })
+	status, err = sqltest.Verdict(t, x.Check)
 	if status != health.StatusFail || health.Classify(err).Kind != health.KindReadOnly {
 		t.Errorf("%s: %v, want a failure: the primary takes no writes", status, err)
 	}
@@ -371,17 +354,17 @@ func TestPromotedReplicaIsReadOnlyWhileNoPrimaryAnswers(t *testing.T) {
 	})
 	dials := x.Primary().Stats().Dials
 	_ = who(t.Context(), x.Primary())
-	looks := len(x.servers[0].Queries()) // any later look must not throw the new one away again
-	before := x.Members()[0].Looked
-	eventually(t, "it was looked at again", func() bool { return x.Members()[0].Looked.After(before.Add(30 * time.Millisecond)) })
+	polls := len(x.servers[0].Queries()) // any later poll must not throw the new one away again
+	before := x.Members()[0].Polled
+	eventually(t, "it was polled again", func() bool { return x.Members()[0].Polled.After(before.Add(30 * time.Millisecond)) })
 	_ = who(t.Context(), x.Primary())
-	if n := x.Primary().Stats().Dials - dials; n != 1 || len(x.servers[0].Queries()) != looks+1 {
+	if n := x.Primary().Stats().Dials - dials; n != 1 || len(x.servers[0].Queries()) != polls+1 {
 		t.Errorf("%d dials for two reads of a demoted primary, want 1", n)
 	}
 }
 
 func TestServerThatTalksNonsenseIsDown(t *testing.T) {
-	look := regexp.MustCompile(`^select pg_is_in_recovery\(\)`)
+	pollQuery := regexp.MustCompile(`^select pg_is_in_recovery\(\)`)
 	for name, a := range map[string]sqlpooltest.Answer{
 		"no row":      {Columns: []string{"a"}},
 		"no column":   {},
@@ -391,11 +374,11 @@ func TestServerThatTalksNonsenseIsDown(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			x := newTrio(t, nil)
-			x.servers[1].AnswerMatching(look, a)
+			x.servers[1].AnswerMatching(pollQuery, a)
 			if err := x.Start(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			if m := x.Members()[1]; m.State != sqlpool.MemberDown || m.Err == nil || m.HasLag {
+			if m := x.Members()[1]; m.State != replica.StateDown || m.Err == nil || m.HasLag {
 				t.Errorf("%+v", m)
 			}
 			if got := x.readers(t); got != "replica-2" {
@@ -413,18 +396,18 @@ func TestLagThatIsNotKnownIsTooMuch(t *testing.T) {
 	if err := x.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if m := x.Members()[1]; m.State != sqlpool.MemberLagging || m.HasLag || !strings.Contains(fmt.Sprint(m.Err), "not known") {
+	if m := x.Members()[1]; m.State != replica.StateLagging || m.HasLag || !strings.Contains(fmt.Sprint(m.Err), "not known") {
 		t.Errorf("%+v", m)
 	}
 }
 
 func TestReadOnlyTransactionRefusesWritesOnThePrimaryToo(t *testing.T) {
-	x := startTrio(t, func(cfg *sqlpool.ReplicatedConfig) { cfg.Replicas = nil })
+	x := startTrio(t, func(cfg *replica.Config) { cfg.Replicas = nil })
 	tx, err := x.BeginReadOnly(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err = tx.Exec(t.Context(), "insert"); sqlStateOf(err) != "25006" {
+	if _, err = tx.Exec(t.Context(), "insert"); sqltest.State(err) != "25006" {
 		t.Errorf("%v, want 25006", err)
 	}
 	if err = tx.Rollback(t.Context()); err != nil {
@@ -437,19 +420,19 @@ func TestReadOnlyTransactionRefusesWritesOnThePrimaryToo(t *testing.T) {
 
 func TestWriteOnAReplicaDoesNotCostItsConnections(t *testing.T) {
 	x := startTrio(t, nil)
-	replica := x.Replicas()[0]
-	if _, err := replica.Pool().Exec(t.Context(), "insert"); sqlStateOf(err) != "25006" {
+	standby := x.Replicas()[0]
+	if _, err := standby.Pool().Exec(t.Context(), "insert"); sqltest.State(err) != "25006" {
 		t.Errorf("%v, want 25006", err)
 	}
-	dials := replica.Stats().Dials
-	if got := who(t.Context(), replica); got != "replica-1" || replica.Stats().Dials != dials {
-		t.Errorf("%q after %d dials more", got, replica.Stats().Dials-dials)
+	dials := standby.Stats().Dials
+	if got := who(t.Context(), standby); got != "replica-1" || standby.Stats().Dials != dials {
+		t.Errorf("%q after %d dials more", got, standby.Stats().Dials-dials)
 	}
 }
 
 // INV-13.
 func TestFailedStartNamesThePoolAndLeavesNothing(t *testing.T) {
-	x := newTrio(t, func(cfg *sqlpool.ReplicatedConfig) {
+	x := newTrio(t, func(cfg *replica.Config) {
 		cfg.Replicas[1].Start = poolkeeper.StartFailFast
 		cfg.Primary.MinIdle = 2
 	})
@@ -519,7 +502,7 @@ func TestDrainAndStopCoverEveryPoolAndNameTheHolder(t *testing.T) {
 }
 
 func TestStopWithoutStartAndTwiceIsClean(t *testing.T) {
-	x := newTrio(t, func(cfg *sqlpool.ReplicatedConfig) { cfg.Fallback = sqlpool.FallbackNone })
+	x := newTrio(t, func(cfg *replica.Config) { cfg.Fallback = replica.FallbackNone })
 	if err := x.Check(t.Context()); err != nil {
 		t.Errorf("before Start: %v", err)
 	}
@@ -536,7 +519,7 @@ func TestStopWithoutStartAndTwiceIsClean(t *testing.T) {
 func TestStatsSettingsAndLimitsCoverEveryPool(t *testing.T) {
 	x := startTrio(t, nil)
 	for range 4 {
-		_ = who(t.Context(), x.Reader())
+		_ = who(t.Context(), x.Replica())
 	}
 	_ = who(t.Context(), x.Primary())
 	s := x.Stats()
@@ -568,7 +551,7 @@ func TestReloadChangesAllPoolsOrNone(t *testing.T) {
 	next := x.cfg
 	next.Replicas = append([]sqlpool.Config(nil), x.cfg.Replicas...)
 	next.Primary.MaxOpen, next.Replicas[0].MaxOpen = 1, 2
-	next.MaxLag, next.Fallback = 5*time.Second, sqlpool.FallbackNone
+	next.MaxLag, next.Fallback = 5*time.Second, replica.FallbackNone
 	bad := next
 	bad.Replicas = append([]sqlpool.Config(nil), next.Replicas...)
 	bad.Replicas[1].MaxOpenCeiling = 50 // the pool refuses it, after the two before have changed
@@ -588,14 +571,14 @@ func TestReloadChangesAllPoolsOrNone(t *testing.T) {
 		s.Standby(7 * time.Second)
 	}
 	eventually(t, "the new MaxLag and Fallback hold", func() bool {
-		_, err := x.Reader().Pool().Exec(t.Context(), "who")
-		return errors.Is(err, sqlpool.ErrNoReplica)
+		_, err := x.Replica().Pool().Exec(t.Context(), "who")
+		return errors.Is(err, replica.ErrNoReplica)
 	})
-	for name, change := range map[string]func(*sqlpool.ReplicatedConfig){
-		"number of Replicas": func(c *sqlpool.ReplicatedConfig) { c.Replicas = c.Replicas[:1] },
-		"name of a replica":  func(c *sqlpool.ReplicatedConfig) { c.Replicas[0].Name = "other" },
-		"Name cannot":        func(c *sqlpool.ReplicatedConfig) { c.Name = "other" },
-		"MaxLag":             func(c *sqlpool.ReplicatedConfig) { c.MaxLag = -5 },
+	for name, change := range map[string]func(*replica.Config){
+		"number of Replicas": func(c *replica.Config) { c.Replicas = c.Replicas[:1] },
+		"name of a replica":  func(c *replica.Config) { c.Replicas[0].Name = "other" },
+		"Name cannot":        func(c *replica.Config) { c.Name = "other" },
+		"MaxLag":             func(c *replica.Config) { c.MaxLag = -5 },
 	} {
 		c := next
 		c.Replicas = append([]sqlpool.Config(nil), next.Replicas...)
@@ -618,7 +601,7 @@ func TestPauseHoldsUpEveryPoolOrNone(t *testing.T) {
 		t.Fatal(err)
 	}
 	done := make(chan string)
-	go func() { done <- who(t.Context(), x.Reader()) }()
+	go func() { done <- who(t.Context(), x.Replica()) }()
 	eventually(t, "the caller waits", func() bool { return x.Stats().Waiting == 1 })
 	x.Resume()
 	if got := <-done; !strings.HasPrefix(got, "replica") {
@@ -645,27 +628,27 @@ func TestPauseHoldsUpEveryPoolOrNone(t *testing.T) {
 	}
 }
 
-func TestReplicatedConfigReportsEveryFaultAtOnce(t *testing.T) {
-	_, err := sqlpool.NewReplicated(sqlpool.ReplicatedConfig{
+func TestConfigReportsEveryFaultAtOnce(t *testing.T) {
+	_, err := replica.NewPostgres(replica.Config{
 		Primary:      sqlpool.Config{URL: "mysql://db/orders", MaxOpen: -1, MinIdle: -1},
 		Replicas:     []sqlpool.Config{{Name: "primary", KeepAlive: -5}, {URL: "postgres://host:bad:port/"}},
-		LookInterval: -1, LookTimeout: -1, Fallback: 7, MaxLag: -2,
+		PollInterval: -1, PollTimeout: -1, Fallback: 7, MaxLag: -2,
 	})
 	for _, want := range []string{
-		"primary: sqlpool: URL is not PostgreSQL's", "primary: sqlpool: MaxOpen is -1", "primary: sqlpool: MinIdle is -1",
-		`replica 1: sqlpool: the name "primary" is taken`, "primary: sqlpool: KeepAlive is -5ns", "replica-2: ",
-		"LookInterval is -1ns", "LookTimeout is -1ns", "Fallback is Fallback(7)", "MaxLag is -2ns",
+		"primary: replica: URL is not PostgreSQL's", "primary: sqlpool: MaxOpen is -1", "primary: sqlpool: MinIdle is -1",
+		`replica 1: the name "primary" is taken`, "primary: sqlpool: KeepAlive is -5ns", "replica-2: ",
+		"PollInterval is -1ns", "PollTimeout is -1ns", "Fallback is Fallback(7)", "MaxLag is -2ns",
 	} {
 		if !strings.Contains(fmt.Sprint(err), want) {
 			t.Errorf("lacks %q:\n%v", want, err)
 		}
 	}
-	ok := sqlpool.ReplicatedConfig{}
+	ok := replica.Config{}
 	if err = ok.Validate(); err != nil {
 		t.Errorf("the zero value: %v", err)
 	}
-	for _, bad := range []sqlpool.ReplicatedConfig{
-		{MaxLag: time.Millisecond}, {Fallback: sqlpool.FallbackNone}, {Primary: sqlpool.Config{MinIdle: 100}},
+	for _, bad := range []replica.Config{
+		{MaxLag: time.Millisecond}, {Fallback: replica.FallbackNone}, {Primary: sqlpool.Config{MinIdle: 100}},
 	} {
 		if bad.Validate() == nil {
 			t.Errorf("%+v is accepted", bad)
@@ -673,33 +656,23 @@ func TestReplicatedConfigReportsEveryFaultAtOnce(t *testing.T) {
 	}
 }
 
-func sqlStateOf(err error) string {
-	if e, ok := errors.AsType[interface {
-		error
-		SQLState() string
-	}](err); ok {
-		return e.SQLState()
-	}
-	return ""
-}
-
 func TestMaxLagOffReadsFromWhateverAnswers(t *testing.T) {
-	x := startTrio(t, func(cfg *sqlpool.ReplicatedConfig) { cfg.MaxLag = poolkeeper.Off })
+	x := startTrio(t, func(cfg *replica.Config) { cfg.MaxLag = poolkeeper.Off })
 	for _, s := range x.servers[1:] {
 		s.Standby(time.Hour)
 	}
 	x.servers[2].RefuseNew()
 	x.servers[2].Drop()
-	eventually(t, "the one that is down is seen", func() bool { return x.state(2) == sqlpool.MemberDown })
+	eventually(t, "the one that is down is seen", func() bool { return x.state(2) == replica.StateDown })
 	if got := x.readers(t); got != "replica-1" {
 		t.Errorf("reads go to %q", got)
 	}
 }
 
-func TestRegistryRunsAReplicatedAsOneComponent(t *testing.T) {
+func TestRegistryRunsASetAsOneComponent(t *testing.T) {
 	x := newTrio(t, nil)
 	reg := lifecycle.New(lifecycle.Config{Logger: quiet()})
-	reg.Add("shop", x.Replicated, lifecycle.WithHealthCheck(health.Check{Interval: 20 * time.Millisecond}))
+	reg.Add("shop", x.Postgres, lifecycle.WithHealthCheck(health.Check{Interval: 20 * time.Millisecond}))
 	if err := reg.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -725,7 +698,7 @@ func TestRegistryRunsAReplicatedAsOneComponent(t *testing.T) {
 }
 
 func TestStopDuringStartEndsBoth(t *testing.T) {
-	x := newTrio(t, func(cfg *sqlpool.ReplicatedConfig) { cfg.Replicas[0].Start = poolkeeper.StartWaitForServer })
+	x := newTrio(t, func(cfg *replica.Config) { cfg.Replicas[0].Start = poolkeeper.StartWaitForServer })
 	x.servers[1].RefuseNew()
 	started := make(chan error)
 	go func() { started <- x.Start(t.Context()) }()
@@ -739,13 +712,35 @@ func TestStopDuringStartEndsBoth(t *testing.T) {
 	eventually(t, "no connection is left", func() bool { return x.servers[0].Connections()+x.servers[2].Connections() == 0 })
 }
 
-func BenchmarkReader(b *testing.B) {
+func TestMemberThatIsDownFailsItsOwnCallersOnly(t *testing.T) {
+	x := startTrio(t, func(cfg *replica.Config) { cfg.Primary.FailFastAfter = 50 * time.Millisecond })
+	x.servers[0].Refuse()
+	x.servers[0].Drop()
+	eventually(t, "writes fail at once", func() bool {
+		_, err := x.Primary().Pool().Exec(t.Context(), "insert")
+		down, ok := errors.AsType[*poolkeeper.DownError](err)
+		return ok && down.Pool == "orders/primary"
+	})
+	if got := x.readers(t); got != "replica-1 replica-2" {
+		t.Errorf("%s answer reads", got)
+	}
+	x.servers[0].Heal()
+	eventually(t, "writes succeed again", func() bool {
+		_, err := x.Primary().Pool().Exec(t.Context(), "insert")
+		return err == nil
+	})
+	if err := x.Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func BenchmarkReplica(b *testing.B) {
 	x := newTrio(b, nil)
 	if err := x.Start(b.Context()); err != nil {
 		b.Fatal(err)
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		_ = x.Reader()
+		_ = x.Replica()
 	}
 }

@@ -1,4 +1,4 @@
-package sqlpool_test
+package replica_test
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
+	"github.com/poolkeeper/poolkeeper/sqlpool/replica"
 	"github.com/poolkeeper/poolkeeper/sqlpool/sqlpooltest"
 )
 
@@ -31,7 +32,7 @@ func (tb *exampleTB) end() {
 	}
 }
 
-func ExampleNewReplicated() {
+func ExampleNewPostgres() {
 	t := new(exampleTB)
 	defer t.end()
 	primary, standby := sqlpooltest.ServePostgres(t), sqlpooltest.ServePostgres(t) // in production: two servers
@@ -41,14 +42,14 @@ func ExampleNewReplicated() {
 	}
 
 	ctx := context.Background()
-	orders, err := sqlpool.NewReplicated(sqlpool.ReplicatedConfig{
+	orders, err := replica.NewPostgres(replica.Config{
 		Name:    "orders",
 		Primary: sqlpool.Config{URL: primary.URL(), MaxOpen: 20},
 		Replicas: []sqlpool.Config{
 			{URL: standby.URL(), MaxOpen: 20, Start: poolkeeper.StartDegraded}, // start without it
 		},
 		MaxLag:       5 * time.Second,
-		LookInterval: 10 * time.Millisecond,
+		PollInterval: 10 * time.Millisecond,
 		Logger:       slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
@@ -60,8 +61,8 @@ func ExampleNewReplicated() {
 
 	read := func() {
 		var who string
-		// Ask for a Reader each time: which one it is may change.
-		if err := orders.Reader().Pool().QueryRow(ctx, "select who").Scan(&who); err != nil {
+		// Ask for a Replica each time: which one it is may change.
+		if err := orders.Replica().Pool().QueryRow(ctx, "select who").Scan(&who); err != nil {
 			log.Fatal(err)
 		}
 		fmt.Println("read from", who)
@@ -69,7 +70,7 @@ func ExampleNewReplicated() {
 	read()
 
 	standby.Standby(time.Minute) // it falls behind
-	for orders.Members()[1].State == sqlpool.MemberReady {
+	for orders.Members()[1].State == replica.StateReady {
 		time.Sleep(time.Millisecond)
 	}
 	read()
@@ -79,24 +80,24 @@ func ExampleNewReplicated() {
 	// Output:
 	// read from the standby
 	// read from the primary
-	// sqlpool: check "orders/replica-1": 1m0s behind; MaxLag is 5s
+	// replica: check "orders/replica-1": 1m0s behind; MaxLag is 5s
 	// <nil>
 }
 
-func ExampleNewReplicatedMySQL() {
+func ExampleNewMySQL() {
 	t := new(exampleTB)
 	defer t.end()
 	primary := serveMySQL(t, mysql8("the primary", "0", sourceUUID+":1-100")) // in production: two servers
-	replica := serveMySQL(t, mysql8("the replica", "1", sourceUUID+":1-100"))
+	standby := serveMySQL(t, mysql8("the replica", "1", sourceUUID+":1-100"))
 
 	ctx := context.Background()
-	orders, err := sqlpool.NewReplicatedMySQL(sqlpool.ReplicatedConfig{
+	orders, err := replica.NewMySQL(replica.Config{
 		Name:    "orders",
 		Primary: sqlpool.Config{URL: primary.url(), MaxOpen: 20},
 		Replicas: []sqlpool.Config{
-			{URL: replica.url(), MaxOpen: 20, Start: poolkeeper.StartDegraded}, // start without it
+			{URL: standby.url(), MaxOpen: 20, Start: poolkeeper.StartDegraded}, // start without it
 		},
-		LookInterval: 10 * time.Millisecond,
+		PollInterval: 10 * time.Millisecond,
 		Logger:       slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
@@ -107,7 +108,7 @@ func ExampleNewReplicatedMySQL() {
 	}
 
 	read := func() {
-		tx, err := orders.BeginReadOnly(ctx) // or orders.Reader().DB(), for one query
+		tx, err := orders.BeginReadOnly(ctx) // or orders.Replica().DB(), for one query
 		if err != nil {
 			log.Fatal(err)
 		}
@@ -120,8 +121,8 @@ func ExampleNewReplicatedMySQL() {
 	}
 	read()
 
-	replica.set(askRole, row("0", "0", "8.0.36")) // it is promoted
-	for orders.Members()[1].State == sqlpool.MemberReady {
+	standby.set(askRole, row("0", "0", "8.0.36")) // it is promoted
+	for orders.Members()[1].State == replica.StateReady {
 		time.Sleep(time.Millisecond)
 	}
 	read()
@@ -131,6 +132,6 @@ func ExampleNewReplicatedMySQL() {
 	// Output:
 	// read from the replica
 	// read from the primary
-	// sqlpool: check "orders/replica-1": the server is not read-only: it was promoted, or read_only was never set on it
+	// replica: check "orders/replica-1": the server is not read-only: it was promoted, or read_only was never set on it
 	// <nil>
 }

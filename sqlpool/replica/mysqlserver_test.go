@@ -1,4 +1,4 @@
-package sqlpool_test
+package replica_test
 
 import (
 	"context"
@@ -15,35 +15,37 @@ import (
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
+	"github.com/poolkeeper/poolkeeper/sqlpool/internal/test/sqltest"
+	"github.com/poolkeeper/poolkeeper/sqlpool/replica"
 )
 
-// mysqlPair is a real MariaDB primary and a real replica of it, under one ReplicatedMySQL.
+// mysqlPair is a real MariaDB primary and a real replica of it, under one MySQL.
 type mysqlPair struct {
-	*sqlpool.ReplicatedMySQL
+	*replica.MySQL
 
 	primary, replica *testserver.Server
 }
 
-func newMySQLPair(t *testing.T, change func(*sqlpool.ReplicatedConfig)) *mysqlPair {
+func newMySQLPair(t *testing.T, change func(*replica.Config)) *mysqlPair {
 	t.Helper()
 	p := &mysqlPair{primary: testserver.MariaDBPrimary(t)}
 	p.replica = testserver.MariaDBReplica(t, p.primary)
-	cfg := sqlpool.ReplicatedConfig{
-		Name: "orders", MaxLag: time.Second, LookInterval: 50 * time.Millisecond, LookTimeout: time.Second, Logger: quiet(),
+	cfg := replica.Config{
+		Name: "orders", MaxLag: time.Second, PollInterval: 50 * time.Millisecond, PollTimeout: time.Second, Logger: quiet(),
 		Primary:  sqlpool.Config{URL: p.primary.URL(), Logger: quiet()},
 		Replicas: []sqlpool.Config{{URL: p.replica.URL(), Logger: quiet()}},
 	}
 	if change != nil {
 		change(&cfg)
 	}
-	p.ReplicatedMySQL = startReplicatedMySQL(t, cfg)
+	p.MySQL = startMySQL(t, cfg)
 	p.write(t, "create table orders (n int)")
 	return p
 }
 
-func startReplicatedMySQL(t *testing.T, cfg sqlpool.ReplicatedConfig) *sqlpool.ReplicatedMySQL {
+func startMySQL(t *testing.T, cfg replica.Config) *replica.MySQL {
 	t.Helper()
-	r, err := sqlpool.NewReplicatedMySQL(cfg)
+	r, err := replica.NewMySQL(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +66,7 @@ func (p *mysqlPair) write(t *testing.T, sql string) {
 // onMySQL runs statements on a server, past the pools.
 func onMySQL(t *testing.T, s *testserver.Server, statements ...string) {
 	t.Helper()
-	db := mysqlAdmin(t, s)
+	db := sqltest.MySQL(t, s)
 	defer func() { _ = db.Close() }()
 	for _, sql := range statements {
 		if _, err := db.ExecContext(t.Context(), sql); err != nil {
@@ -74,31 +76,31 @@ func onMySQL(t *testing.T, s *testserver.Server, statements ...string) {
 }
 
 // readsFrom is the id of the server that answers a read now; 0: none does.
-func readsFrom(t *testing.T, r *sqlpool.ReplicatedMySQL) int {
+func readsFrom(t *testing.T, r *replica.MySQL) int {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	var id int
-	if err := r.Reader().DB().QueryRowContext(ctx, "select @@global.server_id").Scan(&id); err != nil {
+	if err := r.Replica().DB().QueryRowContext(ctx, "select @@global.server_id").Scan(&id); err != nil {
 		return 0
 	}
 	return id
 }
 
 // becomes waits until the replica has a state, and reads go where that implies.
-func (p *mysqlPair) becomes(t *testing.T, want sqlpool.MemberState) {
+func (p *mysqlPair) becomes(t *testing.T, want replica.State) {
 	t.Helper()
 	awaitState(t, p, want)
 	server := 1
-	if want == sqlpool.MemberReady {
+	if want == replica.StateReady {
 		server = 2
 	}
-	eventually(t, "reads are served by the right one", func() bool { return readsFrom(t, p.ReplicatedMySQL) == server })
+	eventually(t, "reads are served by the right one", func() bool { return readsFrom(t, p.MySQL) == server })
 }
 
 func TestMariaDBReplicaIsReadWhileItKeepsUp(t *testing.T) {
 	p := newMySQLPair(t, nil)
-	p.becomes(t, sqlpool.MemberReady)
+	p.becomes(t, replica.StateReady)
 
 	t.Run("what was written comes to be read, in a read-only transaction", func(t *testing.T) {
 		p.write(t, "insert into orders values (42)")
@@ -115,29 +117,29 @@ func TestMariaDBReplicaIsReadWhileItKeepsUp(t *testing.T) {
 	})
 
 	t.Run("an idle primary makes no lag", func(t *testing.T) {
-		hasNoLagWhileIdle(t, p, func() { _ = readsFrom(t, p.ReplicatedMySQL) })
+		hasNoLagWhileIdle(t, p, func() { _ = readsFrom(t, p.MySQL) })
 	})
 
 	t.Run("a stopped applier is lag once something is written, and its end is seen", func(t *testing.T) {
 		onMySQL(t, p.replica, "stop slave sql_thread")
 		p.write(t, "insert into orders values (43)")
-		p.becomes(t, sqlpool.MemberLagging)
+		p.becomes(t, replica.StateLagging)
 		if err := p.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "behind; MaxLag is 1s") {
 			t.Errorf("%v, want a reservation that says how far it is behind", err)
 		}
 		// One that begins only now has not seen the primary where the replica is.
-		late := startReplicatedMySQL(t, sqlpool.ReplicatedConfig{
+		late := startMySQL(t, replica.Config{
 			Primary: sqlpool.Config{URL: p.primary.URL()}, Replicas: []sqlpool.Config{{URL: p.replica.URL()}}, MaxLag: time.Second, Logger: quiet(),
 		})
 		m := late.Members()[1]
-		if m.State != sqlpool.MemberLagging || m.Reads || m.HasLag || !strings.Contains(fmt.Sprint(m.Err), "replication does not run (receiver: Yes, applier: No") {
+		if m.State != replica.StateLagging || m.InRotation || m.HasLag || !strings.Contains(fmt.Sprint(m.Err), "replication does not run (receiver: Yes, applier: No") {
 			t.Errorf("%+v, want a replica that is not read, and why", m)
 		}
 		if err := late.Stop(t.Context()); err != nil {
 			t.Error(err)
 		}
 		onMySQL(t, p.replica, "start slave sql_thread")
-		p.becomes(t, sqlpool.MemberReady)
+		p.becomes(t, replica.StateReady)
 		if err := p.Check(t.Context()); err != nil {
 			t.Error(err)
 		}
@@ -146,22 +148,22 @@ func TestMariaDBReplicaIsReadWhileItKeepsUp(t *testing.T) {
 	t.Run("a replica that has lost its primary is behind once something is written", func(t *testing.T) {
 		onMySQL(t, p.replica, "stop slave io_thread")
 		p.write(t, "insert into orders values (44)")
-		p.becomes(t, sqlpool.MemberLagging) // though it has applied all it has received
+		p.becomes(t, replica.StateLagging) // though it has applied all it has received
 		onMySQL(t, p.replica, "start slave io_thread")
-		p.becomes(t, sqlpool.MemberReady)
+		p.becomes(t, replica.StateReady)
 	})
 
-	t.Run("it takes no privilege to look", func(t *testing.T) {
+	t.Run("it takes no privilege to poll", func(t *testing.T) {
 		p.write(t, "create user plain@'127.0.0.1'")
 		plain := func(s *testserver.Server) sqlpool.Config {
 			return sqlpool.Config{URL: "mysql://plain@" + s.Addr() + "/", Logger: quiet(), Start: poolkeeper.StartWaitForServer}
 		}
-		r := startReplicatedMySQL(t, sqlpool.ReplicatedConfig{
-			Primary: plain(p.primary), Replicas: []sqlpool.Config{plain(p.replica)}, Logger: quiet(), LookInterval: 20 * time.Millisecond,
+		r := startMySQL(t, replica.Config{
+			Primary: plain(p.primary), Replicas: []sqlpool.Config{plain(p.replica)}, Logger: quiet(), PollInterval: 20 * time.Millisecond,
 		})
 		eventually(t, "both are ready, and the lag is known", func() bool {
 			m := r.Members()
-			return m[0].State == sqlpool.MemberReady && m[1].State == sqlpool.MemberReady && m[1].HasLag
+			return m[0].State == replica.StateReady && m[1].State == replica.StateReady && m[1].HasLag
 		})
 		if err := r.Stop(t.Context()); err != nil {
 			t.Error(err)
@@ -171,45 +173,45 @@ func TestMariaDBReplicaIsReadWhileItKeepsUp(t *testing.T) {
 
 func TestMariaDBReplicaThatIsBehindAtTheStartHasNoLagUntilItHasComeSoFar(t *testing.T) {
 	p := newMySQLPair(t, nil)
-	p.becomes(t, sqlpool.MemberReady)
+	p.becomes(t, replica.StateReady)
 	p.write(t, "create user plain@'127.0.0.1'")
-	admin := mysqlAdmin(t, p.replica)
+	admin := sqltest.MySQL(t, p.replica)
 	eventually(t, "the replica has the user", func() bool {
 		var n int
 		return admin.QueryRowContext(t.Context(), "select 1 from mysql.user where user = 'plain'").Scan(&n) == nil
 	})
 	onMySQL(t, p.replica, "stop slave", "change master to master_delay=3600", "start slave")
 	p.write(t, "insert into orders values (1)")
-	p.becomes(t, sqlpool.MemberLagging)
+	p.becomes(t, replica.StateLagging)
 
-	look := func(user string) sqlpool.Member {
-		r := startReplicatedMySQL(t, sqlpool.ReplicatedConfig{
+	poll := func(user string) replica.Member {
+		r := startMySQL(t, replica.Config{
 			Primary:  sqlpool.Config{URL: "mysql://" + user + "@" + p.primary.Addr() + "/", Logger: quiet()},
 			Replicas: []sqlpool.Config{{URL: "mysql://" + user + "@" + p.replica.Addr() + "/", Logger: quiet()}},
-			MaxLag:   time.Second, LookInterval: 100 * time.Millisecond, Logger: quiet(),
+			MaxLag:   time.Second, PollInterval: 100 * time.Millisecond, Logger: quiet(),
 		})
 		defer func() { _ = r.Stop(t.Context()) }()
-		eventually(t, "it lags", func() bool { return r.Members()[1].State == sqlpool.MemberLagging })
+		eventually(t, "it lags", func() bool { return r.Members()[1].State == replica.StateLagging })
 		return r.Members()[1]
 	}
-	if m := look("root"); m.HasLag || !strings.Contains(fmt.Sprint(m.Err), "it has not reached where the primary was") {
+	if m := poll("root"); m.HasLag || !strings.Contains(fmt.Sprint(m.Err), "it has not reached where the primary was") {
 		t.Errorf("%+v, want no lag, though the replica says one of itself", m)
 	}
-	if m := look("plain"); m.HasLag || !strings.Contains(fmt.Sprint(m.Err), "not known") || !strings.Contains(fmt.Sprint(m.Err), "SLAVE MONITOR") {
+	if m := poll("plain"); m.HasLag || !strings.Contains(fmt.Sprint(m.Err), "not known") || !strings.Contains(fmt.Sprint(m.Err), "SLAVE MONITOR") {
 		t.Errorf("%+v, want what privilege is missing", m)
 	}
 
 	// While the primary is gone no newer position can be had. A pool that starts then asks the
 	// replica itself.
 	onMySQL(t, p.replica, "stop slave", "change master to master_delay=0", "start slave")
-	p.becomes(t, sqlpool.MemberReady)
+	p.becomes(t, replica.StateReady)
 	p.primary.Kill(t)
-	late := startReplicatedMySQL(t, sqlpool.ReplicatedConfig{
+	late := startMySQL(t, replica.Config{
 		Primary:  sqlpool.Config{URL: p.primary.URL(), Logger: quiet(), Start: poolkeeper.StartDegraded},
 		Replicas: []sqlpool.Config{{URL: p.replica.URL(), Logger: quiet()}},
-		Logger:   quiet(), LookInterval: 50 * time.Millisecond,
+		Logger:   quiet(), PollInterval: 50 * time.Millisecond,
 	})
-	eventually(t, "the replica is read", func() bool { return late.Members()[1].Reads && readsFrom(t, late) == 2 })
+	eventually(t, "the replica is read", func() bool { return late.Members()[1].InRotation && readsFrom(t, late) == 2 })
 }
 
 func TestMariaDBFrozenAndKilledReplicaIsLeftAloneUntilItIsBack(t *testing.T) {
@@ -221,7 +223,7 @@ func TestMariaDBFrozenAndKilledReplicaIsLeftAloneUntilItIsBack(t *testing.T) {
 		t.Error(err)
 	}
 	for _, s := range []*testserver.Server{p.primary, p.replica} {
-		admin := mysqlAdmin(t, s)
+		admin := sqltest.MySQL(t, s)
 		eventually(t, "no connection is left", func() bool {
 			var n int
 			err := admin.QueryRowContext(t.Context(), `select count(*) from information_schema.processlist
@@ -233,7 +235,7 @@ func TestMariaDBFrozenAndKilledReplicaIsLeftAloneUntilItIsBack(t *testing.T) {
 
 func TestMariaDBDrainAndStopCoverBothServersAndNameTheHolder(t *testing.T) {
 	p := newMySQLPair(t, nil)
-	p.becomes(t, sqlpool.MemberReady)
+	p.becomes(t, replica.StateReady)
 	tx, err := p.BeginReadOnly(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -261,19 +263,19 @@ func TestMariaDBDrainAndStopCoverBothServersAndNameTheHolder(t *testing.T) {
 
 func TestMariaDBFailoverIsSeenByWhoTakesWrites(t *testing.T) {
 	p := newMySQLPair(t, nil)
-	p.becomes(t, sqlpool.MemberReady)
+	p.becomes(t, replica.StateReady)
 	eventually(t, "a connection will lead to a demoted server", func() bool { return p.Primary().Stats().Open > 0 })
-	admin := mysqlAdmin(t, p.replica)
+	admin := sqltest.MySQL(t, p.replica)
 	eventually(t, "the replica has the table", func() bool {
 		_, err := admin.ExecContext(t.Context(), "select n from orders")
 		return err == nil
 	})
 
 	onMySQL(t, p.replica, "stop slave", "set global read_only = 0") // it is promoted
-	p.becomes(t, sqlpool.MemberPromoted)
+	p.becomes(t, replica.StatePromoted)
 	onMySQL(t, p.primary, "set global read_only = 1") // and the old primary demoted
-	eventually(t, "the demotion is seen", func() bool { return p.Members()[0].State == sqlpool.MemberDemoted })
-	eventually(t, "the promoted one is read", func() bool { return p.Members()[1].State == sqlpool.MemberReady })
+	eventually(t, "the demotion is seen", func() bool { return p.Members()[0].State == replica.StateDemoted })
+	eventually(t, "the promoted one is read", func() bool { return p.Members()[1].State == replica.StateReady })
 	if err := p.Check(t.Context()); health.Classify(err).Kind != health.KindReadOnly || !strings.Contains(fmt.Sprint(err), "orders/primary") {
 		t.Errorf("%v, want a failure: the primary takes no writes", err)
 	}
@@ -283,26 +285,26 @@ func TestMariaDBFailoverIsSeenByWhoTakesWrites(t *testing.T) {
 
 	// The name of the primary now leads to the other, whose log goes on where it has applied the
 	// old one's.
-	cfg := sqlpool.ReplicatedConfig{
+	cfg := replica.Config{
 		Primary: sqlpool.Config{URL: p.replica.URL(), Logger: quiet()}, Replicas: []sqlpool.Config{{URL: p.primary.URL(), Logger: quiet()}},
-		Logger: quiet(), MaxLag: time.Second, LookInterval: 50 * time.Millisecond,
+		Logger: quiet(), MaxLag: time.Second, PollInterval: 50 * time.Millisecond,
 	}
 	onMySQL(t, p.primary, "set global gtid_slave_pos = @@gtid_binlog_pos",
 		"change master to master_host='127.0.0.1', master_port="+p.replica.Port()+", master_user='root', master_use_gtid=slave_pos", "start slave")
-	turned := startReplicatedMySQL(t, cfg)
+	turned := startMySQL(t, cfg)
 	if _, err := turned.Primary().DB().ExecContext(t.Context(), "insert into orders values (7)"); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the old primary is read, as a replica of the new", func() bool {
 		var n int
-		err := turned.Reader().DB().QueryRowContext(t.Context(), "select n from orders where @@global.server_id = 1").Scan(&n)
+		err := turned.Replica().DB().QueryRowContext(t.Context(), "select n from orders where @@global.server_id = 1").Scan(&n)
 		return err == nil && n == 7
 	})
 }
 
 func TestReadOnlyTransactionOnMariaDBRefusesWritesOnThePrimaryToo(t *testing.T) {
-	r := startReplicatedMySQL(t, sqlpool.ReplicatedConfig{
-		Primary: sqlpool.Config{URL: testserver.SharedMariaDB(t).URL()}, Logger: quiet(), LookInterval: 20 * time.Millisecond,
+	r := startMySQL(t, replica.Config{
+		Primary: sqlpool.Config{URL: testserver.SharedMariaDB(t).URL()}, Logger: quiet(), PollInterval: 20 * time.Millisecond,
 	})
 	if _, err := r.Primary().DB().ExecContext(t.Context(), "create or replace table refused (n int)"); err != nil {
 		t.Fatal(err)
@@ -327,9 +329,9 @@ func TestReadOnlyTransactionOnMariaDBRefusesWritesOnThePrimaryToo(t *testing.T) 
 }
 
 func TestMariaDBKilledReplicaCostsTheReadsInFlight(t *testing.T) {
-	p := newMySQLPair(t, func(cfg *sqlpool.ReplicatedConfig) { cfg.LookInterval, cfg.MaxLag = 0, 0 })
+	p := newMySQLPair(t, func(cfg *replica.Config) { cfg.PollInterval, cfg.MaxLag = 0, 0 })
 	costsTheReadsInFlight(t, p, p.replica, func(ctx context.Context) error {
 		var n sql.NullInt64
-		return p.Reader().DB().QueryRowContext(ctx, "select 1").Scan(&n)
+		return p.Replica().DB().QueryRowContext(ctx, "select 1").Scan(&n)
 	})
 }

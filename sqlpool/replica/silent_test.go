@@ -1,4 +1,4 @@
-package sqlpool_test
+package replica_test
 
 import (
 	"context"
@@ -13,6 +13,8 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
+	"github.com/poolkeeper/poolkeeper/sqlpool/internal/test/sqltest"
+	"github.com/poolkeeper/poolkeeper/sqlpool/replica"
 	"github.com/poolkeeper/poolkeeper/sqlpool/sqlpooltest"
 )
 
@@ -20,7 +22,7 @@ import (
 // standbys of it.
 func trioInMemory(t *testing.T) *trio {
 	t.Helper()
-	x := &trio{cfg: sqlpool.ReplicatedConfig{Name: "orders", Logger: quiet()}}
+	x := &trio{cfg: replica.Config{Name: "orders", Logger: quiet()}}
 	for i := range 3 {
 		s := sqlpooltest.ServePostgresInMemory(t)
 		x.servers = append(x.servers, s)
@@ -36,11 +38,11 @@ func trioInMemory(t *testing.T) *trio {
 		s.Standby(0)
 		x.cfg.Replicas = append(x.cfg.Replicas, c)
 	}
-	r, err := sqlpool.NewReplicated(x.cfg)
+	r, err := replica.NewPostgres(x.cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	x.Replicated = r
+	x.Postgres = r
 	t.Cleanup(func() { _ = r.Abort() })
 	return x
 }
@@ -65,10 +67,10 @@ func TestSilentReplicaCostsACheckBeforeStartNothingButItself(t *testing.T) {
 			t.Error("the check lasts as long as its caller waits: its verdict comes too late")
 		}
 		namesJust(t, err, 2)
-		if a, b, c := x.state(0), x.state(1), x.state(2); a != sqlpool.MemberReady || b != sqlpool.MemberReady || c != sqlpool.MemberUnknown {
+		if a, b, c := x.state(0), x.state(1), x.state(2); a != replica.StateReady || b != replica.StateReady || c != replica.StateUnknown {
 			t.Errorf("%s, %s, %s; a caller that is in a hurry tells nothing of a server", a, b, c)
 		}
-		status, err := verdict(t, x.Check)
+		status, err := sqltest.Verdict(t, x.Check)
 		if status != health.StatusWarn {
 			t.Errorf("%s, want a warning", status)
 		}
@@ -81,21 +83,21 @@ func TestSilentPrimaryKeepsNoReplicaFromBeingKnown(t *testing.T) {
 		x := trioInMemory(t)
 		x.servers[0].Hang()
 		checked := make(chan error, 1)
-		go func() { checked <- x.Check(t.Context()) }() // until LookTimeout
+		go func() { checked <- x.Check(t.Context()) }() // until PollTimeout
 		synctest.Wait()
-		if a, b := x.state(1), x.state(2); a != sqlpool.MemberReady || b != sqlpool.MemberReady || len(checked) > 0 {
+		if a, b := x.state(1), x.state(2); a != replica.StateReady || b != replica.StateReady || len(checked) > 0 {
 			t.Errorf("while the primary is silent the replicas are %s and %s", a, b)
 		}
 		err := <-checked
 		namesJust(t, err, 0)
-		if x.state(0) != sqlpool.MemberDown {
-			t.Errorf("the primary is %s after LookTimeout", x.state(0))
+		if x.state(0) != replica.StateDown {
+			t.Errorf("the primary is %s after PollTimeout", x.state(0))
 		}
 	})
 }
 
 func TestLimitsLeaveOutASilentServerAndNameIt(t *testing.T) {
-	for name, bound := range map[string]time.Duration{"the caller's time": time.Second, "LookTimeout": time.Hour} {
+	for name, bound := range map[string]time.Duration{"the caller's time": time.Second, "PollTimeout": time.Hour} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				x := trioInMemory(t)
@@ -104,7 +106,7 @@ func TestLimitsLeaveOutASilentServerAndNameIt(t *testing.T) {
 				defer cancel()
 				began := time.Now()
 				limits, err := x.Limits(ctx)
-				if ctx.Err() != nil || time.Since(began) > sqlpool.DefaultLookTimeout {
+				if ctx.Err() != nil || time.Since(began) > replica.DefaultPollTimeout {
 					t.Errorf("one silent server delays the answer by %s", time.Since(began))
 				}
 				namesJust(t, err, 1)

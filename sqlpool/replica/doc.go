@@ -1,0 +1,31 @@
+// Package replica runs a SQL primary and its read replicas as one component: one pool of package
+// sqlpool for each server, all of them started, polled, drained and stopped together.
+//
+//	Primary()                Replica(): those that are fit, in turn
+//	    │                       ┌─────────┴─────────┐
+//	    ▼                       ▼                   ▼
+//	  pool                    pool                pool
+//	    │  ┌────────────────────┼───────────────────┤ polled every PollInterval:
+//	    ▼  ▼                    ▼                   ▼ up? read-only? how far behind?
+//	 primary ── log ──────▶ replica-1           replica-2
+//	         └───────────────────────── log ────────▲
+//
+// A replica is fit if it answers, refuses writes and is at most MaxLag behind. While none is,
+// Fallback decides: the primary, a stale replica, or an error.
+//
+//	orders, err := replica.NewPostgres(replica.Config{
+//		Primary:  sqlpool.Config{URL: os.Getenv("DATABASE_URL")},
+//		Replicas: []sqlpool.Config{{URL: os.Getenv("REPLICA_URL"), Start: poolkeeper.StartDegraded}},
+//		MaxLag:   5 * time.Second,
+//	})
+//	…
+//	reg.Add("orders", orders)
+//	_, err = orders.Primary().Pool().Exec(ctx, "insert into orders …")
+//	rows, err := orders.Replica().Pool().Query(ctx, "select … from orders")
+//
+// [NewPostgres] is for PostgreSQL and its streaming standbys, [NewMySQL] for MySQL and MariaDB.
+//
+// It does not read statements to route them: the caller says Primary or Replica. It does not
+// promote a replica, nor send writes to one. It knows no weights, zones or latencies: replicas take
+// turns. Clusters in which every server takes writes, such as Galera, have no replicas for it.
+package replica

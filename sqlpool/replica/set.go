@@ -1,0 +1,198 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/event"
+	"github.com/poolkeeper/poolkeeper/internal/life"
+	"github.com/poolkeeper/poolkeeper/internal/observer"
+	"github.com/poolkeeper/poolkeeper/internal/settings"
+	"github.com/poolkeeper/poolkeeper/internal/turn"
+	"github.com/poolkeeper/poolkeeper/sqlpool"
+	"github.com/poolkeeper/poolkeeper/sqlpool/internal/probe"
+)
+
+// set is a primary and its replicas: all of [Postgres] and [MySQL] but the type of the pools and
+// the questions that a server is asked.
+type set struct {
+	kind    *kind
+	conf    atomic.Pointer[Config] // with defaults
+	members []*member              // the primary first
+
+	rotation  atomic.Pointer[[]pool] // what Replica returns in turn; never empty
+	taken     atomic.Uint32          // from rotation so far
+	observer  observer.Slot
+	reloading turn.Turn
+
+	// mu guards the following, and state, since and suspect of every member. No I/O and no log call
+	// under it.
+	mu      sync.Mutex
+	name    string
+	phase   life.Phase
+	primary history // of the primary's positions
+	refuser pool    // refuses with ErrNoReplica; nil until FallbackNone is configured
+}
+
+// kind is what differs between kinds of servers.
+type kind struct {
+	typeName string // of the exported type
+
+	// check refuses a URL that is of another kind.
+	check func(url string) error
+	// pool makes a member's pool, and refuser one that refuses with ErrNoReplica before it dials.
+	pool, refuser func(cfg sqlpool.Config) (pool, error)
+	// poll fills in o with what the server answers.
+	poll func(ctx context.Context, o *observation, c probe.Conn, ask question) error
+
+	demoted  roleError // of a primary that takes no writes
+	promoted roleError // of a replica that takes writes
+}
+
+// pool is the pool of one server: a [*sqlpool.Postgres] or a [*sqlpool.Pool].
+type pool interface {
+	Start(ctx context.Context) error
+	Drain(ctx context.Context) error
+	Stop(ctx context.Context) error
+	Abort() error
+	Pause(ctx context.Context) error
+	Resume()
+	Reset()
+	Reload(ctx context.Context, cfg sqlpool.Config) error
+	Limits(ctx context.Context) (sqlpool.Limits, error)
+	Stats() poolkeeper.Stats
+	Holders() []poolkeeper.Holder
+	Settings() []slog.Attr
+	ObserveWith(o poolkeeper.Observer)
+	SetName(name string)
+}
+
+// member is one server of a set.
+type member struct {
+	name     string // below the set's
+	pool     pool
+	server   probe.Server
+	poller   *poller
+	polling  turn.Turn                   // from the question until its consequences are drawn: a Check polls too
+	observed atomic.Pointer[observation] // nil: not polled yet
+	events   *event.Log                  // of its place in the set; those of its pool are the pool's
+
+	// guarded by the set's mutex
+	state   State
+	since   time.Time
+	suspect bool // its traffic has met an error since the last poll
+}
+
+// newSet returns a set of k's servers. If it returns an error, it has closed what it made.
+func newSet(k *kind, cfg Config) (*set, error) {
+	err := errors.Join(cfg.validateOwn(), cfg.validateNames(), cfg.validateURLs(k.check))
+	full := cfg.withDefaults()
+	s := &set{kind: k, name: full.Name, reloading: turn.New()}
+	s.observer.OnPanic = func(err error) { s.members[0].events.Emit(event.OfPanic("the Observer", err)) }
+	for _, c := range cfg.members() {
+		m, memberErr := s.newMember(c)
+		if memberErr != nil {
+			err = errors.Join(err, faultsOf(c.Name, memberErr))
+			continue
+		}
+		s.members = append(s.members, m)
+	}
+	s.conf.Store(&full)
+	if err == nil {
+		err = s.prepareFallback(&full)
+	}
+	if err != nil {
+		for _, m := range s.members {
+			m.poller.stop()
+			_ = m.pool.Abort() // nothing has been opened
+		}
+		return nil, settings.Named("replica", cfg.Name, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.chooseLocked(time.Now())
+	return s, nil
+}
+
+func (s *set) newMember(cfg sqlpool.Config) (*member, error) {
+	m := &member{name: cfg.Name, polling: turn.New(), state: StateUnknown, since: time.Now()}
+	cfg.Name = "" // faults name the member already
+	p, err := s.kind.pool(cfg)
+	if err != nil {
+		return nil, err
+	}
+	p.SetName(s.name + "/" + m.name)
+	p.ObserveWith(&memberObserver{s, m})
+	m.pool, m.server, m.events = p, probe.Of(p), s.newEvents(m.name)
+	m.poller = newPoller(func(ctx context.Context) {
+		_ = m.events.Guarded("a hook, in a poll,", func() error { _ = s.poll(ctx, m); return nil })
+	}, func() time.Duration { return s.conf.Load().PollInterval })
+	return m, nil
+}
+
+// newEvents returns the log of what happens to a member.
+func (s *set) newEvents(member string) *event.Log {
+	name := func() string {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.name + "/" + member
+	}
+	explain := func(err error) (cause, advice string) {
+		f := sqlpool.Classify(err)
+		return string(f.Kind), f.Advice
+	}
+	return event.NewLog("replica", name, func() *slog.Logger { return s.conf.Load().Logger }, explain)
+}
+
+// next returns the pool to read from now.
+func (s *set) next() pool {
+	rotation := *s.rotation.Load()
+	if len(rotation) == 1 {
+		return rotation[0]
+	}
+	return rotation[s.taken.Add(1)%uint32(len(rotation))] //nolint:gosec // a handful
+}
+
+// prepareFallback makes the pool that refuses, once the configuration needs it. The caller must be
+// alone in changing s.
+func (s *set) prepareFallback(cfg *Config) error {
+	if cfg.Fallback != FallbackNone || s.currentRefuser() != nil {
+		return nil
+	}
+	p, err := s.kind.refuser(sqlpool.Config{Name: s.name + "/none", URL: cfg.Primary.URL, LeakThreshold: poolkeeper.Off})
+	if err != nil {
+		return err
+	}
+	if !s.adoptRefuser(p) {
+		return p.Abort() // a Stop has come meanwhile
+	}
+	return nil
+}
+
+func (s *set) adoptRefuser(p pool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.phase >= life.Draining {
+		return false
+	}
+	s.refuser = p
+	return true
+}
+
+func (s *set) currentRefuser() pool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.refuser
+}
+
+// String returns the number of servers. A Postgres or a MySQL prints no more, because fmt and
+// encoding/json do not follow its pointer to a set.
+func (s *set) String() string {
+	return fmt.Sprintf("replica.%s{members: %d}", s.kind.typeName, len(s.members))
+}

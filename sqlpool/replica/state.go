@@ -1,0 +1,280 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/event"
+	"github.com/poolkeeper/poolkeeper/internal/life"
+	"github.com/poolkeeper/poolkeeper/sqlpool"
+)
+
+// State says which work a server can do.
+type State string
+
+// States of a server.
+const (
+	StateUnknown  State = "unknown"  // not polled yet
+	StateReady    State = "ready"    // the primary takes writes; a replica may be read from
+	StateDown     State = "down"     // it does not answer
+	StateLagging  State = "lagging"  // a replica more than MaxLag behind
+	StatePromoted State = "promoted" // a replica that takes writes while the primary does
+	StateDemoted  State = "demoted"  // the primary takes no writes
+)
+
+// primaryState says what the primary is good for.
+func primaryState(o *observation) State {
+	switch {
+	case o == nil:
+		return StateUnknown
+	case o.err != nil:
+		return StateDown
+	case o.readOnly:
+		return StateDemoted
+	default:
+		return StateReady
+	}
+}
+
+// replicaState says what a replica is good for. One that was promoted may have another past than
+// the primary by now. It is read from only if no primary answers that could be the one whose past
+// counts.
+func replicaState(o *observation, primary State, maxLag time.Duration) State {
+	switch {
+	case o == nil:
+		return StateUnknown
+	case o.err != nil:
+		return StateDown
+	case !o.readOnly && (primary == StateReady || primary == StateUnknown):
+		return StatePromoted
+	case !o.readOnly:
+		return StateReady
+	case maxLag > 0 && (o.lag < 0 || o.lag > maxLag):
+		return StateLagging
+	default:
+		return StateReady
+	}
+}
+
+// roleError says that a server is not what it was configured as.
+type roleError string
+
+func (e roleError) Error() string { return string(e) }
+
+// HealthFault makes health.Classify know it.
+func (roleError) HealthFault() health.Fault { return health.FaultOf(health.KindReadOnly) }
+
+// reason explains a state that is not StateReady.
+func (o *observation) reason(state State, k *kind, maxLag time.Duration) error {
+	switch state {
+	case StateDown:
+		return o.err
+	case StateDemoted:
+		return k.demoted
+	case StatePromoted:
+		return k.promoted
+	case StateLagging:
+		switch {
+		case o.lag >= 0:
+		case o.gap != nil:
+			return fmt.Errorf("how far it is behind is not known: %w; MaxLag is %s", o.gap, maxLag)
+		default:
+			return fmt.Errorf("how far it is behind is not known; MaxLag is %s", maxLag)
+		}
+		return fmt.Errorf("%s behind; MaxLag is %s", o.lag.Round(time.Millisecond), maxLag)
+	case StateUnknown:
+		return errors.New("not polled yet")
+	case StateReady:
+	}
+	return nil
+}
+
+// record takes an observation into account.
+func (s *set) record(ctx context.Context, m *member, o *observation) {
+	cfg := s.conf.Load()
+	isPrimary := m == s.members[0]
+	s.mu.Lock()
+	if isPrimary {
+		s.recordPositionLocked(o, cfg.MaxLag)
+	} else {
+		o.measure(&s.primary, s.members[0].observed.Load())
+	}
+	before := m.observed.Swap(o)
+	m.suspect = false
+	changed := s.chooseLocked(time.Now())
+	s.mu.Unlock()
+
+	if o.err == nil && o.readOnly == isPrimary { // it has another role: perhaps the address leads to another server
+		if before == nil || before.err != nil || before.readOnly != o.readOnly { // once
+			m.server.Replace()
+		}
+		m.server.Redial(ctx)
+	}
+	emit(changed)
+	if p := s.members[0].observed.Load(); p != nil && p.err == nil {
+		s.pollUnsettled()
+	}
+}
+
+// recordPositionLocked takes the primary's position into account.
+func (s *set) recordPositionLocked(o *observation, maxLag time.Duration) {
+	switch {
+	case o.err != nil || o.readOnly:
+	case o.position != nil:
+		s.primary.record(o.at, o.position, maxLag)
+	default: // what was known gets no newer, and would make every replica look fresh
+		s.primary.forget()
+	}
+}
+
+// change is a member's step from one state to another.
+type change struct {
+	member   *member
+	from, to State
+	reason   error
+}
+
+func emit(changes []change) {
+	for _, c := range changes {
+		c.member.events.Emit(c.event())
+	}
+}
+
+// event says what the step means for reads and writes.
+func (c change) event() event.Event {
+	e := event.Event{
+		Kind: event.MemberLost, Level: slog.LevelWarn, Text: "this server is out of use", Err: c.reason,
+		Attrs: []slog.Attr{slog.String("from", string(c.from)), slog.String("to", string(c.to))},
+	}
+	if c.to == StateReady {
+		e.Kind, e.Level, e.Text, e.Err = event.MemberBack, slog.LevelInfo, "this server is in use", nil
+	}
+	return e
+}
+
+// chooseLocked sets the state of every member and what Replica returns. It returns the changes.
+func (s *set) chooseLocked(now time.Time) []change {
+	cfg := s.conf.Load()
+	states := make([]State, len(s.members))
+	var changed []change
+	for i, m := range s.members {
+		o := m.observed.Load()
+		if i == 0 {
+			states[i] = primaryState(o)
+		} else {
+			states[i] = replicaState(o, states[0], cfg.MaxLag)
+		}
+		if states[i] != m.state {
+			changed = append(changed, change{m, m.state, states[i], o.reason(states[i], s.kind, cfg.MaxLag)})
+			m.state, m.since = states[i], now
+		}
+	}
+	rotation := s.rotationLocked(states, cfg.Fallback)
+	if old := s.rotation.Load(); old == nil || !slices.Equal(*old, rotation) {
+		s.rotation.Store(&rotation)
+	}
+	return changed
+}
+
+// rotationLocked picks the pools to read from. It avoids suspects as long as there is another.
+func (s *set) rotationLocked(states []State, fallback Fallback) []pool {
+	trusted := slices.Clone(states)
+	for i, m := range s.members[1:] {
+		if m.suspect {
+			trusted[i+1] = StateUnknown
+		}
+	}
+	chosen := fit(trusted, fallback)
+	if len(chosen) == 0 {
+		chosen = fit(states, fallback)
+	}
+	rotation := make([]pool, 0, len(s.members))
+	for _, i := range chosen {
+		rotation = append(rotation, s.members[i].pool)
+	}
+	switch {
+	case len(rotation) > 0:
+	case s.refuser != nil:
+		rotation = append(rotation, s.refuser)
+	default: // stopped before it was made: the primary refuses too
+		rotation = append(rotation, s.members[0].pool)
+	}
+	return rotation
+}
+
+// fit picks the members to read from, by their states. The first is the primary.
+func fit(states []State, fallback Fallback) []int {
+	var ready, answering []int
+	for i, state := range states[1:] {
+		switch state { //nolint:exhaustive // the others cannot be read from
+		case StateReady:
+			ready = append(ready, i+1)
+		case StateLagging:
+			answering = append(answering, i+1)
+		}
+	}
+	switch {
+	case len(ready) > 0:
+		return ready
+	case fallback == FallbackNone:
+		return nil
+	case fallback == FallbackStale && len(answering) > 0:
+		return answering
+	default:
+		return []int{0}
+	}
+}
+
+// suspect keeps new reads away from a replica until it has been polled, which is a matter of
+// milliseconds: a server that has died would fail many of them meanwhile. Its state is what the
+// polls say.
+func (s *set) suspect(m *member) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !m.suspect && s.phase == life.Running {
+		m.suspect = true
+		_ = s.chooseLocked(time.Now()) // no state changes by it
+	}
+}
+
+// memberObserver is told how the traffic of one pool fares. An error brings the next poll of the
+// server forward. Success of a replica says nothing about the component, whose check is the
+// primary's.
+type memberObserver struct {
+	s *set
+	m *member
+}
+
+// Observe implements poolkeeper.Observer.
+func (w *memberObserver) Observe(err error) {
+	isPrimary := w.m == w.s.members[0]
+	switch {
+	case err == nil && !isPrimary:
+		return
+	case err != nil:
+		if !isPrimary && lost(err) {
+			w.s.suspect(w.m)
+		}
+		w.m.poller.soon()
+	default:
+		w.s.observer.Succeeded()
+		return
+	}
+	w.s.observer.Observe(err)
+}
+
+// lost reports whether an error leaves no doubt that a connection was lost or refused. A deadline
+// may be the caller's own.
+func lost(err error) bool {
+	switch sqlpool.Classify(err).Kind { //nolint:exhaustive // the rest leaves doubt
+	case health.KindRefused, health.KindReset, health.KindUnreachable, health.KindShuttingDown, health.KindStarting:
+		return true
+	default:
+		return false
+	}
+}

@@ -1,0 +1,206 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/life"
+	"github.com/poolkeeper/poolkeeper/internal/settings"
+	"github.com/poolkeeper/poolkeeper/sqlpool"
+)
+
+// Member is the state of one server of a [Postgres] or [MySQL].
+type Member struct {
+	Name       string // below the component's: "primary", "replica-1"
+	Primary    bool
+	State      State
+	Since      time.Time // of State
+	InRotation bool      // Replica returns its pool now
+	Lag        time.Duration
+	// HasLag reports whether Lag is known. It is not if MaxLag is Off, nor for a replica that has
+	// reached no known position of the primary.
+	HasLag bool
+	Polled time.Time // when the last poll began; zero: never
+	Err    error     // why State is not StateReady
+}
+
+// Members returns what the last poll of each server has shown, the primary first. It does not
+// block.
+func (s *set) Members() []Member {
+	cfg := s.conf.Load()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	rotation := *s.rotation.Load()
+	out := make([]Member, 0, len(s.members))
+	for i, m := range s.members {
+		v := Member{Name: m.name, Primary: i == 0, State: m.state, Since: m.since}
+		v.InRotation = slices.Contains(rotation, m.pool)
+		o := m.observed.Load()
+		v.Err = o.reason(m.state, s.kind, cfg.MaxLag)
+		if o != nil {
+			v.Polled = o.at
+		}
+		if i > 0 && o != nil && o.lag >= 0 {
+			v.Lag, v.HasLag = o.lag, true
+		}
+		out = append(out, v)
+	}
+	return out
+}
+
+// Check polls the primary now. It fails if the primary does not answer or takes no writes. A replica
+// that the last poll found down, behind or promoted is only a reservation ([health.Degraded]),
+// because reads go on by Config.Fallback. Before Start, Check polls all servers at once. It names a
+// silent server, which does not delay the others. Check blocks at most until ctx ends, or for
+// PollTimeout. It waits for one server three quarters of the time that ctx leaves.
+func (s *set) Check(ctx context.Context) error {
+	s.mu.Lock()
+	name, at := s.name, s.phase
+	s.mu.Unlock()
+	var silent []error // by member; nil: what is known of it is what was asked for
+	switch {
+	case at >= life.Stopping:
+		return fmt.Errorf("replica: check %q: %w", name, poolkeeper.ErrClosed)
+	case at < life.Running:
+		silent = s.pollAll(ctx)
+	default:
+		silent = make([]error, len(s.members))
+		silent[0] = s.poll(ctx, s.members[0])
+	}
+	members := s.Members()
+	var faults []error
+	for i, m := range members {
+		fault := silent[i]
+		if fault == nil {
+			fault = m.Err
+		}
+		if fault != nil {
+			faults = append(faults, fmt.Errorf("replica: check %q: %w", name+"/"+m.Name, fault))
+		}
+	}
+	if members[0].State != StateReady || silent[0] != nil {
+		return errors.Join(faults...)
+	}
+	return health.Degraded(errors.Join(faults...))
+}
+
+// Limits asks every server as the Limits of its pool does, all at once. The keys are the names of
+// [Postgres.Members]; servers that cannot be reached or may not be asked are missing, and the
+// error names each and says why. It waits for one server PollTimeout, or three quarters of the time
+// that ctx leaves if that is less.
+func (s *set) Limits(ctx context.Context) (map[string]sqlpool.Limits, error) {
+	var mu sync.Mutex // guards out
+	out := make(map[string]sqlpool.Limits, len(s.members))
+	err := s.each(func(m *member) error {
+		own, cancel := shareOf(ctx)
+		defer cancel()
+		own, cancelTimeout := context.WithTimeout(own, s.conf.Load().PollTimeout)
+		defer cancelTimeout()
+		l, err := m.pool.Limits(own)
+		if err != nil {
+			return err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		out[m.name] = l
+		return nil
+	})
+	return out, err
+}
+
+// Stats returns one moment of all pools together: sums. See Primary and Replicas for each. It does
+// not block.
+func (s *set) Stats() poolkeeper.Stats {
+	sum := s.members[0].pool.Stats()
+	for _, m := range s.members[1:] {
+		add(&sum, m.pool.Stats())
+	}
+	return sum
+}
+
+// Holders returns the callers that hold a connection of any pool now, the oldest first. It does not
+// block.
+func (s *set) Holders() []poolkeeper.Holder {
+	var all []poolkeeper.Holder
+	for _, m := range s.members {
+		all = append(all, m.pool.Holders()...)
+	}
+	slices.SortStableFunc(all, func(a, b poolkeeper.Holder) int { return a.Since.Compare(b.Since) })
+	return all
+}
+
+// Settings returns what is in effect, with a group for each pool, without secrets.
+func (s *set) Settings() []slog.Attr {
+	cfg := s.conf.Load()
+	out := []slog.Attr{
+		slog.String("kind", "replicated"),
+		settings.Duration("max_lag", cfg.MaxLag),
+		settings.Duration("poll_interval", cfg.PollInterval),
+		settings.Duration("poll_timeout", cfg.PollTimeout),
+		slog.String("fallback", cfg.Fallback.String()),
+	}
+	for _, m := range s.members {
+		out = append(out, slog.GroupAttrs(m.name, m.pool.Settings()...))
+	}
+	return out
+}
+
+// ObserveWith reports the outcome of traffic to o. o gets the errors of every pool, but success
+// only from the primary, because its health is the component's. A nil o ends the reports. It does
+// not block.
+func (s *set) ObserveWith(o poolkeeper.Observer) { s.observer.Set(o) }
+
+// SetName gives the component the name it has in logs, errors and metrics, and the pools theirs
+// below it. An empty name changes nothing.
+func (s *set) SetName(name string) {
+	if name == "" {
+		return
+	}
+	s.mu.Lock()
+	s.name = name
+	refuser := s.refuser
+	s.mu.Unlock()
+	for _, m := range s.members {
+		m.pool.SetName(name + "/" + m.name)
+	}
+	if refuser != nil {
+		refuser.SetName(name + "/none")
+	}
+}
+
+// add adds one pool's statistics to those of others.
+func add(sum *poolkeeper.Stats, s poolkeeper.Stats) {
+	sum.Max += s.Max
+	sum.Open += s.Open
+	sum.InUse += s.InUse
+	sum.Idle += s.Idle
+	sum.Waiting += s.Waiting
+	sum.WaitCount += s.WaitCount
+	sum.WaitDuration += s.WaitDuration
+	sum.Dials += s.Dials
+	sum.DialErrors += s.DialErrors
+	sum.AcquireTimeouts += s.AcquireTimeouts
+	sum.Leaks += s.Leaks
+	for reason, n := range s.Evicted {
+		sum.Evicted[reason] += n
+	}
+	addHistogram(&sum.Wait, s.Wait)
+	addHistogram(&sum.Use, s.Use)
+	addHistogram(&sum.Dial, s.Dial)
+}
+
+// addHistogram relies on all of this package's histograms having the same bounds.
+func addHistogram(sum *poolkeeper.Histogram, h poolkeeper.Histogram) {
+	sum.Count += h.Count
+	sum.Sum += h.Sum
+	for i := range min(len(sum.Buckets), len(h.Buckets)) {
+		sum.Buckets[i].Count += h.Buckets[i].Count
+	}
+}

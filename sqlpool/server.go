@@ -1,0 +1,125 @@
+package sqlpool
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/poolkeeper/poolkeeper/sqlpool/internal/probe"
+)
+
+func init() { //nolint:gochecknoinits // see probe.Of
+	probe.Of = func(pool any) probe.Server {
+		switch p := pool.(type) {
+		case *Postgres:
+			return postgresServer{p}
+		case *Pool:
+			return driverServer{p}
+		default:
+			panic(fmt.Sprintf("sqlpool: no pool: %T", pool))
+		}
+	}
+}
+
+// postgresServer is the server behind a pgxpool, for package replica.
+type postgresServer struct{ p *Postgres }
+
+func (s postgresServer) Ask(ctx context.Context, f func(context.Context, probe.Conn) error) error {
+	return asFault(s.p.back.probe.use(ctx, func(ctx context.Context, c *pgx.Conn) error {
+		return f(ctx, postgresConn{c})
+	}))
+}
+
+func (s postgresServer) Replace() { s.p.c.failedOver() }
+
+func (s postgresServer) Redial(ctx context.Context) { s.p.back.probe.forget(ctx) }
+
+type postgresConn struct{ *pgx.Conn }
+
+// Query implements probe.Conn. It runs the query by the simple protocol.
+func (c postgresConn) Query(ctx context.Context, query string) (columns []string, rows [][]string, err error) {
+	results, err := c.PgConn().Exec(ctx, query).ReadAll()
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(results) != 1 {
+		return nil, nil, fmt.Errorf("the server gives %d answers to one query", len(results))
+	}
+	for _, f := range results[0].FieldDescriptions {
+		columns = append(columns, f.Name)
+	}
+	for _, values := range results[0].Rows {
+		row := make([]string, len(values))
+		for i, v := range values {
+			row[i] = "NULL"
+			if v != nil {
+				row[i] = string(v)
+			}
+		}
+		rows = append(rows, row)
+	}
+	return columns, rows, nil
+}
+
+// driverServer is the server behind a *sql.DB, for package replica.
+type driverServer struct{ p *Pool }
+
+func (s driverServer) Ask(ctx context.Context, f func(context.Context, probe.Conn) error) error {
+	b, ok := s.p.c.back.(*driverBackend)
+	if !ok {
+		return errors.ErrUnsupported // an adopted handle has no connection of its own
+	}
+	return asFault(b.probe.use(ctx, func(ctx context.Context, n *native) error { return f(ctx, nativeConn{n}) }))
+}
+
+func (s driverServer) Replace() { s.p.c.failedOver() }
+
+func (s driverServer) Redial(ctx context.Context) {
+	if b, ok := s.p.c.back.(*driverBackend); ok {
+		b.probe.forget(ctx)
+	}
+}
+
+type nativeConn struct{ *native }
+
+// Query implements probe.Conn.
+func (c nativeConn) Query(ctx context.Context, query string) (columns []string, out [][]string, err error) {
+	if !c.queries() {
+		return nil, nil, errors.ErrUnsupported
+	}
+	rows, err := c.query(ctx, query, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	columns = rows.Columns()
+	values := make([]driver.Value, len(columns))
+	for {
+		if err = rows.Next(values); errors.Is(err, io.EOF) {
+			return columns, out, nil
+		} else if err != nil {
+			return nil, nil, err
+		}
+		row := make([]string, len(values)) // values are valid only until the next row
+		for i, v := range values {
+			row[i] = text(v)
+		}
+		out = append(out, row)
+	}
+}
+
+// text is a value as the server shows it; NULL is "NULL", as SHOW prints it.
+func text(v driver.Value) string {
+	switch v := v.(type) {
+	case nil:
+		return "NULL"
+	case []byte:
+		return string(v)
+	default:
+		return fmt.Sprint(v)
+	}
+}
