@@ -1,45 +1,55 @@
 package lifecycle
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"runtime/pprof"
-	"slices"
+	"time"
 
 	"github.com/poolkeeper/poolkeeper/health"
-
 	"github.com/poolkeeper/poolkeeper/lifecycle/event"
 )
 
-// call is one turn of a component in a pass: the phases it goes through on one goroutine.
+// call is a component's part in a walk: the phases it goes through, on a goroutine of its own.
 //
 //	up:    start, health
 //	down:  drain, stop    or, for what is not up or when time is over: abort
 //
-// Its time is a slice of the pass's. Near the end of the slice, at ends, the context ends; a moment
-// later, at warn, Abort is called; at the end, at until, the component is given up, and what comes
-// back later is late. The context of Drain ends earlier, so that Stop has some of the time in any
-// case.
+// It has a share of the walk's time. Near the end of it, at ends, the component's context ends. A
+// moment later, at warn, Abort is called. At the end, at until, the component is given up, and what
+// comes back later is late. The context of Drain ends earlier, so that Stop has some of the time in
+// any case.
+//
+// A call is the parent of the component's context: the walk's, with the component's labels.
 type call struct {
-	callContext
+	context.Context //nolint:containedctx // it is one
+
+	r      *Registry
+	n      *node
+	ends   time.Time       // when the component's context ends
+	ctx    context.Context //nolint:containedctx // the component's; only the call's goroutine uses it
+	cancel context.CancelFunc
 
 	// Guarded by Registry.mu.
-	pass    *pass // whom to tell; nil once it was given up
-	next    *call // in the queue
-	odd     *oddities
-	began   instant
-	entered instant // begin of phase
-	ends    instant
-	warn    instant
-	until   instant
-	at      instant // when pass has to look at it next: warn or until
-	todo    todo    // the phases ahead
-	phase   todo    // the phase under way, or the last one; only the call's goroutine changes it
+	walk    *walk // nil once it was given up
+	next    *call // in calls
+	began   time.Time
+	entered time.Time // begin of phase
+	warn    time.Time
+	until   time.Time
+	at      time.Time // when check has to look at it next: warn or until
+	stack   string    // what it was doing when warn passed
+	errs    []error   // *ComponentError each, in order
 
-	checked  bool  // it has checks, to be taken out; only the call's goroutine changes it
+	phase  string                 // the phase under way, or the last one; only the call's goroutine changes it
+	ahead  []string               // the phases ahead
+	died   <-chan error           // of a DoneNotifier; written by the call's goroutine before it is through
+	checks []*health.Registration // to take out before it stops; only the call's goroutine changes it
+
 	parts    uint8 // goroutines that are not through: the call's own, and that of Abort
+	through  bool  // the last phase is over; only the call's goroutine uses it
 	overrun  bool  // its Drain ran out of time, which Stop may make good; only the call's goroutine changes it
 	lapsed   bool  // warn has passed
 	aborting bool  // Abort was called because warn has passed
@@ -50,108 +60,109 @@ type call struct {
 	forced   bool  // it is aborted although it is up: there is no time to stop it
 }
 
-// oddities are what few calls have.
-type oddities struct {
-	done  <-chan error           // of a DoneNotifier; written by the call's goroutine before it is through
-	gone  []*health.Registration // checks to take out before it stops
-	stack string                 // what it was doing when warn passed
-	errs  []error                // *ComponentError each, in order
-}
-
-func (c *call) oddLocked() *oddities {
-	if c.odd == nil {
-		c.odd = &oddities{}
+// Value returns the labels of the component, so that goroutines which it labels keep ours, and the
+// values of the walk's context.
+func (c *call) Value(key any) any {
+	if v := c.n.labels.Value(key); v != nil {
+		return v
 	}
-	return c.odd
+	return c.Context.Value(key)
 }
 
-func (c *call) errsLocked() []error {
-	if c.odd == nil {
-		return nil
+// callLocked begins the call of n in w.
+func (w *walk) callLocked(n *node, phases []string, now time.Time) *call {
+	c := &n.firstStart
+	if !w.up || n.restarts > 0 {
+		c = new(call)
 	}
-	return c.odd.errs
-}
-
-func (c *call) stackLocked() string {
-	if c.odd == nil {
-		return ""
+	*c = call{Context: w.ctx, r: w.r, n: n, ahead: phases, parts: 1, began: now}
+	c.ends = w.scheduleLocked(c, now)
+	if c.ends.Equal(w.startsEnd) {
+		c.Context = w.starts
 	}
-	return c.odd.stack
+	c.beginLocked(now)
+	return c
 }
 
-// todo is a set of phases, done from the lowest bit, or one of them.
-type todo uint8
+// beginLocked enters the first phase. Owner of the goroutine: the registry. It ends when the
+// component's functions have returned, whose contexts end; the walk waits for it until it gives the
+// component up.
+func (c *call) beginLocked(now time.Time) {
+	c.n.call = c
+	c.enterLocked(now)
+	c.r.begun.add(c)
+}
 
-const (
-	doStart todo = 1 << iota
-	doHealth
-	doDrain
-	doStop
-	doAbort
-)
+// calls is a list of calls that were begun and do not run yet.
+type calls struct{ first, last *call }
 
-// String returns the name of a phase.
-func (t todo) String() string {
-	switch t {
-	case doStart:
-		return event.PhaseStart
-	case doHealth:
-		return event.PhaseHealth
-	case doDrain:
-		return event.PhaseDrain
-	case doStop:
-		return event.PhaseStop
-	case doAbort:
-		return event.PhaseAbort
+func (l *calls) add(c *call) {
+	if l.first == nil {
+		l.first = c
+	} else {
+		l.last.next = c
 	}
-	return ""
+	l.last = c
 }
 
-// up reports whether a phase is one of the way up.
-func (t todo) up() bool { return t == doStart || t == doHealth }
-
-// Keys of the pprof labels on the goroutines of a component, those it starts included.
-const (
-	labelComponent = "poolkeeper.component"
-	labelRegistry  = "poolkeeper.registry" // a different value for each registry of the process
-)
-
-// labelsOf returns the pprof labels of ctx as arguments of pprof.Labels.
-func labelsOf(ctx context.Context) []string {
-	var labels []string
-	pprof.ForLabels(ctx, func(key, value string) bool {
-		labels = append(labels, key, value)
-		return true
-	})
-	return labels
-}
-
-// unlabel takes the labels of a component off the calling goroutine: one of the registry's own,
-// that may have been started from one of a component's.
-func (r *Registry) unlabel() { pprof.SetGoroutineLabels(r.root) }
-
-// labeled makes the labels of the component's goroutines: ours, and those of the context of Start.
-func (r *Registry) labeled(n *node) context.Context {
-	if len(r.labels) == 0 { // as good as always
-		return pprof.WithLabels(r.root, pprof.Labels(labelComponent, n.name, labelRegistry, r.id))
+// unlock unlocks Registry.mu and runs the calls that were begun under it: before, their goroutines
+// would only wait for it. It is how the lock is left wherever calls may have been begun.
+func (r *Registry) unlock() {
+	begun := r.begun
+	r.begun = calls{}
+	r.mu.Unlock()
+	for c := begun.first; c != nil; {
+		next := c.next
+		c.next = nil // not to be kept by c
+		go c.run()
+		c = next
 	}
-	labels := append(slices.Clip(r.labels), labelComponent, n.name, labelRegistry, r.id)
-	return pprof.WithLabels(r.root, pprof.Labels(labels...))
 }
 
-// callPhase runs the phase of *at and records how it ended, whichever way it ends. Then *at is what
-// to go on with on this goroutine, nil if there is nothing.
-func (r *Registry) callPhase(at **call) {
-	c := *at
-	err := errGoexit // stays if it neither returns nor panics
+// run goes through the phases.
+//
+//nolint:contextcheck,nolintlint // c has the context; nolintlint does not see the use
+func (c *call) run() {
+	defer c.resume()
+	pprof.SetGoroutineLabels(c.n.labels)
+	if c.ctx == nil {
+		c.ctx, c.cancel = c.newContext()
+	}
+	for !c.through {
+		c.leave(c.callPhase())
+	}
+}
+
+// newContext returns the component's context. It needs no timer of its own if that of the walk will
+// do.
+func (c *call) newContext() (context.Context, context.CancelFunc) {
+	if end, ok := c.Deadline(); ok && end.Equal(c.ends) {
+		return context.WithCancel(c)
+	}
+	return context.WithDeadline(c, c.ends)
+}
+
+// resume does the rest on another goroutine if the component has called runtime.Goexit.
+func (c *call) resume() {
+	if c.through {
+		return
+	}
+	c.leave(errGoexit)
+	if !c.through {
+		go c.run()
+	}
+}
+
+// callPhase runs a phase. A panic becomes an error.
+func (c *call) callPhase() (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = &PanicError{Value: v, Stack: panicStack()}
 		}
-		*at = r.leave(c, err)
 	}()
-	err = c.callComponent(r)
+	err = c.callComponent()
 	inspect(err)
+	return err
 }
 
 // inspect calls the methods of a component's error that the registry calls later, under its lock
@@ -164,222 +175,200 @@ func inspect(err error) {
 	}
 }
 
-// callAbort is the goroutine of an Abort that is called while Drain or Stop are still running.
-// Owner, end and waiter are those of callComponents.
-func (r *Registry) callAbort(c *call, a Aborter) {
-	began := r.now()
+// callComponent calls what the phase is about.
+func (c *call) callComponent() error {
+	n := c.n
+	switch c.phase {
+	case event.PhaseStart:
+		if c.cancelled() { // before this goroutine began
+			return context.Cause(c.Context)
+		}
+		return n.comp.Start(c.ctx)
+	case event.PhaseHealth:
+		if d, ok := n.comp.(DoneNotifier); ok {
+			died := d.Done()
+			c.r.mu.Lock()
+			c.died = died
+			c.r.mu.Unlock()
+		}
+		return c.r.watchHealth(n)
+	}
+	removeChecks(c.ctx, c.checks)
+	c.checks = nil
+	if d, ok := n.comp.(Drainer); ok && c.phase == event.PhaseDrain {
+		ctx, cancel := c.drainContext()
+		defer cancel()
+		err := d.Drain(ctx)
+		c.overrun = errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
+		return err
+	}
+	if a, ok := n.comp.(Aborter); ok && c.phase == event.PhaseAbort {
+		return a.Abort()
+	}
+	return n.comp.Stop(c.ctx)
+}
+
+// drainContext returns the context of Drain: it leaves some of the time to Stop.
+func (c *call) drainContext() (context.Context, context.CancelFunc) {
+	end, _ := c.ctx.Deadline()
+	left := max(time.Until(end), 0)
+	return context.WithDeadline(c.ctx, end.Add(-min(left/stopPart, stopLimit)))
+}
+
+// callAbort is the goroutine of an Abort that is called while Drain or Stop are still running. Its
+// owner, end and waiter are those of run.
+func (c *call) callAbort(a Aborter) {
+	began := time.Now()
 	err := errGoexit
 	defer func() {
 		if v := recover(); v != nil {
 			err = &PanicError{Value: v, Stack: panicStack()}
 		}
-		now := r.now()
-		r.mu.Lock()
+		now := time.Now()
+		c.r.mu.Lock()
+		defer c.r.unlock()
 		if err != nil {
-			odd := c.oddLocked()
-			odd.errs = append(odd.errs, &ComponentError{Name: c.n.name, Phase: event.PhaseAbort, Elapsed: now.since(began), Err: err})
+			c.errs = append(c.errs, &ComponentError{Name: c.n.name, Phase: event.PhaseAbort, Elapsed: now.Sub(began), Err: err})
 		}
-		r.throughLocked(c, now)
-		r.unlock()
+		if w := c.partLocked(now); w != nil {
+			w.advanceLocked(now)
+		}
 	}()
 	pprof.SetGoroutineLabels(c.n.labels)
 	err = a.Abort()
 	inspect(err)
 }
 
-// callComponent calls what the phase is about.
-func (c *call) callComponent(r *Registry) error {
-	n := c.n
-	switch c.phase {
-	case doStart:
-		if c.parent.Err() != nil { // it was given up while c was in the queue
-			return context.Cause(c.parent)
-		}
-		return n.comp.Start(&c.callContext)
-	case doHealth:
-		if d, ok := n.comp.(DoneNotifier); ok {
-			done := d.Done()
-			r.mu.Lock()
-			c.oddLocked().done = done
-			r.mu.Unlock()
-		}
-		return r.watchHealth(n)
-	case doDrain, doStop, doAbort:
-	}
-	if c.checked {
-		r.mu.Lock()
-		gone := c.odd.gone
-		c.odd.gone = nil
-		r.mu.Unlock()
-		r.unwatch(gone)
-	}
-	if d, ok := n.comp.(Drainer); ok && c.phase == doDrain {
-		ctx := c.drainContext()
-		defer func() { ctx.end(r.now()) }()
-		err := d.Drain(ctx)
-		c.overrun = err != nil && isTimeUp(err)
-		return err
-	}
-	if a, ok := n.comp.(Aborter); ok && c.phase == doAbort {
-		return a.Abort()
-	}
-	return n.comp.Stop(&c.callContext)
-}
-
-// drainContext returns the context of Drain: it leaves some of the time to Stop.
-func (c *call) drainContext() *callContext {
-	left := max(c.deadline.since(c.r.now()), 0)
-	end := c.deadline.after(-min(left/stopPart, stopLimit))
-	return &callContext{r: c.r, n: c.n, parent: &c.callContext, deadline: end}
-}
-
-// isTimeUp reports whether a drain ended because its context did.
-func isTimeUp(err error) bool {
-	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
-}
-
-// settles reports whether a component's Stop goes on with what its Drain has not finished, and says
-// what it cuts off.
-func settles(c Component) bool {
-	if _, ok := c.(*Server); ok {
-		return true
-	}
-	_, pool := c.(HolderLister)
-	return pool
-}
-
-// supersedeLocked drops the error of a Drain that ran out of time once Stop has given its own
-// account of what was left: each holder is named once.
-func (c *call) supersedeLocked(stopped error) {
-	if c.phase != doStop || !c.overrun || (stopped == nil && !settles(c.n.comp)) || len(c.errsLocked()) == 0 {
-		return
-	}
-	c.odd.errs = c.odd.errs[1:]
-}
-
 // enterLocked begins the next phase, and reports whether there is one.
-func (r *Registry) enterLocked(c *call, now instant) bool {
-	n := c.n
-	next := c.todo & -c.todo
-	if next == 0 {
+func (c *call) enterLocked(now time.Time) bool {
+	if len(c.ahead) == 0 {
 		return false
 	}
-	c.todo &^= next
-	c.phase, c.entered = next, now
-	switch next {
-	case doStart:
-		r.emitLocked(slog.LevelDebug, func(i event.Info) event.Event { return &event.Starting{Info: i} }, c)
-	case doHealth:
-	case doDrain:
+	r, n := c.r, c.n
+	c.phase, c.ahead, c.entered = c.ahead[0], c.ahead[1:], now
+	switch c.phase {
+	case event.PhaseStart:
+		r.emitLocked(slog.LevelDebug, n, c.phase, func(i event.Info) event.Event { return &event.Starting{Info: i} })
+	case event.PhaseDrain:
 		r.becomeLocked(n, StateDraining, now)
-		r.emitLocked(slog.LevelDebug, func(i event.Info) event.Event { return &event.Draining{Info: i} }, c)
-	case doStop, doAbort:
+		r.emitLocked(slog.LevelDebug, n, c.phase, func(i event.Info) event.Event { return &event.Draining{Info: i} })
+	case event.PhaseStop, event.PhaseAbort:
 		r.becomeLocked(n, StateStopping, now)
-		r.emitLocked(slog.LevelDebug, func(i event.Info) event.Event { return &event.Stopping{Info: i} }, c)
+		r.emitLocked(slog.LevelDebug, n, c.phase, func(i event.Info) event.Event { return &event.Stopping{Info: i} })
 	}
-	if !next.up() && len(n.checks) > 0 {
-		c.oddLocked().gone, n.checks, c.checked = n.checks, nil, true
+	if !c.goesUp() {
+		c.checks, n.checks = append(c.checks, n.checks...), nil
 	}
 	return true
 }
 
-// leave records how a phase ended, and returns what to go on with.
-func (r *Registry) leave(c *call, err error) *call {
+// goesUp reports whether the phase is one of the way up.
+func (c *call) goesUp() bool { return c.phase == event.PhaseStart || c.phase == event.PhaseHealth }
+
+// leave records how a phase ended.
+func (c *call) leave(err error) {
 	stack := ""
-	runsOn := err != nil && (c.phase == doStop || c.phase == doDrain) && errors.Is(err, ErrStopTimeout)
+	runsOn := err != nil && (c.phase == event.PhaseStop || c.phase == event.PhaseDrain) && errors.Is(err, ErrStopTimeout)
 	if runsOn {
-		stack = r.stacks()[c.n.name]
+		stack = c.r.stacks()[c.n.name]
 	}
-	now := r.now()
-	r.mu.Lock()
-	took := now.since(c.entered)
-	if c.phase == doDrain {
+	now := time.Now()
+	c.r.mu.Lock()
+	defer c.r.unlock()
+	c.phaseOverLocked(err, runsOn, stack, now)
+	if c.enterLocked(now) {
+		return
+	}
+	c.through = true
+	c.cancel()
+	if w := c.partLocked(now); w != nil {
+		w.advanceLocked(now)
+	}
+}
+
+// phaseOverLocked keeps what came of a phase.
+func (c *call) phaseOverLocked(err error, runsOn bool, stack string, now time.Time) {
+	took := now.Sub(c.entered)
+	if c.phase == event.PhaseDrain {
 		c.n.down.drain = took
 	}
-	if c.phase == doStart && (err != nil || c.givenUp || !c.pass.up) {
-		c.todo = 0 // it is not up, or not for long: its health is of no interest
+	if c.phase == event.PhaseStart && (err != nil || c.givenUp || !c.walk.up) {
+		c.ahead = nil // it is not up, or not for long: its health is of no interest
 	}
 	c.supersedeLocked(err)
 	switch {
 	case err != nil:
-		odd := c.oddLocked()
 		if runsOn {
-			c.runsOn, odd.stack = true, stack
+			c.runsOn, c.stack = true, stack
 		}
-		odd.errs = append(odd.errs, &ComponentError{Name: c.n.name, Phase: c.phase.String(), Elapsed: took, Err: err})
-	case c.phase == doDrain:
-		r.emitLocked(slog.LevelDebug, func(i event.Info) event.Event { i.Elapsed = took; return &event.Drained{Info: i} }, c)
+		c.errs = append(c.errs, &ComponentError{Name: c.n.name, Phase: c.phase, Elapsed: took, Err: err})
+	case c.phase == event.PhaseDrain:
+		c.r.emitLocked(slog.LevelDebug, c.n, c.phase, func(i event.Info) event.Event {
+			i.Elapsed = took
+			return &event.Drained{Info: i}
+		})
 	}
-	if r.enterLocked(c, now) {
-		r.mu.Unlock()
-		return c
-	}
-	watch := r.throughLocked(c, now)
-	next := r.nextLocked(now)
-	r.unlock()
-	c.end(now)
-	if watch {
-		r.graves.watch(dier{c.n, c.odd.done})
-	}
-	return next
 }
 
-// outcomeLocked says how a call that is over, or given up, ended.
-func (c *call) outcomeLocked(now instant) (event.Outcome, error) {
-	sentinel := ErrStopTimeout
-	if c.phase.up() {
-		sentinel = ErrStartTimeout
-	}
-	failure := func(err error) *ComponentError { return c.failureLocked(err, c.stackLocked(), now) }
-	errs := c.errsLocked()
+// partLocked is called for each goroutine of a call that is through. The last one tells the walk,
+// and returns it.
+func (c *call) partLocked(now time.Time) *walk {
+	c.parts--
 	switch {
+	case c.parts > 0:
+		return nil
 	case c.givenUp:
-		return event.OutcomeAbandoned, failure(withErrs(timeoutError{sentinel}, errs))
-	case c.runsOn:
-		return event.OutcomeAbandoned, failure(join(unwrapAll(errs)))
-	case c.aborting && c.pass.cut:
-		return event.OutcomeAborted, c.failureLocked(withErrs(errAbortedInHaste, errs), "", now)
-	case c.aborting:
-		return event.OutcomeAborted, failure(withErrs(fmt.Errorf("%w and was aborted", timeoutError{sentinel}), errs))
-	case len(errs) > 0:
-		return event.OutcomeFailed, join(errs)
-	case c.forced:
-		return event.OutcomeAborted, nil
+		c.lateLocked(now)
+		return nil
 	}
-	return event.OutcomeOK, nil
+	n := c.n
+	if n.call == c {
+		n.call = nil // not to be kept for the life of the service
+	}
+	w := n.walk // not always that of c: another may have taken over, in which n has not begun yet
+	if n.state == StateStarting {
+		n.died = c.died
+		w.startedLocked(c, now)
+		c.r.watchDoneLocked(n)
+	} else {
+		w.stoppedLocked(c, now)
+	}
+	return w
 }
 
-func (c *call) failureLocked(err error, stack string, now instant) *ComponentError {
-	if waitsForItself(stack) {
-		err = fmt.Errorf("%w: %w", err, errWaitsForItself)
+// lateLocked takes the result of a call that was given up. A component that came up is stopped at
+// once; one that failed to is aborted. Only the component's context waits for that. The error of
+// Start or Shutdown has warned of it.
+func (c *call) lateLocked(now time.Time) {
+	n := c.n
+	c.r.emitLocked(slog.LevelWarn, n, c.phase, func(i event.Info) event.Event {
+		i.Elapsed = now.Sub(c.began)
+		return &event.Late{Info: i}
+	})
+	if !c.goesUp() {
+		c.r.becomeLocked(n, StateStopped, now)
+		return
 	}
-	return &ComponentError{Name: c.n.name, Phase: c.phase.String(), Elapsed: now.since(c.began), Stack: stack, Err: err}
+	limit := n.stopTimeout
+	if limit <= 0 {
+		limit = cmp.Or(c.r.cfg.ShutdownTimeout, defaultShutdownTimeout)
+	}
+	phases := stopOnly
+	if len(c.errs) > 0 {
+		phases = phasesAbort(n.comp)
+	}
+	stop := &call{
+		Context: context.WithoutCancel(c.Context), r: c.r, n: n, ahead: phases,
+		parts: 1, began: now, ends: now.Add(limit), givenUp: true,
+	}
+	stop.beginLocked(now)
 }
 
-// withErrs adds to err what the phases returned.
-func withErrs(err error, errs []error) error {
-	if len(errs) == 0 {
-		return err
-	}
-	return fmt.Errorf("%w: %w", err, join(unwrapAll(errs)))
-}
+// cancelled reports whether a start was told to give up. A deadline does not count: what misses it
+// is to blame.
+func (c *call) cancelled() bool { return errors.Is(c.Err(), context.Canceled) }
 
-// join is errors.Join without a wrapper around a single error.
-func join(errs []error) error {
-	if len(errs) == 1 {
-		return errs[0]
-	}
-	return errors.Join(errs...)
-}
-
-// unwrapAll takes the errors out of their ComponentErrors.
-func unwrapAll(errs []error) []error {
-	out := make([]error, len(errs))
-	for i, err := range errs {
-		out[i] = err
-		if ce, ok := errors.AsType[*ComponentError](err); ok {
-			out[i] = ce.Err
-		}
-	}
-	return out
+// failedOnRequest reports whether a start failed only because it was told to.
+func (c *call) failedOnRequest(err error) bool {
+	return c.cancelled() && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(c.Context)))
 }

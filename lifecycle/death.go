@@ -2,217 +2,133 @@ package lifecycle
 
 import (
 	"log/slog"
-	"reflect"
-	"sync"
 	"time"
 
 	"github.com/poolkeeper/poolkeeper/lifecycle/event"
 )
 
-// deathWatch waits for components that can end by themselves: one goroutine for up to
-// diersPerWatcher of them.
-type deathWatch struct {
-	r *Registry
-
-	mu       sync.Mutex // guards the following
-	watchers []*watcher
-	place    map[*node]*watcher
-	stopped  bool
-	running  sync.WaitGroup
-	quit     chan struct{} // closed by stop
-}
-
-// diersPerWatcher bounds what a watcher has to look at when one of its components ends or a new one
-// comes.
-const diersPerWatcher = 64
-
-// watcher is a goroutine that waits for several channels. Owner: the deathWatch; it ends when quit
-// is closed; stop waits for it.
-type watcher struct {
-	poke   chan struct{}          // 1 buffered: there are newcomers
-	places int                    // components that have, or had, their place here; guarded by deathWatch.mu
-	coming map[*node]<-chan error // newcomers; guarded by deathWatch.mu
-}
-
-// dier is one component between its start and its death.
-type dier struct {
-	n    *node
-	done <-chan error
-}
-
-func newDeathWatch(r *Registry) *deathWatch {
-	return &deathWatch{r: r, quit: make(chan struct{}), place: make(map[*node]*watcher)}
-}
-
-// watch begins to wait for the death of a component that has come up.
-func (d *deathWatch) watch(m dier) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.stopped {
+// watchDoneLocked waits for the death of a component that has come up, if it can end by itself.
+// Owner of the goroutine: the registry. It ends with the component, or when that begins to stop;
+// the shutdown waits for it.
+func (r *Registry) watchDoneLocked(n *node) {
+	if n.died == nil || n.state != StateUp {
 		return
 	}
-	w := d.place[m.n] // a component that was restarted has its place
-	if w == nil {
-		w = d.newPlaceLocked()
-		d.place[m.n] = w
+	died, stops := n.died, make(chan struct{})
+	n.unwatch = stops
+	r.watchers.Go(func() {
+		r.unlabel()
+		select {
+		case <-stops:
+		case err := <-died: // nil for a closed channel: it has completed
+			r.died(n, died, err)
+		}
+	})
+}
+
+// unwatchLocked ends the watch over a component that begins to stop. A death that was not noticed
+// yet is noted first: what dies together is seen together.
+func (r *Registry) unwatchLocked(n *node, now time.Time) {
+	if n.unwatch == nil {
+		return
 	}
-	w.coming[m.n] = m.done
+	close(n.unwatch)
+	n.unwatch = nil
 	select {
-	case w.poke <- struct{}{}:
+	case err := <-n.died:
+		// What follows from it is under way, or it is a restart of what this depends on.
+		if death := r.diedLocked(n, err, now); death != nil && r.shutdown != nil && n.onDeath != DeathPolicyIgnore {
+			r.shutdown.deaths = append(r.shutdown.deaths, death)
+		}
 	default:
 	}
 }
 
-// newPlaceLocked returns a watcher that can take one more.
-func (d *deathWatch) newPlaceLocked() *watcher {
-	if last := len(d.watchers) - 1; last >= 0 && d.watchers[last].places < diersPerWatcher {
-		d.watchers[last].places++
-		return d.watchers[last]
-	}
-	w := &watcher{poke: make(chan struct{}, 1), places: 1, coming: make(map[*node]<-chan error)}
-	d.watchers = append(d.watchers, w)
-	d.running.Go(func() { d.run(w) })
-	return w
-}
-
-// stop ends all watchers and waits for them.
-func (d *deathWatch) stop() {
-	d.mu.Lock()
-	if !d.stopped {
-		d.stopped = true
-		close(d.quit)
-	}
-	d.mu.Unlock()
-	d.running.Wait()
-}
-
-const reserved = 2 // cases before those of the members: quit and poke
-
-func (d *deathWatch) run(w *watcher) {
-	d.r.unlabel()
-	receive := func(ch any) reflect.SelectCase {
-		return reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(ch)}
-	}
-	cases := []reflect.SelectCase{receive(d.quit), receive(w.poke)}
-	var members []dier
-	for {
-		chosen, value, _ := reflect.Select(cases)
-		if chosen == 0 {
-			return
-		}
-		gone := map[int]error{} // members by index
-		if chosen >= reserved {
-			gone[chosen-reserved], _ = reflect.TypeAssert[error](value) // nil for a closed channel: it has completed
-		}
-		alsoGone(members, gone)
-		for i, err := range gone {
-			d.r.died(members[i], err)
-		}
-		members = d.update(w, members, gone)
-		cases = cases[:reserved]
-		for _, m := range members {
-			cases = append(cases, receive(m.done))
-		}
-	}
-}
-
-// alsoGone adds the members that are gone now as well: what dies together is seen together.
-func alsoGone(members []dier, gone map[int]error) {
-	for i, m := range members {
-		if _, seen := gone[i]; seen {
-			continue
-		}
-		select {
-		case err := <-m.done:
-			gone[i] = err
-		default:
-		}
-	}
-}
-
-// update returns the members without those that are gone, and with the newcomers. A newcomer that
-// was there before takes its own place.
-func (d *deathWatch) update(w *watcher, members []dier, gone map[int]error) []dier {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	kept := make([]dier, 0, len(members)+len(w.coming))
-	for i, m := range members {
-		_, left := gone[i]
-		_, back := w.coming[m.n]
-		if !left && !back {
-			kept = append(kept, m)
-		}
-	}
-	for n, done := range w.coming {
-		kept = append(kept, dier{n, done})
-	}
-	clear(w.coming)
-	return kept
-}
-
-// died takes note that a component has ended by itself, unless that is no news: it is being
-// stopped, or was restarted.
-func (r *Registry) died(m dier, err error) {
-	now, n := r.now(), m.n
+// stopWatchers ends the watch over components that were given up or held, and waits for all.
+func (r *Registry) stopWatchers() {
 	r.mu.Lock()
-	if n.done != m.done {
-		r.mu.Unlock()
-		return
-	}
-	lived := now.since(n.since)
-	if err == nil {
-		if r.becomeLocked(n, StateCompleted, now) {
-			r.emitAboutLocked(slog.LevelInfo, func(i event.Info) event.Event { i.Elapsed = lived; return &event.Completed{Info: i} }, n, event.PhaseRun)
+	for _, n := range r.nodes {
+		if n.unwatch != nil {
+			close(n.unwatch)
+			n.unwatch = nil
 		}
-		r.mu.Unlock()
-		return
 	}
-	if !r.becomeLocked(n, StateDead, now) {
-		r.mu.Unlock()
-		return
+	r.mu.Unlock()
+	r.watchers.Wait()
+}
+
+// died takes note that a component has ended by itself, unless it was restarted meanwhile.
+func (r *Registry) died(n *node, died <-chan error, err error) {
+	now := time.Now()
+	r.mu.Lock()
+	var after func()
+	if n.died == died {
+		lived := now.Sub(n.since)
+		if death := r.diedLocked(n, err, now); death != nil {
+			after = r.onDeathLocked(n, death, lived)
+		}
 	}
-	death := &ComponentError{Name: n.name, Phase: event.PhaseRun, Elapsed: lived, Err: err}
-	n.err = death
-	r.emitAboutLocked(slog.LevelError, func(i event.Info) event.Event {
-		i.Elapsed, i.Err = lived, death
-		return &event.Died{Info: i, Policy: n.onDeath.String()}
-	}, n, event.PhaseRun)
-	after := r.onDeathLocked(n, death, lived)
 	r.mu.Unlock()
 	if after != nil {
 		after()
 	}
 }
 
-// onDeathLocked decides what follows from a death, and returns what is to be done about it without
-// the lock.
+// diedLocked notes that a component has ended by itself, unless it is being stopped, and returns
+// the error of its death.
+func (r *Registry) diedLocked(n *node, err error, now time.Time) error {
+	lived := now.Sub(n.since)
+	if err == nil {
+		if r.becomeLocked(n, StateCompleted, now) {
+			r.emitLocked(slog.LevelInfo, n, event.PhaseRun, func(i event.Info) event.Event {
+				i.Elapsed = lived
+				return &event.Completed{Info: i}
+			})
+		}
+		return nil
+	}
+	if !r.becomeLocked(n, StateDead, now) {
+		return nil
+	}
+	death := &ComponentError{Name: n.name, Phase: event.PhaseRun, Elapsed: lived, Err: err}
+	n.err = death
+	r.emitLocked(slog.LevelError, n, event.PhaseRun, func(i event.Info) event.Event {
+		i.Elapsed, i.Err = lived, death
+		return &event.Died{Info: i, Policy: n.onDeath.String()}
+	})
+	return death
+}
+
+// onDeathLocked applies the DeathPolicy, and returns what is to be done about it without the lock.
 func (r *Registry) onDeathLocked(n *node, death error, lived time.Duration) func() {
 	switch {
 	case n.onDeath == DeathPolicyIgnore || r.phase == phaseClosed:
 		return nil
 	case r.phase == phaseClosing:
-		r.closing.deaths = append(r.closing.deaths, death)
+		r.shutdown.deaths = append(r.shutdown.deaths, death)
 		return nil
-	case r.mender.coversLocked(n):
+	case r.restarts.coversLocked(n):
 		return nil // it dies of what it depends on, and will come back with it
 	case n.onDeath == DeathPolicyRestart:
-		return r.mender.addLocked(n, lived)
+		return r.restarts.addLocked(n, lived)
 	}
 	return r.failLocked(death)
 }
 
 // failLocked shuts the registry down because of a failure, and returns what is to be done about it
 // without the lock.
+//
+//nolint:contextcheck,nolintlint // the shutdown has the values of Start's context; nolintlint does not see the use
 func (r *Registry) failLocked(failure error) func() {
-	if r.phase == phaseStarting && r.boot != nil {
-		r.boot.failLocked(failure)
-		return r.boot.poke
+	if r.phase == phaseStarting && r.starting != nil {
+		r.starting.failLocked(failure)
+		return r.starting.poke
 	}
-	c, first := r.enterClosingLocked(failure, true)
+	c, first := r.beginShutdownLocked(failure, true)
 	if !first {
 		return nil
 	}
-	ctx := r.base
+	ctx := r.values
 	// Owner: the registry; it ends with the shutdown; callers of Shutdown and Run wait for it.
 	return func() { go r.close(ctx, c) }
 }

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/poolkeeper/poolkeeper/internal/callsite"
 	"github.com/poolkeeper/poolkeeper/internal/printing"
 
 	"github.com/poolkeeper/poolkeeper/lifecycle/event"
@@ -222,48 +221,79 @@ func bare(err error) string {
 	return strings.TrimPrefix(err.Error(), "lifecycle: ")
 }
 
-// waiting are packages in which a goroutine that hangs usually is, but not through their fault.
-//
-//nolint:gochecknoglobals // a constant table
-var waiting = []string{
-	"runtime.", "runtime/", "sync.", "sync/", "internal/", "time.", "os.", "io.", "net.", "net/", "bufio.", "context.",
-	"syscall.", "reflect.", "crypto/", "database/sql.",
+// supersedeLocked drops the error of a Drain that ran out of time once Stop has given its own
+// account of what was left: each holder is named once.
+func (c *call) supersedeLocked(stopped error) {
+	if c.phase == event.PhaseStop && c.overrun && (stopped != nil || namesWhatIsLeft(c.n.comp)) && len(c.errs) > 0 {
+		c.errs = c.errs[1:]
+	}
 }
 
-// site is the place in a stack to be named in a sentence: the innermost frame outside the standard
-// library and this package. Without one it is the innermost frame.
-func site(stack string) string {
-	first, _, _ := strings.Cut(stack, "\n\n") // one goroutine
-	for line := range strings.Lines(first) {
-		if !isWaiting(line) && !strings.HasPrefix(line, ownFrames) && !strings.HasPrefix(line, innerFrames) {
-			return callsite.Of(line)
+// namesWhatIsLeft reports whether a component's Stop goes on with what its Drain has not finished,
+// and says what it cuts off.
+func namesWhatIsLeft(c Component) bool {
+	if _, ok := c.(*Server); ok {
+		return true
+	}
+	_, pool := c.(HolderLister)
+	return pool
+}
+
+// outcomeLocked says how a call that is over, or given up, ended.
+func (c *call) outcomeLocked(now time.Time) (event.Outcome, error) {
+	sentinel := ErrStopTimeout
+	if c.goesUp() {
+		sentinel = ErrStartTimeout
+	}
+	failure := func(err error) *ComponentError { return c.failureLocked(err, c.stack, now) }
+	switch {
+	case c.givenUp:
+		return event.OutcomeAbandoned, failure(withErrs(timeoutError{sentinel}, c.errs))
+	case c.runsOn:
+		return event.OutcomeAbandoned, failure(join(unwrapAll(c.errs)))
+	case c.aborting && c.walk.cut:
+		return event.OutcomeAborted, c.failureLocked(withErrs(errAbortedInHaste, c.errs), "", now)
+	case c.aborting:
+		return event.OutcomeAborted, failure(withErrs(fmt.Errorf("%w and was aborted", timeoutError{sentinel}), c.errs))
+	case len(c.errs) > 0:
+		return event.OutcomeFailed, join(c.errs)
+	case c.forced:
+		return event.OutcomeAborted, nil
+	}
+	return event.OutcomeOK, nil
+}
+
+func (c *call) failureLocked(err error, stack string, now time.Time) *ComponentError {
+	if waitsForItself(stack) {
+		err = fmt.Errorf("%w: %w", err, errWaitsForItself)
+	}
+	return &ComponentError{Name: c.n.name, Phase: c.phase, Elapsed: now.Sub(c.began), Stack: stack, Err: err}
+}
+
+// withErrs adds to err what the phases returned.
+func withErrs(err error, errs []error) error {
+	if len(errs) == 0 {
+		return err
+	}
+	return fmt.Errorf("%w: %w", err, join(unwrapAll(errs)))
+}
+
+// join is errors.Join without a wrapper around a single error.
+func join(errs []error) error {
+	if len(errs) == 1 {
+		return errs[0]
+	}
+	return errors.Join(errs...)
+}
+
+// unwrapAll takes the errors out of their ComponentErrors.
+func unwrapAll(errs []error) []error {
+	out := make([]error, len(errs))
+	for i, err := range errs {
+		out[i] = err
+		if ce, ok := errors.AsType[*ComponentError](err); ok {
+			out[i] = ce.Err
 		}
 	}
-	for line := range strings.Lines(first) {
-		if !isWaiting(line) {
-			return callsite.Of(line)
-		}
-	}
-	return callsite.Of(stack)
-}
-
-func isWaiting(line string) bool {
-	return slices.ContainsFunc(waiting, func(p string) bool { return strings.HasPrefix(line, p) })
-}
-
-const (
-	ownFrames     = "github.com/poolkeeper/poolkeeper/lifecycle." // how frames of this package begin
-	innerFrames   = "github.com/poolkeeper/poolkeeper/internal/"  // and those of what it calls
-	shutdownFrame = ownFrames + "(*Registry).Shutdown"
-)
-
-// errWaitsForItself is the reason why a component hangs that has called Shutdown and waits for it.
-var errWaitsForItself = errors.New("it waits for Shutdown, which waits for it; " +
-	"call Shutdown on a goroutine of its own, or return an error")
-
-// waitsForItself reports whether the first goroutine of a component's stack is in Shutdown; see
-// describe.
-func waitsForItself(stack string) bool {
-	first, _, _ := strings.Cut(stack, "\n\n")
-	return strings.Contains(first, shutdownFrame+" (")
+	return out
 }

@@ -17,9 +17,8 @@ func (r *Registry) CutShort(cause error) { r.cutShort(cause) }
 // CallContext returns the context that a component is called with, and what ends it when the call
 // is over.
 func CallContext(parent context.Context, deadline time.Time) (ctx context.Context, end func()) {
-	r := New(Config{})
-	c := &callContext{r: r, n: &node{labels: r.root}, parent: parent, deadline: r.at(deadline)}
-	return c, func() { c.end(r.now()) }
+	c := &call{Context: parent, n: &node{labels: New(Config{}).root}}
+	return context.WithDeadline(c, deadline)
 }
 
 // Site names the place in a stack that a sentence is about.

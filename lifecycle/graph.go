@@ -95,7 +95,7 @@ func (r *Registry) withBarrierLocked(g *dag.Graph, deps [][]int32) plan {
 	if len(ops) == 0 || len(ops) == len(r.nodes) {
 		return plan{g, g.Chains(one), r.nodes}
 	}
-	barrier := &node{id: int32(len(r.nodes)), since: 1} //nolint:gosec // see newNodeLocked
+	barrier := &node{id: int32(len(r.nodes)), since: r.birth} //nolint:gosec // see newNodeLocked
 	for i, n := range r.nodes {
 		if !n.ops {
 			deps[i] = append(deps[i], barrier.id)
@@ -143,7 +143,7 @@ func (r *Registry) restartFaultsLocked(g *dag.Graph) []error {
 			continue // it is a fault already, or none
 		}
 		var stuck []string
-		for _, id := range reach(g, n.id) {
+		for _, id := range withDependents(g, n.id) {
 			if d := r.nodes[id]; !d.restartable {
 				stuck = append(stuck, d.name)
 			}
@@ -169,8 +169,8 @@ func restartable(c Component) bool {
 	return ok && r.Restartable()
 }
 
-// reach returns i and everything that depends on it, directly or not.
-func reach(g *dag.Graph, roots ...int32) []int32 {
+// withDependents returns i and everything that depends on it, directly or not.
+func withDependents(g *dag.Graph, roots ...int32) []int32 {
 	seen := make(map[int32]bool, len(roots))
 	var out []int32
 	visit := func(ids []int32) {

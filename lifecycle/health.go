@@ -129,14 +129,14 @@ func (r *Registry) watchHealth(n *node) error {
 	return nil
 }
 
-// unwatch takes the checks of a component out. A probe that is running is cancelled and not waited
+// removeChecks takes the checks of a component out. A probe that is running is cancelled and not waited
 // for: one that hangs must not keep its component from stopping. The monitor waits for it in the
 // end.
-func (r *Registry) unwatch(checks []*health.Registration) {
+func removeChecks(ctx context.Context, checks []*health.Registration) {
 	if len(checks) == 0 {
 		return
 	}
-	ctx, cancel := context.WithCancel(r.root)
+	ctx, cancel := context.WithCancel(ctx)
 	cancel() // nothing is waited for
 	for _, c := range checks {
 		_ = c.Remove(ctx)

@@ -30,39 +30,37 @@ import (
 type Registry struct {
 	cfg     Config // with defaults; never changes
 	monitor *health.Monitor
-	feed    *feed
+	events  *publisher
 	root    context.Context //nolint:containedctx // carries nothing and never ends: for work without a caller
 	birth   time.Time       // when New was called; never changes
 	id      string          // tells our goroutines from those of other registries
 
-	// mu guards everything below, every node below its own mark, every pass and every call. Nothing
+	// mu guards everything below, every node below its own mark, every walk and every call. Nothing
 	// slow is done under it: components and callbacks are called without it. Readiness of the
 	// monitor changes under it, so that it never differs from phase and from what is down.
-	mu      sync.Mutex
-	phase   phase
-	since   time.Time       // of phase
-	faults  []error         // found by New and Add
-	nodes   []*node         // as added; at the end, once frozen and if there are ops components, the barrier between them and the rest
-	slab    []node          // unused nodes, allocated together
-	refused map[string]bool // names whose Add was a fault: that others depend on them is not another one
-	byName  map[string]*node
-	graph   *dag.Graph      // nil until frozen
-	chains  []int32         // longest chain below each node, itself included
-	boot    *pass           // the pass of Start; nil before
-	closing *closing        // nil until the first Shutdown
-	start   story           // how Start went
-	end     story           // how the shutdown went
-	base    context.Context //nolint:containedctx // the values of Start's context, for work without a caller: restarts
-	labels  []string        // pprof labels of Start's context
-	hurry   error           // why the shutdown is to be cut short; nil if it is not
-	graves  *deathWatch
-	mender  *mender
-	queue   callQueue // calls that may begin
-	hired   bool      // a goroutine is on its way to the queue
+	mu       sync.Mutex
+	phase    phase
+	since    time.Time       // of phase
+	faults   []error         // found by New and Add
+	nodes    []*node         // as added; at the end, once frozen and if there are ops components, the barrier between them and the rest
+	refused  map[string]bool // names whose Add was a fault: that others depend on them is not another one
+	byName   map[string]*node
+	graph    *dag.Graph      // nil until frozen
+	chains   []int32         // longest chain below each node, itself included
+	starting *walk           // the walk of Start; nil before
+	shutdown *shutdown       // nil until the first Shutdown
+	started  result          // how Start went
+	ended    result          // how the shutdown went
+	values   context.Context //nolint:containedctx // the values of Start's context, for work without a caller: restarts
+	labels   []string        // pprof labels of Start's context
+	begun    calls           // to be run once mu is unlocked
+	cutCause error           // why the shutdown is to be cut short; nil if it is not
+	restarts *restarter
+	watchers sync.WaitGroup // of components that can end by themselves
 
-	looks   atomic.Int64      // at the goroutines, that have begun
-	looking sync.Mutex        // held while looking, which calls no other code; guards the following
-	seen    map[string]string // in the last look
+	profiles  atomic.Int64      // of the goroutines, that have begun
+	profiling sync.Mutex        // held while taking one, which calls no other code; guards the following
+	profile   map[string]string // the last one
 
 	unhold func()        // readiness is held until Start has succeeded
 	done   chan struct{} // closed when everything is over
@@ -90,19 +88,22 @@ type node struct {
 	labels      context.Context //nolint:containedctx // it only carries the labels of the component's goroutines
 
 	// Guarded by Registry.mu.
-	state    State
-	since    instant
-	pass     *pass        // the pass that works on it, or did last
-	blockers int32        // neighbours that must settle before its turn in pass
-	begun    bool         // its turn in pass has come
-	settled  bool         // its part in pass is over
-	call     *call        // the call under way; nil if there is none
-	done     <-chan error // of a DoneNotifier, since it is up: what another channel says is late
-	restarts int
-	attempt  int   // restarts in a row without a healthy spell
-	err      error // the last failure
-	up, down step  // how it went the last time; zero before
-	checks   []*health.Registration
+	state      State
+	since      time.Time
+	walk       *walk         // the walk that works on it, or did last
+	blockers   int32         // neighbours that must be done before it begins in walk
+	unblocked  *node         // the last of them to be done
+	begun      bool          // it has begun in walk
+	done       bool          // its part in walk is over
+	call       *call         // the call under way; nil if there is none
+	firstStart call          // the call of the first Start, allocated with the node
+	died       <-chan error  // of a DoneNotifier, since it is up: what another channel says is late
+	unwatch    chan struct{} // closing it ends the watch over died; nil if there is none
+	restarts   int
+	attempt    int   // restarts in a row without a healthy spell
+	err        error // the last failure
+	up, down   step  // how it went the last time; zero before
+	checks     []*health.Registration
 }
 
 // New returns an empty registry. It starts nothing; faults of cfg are returned by Validate and
@@ -124,9 +125,8 @@ func New(cfg Config) *Registry {
 	r.unhold = r.monitor.Hold("starting")
 	//nolint:forbidigo // see root
 	r.root = context.Background()
-	r.feed = newFeed(r.root, r.cfg.Logger)
-	r.graves = newDeathWatch(r)
-	r.mender = newMender(r)
+	r.events = newPublisher(r.root, r.cfg.Logger)
+	r.restarts = newRestarter(r)
 	return r
 }
 
@@ -215,13 +215,7 @@ func nameFault(name string) string {
 }
 
 func (r *Registry) newNodeLocked(name string, c Component) *node {
-	const together = 64
-	if len(r.slab) == 0 {
-		r.slab = make([]node, together)
-	}
-	n := &r.slab[0]
-	r.slab = r.slab[1:]
-	n.id, n.name, n.comp, n.since = int32(len(r.nodes)), name, c, 1 //nolint:gosec // no service adds 2³¹ components
+	n := &node{id: int32(len(r.nodes)), name: name, comp: c, since: r.birth} //nolint:gosec // no service adds 2³¹ components
 	r.nodes = append(r.nodes, n)
 	return n
 }

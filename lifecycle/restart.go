@@ -19,31 +19,31 @@ const (
 	restartHealthy = time.Minute // after being up for so long, it starts from the first delay again
 )
 
-// mender restarts components that died, and with each all that depends on it. Its goroutine is
+// restarter restarts components that died, and with each all that depends on it. Its goroutine is
 // there only while something is down. Owner: the registry; it ends when all is up again, or at a
 // shutdown; stop waits for it.
 //
 // All fields are guarded by Registry.mu.
-type mender struct {
+type restarter struct {
 	r       *Registry
 	down    map[*node]time.Time // what died, and when to start it again
 	running bool
 	halted  bool
 	unhold  func()        // readiness is held from a death until all is up again; nil: it is not
 	began   time.Time     // when the first of what is down died
-	pass    *pass         // the one under way
+	walk    *walk         // the one under way
 	nudge   chan struct{} // 1 buffered: look again
 	idle    chan struct{} // closed while the goroutine is not there
 }
 
-func newMender(r *Registry) *mender {
-	m := &mender{r: r, down: make(map[*node]time.Time), nudge: make(chan struct{}, 1), idle: make(chan struct{})}
+func newRestarter(r *Registry) *restarter {
+	m := &restarter{r: r, down: make(map[*node]time.Time), nudge: make(chan struct{}, 1), idle: make(chan struct{})}
 	close(m.idle)
 	return m
 }
 
 // addLocked takes in a component that died after it lived for so long.
-func (m *mender) addLocked(n *node, lived time.Duration) func() {
+func (m *restarter) addLocked(n *node, lived time.Duration) func() {
 	if lived >= restartHealthy {
 		n.attempt = 0
 	}
@@ -55,14 +55,14 @@ func (m *mender) addLocked(n *node, lived time.Duration) func() {
 }
 
 // failedLocked plans the next attempt.
-func (m *mender) failedLocked(n *node) {
+func (m *restarter) failedLocked(n *node) {
 	delay := restartDelay(n.attempt)
 	n.attempt++
 	m.down[n] = time.Now().Add(delay)
-	m.r.emitAboutLocked(slog.LevelWarn, func(i event.Info) event.Event {
-		with := m.r.namesLocked(reach(m.r.graph, n.id)[1:])
+	m.r.emitLocked(slog.LevelWarn, n, event.PhaseRestart, func(i event.Info) event.Event {
+		with := m.r.namesLocked(withDependents(m.r.graph, n.id)[1:])
 		return &event.Restarting{Info: i, Attempt: n.attempt, Delay: delay, With: with}
-	}, n, event.PhaseRestart)
+	})
 }
 
 // restartDelay is how long to wait before an attempt, counted from 0: 1 s, 2 s, 4 s … 30 s, of
@@ -77,7 +77,7 @@ func restartDelay(attempt int) time.Duration {
 }
 
 // wake sets the goroutine to work.
-func (m *mender) wake() {
+func (m *restarter) wake() {
 	m.r.mu.Lock()
 	defer m.r.mu.Unlock()
 	switch {
@@ -87,33 +87,32 @@ func (m *mender) wake() {
 	default:
 		m.running = true
 		m.idle = make(chan struct{})
-		go m.run(m.r.base)
+		go m.run(m.r.values)
 	}
 }
 
 // nudged makes the goroutine look again.
-func (m *mender) nudged() {
+func (m *restarter) nudged() {
 	select {
 	case m.nudge <- struct{}{}:
 	default:
 	}
 }
 
-// haltLocked ends all mending: a shutdown takes over.
-func (m *mender) haltLocked() {
+// haltLocked ends all restarts: a shutdown takes over.
+func (m *restarter) haltLocked() {
 	m.halted = true
-	if m.pass != nil {
-		m.pass.over, m.pass.taken = true, true
-		if m.pass.up { // what is stopping may go on: the shutdown would do the same
-			m.pass.cancel(ErrShutdown)
+	if m.walk != nil {
+		m.walk.takeOverLocked()
+		if m.walk.up { // what is stopping may go on: the shutdown would do the same
+			m.walk.cancel(ErrShutdown)
 		}
-		m.pass.poke()
 	}
 	m.nudged()
 }
 
 // stop waits until the goroutine is gone, after haltLocked.
-func (m *mender) stop() {
+func (m *restarter) stop() {
 	m.r.mu.Lock()
 	idle := m.idle
 	m.r.mu.Unlock()
@@ -121,7 +120,7 @@ func (m *mender) stop() {
 }
 
 // run takes down what has to be down and brings up what may be up, until all is up.
-func (m *mender) run(ctx context.Context) {
+func (m *restarter) run(ctx context.Context) {
 	r := m.r
 	r.unlabel()
 	defer close(m.idle)
@@ -145,7 +144,7 @@ func (m *mender) run(ctx context.Context) {
 
 // nextLocked says when to look again, and whether there is nothing to do any more. If all is up
 // again it says so and releases readiness; if a shutdown has begun it does neither.
-func (m *mender) nextLocked() (wait time.Duration, done bool) {
+func (m *restarter) nextLocked() (wait time.Duration, done bool) {
 	switch {
 	case m.halted:
 		m.running = false
@@ -168,11 +167,11 @@ func (m *mender) nextLocked() (wait time.Duration, done bool) {
 }
 
 // takeDown stops what died, and all that depends on it.
-func (m *mender) takeDown(ctx context.Context) {
+func (m *restarter) takeDown(ctx context.Context) {
 	r := m.r
 	r.mu.Lock()
 	var members []*node
-	for _, id := range reach(r.graph, m.rootsLocked(time.Time{})...) {
+	for _, id := range withDependents(r.graph, m.rootsLocked(time.Time{})...) {
 		if n := r.nodes[id]; n.state != StateStopped {
 			members = append(members, n)
 		}
@@ -181,11 +180,11 @@ func (m *mender) takeDown(ctx context.Context) {
 		r.mu.Unlock()
 		return
 	}
-	m.passLocked(ctx, false, cmp.Or(r.cfg.ShutdownTimeout, defaultShutdownTimeout), members)
+	m.walkLocked(ctx, false, cmp.Or(r.cfg.ShutdownTimeout, defaultShutdownTimeout), members)
 	var after func()
 	for _, n := range members {
 		if n.state == StateAbandoned && !m.halted {
-			after = r.failLocked(&ComponentError{ //nolint:contextcheck // the shutdown has one of its own
+			after = r.failLocked(&ComponentError{
 				Name: n.name, Phase: event.PhaseRestart, Err: fmt.Errorf("it hangs, so it cannot be started again: %w", n.err),
 			})
 		}
@@ -197,16 +196,16 @@ func (m *mender) takeDown(ctx context.Context) {
 }
 
 // bringUp starts what is due, and what depends on it and on nothing that is not.
-func (m *mender) bringUp(ctx context.Context) {
+func (m *restarter) bringUp(ctx context.Context) {
 	r := m.r
 	r.mu.Lock()
 	now := time.Now()
 	waiting := make(map[int32]bool)
-	for _, id := range reach(r.graph, m.rootsLocked(now)...) {
+	for _, id := range withDependents(r.graph, m.rootsLocked(now)...) {
 		waiting[id] = true
 	}
 	var members []*node
-	for _, id := range reach(r.graph, m.rootsLocked(time.Time{})...) {
+	for _, id := range withDependents(r.graph, m.rootsLocked(time.Time{})...) {
 		if n := r.nodes[id]; !waiting[id] && n.state == StateStopped {
 			members = append(members, n)
 		}
@@ -219,15 +218,15 @@ func (m *mender) bringUp(ctx context.Context) {
 		delete(m.down, n)
 		n.restarts++
 	}
-	p := m.passLocked(ctx, true, cmp.Or(r.cfg.StartTimeout, defaultStartTimeout), members)
-	p.cancel(errRolledBack) // or of no account
+	w := m.walkLocked(ctx, true, cmp.Or(r.cfg.StartTimeout, defaultStartTimeout), members)
+	w.cancel(errRolledBack) // or of no account
 	m.retryLocked(members)
 	r.mu.Unlock()
 }
 
 // retryLocked puts what did not come up back among what is down. What merely waited for a component
 // that failed is tried again together with it.
-func (m *mender) retryLocked(members []*node) {
+func (m *restarter) retryLocked(members []*node) {
 	var due time.Time
 	for _, n := range members {
 		if n.state == StateFailed || n.state == StateAbandoned {
@@ -246,7 +245,7 @@ func (m *mender) retryLocked(members []*node) {
 
 // rootsLocked are the components that died and are not due at the given time; all of them, for the
 // zero time.
-func (m *mender) rootsLocked(at time.Time) []int32 {
+func (m *restarter) rootsLocked(at time.Time) []int32 {
 	var roots []int32
 	for n, due := range m.down {
 		if at.IsZero() || due.After(at) {
@@ -258,21 +257,21 @@ func (m *mender) rootsLocked(at time.Time) []int32 {
 
 // coversLocked reports whether n is down, or about to be taken down, because of something it
 // depends on.
-func (m *mender) coversLocked(n *node) bool {
+func (m *restarter) coversLocked(n *node) bool {
 	if len(m.down) == 0 {
 		return false
 	}
-	return slices.Contains(reach(m.r.graph, m.rootsLocked(time.Time{})...), n.id)
+	return slices.Contains(withDependents(m.r.graph, m.rootsLocked(time.Time{})...), n.id)
 }
 
-// passLocked does a pass, without the lock, and returns with it.
-func (m *mender) passLocked(ctx context.Context, up bool, limit time.Duration, members []*node) *pass {
-	m.r.reportLocked(&m.r.start) // from now on its steps are gone
-	p := m.r.newPassLocked(ctx, up, time.Now().Add(limit), members)
-	m.pass = p
+// walkLocked does a walk, without the lock, and returns with it.
+func (m *restarter) walkLocked(ctx context.Context, up bool, limit time.Duration, members []*node) *walk {
+	m.r.started.reportLocked() // from now on its steps are gone
+	w := m.r.newWalkLocked(ctx, up, time.Now().Add(limit), members)
+	m.walk = w
 	m.r.unlock()
-	p.drive()
+	w.wait()
 	m.r.mu.Lock()
-	m.pass = nil
-	return p
+	m.walk = nil
+	return w
 }

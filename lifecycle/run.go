@@ -76,7 +76,7 @@ func (r *Registry) runUntil(ctx context.Context) error {
 	case <-ctx.Done():
 	case <-r.done:
 	}
-	c, first := r.enterClosing(context.Cause(ctx))
+	c, first := r.beginShutdown(context.Cause(ctx))
 	if first {
 		r.close(context.WithoutCancel(ctx), c)
 	}

@@ -10,15 +10,15 @@ import (
 	"github.com/poolkeeper/poolkeeper/lifecycle/event"
 )
 
-// closing is the one shutdown of a registry.
-type closing struct {
+// shutdown is the one shutdown of a registry.
+type shutdown struct {
 	cause error         // why, nil if a caller just called Shutdown; immutable
 	fatal bool          // cause is a failure, and belongs into err; immutable
 	wasUp bool          // there is traffic to be drained; immutable
 	force chan struct{} // closed when it is cut short
 
 	// Guarded by Registry.mu.
-	pass   *pass   // nil until components begin to stop
+	walk   *walk   // nil until components begin to stop
 	deaths []error // of components that died before their turn came
 
 	// Set before done is closed.
@@ -56,7 +56,7 @@ type closing struct {
 // error. One whose own context ends before gets an error that says what is still up, and changes
 // nothing.
 func (r *Registry) Shutdown(ctx context.Context) error {
-	c, first := r.enterClosing(nil)
+	c, first := r.beginShutdown(nil)
 	if first {
 		r.close(ctx, c)
 		return c.err
@@ -75,39 +75,38 @@ func (r *Registry) Shutdown(ctx context.Context) error {
 	}
 }
 
-// enterClosing returns the shutdown, and whether the caller is the one to do it.
-func (r *Registry) enterClosing(cause error) (c *closing, first bool) {
+// beginShutdown returns the shutdown, and whether the caller is the one to do it.
+func (r *Registry) beginShutdown(cause error) (c *shutdown, first bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.enterClosingLocked(cause, false)
+	return r.beginShutdownLocked(cause, false)
 }
 
-func (r *Registry) enterClosingLocked(cause error, fatal bool) (c *closing, first bool) {
-	if r.closing != nil {
-		return r.closing, false
+func (r *Registry) beginShutdownLocked(cause error, fatal bool) (c *shutdown, first bool) {
+	if r.shutdown != nil {
+		return r.shutdown, false
 	}
 	r.freezeLocked()
-	c = &closing{
+	c = &shutdown{
 		cause: cause, fatal: fatal, wasUp: r.phase == phaseUp,
 		force: make(chan struct{}), done: make(chan struct{}),
 	}
-	r.closing = c
-	if r.hurry != nil {
+	r.shutdown = c
+	if r.cutCause != nil {
 		close(c.force)
 	}
 	r.phase, r.since = phaseClosing, time.Now()
 	r.monitor.SetDraining() // under the same lock as phase: readiness and phase never differ (INV-3)
-	if r.boot != nil && !r.boot.over {
-		r.boot.over, r.boot.taken = true, true
-		r.boot.cancel(ErrShutdown)
-		r.boot.poke()
+	if r.starting != nil && !r.starting.over {
+		r.starting.takeOverLocked()
+		r.starting.cancel(ErrShutdown)
 	}
-	r.mender.haltLocked()
+	r.restarts.haltLocked()
 	return c, true
 }
 
 // close does the shutdown.
-func (r *Registry) close(ctx context.Context, c *closing) {
+func (r *Registry) close(ctx context.Context, c *shutdown) {
 	began := time.Now()
 	end := deadline(ctx, r.cfg.ShutdownTimeout, defaultShutdownTimeout)
 	delay := r.drainDelay(c, end.Sub(began))
@@ -115,27 +114,27 @@ func (r *Registry) close(ctx context.Context, c *closing) {
 	r.waitDelay(ctx, c, delay)
 
 	r.mu.Lock()
-	p := r.newPassLocked(ctx, false, end, r.nodes)
-	c.pass = p
+	w := r.newWalkLocked(ctx, false, end, r.nodes)
+	c.walk = w
 	r.unlock()
-	p.drive()
-	p.cancel(nil)
+	w.wait()
+	w.cancel(nil)
 
 	errs := r.stopMonitor(ctx, end)
-	r.graves.stop()
-	r.mender.stop()
+	r.stopWatchers()
+	r.restarts.stop()
 
 	r.mu.Lock()
 	if c.fatal {
 		c.errs = append(c.errs, c.cause)
 	}
 	c.errs = append(c.errs, c.deaths...)
-	c.errs = append(c.errs, p.errs...)
+	c.errs = append(c.errs, w.errs...)
 	c.errs = append(c.errs, errs...)
 	c.err = errors.Join(c.errs...)
 	r.phase, r.since = phaseClosed, time.Now()
 	took := time.Since(began)
-	r.end = story{pass: p, took: took, delay: delay, err: c.err}
+	r.ended = result{walk: w, took: took, delay: delay, err: c.err}
 	r.mu.Unlock()
 	r.emitAllDown(took, c.err)
 	r.flush(end)
@@ -149,24 +148,24 @@ func (r *Registry) emitAllDown(took time.Duration, err error) {
 	if err != nil {
 		level = slog.LevelError
 	}
-	if !r.feed.wants(level) {
+	if !r.events.wants(level) {
 		return
 	}
 	r.mu.Lock()
-	report := r.reportLocked(&r.end)
+	report := r.ended.reportLocked()
 	r.mu.Unlock()
 	r.emit(&event.AllDown{Info: event.Info{Time: time.Now(), Elapsed: took, Err: err}, Report: report})
 }
 
 // drainDelay is how long the shutdown goes on serving.
-func (r *Registry) drainDelay(c *closing, budget time.Duration) time.Duration {
+func (r *Registry) drainDelay(c *shutdown, budget time.Duration) time.Duration {
 	if !c.wasUp {
 		return 0
 	}
 	return max(min(r.cfg.DrainDelay, budget/2), 0)
 }
 
-func (r *Registry) waitDelay(ctx context.Context, c *closing, delay time.Duration) {
+func (r *Registry) waitDelay(ctx context.Context, c *shutdown, delay time.Duration) {
 	if delay == 0 {
 		return
 	}
@@ -198,18 +197,18 @@ func (r *Registry) stopMonitor(ctx context.Context, end time.Time) []error {
 func (r *Registry) cutShort(cause error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.hurry != nil {
+	if r.cutCause != nil {
 		return
 	}
-	r.hurry = cause
-	c := r.closing
+	r.cutCause = cause
+	c := r.shutdown
 	if c == nil {
 		return
 	}
 	close(c.force)
-	if p := c.pass; p != nil && p.left > 0 {
-		p.cutLocked(r.now(), cause)
-		p.poke()
+	if w := c.walk; w != nil && w.left > 0 {
+		w.cutLocked(time.Now(), cause)
+		w.poke()
 	}
 }
 

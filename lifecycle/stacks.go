@@ -1,12 +1,45 @@
 package lifecycle
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"runtime/pprof"
 	"slices"
 	"strings"
 
+	"github.com/poolkeeper/poolkeeper/internal/callsite"
 	"github.com/poolkeeper/poolkeeper/internal/goroutines"
 )
+
+// Keys of the pprof labels on the goroutines of a component, those it starts included.
+const (
+	labelComponent = "poolkeeper.component"
+	labelRegistry  = "poolkeeper.registry" // a different value for each registry of the process
+)
+
+// labelsOf returns the pprof labels of ctx as arguments of pprof.Labels.
+func labelsOf(ctx context.Context) []string {
+	var labels []string
+	pprof.ForLabels(ctx, func(key, value string) bool {
+		labels = append(labels, key, value)
+		return true
+	})
+	return labels
+}
+
+// unlabel takes the labels of a component off the calling goroutine: one of the registry's own,
+// that may have been started from one of a component's.
+func (r *Registry) unlabel() { pprof.SetGoroutineLabels(r.root) }
+
+// labelsFor makes the labels of the component's goroutines: ours, and those of the context of Start.
+func (r *Registry) labelsFor(n *node) context.Context {
+	if len(r.labels) == 0 { // as good as always
+		return pprof.WithLabels(r.root, pprof.Labels(labelComponent, n.name, labelRegistry, r.id))
+	}
+	labels := append(slices.Clip(r.labels), labelComponent, n.name, labelRegistry, r.id)
+	return pprof.WithLabels(r.root, pprof.Labels(labels...))
+}
 
 // maxGoroutines bounds how many goroutines of a component are shown: a server has thousands.
 const maxGoroutines = 10
@@ -14,19 +47,19 @@ const maxGoroutines = 10
 // stacks returns what the goroutines of each component are doing, by its name. Goroutines that a
 // component started are found by their labels, which goroutines inherit.
 //
-// Looking stops the world, so callers that come during a look share the next one.
+// A profile stops the world, so callers that come while one is taken share the next.
 func (r *Registry) stacks() map[string]string {
-	looks := r.looks.Load()
-	r.looking.Lock()
-	defer r.looking.Unlock()
-	if r.looks.Load() == looks { // none has begun since we asked
-		r.looks.Add(1)
-		r.seen = r.look()
+	profiles := r.profiles.Load()
+	r.profiling.Lock()
+	defer r.profiling.Unlock()
+	if r.profiles.Load() == profiles { // none has begun since we asked
+		r.profiles.Add(1)
+		r.profile = r.takeProfile()
 	}
-	return r.seen
+	return r.profile
 }
 
-func (r *Registry) look() map[string]string {
+func (r *Registry) takeProfile() map[string]string {
 	byName := make(map[string][]goroutines.Group)
 	for _, g := range goroutines.Profile() {
 		if g.Labels[labelRegistry] == r.id {
@@ -41,10 +74,10 @@ func (r *Registry) look() map[string]string {
 	return out
 }
 
-// isLooking recognises a goroutine that has come back from its component, to ask what became of it.
-func isLooking(g goroutines.Group) bool {
+// isReturning recognises a goroutine that has come back from its component and asks for a profile.
+func isReturning(g goroutines.Group) bool {
 	return slices.ContainsFunc(g.Frames, func(f goroutines.Frame) bool {
-		return strings.HasSuffix(f.Function, "lifecycle.(*Registry).leave")
+		return strings.HasSuffix(f.Function, "lifecycle.(*call).leave")
 	})
 }
 
@@ -65,7 +98,7 @@ func describe(groups []goroutines.Group) string {
 		all := g
 		g.Frames = untilOurs(g.Frames)
 		inside := len(g.Frames) < len(all.Frames)
-		if len(g.Frames) == 0 || isLooking(g) { // on its way in or out
+		if len(g.Frames) == 0 || isReturning(all) { // on its way in or out
 			continue
 		}
 		text := goroutines.Print(g.Frames)
@@ -111,6 +144,52 @@ func untilOurs(frames []goroutines.Frame) []goroutines.Frame {
 // isOurs reports whether a function is the machinery that calls components.
 func isOurs(f goroutines.Frame) bool {
 	name, ok := strings.CutPrefix(f.Function, "github.com/poolkeeper/poolkeeper/lifecycle.")
-	return ok && (strings.HasPrefix(name, "(*Registry).call") || strings.HasPrefix(name, "(*call).callComponent") ||
+	return ok && (strings.HasPrefix(name, "(*call).") ||
 		strings.HasPrefix(name, "(*workerRun).work") || strings.HasPrefix(name, "(*groupRun).work") || strings.HasPrefix(name, "panicStack"))
+}
+
+// waiting are packages in which a goroutine that hangs usually is, but not through their fault.
+//
+//nolint:gochecknoglobals // a constant table
+var waiting = []string{
+	"runtime.", "runtime/", "sync.", "sync/", "internal/", "time.", "os.", "io.", "net.", "net/", "bufio.", "context.",
+	"syscall.", "reflect.", "crypto/", "database/sql.",
+}
+
+// site is the place in a stack to be named in a sentence: the innermost frame outside the standard
+// library and this package. Without one it is the innermost frame.
+func site(stack string) string {
+	first, _, _ := strings.Cut(stack, "\n\n") // one goroutine
+	for line := range strings.Lines(first) {
+		if !isWaiting(line) && !strings.HasPrefix(line, ownFrames) && !strings.HasPrefix(line, innerFrames) {
+			return callsite.Of(line)
+		}
+	}
+	for line := range strings.Lines(first) {
+		if !isWaiting(line) {
+			return callsite.Of(line)
+		}
+	}
+	return callsite.Of(stack)
+}
+
+func isWaiting(line string) bool {
+	return slices.ContainsFunc(waiting, func(p string) bool { return strings.HasPrefix(line, p) })
+}
+
+const (
+	ownFrames     = "github.com/poolkeeper/poolkeeper/lifecycle." // how frames of this package begin
+	innerFrames   = "github.com/poolkeeper/poolkeeper/internal/"  // and those of what it calls
+	shutdownFrame = ownFrames + "(*Registry).Shutdown"
+)
+
+// errWaitsForItself is the reason why a component hangs that has called Shutdown and waits for it.
+var errWaitsForItself = errors.New("it waits for Shutdown, which waits for it; " +
+	"call Shutdown on a goroutine of its own, or return an error")
+
+// waitsForItself reports whether the first goroutine of a component's stack is in Shutdown; see
+// describe.
+func waitsForItself(stack string) bool {
+	first, _, _ := strings.Cut(stack, "\n\n")
+	return strings.Contains(first, shutdownFrame+" (")
 }

@@ -31,30 +31,30 @@ func (r *Registry) Start(ctx context.Context) error {
 	}
 	r.mu.Lock()
 	if r.phase != phaseStarting {
-		c := r.closing
+		c := r.shutdown
 		r.mu.Unlock()
 		return r.interrupted(c)
 	}
-	p := r.newPassLocked(ctx, true, end, r.nodes)
-	r.boot = p
+	w := r.newWalkLocked(ctx, true, end, r.nodes)
+	r.starting = w
 	r.unlock()
-	p.drive()
-	p.cancel(errRolledBack) // or of no account
+	w.wait()
+	w.cancel(errRolledBack) // or of no account
 
 	r.mu.Lock()
-	took := r.now().since(p.began)
-	err := errors.Join(p.errs...)
-	r.start = story{pass: p, took: took, err: err}
+	took := time.Since(w.began)
+	err := errors.Join(w.errs...)
+	r.started = result{walk: w, took: took, err: err}
 	if r.phase == phaseStarting && err == nil {
 		r.phase, r.since = phaseUp, time.Now()
 		r.unhold()
 		r.emitAllUpLocked(took)
 	}
-	up, c := r.phase == phaseUp, r.closing
+	up, c := r.phase == phaseUp, r.shutdown
 	r.mu.Unlock()
 	switch {
 	case up:
-		r.mender.wake()
+		r.restarts.wake()
 		r.flush(end)
 		return nil
 	case c != nil:
@@ -65,10 +65,10 @@ func (r *Registry) Start(ctx context.Context) error {
 
 // emitAllUpLocked tells that the start is over, if anybody listens.
 func (r *Registry) emitAllUpLocked(took time.Duration) {
-	if !r.feed.wants(slog.LevelInfo) {
+	if !r.events.wants(slog.LevelInfo) {
 		return
 	}
-	report := r.reportLocked(&r.start)
+	report := r.started.reportLocked()
 	r.emit(&event.AllUp{Info: event.Info{Time: time.Now(), Elapsed: took}, Critical: report.Critical})
 }
 
@@ -79,7 +79,7 @@ func (r *Registry) enterStart(ctx context.Context) error {
 	switch r.phase {
 	case phaseNew:
 		r.phase, r.since = phaseStarting, time.Now()
-		r.base, r.labels = context.WithoutCancel(ctx), labelsOf(ctx)
+		r.values, r.labels = context.WithoutCancel(ctx), labelsOf(ctx)
 		return nil
 	case phaseStarting, phaseUp:
 		return ErrStarted
@@ -104,14 +104,14 @@ func (r *Registry) prepare(ctx context.Context) error {
 }
 
 // interrupted waits for the shutdown that came in between.
-func (r *Registry) interrupted(c *closing) error {
+func (r *Registry) interrupted(c *shutdown) error {
 	<-c.done // bounded by the deadline of the shutdown
 	return errors.Join(ErrShutdown, c.err)
 }
 
 // rollBack takes everything down after a failure, and returns it with what went wrong on the way.
 func (r *Registry) rollBack(ctx context.Context, cause error) error {
-	c, first := r.enterClosing(cause)
+	c, first := r.beginShutdown(cause)
 	if !first {
 		<-c.done
 	} else {
@@ -136,22 +136,6 @@ func parts(err error) []error {
 		return joined.Unwrap()
 	}
 	return []error{err}
-}
-
-// deadline is that of ctx, or limit from now if that is earlier. Without either it is otherwise
-// from now.
-func deadline(ctx context.Context, limit, otherwise time.Duration) time.Time {
-	d, ok := ctx.Deadline()
-	if ok && limit <= 0 {
-		return d
-	}
-	if limit <= 0 {
-		limit = otherwise
-	}
-	if end := time.Now().Add(limit); !ok || end.Before(d) {
-		return end
-	}
-	return d
 }
 
 // interruptedError says that Start ended because its context did.

@@ -1,5 +1,7 @@
 package lifecycle
 
+import "time"
+
 // State is where a component is in its life.
 //
 //	Added ──▶ Starting ──▶ Up ──▶ Draining ──▶ Stopping ──▶ Stopped
@@ -85,4 +87,13 @@ func (s State) String() string {
 		return "abandoned"
 	}
 	return "unknown"
+}
+
+// becomeLocked makes n's state next if that may follow, and reports whether it did.
+func (r *Registry) becomeLocked(n *node, next State, now time.Time) bool {
+	if !n.state.canBecome(next) {
+		return false
+	}
+	n.state, n.since = next, now
+	return true
 }

@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/poolkeeper/poolkeeper/lifecycle/event"
@@ -50,7 +51,7 @@ func (r *Registry) Status() Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := Status{
-		Phase: r.phase.String(), Since: r.since, Start: r.reportLocked(&r.start), Shutdown: r.reportLocked(&r.end),
+		Phase: r.phase.String(), Since: r.since, Start: r.started.reportLocked(), Shutdown: r.ended.reportLocked(),
 		Components: make([]ComponentStatus, 0, len(r.nodes)),
 	}
 	for _, n := range r.nodes {
@@ -60,7 +61,7 @@ func (r *Registry) Status() Status {
 		s.Components = append(s.Components, ComponentStatus{
 			Name: n.name, Type: fmt.Sprintf("%T", n.comp), Ops: n.ops,
 			DependsOn: append([]string(nil), n.dependsOn...),
-			State:     n.state, Since: r.wall(n.since), Up: r.stepOf(n, n.up), Down: r.stepOf(n, n.down),
+			State:     n.state, Since: n.since, Up: n.up.event(n), Down: n.down.event(n),
 			Restarts: n.restarts, Err: n.err,
 		})
 	}
@@ -82,4 +83,75 @@ func (p phase) String() string {
 		return "closed"
 	}
 	return "unknown"
+}
+
+// result is what a Report is made of when a caller asks for one.
+type result struct {
+	walk        *walk // nil while it is not over
+	took, delay time.Duration
+	err         error
+	report      *event.Report
+}
+
+// reportLocked returns how it went, or nil if it is not over.
+func (s *result) reportLocked() *event.Report {
+	if s.walk != nil && s.report == nil {
+		s.report = s.walk.reportLocked()
+		s.report.Began = s.walk.began.Add(-s.delay)
+		s.report.Took, s.report.Delay, s.report.Err = s.took, s.delay, s.err
+	}
+	return s.report
+}
+
+// reportLocked returns the part of a Report that is about components.
+func (w *walk) reportLocked() *event.Report {
+	report := &event.Report{Steps: make([]event.Step, len(w.done)), Critical: w.criticalPath()}
+	for i, n := range w.done {
+		report.Steps[i] = w.stepOf(n).event(n)
+	}
+	return report
+}
+
+// stepOf is n's part in w.
+func (w *walk) stepOf(n *node) step {
+	if w.up {
+		return n.up
+	}
+	return n.down
+}
+
+// step is an event.Step as a node keeps it.
+type step struct {
+	began       time.Time
+	took, drain time.Duration
+	err         error
+	last        *node // the neighbour that was done last and so let it begin
+	outcome     event.Outcome
+}
+
+func (s step) event(n *node) event.Step {
+	if s.began.IsZero() && s.outcome == event.OutcomeNone {
+		return event.Step{}
+	}
+	return event.Step{Name: n.name, Began: s.began, Took: s.took, Drain: s.drain, Outcome: s.outcome, Err: s.err}
+}
+
+// criticalPath follows the node that was done last back to the first: each began when the one
+// before it was done. What was held open never began, so it has taken no time.
+func (w *walk) criticalPath() []string {
+	last := len(w.done) - 1
+	for last >= 0 && !w.up && w.done[last].down.outcome == event.OutcomeHeld {
+		last--
+	}
+	if last < 0 {
+		return nil
+	}
+	var path []string
+	for n := w.done[last]; n != nil; n = w.stepOf(n).last {
+		if n.comp != nil {
+			path = append(path, n.name)
+		}
+	}
+	slices.Reverse(path)
+	return path
 }

@@ -16,10 +16,10 @@ import (
 	"github.com/poolkeeper/poolkeeper/lifecycle/event"
 )
 
-// feed delivers events to the logger and to subscribers, in order, one at a time. A goroutine
+// publisher delivers events to the logger and to subscribers, in order, one at a time. A goroutine
 // exists only while there is something to deliver. No goroutine of the registry waits for a
 // subscriber, so a subscriber that hangs delays no shutdown.
-type feed struct {
+type publisher struct {
 	ctx    context.Context //nolint:containedctx // a logger wants one; events belong to no request
 	logger *slog.Logger
 
@@ -42,103 +42,100 @@ type subscriber struct{ call func(event.Event) }
 // delays other subscribers and the log, but no component.
 func (r *Registry) Subscribe(fn func(event.Event)) (cancel func()) {
 	s := &subscriber{fn}
-	f := r.feed
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.subs = append(slices.Clip(f.subs), s)
-	f.heard.Store(true)
+	p := r.events
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.subs = append(slices.Clip(p.subs), s)
+	p.heard.Store(true)
 	return func() {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		if i := slices.Index(f.subs, s); i >= 0 {
-			f.subs = slices.Delete(slices.Clone(f.subs), i, i+1)
-			f.heard.Store(len(f.subs) > 0)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if i := slices.Index(p.subs, s); i >= 0 {
+			p.subs = slices.Delete(slices.Clone(p.subs), i, i+1)
+			p.heard.Store(len(p.subs) > 0)
 		}
 	}
 }
 
 // wants reports whether anybody listens to events of a level. It runs no code of the logger's
 // handler: Registry.mu may be held.
-func (f *feed) wants(level slog.Level) bool {
-	return f.heard.Load() || int64(level) >= f.lowest.Load()
+func (p *publisher) wants(level slog.Level) bool {
+	return p.heard.Load() || int64(level) >= p.lowest.Load()
 }
 
 // askLevel asks the logger which levels it takes. Every delivery begins with it, so that a level
 // which is changed while the service runs counts from the next one on.
-func (f *feed) askLevel() {
+func (p *publisher) askLevel() {
 	lowest := slog.LevelError + 1 // none
 	_ = guard.Call(func() {       // of a handler that panics in Enabled, nothing can be reported
 		for _, l := range []slog.Level{slog.LevelError, slog.LevelWarn, slog.LevelInfo, slog.LevelDebug} {
-			if f.logger.Enabled(f.ctx, l) {
+			if p.logger.Enabled(p.ctx, l) {
 				lowest = l
 			}
 		}
 	})
-	f.lowest.Store(int64(lowest))
+	p.lowest.Store(int64(lowest))
 }
 
 // emit publishes an event of the registry.
-func (r *Registry) emit(e event.Event) { r.feed.publish(e) }
+func (r *Registry) emit(e event.Event) { r.events.publish(e) }
 
-func newFeed(ctx context.Context, logger *slog.Logger) *feed {
-	f := &feed{ctx: ctx, logger: logger}
-	f.lowest.Store(math.MinInt64)
-	return f
+func newPublisher(ctx context.Context, logger *slog.Logger) *publisher {
+	p := &publisher{ctx: ctx, logger: logger}
+	p.lowest.Store(math.MinInt64)
+	return p
 }
 
 // emitLocked publishes an event of a component, if anybody listens. It only puts it into the queue:
 // Registry.mu may be held, which keeps events in the order of what they tell.
-func (r *Registry) emitLocked(level slog.Level, make func(event.Info) event.Event, c *call) {
-	if r.feed.wants(level) {
-		r.feed.publish(make(event.Info{Time: time.Now(), Name: c.n.name, Phase: c.phase.String()}))
+func (r *Registry) emitLocked(level slog.Level, n *node, phase string, make func(event.Info) event.Event) {
+	if r.events.wants(level) {
+		r.events.publishAbout(n, phase, make)
 	}
 }
 
-// emitAboutLocked is emitLocked for a component that is not being called.
-func (r *Registry) emitAboutLocked(level slog.Level, make func(event.Info) event.Event, n *node, phase string) {
-	if r.feed.wants(level) {
-		r.feed.publish(make(event.Info{Time: time.Now(), Name: n.name, Phase: phase}))
+func (p *publisher) publishAbout(n *node, phase string, make func(event.Info) event.Event) {
+	p.publish(make(event.Info{Time: time.Now(), Name: n.name, Phase: phase}))
+}
+
+func (p *publisher) publish(e event.Event) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.queue = append(p.queue, e)
+	if !p.running {
+		p.running = true
+		go p.deliver()
 	}
 }
 
-func (f *feed) publish(e event.Event) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.queue = append(f.queue, e)
-	if !f.running {
-		f.running = true
-		go f.deliver()
-	}
-}
-
-// deliver empties the queue. Owner: the feed; it ends when the queue is empty; flush waits for it.
-func (f *feed) deliver() {
-	pprof.SetGoroutineLabels(f.ctx) // not those of the component whose goroutine has published first
-	f.askLevel()
+// deliver empties the queue. Owner: the publisher; it ends when the queue is empty; flush waits for it.
+func (p *publisher) deliver() {
+	pprof.SetGoroutineLabels(p.ctx) // not those of the component whose goroutine has published first
+	p.askLevel()
 	for {
-		f.mu.Lock()
-		if len(f.queue) == 0 {
-			f.queue, f.running = nil, false
-			if f.idle != nil {
-				close(f.idle)
-				f.idle = nil
+		p.mu.Lock()
+		if len(p.queue) == 0 {
+			p.queue, p.running = nil, false
+			if p.idle != nil {
+				close(p.idle)
+				p.idle = nil
 			}
-			f.mu.Unlock()
+			p.mu.Unlock()
 			return
 		}
-		e, subs := f.queue[0], f.subs
-		f.queue = f.queue[1:]
-		f.mu.Unlock()
-		f.log(e)
+		e, subs := p.queue[0], p.subs
+		p.queue = p.queue[1:]
+		p.mu.Unlock()
+		p.log(e)
 		for _, s := range subs {
-			f.tell(s, e)
+			p.tell(s, e)
 		}
 	}
 }
 
 // tell calls one subscriber. A panic or a Goexit in it is logged, and does the other subscribers no
 // harm.
-func (f *feed) tell(s *subscriber, e event.Event) {
+func (p *publisher) tell(s *subscriber, e event.Event) {
 	err := guard.Call(func() { s.call(e) })
 	if err == nil {
 		return
@@ -147,18 +144,18 @@ func (f *feed) tell(s *subscriber, e event.Event) {
 	if p, ok := errors.AsType[*guard.Panic](err); ok {
 		attrs = append(attrs, slog.String("stack", p.Stack))
 	}
-	f.write(slog.LevelError, "a subscriber to the registry's events failed", attrs...)
+	p.write(slog.LevelError, "a subscriber to the registry's events failed", attrs...)
 }
 
 // write writes one line. A log handler that panics or ends its goroutine does no harm. No logger is
 // left to report it.
-func (f *feed) write(level slog.Level, text string, attrs ...slog.Attr) {
-	_ = guard.Call(func() { f.logger.LogAttrs(f.ctx, level, text, attrs...) })
+func (p *publisher) write(level slog.Level, text string, attrs ...slog.Attr) {
+	_ = guard.Call(func() { p.logger.LogAttrs(p.ctx, level, text, attrs...) })
 }
 
-func (f *feed) log(e event.Event) {
+func (p *publisher) log(e event.Event) {
 	// In guard: attributes classify errors, and texts are made of them, by methods of theirs.
-	_ = guard.Call(func() { event.Log(f.ctx, f.logger, e) })
+	_ = guard.Call(func() { event.Log(p.ctx, p.logger, e) })
 }
 
 const (
@@ -169,17 +166,17 @@ const (
 // flush waits until all events so far are delivered: not beyond the deadline but for a moment, and
 // not for long.
 func (r *Registry) flush(end time.Time) {
-	f := r.feed
-	f.mu.Lock()
-	if !f.running {
-		f.mu.Unlock()
+	p := r.events
+	p.mu.Lock()
+	if !p.running {
+		p.mu.Unlock()
 		return
 	}
-	if f.idle == nil {
-		f.idle = make(chan struct{})
+	if p.idle == nil {
+		p.idle = make(chan struct{})
 	}
-	idle := f.idle
-	f.mu.Unlock()
+	idle := p.idle
+	p.mu.Unlock()
 	timer := time.NewTimer(min(max(time.Until(end), flushGrace), flushLimit))
 	defer timer.Stop()
 	select {

@@ -1,0 +1,363 @@
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/poolkeeper/poolkeeper/lifecycle/event"
+)
+
+// walk takes a set of components up or down, each as soon as its last blocker is done: going up, a
+// component is blocked by what it depends on; going down, by what depends on it. A component that
+// waits costs no goroutine: that of a call begins the calls it has unblocked. The goroutine that
+// asked for the walk waits for its end and watches the deadlines (see wait).
+//
+// All fields are guarded by Registry.mu but for those said to be immutable.
+type walk struct {
+	r       *Registry
+	up      bool            // immutable
+	ctx     context.Context //nolint:containedctx // parent of the contexts of its calls; immutable
+	cancel  context.CancelCauseFunc
+	members []*node // immutable
+
+	starts    context.Context //nolint:containedctx // ctx until startsEnd, for components without a StartTimeout; immutable
+	startsEnd time.Time       // zero on the way down; immutable
+
+	began    time.Time
+	end      time.Time     // when its time is over; cut moves it
+	minShare time.Duration // of a component on the way down
+	alarm    time.Time     // when check looks at the deadlines next; zero before it has looked first
+	left     int           // members that are not done
+	over     bool          // it begins nothing more: it failed, or another walk took over
+	taken    bool          // another walk took over
+	cut      bool          // its time was cut short: from now on abort rather than stop
+	ready    []*node       // unblocked, and about to begin
+	done     []*node       // in order
+	errs     []error
+
+	wake chan struct{} // 1 buffered: look at the state and the clock again; immutable
+}
+
+// newWalkLocked makes a walk over members and begins what can begin at once.
+func (r *Registry) newWalkLocked(ctx context.Context, up bool, end time.Time, members []*node) *walk {
+	now := time.Now()
+	w := &walk{
+		r: r, up: up, members: members, began: now, end: end, left: len(members),
+		minShare: min(end.Sub(now)/minSharePart, minShareLimit),
+		done:     make([]*node, 0, len(members)), wake: make(chan struct{}, 1),
+	}
+	w.ctx, w.cancel = context.WithCancelCause(ctx)
+	if up {
+		w.startsEnd = end.Add(-min(end.Sub(now)/gracePart, graceLimit))
+		starts, cancelStarts := context.WithDeadline(w.ctx, w.startsEnd)
+		cancel := w.cancel
+		w.starts, w.cancel = starts, func(cause error) { cancel(cause); cancelStarts() }
+	}
+	w.takeMembersLocked()
+	switch {
+	case up:
+	case r.cutCause != nil:
+		w.cutLocked(now, r.cutCause)
+	case w.ctx.Err() != nil:
+		w.cutLocked(now, context.Cause(w.ctx)) //nolint:contextcheck // w.ctx is made from ctx
+	}
+	now = time.Now() // counting took its time
+	for _, n := range members {
+		if n.blockers == 0 && !n.begun {
+			w.beginLocked(n, nil, now)
+		}
+	}
+	w.advanceLocked(now)
+	return w
+}
+
+// takeMembersLocked makes the members those of w, and counts what blocks them.
+func (w *walk) takeMembersLocked() {
+	for _, n := range w.members {
+		n.walk, n.blockers, n.begun, n.done = w, 0, false, false
+		if n.labels == nil && n.comp != nil {
+			n.labels = w.r.labelsFor(n) //nolint:fatcontext // each is another component's
+		}
+	}
+	for _, n := range w.members {
+		for _, id := range w.blockers(n) {
+			if w.r.nodes[id].walk == w {
+				n.blockers++
+			}
+		}
+	}
+}
+
+// blockers are the nodes that must be done before n.
+func (w *walk) blockers(n *node) []int32 {
+	if w.up {
+		return w.r.graph.Deps(n.id)
+	}
+	return w.r.graph.Dependents(n.id)
+}
+
+// blocked are the nodes that wait for n.
+func (w *walk) blocked(n *node) []int32 {
+	if w.up {
+		return w.r.graph.Dependents(n.id)
+	}
+	return w.r.graph.Deps(n.id)
+}
+
+// beginLocked begins with n, last being the node that was done before.
+func (w *walk) beginLocked(n, last *node, now time.Time) {
+	n.begun = true
+	switch {
+	case n.comp == nil: // the barrier: done at once, it lies on the critical path all the same
+		if w.up {
+			n.up.last = last
+		} else {
+			n.down.last = last
+		}
+		w.doneLocked(n)
+	case w.up:
+		w.r.becomeLocked(n, StateStarting, now)
+		n.up = step{began: now, last: last}
+		w.callLocked(n, phasesUp(n), now)
+	default:
+		n.down = step{began: now, last: last}
+		w.beginDownLocked(n, now)
+	}
+}
+
+// beginDownLocked stops n, or does what else is right for the state it is in.
+func (w *walk) beginDownLocked(n *node, now time.Time) {
+	switch {
+	case w.cut:
+	case !now.Before(w.end) && w.r.cfg.OnHang == HangPolicyHold:
+		n.begun = false // check is about to find out that it begins too late
+		return
+	case w.ctx.Err() != nil: // wait is about to find out
+		w.cutLocked(now, context.Cause(w.ctx))
+	case !now.Before(w.end):
+		w.cutLocked(now, context.DeadlineExceeded)
+	}
+	w.r.unwatchLocked(n, now)
+	switch n.state {
+	case StateStarting, StateDraining, StateStopping:
+		// A call of an earlier walk is under way. It has our deadlines from now on, and goes on
+		// from there.
+		w.scheduleLocked(n.call, now)
+	case StateAdded, StateFailed:
+		if _, ok := n.comp.(inert); ok {
+			w.r.becomeLocked(n, StateStopping, now)
+			w.r.becomeLocked(n, StateStopped, now)
+			n.down.outcome = event.OutcomeOK
+			w.doneLocked(n)
+			return
+		}
+		w.callLocked(n, phasesAbort(n.comp), now).neverUp = true
+	case StateUp, StateCompleted, StateDead:
+		if w.cut {
+			w.callLocked(n, phasesAbort(n.comp), now).forced = true
+			return
+		}
+		w.callLocked(n, phasesDown(n.comp), now)
+	case StateAbandoned:
+		// Its Start, or an earlier Stop, hangs. It is named again, because it may still be up.
+		n.down.outcome, n.down.err = event.OutcomeAbandoned, n.err
+		w.errs = append(w.errs, n.err)
+		if _, ok := n.comp.(Aborter); ok {
+			w.callLocked(n, abortOnly, now)
+			return
+		}
+		w.doneLocked(n)
+	case StateStopped:
+		w.doneLocked(n)
+	}
+}
+
+// doneLocked ends n's part in w, and begins what has waited for it. It is too early for a node that
+// w has taken over and that has not begun.
+func (w *walk) doneLocked(n *node) {
+	if n.done || !n.begun {
+		return
+	}
+	n.done = true
+	w.left--
+	if n.comp != nil {
+		w.done = append(w.done, n)
+	}
+	for _, id := range w.blocked(n) {
+		m := w.r.nodes[id]
+		if m.walk != w {
+			continue
+		}
+		m.blockers--
+		if m.blockers == 0 {
+			m.unblocked = n
+			w.ready = append(w.ready, m)
+		}
+	}
+}
+
+// advanceLocked begins with what was unblocked, and wakes the waiter at the end.
+func (w *walk) advanceLocked(now time.Time) {
+	for i := 0; i < len(w.ready); i++ { // which beginning makes longer
+		n := w.ready[i]
+		if !n.begun && !w.over {
+			w.beginLocked(n, n.unblocked, now)
+		}
+	}
+	w.ready = w.ready[:0]
+	if w.left == 0 || w.over {
+		w.poke()
+	}
+}
+
+// startedLocked takes the result of a Start, for the walk up or for the walk down that took over
+// meanwhile.
+func (w *walk) startedLocked(c *call, now time.Time) {
+	r, n := w.r, c.n
+	outcome, err := c.outcomeLocked(now)
+	n.up.took, n.up.outcome, n.up.err = now.Sub(c.began), outcome, err
+	if err != nil {
+		n.err = err
+		cancelled, level := c.failedOnRequest(err), slog.LevelError
+		if cancelled {
+			level = slog.LevelDebug
+		}
+		r.emitLocked(level, n, c.phase, func(i event.Info) event.Event {
+			i.Elapsed, i.Err = n.up.took, err
+			return &event.Failed{Info: i, Cancelled: cancelled}
+		})
+	}
+	if err == nil || c.phase == event.PhaseHealth {
+		r.becomeLocked(n, StateUp, now)
+		r.emitLocked(slog.LevelInfo, n, event.PhaseStart, func(i event.Info) event.Event {
+			i.Elapsed = n.up.took
+			return &event.Started{Info: i}
+		})
+	} else {
+		r.becomeLocked(n, StateFailed, now)
+	}
+	if w.up && !w.over && c.cancelled() {
+		w.failLocked(&interruptedError{context.Cause(c.Context)}) // wait is about to find out
+	}
+	if err != nil && !c.failedOnRequest(err) {
+		w.errs = append(w.errs, err)
+	}
+	switch {
+	case !n.begun:
+	case !w.up:
+		w.beginDownLocked(n, now)
+	case err != nil:
+		w.over = true
+	default:
+		w.doneLocked(n)
+	}
+}
+
+// errRolledBack is the cause with which the contexts of what is starting end when something else
+// has failed to.
+var errRolledBack = errors.New("lifecycle: start is being rolled back")
+
+// stoppedLocked takes the result of a Stop or Abort.
+func (w *walk) stoppedLocked(c *call, now time.Time) {
+	n := c.n
+	if n.state == StateAbandoned { // aborted while its Start hangs, which n.down says already
+		w.doneLocked(n)
+		return
+	}
+	outcome, err := c.outcomeLocked(now)
+	n.down.took, n.down.outcome, n.down.err = now.Sub(n.down.began), outcome, err
+	if outcome == event.OutcomeAbandoned {
+		w.abandonLocked(c, now, err)
+		w.doneLocked(n)
+		return
+	}
+	w.r.becomeLocked(n, StateStopped, now)
+	level := slog.LevelInfo
+	if err != nil {
+		n.err = err
+		w.errs = append(w.errs, err)
+		level = slog.LevelError
+	}
+	w.r.emitLocked(level, n, c.phase, func(i event.Info) event.Event {
+		i.Elapsed, i.Err = n.down.took, err
+		return &event.Stopped{Info: i, Outcome: outcome, NeverUp: c.neverUp}
+	})
+	w.doneLocked(n)
+}
+
+// abandonLocked marks a component of which something may still run.
+func (w *walk) abandonLocked(c *call, now time.Time, err error) {
+	n := c.n
+	w.r.becomeLocked(n, StateAbandoned, now)
+	n.err = err
+	w.errs = append(w.errs, err)
+	w.r.emitLocked(slog.LevelError, n, c.phase, func(i event.Info) event.Event {
+		i.Elapsed, i.Stack, i.Err = now.Sub(c.began), c.stack, err
+		return &event.Abandoned{Info: i}
+	})
+}
+
+// heldLocked ends with a component that was never begun with.
+func (w *walk) heldLocked(n *node, now time.Time) {
+	n.begun = true
+	if n.comp != nil && n.state != StateStopped {
+		err := &ComponentError{Name: n.name, Phase: event.PhaseStop, Err: fmt.Errorf("%w: no time was left", ErrHeld)}
+		if by := w.hungAbove(n); len(by) > 0 {
+			err.Err = fmt.Errorf("%w: held open for %s, which hangs", ErrHeld, quoteJoin(by, ", "))
+		}
+		w.r.becomeLocked(n, StateAbandoned, now)
+		n.err = err
+		n.down = step{outcome: event.OutcomeHeld, err: err}
+		w.errs = append(w.errs, err)
+		w.r.emitLocked(slog.LevelError, n, event.PhaseStop, func(i event.Info) event.Event {
+			i.Err = err
+			return &event.Held{Info: i}
+		})
+	}
+	w.doneLocked(n)
+}
+
+// hungAbove names the direct dependents of n that were not stopped.
+func (w *walk) hungAbove(n *node) []string {
+	var by []string
+	for _, id := range w.r.graph.Dependents(n.id) {
+		if m := w.r.nodes[id]; m.comp != nil && m.state == StateAbandoned {
+			by = append(by, m.name)
+		}
+	}
+	return by
+}
+
+// failLocked ends a walk up: nothing more is begun.
+func (w *walk) failLocked(err error) {
+	w.over = true
+	w.errs = append(w.errs, err)
+}
+
+// takeOverLocked ends a walk because another one begins.
+func (w *walk) takeOverLocked() {
+	w.over, w.taken = true, true
+	w.poke()
+}
+
+// upLocked names the members that are up, or were and are not down yet.
+func (w *walk) upLocked() []string {
+	var names []string
+	for _, n := range w.members {
+		if n.comp != nil && n.walk == w && !n.done && n.state != StateAdded && n.state != StateStopped {
+			names = append(names, n.name)
+		}
+	}
+	return names
+}
+
+// poke makes wait look again.
+func (w *walk) poke() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
