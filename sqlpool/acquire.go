@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/poolkeeper/poolkeeper/internal/acquire"
+	"github.com/poolkeeper/poolkeeper/internal/queue"
 )
 
 // tooMany reports whether one more caller would be more than MaxWaiting, beside callers that have a
@@ -26,4 +27,18 @@ func gaveUp(ctx context.Context, limit time.Duration) error {
 		return acquire.TimedOut(limit, nil)
 	}
 	return acquire.GaveUp(ctx)
+}
+
+// waiter is a caller in the queue of a pool. On pgxpool it is granted the right to a connection, and
+// its Grant has none.
+type waiter = queue.Waiter[*native]
+
+// waitFor blocks until w is granted something, and reports false if ctx or AcquireTimeout ends
+// first. The caller asked at start.
+func (c *core) waitFor(ctx context.Context, w *waiter, start time.Time) (queue.Grant[*native], bool) {
+	defer func() {
+		c.met.waits.Add(1)
+		c.met.waited.Add(int64(time.Since(start)))
+	}()
+	return w.Wait(ctx, start, c.cfg().AcquireTimeout)
 }

@@ -83,7 +83,7 @@ func (b *driverBackend) refuseAll(err error) {
 	s := b.store
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.waiting.fail(s.waiting.pushed, err)
+	s.waiting.Fail(s.waiting.Joined(), err)
 }
 
 func (b *driverBackend) answeredSince(then monotime.Time) bool {
@@ -152,7 +152,7 @@ func (n *native) run(ctx context.Context, query string) error {
 // what that set off.
 func (b *driverBackend) close(ctx context.Context) error {
 	err := b.closing.do(ctx, b.store.db.Close)
-	return errors.Join(err, b.store.left.wait(ctx), b.probe.close(ctx))
+	return errors.Join(err, stillUnderWay(b.store.left.Wait(ctx)), b.probe.close(ctx))
 }
 
 // reach says whether sockets can be cut, for Settings.

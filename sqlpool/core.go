@@ -48,8 +48,8 @@ type core struct {
 
 	life    context.Context //nolint:containedctx // ends when Stop begins; bounds work
 	end     context.CancelFunc
-	work    tasks        // goroutines that renew secrets
-	silence atomic.Int64 // nanoseconds after which the server closes a session; 0: never, or not known
+	work    inflight.Group // goroutines that renew secrets
+	silence atomic.Int64   // nanoseconds after which the server closes a session; 0: never, or not known
 	looking atomic.Bool
 	looked  atomic.Int64                    // a monotime.Time: the last look at files
 	logins  atomic.Pointer[rotation.Watch]  // what Credentials has answered, since it was configured
@@ -146,7 +146,7 @@ func (c *core) released(e *holders.Entry, now time.Time, well bool) {
 	if d, ok := c.held.ReleaseAt(e, now); ok {
 		c.met.use.Record(d)
 		if well {
-			c.met.shortUse.note(d)
+			c.met.shortUse.Record(d)
 		}
 	}
 	c.gate.Leave()
@@ -170,7 +170,7 @@ func (c *core) tooLate(since time.Time) *poolkeeper.AcquireError {
 	now := time.Now()
 	c.met.acquireTimeouts.Add(1)
 	return c.acquireFailure(now, now.Sub(since), &acquire.TimeoutError{Text: fmt.Sprintf(
-		"its deadline comes too soon for a connection to be of use: nearly all are needed for %s or longer", c.met.shortUse.get(),
+		"its deadline comes too soon for a connection to be of use: nearly all are needed for %s or longer", c.met.shortUse.Load(),
 	)})
 }
 

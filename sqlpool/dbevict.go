@@ -23,7 +23,7 @@ func (s *store) Peak() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := s.peak
-	s.peak = s.inUse + s.waiting.n
+	s.peak = s.inUse + s.waiting.Len()
 	return p
 }
 
@@ -262,7 +262,7 @@ func (s *store) flush() {
 	if !s.flushing.CompareAndSwap(false, true) {
 		return
 	}
-	s.left.run(func() {
+	s.left.Go(func() {
 		s.flushing.Store(false)
 		s.mu.Lock()
 		surplus := max(s.open-s.max, 0) // the limit was lowered

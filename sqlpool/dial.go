@@ -96,7 +96,7 @@ func (s *store) dialLocked() {
 	if s.closed || s.paused {
 		return
 	}
-	for s.dialing-len(s.slow) < min(s.waiting.n-s.coming, s.core.cfg().MaxDials) {
+	for s.dialing-len(s.slow) < min(s.waiting.Len()-s.coming, s.core.cfg().MaxDials) {
 		if s.open+s.dialing >= s.max {
 			s.makeRoomLocked()
 			return // dialled comes back when there is room
@@ -104,7 +104,7 @@ func (s *store) dialLocked() {
 		s.dialing++
 		// Owner: the store. It ends with DialTimeout at the latest, and when the store closes;
 		// close waits for it.
-		s.left.run(s.waiting.first.dial)
+		s.left.Go(s.waiting.First().Dial)
 	}
 }
 
@@ -124,7 +124,7 @@ func (s *store) dial(ctx context.Context) {
 func (s *store) asked() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.waiting.pushed
+	return s.waiting.Joined()
 }
 
 // tellsAll reports whether a failed dial answers all callers that waited when it began. It does if
@@ -167,7 +167,7 @@ func (s *store) makeRoomLocked() {
 // dialled books the outcome of a dial.
 func (s *store) dialled(d *dialing, n *native, err error) {
 	if err == nil {
-		s.left.begin() // discard ends it
+		s.left.Begin() // discard ends it
 	}
 	s.mu.Lock()
 	s.dialing--
@@ -176,10 +176,10 @@ func (s *store) dialled(d *dialing, n *native, err error) {
 	switch {
 	case err != nil && d.replaced:
 	case err != nil && tellsAll(err, s.open):
-		s.waiting.fail(d.asked, err)
+		s.waiting.Fail(d.asked, err)
 	case err != nil:
-		if w := s.waiting.pop(); w != nil {
-			w.ready <- grant{err: err}
+		if w := s.waiting.Pop(); w != nil {
+			w.Refuse(err)
 		}
 	case s.closed, s.open >= s.max: // meanwhile the pool was closed, or its limit lowered
 		reason := poolkeeper.EvictedReload
@@ -236,7 +236,7 @@ func (s *store) reach(ctx context.Context, connector driver.Connector) (*native,
 	ready, left := make(chan result), make(chan struct{})
 	// Owner: the store. It ends when the driver returns, which is not in our hands; close waits for
 	// it up to its own deadline.
-	s.left.run(func() {
+	s.left.Go(func() {
 		conn, err := s.core.connectGuarded(ctx, connector)
 		select {
 		case ready <- result{conn, err}:
@@ -293,7 +293,7 @@ func (s *store) hangUp(n *native, giveUp <-chan struct{}, limit time.Duration) e
 	done := make(chan error, 1)
 	// Owner: the store. It ends when the driver's Close returns, at the latest when its socket is
 	// closed where that can be reached; close waits for it up to its own deadline.
-	s.left.run(func() { s.core.closeConn(n.conn, done) })
+	s.left.Go(func() { s.core.closeConn(n.conn, done) })
 	t := time.NewTimer(limit)
 	defer t.Stop()
 	select {

@@ -52,7 +52,7 @@ func (c *core) shut(ctx context.Context, started <-chan struct{}) error {
 		errs = append(errs, errors.New("a Start is still under way"))
 	}
 	c.stopWatches()
-	errs = append(errs, c.work.wait(ctx))
+	errs = append(errs, stillUnderWay(c.work.Wait(ctx)))
 	if c.evictor != nil {
 		errs = append(errs, c.evictor.Stop(ctx))
 	}
@@ -95,6 +95,14 @@ func (c *core) stopBreaker(ctx context.Context) error {
 		return fmt.Errorf("a trial of the server is still under way: %w", err)
 	}
 	return nil
+}
+
+// stillUnderWay says what a Stop has not waited for, because of err.
+func stillUnderWay(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("connections are still being opened or closed: %w", err)
 }
 
 func (c *core) stopWatches() {

@@ -78,7 +78,7 @@ func (c *waitingContext) refuse(err error) {
 
 func (b *pgBackend) refuseAll(err error) {
 	b.mu.Lock()
-	b.waiting.fail(b.waiting.pushed, err)
+	b.waiting.Fail(b.waiting.Joined(), err)
 	waits := slices.Collect(maps.Keys(b.waits))
 	b.mu.Unlock()
 	for _, w := range waits {

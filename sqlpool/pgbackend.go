@@ -17,8 +17,10 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/holders"
+	"github.com/poolkeeper/poolkeeper/internal/inflight"
 	"github.com/poolkeeper/poolkeeper/internal/life"
 	"github.com/poolkeeper/poolkeeper/internal/plural"
+	"github.com/poolkeeper/poolkeeper/internal/queue"
 	"github.com/poolkeeper/poolkeeper/internal/turn"
 )
 
@@ -72,7 +74,7 @@ type pgBackend struct {
 	probe    *checkConn[*pgx.Conn]
 	life     context.Context //nolint:containedctx // ends at close; bounds cancel requests
 	end      context.CancelFunc
-	closes   tasks // goroutines that wait for a connection to be closed, or end the pool's own work
+	closes   inflight.Group // goroutines that wait for a connection to be closed, or end the pool's own work
 	closing  closer
 	flushing atomic.Bool
 	after    bool        // the user had an AfterRelease when the pool was made; does not change
@@ -87,7 +89,7 @@ type pgBackend struct {
 	slow    int // of those, the ones that take long
 	peak    int
 	paused  int // sweeps that have taken out what is idle for a moment
-	waiting queue
+	waiting queue.Queue[*native]
 	spare   []*acquisition // to be used again
 	waits   map[*waitingContext]struct{}
 	all     map[*pgRecord]struct{}
@@ -153,7 +155,7 @@ func (b *pgBackend) stats(out *poolkeeper.Stats) {
 	st := b.pool.Stat()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	out.Max, out.Waiting = b.max, b.waiting.n
+	out.Max, out.Waiting = b.max, b.waiting.Len()
 	out.InUse, out.Idle = max(int(st.AcquiredConns())-b.lost, 0), int(st.IdleConns())
 	out.Open = out.InUse + out.Idle
 }
@@ -203,7 +205,7 @@ func (b *pgBackend) close(ctx context.Context) error {
 	if n := b.neverReturned(); n > 0 && err != nil {
 		err = fmt.Errorf("%s taken away by ReclaimAfter and never released, for which pgxpool waits for ever", plural.Of(n, "connection"))
 	}
-	return errors.Join(err, b.closes.wait(ctx), b.probe.close(ctx))
+	return errors.Join(err, stillUnderWay(b.closes.Wait(ctx)), b.probe.close(ctx))
 }
 
 // noticeClosed ends the pool's own work after a caller has closed the *pgxpool.Pool. pgxpool does
@@ -213,7 +215,7 @@ func (b *pgBackend) noticeClosed(ctx context.Context) {
 		return
 	}
 	// Owner: the backend. It is bounded by hangUpLimit; close waits for it.
-	b.closes.run(func() {
+	b.closes.Go(func() {
 		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), hangUpLimit)
 		defer cancel()
 		_ = b.core.handleClosed(bounded) // Stop reports what is left
@@ -234,12 +236,12 @@ func (b *pgBackend) refuseWaiting() {
 		b.later.Stop()
 	}
 	var refused []*waiter
-	for w := b.waiting.pop(); w != nil; w = b.waiting.pop() {
+	for w := b.waiting.Pop(); w != nil; w = b.waiting.Pop() {
 		refused = append(refused, w)
 	}
 	b.mu.Unlock()
 	for _, w := range refused {
-		w.ready <- grant{err: fmt.Errorf("sqlpool: acquire from %q: %w", b.core.poolName(), poolkeeper.ErrClosed)}
+		w.Refuse(fmt.Errorf("sqlpool: acquire from %q: %w", b.core.poolName(), poolkeeper.ErrClosed))
 	}
 }
 

@@ -142,7 +142,7 @@ func (b *pgBackend) afterRelease(c *pgx.Conn) bool {
 	}
 	acquired := b.pool.Stat().AcquiredConns()
 	// Owner: the backend. It ends within a millisecond; close waits for it.
-	b.closes.run(func() {
+	b.closes.Go(func() {
 		retry.Briefly(b.life, func() bool { return b.pool.Stat().AcquiredConns() < acquired })
 		b.givePermit()
 	})

@@ -24,7 +24,7 @@ func (b *pgBackend) hangUp(ctx context.Context, c *pgx.Conn) {
 	}
 	// Owner: the backend. pgconn's own goroutine ends with the socket and with its cancel request,
 	// which pgLine bounds.
-	b.closes.run(func() { <-done })
+	b.closes.Go(func() { <-done })
 }
 
 // retireLocked says why a connection that a caller returns at now must not become idle, and notes

@@ -73,7 +73,7 @@ func (b *pgBackend) beginDial(ctx context.Context, d *dialing) context.Context {
 	}
 	b.mu.Lock()
 	b.dials++
-	d.asked = b.waiting.pushed
+	d.asked = b.waiting.Joined()
 	b.mu.Unlock()
 	d.patience = b.core.slowDial()
 	t1 := time.AfterFunc(d.patience, func() { b.tooSlow(d, true, false) })
@@ -131,7 +131,7 @@ func (b *pgBackend) endDial(ctx context.Context, line *pgLine, used *pgx.ConnCon
 	}
 	d.slow = true // from now on it is not counted
 	if data.Err != nil && tellsAll(data.Err, b.open) {
-		b.waiting.fail(d.asked, data.Err)
+		b.waiting.Fail(d.asked, data.Err)
 	}
 	b.grantLocked()
 	b.mu.Unlock()

@@ -56,7 +56,7 @@ func (b *pgBackend) Peak() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	p := b.peak
-	b.peak = b.permits + b.waiting.n
+	b.peak = b.permits + b.waiting.Len()
 	return p
 }
 
@@ -280,7 +280,7 @@ func (b *pgBackend) flush() {
 	if !b.flushing.CompareAndSwap(false, true) {
 		return
 	}
-	b.closes.run(func() {
+	b.closes.Go(func() {
 		b.flushing.Store(false)
 		for pause := firstFlush; ; pause = min(2*pause, lastFlush) {
 			b.mu.Lock()

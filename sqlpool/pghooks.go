@@ -101,7 +101,7 @@ func (b *pgBackend) beforeClose(c *pgx.Conn) {
 		done := c.PgConn().CleanupDone()
 		// Owner: the backend. It ends within CloseGrace, or without one when pgx has closed the
 		// connection, within 15 s whatever the server does; close waits for it.
-		b.closes.run(func() {
+		b.closes.Go(func() {
 			b.endCleanup(r, done)
 			if owes {
 				b.givePermit()

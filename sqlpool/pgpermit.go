@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/poolkeeper/poolkeeper/internal/queue"
 )
 
 // permit says what a caller that asked for the right to a connection got.
@@ -22,8 +24,8 @@ const reconcileEvery = 100 * time.Millisecond
 func (b *pgBackend) tryPermit(ctx context.Context) (permit, *acquisition) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.waiting.n > 0 || !b.mayLocked() {
-		b.peak = max(b.peak, b.permits+b.waiting.n+1)
+	if b.waiting.Len() > 0 || !b.mayLocked() {
+		b.peak = max(b.peak, b.permits+b.waiting.Len()+1)
 		return permitNone, nil
 	}
 	idle := b.permits < b.open
@@ -50,14 +52,14 @@ func (b *pgBackend) mayLocked() bool {
 func (b *pgBackend) roomLocked() int { return min(b.max, b.core.cfg().MaxOpenCeiling-b.lost) }
 
 func (b *pgBackend) grantLocked() {
-	for b.waiting.n > 0 && b.mayLocked() {
-		w := b.waiting.popInTime(b.core.met.shortUse.get())
+	for b.waiting.Len() > 0 && b.mayLocked() {
+		w := b.waiting.PopInTime(b.core.met.shortUse.Load())
 		if w == nil {
 			return
 		}
 		b.permits++
 		b.events++
-		w.ready <- grant{}
+		w.Grant(nil)
 	}
 }
 
@@ -85,7 +87,7 @@ func (b *pgBackend) exchange(ctx context.Context, r *pgRecord, start time.Time) 
 		b.mu.Unlock()
 		return nil
 	}
-	w := b.waiting.pushEarly()
+	w := b.waiting.PushEarly()
 	b.reconcileLaterLocked()
 	b.mu.Unlock()
 	err := b.permitted(ctx, w, start)
@@ -100,10 +102,10 @@ func (b *pgBackend) exchange(ctx context.Context, r *pgRecord, start time.Time) 
 
 // grantEarlyLocked lets those go on whose connections a Pause would wait for.
 func (b *pgBackend) grantEarlyLocked() {
-	for b.waiting.first != nil && b.waiting.first.early {
+	for b.waiting.Len() > 0 && b.waiting.First().Early() {
 		b.permits++
 		b.events++
-		b.waiting.pop().ready <- grant{}
+		b.waiting.Pop().Grant(nil)
 	}
 }
 
@@ -114,11 +116,11 @@ func (b *pgBackend) awaitPermit(ctx context.Context, start time.Time) error {
 		b.mu.Unlock()
 		return d
 	}
-	if b.core.tooMany(b.permits+b.waiting.n, b.roomLocked()) {
+	if b.core.tooMany(b.permits+b.waiting.Len(), b.roomLocked()) {
 		b.mu.Unlock()
 		return b.core.refused()
 	}
-	w := b.waiting.push(ctx, start, nil)
+	w := b.waiting.Push(ctx, start, nil)
 	b.grantLocked()
 	b.reconcileLaterLocked()
 	b.mu.Unlock()
@@ -128,17 +130,17 @@ func (b *pgBackend) awaitPermit(ctx context.Context, start time.Time) error {
 // permitted waits for what w queues for.
 func (b *pgBackend) permitted(ctx context.Context, w *waiter, start time.Time) error {
 	if g, ok := b.core.waitFor(ctx, w, start); ok {
-		if errors.Is(g.err, errTooLate) {
+		if errors.Is(g.Err, queue.ErrTooLate) {
 			return b.core.tooLate(start)
 		}
-		return g.err
+		return g.Err
 	}
 	b.mu.Lock()
-	queued := b.waiting.remove(w)
+	queued := b.waiting.Remove(w)
 	b.mu.Unlock()
 	failure := b.explained(ctx, start)
 	if !queued {
-		if g := <-w.ready; g.err == nil { // granted at the last moment: it belongs to the next in line
+		if g := w.Result(); g.Err == nil { // granted at the last moment: it belongs to the next in line
 			b.givePermit()
 		}
 	}
@@ -148,7 +150,7 @@ func (b *pgBackend) permitted(ctx context.Context, w *waiter, start time.Time) e
 // reconcileLaterLocked keeps looking for hijacked connections as long as a caller waits. Nothing
 // else would.
 func (b *pgBackend) reconcileLaterLocked() {
-	if b.waiting.n == 0 || b.closed {
+	if b.waiting.Len() == 0 || b.closed {
 		return
 	}
 	if b.later == nil {
@@ -158,7 +160,7 @@ func (b *pgBackend) reconcileLaterLocked() {
 			b.mu.Lock()
 			defer b.mu.Unlock()
 			b.later.Reset(reconcileEvery)
-			if b.waiting.n == 0 || b.closed {
+			if b.waiting.Len() == 0 || b.closed {
 				b.later.Stop()
 				b.later = nil
 			}

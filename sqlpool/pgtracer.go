@@ -140,7 +140,7 @@ func (t *pgTracer) TraceRelease(pool *pgxpool.Pool, data pgxpool.TraceReleaseDat
 	}
 	b.core.met.use.Record(d)
 	if !conn.IsClosed() {
-		b.core.met.shortUse.note(d)
+		b.core.met.shortUse.Record(d)
 	}
 	lost := conn.IsClosed()
 	doomed := lost || conn.PgConn().IsBusy() || conn.PgConn().TxStatus() != 'I'

@@ -71,7 +71,7 @@ func (b *driverBackend) reclaim(now time.Time, limit time.Duration) (taken []poo
 	for _, v := range victims {
 		s.core.cut(v.n.sock) // unblocks a caller that reads or writes
 		taken = append(taken, v.who())
-		s.left.end() // Stop does not wait until the holder returns it
+		s.left.End() // Stop does not wait until the holder returns it
 	}
 	return taken, out
 }

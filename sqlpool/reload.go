@@ -134,8 +134,8 @@ func (c *core) replace(ctx context.Context, wanted Config) ([]poolkeeper.Change,
 
 // tryTarget opens a connection and closes it. It ends with the pool's life; shut waits for it.
 func (c *core) tryTarget(ctx context.Context, aim target, cfg *Config) error {
-	c.work.begin()
-	defer c.work.end()
+	c.work.Begin()
+	defer c.work.End()
 	ctx, cancel := context.WithTimeout(ctx, cfg.DialTimeout)
 	defer cancel()
 	defer context.AfterFunc(c.life, cancel)() //nolint:contextcheck // two lives bound it

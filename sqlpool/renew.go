@@ -28,7 +28,7 @@ func (c *core) lookAtFiles() {
 		return
 	}
 	// Owner: the pool. It ends with what it dials, or with the pool's life; shut waits for it.
-	c.work.run(func() {
+	c.work.Go(func() {
 		defer c.looking.Store(false)
 		c.looked.Store(int64(monotime.Now()))
 		if !c.state.TryTurn() {
@@ -92,7 +92,7 @@ func (c *core) loggedIn(user, password string) {
 		return
 	}
 	// Owner: the pool. It ends by itself, or with the pool's life; shut waits for it.
-	c.work.run(func() {
+	c.work.Go(func() {
 		if w.Lasting(c.life, cfg.DialTimeout, now, func(ctx context.Context) (rotation.Login, error) {
 			again, err := c.askLogin(ctx, cfg.Credentials)
 			again.User = cmp.Or(again.User, user) // without one: that of URL

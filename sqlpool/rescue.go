@@ -49,7 +49,7 @@ func (s *store) rescue(ctx context.Context, w *waiter, start time.Time) {
 func (s *store) stranded(w *waiter) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return w.queued && s.idle > 0 && s.dialing == 0
+	return w.Queued() && s.idle > 0 && s.dialing == 0
 }
 
 // ownLimits takes back the limit that a caller has set on the handle. At that limit callers would

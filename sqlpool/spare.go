@@ -116,7 +116,7 @@ func (b *pgBackend) withIdle(ctx context.Context, f func(context.Context, *pgx.C
 // takeOne takes out one idle connection under a permit of its own, or returns nil.
 func (b *pgBackend) takeOne(ctx context.Context) *pgxpool.Conn {
 	b.mu.Lock()
-	ok := b.waiting.n == 0 && b.mayLocked() && b.permits < b.open
+	ok := b.waiting.Len() == 0 && b.mayLocked() && b.permits < b.open
 	if ok {
 		b.permits++
 		b.events++

@@ -7,6 +7,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/histogram"
+	"github.com/poolkeeper/poolkeeper/internal/queue"
 )
 
 // metrics are the counters of one pool.
@@ -18,7 +19,7 @@ type metrics struct {
 	acquireTimeouts atomic.Uint64
 	leaks           atomic.Uint64
 	wait, use, dial histogram.Recorder
-	shortUse        shortUse // of connections that came back well
+	shortUse        queue.ShortUse // of connections that came back well
 
 	evictedIdle, evictedLifetime, evictedDead, evictedReload, evictedFailover, evictedClosed atomic.Uint64
 }

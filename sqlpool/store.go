@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/inflight"
+	"github.com/poolkeeper/poolkeeper/internal/queue"
 )
 
 // store holds the driver's connections of one *sql.DB: it opens them, knows which are in use, idle
@@ -26,7 +28,7 @@ type store struct {
 	db       *sql.DB         // set before the store is used
 	life     context.Context //nolint:containedctx // ends when the store closes; bounds dials
 	end      context.CancelFunc
-	left     tasks // connections, and goroutines that open or close one
+	left     inflight.Group // connections, and goroutines that open or close one
 	flushing atomic.Bool
 
 	// mu guards the following, the state of every conn and the times of every native. No I/O, no
@@ -46,7 +48,7 @@ type store struct {
 	peak    int // most connections in use or waited for at once since the last Peak
 	all     map[*native]struct{}
 	stash   []*native // idle, the last opened last
-	waiting queue
+	waiting queue.Queue[*native]
 	paused  bool // no caller gets a connection
 	closed  bool
 
@@ -137,7 +139,7 @@ func (s *store) checkIn(c *conn, ok bool) bool {
 		c.reason = reason
 	case s.open > s.max, s.paused:
 		c.reason = poolkeeper.EvictedReload
-	case s.waiting.n > 0:
+	case s.waiting.Len() > 0:
 		c.hand = true
 	default:
 		c.state = stateIdle
@@ -211,9 +213,9 @@ func (s *store) leaveLocked(c *conn) connState {
 // deliverLocked gives n to the first in the queue, or keeps it for the next caller.
 func (s *store) deliverLocked(n *native) {
 	if !s.paused {
-		if w := s.waiting.popInTime(s.core.met.shortUse.get()); w != nil {
+		if w := s.waiting.PopInTime(s.core.met.shortUse.Load()); w != nil {
 			s.inUse++
-			w.ready <- grant{n: n}
+			w.Grant(n)
 			return
 		}
 	}
@@ -229,7 +231,7 @@ func (s *store) discard(n *native, reason string, limit time.Duration) error {
 	s.open--
 	s.dialLocked()
 	s.mu.Unlock()
-	s.left.end()
+	s.left.End()
 	s.core.met.evicted(reason)
 	s.core.evictor.Wake()
 	return err
@@ -247,17 +249,17 @@ func (s *store) take(ctx context.Context, start time.Time) (n *native, w *waiter
 	if d := s.core.down(); d != nil {
 		return nil, nil, false, d
 	}
-	if s.waiting.n == 0 && len(s.stash) > 0 && !s.paused {
+	if s.waiting.Len() == 0 && len(s.stash) > 0 && !s.paused {
 		n := s.stash[len(s.stash)-1]
 		s.stash = s.stash[:len(s.stash)-1]
 		s.inUse++
 		s.raiseLocked()
 		return n, nil, false, nil
 	}
-	if s.core.tooMany(s.inUse+s.waiting.n, s.max) {
+	if s.core.tooMany(s.inUse+s.waiting.Len(), s.max) {
 		return nil, nil, false, nil
 	}
-	w = s.waiting.push(ctx, start, func() { s.dial(ctx) })
+	w = s.waiting.Push(ctx, start, func() { s.dial(ctx) })
 	s.raiseLocked()
 	s.dialLocked()
 	return nil, w, s.idle > 0 && s.dialing == 0 && !s.paused, nil
@@ -299,18 +301,18 @@ func (s *store) takeOrAwait(ctx context.Context, start time.Time) (*native, erro
 // await waits for a grant, up to what is left of AcquireTimeout.
 func (s *store) await(ctx context.Context, w *waiter, start time.Time) (*native, error) {
 	if g, ok := s.core.waitFor(ctx, w, start); ok {
-		if errors.Is(g.err, errTooLate) {
+		if errors.Is(g.Err, queue.ErrTooLate) {
 			return nil, s.core.tooLate(start)
 		}
-		return g.n, g.err
+		return g.Conn, g.Err
 	}
 	s.mu.Lock()
-	queued := s.waiting.remove(w)
+	queued := s.waiting.Remove(w)
 	s.mu.Unlock()
 	failure := s.core.acquireFailed(ctx, start)
 	if !queued {
-		if g := <-w.ready; g.n != nil { // granted at the last moment: it belongs to the next in line
-			s.putBack(g.n)
+		if g := w.Result(); g.Conn != nil { // granted at the last moment: it belongs to the next in line
+			s.putBack(g.Conn)
 		}
 	}
 	return nil, failure
@@ -346,19 +348,19 @@ func (s *store) fit(ctx context.Context, n *native, start time.Time) (reason str
 	s.inUse--
 	s.mu.Unlock()
 	// Owner: the store. It is bounded by hangUpLimit; close waits for it.
-	s.left.run(func() { _ = s.discard(n, reason, hangUpLimit) })
+	s.left.Go(func() { _ = s.discard(n, reason, hangUpLimit) })
 	return reason, isNew
 }
 
 func (s *store) raiseLocked() {
-	s.peak = max(s.peak, s.inUse+s.waiting.n)
+	s.peak = max(s.peak, s.inUse+s.waiting.Len())
 }
 
 // stats fills in the gauges.
 func (s *store) stats(out *poolkeeper.Stats) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out.Max, out.Open, out.InUse, out.Waiting = s.max, s.open, s.inUse, s.waiting.n
+	out.Max, out.Open, out.InUse, out.Waiting = s.max, s.open, s.inUse, s.waiting.Len()
 	out.Idle = s.idle + s.swept + len(s.stash)
 }
 
@@ -374,14 +376,14 @@ func (s *store) shut() error {
 	stash := s.stash
 	s.stash = nil
 	var refused []*waiter
-	for w := s.waiting.pop(); w != nil; w = s.waiting.pop() {
+	for w := s.waiting.Pop(); w != nil; w = s.waiting.Pop() {
 		refused = append(refused, w)
 	}
 	s.mu.Unlock()
 	s.end()
 	var errs []error
 	for _, w := range refused {
-		w.ready <- grant{err: fmt.Errorf("sqlpool: acquire from %q: %w", s.core.poolName(), poolkeeper.ErrClosed)}
+		w.Refuse(fmt.Errorf("sqlpool: acquire from %q: %w", s.core.poolName(), poolkeeper.ErrClosed))
 	}
 	for _, n := range stash {
 		errs = append(errs, s.discard(n, poolkeeper.EvictedClosed, hangUpLimit))
