@@ -102,7 +102,7 @@ func (b *driverBackend) answeredSince(then monotime.Time) bool {
 func (b *driverBackend) ask(ctx context.Context, n *native) error {
 	asked := time.Now()
 	err := b.asked(ctx, n, b.store.core.cfg().CheckQuery)
-	if err == nil && n.pinger != nil {
+	if err == nil && n.Pinger != nil {
 		b.store.core.link.Saw(time.Since(asked))
 	}
 	return err
@@ -116,36 +116,16 @@ func (b *driverBackend) asked(ctx context.Context, n *native, query string) erro
 
 func askBy(ctx context.Context, n *native, query string) error {
 	if query != "" {
-		return n.run(ctx, query)
+		return n.Run(ctx, query)
 	}
-	if n.pinger != nil {
-		return n.pinger.Ping(ctx)
+	if n.Pinger != nil {
+		return n.Pinger.Ping(ctx)
 	}
 	return nil
 }
 
 func (b *driverBackend) hangUpCheck(ctx context.Context, n *native) {
 	_ = b.store.hangUp(n, ctx.Done(), hangUpLimit) // how it went is of no use
-}
-
-// run executes a query of the pool's own, for its success alone.
-func (n *native) run(ctx context.Context, query string) error {
-	if n.execer != nil {
-		if _, err := n.execer.ExecContext(ctx, query, nil); !errors.Is(err, driver.ErrSkip) {
-			return err
-		}
-	}
-	stmt, err := n.prepare(ctx, n.conn, query)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = stmt.Close() }()
-	if s, ok := stmt.(driver.StmtExecContext); ok {
-		_, err = s.ExecContext(ctx, nil)
-		return err
-	}
-	_, err = stmt.Exec(nil) //nolint:staticcheck // old drivers have only this one
-	return err
 }
 
 // close closes the *sql.DB, which closes the idle connections and shuts the store, and waits for

@@ -54,7 +54,7 @@ const (
 func (c *conn) base() *conn { return c }
 
 // Unwrap returns the driver's own connection, by the name under which drivers look for it.
-func (c *conn) Unwrap() driver.Conn { return c.n.conn }
+func (c *conn) Unwrap() driver.Conn { return c.n.Native }
 
 // ResetSession is a checkout. database/sql heeds no error of it but ErrBadConn, and then asks
 // another connection and at last Connect, which can tell the caller why.
@@ -96,19 +96,19 @@ func (c *conn) Close() error {
 
 // Ping without a Pinger is what it is in database/sql: nil.
 func (c *conn) Ping(ctx context.Context) error {
-	if c.n.pinger == nil {
+	if c.n.Pinger == nil {
 		return nil
 	}
-	err := c.n.pinger.Ping(c.bounded(ctx))
+	err := c.n.Pinger.Ping(c.bounded(ctx))
 	c.unbound()
 	c.after(ctx, err)
 	return err
 }
 
-func (c *conn) Prepare(query string) (driver.Stmt, error) { return c.n.conn.Prepare(query) }
+func (c *conn) Prepare(query string) (driver.Stmt, error) { return c.n.Native.Prepare(query) }
 
 func (c *conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
-	native, err := c.n.prepare(c.bounded(ctx), c.n.conn, query)
+	native, err := c.n.Prepare(c.bounded(ctx), query)
 	c.unbound()
 	c.after(ctx, err)
 	if err != nil {
@@ -119,7 +119,7 @@ func (c *conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, e
 
 // Begin is never called by database/sql, because there is BeginTx.
 func (c *conn) Begin() (driver.Tx, error) {
-	return c.n.conn.Begin() //nolint:staticcheck // part of driver.Conn
+	return c.n.Native.Begin() //nolint:staticcheck // part of driver.Conn
 }
 
 // BeginTx returns the driver's own transaction, but for one case. Since the wrapper has both
@@ -133,7 +133,7 @@ func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, e
 	if err == nil && c.s.core.cfg().QueryTimeout > 0 {
 		tx = &timedTx{Tx: tx, ctx: ctx, conn: c}
 	}
-	if err == nil && (c.n.resetter == nil || c.n.validator == nil) {
+	if err == nil && (c.n.Resetter == nil || c.n.Validator == nil) {
 		return &discardingTx{Tx: tx, ctx: ctx, conn: c}, nil
 	}
 	return tx, err
@@ -142,27 +142,27 @@ func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, e
 func (c *conn) beginTx(ctx context.Context, opts driver.TxOptions) (tx driver.Tx, err error) {
 	if _, has := ctx.Deadline(); has {
 		c.unbound()
-		return c.n.begin(ctx, c.n.conn, opts)
+		return c.n.Begin(ctx, opts)
 	}
 	err = c.cutAfter(func() error {
-		tx, err = c.n.begin(ctx, c.n.conn, opts)
+		tx, err = c.n.Begin(ctx, opts)
 		return err
 	})
 	return tx, err
 }
 
-func (c *conn) CheckNamedValue(v *driver.NamedValue) error { return c.n.check(v) }
+func (c *conn) CheckNamedValue(v *driver.NamedValue) error { return c.n.CheckNamedValue(v) }
 
 func (c *conn) query(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
-	rows, err := c.n.query(c.bounded(ctx), query, args)
+	rows, err := c.n.Query(c.bounded(ctx), query, args)
 	c.after(ctx, err)
 	return rows, err
 }
 
 func (c *conn) exec(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
-	pg, _ := c.n.conn.(*stdlib.Conn)
+	pg, _ := c.n.Native.(*stdlib.Conn)
 	open := pg != nil && !pg.Conn().IsClosed()
-	res, err := c.n.exec(c.bounded(ctx), query, args)
+	res, err := c.n.Exec(c.bounded(ctx), query, args)
 	if open && len(args) == 0 && errors.Is(err, driver.ErrBadConn) && pg.Conn().IsClosed() {
 		c.dead, err = true, lostError{}
 	}
@@ -235,7 +235,7 @@ func (s *store) wrap(n *native) driver.Conn {
 		driver.Conn
 		wrapper
 	}
-	switch queries, executes := n.queries(), n.executes(); {
+	switch queries, executes := n.Queries(), n.Executes(); {
 	case queries && executes:
 		out = &connDirect{conn{s: s, n: n}}
 	case queries:

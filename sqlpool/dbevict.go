@@ -138,7 +138,7 @@ func (s *store) takeIdle(ctx context.Context) []candidate[taken] {
 	bound := s.open
 	out := make([]candidate[taken], 0, bound)
 	for _, n := range s.stash {
-		out = append(out, candidate[taken]{conn: taken{n: n}, mute: n.pinger == nil})
+		out = append(out, candidate[taken]{conn: taken{n: n}, mute: n.Pinger == nil})
 	}
 	s.swept += len(s.stash)
 	s.coming += len(s.stash)
@@ -150,7 +150,7 @@ func (s *store) takeIdle(ctx context.Context) []candidate[taken] {
 		if lease == nil {
 			break
 		}
-		out = append(out, candidate[taken]{conn: taken{lease: lease, w: w, n: w.n}, mute: w.n.pinger == nil})
+		out = append(out, candidate[taken]{conn: taken{lease: lease, w: w, n: w.n}, mute: w.n.Pinger == nil})
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -251,7 +251,7 @@ func (s *store) nextDue(o eviction.Sweep) time.Time {
 	defer s.mu.Unlock()
 	next := soonest{order: o}
 	for n := range s.all {
-		next.add(n.times, n.pinger == nil)
+		next.add(n.times, n.Pinger == nil)
 	}
 	return next.at
 }

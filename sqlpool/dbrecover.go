@@ -40,7 +40,7 @@ func (s *store) failed(c *conn, err error) {
 
 // refusedWrite reports whether err says that the server is read-only, and not only the session.
 func (c *conn) refusedWrite(err error) bool {
-	if pg, ok := c.n.conn.(*stdlib.Conn); ok {
+	if pg, ok := c.n.Native.(*stdlib.Conn); ok {
 		e, ok := errors.AsType[*pgconn.PgError](err)
 		return ok && refusesWritesPG(pg.Conn().PgConn(), e)
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/sqlpool/internal/driverconn"
 )
 
 // hangUpLimit bounds how long a caller that returns a broken or surplus connection waits for its
@@ -265,7 +266,7 @@ func (s *store) reach(ctx context.Context, connector driver.Connector) (*native,
 	}
 	now := time.Now()
 	n := &native{
-		capabilities: capabilitiesOf(r.conn), conn: r.conn, sock: d.sock, login: d.login,
+		Conn: driverconn.Of(r.conn), sock: d.sock, login: d.login,
 		times: times{born: now, used: now, seen: now, draw: rand.Float64()},
 	}
 	if n.sock == nil {
@@ -293,7 +294,7 @@ func (s *store) hangUp(n *native, giveUp <-chan struct{}, limit time.Duration) e
 	done := make(chan error, 1)
 	// Owner: the store. It ends when the driver's Close returns, at the latest when its socket is
 	// closed where that can be reached; close waits for it up to its own deadline.
-	s.left.Go(func() { s.core.closeConn(n.conn, done) })
+	s.left.Go(func() { s.core.closeConn(n.Native, done) })
 	t := time.NewTimer(limit)
 	defer t.Stop()
 	select {

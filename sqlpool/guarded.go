@@ -20,7 +20,7 @@ func (c *core) guarded(of string, f func() error) (err error) {
 
 // ping pings for the pool.
 func (n *native) ping(ctx context.Context, c *core) error {
-	return c.guarded("the driver's Ping", func() error { return n.pinger.Ping(ctx) })
+	return c.guarded("the driver's Ping", func() error { return n.Pinger.Ping(ctx) })
 }
 
 // closeConn closes conn for the pool. It always ends, because the pool waits for its goroutine.
@@ -32,15 +32,15 @@ func (c *core) closeConn(conn driver.Conn, done chan<- error) {
 
 // resetSession resets for a checkout. A driver that panics has broken the connection.
 func (n *native) resetSession(ctx context.Context, c *core) error {
-	return c.unbroken("the driver's ResetSession", func() error { return n.resetter.ResetSession(ctx) })
+	return c.unbroken("the driver's ResetSession", func() error { return n.Resetter.ResetSession(ctx) })
 }
 
 // valid asks the driver at a check-in.
 func (n *native) valid(c *core) (ok bool) {
-	if n.validator == nil {
+	if n.Validator == nil {
 		return true
 	}
-	err := c.unbroken("the driver's IsValid", func() error { ok = n.validator.IsValid(); return nil })
+	err := c.unbroken("the driver's IsValid", func() error { ok = n.Validator.IsValid(); return nil })
 	return ok && err == nil
 }
 

@@ -1,11 +1,11 @@
 package sqlpool
 
 import (
-	"database/sql/driver"
 	"net"
 	"time"
 
 	"github.com/poolkeeper/poolkeeper/internal/holders"
+	"github.com/poolkeeper/poolkeeper/sqlpool/internal/driverconn"
 )
 
 // Native returns the driver's own connection. It takes the value that [database/sql.Conn.Raw]
@@ -18,7 +18,7 @@ import (
 //	})
 func Native(driverConn any) any {
 	if w, ok := driverConn.(wrapper); ok {
-		return w.base().n.conn
+		return w.base().n.Native
 	}
 	if w, ok := driverConn.(*onceConn); ok {
 		return w.Conn
@@ -32,10 +32,9 @@ type wrapper interface{ base() *conn }
 // native is one connection of the driver, and what the pool knows of it. It outlives its wrapper
 // where it goes straight from one caller to the next.
 type native struct {
-	capabilities
+	driverconn.Conn
 	times // used and seen are guarded by the store's mutex, the rest does not change
 
-	conn  driver.Conn
 	sock  net.Conn   // nil where it is out of reach
 	login *[2]string // by what it was opened, until that has been noted
 	entry holders.Entry

@@ -2,10 +2,8 @@ package sqlpool
 
 import (
 	"context"
-	"database/sql/driver"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/jackc/pgx/v5"
 
@@ -87,39 +85,6 @@ func (s driverServer) Redial(ctx context.Context) {
 type nativeConn struct{ *native }
 
 // Query implements probe.Conn.
-func (c nativeConn) Query(ctx context.Context, query string) (columns []string, out [][]string, err error) {
-	if !c.queries() {
-		return nil, nil, errors.ErrUnsupported
-	}
-	rows, err := c.query(ctx, query, nil)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	columns = rows.Columns()
-	values := make([]driver.Value, len(columns))
-	for {
-		if err = rows.Next(values); errors.Is(err, io.EOF) {
-			return columns, out, nil
-		} else if err != nil {
-			return nil, nil, err
-		}
-		row := make([]string, len(values)) // values are valid only until the next row
-		for i, v := range values {
-			row[i] = text(v)
-		}
-		out = append(out, row)
-	}
-}
-
-// text is a value as the server shows it; NULL is "NULL", as SHOW prints it.
-func text(v driver.Value) string {
-	switch v := v.(type) {
-	case nil:
-		return "NULL"
-	case []byte:
-		return string(v)
-	default:
-		return fmt.Sprint(v)
-	}
+func (c nativeConn) Query(ctx context.Context, query string) (columns []string, rows [][]string, err error) {
+	return c.Table(ctx, query)
 }

@@ -2,10 +2,9 @@ package sqlpool
 
 import (
 	"context"
-	"database/sql/driver"
 	"errors"
 	"fmt"
-	"io"
+	"math"
 	"net"
 	"strconv"
 	"time"
@@ -71,16 +70,14 @@ func (b *driverBackend) limits(ctx context.Context) (Limits, error) {
 	}
 	var l Limits
 	err := b.probe.use(ctx, func(ctx context.Context, n *native) error {
-		row, err := n.row(ctx, "select @@global.max_connections, @@session.max_user_connections, @@session.wait_timeout")
+		row, err := mysqlRow(ctx, n,
+			"select @@global.max_connections, @@session.max_user_connections, @@session.wait_timeout", 3)
 		if err != nil {
 			return err
 		}
-		status, err := n.row(ctx, "show global status like 'Threads_connected'")
+		status, err := mysqlRow(ctx, n, "show global status like 'Threads_connected'", 2)
 		if err != nil {
 			return err
-		}
-		if len(row) != 3 || len(status) != 2 {
-			return errors.New("the server answers with other columns than were asked for")
 		}
 		l.MaxConnections, l.UserLimit, l.OnServer = number(row[0]), number(row[1]), number(status[1])
 		l.IdleTimeout = time.Duration(number(row[2])) * time.Second
@@ -93,39 +90,25 @@ func (a *adopted) limits(context.Context) (Limits, error) {
 	return Limits{}, fmt.Errorf("of an adopted handle's driver nothing is known: %w", errors.ErrUnsupported)
 }
 
-// row returns the first row of a query of the pool's own.
-func (n *native) row(ctx context.Context, query string) ([]driver.Value, error) {
-	if !n.queries() {
-		return nil, errors.ErrUnsupported
-	}
-	rows, err := n.query(ctx, query, nil)
-	if err != nil {
+// mysqlRow returns the first row of a query.
+func mysqlRow(ctx context.Context, n *native, query string, columns int) ([]string, error) {
+	_, rows, err := n.Table(ctx, query)
+	switch {
+	case err != nil:
 		return nil, err
+	case len(rows) == 0:
+		return nil, errors.New("the server answers with no row")
+	case len(rows[0]) != columns:
+		return nil, errors.New("the server answers with other columns than were asked for")
 	}
-	out := make([]driver.Value, len(rows.Columns()))
-	err = rows.Next(out)
-	if errors.Is(err, io.EOF) {
-		err = errors.New("the server answers with no row")
-	}
-	for i, v := range out { // they are valid only until rows is closed
-		if b, ok := v.([]byte); ok {
-			out[i] = string(b)
-		}
-	}
-	return out, errors.Join(err, rows.Close())
+	return rows[0], nil
 }
 
-// number reads what a driver returns for a number; anything else is 0.
-func number(v driver.Value) int {
-	switch v := v.(type) {
-	case int64:
-		return int(v)
-	case uint64:
-		return int(min(v, 1<<31)) //nolint:gosec // bounded
-	case string:
-		n, _ := strconv.Atoi(v)
-		return n
-	default:
+// number reads a number; anything else is 0.
+func number(v string) int {
+	n, err := strconv.ParseUint(v, 10, 64)
+	if err != nil {
 		return 0
 	}
+	return int(min(n, math.MaxInt32))
 }

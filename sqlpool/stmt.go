@@ -3,59 +3,29 @@ package sqlpool
 import (
 	"context"
 	"database/sql/driver"
+
+	"github.com/poolkeeper/poolkeeper/sqlpool/internal/driverconn"
 )
 
 // stmt is a prepared statement of the driver, wrapped only to see how its executions end: most
 // queries with arguments of go-sql-driver/mysql go this way.
 type stmt struct {
-	driver.Stmt
+	driverconn.Stmt
 
-	execer  driver.StmtExecContext
-	queryer driver.StmtQueryContext
-	c       *conn
+	c *conn
 }
 
-// ExecContext does without StmtExecContext what database/sql does.
 func (s *stmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
-	res, err := s.exec(s.c.bounded(ctx), args)
+	res, err := s.Stmt.ExecContext(s.c.bounded(ctx), args)
 	s.c.unbound()
 	s.c.after(ctx, err)
 	return res, err
 }
 
-func (s *stmt) exec(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
-	if s.execer != nil {
-		return s.execer.ExecContext(ctx, args)
-	}
-	values, err := plainValues(args)
-	if err != nil {
-		return nil, err
-	}
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	return s.Stmt.Exec(values) //nolint:staticcheck // old drivers have only this one
-}
-
-// QueryContext does without StmtQueryContext what database/sql does.
 func (s *stmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
-	rows, err := s.query(s.c.bounded(ctx), args)
+	rows, err := s.Stmt.QueryContext(s.c.bounded(ctx), args)
 	s.c.after(ctx, err)
 	return rows, err
-}
-
-func (s *stmt) query(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
-	if s.queryer != nil {
-		return s.queryer.QueryContext(ctx, args)
-	}
-	values, err := plainValues(args)
-	if err != nil {
-		return nil, err
-	}
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	return s.Stmt.Query(values) //nolint:staticcheck // old drivers have only this one
 }
 
 // database/sql behaves differently by whether a statement checks named values and converts columns;
@@ -92,9 +62,7 @@ func (s *stmtBoth) ColumnConverter(i int) driver.ValueConverter {
 
 // wrapStmt makes a wrapper around a statement that was prepared on c.
 func (c *conn) wrapStmt(native driver.Stmt) driver.Stmt {
-	s := stmt{Stmt: native, c: c}
-	s.execer, _ = native.(driver.StmtExecContext)
-	s.queryer, _ = native.(driver.StmtQueryContext)
+	s := stmt{Stmt: driverconn.StmtOf(native), c: c}
 	checker, checks := native.(driver.NamedValueChecker)
 	converter, converts := native.(driver.ColumnConverter) //nolint:staticcheck // old drivers have it
 	switch {

@@ -36,7 +36,7 @@ const resetAfter = 500 * time.Millisecond
 // resets has the driver reset the session, and reports false if the connection is of no use. A
 // network that is gone does not hold up the caller.
 func (s *store) resets(ctx context.Context, n *native, start time.Time) bool {
-	if n.resetter == nil {
+	if n.Resetter == nil {
 		return true
 	}
 	silent := start.Sub(n.reset) >= resetAfter
@@ -79,7 +79,7 @@ func (n *native) resetWithin(ctx context.Context, c *core, limit time.Duration) 
 
 // proves pings a connection if it is suspect, and reports false if it is not to be used.
 func (s *store) proves(ctx context.Context, n *native, start time.Time) bool {
-	if n.pinger == nil || !s.core.suspect(&n.times) {
+	if n.Pinger == nil || !s.core.suspect(&n.times) {
 		return true
 	}
 	wait, telling := s.core.patience(s.core.suspectLimit(), start)
