@@ -1,7 +1,6 @@
 package lifecycle
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -67,21 +66,6 @@ func (c *call) Value(key any) any {
 		return v
 	}
 	return c.Context.Value(key)
-}
-
-// callLocked begins the call of n in w.
-func (w *walk) callLocked(n *node, phases []string, now time.Time) *call {
-	c := &n.firstStart
-	if !w.up || n.restarts > 0 {
-		c = new(call)
-	}
-	*c = call{Context: w.ctx, r: w.r, n: n, ahead: phases, parts: 1, began: now}
-	c.ends = w.scheduleLocked(c, now)
-	if c.ends.Equal(w.startsEnd) {
-		c.Context = w.starts
-	}
-	c.beginLocked(now)
-	return c
 }
 
 // beginLocked enters the first phase. Owner of the goroutine: the registry. It ends when the
@@ -308,67 +292,4 @@ func (c *call) phaseOverLocked(err error, runsOn bool, stack string, now time.Ti
 			return &event.Drained{Info: i}
 		})
 	}
-}
-
-// partLocked is called for each goroutine of a call that is through. The last one tells the walk,
-// and returns it.
-func (c *call) partLocked(now time.Time) *walk {
-	c.parts--
-	switch {
-	case c.parts > 0:
-		return nil
-	case c.givenUp:
-		c.lateLocked(now)
-		return nil
-	}
-	n := c.n
-	if n.call == c {
-		n.call = nil // not to be kept for the life of the service
-	}
-	w := n.walk // not always that of c: another may have taken over, in which n has not begun yet
-	if n.state == StateStarting {
-		n.died = c.died
-		w.startedLocked(c, now)
-		c.r.watchDoneLocked(n)
-	} else {
-		w.stoppedLocked(c, now)
-	}
-	return w
-}
-
-// lateLocked takes the result of a call that was given up. A component that came up is stopped at
-// once; one that failed to is aborted. Only the component's context waits for that. The error of
-// Start or Shutdown has warned of it.
-func (c *call) lateLocked(now time.Time) {
-	n := c.n
-	c.r.emitLocked(slog.LevelWarn, n, c.phase, func(i event.Info) event.Event {
-		i.Elapsed = now.Sub(c.began)
-		return &event.Late{Info: i}
-	})
-	if !c.goesUp() {
-		c.r.becomeLocked(n, StateStopped, now)
-		return
-	}
-	limit := n.stopTimeout
-	if limit <= 0 {
-		limit = cmp.Or(c.r.cfg.ShutdownTimeout, defaultShutdownTimeout)
-	}
-	phases := stopOnly
-	if len(c.errs) > 0 {
-		phases = phasesAbort(n.comp)
-	}
-	stop := &call{
-		Context: context.WithoutCancel(c.Context), r: c.r, n: n, ahead: phases,
-		parts: 1, began: now, ends: now.Add(limit), givenUp: true,
-	}
-	stop.beginLocked(now)
-}
-
-// cancelled reports whether a start was told to give up. A deadline does not count: what misses it
-// is to blame.
-func (c *call) cancelled() bool { return errors.Is(c.Err(), context.Canceled) }
-
-// failedOnRequest reports whether a start failed only because it was told to.
-func (c *call) failedOnRequest(err error) bool {
-	return c.cancelled() && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(c.Context)))
 }

@@ -6,7 +6,6 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
-	"github.com/poolkeeper/poolkeeper/lifecycle/event"
 )
 
 // Component is what a [Registry] starts and stops. What else it can do it says by implementing the
@@ -96,43 +95,4 @@ type SettingsProvider interface {
 // anything else.
 type NameSetter interface {
 	SetName(name string)
-}
-
-// The phases that a call can go through.
-//
-//nolint:gochecknoglobals // constant tables
-var (
-	startOnly      = []string{event.PhaseStart}
-	startAndHealth = []string{event.PhaseStart, event.PhaseHealth}
-	drainAndStop   = []string{event.PhaseDrain, event.PhaseStop}
-	stopOnly       = []string{event.PhaseStop}
-	abortOnly      = []string{event.PhaseAbort}
-)
-
-// phasesUp is how a component is started.
-func phasesUp(n *node) []string {
-	if n.check != nil {
-		return startAndHealth
-	}
-	switch n.comp.(type) {
-	case DoneNotifier, Checker, MultiChecker:
-		return startAndHealth
-	}
-	return startOnly
-}
-
-// phasesDown is how a component that is up is stopped.
-func phasesDown(c Component) []string {
-	if _, ok := c.(Drainer); ok {
-		return drainAndStop
-	}
-	return stopOnly
-}
-
-// phasesAbort is how a component is stopped that never came up, or for which there is no time.
-func phasesAbort(c Component) []string {
-	if _, ok := c.(Aborter); ok {
-		return abortOnly
-	}
-	return stopOnly
 }

@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -97,9 +98,9 @@ func (w *walk) watchLocked(c *call, at time.Time) {
 	}
 }
 
-// wait returns when all of w is done, or, going up, when it failed. Meanwhile it watches the
-// deadlines. It runs on the goroutine that asked for the walk.
-func (w *walk) wait() {
+// waitUntilDone returns when all of w is done, or, going up, when it failed. Meanwhile it watches
+// the deadlines. It runs on the goroutine that asked for the walk.
+func (w *walk) waitUntilDone() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	ended := w.ctx.Done()
@@ -266,4 +267,47 @@ func (w *walk) cutLocked(now time.Time, cause error) {
 			}
 		}
 	}
+}
+
+// abandonLocked marks a component of which something may still run.
+func (w *walk) abandonLocked(c *call, now time.Time, err error) {
+	n := c.n
+	w.r.becomeLocked(n, StateAbandoned, now)
+	n.err = err
+	w.errs = append(w.errs, err)
+	w.r.emitLocked(slog.LevelError, n, c.phase, func(i event.Info) event.Event {
+		i.Elapsed, i.Stack, i.Err = now.Sub(c.began), c.stack, err
+		return &event.Abandoned{Info: i}
+	})
+}
+
+// heldLocked ends with a component that was never begun with.
+func (w *walk) heldLocked(n *node, now time.Time) {
+	n.begun = true
+	if n.comp != nil && n.state != StateStopped {
+		err := &ComponentError{Name: n.name, Phase: event.PhaseStop, Err: fmt.Errorf("%w: no time was left", ErrHeld)}
+		if by := w.hungAbove(n); len(by) > 0 {
+			err.Err = fmt.Errorf("%w: held open for %s, which hangs", ErrHeld, quoteJoin(by, ", "))
+		}
+		w.r.becomeLocked(n, StateAbandoned, now)
+		n.err = err
+		n.down = step{outcome: event.OutcomeHeld, err: err}
+		w.errs = append(w.errs, err)
+		w.r.emitLocked(slog.LevelError, n, event.PhaseStop, func(i event.Info) event.Event {
+			i.Err = err
+			return &event.Held{Info: i}
+		})
+	}
+	w.doneLocked(n)
+}
+
+// hungAbove names the direct dependents of n that were not stopped.
+func (w *walk) hungAbove(n *node) []string {
+	var by []string
+	for _, id := range w.r.graph.Dependents(n.id) {
+		if m := w.r.nodes[id]; m.comp != nil && m.state == StateAbandoned {
+			by = append(by, m.name)
+		}
+	}
+	return by
 }

@@ -15,8 +15,9 @@
 // A [Component] is anything with Start and Stop. What else it can do it says by implementing an
 // optional interface: [Drainer], [Aborter], [Checker], [MultiChecker], [DoneNotifier] and
 // [Restartable] for its own life, [NameSetter] and [ObserverSetter] for what the registry tells it,
-// [StatsProvider], [SettingsProvider] and [HolderLister] for pools. There are adapters for the usual
-// components: [HTTPServer], [HTTPClient], [Worker], [Group], [Hooks], [Closer], and [Registry.Go].
+// [StatsProvider], [SettingsProvider] and [HolderLister] for pools. There are adapters for the
+// usual components: [HTTPServer], [HTTPClient], [Worker], [Group], [Hooks], [Closer], and
+// [Registry.Go].
 //
 //	reg := lifecycle.New(lifecycle.Config{DrainDelay: 5 * time.Second})
 //	reg.Add("orders", orders)

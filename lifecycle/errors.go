@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/poolkeeper/poolkeeper/internal/printing"
-
 	"github.com/poolkeeper/poolkeeper/lifecycle/event"
 )
 
@@ -31,7 +30,7 @@ var (
 	ErrStopTimeout = errors.New("lifecycle: did not stop in time")
 
 	// ErrHeld is wrapped when a component was not stopped because one that depends on it hangs (see
-	// [HangPolicyHold]), or because no time was left when its turn came.
+	// [HangPolicyHold]), or because no time was left for it.
 	ErrHeld = errors.New("lifecycle: not stopped")
 
 	// ErrAborted is wrapped by the error of a shutdown that was cut short, by a second signal or
@@ -169,14 +168,14 @@ type SignalError struct{ Signal os.Signal }
 
 func (e *SignalError) Error() string { return "lifecycle: received " + e.Signal.String() }
 
-// hasteError is the error of a component that was aborted because the shutdown was cut short: it
+// cutAbortError is the error of a component that was aborted because the shutdown was cut short: it
 // had no time to hang.
-type hasteError struct{}
+type cutAbortError struct{}
 
-var errAbortedInHaste = hasteError{}
+var errCutAbort = cutAbortError{}
 
-func (hasteError) Error() string   { return "aborted, because the shutdown was cut short" }
-func (hasteError) Unwrap() []error { return []error{ErrAborted, ErrStopTimeout} }
+func (cutAbortError) Error() string   { return "aborted, because the shutdown was cut short" }
+func (cutAbortError) Unwrap() []error { return []error{ErrAborted, ErrStopTimeout} }
 
 // timeoutError joins one of our sentinels with context.DeadlineExceeded, so that callers can ask
 // for either.
@@ -219,81 +218,4 @@ func bare(err error) string {
 		return "no error"
 	}
 	return strings.TrimPrefix(err.Error(), "lifecycle: ")
-}
-
-// supersedeLocked drops the error of a Drain that ran out of time once Stop has given its own
-// account of what was left: each holder is named once.
-func (c *call) supersedeLocked(stopped error) {
-	if c.phase == event.PhaseStop && c.overrun && (stopped != nil || namesWhatIsLeft(c.n.comp)) && len(c.errs) > 0 {
-		c.errs = c.errs[1:]
-	}
-}
-
-// namesWhatIsLeft reports whether a component's Stop goes on with what its Drain has not finished,
-// and says what it cuts off.
-func namesWhatIsLeft(c Component) bool {
-	if _, ok := c.(*Server); ok {
-		return true
-	}
-	_, pool := c.(HolderLister)
-	return pool
-}
-
-// outcomeLocked says how a call that is over, or given up, ended.
-func (c *call) outcomeLocked(now time.Time) (event.Outcome, error) {
-	sentinel := ErrStopTimeout
-	if c.goesUp() {
-		sentinel = ErrStartTimeout
-	}
-	failure := func(err error) *ComponentError { return c.failureLocked(err, c.stack, now) }
-	switch {
-	case c.givenUp:
-		return event.OutcomeAbandoned, failure(withErrs(timeoutError{sentinel}, c.errs))
-	case c.runsOn:
-		return event.OutcomeAbandoned, failure(join(unwrapAll(c.errs)))
-	case c.aborting && c.walk.cut:
-		return event.OutcomeAborted, c.failureLocked(withErrs(errAbortedInHaste, c.errs), "", now)
-	case c.aborting:
-		return event.OutcomeAborted, failure(withErrs(fmt.Errorf("%w and was aborted", timeoutError{sentinel}), c.errs))
-	case len(c.errs) > 0:
-		return event.OutcomeFailed, join(c.errs)
-	case c.forced:
-		return event.OutcomeAborted, nil
-	}
-	return event.OutcomeOK, nil
-}
-
-func (c *call) failureLocked(err error, stack string, now time.Time) *ComponentError {
-	if waitsForItself(stack) {
-		err = fmt.Errorf("%w: %w", err, errWaitsForItself)
-	}
-	return &ComponentError{Name: c.n.name, Phase: c.phase, Elapsed: now.Sub(c.began), Stack: stack, Err: err}
-}
-
-// withErrs adds to err what the phases returned.
-func withErrs(err error, errs []error) error {
-	if len(errs) == 0 {
-		return err
-	}
-	return fmt.Errorf("%w: %w", err, join(unwrapAll(errs)))
-}
-
-// join is errors.Join without a wrapper around a single error.
-func join(errs []error) error {
-	if len(errs) == 1 {
-		return errs[0]
-	}
-	return errors.Join(errs...)
-}
-
-// unwrapAll takes the errors out of their ComponentErrors.
-func unwrapAll(errs []error) []error {
-	out := make([]error, len(errs))
-	for i, err := range errs {
-		out[i] = err
-		if ce, ok := errors.AsType[*ComponentError](err); ok {
-			out[i] = ce.Err
-		}
-	}
-	return out
 }

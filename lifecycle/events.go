@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/poolkeeper/poolkeeper/internal/guard"
-
 	"github.com/poolkeeper/poolkeeper/lifecycle/event"
 )
 
@@ -78,7 +77,7 @@ func (p *publisher) askLevel() {
 }
 
 // emit publishes an event of the registry.
-func (r *Registry) emit(e event.Event) { r.events.publish(e) }
+func (r *Registry) emit(e event.Event) { r.events.enqueue(e) }
 
 func newPublisher(ctx context.Context, logger *slog.Logger) *publisher {
 	p := &publisher{ctx: ctx, logger: logger}
@@ -90,15 +89,15 @@ func newPublisher(ctx context.Context, logger *slog.Logger) *publisher {
 // Registry.mu may be held, which keeps events in the order of what they tell.
 func (r *Registry) emitLocked(level slog.Level, n *node, phase string, make func(event.Info) event.Event) {
 	if r.events.wants(level) {
-		r.events.publishAbout(n, phase, make)
+		r.events.enqueueAbout(n, phase, make)
 	}
 }
 
-func (p *publisher) publishAbout(n *node, phase string, make func(event.Info) event.Event) {
-	p.publish(make(event.Info{Time: time.Now(), Name: n.name, Phase: phase}))
+func (p *publisher) enqueueAbout(n *node, phase string, make func(event.Info) event.Event) {
+	p.enqueue(make(event.Info{Time: time.Now(), Name: n.name, Phase: phase}))
 }
 
-func (p *publisher) publish(e event.Event) {
+func (p *publisher) enqueue(e event.Event) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.queue = append(p.queue, e)
@@ -108,7 +107,8 @@ func (p *publisher) publish(e event.Event) {
 	}
 }
 
-// deliver empties the queue. Owner: the publisher; it ends when the queue is empty; flush waits for it.
+// deliver empties the queue. Owner: the publisher; it ends when the queue is empty; flush waits for
+// it.
 func (p *publisher) deliver() {
 	pprof.SetGoroutineLabels(p.ctx) // not those of the component whose goroutine has published first
 	p.askLevel()
@@ -128,14 +128,14 @@ func (p *publisher) deliver() {
 		p.mu.Unlock()
 		p.log(e)
 		for _, s := range subs {
-			p.tell(s, e)
+			p.call(s, e)
 		}
 	}
 }
 
-// tell calls one subscriber. A panic or a Goexit in it is logged, and does the other subscribers no
+// call calls one subscriber. A panic or a Goexit in it is logged, and does the other subscribers no
 // harm.
-func (p *publisher) tell(s *subscriber, e event.Event) {
+func (p *publisher) call(s *subscriber, e event.Event) {
 	err := guard.Call(func() { s.call(e) })
 	if err == nil {
 		return

@@ -125,7 +125,7 @@ func (r *Registry) optionFaults(n *node) []error {
 	fault := func(option, format string, args ...any) {
 		faults = append(faults, &optionError{Name: n.name, Option: option, Reason: fmt.Sprintf(format, args...)})
 	}
-	for _, o := range n.odd {
+	for _, o := range n.bad {
 		fault(o.option, "%s", o.reason)
 	}
 	if _, dies := n.comp.(DoneNotifier); n.deathSet && !dies {

@@ -129,9 +129,9 @@ func (r *Registry) watchHealth(n *node) error {
 	return nil
 }
 
-// removeChecks takes the checks of a component out. A probe that is running is cancelled and not waited
-// for: one that hangs must not keep its component from stopping. The monitor waits for it in the
-// end.
+// removeChecks takes the checks of a component out. A probe that is running is cancelled and not
+// waited for: one that hangs must not keep its component from stopping. The monitor waits for it in
+// the end.
 func removeChecks(ctx context.Context, checks []*health.Registration) {
 	if len(checks) == 0 {
 		return

@@ -5,14 +5,16 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"sync"
 	"time"
 
-	"github.com/poolkeeper/poolkeeper/internal/goroutines"
 	"github.com/poolkeeper/poolkeeper/internal/guard"
 	"github.com/poolkeeper/poolkeeper/internal/inflight"
+	"github.com/poolkeeper/poolkeeper/internal/printing"
+	"github.com/poolkeeper/poolkeeper/internal/stacks"
 )
 
 // Server is an [http.Server] as a component. Make it with [HTTPServer].
@@ -206,7 +208,7 @@ func (s *Server) serve(l net.Listener, secure bool) {
 	err := errGoexit // stays if it neither returns nor panics
 	defer func() {
 		if v := recover(); v != nil {
-			err = &PanicError{Value: v, Stack: goroutines.Print(goroutines.Callers(1))}
+			err = &PanicError{Value: v, Stack: stacks.Print(stacks.Callers(1))}
 		}
 		if !errors.Is(err, http.ErrServerClosed) {
 			_ = guard.Call(func() { _ = l.Close() })
@@ -337,3 +339,17 @@ func Stream(h http.Handler) http.Handler {
 		h.ServeHTTP(w, r.WithContext(ctx))
 	})
 }
+
+// String returns the address it listens on.
+func (s *Server) String() string {
+	if addr := s.Addr(); addr != nil {
+		return "lifecycle.Server{" + addr.String() + "}"
+	}
+	return "lifecycle.Server{not started}"
+}
+
+// Format prints what String returns, for every verb.
+func (s *Server) Format(f fmt.State, _ rune) { printing.Format(f, s) }
+
+// LogValue returns what String returns.
+func (s *Server) LogValue() slog.Value { return printing.LogValue(s) }

@@ -105,6 +105,7 @@ func TestWhatKeepsAServerFromListeningIsAnErrorOfStart(t *testing.T) {
 }
 
 func TestServerSpeaksTLSAndHTTP2(t *testing.T) {
+	t.Parallel() // it waits on real time
 	ca := testcerts.New(t)
 	certPEM, keyPEM := ca.Leaf(t, "127.0.0.1")
 	certFile, keyFile := filepath.Join(t.TempDir(), "cert.pem"), filepath.Join(t.TempDir(), "key.pem")
@@ -120,6 +121,7 @@ func TestServerSpeaksTLSAndHTTP2(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			reg, s := start()
 			code, body, err := get(t.Context(), client(t), "https://"+s.Addr().String())
 			if err != nil || code != http.StatusOK || body != "HTTP/2.0" {
@@ -330,6 +332,7 @@ func TestHijackedConnectionsAreWaitedFor(t *testing.T) {
 }
 
 func TestHijackedConnectionsAreCutAtTheDeadlineOnly(t *testing.T) { // INV-2
+	t.Parallel() // it waits on real time
 	reg, conn, r := hijack(t)
 	err := reg.Shutdown(within(t, time.Second))
 	ce := componentError(t, err, "api")
@@ -342,6 +345,7 @@ func TestHijackedConnectionsAreCutAtTheDeadlineOnly(t *testing.T) { // INV-2
 }
 
 func TestHandlerThatIgnoresEverythingIsNamed(t *testing.T) { // INV-2
+	t.Parallel() // it waits on real time
 	entered, release := make(chan struct{}), make(chan struct{})
 	reg, s := serve(t, &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 		close(entered)

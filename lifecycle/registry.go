@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"log/slog"
 	"reflect"
 	"slices"
 	"strings"
@@ -16,7 +17,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/dag"
-
+	"github.com/poolkeeper/poolkeeper/internal/printing"
 	"github.com/poolkeeper/poolkeeper/lifecycle/event"
 )
 
@@ -264,3 +265,25 @@ func (r *Registry) Components() iter.Seq2[string, Component] {
 		}
 	}
 }
+
+// What a registry holds (pools, servers, things to be closed) may have passwords in it and changes
+// while it is printed. So it prints what it is, whatever the verb.
+
+// String returns the registry's phase and the number of its components.
+func (r *Registry) String() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	components := 0
+	for _, n := range r.nodes {
+		if n.comp != nil {
+			components++
+		}
+	}
+	return fmt.Sprintf("lifecycle.Registry{%s, components: %d}", r.phase, components)
+}
+
+// Format prints what String returns, for every verb.
+func (r *Registry) Format(f fmt.State, _ rune) { printing.Format(f, r) }
+
+// LogValue returns what String returns.
+func (r *Registry) LogValue() slog.Value { return printing.LogValue(r) }

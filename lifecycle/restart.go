@@ -270,7 +270,7 @@ func (m *restarter) walkLocked(ctx context.Context, up bool, limit time.Duration
 	w := m.r.newWalkLocked(ctx, up, time.Now().Add(limit), members)
 	m.walk = w
 	m.r.unlock()
-	w.wait()
+	w.waitUntilDone()
 	m.r.mu.Lock()
 	m.walk = nil
 	return w

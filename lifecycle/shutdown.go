@@ -19,7 +19,7 @@ type shutdown struct {
 
 	// Guarded by Registry.mu.
 	walk   *walk   // nil until components begin to stop
-	deaths []error // of components that died before their turn came
+	deaths []error // of components that died before they were stopped
 
 	// Set before done is closed.
 	errs []error
@@ -29,13 +29,12 @@ type shutdown struct {
 }
 
 // Shutdown takes everything down and returns when all of it is down or given up, by the deadline of
-// ctx or after Config.ShutdownTimeout, whichever comes first, or after 25 s if there is neither
-// (INV-2):
+// ctx or after Config.ShutdownTimeout, whichever comes first, or after 25 s if there is neither:
 //
-//  1. Readiness becomes false, for good (INV-3).
+//  1. Readiness becomes false, for good.
 //  2. For DrainDelay, at most half the time, everything goes on serving, so that load balancers can take notice. It is
 //     skipped if the registry was not up.
-//  3. Each component is drained and stopped as soon as all that depends on it has stopped, or was given up (INV-1).
+//  3. Each component is drained and stopped as soon as all that depends on it has stopped, or was given up.
 //     Components that were never started, or failed to, are aborted; those that have no Abort are stopped.
 //
 // A component gets a share of the time: with D the deadline and L the components in the longest
@@ -117,7 +116,7 @@ func (r *Registry) close(ctx context.Context, c *shutdown) {
 	w := r.newWalkLocked(ctx, false, end, r.nodes)
 	c.walk = w
 	r.unlock()
-	w.wait()
+	w.waitUntilDone()
 	w.cancel(nil)
 
 	errs := r.stopMonitor(ctx, end)

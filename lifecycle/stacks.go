@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"github.com/poolkeeper/poolkeeper/internal/callsite"
-	"github.com/poolkeeper/poolkeeper/internal/goroutines"
+	"github.com/poolkeeper/poolkeeper/internal/stacks"
 )
 
 // Keys of the pprof labels on the goroutines of a component, those it starts included.
@@ -32,7 +32,8 @@ func labelsOf(ctx context.Context) []string {
 // that may have been started from one of a component's.
 func (r *Registry) unlabel() { pprof.SetGoroutineLabels(r.root) }
 
-// labelsFor makes the labels of the component's goroutines: ours, and those of the context of Start.
+// labelsFor makes the labels of the component's goroutines: ours, and those of the context of
+// Start.
 func (r *Registry) labelsFor(n *node) context.Context {
 	if len(r.labels) == 0 { // as good as always
 		return pprof.WithLabels(r.root, pprof.Labels(labelComponent, n.name, labelRegistry, r.id))
@@ -60,8 +61,8 @@ func (r *Registry) stacks() map[string]string {
 }
 
 func (r *Registry) takeProfile() map[string]string {
-	byName := make(map[string][]goroutines.Group)
-	for _, g := range goroutines.Profile() {
+	byName := make(map[string][]stacks.Group)
+	for _, g := range stacks.Profile() {
 		if g.Labels[labelRegistry] == r.id {
 			name := g.Labels[labelComponent]
 			byName[name] = append(byName[name], g)
@@ -75,23 +76,23 @@ func (r *Registry) takeProfile() map[string]string {
 }
 
 // isReturning recognises a goroutine that has come back from its component and asks for a profile.
-func isReturning(g goroutines.Group) bool {
-	return slices.ContainsFunc(g.Frames, func(f goroutines.Frame) bool {
+func isReturning(g stacks.Group) bool {
+	return slices.ContainsFunc(g.Frames, func(f stacks.Frame) bool {
 		return strings.HasSuffix(f.Function, "lifecycle.(*call).leave")
 	})
 }
 
 // inShutdown reports whether a goroutine that its component waits for has called Shutdown: the
 // component's own call, or the handler of a request.
-func inShutdown(g goroutines.Group, inside bool) bool {
+func inShutdown(g stacks.Group, inside bool) bool {
 	calls := func(part string) bool {
-		return slices.ContainsFunc(g.Frames, func(f goroutines.Frame) bool { return strings.HasPrefix(f.Function, part) })
+		return slices.ContainsFunc(g.Frames, func(f stacks.Frame) bool { return strings.HasPrefix(f.Function, part) })
 	}
 	return calls(shutdownFrame) && (inside || calls("net/http.(*conn).serve") || calls("google.golang.org/grpc.(*Server)."))
 }
 
 // describe prints goroutines, that of the call first: it is the one that does not return.
-func describe(groups []goroutines.Group) string {
+func describe(groups []stacks.Group) string {
 	var calls, others []string
 	more := 0
 	for _, g := range groups {
@@ -101,7 +102,7 @@ func describe(groups []goroutines.Group) string {
 		if len(g.Frames) == 0 || isReturning(all) { // on its way in or out
 			continue
 		}
-		text := goroutines.Print(g.Frames)
+		text := stacks.Print(g.Frames)
 		if g.Count > 1 {
 			text += fmt.Sprintf("\n(%d goroutines)", g.Count)
 		}
@@ -126,15 +127,15 @@ func describe(groups []goroutines.Group) string {
 // panicStack is the stack of a panic, from the frame that panicked outwards to where we called the
 // component.
 func panicStack() string {
-	frames := goroutines.Callers(0)
+	frames := stacks.Callers(0)
 	for len(frames) > 1 && isOurs(frames[0]) {
 		frames = frames[1:] // the deferred function that recovers
 	}
-	return goroutines.Print(untilOurs(frames))
+	return stacks.Print(untilOurs(frames))
 }
 
 // untilOurs cuts a stack where the registry has called the component.
-func untilOurs(frames []goroutines.Frame) []goroutines.Frame {
+func untilOurs(frames []stacks.Frame) []stacks.Frame {
 	if i := slices.IndexFunc(frames, isOurs); i >= 0 {
 		return frames[:i]
 	}
@@ -142,7 +143,7 @@ func untilOurs(frames []goroutines.Frame) []goroutines.Frame {
 }
 
 // isOurs reports whether a function is the machinery that calls components.
-func isOurs(f goroutines.Frame) bool {
+func isOurs(f stacks.Frame) bool {
 	name, ok := strings.CutPrefix(f.Function, "github.com/poolkeeper/poolkeeper/lifecycle.")
 	return ok && (strings.HasPrefix(name, "(*call).") ||
 		strings.HasPrefix(name, "(*workerRun).work") || strings.HasPrefix(name, "(*groupRun).work") || strings.HasPrefix(name, "panicStack"))
@@ -156,7 +157,7 @@ var waiting = []string{
 	"syscall.", "reflect.", "crypto/", "database/sql.",
 }
 
-// site is the place in a stack to be named in a sentence: the innermost frame outside the standard
+// site is the place in a stack that an error names: the innermost frame outside the standard
 // library and this package. Without one it is the innermost frame.
 func site(stack string) string {
 	first, _, _ := strings.Cut(stack, "\n\n") // one goroutine

@@ -17,7 +17,7 @@ import (
 // ctx ends, nothing more is started, and all is taken down again in reverse order as by Shutdown,
 // within ShutdownTimeout. The error then joins a [*ComponentError] for each component that failed
 // with those of the way down. A component whose Start has not returned is named in it with what it
-// is doing; if it comes up later, it is stopped at once. INV-1, INV-13.
+// is doing; if it comes up later, it is stopped at once.
 //
 // A Shutdown meanwhile ends Start with ErrShutdown, after everything is down. Start can be called
 // once: the next call returns ErrStarted, or ErrShutdown after a shutdown.
@@ -38,7 +38,7 @@ func (r *Registry) Start(ctx context.Context) error {
 	w := r.newWalkLocked(ctx, true, end, r.nodes)
 	r.starting = w
 	r.unlock()
-	w.wait()
+	w.waitUntilDone()
 	w.cancel(errRolledBack) // or of no account
 
 	r.mu.Lock()

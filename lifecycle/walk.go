@@ -2,9 +2,6 @@ package lifecycle
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"log/slog"
 	"time"
 
 	"github.com/poolkeeper/poolkeeper/lifecycle/event"
@@ -13,7 +10,7 @@ import (
 // walk takes a set of components up or down, each as soon as its last blocker is done: going up, a
 // component is blocked by what it depends on; going down, by what depends on it. A component that
 // waits costs no goroutine: that of a call begins the calls it has unblocked. The goroutine that
-// asked for the walk waits for its end and watches the deadlines (see wait).
+// asked for the walk waits for its end and watches the deadlines (see waitUntilDone).
 //
 // All fields are guarded by Registry.mu but for those said to be immutable.
 type walk struct {
@@ -135,7 +132,7 @@ func (w *walk) beginDownLocked(n *node, now time.Time) {
 	case !now.Before(w.end) && w.r.cfg.OnHang == HangPolicyHold:
 		n.begun = false // check is about to find out that it begins too late
 		return
-	case w.ctx.Err() != nil: // wait is about to find out
+	case w.ctx.Err() != nil: // waitUntilDone is about to find out
 		w.cutLocked(now, context.Cause(w.ctx))
 	case !now.Before(w.end):
 		w.cutLocked(now, context.DeadlineExceeded)
@@ -173,6 +170,60 @@ func (w *walk) beginDownLocked(n *node, now time.Time) {
 	case StateStopped:
 		w.doneLocked(n)
 	}
+}
+
+// The phases that a call can go through.
+//
+//nolint:gochecknoglobals // constant tables
+var (
+	startOnly      = []string{event.PhaseStart}
+	startAndHealth = []string{event.PhaseStart, event.PhaseHealth}
+	drainAndStop   = []string{event.PhaseDrain, event.PhaseStop}
+	stopOnly       = []string{event.PhaseStop}
+	abortOnly      = []string{event.PhaseAbort}
+)
+
+// phasesUp is how a component is started.
+func phasesUp(n *node) []string {
+	if n.check != nil {
+		return startAndHealth
+	}
+	switch n.comp.(type) {
+	case DoneNotifier, Checker, MultiChecker:
+		return startAndHealth
+	}
+	return startOnly
+}
+
+// phasesDown is how a component that is up is stopped.
+func phasesDown(c Component) []string {
+	if _, ok := c.(Drainer); ok {
+		return drainAndStop
+	}
+	return stopOnly
+}
+
+// phasesAbort is how a component is stopped that never came up, or for which there is no time.
+func phasesAbort(c Component) []string {
+	if _, ok := c.(Aborter); ok {
+		return abortOnly
+	}
+	return stopOnly
+}
+
+// callLocked begins the call of n in w.
+func (w *walk) callLocked(n *node, phases []string, now time.Time) *call {
+	c := &n.firstStart
+	if !w.up || n.restarts > 0 {
+		c = new(call)
+	}
+	*c = call{Context: w.ctx, r: w.r, n: n, ahead: phases, parts: 1, began: now}
+	c.ends = w.scheduleLocked(c, now)
+	if c.ends.Equal(w.startsEnd) {
+		c.Context = w.starts
+	}
+	c.beginLocked(now)
+	return c
 }
 
 // doneLocked ends n's part in w, and begins what has waited for it. It is too early for a node that
@@ -213,124 +264,6 @@ func (w *walk) advanceLocked(now time.Time) {
 	}
 }
 
-// startedLocked takes the result of a Start, for the walk up or for the walk down that took over
-// meanwhile.
-func (w *walk) startedLocked(c *call, now time.Time) {
-	r, n := w.r, c.n
-	outcome, err := c.outcomeLocked(now)
-	n.up.took, n.up.outcome, n.up.err = now.Sub(c.began), outcome, err
-	if err != nil {
-		n.err = err
-		cancelled, level := c.failedOnRequest(err), slog.LevelError
-		if cancelled {
-			level = slog.LevelDebug
-		}
-		r.emitLocked(level, n, c.phase, func(i event.Info) event.Event {
-			i.Elapsed, i.Err = n.up.took, err
-			return &event.Failed{Info: i, Cancelled: cancelled}
-		})
-	}
-	if err == nil || c.phase == event.PhaseHealth {
-		r.becomeLocked(n, StateUp, now)
-		r.emitLocked(slog.LevelInfo, n, event.PhaseStart, func(i event.Info) event.Event {
-			i.Elapsed = n.up.took
-			return &event.Started{Info: i}
-		})
-	} else {
-		r.becomeLocked(n, StateFailed, now)
-	}
-	if w.up && !w.over && c.cancelled() {
-		w.failLocked(&interruptedError{context.Cause(c.Context)}) // wait is about to find out
-	}
-	if err != nil && !c.failedOnRequest(err) {
-		w.errs = append(w.errs, err)
-	}
-	switch {
-	case !n.begun:
-	case !w.up:
-		w.beginDownLocked(n, now)
-	case err != nil:
-		w.over = true
-	default:
-		w.doneLocked(n)
-	}
-}
-
-// errRolledBack is the cause with which the contexts of what is starting end when something else
-// has failed to.
-var errRolledBack = errors.New("lifecycle: start is being rolled back")
-
-// stoppedLocked takes the result of a Stop or Abort.
-func (w *walk) stoppedLocked(c *call, now time.Time) {
-	n := c.n
-	if n.state == StateAbandoned { // aborted while its Start hangs, which n.down says already
-		w.doneLocked(n)
-		return
-	}
-	outcome, err := c.outcomeLocked(now)
-	n.down.took, n.down.outcome, n.down.err = now.Sub(n.down.began), outcome, err
-	if outcome == event.OutcomeAbandoned {
-		w.abandonLocked(c, now, err)
-		w.doneLocked(n)
-		return
-	}
-	w.r.becomeLocked(n, StateStopped, now)
-	level := slog.LevelInfo
-	if err != nil {
-		n.err = err
-		w.errs = append(w.errs, err)
-		level = slog.LevelError
-	}
-	w.r.emitLocked(level, n, c.phase, func(i event.Info) event.Event {
-		i.Elapsed, i.Err = n.down.took, err
-		return &event.Stopped{Info: i, Outcome: outcome, NeverUp: c.neverUp}
-	})
-	w.doneLocked(n)
-}
-
-// abandonLocked marks a component of which something may still run.
-func (w *walk) abandonLocked(c *call, now time.Time, err error) {
-	n := c.n
-	w.r.becomeLocked(n, StateAbandoned, now)
-	n.err = err
-	w.errs = append(w.errs, err)
-	w.r.emitLocked(slog.LevelError, n, c.phase, func(i event.Info) event.Event {
-		i.Elapsed, i.Stack, i.Err = now.Sub(c.began), c.stack, err
-		return &event.Abandoned{Info: i}
-	})
-}
-
-// heldLocked ends with a component that was never begun with.
-func (w *walk) heldLocked(n *node, now time.Time) {
-	n.begun = true
-	if n.comp != nil && n.state != StateStopped {
-		err := &ComponentError{Name: n.name, Phase: event.PhaseStop, Err: fmt.Errorf("%w: no time was left", ErrHeld)}
-		if by := w.hungAbove(n); len(by) > 0 {
-			err.Err = fmt.Errorf("%w: held open for %s, which hangs", ErrHeld, quoteJoin(by, ", "))
-		}
-		w.r.becomeLocked(n, StateAbandoned, now)
-		n.err = err
-		n.down = step{outcome: event.OutcomeHeld, err: err}
-		w.errs = append(w.errs, err)
-		w.r.emitLocked(slog.LevelError, n, event.PhaseStop, func(i event.Info) event.Event {
-			i.Err = err
-			return &event.Held{Info: i}
-		})
-	}
-	w.doneLocked(n)
-}
-
-// hungAbove names the direct dependents of n that were not stopped.
-func (w *walk) hungAbove(n *node) []string {
-	var by []string
-	for _, id := range w.r.graph.Dependents(n.id) {
-		if m := w.r.nodes[id]; m.comp != nil && m.state == StateAbandoned {
-			by = append(by, m.name)
-		}
-	}
-	return by
-}
-
 // failLocked ends a walk up: nothing more is begun.
 func (w *walk) failLocked(err error) {
 	w.over = true
@@ -354,10 +287,19 @@ func (w *walk) upLocked() []string {
 	return names
 }
 
-// poke makes wait look again.
+// poke makes waitUntilDone look again.
 func (w *walk) poke() {
 	select {
 	case w.wake <- struct{}{}:
 	default:
 	}
+}
+
+// becomeLocked makes n's state next if that may follow, and reports whether it did.
+func (r *Registry) becomeLocked(n *node, next State, now time.Time) bool {
+	if !n.state.canBecome(next) {
+		return false
+	}
+	n.state, n.since = next, now
+	return true
 }

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/poolkeeper/poolkeeper/internal/goroutines"
+	"github.com/poolkeeper/poolkeeper/internal/stacks"
 )
 
 const (
@@ -39,17 +39,17 @@ func checkLeaks(ctx context.Context, tb testing.TB) {
 // is looking.
 func leaked(id string) []string {
 	var left []string
-	for _, g := range goroutines.Profile() {
+	for _, g := range stacks.Profile() {
 		if g.Labels[labelTest] != id || isLooking(g) {
 			continue
 		}
-		left = append(left, fmt.Sprintf("%d × %s", g.Count, goroutines.Print(g.Frames)))
+		left = append(left, fmt.Sprintf("%d × %s", g.Count, stacks.Print(g.Frames)))
 	}
 	return left
 }
 
 // isLooking recognises the goroutine of the test: it is in leaked, or waits for a subtest that is.
-func isLooking(g goroutines.Group) bool {
+func isLooking(g stacks.Group) bool {
 	for _, f := range g.Frames {
 		if strings.HasSuffix(f.Function, "lifecycletest.leaked") || strings.HasPrefix(f.Function, "testing.(*T).Run") ||
 			strings.HasPrefix(f.Function, "testing.(*B).run") || f.Function == "testing.tRunner" {

@@ -1,4 +1,4 @@
-package goroutines_test
+package stacks_test
 
 import (
 	"context"
@@ -8,7 +8,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/poolkeeper/poolkeeper/internal/goroutines"
+	"github.com/poolkeeper/poolkeeper/internal/stacks"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -31,18 +31,18 @@ func TestProfileShowsLabelsAndFramesOfChildrenToo(t *testing.T) {
 	defer func() { close(release); <-over }()
 
 	found := false
-	for _, g := range goroutines.Profile() {
+	for _, g := range stacks.Profile() {
 		if g.Labels["who"] != awkward {
 			continue
 		}
 		for _, f := range g.Frames {
-			if strings.HasSuffix(f.Function, "goroutines_test.parkHere") {
-				found = g.Count == 1 && strings.HasSuffix(f.File, "profile_test.go") && f.Line > 0
+			if strings.HasSuffix(f.Function, "stacks_test.parkHere") {
+				found = g.Count == 1 && strings.HasSuffix(f.File, "stacks_test.go") && f.Line > 0
 			}
 		}
 	}
 	if !found {
-		t.Fatalf("no goroutine with the label in parkHere:\n%+v", goroutines.Profile())
+		t.Fatalf("no goroutine with the label in parkHere:\n%+v", stacks.Profile())
 	}
 }
 
@@ -51,11 +51,11 @@ func TestParseSkipsWhatItDoesNotKnow(t *testing.T) {
 		"#\t0x1\torphan+0x1\t\t/x.go:1\n" +
 		"2 @ 0x1 0x2\n# labels: {\"k\":\"v\"}\n# something new\n#\t0x47b2a4\tmain.(*T).work[...]+0x24\t\t/src/a b.go:12\n#\tbad\n\n" +
 		"x @ 0x1\n1 @ 0x3\n# labels: broken\n#\t0x1\tmain.main+0x1\t/src/m.go:x\n"
-	got := goroutines.Parse([]byte(text))
+	got := stacks.Parse([]byte(text))
 	if len(got) != 2 {
 		t.Fatalf("%d groups, want 2: %+v", len(got), got)
 	}
-	want := goroutines.Frame{Function: "main.(*T).work[...]", File: "/src/a b.go", Line: 12}
+	want := stacks.Frame{Function: "main.(*T).work[...]", File: "/src/a b.go", Line: 12}
 	if got[0].Count != 2 || got[0].Labels["k"] != "v" || len(got[0].Frames) != 1 || got[0].Frames[0] != want {
 		t.Errorf("first group = %+v", got[0])
 	}
@@ -65,11 +65,11 @@ func TestParseSkipsWhatItDoesNotKnow(t *testing.T) {
 }
 
 func TestCallersBeginsAtTheCaller(t *testing.T) {
-	frames := goroutines.Callers(0)
+	frames := stacks.Callers(0)
 	if len(frames) == 0 || !strings.HasSuffix(frames[0].Function, "TestCallersBeginsAtTheCaller") {
 		t.Fatalf("first frame = %v", frames)
 	}
-	if s := goroutines.Print(frames[:2]); strings.Count(s, "\n") != 1 || !strings.Contains(s, "profile_test.go:") {
+	if s := stacks.Print(frames[:2]); strings.Count(s, "\n") != 1 || !strings.Contains(s, "stacks_test.go:") {
 		t.Fatalf("Print = %q", s)
 	}
 }

@@ -2,9 +2,13 @@ package lifecycle
 
 import (
 	"context"
+	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"sync"
+
+	"github.com/poolkeeper/poolkeeper/internal/printing"
 )
 
 // inert is a component that holds nothing before it was started: there is nothing to abort then.
@@ -85,3 +89,12 @@ func (c *httpClient) Stop(context.Context) error {
 
 // Restartable is true.
 func (c *httpClient) Restartable() bool { return true }
+
+// String returns the type of what is closed.
+func (c *closer) String() string { return fmt.Sprintf("lifecycle.Closer{%T}", c.c) }
+
+// Format prints what String returns, for every verb.
+func (c *closer) Format(f fmt.State, _ rune) { printing.Format(f, c) }
+
+// LogValue returns what String returns.
+func (c *closer) LogValue() slog.Value { return printing.LogValue(c) }

@@ -1,7 +1,7 @@
-// Package goroutines looks at the goroutines of this process: what those with a certain pprof label
+// Package stacks looks at the goroutines of this process: what those with a certain pprof label
 // are doing, and which are running now that were not before. It needs nothing outside the standard
 // library.
-package goroutines
+package stacks
 
 import (
 	"bufio"

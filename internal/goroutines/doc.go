@@ -1,0 +1,2 @@
+// Package goroutines tells the calling goroutine from others.
+package goroutines
