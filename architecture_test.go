@@ -15,16 +15,14 @@ const module = "github.com/poolkeeper/poolkeeper"
 // floors are the house of docs/architecture.md, by room. Imports go down only: never up and never
 // sideways.
 var floors = map[string]int{
-	"":           0, // the root package, below internal
-	"internal":   0,
-	"health":     1,
-	"eviction":   1,
-	"lifecycle":  2,
-	"redispool":  3,
-	"sqlpool":    3,
-	replicas:     4,
-	"statuspage": 5,
-	"cmd":        6,
+	"":          0, // the root package, below internal
+	"internal":  0,
+	"health":    1,
+	"eviction":  1,
+	"lifecycle": 2,
+	"redispool": 3,
+	"sqlpool":   3,
+	replicas:    4,
 }
 
 // cellar is what the root package, whose errors need words, may import. It imports the standard
