@@ -3,6 +3,7 @@ package poolkeeper_test
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"go/ast"
@@ -75,7 +76,7 @@ func TestNothingPrintsASecret(t *testing.T) { // INV-12
 
 func isPool(v any) bool {
 	switch v.(type) {
-	case *redispool.Pool, *sqlpool.Pool, *sqlpool.Postgres, *replica.Postgres, *replica.MySQL:
+	case *redispool.Pool, *sqlpool.Postgres, *sqlpool.MySQL, *sqlpool.DB, *sqlpool.Adopted, *replica.Postgres, *replica.MySQL:
 		return true
 	default:
 		return false
@@ -135,7 +136,7 @@ func sqlSecrets(t *testing.T) []any {
 	const pg, my = "postgres://u:" + secret + "@127.0.0.1:1/d", "u:" + secret + "@tcp(127.0.0.1:1)/d"
 	file, ask := credentials(t)
 	var values []any
-	keep := func(cfg sqlpool.Config, p lifecycle.Aborter, err error) {
+	keep := func(cfg any, p lifecycle.Aborter, err error) {
 		t.Helper()
 		if err != nil {
 			t.Fatal(err)
@@ -143,7 +144,7 @@ func sqlSecrets(t *testing.T) []any {
 		t.Cleanup(func() { _ = p.Abort() })
 		values = append(values, cfg, &cfg, p)
 	}
-	for _, cfg := range []sqlpool.Config{
+	for _, cfg := range []sqlpool.PostgresConfig{
 		{URL: pg},
 		{URL: "host=127.0.0.1 port=1 user=u password='" + secret + " x' dbname=d"},
 		{URL: "postgres://127.0.0.1:1/d", Credentials: ask},
@@ -152,10 +153,10 @@ func sqlSecrets(t *testing.T) []any {
 		cfg.Logger = quiet()
 		p, err := sqlpool.NewPostgres(cfg)
 		keep(cfg, p, err)
-		changes, _ := p.Plan(sqlpool.Config{URL: pg + "x"})
+		changes, _ := p.Plan(sqlpool.PostgresConfig{URL: pg + "x"})
 		values = append(values, p.Pool(), p.DB(), p.Settings(), p.Stats(), changes)
 	}
-	for _, cfg := range []sqlpool.Config{
+	for _, cfg := range []sqlpool.MySQLConfig{
 		{URL: my},
 		{URL: "mysql://u:" + secret + "@127.0.0.1:1/d"},
 		{URL: "tcp(127.0.0.1:1)/d", Credentials: ask},
@@ -174,25 +175,26 @@ func sqlSecrets(t *testing.T) []any {
 	if err != nil {
 		t.Fatal(err)
 	}
-	db, err := sqlpool.NewDB(connector, sqlpool.Config{Logger: quiet()})
-	keep(sqlpool.Config{}, db, err)
+	db, err := sqlpool.NewDB(connector, sqlpool.DBConfig{Logger: quiet()})
+	keep(sqlpool.DBConfig{}, db, err)
+	adopted, err := sqlpool.Adopt(sql.OpenDB(connector), sqlpool.AdoptConfig{Logger: quiet()})
+	keep(sqlpool.AdoptConfig{}, adopted, err)
 
-	_, malformed := sqlpool.NewPostgres(sqlpool.Config{URL: pg + "?sslmode=nonsense"})
-	_, unknown := sqlpool.NewMySQL(sqlpool.Config{URL: "u:" + secret + "@nonsense"})
+	_, malformed := sqlpool.NewPostgres(sqlpool.PostgresConfig{URL: pg + "?sslmode=nonsense"})
+	_, unknown := sqlpool.NewMySQL(sqlpool.MySQLConfig{URL: "u:" + secret + "@nonsense"})
 	return append(append(values, replicaSecrets(t, pg, my)...), malformed, unknown)
 }
 
 func replicaSecrets(t *testing.T, pg, my string) []any {
 	t.Helper()
-	of := func(url string) replica.Config {
-		one := sqlpool.Config{URL: url, Logger: quiet()}
-		return replica.Config{Primary: one, Replicas: []sqlpool.Config{one}, Logger: quiet()}
-	}
-	postgres, err := replica.NewPostgres(of(pg))
+	one, other := sqlpool.PostgresConfig{URL: pg, Logger: quiet()}, sqlpool.MySQLConfig{URL: my, Logger: quiet()}
+	ofPostgres := replica.PostgresConfig{Primary: one, Replicas: []sqlpool.PostgresConfig{one}, Logger: quiet()}
+	ofMySQL := replica.MySQLConfig{Primary: other, Replicas: []sqlpool.MySQLConfig{other}, Logger: quiet()}
+	postgres, err := replica.NewPostgres(ofPostgres)
 	if err != nil {
 		t.Fatal(err)
 	}
-	mysql, err := replica.NewMySQL(of(my))
+	mysql, err := replica.NewMySQL(ofMySQL)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -201,8 +203,8 @@ func replicaSecrets(t *testing.T, pg, my string) []any {
 	srv.Answer("select '"+secret+"'", sqlpooltest.Answer{})
 	pool, kit := sqlpooltest.NewPostgres(t)
 	_, _ = pool.Pool().Exec(t.Context(), "select $1", secret)
-	cfg := of(pg)
-	return []any{cfg, &cfg, of(my), postgres, mysql, postgres.Settings(), mysql.Settings(), postgres.Members(), srv, kit, pool}
+	cfg := ofPostgres
+	return []any{cfg, &cfg, ofMySQL, postgres, mysql, postgres.Settings(), mysql.Settings(), postgres.Members(), srv, kit, pool}
 }
 
 // everyWay prints v in every way there is.

@@ -33,7 +33,7 @@ func stop(t *testing.T, p interface{ Stop(context.Context) error }) {
 }
 
 // hold takes a connection of the pool.
-func hold(t *testing.T, p *sqlpool.Pool) *sql.Conn {
+func hold(t *testing.T, p interface{ DB() *sql.DB }) *sql.Conn {
 	t.Helper()
 	c, err := p.DB().Conn(t.Context())
 	if err != nil {
@@ -45,7 +45,7 @@ func hold(t *testing.T, p *sqlpool.Pool) *sql.Conn {
 func TestCallersAtTheLimitAreServedFirstInFirstOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
-		p := fakePool(t, s, sqlpool.Config{MaxOpen: 2, AcquireTimeout: poolkeeper.Off})
+		p := fakePool(t, s, sqlpool.DBConfig{MaxOpen: 2, AcquireTimeout: poolkeeper.Off})
 		defer stop(t, p)
 		a, b := hold(t, p), hold(t, p)
 
@@ -84,7 +84,7 @@ func TestCallersAtTheLimitAreServedFirstInFirstOut(t *testing.T) {
 
 func TestAcquireTimeoutSaysWhoHoldsTheConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := fakePool(t, newFakeServer(), sqlpool.Config{Name: "orders", MaxOpen: 1, AcquireTimeout: 3 * time.Second})
+		p := fakePool(t, newFakeServer(), sqlpool.DBConfig{Name: "orders", MaxOpen: 1, AcquireTimeout: 3 * time.Second})
 		defer stop(t, p)
 		rows, err := p.DB().QueryContext(t.Context(), "select")
 		if err != nil || rows.Err() != nil {
@@ -124,7 +124,7 @@ func TestAcquireTimeoutSaysWhoHoldsTheConnections(t *testing.T) {
 
 func TestCallersOwnContextEndsItsWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := fakePool(t, newFakeServer(), sqlpool.Config{MaxOpen: 1, AcquireTimeout: poolkeeper.Off})
+		p := fakePool(t, newFakeServer(), sqlpool.DBConfig{MaxOpen: 1, AcquireTimeout: poolkeeper.Off})
 		defer stop(t, p)
 		c := hold(t, p)
 		defer func() { _ = c.Close() }()
@@ -155,7 +155,7 @@ func TestBurstOpensNoMoreConnectionsThanItNeeds(t *testing.T) {
 			defer dials.Enter()()
 			return sleepFor(ctx, "50ms")
 		})
-		p := fakePool(t, s, sqlpool.Config{MaxOpen: 50, MaxDials: 4})
+		p := fakePool(t, s, sqlpool.DBConfig{MaxOpen: 50, MaxDials: 4})
 		defer stop(t, p)
 		dials.Forget()
 		var wg sync.WaitGroup
@@ -179,7 +179,7 @@ func TestBurstOpensNoMoreConnectionsThanItNeeds(t *testing.T) {
 func TestDialGoesOnWhenItsCallerGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
-		p := fakePool(t, s, sqlpool.Config{})
+		p := fakePool(t, s, sqlpool.DBConfig{})
 		defer stop(t, p)
 		s.dial.set(func(ctx context.Context) error { return sleepFor(ctx, "100ms") })
 		for range 3 { // none of them waits long enough for a dial
@@ -198,7 +198,7 @@ func TestDialGoesOnWhenItsCallerGivesUp(t *testing.T) {
 func TestHungDialWedgesNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
-		p := fakePool(t, s, sqlpool.Config{MaxOpen: 2, MaxDials: 1, DialTimeout: 2 * time.Second, AcquireTimeout: 10 * time.Second})
+		p := fakePool(t, s, sqlpool.DBConfig{MaxOpen: 2, MaxDials: 1, DialTimeout: 2 * time.Second, AcquireTimeout: 10 * time.Second})
 		var first atomic.Bool
 		release := make(chan struct{})
 		s.dial.set(func(context.Context) error { // a driver that ignores its context
@@ -229,7 +229,7 @@ func TestHungDialWedgesNobody(t *testing.T) {
 func TestAttemptsStayYoungWhileTheServerDoesNotAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
-		p := fakePool(t, s, sqlpool.Config{
+		p := fakePool(t, s, sqlpool.DBConfig{
 			MaxOpen: 6, MaxDials: 2, DialTimeout: time.Minute, AcquireTimeout: time.Hour, FailFastAfter: poolkeeper.Off,
 		})
 		defer stop(t, p)
@@ -264,7 +264,7 @@ func TestAttemptsStayYoungWhileTheServerDoesNotAnswer(t *testing.T) {
 func TestDialErrorReachesTheCallerWhoHasWaitedLongest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
-		p := fakePool(t, s, sqlpool.Config{Name: "orders", MaxDials: 1})
+		p := fakePool(t, s, sqlpool.DBConfig{Name: "orders", MaxDials: 1})
 		defer stop(t, p)
 		refused := errors.New("connection refused")
 		s.dial.set(func(ctx context.Context) error {
@@ -294,7 +294,7 @@ func TestDialErrorReachesTheCallerWhoHasWaitedLongest(t *testing.T) {
 func TestPanicOfDriverWhileDialingIsTheCallersError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
-		p := fakePool(t, s, sqlpool.Config{})
+		p := fakePool(t, s, sqlpool.DBConfig{})
 		defer stop(t, p)
 		s.dial.set(func(context.Context) error { panic("no route to host") })
 		if _, err := p.DB().ExecContext(t.Context(), "x"); err == nil || !strings.Contains(err.Error(), "no route to host") {
@@ -308,7 +308,7 @@ func TestBrokenConnectionsMakeRoomForANewOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
 		s.features &^= featResetter | featValidator // so that only the query finds out
-		p := fakePool(t, s, sqlpool.Config{MaxOpen: 4, AcquireTimeout: time.Second})
+		p := fakePool(t, s, sqlpool.DBConfig{MaxOpen: 4, AcquireTimeout: time.Second})
 		defer stop(t, p)
 		held := []*sql.Conn{hold(t, p), hold(t, p), hold(t, p), hold(t, p)}
 		s.breakAll()
@@ -329,7 +329,7 @@ func TestBrokenConnectionsMakeRoomForANewOne(t *testing.T) {
 // checkouts.
 func TestNobodyWaitsBesideAnIdleConnection(t *testing.T) {
 	s := newFakeServer()
-	p := fakePool(t, s, sqlpool.Config{MaxOpen: 2, AcquireTimeout: 30 * time.Second})
+	p := fakePool(t, s, sqlpool.DBConfig{MaxOpen: 2, AcquireTimeout: 30 * time.Second})
 	var wg sync.WaitGroup
 	for range 3 { // one more than connections: they queue and leave the queue empty all the time
 		wg.Go(func() {
@@ -358,7 +358,7 @@ func TestNobodyWaitsBesideAnIdleConnection(t *testing.T) {
 // held still meanwhile by closing a statement.
 func TestConnectionOnItsWayToTheFreeListIsFetched(t *testing.T) {
 	s := newFakeServer()
-	p := fakePool(t, s, sqlpool.Config{MaxOpen: 2, AcquireTimeout: 30 * time.Second})
+	p := fakePool(t, s, sqlpool.DBConfig{MaxOpen: 2, AcquireTimeout: 30 * time.Second})
 	st, err := p.DB().PrepareContext(t.Context(), "stmt")
 	if err != nil {
 		t.Fatal(err)
@@ -411,7 +411,7 @@ func awaitMutexes(n int) {
 // A connection that is granted at the moment its caller gives up belongs to the next in line.
 func TestConnectionsAreNotLostToCallersWhoGiveUp(t *testing.T) {
 	s := newFakeServer()
-	p := fakePool(t, s, sqlpool.Config{MaxOpen: 2, AcquireTimeout: 30 * time.Second})
+	p := fakePool(t, s, sqlpool.DBConfig{MaxOpen: 2, AcquireTimeout: 30 * time.Second})
 	var wg sync.WaitGroup
 	var served atomic.Int64
 	for range 12 {
@@ -442,7 +442,7 @@ func TestConnectionsAreNotLostToCallersWhoGiveUp(t *testing.T) {
 func TestStatementSurvivesTheLossOfItsConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
-		p := fakePool(t, s, sqlpool.Config{MaxOpen: 1})
+		p := fakePool(t, s, sqlpool.DBConfig{MaxOpen: 1})
 		defer stop(t, p)
 		st, err := p.DB().PrepareContext(t.Context(), "stmt")
 		if err != nil {
@@ -470,7 +470,7 @@ func TestStatementSurvivesTheLossOfItsConnection(t *testing.T) {
 // A caller sets a limit on the handle, as the documentation of ORMs advises.
 func TestLimitSetOnTheHandleIsTakenBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := fakePool(t, newFakeServer(), sqlpool.Config{MaxOpen: 4, MaxIdleTime: time.Minute})
+		p := fakePool(t, newFakeServer(), sqlpool.DBConfig{MaxOpen: 4, MaxIdleTime: time.Minute})
 		defer stop(t, p)
 		p.DB().SetMaxOpenConns(1)
 		c, d := hold(t, p), make(chan *sql.Conn)

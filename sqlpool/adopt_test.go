@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -24,15 +25,16 @@ func adoptable(t *testing.T) (*sql.DB, *fakeServer) {
 	return db, s
 }
 
+type handleOf struct{ db *sql.DB }
+
+func (h handleOf) DB() *sql.DB { return h.db }
+
 func TestAdoptedHandleIsCheckedDrainedAndClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db, s := adoptable(t)
-		p, err := sqlpool.Adopt(db, sqlpool.Config{Name: "legacy"})
+		p, err := sqlpool.Adopt(db, sqlpool.AdoptConfig{Name: "legacy"})
 		if err != nil {
 			t.Fatal(err)
-		}
-		if p.DB() != db {
-			t.Error("DB returns another handle")
 		}
 		if err := p.Start(t.Context()); err != nil {
 			t.Fatal(err)
@@ -40,7 +42,7 @@ func TestAdoptedHandleIsCheckedDrainedAndClosed(t *testing.T) {
 		if err := p.Check(t.Context()); err != nil {
 			t.Error(err)
 		}
-		c := hold(t, p)
+		c := hold(t, handleOf{db})
 		if st := p.Stats(); st.InUse != 1 || st.Open != 1 {
 			t.Errorf("Stats = %+v", st)
 		}
@@ -62,11 +64,11 @@ func TestAdoptedHandleIsCheckedDrainedAndClosed(t *testing.T) {
 func TestStopOfAnAdoptedHandleIsBoundedAndSaysWhatItCannotDo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db, _ := adoptable(t)
-		p, err := sqlpool.Adopt(db, sqlpool.Config{Name: "legacy"})
+		p, err := sqlpool.Adopt(db, sqlpool.AdoptConfig{Name: "legacy"})
 		if err != nil {
 			t.Fatal(err)
 		}
-		leaked := hold(t, p)
+		leaked := hold(t, handleOf{db})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		err = p.Stop(ctx)
@@ -81,12 +83,13 @@ func TestStopOfAnAdoptedHandleIsBoundedAndSaysWhatItCannotDo(t *testing.T) {
 func TestSaturatedAdoptedHandleIsDegradedAndNotDead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db, _ := adoptable(t)
-		p, err := sqlpool.Adopt(db, sqlpool.Config{MaxOpen: 1})
+		db.SetMaxOpenConns(1)
+		p, err := sqlpool.Adopt(db, sqlpool.AdoptConfig{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer stop(t, p)
-		c := hold(t, p)
+		c := hold(t, handleOf{db})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if err := p.Check(ctx); err == nil || !strings.Contains(err.Error(), "1 connections are in use") {
@@ -96,37 +99,46 @@ func TestSaturatedAdoptedHandleIsDegradedAndNotDead(t *testing.T) {
 	})
 }
 
-func TestAdoptSetsWhatTheHandleCanDo(t *testing.T) {
+func TestSizesAndTimesOfAnAdoptedHandleAreItsOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		db, _ := adoptable(t)
-		db.SetMaxOpenConns(3)
-		p, err := sqlpool.Adopt(db, sqlpool.Config{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := p.Stats().Max; got != 3 {
-			t.Errorf("a limit of the handle that Config does not name is now %d", got)
-		}
-		stop(t, p)
-
 		db, s := adoptable(t)
-		p, err = sqlpool.Adopt(db, sqlpool.Config{MaxOpen: 5, MaxIdleTime: time.Minute, MaxLifetime: time.Hour, CheckQuery: "healthy?"})
+		db.SetMaxOpenConns(3)
+		p, err := sqlpool.Adopt(db, sqlpool.AdoptConfig{CheckQuery: "healthy?"})
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer stop(t, p)
+		if got := p.Stats().Max; got != 3 {
+			t.Errorf("the handle's limit of 3 is now %d", got)
+		}
 		if err := p.Check(t.Context()); err != nil || !strings.Contains(strings.Join(s.takeTrace(), " "), "healthy?") {
 			t.Errorf("CheckQuery was not run (%v)", err)
 		}
-		burst(t, p, 5)
+		db.SetMaxOpenConns(5)
+		db.SetMaxIdleConns(5)
+		db.SetConnMaxIdleTime(time.Minute)
+		burst(t, handleOf{db}, 5)
 		if st := p.Stats(); st.Max != 5 || st.Idle != 5 {
 			t.Errorf("Stats = %+v, want all 5 kept idle", st)
 		}
+		if got := setting(p.Settings(), "max_open"); got != "5" {
+			t.Errorf("max_open is %s in Settings", got)
+		}
 		advance(3 * time.Minute)
 		if st := p.Stats(); st.Open != 0 || st.Evicted["idle"] != 5 {
-			t.Errorf("after MaxIdleTime: open %d, evicted %v", st.Open, st.Evicted)
+			t.Errorf("after ConnMaxIdleTime: open %d, evicted %v", st.Open, st.Evicted)
 		}
 	})
+}
+
+// What a handle gives no means to is not offered, instead of failing when it is called: a Registry
+// and the health endpoints look for these methods.
+func TestAdoptedHandleHasNoMethodForWhatItCannotDo(t *testing.T) {
+	for _, method := range []string{"Pause", "Resume", "Reset", "Reload", "Plan", "Limits", "Holders", "ObserveWith"} {
+		if _, ok := reflect.TypeFor[*sqlpool.Adopted]().MethodByName(method); ok {
+			t.Errorf("Adopted has the method %s", method)
+		}
+	}
 }
 
 func TestAdoptTakesSQLMock(t *testing.T) {
@@ -137,14 +149,14 @@ func TestAdoptTakesSQLMock(t *testing.T) {
 	mock.ExpectPing()
 	mock.ExpectExec("UPDATE").WillReturnResult(sqlmock.NewResult(0, 1))
 	mock.ExpectClose()
-	p, err := sqlpool.Adopt(db, sqlpool.Config{})
+	p, err := sqlpool.Adopt(db, sqlpool.AdoptConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := p.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.DB().ExecContext(t.Context(), "UPDATE x"); err != nil {
+	if _, err := db.ExecContext(t.Context(), "UPDATE x"); err != nil {
 		t.Error(err)
 	}
 	stop(t, p)

@@ -17,7 +17,7 @@ func TestAcquiringAllocatesNoMoreThanPgxpool(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer bare.Close()
-	managed, err := sqlpool.NewPostgres(sqlpool.Config{URL: srv.URL(), Logger: quiet()})
+	managed, err := sqlpool.NewPostgres(sqlpool.PostgresConfig{URL: srv.URL(), Logger: quiet()})
 	if err != nil {
 		t.Fatal(err)
 	}

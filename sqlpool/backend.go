@@ -16,7 +16,7 @@ type driverBackend struct {
 	store   *store
 	probe   *checkConn[*native]
 	closing closer
-	aimAt   func(Config, disk) (driver.Connector, Config, error)
+	aimAt   func(config, disk) (driver.Connector, config, error)
 }
 
 func (b *driverBackend) check(ctx context.Context) error {
@@ -34,11 +34,11 @@ func (b *driverBackend) dialing() int {
 	return b.store.dialing
 }
 
-func (b *driverBackend) aim(cfg Config, on disk) (target, Config, error) { return b.aimAt(cfg, on) }
+func (b *driverBackend) aim(cfg config, on disk) (target, config, error) { return b.aimAt(cfg, on) }
 
 func (b *driverBackend) current() target { return b.store.aim() }
 
-func (b *driverBackend) try(ctx context.Context, aim target, cfg *Config) error {
+func (b *driverBackend) try(ctx context.Context, aim target, cfg *config) error {
 	connector, ok := aim.(driver.Connector)
 	if !ok {
 		return fmt.Errorf("sqlpool: not a driver.Connector: %T", aim)
@@ -51,7 +51,7 @@ func (b *driverBackend) try(ctx context.Context, aim target, cfg *Config) error 
 	return b.asked(ctx, n, cfg.CheckQuery)
 }
 
-func (b *driverBackend) use(ctx context.Context, aim target, cfg *Config, elsewhere bool) {
+func (b *driverBackend) use(ctx context.Context, aim target, cfg *config, elsewhere bool) {
 	connector, _ := aim.(driver.Connector)
 	b.store.use(connector, cfg.MaxOpen)
 	if elsewhere {
@@ -134,9 +134,6 @@ func (b *driverBackend) close(ctx context.Context) error {
 	err := b.closing.do(ctx, b.store.db.Close)
 	return errors.Join(err, stillUnderWay(b.store.left.Wait(ctx)), b.probe.close(ctx))
 }
-
-// reach says whether sockets can be cut, for Settings.
-func (b *driverBackend) reach() bool { return b.store.core.kind == "mysql" }
 
 func (b *driverBackend) cut(idleToo bool) (cut, left int) {
 	s := b.store

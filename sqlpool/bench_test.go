@@ -44,7 +44,7 @@ func BenchmarkPairedPostgres(b *testing.B) {
 	}
 	b.Cleanup(bare.Close)
 	managed := func(withoutStacks bool) *pgxpool.Pool {
-		p, err := sqlpool.NewPostgres(sqlpool.Config{URL: srv.URL(), DisableLeakStacks: withoutStacks, MaxOpen: 16, MaxDials: 16})
+		p, err := sqlpool.NewPostgres(sqlpool.PostgresConfig{URL: srv.URL(), DisableLeakStacks: withoutStacks, MaxOpen: 16, MaxDials: 16})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -103,7 +103,7 @@ func BenchmarkPairedMariaDB(b *testing.B) {
 	bare.SetMaxIdleConns(16)
 	b.Cleanup(func() { _ = bare.Close() })
 	pairedDB(b, bare, func(withoutStacks bool) *sql.DB {
-		p, err := sqlpool.NewMySQL(sqlpool.Config{URL: srv.URL(), DisableLeakStacks: withoutStacks, MaxOpen: 16, MaxDials: 16})
+		p, err := sqlpool.NewMySQL(sqlpool.MySQLConfig{URL: srv.URL(), DisableLeakStacks: withoutStacks, MaxOpen: 16, MaxDials: 16})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -120,7 +120,7 @@ func BenchmarkPairedFake(b *testing.B) {
 	bare.SetMaxIdleConns(16)
 	b.Cleanup(func() { _ = bare.Close() })
 	pairedDB(b, bare, func(withoutStacks bool) *sql.DB {
-		p, err := sqlpool.NewDB(newFakeServer(), sqlpool.Config{DisableLeakStacks: withoutStacks, MaxOpen: 16, MaxDials: 16})
+		p, err := sqlpool.NewDB(newFakeServer(), sqlpool.DBConfig{DisableLeakStacks: withoutStacks, MaxOpen: 16, MaxDials: 16})
 		if err != nil {
 			b.Fatal(err)
 		}

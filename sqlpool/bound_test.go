@@ -26,7 +26,7 @@ import (
 // kindOfPool is pgxpool or database/sql, in a bubble, on a fake PostgreSQL server.
 type kindOfPool struct {
 	name string
-	make func(t *testing.T, srv *sqlpooltest.PostgresServer, dial dialFunc, cfg sqlpool.Config) bubblePool
+	make func(t *testing.T, srv *sqlpooltest.PostgresServer, dial dialFunc, cfg sqlpool.DBConfig) bubblePool
 }
 
 type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
@@ -48,14 +48,15 @@ type bubblePool struct {
 
 var kindsOfPools = []kindOfPool{{"pgxpool", pgxInBubble}, {"database/sql", dbInBubble}}
 
-func pgxInBubble(t *testing.T, srv *sqlpooltest.PostgresServer, dial dialFunc, cfg sqlpool.Config) bubblePool {
+func pgxInBubble(t *testing.T, srv *sqlpooltest.PostgresServer, dial dialFunc, cfg sqlpool.DBConfig) bubblePool {
 	t.Helper()
-	cfg.URL = srv.URL()
-	cfg.ConfigurePostgres = func(native *pgxpool.Config) error {
+	own := like[sqlpool.PostgresConfig](cfg)
+	own.URL = srv.URL()
+	own.Configure = func(native *pgxpool.Config) error {
 		native.ConnConfig.DialFunc = dial
 		return nil
 	}
-	p, err := sqlpool.NewPostgres(cfg)
+	p, err := sqlpool.NewPostgres(own)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +95,7 @@ func pgxInBubble(t *testing.T, srv *sqlpooltest.PostgresServer, dial dialFunc, c
 	}
 }
 
-func dbInBubble(t *testing.T, srv *sqlpooltest.PostgresServer, dial dialFunc, cfg sqlpool.Config) bubblePool {
+func dbInBubble(t *testing.T, srv *sqlpooltest.PostgresServer, dial dialFunc, cfg sqlpool.DBConfig) bubblePool {
 	t.Helper()
 	native, err := pgx.ParseConfig(srv.URL())
 	if err != nil {
@@ -142,7 +143,7 @@ func dbInBubble(t *testing.T, srv *sqlpooltest.PostgresServer, dial dialFunc, cf
 }
 
 // onBothPools runs f in a bubble for each kind of pool, which has been started.
-func onBothPools(t *testing.T, cfg sqlpool.Config, f func(t *testing.T, srv *sqlpooltest.PostgresServer, network *bubbleNetwork, p bubblePool)) {
+func onBothPools(t *testing.T, cfg sqlpool.DBConfig, f func(t *testing.T, srv *sqlpooltest.PostgresServer, network *bubbleNetwork, p bubblePool)) {
 	t.Helper()
 	for _, kind := range kindsOfPools {
 		t.Run(kind.name, func(t *testing.T) {
@@ -238,7 +239,7 @@ func TestNoCallerWaitsLongerThanAcquireTimeout(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			onBothPools(t, sqlpool.Config{MaxOpen: 2, AcquireTimeout: bound, DialTimeout: time.Minute}, func(t *testing.T, srv *sqlpooltest.PostgresServer, n *bubbleNetwork, p bubblePool) {
+			onBothPools(t, sqlpool.DBConfig{MaxOpen: 2, AcquireTimeout: bound, DialTimeout: time.Minute}, func(t *testing.T, srv *sqlpooltest.PostgresServer, n *bubbleNetwork, p bubblePool) {
 				t.Helper()
 				fault(t, srv, n, p)
 				for i := range 4 {
@@ -264,7 +265,7 @@ func TestNoCallerWaitsLongerThanAcquireTimeout(t *testing.T) {
 // a time, would tell them nothing new, and the last would wait for many round trips.
 func TestRefusalIsToldToAllCallersThatWait(t *testing.T) {
 	const rtt = 50 * time.Millisecond
-	onBothPools(t, sqlpool.Config{MaxOpen: 10, MaxIdleTime: time.Second, EvictionInterval: 100 * time.Millisecond}, func(t *testing.T, srv *sqlpooltest.PostgresServer, n *bubbleNetwork, p bubblePool) {
+	onBothPools(t, sqlpool.DBConfig{MaxOpen: 10, MaxIdleTime: time.Second, EvictionInterval: 100 * time.Millisecond}, func(t *testing.T, srv *sqlpooltest.PostgresServer, n *bubbleNetwork, p bubblePool) {
 		t.Helper()
 		advance(5 * time.Second)
 		if st := p.managed.Stats(); st.Open != 0 {
@@ -290,7 +291,7 @@ func TestRefusalIsToldToAllCallersThatWait(t *testing.T) {
 
 func TestOneCallerMoreThanMaxWaitingIsRefusedAtOnce(t *testing.T) {
 	for _, limit := range []int{poolkeeper.NoWaiting, 3} {
-		onBothPools(t, sqlpool.Config{MaxOpen: 2, MaxDials: 1, MaxWaiting: limit}, func(t *testing.T, _ *sqlpooltest.PostgresServer, n *bubbleNetwork, p bubblePool) {
+		onBothPools(t, sqlpool.DBConfig{MaxOpen: 2, MaxDials: 1, MaxWaiting: limit}, func(t *testing.T, _ *sqlpooltest.PostgresServer, n *bubbleNetwork, p bubblePool) {
 			t.Helper()
 			n.delay.Store(int64(20 * time.Millisecond))
 			var release []func()
@@ -339,8 +340,8 @@ func TestOneCallerMoreThanMaxWaitingIsRefusedAtOnce(t *testing.T) {
 }
 
 // inMemory is a configuration that leads to srv.
-func inMemory(srv *sqlpooltest.PostgresServer) sqlpool.Config {
-	return sqlpool.Config{URL: srv.URL(), Logger: quiet(), KeepAlive: poolkeeper.Off, ConfigurePostgres: func(native *pgxpool.Config) error {
+func inMemory(srv *sqlpooltest.PostgresServer) sqlpool.PostgresConfig {
+	return sqlpool.PostgresConfig{URL: srv.URL(), Logger: quiet(), KeepAlive: poolkeeper.Off, Configure: func(native *pgxpool.Config) error {
 		native.ConnConfig.DialFunc = srv.Dial
 		return nil
 	}}
@@ -349,7 +350,7 @@ func inMemory(srv *sqlpooltest.PostgresServer) sqlpool.Config {
 // Far more callers than can be served in time: those that come too late for it must not break the
 // connections that the others need.
 func TestOverloadBreaksNoConnections(t *testing.T) {
-	onBothPools(t, sqlpool.Config{MaxOpen: 10}, func(t *testing.T, srv *sqlpooltest.PostgresServer, _ *bubbleNetwork, p bubblePool) {
+	onBothPools(t, sqlpool.DBConfig{MaxOpen: 10}, func(t *testing.T, srv *sqlpooltest.PostgresServer, _ *bubbleNetwork, p bubblePool) {
 		t.Helper()
 		srv.Answer("work", sqlpooltest.Answer{})
 		srv.Slow(11 * time.Millisecond)

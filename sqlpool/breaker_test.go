@@ -53,7 +53,7 @@ var outages = map[string]func(srv *sqlpooltest.PostgresServer, n *bubbleNetwork)
 func TestCallersFailAtOnceWhileTheServerIsDown(t *testing.T) {
 	for name, begin := range outages {
 		t.Run(name, func(t *testing.T) {
-			onBothPools(t, sqlpool.Config{AcquireTimeout: time.Minute}, func(t *testing.T, srv *sqlpooltest.PostgresServer, n *bubbleNetwork, p bubblePool) {
+			onBothPools(t, sqlpool.DBConfig{AcquireTimeout: time.Minute}, func(t *testing.T, srv *sqlpooltest.PostgresServer, n *bubbleNetwork, p bubblePool) {
 				t.Helper()
 				giveBack(t, 3, func() (func(), error) { return p.acquire(t.Context()) })
 				advance(2 * time.Second)
@@ -128,7 +128,7 @@ func TestAnswersOfARunningServerNeverMakeItCountAsDown(t *testing.T) {
 		"any other":      {func(srv *sqlpooltest.PostgresServer) { srv.RefuseLogins("XX000", "no") }, health.KindUnknown},
 	} {
 		t.Run(name, func(t *testing.T) {
-			onBothPools(t, sqlpool.Config{}, func(t *testing.T, srv *sqlpooltest.PostgresServer, _ *bubbleNetwork, p bubblePool) {
+			onBothPools(t, sqlpool.DBConfig{}, func(t *testing.T, srv *sqlpooltest.PostgresServer, _ *bubbleNetwork, p bubblePool) {
 				t.Helper()
 				begin.fault(srv)
 				srv.Drop()
@@ -145,7 +145,7 @@ func TestAnswersOfARunningServerNeverMakeItCountAsDown(t *testing.T) {
 }
 
 func TestNeitherAPauseNorSlowStatementsNorOffCountAsDown(t *testing.T) {
-	onBothPools(t, sqlpool.Config{MaxOpen: 2, AcquireTimeout: time.Second}, func(t *testing.T, srv *sqlpooltest.PostgresServer, _ *bubbleNetwork, p bubblePool) {
+	onBothPools(t, sqlpool.DBConfig{MaxOpen: 2, AcquireTimeout: time.Second}, func(t *testing.T, srv *sqlpooltest.PostgresServer, _ *bubbleNetwork, p bubblePool) {
 		t.Helper()
 		srv.Answer("work", sqlpooltest.Answer{})
 		srv.Slow(time.Minute)
@@ -176,7 +176,7 @@ func TestNeitherAPauseNorSlowStatementsNorOffCountAsDown(t *testing.T) {
 			t.Error("down after a pause")
 		}
 	})
-	onBothPools(t, sqlpool.Config{FailFastAfter: poolkeeper.Off}, func(t *testing.T, srv *sqlpooltest.PostgresServer, _ *bubbleNetwork, p bubblePool) {
+	onBothPools(t, sqlpool.DBConfig{FailFastAfter: poolkeeper.Off}, func(t *testing.T, srv *sqlpooltest.PostgresServer, _ *bubbleNetwork, p bubblePool) {
 		t.Helper()
 		srv.RefuseNew()
 		for range 300 {
@@ -196,7 +196,7 @@ func TestPoolThatStartedWithoutItsServerIsDownFromTheStart(t *testing.T) {
 				srv.RefuseNew()
 				n := &bubbleNetwork{dial: srv.Dial}
 				log := new(testkit.Log)
-				p := kind.make(t, srv, n.Dial, sqlpool.Config{Name: "orders", Start: poolkeeper.StartDegraded, Logger: log.Logger()})
+				p := kind.make(t, srv, n.Dial, sqlpool.DBConfig{Name: "orders", Start: poolkeeper.StartDegraded, Logger: log.Logger()})
 				if err := p.managed.Start(t.Context()); err != nil {
 					t.Fatal(err)
 				}
@@ -220,7 +220,7 @@ func TestPoolThatStartedWithoutItsServerIsDownFromTheStart(t *testing.T) {
 }
 
 func TestCallersThatHaveAConnectionKeepItWhileTheServerIsDown(t *testing.T) {
-	onBothPools(t, sqlpool.Config{MaxDials: 2}, func(t *testing.T, srv *sqlpooltest.PostgresServer, n *bubbleNetwork, p bubblePool) {
+	onBothPools(t, sqlpool.DBConfig{MaxDials: 2}, func(t *testing.T, srv *sqlpooltest.PostgresServer, n *bubbleNetwork, p bubblePool) {
 		t.Helper()
 		release, err := p.acquire(t.Context())
 		if err != nil {
@@ -266,7 +266,7 @@ func TestCallersThatHaveAConnectionKeepItWhileTheServerIsDown(t *testing.T) {
 
 func TestReloadLeavesAServerThatIsDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p, srv := sqlpooltest.NewPostgresInMemory(t, func(c *sqlpool.Config) { c.Logger = quiet() })
+		p, srv := sqlpooltest.NewPostgresInMemory(t, func(c *sqlpool.PostgresConfig) { c.Logger = quiet() })
 		other := sqlpooltest.ServePostgresInMemory(t)
 		srv.RefuseNew()
 		srv.Drop()
@@ -286,7 +286,7 @@ func TestReloadLeavesAServerThatIsDown(t *testing.T) {
 }
 
 func TestStopEndsTrials(t *testing.T) {
-	onBothPools(t, sqlpool.Config{}, func(t *testing.T, _ *sqlpooltest.PostgresServer, n *bubbleNetwork, p bubblePool) {
+	onBothPools(t, sqlpool.DBConfig{}, func(t *testing.T, _ *sqlpooltest.PostgresServer, n *bubbleNetwork, p bubblePool) {
 		t.Helper()
 		n.lost.Store(true)
 		for !p.isDownOrWaits(t) {

@@ -30,7 +30,7 @@ const (
 )
 
 // burster makes a pool, raw or managed, and returns how a caller uses it.
-type burster func(b *testing.B, managed *sqlpool.Config) func(context.Context) error
+type burster func(b *testing.B, managed *sqlpool.PostgresConfig) func(context.Context) error
 
 // BenchmarkBurst counts how many of 500 callers with 10 connections and 100 ms get an answer of a
 // server that takes 10 ms for it, raw beside managed in turns: POOLKEEPER_MEASURE=1 go test -bench
@@ -56,12 +56,12 @@ func BenchmarkBurst(b *testing.B) {
 }
 
 // burstVariants are the settings to be compared; without POOLKEEPER_MEASURE the defaults alone.
-func burstVariants(pool string) []sqlpool.Config {
-	base := sqlpool.Config{MaxOpen: burstOpen, Logger: quiet()}
+func burstVariants(pool string) []sqlpool.PostgresConfig {
+	base := sqlpool.PostgresConfig{MaxOpen: burstOpen, Logger: quiet()}
 	if !testkit.Measuring() {
-		return []sqlpool.Config{base}
+		return []sqlpool.PostgresConfig{base}
 	}
-	var out []sqlpool.Config
+	var out []sqlpool.PostgresConfig
 	for _, dials := range []int{4, 10} {
 		graces := []time.Duration{0}
 		if pool == "pgxpool" {
@@ -77,7 +77,7 @@ func burstVariants(pool string) []sqlpool.Config {
 }
 
 // alternate runs bursts on a raw and a managed pool in turns, and counts the answers.
-func alternate(b *testing.B, make burster, v sqlpool.Config) (raw, managed int64) {
+func alternate(b *testing.B, make burster, v sqlpool.PostgresConfig) (raw, managed int64) {
 	b.Helper()
 	calls := []func(context.Context) error{make(b, nil), make(b, &v)}
 	counts := []*int64{&raw, &managed}
@@ -106,7 +106,7 @@ func overload(ctx context.Context, call func(context.Context) error) int64 {
 }
 
 func pgxBurst(url string) burster {
-	return func(b *testing.B, managed *sqlpool.Config) func(context.Context) error {
+	return func(b *testing.B, managed *sqlpool.PostgresConfig) func(context.Context) error {
 		b.Helper()
 		var pool *pgxpool.Pool
 		if managed == nil {
@@ -134,14 +134,14 @@ func pgxBurst(url string) burster {
 }
 
 func pgxDBBurst(url string) burster {
-	return func(b *testing.B, managed *sqlpool.Config) func(context.Context) error {
+	return func(b *testing.B, managed *sqlpool.PostgresConfig) func(context.Context) error {
 		b.Helper()
 		config, err := pgx.ParseConfig(url)
 		if err != nil {
 			b.Fatal(err)
 		}
 		if managed != nil {
-			p, err := sqlpool.NewDB(stdlib.GetConnector(*config), *managed)
+			p, err := sqlpool.NewDB(stdlib.GetConnector(*config), like[sqlpool.DBConfig](*managed))
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -153,7 +153,7 @@ func pgxDBBurst(url string) burster {
 }
 
 func mysqlBurst(dsn, url string) burster {
-	return func(b *testing.B, managed *sqlpool.Config) func(context.Context) error {
+	return func(b *testing.B, managed *sqlpool.PostgresConfig) func(context.Context) error {
 		b.Helper()
 		native, err := mysql.ParseDSN(dsn)
 		if err != nil {
@@ -165,7 +165,7 @@ func mysqlBurst(dsn, url string) burster {
 			b.Fatal(err)
 		}
 		if managed != nil {
-			cfg := *managed
+			cfg := like[sqlpool.MySQLConfig](*managed)
 			cfg.URL = url
 			p, err := sqlpool.NewMySQL(cfg)
 			if err != nil {

@@ -81,7 +81,7 @@ func TestClassifyKnowsTheDriversErrors(t *testing.T) {
 func TestErrorsOfChecksAnswerHealth(t *testing.T) {
 	s := newFakeServer()
 	s.dial.set(func(context.Context) error { return &mysql.MySQLError{Number: 1040, Message: "Too many connections"} })
-	p, err := sqlpool.NewDB(s, sqlpool.Config{})
+	p, err := sqlpool.NewDB(s, sqlpool.DBConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +97,7 @@ func TestErrorsOfChecksAnswerHealth(t *testing.T) {
 
 func TestAcquireTimeoutIsATimeoutToCodeThatKnowsOnlyNet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := fakePool(t, newFakeServer(), sqlpool.Config{MaxOpen: 1})
+		p := fakePool(t, newFakeServer(), sqlpool.DBConfig{MaxOpen: 1})
 		c := hold(t, p)
 		_, err := p.DB().ExecContext(t.Context(), "x")
 		if e, ok := errors.AsType[net.Error](err); !ok || !e.Timeout() {

@@ -2,9 +2,9 @@ package sqlpool_test
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"reflect"
 	"strings"
@@ -19,7 +19,7 @@ import (
 )
 
 func TestValidateReportsEveryFaultAtOnce(t *testing.T) {
-	err := sqlpool.Config{
+	err := sqlpool.PostgresConfig{
 		MaxOpen: -1, MinIdle: -1, MaxDials: -1, MaxIdleTime: -2, MaxLifetime: -2, KeepAlive: -2, AcquireTimeout: -2,
 		LeakThreshold: -2, LifetimeJitter: math.NaN(), EvictionInterval: -1, DialTimeout: -1, Start: 99,
 	}.Validate()
@@ -38,7 +38,7 @@ func TestValidateReportsEveryFaultAtOnce(t *testing.T) {
 
 func TestValidateAcceptsDefaultsAndOff(t *testing.T) {
 	off := poolkeeper.Off
-	for _, c := range []sqlpool.Config{
+	for _, c := range []sqlpool.DBConfig{
 		{},
 		{MaxIdleTime: off, MaxLifetime: off, KeepAlive: off, AcquireTimeout: off, LeakThreshold: off, LifetimeJitter: poolkeeper.NoJitter},
 		{MaxOpen: 5, MinIdle: 5},
@@ -47,101 +47,69 @@ func TestValidateAcceptsDefaultsAndOff(t *testing.T) {
 			t.Errorf("%+v: %v", c, err)
 		}
 	}
-	for _, c := range []sqlpool.Config{{MinIdle: sqlpool.DefaultMaxOpen + 1}, {MaxOpen: 5, MinIdle: 6}, {MaxOpen: 1 << 20}} {
+	for _, c := range []sqlpool.DBConfig{{MinIdle: sqlpool.DefaultMaxOpen + 1}, {MaxOpen: 5, MinIdle: 6}, {MaxOpen: 1 << 20}} {
 		if c.Validate() == nil {
 			t.Errorf("%+v is accepted", c)
 		}
 	}
 }
 
-// A field that a constructor cannot honour must be refused by it, all of them at once, and not
-// ignored.
-func TestConstructorsRefuseWhatTheyCannotHonour(t *testing.T) {
-	connector := newFakeServer()
-	adopt := func(c sqlpool.Config) error {
-		db, _ := adoptable(t)
-		_, err := sqlpool.Adopt(db, c)
-		return err
-	}
-	newDB := func(c sqlpool.Config) error { _, err := sqlpool.NewDB(connector, c); return err }
-	creds := func(context.Context) (string, string, error) { return "", "", nil }
-	for name, tt := range map[string]struct {
-		make func(sqlpool.Config) error
-		cfg  sqlpool.Config
-		want []string
-	}{
-		"NewDB": {
-			newDB,
-			sqlpool.Config{
-				URL: "x", TLS: new(tls.Config), Credentials: creds, ConfigureMySQL: func(*mysql.Config) error { return nil },
-				ConfigurePostgres: func(*pgxpool.Config) error { return nil },
-			},
-			[]string{"URL", "TLS", "Credentials", "ConfigureMySQL", "ConfigurePostgres"},
-		},
-		"NewMySQL": {
-			func(c sqlpool.Config) error { _, err := sqlpool.NewMySQL(c); return err },
-			sqlpool.Config{URL: "root@/x", ConfigurePostgres: func(*pgxpool.Config) error { return nil }},
-			[]string{"ConfigurePostgres"},
-		},
-		"NewPostgres": {
-			func(c sqlpool.Config) error { _, err := sqlpool.NewPostgres(c); return err },
-			sqlpool.Config{URL: "postgres://h/d", ConfigureMySQL: func(*mysql.Config) error { return nil }},
-			[]string{"ConfigureMySQL"},
-		},
-		"Adopt": {
-			adopt,
-			sqlpool.Config{
-				URL: "x", MinIdle: 1, LifetimeJitter: 0.5, KeepAlive: time.Second, EvictionInterval: 1, AcquireTimeout: 1, DialTimeout: 1,
-				MaxDials: 1, LeakThreshold: time.Second, TLS: new(tls.Config), Credentials: creds,
-			},
-			[]string{
-				"URL", "MinIdle", "LifetimeJitter", "KeepAlive", "EvictionInterval", "AcquireTimeout", "DialTimeout", "MaxDials",
-				"LeakThreshold", "TLS", "Credentials",
-			},
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			err := tt.make(tt.cfg)
-			for _, field := range tt.want {
-				if err == nil || !strings.Contains(err.Error(), field+" is set") {
-					t.Errorf("%s is not refused: %v", field, err)
-				}
-			}
-		})
-	}
-	if _, err := sqlpool.NewDB(nil, sqlpool.Config{}); err == nil {
+func TestConstructorsRefuseWhatIsNil(t *testing.T) {
+	if _, err := sqlpool.NewDB(nil, sqlpool.DBConfig{}); err == nil {
 		t.Error("NewDB accepts a nil connector")
 	}
-	if _, err := sqlpool.Adopt(nil, sqlpool.Config{}); err == nil {
+	if _, err := sqlpool.Adopt(nil, sqlpool.AdoptConfig{}); err == nil {
 		t.Error("Adopt accepts a nil handle")
+	}
+	if _, err := sqlpool.AdoptPgxPool(nil, sqlpool.AdoptConfig{}); err == nil {
+		t.Error("AdoptPgxPool accepts a nil handle")
 	}
 }
 
-// Every field of Config must show in Settings or be known not to, so that a new one is not
-// forgotten.
+// Every field of a configuration must show in Settings or be known not to, so that a new one is not
+// forgotten, and Settings must show no field that the configuration does not have.
 func TestSettingsShowEveryFieldThatIsNoSecret(t *testing.T) {
-	p, err := sqlpool.NewDB(newFakeServer(), sqlpool.Config{MaxOpen: 7, MaxIdleTime: poolkeeper.Off})
+	pg, err := sqlpool.NewPostgres(sqlpool.PostgresConfig{URL: "postgres://h/d", MaxOpen: 7, MaxIdleTime: poolkeeper.Off})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer stop(t, p)
-	got := make(map[string]string)
-	for _, a := range p.Settings() {
-		got[strings.ReplaceAll(a.Key, "_", "")] = a.Value.String()
+	defer stop(t, pg)
+	my, err := sqlpool.NewMySQL(sqlpool.MySQLConfig{URL: "u@tcp(h)/d", MaxOpen: 7, MaxIdleTime: poolkeeper.Off})
+	if err != nil {
+		t.Fatal(err)
 	}
-	notShown := "Name URL CheckQuery ConfigurePostgres ConfigureMySQL Logger"
-	for _, f := range reflect.VisibleFields(reflect.TypeFor[sqlpool.Config]()) {
-		key := strings.ToLower(f.Name)
-		_, ok := got[key]
-		if !ok {
-			_, ok = got[key+"given"]
-		}
-		if hidden := strings.Contains(notShown, f.Name); ok == hidden {
-			t.Errorf("field %s: in Settings %v, meant to be hidden %v", f.Name, ok, hidden)
-		}
+	defer stop(t, my)
+	db, err := sqlpool.NewDB(newFakeServer(), sqlpool.DBConfig{MaxOpen: 7, MaxIdleTime: poolkeeper.Off})
+	if err != nil {
+		t.Fatal(err)
 	}
-	if got["maxopen"] != "7" || got["maxidletime"] != "off" || got["acquiretimeout"] != sqlpool.DefaultAcquireTimeout.String() {
-		t.Errorf("Settings are %v", got)
+	defer stop(t, db)
+	for config, settings := range map[reflect.Type][]slog.Attr{
+		reflect.TypeFor[sqlpool.PostgresConfig](): pg.Settings(),
+		reflect.TypeFor[sqlpool.MySQLConfig]():    my.Settings(),
+		reflect.TypeFor[sqlpool.DBConfig]():       db.Settings(),
+	} {
+		got := make(map[string]string)
+		for _, a := range settings {
+			got[strings.TrimSuffix(strings.ReplaceAll(a.Key, "_", ""), "given")] = a.Value.String()
+		}
+		if got["maxopen"] != "7" || got["maxidletime"] != "off" || got["acquiretimeout"] != sqlpool.DefaultAcquireTimeout.String() {
+			t.Errorf("Settings are %v", got)
+		}
+		const notShown = "Name URL CheckQuery Configure Logger"
+		for f := range config.Fields() {
+			key := strings.ToLower(f.Name)
+			_, ok := got[key]
+			if hidden := strings.Contains(notShown, f.Name); ok == hidden {
+				t.Errorf("%s.%s: in Settings %v, meant to be hidden %v", config, f.Name, ok, hidden)
+			}
+			delete(got, key)
+		}
+		delete(got, "kind")
+		delete(got, "cutssockets")
+		if len(got) > 0 {
+			t.Errorf("Settings of %s has more: %v", config, got)
+		}
 	}
 }
 
@@ -160,7 +128,7 @@ func TestNoErrorHasThePasswordInIt(t *testing.T) {
 		"host=h password='" + secret + "' pool_max_conns=-1",
 		"postgres://u:" + secret + "%zz@host/db",
 	} {
-		p, err := sqlpool.NewPostgres(sqlpool.Config{URL: url})
+		p, err := sqlpool.NewPostgres(sqlpool.PostgresConfig{URL: url})
 		keep(p, err)
 		if err == nil {
 			t.Errorf("%s is accepted", url)
@@ -176,7 +144,7 @@ func TestNoErrorHasThePasswordInIt(t *testing.T) {
 		"postgres://u:" + secret + "@host/db",
 		"",
 	} {
-		p, err := sqlpool.NewMySQL(sqlpool.Config{URL: url})
+		p, err := sqlpool.NewMySQL(sqlpool.MySQLConfig{URL: url})
 		keep(p, err)
 		if err == nil {
 			t.Errorf("%s is accepted", url)
@@ -193,11 +161,11 @@ func TestNoErrorHasThePasswordInIt(t *testing.T) {
 func TestNoSecretInSettingsAndDialErrors(t *testing.T) {
 	log, logged := logTo()
 	creds := func(context.Context) (string, string, error) { return "someone", secret, nil }
-	pg, err := sqlpool.NewPostgres(sqlpool.Config{URL: "postgres://u:" + secret + "@127.0.0.1:1/db", Logger: log})
+	pg, err := sqlpool.NewPostgres(sqlpool.PostgresConfig{URL: "postgres://u:" + secret + "@127.0.0.1:1/db", Logger: log})
 	if err != nil {
 		t.Fatal(err)
 	}
-	my, err := sqlpool.NewMySQL(sqlpool.Config{URL: "mysql://u:" + secret + "@127.0.0.1:1/db", Logger: log, Credentials: creds})
+	my, err := sqlpool.NewMySQL(sqlpool.MySQLConfig{URL: "mysql://u:" + secret + "@127.0.0.1:1/db", Logger: log, Credentials: creds})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -228,7 +196,7 @@ func TestMySQLTakesURLsAndDSNs(t *testing.T) {
 		"mysql://u@h/x?charset=utf8mb4&collation=utf8mb4_general_ci": "u@tcp(h:3306)/x?charset=utf8mb4&collation=utf8mb4_general_ci",
 	} {
 		var got *mysql.Config
-		p, err := sqlpool.NewMySQL(sqlpool.Config{URL: url, ConfigureMySQL: func(c *mysql.Config) error { got = c; return nil }})
+		p, err := sqlpool.NewMySQL(sqlpool.MySQLConfig{URL: url, Configure: func(c *mysql.Config) error { got = c; return nil }})
 		if err != nil {
 			t.Errorf("%s: %v", url, err)
 			continue
@@ -246,7 +214,7 @@ func TestMySQLTakesURLsAndDSNs(t *testing.T) {
 func TestParametersOfThePostgresURLStandInForFields(t *testing.T) {
 	const url = "postgres://h/d?pool_max_conns=7&pool_min_idle_conns=2&pool_max_conn_lifetime=10m&pool_max_conn_idle_time=1m" +
 		"&pool_health_check_period=5s&pool_max_conn_lifetime_jitter=2m&connect_timeout=3"
-	settings := func(c sqlpool.Config) map[string]string {
+	settings := func(c sqlpool.PostgresConfig) map[string]string {
 		p, err := sqlpool.NewPostgres(c)
 		if err != nil {
 			t.Fatal(err)
@@ -258,7 +226,7 @@ func TestParametersOfThePostgresURLStandInForFields(t *testing.T) {
 		}
 		return out
 	}
-	got := settings(sqlpool.Config{URL: url})
+	got := settings(sqlpool.PostgresConfig{URL: url})
 	for key, want := range map[string]string{
 		"max_open": "7", "min_idle": "2", "max_lifetime": "10m0s", "max_idle_time": "1m0s", "lifetime_jitter": "0.2",
 		"dial_timeout": "3s", "eviction_interval": "5s",
@@ -267,24 +235,24 @@ func TestParametersOfThePostgresURLStandInForFields(t *testing.T) {
 			t.Errorf("%s is %s, want %s", key, got[key], want)
 		}
 	}
-	if got := settings(sqlpool.Config{URL: url, MaxOpen: 3, DialTimeout: time.Second}); got["max_open"] != "3" || got["dial_timeout"] != "1s" {
-		t.Errorf("a field of Config must win: %v", got)
+	if got := settings(sqlpool.PostgresConfig{URL: url, MaxOpen: 3, DialTimeout: time.Second}); got["max_open"] != "3" || got["dial_timeout"] != "1s" {
+		t.Errorf("a field must win: %v", got)
 	}
-	if _, err := sqlpool.NewPostgres(sqlpool.Config{URL: "postgres://h/d?pool_max_conns=2&pool_min_conns=3"}); err == nil {
+	if _, err := sqlpool.NewPostgres(sqlpool.PostgresConfig{URL: "postgres://h/d?pool_max_conns=2&pool_min_conns=3"}); err == nil {
 		t.Error("faults in the URL's parameters are accepted")
 	}
 }
 
 func TestConfigureHooksMayFail(t *testing.T) {
-	_, err := sqlpool.NewPostgres(sqlpool.Config{URL: "postgres://h/d", ConfigurePostgres: func(*pgxpool.Config) error { return errFake }})
+	_, err := sqlpool.NewPostgres(sqlpool.PostgresConfig{URL: "postgres://h/d", Configure: func(*pgxpool.Config) error { return errFake }})
 	if !errors.Is(err, errFake) {
 		t.Errorf("NewPostgres: %v", err)
 	}
-	_, err = sqlpool.NewMySQL(sqlpool.Config{URL: "root@/x", ConfigureMySQL: func(*mysql.Config) error { return errFake }})
+	_, err = sqlpool.NewMySQL(sqlpool.MySQLConfig{URL: "root@/x", Configure: func(*mysql.Config) error { return errFake }})
 	if !errors.Is(err, errFake) {
 		t.Errorf("NewMySQL: %v", err)
 	}
-	_, err = sqlpool.NewMySQL(sqlpool.Config{URL: "root@/x", ConfigureMySQL: func(c *mysql.Config) error {
+	_, err = sqlpool.NewMySQL(sqlpool.MySQLConfig{URL: "root@/x", Configure: func(c *mysql.Config) error {
 		c.TLSConfig = "unknown"
 		return nil
 	}})
@@ -308,7 +276,7 @@ func TestFaultyURLIsReportedWithoutItsPassword(t *testing.T) {
 		"root:s3cret/db", "root:s3cret#tcp(h)/db", "root:s3cret@tcp(h:1", "root:s3cret", "root:s3cret@h/db",
 		"root:p@s3cret/db", "mysql://root:s3cret@h:s3cret/db", "mysql:root:s3cret@h/db", "root:x/y?z=%zzs3cret@tcp(h)", "mysql://u@h/db?x=%zz@s3cret",
 	} {
-		_, err := sqlpool.NewMySQL(sqlpool.Config{URL: u})
+		_, err := sqlpool.NewMySQL(sqlpool.MySQLConfig{URL: u})
 		check(u, err)
 	}
 	for _, u := range []string{
@@ -317,15 +285,15 @@ func TestFaultyURLIsReportedWithoutItsPassword(t *testing.T) {
 		`host=h port=x password="a s3cret"`, `host=h port=x password='it\'s s3cret'`, "postgres://u:p@s3cret@h:x/db",
 		`host=h port=x password=a\ s3cret`, "host=h port=x sslpassword=s3cret", "host=h pool_max_conns=x password=s3cret", "postgres://h/db?PASSWORD=s3cret&port=x",
 	} {
-		_, err := sqlpool.NewPostgres(sqlpool.Config{URL: u})
+		_, err := sqlpool.NewPostgres(sqlpool.PostgresConfig{URL: u})
 		check(u, err)
 	}
-	_, err := sqlpool.NewMySQL(sqlpool.Config{URL: "root:s3cret@/db?parseTime=maybe"})
+	_, err := sqlpool.NewMySQL(sqlpool.MySQLConfig{URL: "root:s3cret@/db?parseTime=maybe"})
 	check("parseTime", err)
 	if !strings.Contains(err.Error(), "invalid bool value: maybe") {
 		t.Errorf("what is wrong with a parameter is not said: %v", err)
 	}
-	_, err = sqlpool.NewPostgres(sqlpool.Config{URL: "host=h port=x password=s3cret"})
+	_, err = sqlpool.NewPostgres(sqlpool.PostgresConfig{URL: "host=h port=x password=s3cret"})
 	check("port", err)
 	if !strings.Contains(err.Error(), "invalid port") {
 		t.Errorf("what is wrong with the port is not said: %v", err)

@@ -57,7 +57,7 @@ func onPool(t *testing.T, f feature) (trace, out []string) {
 	t.Helper()
 	s := newFakeServer()
 	s.features = f
-	p, err := sqlpool.NewDB(s, sqlpool.Config{MaxOpen: 4})
+	p, err := sqlpool.NewDB(s, sqlpool.DBConfig{MaxOpen: 4})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,7 @@ import (
 // core is the part that all pools of this package share: life, counts and holders. A backend does
 // the rest: it opens, hands out and closes connections.
 type core struct {
-	conf    atomic.Pointer[Config] // with defaults; what it points to never changes
+	conf    atomic.Pointer[config] // with defaults; what it points to never changes
 	kind    string                 // "postgres", "mysql", "db"
 	back    backend
 	gate    *inflight.Gate    // what callers have begun: waiting for a connection, or holding one
@@ -56,7 +56,7 @@ type core struct {
 	disk    atomic.Pointer[onfile.Contents] // what the files hold that are in effect
 
 	state   *life.State // its turn is that of a Reload, a Pause or a look at files, and guards the following
-	asked   *Config     // the configuration in effect, as it was given; a pointer, as fmt prints one level of what a Pool points to
+	asked   *config     // the configuration in effect, as it was given; a pointer, as fmt prints one level of what a Pool points to
 	renewal string      // what was wrong with the files, said last
 
 	mu       sync.Mutex       // guards the following
@@ -82,13 +82,13 @@ type backend interface {
 	close(ctx context.Context) error
 	// aim returns how connections are to be opened under cfg and what its files hold, and cfg with
 	// its defaults and what URL adds. It reports every fault of cfg and does no I/O.
-	aim(cfg Config, on disk) (target, Config, error)
+	aim(cfg config, on disk) (target, config, error)
 	// try opens a connection by aim, checks it and closes it.
-	try(ctx context.Context, aim target, cfg *Config) error
+	try(ctx context.Context, aim target, cfg *config) error
 	// current returns the aim in use, and use sets another, with the sizes of cfg. elsewhere says
 	// that the aim has changed.
 	current() target
-	use(ctx context.Context, aim target, cfg *Config, elsewhere bool)
+	use(ctx context.Context, aim target, cfg *config, elsewhere bool)
 	// pause makes new callers queue, and reports false if they do already; resume lets them go on.
 	// emptied waits until nothing is in use, and then until everything is closed.
 	pause() bool
@@ -111,7 +111,7 @@ type backend interface {
 	cut(idleToo bool) (cut, left int)
 }
 
-func newCore(cfg Config, on disk, kind string) *core {
+func newCore(cfg config, on disk, kind string) *core {
 	c := &core{
 		kind: kind, state: life.NewState("sqlpool", cfg.Name),
 		gate: inflight.New(),
@@ -130,7 +130,7 @@ func newCore(cfg Config, on disk, kind string) *core {
 }
 
 // cfg returns the configuration in effect.
-func (c *core) cfg() *Config { return c.conf.Load() }
+func (c *core) cfg() *config { return c.conf.Load() }
 
 func (c *core) poolName() string { return c.state.Name() }
 

@@ -45,7 +45,7 @@ func playDBModel(t *testing.T, steps []step, slow string) error {
 	case "close":
 		srv.closing.set(func() { time.Sleep(takes) })
 	}
-	p, err := sqlpool.NewDB(srv, sqlpool.Config{MaxOpen: modelMaxOpen, AcquireTimeout: 250 * time.Millisecond, Logger: quiet()})
+	p, err := sqlpool.NewDB(srv, sqlpool.DBConfig{MaxOpen: modelMaxOpen, AcquireTimeout: 250 * time.Millisecond, Logger: quiet()})
 	if err == nil {
 		err = p.Start(t.Context())
 	}
@@ -67,7 +67,7 @@ func playDBModel(t *testing.T, steps []step, slow string) error {
 }
 
 type dbModel struct {
-	pool *sqlpool.Pool
+	pool *sqlpool.DB
 	srv  *fakeServer
 	held []*sql.Conn
 }

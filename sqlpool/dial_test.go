@@ -24,7 +24,7 @@ func TestDialsThatEndAsTheyBecomeSlowAreNotCounted(t *testing.T) {
 			time.Sleep(time.Duration(took.Load()))
 			return nil
 		})
-		p := fakePool(t, s, sqlpool.Config{MaxOpen: 10, MaxDials: 1})
+		p := fakePool(t, s, sqlpool.DBConfig{MaxOpen: 10, MaxDials: 1})
 		took.Store(int64(500 * time.Millisecond))
 		for range 200 {
 			if _, err := p.DB().ExecContext(t.Context(), "x"); err != nil {

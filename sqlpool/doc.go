@@ -16,7 +16,7 @@
 // A pool is made by one of four constructors, then started and stopped, best by a
 // lifecycle.Registry:
 //
-//	orders, err := sqlpool.NewPostgres(sqlpool.Config{URL: os.Getenv("DATABASE_URL"), MaxOpen: 20})
+//	orders, err := sqlpool.NewPostgres(sqlpool.PostgresConfig{URL: os.Getenv("DATABASE_URL"), MaxOpen: 20})
 //	if err != nil {
 //		return err // every fault of the configuration
 //	}

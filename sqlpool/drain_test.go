@@ -17,15 +17,15 @@ import (
 // What lifecycle looks for in a component. A typing error in a signature would lose a feature in
 // silence.
 var (
-	_ lifecycle.Component        = (*sqlpool.Pool)(nil)
-	_ lifecycle.Drainer          = (*sqlpool.Pool)(nil)
-	_ lifecycle.Aborter          = (*sqlpool.Pool)(nil)
-	_ lifecycle.Checker          = (*sqlpool.Pool)(nil)
-	_ lifecycle.StatsProvider    = (*sqlpool.Pool)(nil)
-	_ lifecycle.HolderLister     = (*sqlpool.Pool)(nil)
-	_ lifecycle.ObserverSetter   = (*sqlpool.Pool)(nil)
-	_ lifecycle.SettingsProvider = (*sqlpool.Pool)(nil)
-	_ lifecycle.NameSetter       = (*sqlpool.Pool)(nil)
+	_ lifecycle.Component        = (*sqlpool.DB)(nil)
+	_ lifecycle.Drainer          = (*sqlpool.DB)(nil)
+	_ lifecycle.Aborter          = (*sqlpool.DB)(nil)
+	_ lifecycle.Checker          = (*sqlpool.DB)(nil)
+	_ lifecycle.StatsProvider    = (*sqlpool.DB)(nil)
+	_ lifecycle.HolderLister     = (*sqlpool.DB)(nil)
+	_ lifecycle.ObserverSetter   = (*sqlpool.DB)(nil)
+	_ lifecycle.SettingsProvider = (*sqlpool.DB)(nil)
+	_ lifecycle.NameSetter       = (*sqlpool.DB)(nil)
 
 	_ lifecycle.Component        = (*sqlpool.Postgres)(nil)
 	_ lifecycle.Drainer          = (*sqlpool.Postgres)(nil)
@@ -42,7 +42,7 @@ var (
 // refused at once.
 func TestDrainFinishesWorkInFlightAndRefusesNewWorkAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := fakePool(t, newFakeServer(), sqlpool.Config{Name: "orders", MaxOpen: 3})
+		p := fakePool(t, newFakeServer(), sqlpool.DBConfig{Name: "orders", MaxOpen: 3})
 		ctx := t.Context()
 		tx, err := p.DB().BeginTx(ctx, nil)
 		if err != nil {
@@ -101,7 +101,7 @@ func TestDrainFinishesWorkInFlightAndRefusesNewWorkAtOnce(t *testing.T) {
 // Idle connections must not let new work through either.
 func TestDrainRefusesWorkThatWouldFindAnIdleConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := fakePool(t, newFakeServer(), sqlpool.Config{MaxOpen: 3})
+		p := fakePool(t, newFakeServer(), sqlpool.DBConfig{MaxOpen: 3})
 		a, b := hold(t, p), hold(t, p)
 		_ = b.Close()
 		if err := p.Drain(expired(t)); err == nil || !strings.Contains(err.Error(), "1 connection still held") {
@@ -134,7 +134,7 @@ func over(ctx context.Context) context.Context {
 func TestStopClosesEverythingAndSaysSo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
-		p := fakePool(t, s, sqlpool.Config{MaxOpen: 5, MinIdle: 3})
+		p := fakePool(t, s, sqlpool.DBConfig{MaxOpen: 5, MinIdle: 3})
 		synctest.Wait()
 		c := hold(t, p)
 		_ = c.Close()
@@ -164,7 +164,7 @@ func TestStopClosesEverythingAndSaysSo(t *testing.T) {
 // both names each once.
 func TestDrainAndStopNameAHolderOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := fakePool(t, newFakeServer(), sqlpool.Config{Name: "orders"})
+		p := fakePool(t, newFakeServer(), sqlpool.DBConfig{Name: "orders"})
 		leaked := hold(t, p)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
@@ -182,7 +182,7 @@ func TestDrainAndStopNameAHolderOnce(t *testing.T) {
 
 func TestStopAtItsDeadlineNamesWhoStillHoldsAConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := fakePool(t, newFakeServer(), sqlpool.Config{Name: "orders"})
+		p := fakePool(t, newFakeServer(), sqlpool.DBConfig{Name: "orders"})
 		leaked := hold(t, p)
 		advance(40 * time.Second)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -213,7 +213,7 @@ func TestStopAtItsDeadlineNamesWhoStillHoldsAConnection(t *testing.T) {
 
 func TestAbortWaitsForNobodyAndEndsAStopUnderWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := fakePool(t, newFakeServer(), sqlpool.Config{})
+		p := fakePool(t, newFakeServer(), sqlpool.DBConfig{})
 		leaked := hold(t, p)
 		stopped := make(chan error, 1)
 		go func() { stopped <- p.Stop(t.Context()) }()
@@ -233,21 +233,21 @@ func TestAbortWaitsForNobodyAndEndsAStopUnderWay(t *testing.T) {
 }
 
 func TestStopAndAbortAreLegalWithoutStart(t *testing.T) {
-	for name, end := range map[string]func(context.Context, *sqlpool.Pool) error{
-		"Stop":         func(ctx context.Context, p *sqlpool.Pool) error { return p.Stop(ctx) },
-		"Stop at once": func(ctx context.Context, p *sqlpool.Pool) error { return p.Stop(over(ctx)) },
-		"Abort":        func(_ context.Context, p *sqlpool.Pool) error { return p.Abort() },
-		"Drain, Stop": func(ctx context.Context, p *sqlpool.Pool) error {
+	for name, end := range map[string]func(context.Context, *sqlpool.DB) error{
+		"Stop":         func(ctx context.Context, p *sqlpool.DB) error { return p.Stop(ctx) },
+		"Stop at once": func(ctx context.Context, p *sqlpool.DB) error { return p.Stop(over(ctx)) },
+		"Abort":        func(_ context.Context, p *sqlpool.DB) error { return p.Abort() },
+		"Drain, Stop": func(ctx context.Context, p *sqlpool.DB) error {
 			return errors.Join(p.Drain(ctx), p.Stop(ctx))
 		},
-		"Abort, Stop": func(ctx context.Context, p *sqlpool.Pool) error { return errors.Join(p.Abort(), p.Stop(ctx)) },
-		"Stop and Stop": func(ctx context.Context, p *sqlpool.Pool) error {
+		"Abort, Stop": func(ctx context.Context, p *sqlpool.DB) error { return errors.Join(p.Abort(), p.Stop(ctx)) },
+		"Stop and Stop": func(ctx context.Context, p *sqlpool.DB) error {
 			return errors.Join(p.Stop(ctx), p.Stop(ctx))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { // the bubble fails if a goroutine is left
-				p, err := sqlpool.NewDB(newFakeServer(), sqlpool.Config{MinIdle: 2})
+				p, err := sqlpool.NewDB(newFakeServer(), sqlpool.DBConfig{MinIdle: 2})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -261,7 +261,7 @@ func TestStopAndAbortAreLegalWithoutStart(t *testing.T) {
 
 func TestManyStopsAtOnceAllReturnTheSame(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := fakePool(t, newFakeServer(), sqlpool.Config{})
+		p := fakePool(t, newFakeServer(), sqlpool.DBConfig{})
 		c := hold(t, p)
 		var wg sync.WaitGroup
 		for range 20 {
@@ -286,7 +286,7 @@ func TestManyStopsAtOnceAllReturnTheSame(t *testing.T) {
 func TestStopDuringDialClosesTheLateConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
-		p := fakePool(t, s, sqlpool.Config{})
+		p := fakePool(t, s, sqlpool.DBConfig{})
 		s.dial.set(func(context.Context) error { time.Sleep(2 * time.Second); return nil }) // deaf to its context
 		got := make(chan error, 1)
 		go func() {
@@ -314,7 +314,7 @@ func TestStopDuringStartEndsTheStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
 		s.dial.set(func(context.Context) error { return errFake })
-		p, err := sqlpool.NewDB(s, sqlpool.Config{Start: poolkeeper.StartWaitForServer})
+		p, err := sqlpool.NewDB(s, sqlpool.DBConfig{Start: poolkeeper.StartWaitForServer})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -331,7 +331,7 @@ func TestStopDuringStartEndsTheStart(t *testing.T) {
 func TestStopDoesNotWaitForAStuckDriverToClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
-		p := fakePool(t, s, sqlpool.Config{})
+		p := fakePool(t, s, sqlpool.DBConfig{})
 		release := make(chan struct{})
 		s.closing.set(func() { <-release })
 		_, _ = p.DB().ExecContext(t.Context(), "x")
@@ -352,7 +352,7 @@ func TestStopDoesNotWaitForAStuckDriverToClose(t *testing.T) {
 func TestReturningABrokenConnectionIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
-		p := fakePool(t, s, sqlpool.Config{})
+		p := fakePool(t, s, sqlpool.DBConfig{})
 		release := make(chan struct{})
 		c := hold(t, p)
 		s.closing.set(func() { <-release })
@@ -371,7 +371,7 @@ func TestReturningABrokenConnectionIsBounded(t *testing.T) {
 func TestClosingTheHandleEndsThePoolsOwnWork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
-		p := fakePool(t, s, sqlpool.Config{MaxOpen: 1, MinIdle: 1})
+		p := fakePool(t, s, sqlpool.DBConfig{MaxOpen: 1, MinIdle: 1})
 		tx, err := p.DB().BeginTx(t.Context(), nil)
 		if err != nil {
 			t.Fatal(err)
@@ -417,7 +417,7 @@ func TestClosingTheHandleEndsThePoolsOwnWork(t *testing.T) {
 func TestClosingTheHandleWithoutStopLeavesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
-		p, err := sqlpool.NewDB(s, sqlpool.Config{MinIdle: 2})
+		p, err := sqlpool.NewDB(s, sqlpool.DBConfig{MinIdle: 2})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -437,7 +437,7 @@ func TestClosingTheHandleWithoutStopLeavesNothing(t *testing.T) {
 // Drain under load: of what began before, nothing fails.
 func TestNothingThatBeganBeforeTheStopFails(t *testing.T) {
 	for range 20 {
-		p := fakePool(t, newFakeServer(), sqlpool.Config{MaxOpen: 4})
+		p := fakePool(t, newFakeServer(), sqlpool.DBConfig{MaxOpen: 4})
 		var wg sync.WaitGroup
 		for range 16 {
 			wg.Go(func() {
@@ -463,7 +463,7 @@ func TestNothingThatBeganBeforeTheStopFails(t *testing.T) {
 func isClosedHandle(err error) bool { return err.Error() == "sql: database is closed" }
 
 func TestHoldersAreListedByWhatTheyHold(t *testing.T) {
-	p := fakePool(t, newFakeServer(), sqlpool.Config{MaxOpen: 5})
+	p := fakePool(t, newFakeServer(), sqlpool.DBConfig{MaxOpen: 5})
 	defer stop(t, p)
 	ctx := t.Context()
 	tx, err := p.DB().BeginTx(ctx, nil)
@@ -506,7 +506,7 @@ func TestHoldersAreListedByWhatTheyHold(t *testing.T) {
 
 func TestAbortDoesNotBlameAStartThatIsOver(t *testing.T) {
 	for range 20 {
-		p := fakePool(t, newFakeServer(), sqlpool.Config{MaxOpen: 1})
+		p := fakePool(t, newFakeServer(), sqlpool.DBConfig{MaxOpen: 1})
 		c := hold(t, p)
 		if err := p.Abort(); err == nil || strings.Contains(err.Error(), "Start") {
 			t.Fatalf("Abort: %v", err)

@@ -17,20 +17,23 @@ type lifecycled interface {
 	Stop(ctx context.Context) error
 }
 
-// Each duration of Config is refused under its name, or the pool works with it.
+// Each duration of a configuration is refused under its name, or the pool works with it.
 func TestEveryDurationIsRefusedOrWorks(t *testing.T) {
 	srv := sqlpooltest.ServePostgres(t)
-	var cfg sqlpool.Config
-	for field := range testkit.Durations(&cfg) {
+	for field := range testkit.Durations(new(sqlpool.PostgresConfig)) {
 		for _, d := range testkit.Extremes {
-			cfg := sqlpool.Config{URL: srv.URL(), Logger: quiet()}
+			cfg := sqlpool.PostgresConfig{URL: srv.URL(), Logger: quiet()}
 			*testkit.Durations(&cfg)[field] = d
 			pool, err := sqlpool.NewPostgres(cfg)
 			tryDuration(t, "NewPostgres: "+field, d, pool, err)
-
-			cfg.URL = ""
-			db, err := sqlpool.NewDB(newFakeServer(), cfg)
-			tryDuration(t, "NewDB: "+field, d, db, err)
+		}
+	}
+	for field := range testkit.Durations(new(sqlpool.DBConfig)) {
+		for _, d := range testkit.Extremes {
+			cfg := sqlpool.DBConfig{Logger: quiet()}
+			*testkit.Durations(&cfg)[field] = d
+			pool, err := sqlpool.NewDB(newFakeServer(), cfg)
+			tryDuration(t, "NewDB: "+field, d, pool, err)
 		}
 	}
 }
@@ -70,14 +73,23 @@ func TestTooLongAndTooShortDurationsAreRefused(t *testing.T) {
 		}
 	}
 	for d, want := range map[time.Duration]string{100*365*24*time.Hour + 1: "100 years", 30: "30*time.Second"} {
-		var own sqlpool.Config
-		for field := range testkit.Durations(&own) {
-			var cfg sqlpool.Config
+		for field := range testkit.Durations(new(sqlpool.PostgresConfig)) {
+			var cfg sqlpool.PostgresConfig
+			*testkit.Durations(&cfg)[field] = d
+			check(field, d, want, cfg.Validate())
+		}
+		for field := range testkit.Durations(new(sqlpool.MySQLConfig)) {
+			var cfg sqlpool.MySQLConfig
+			*testkit.Durations(&cfg)[field] = d
+			check(field, d, want, cfg.Validate())
+		}
+		for field := range testkit.Durations(new(sqlpool.DBConfig)) {
+			var cfg sqlpool.DBConfig
 			*testkit.Durations(&cfg)[field] = d
 			check(field, d, want, cfg.Validate())
 		}
 	}
-	cfg := sqlpool.Config{URL: "u@tcp(h)/d?timeout=1000000h"}
+	cfg := sqlpool.MySQLConfig{URL: "u@tcp(h)/d?timeout=1000000h"}
 	if _, err := sqlpool.NewMySQL(cfg); err == nil || !strings.Contains(err.Error(), "DialTimeout is 1000000h0m0s") {
 		t.Errorf("the time-out of a DSN: got %v", err)
 	}

@@ -8,8 +8,8 @@ import (
 )
 
 func TestAnEmptyURLIsRefusedByAllThatDial(t *testing.T) {
-	_, pg := sqlpool.NewPostgres(sqlpool.Config{})
-	_, my := sqlpool.NewMySQL(sqlpool.Config{})
+	_, pg := sqlpool.NewPostgres(sqlpool.PostgresConfig{})
+	_, my := sqlpool.NewMySQL(sqlpool.MySQLConfig{})
 	for name, err := range map[string]error{"NewPostgres": pg, "NewMySQL": my} {
 		if err == nil || !strings.Contains(err.Error(), "URL is empty") {
 			t.Errorf("%s: %v", name, err)

@@ -23,7 +23,7 @@ const (
 // compared by type, which costs other checkouts next to nothing.
 type sweepContext struct{ context.Context } //nolint:containedctx // it is a context
 
-func (c Config) policy() eviction.Policy {
+func (c config) policy() eviction.Policy {
 	if often := c.KeepAlive / 4; c.EvictionInterval == 0 && often > 0 && (c.MaxIdleTime == 0 || often < c.MaxIdleTime/10) && often < maxInterval {
 		c.EvictionInterval = max(often, minInterval) // or silence would be noticed too late
 	}
@@ -47,7 +47,7 @@ type times struct {
 
 // expired reports whether a connection has reached its lifetime at now: eviction's rule, for
 // connections in use.
-func (t *times) expired(c *Config, now time.Time) bool {
+func (t *times) expired(c *config, now time.Time) bool {
 	spread := time.Duration(float64(c.MaxLifetime) * c.LifetimeJitter * t.draw)
 	return c.MaxLifetime > 0 && now.Sub(t.born) >= c.MaxLifetime-spread
 }

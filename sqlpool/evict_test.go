@@ -2,6 +2,7 @@ package sqlpool_test
 
 import (
 	"context"
+	"database/sql"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -18,7 +19,7 @@ import (
 )
 
 // burst makes n callers use a connection at once.
-func burst(t *testing.T, p *sqlpool.Pool, n int) {
+func burst(t *testing.T, p interface{ DB() *sql.DB }, n int) {
 	t.Helper()
 	var wg sync.WaitGroup
 	for range n {
@@ -36,7 +37,7 @@ func burst(t *testing.T, p *sqlpool.Pool, n int) {
 func TestSurplusIsClosedAndNothingElse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
-		p := fakePool(t, s, sqlpool.Config{
+		p := fakePool(t, s, sqlpool.DBConfig{
 			MaxOpen: 50, MinIdle: 3, MaxDials: 50, MaxIdleTime: time.Minute, EvictionInterval: time.Second,
 			MaxLifetime: poolkeeper.Off, KeepAlive: poolkeeper.Off, AcquireTimeout: poolkeeper.Off,
 		})
@@ -75,7 +76,7 @@ func TestSurplusIsClosedAndNothingElse(t *testing.T) {
 func TestColdestConnectionsGoFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
-		p := fakePool(t, s, sqlpool.Config{MaxOpen: 10, MinIdle: 1, MaxDials: 10, MaxIdleTime: 20 * time.Second, KeepAlive: poolkeeper.Off})
+		p := fakePool(t, s, sqlpool.DBConfig{MaxOpen: 10, MinIdle: 1, MaxDials: 10, MaxIdleTime: 20 * time.Second, KeepAlive: poolkeeper.Off})
 		defer stop(t, p)
 		burst(t, p, 5)
 		var hot int
@@ -106,7 +107,7 @@ func TestMinIdleIsFilledOneByOne(t *testing.T) {
 			defer dials.Enter()()
 			return sleepFor(ctx, "100ms")
 		})
-		p := fakePool(t, s, sqlpool.Config{MaxOpen: 10, MinIdle: 5})
+		p := fakePool(t, s, sqlpool.DBConfig{MaxOpen: 10, MinIdle: 5})
 		defer stop(t, p)
 		advance(time.Second)
 		if st := p.Stats(); st.Idle != 5 || dials.Most() != 1 {
@@ -124,7 +125,7 @@ func TestMinIdleIsFilledOneByOne(t *testing.T) {
 func TestIdleConnectionIsReadyWithoutADial(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
-		p := fakePool(t, s, sqlpool.Config{MinIdle: 1})
+		p := fakePool(t, s, sqlpool.DBConfig{MinIdle: 1})
 		defer stop(t, p)
 		synctest.Wait()
 		s.dial.set(func(ctx context.Context) error { return sleepFor(ctx, "1s") })
@@ -166,8 +167,8 @@ func watchEnds(onServer func() int) ends {
 
 // stampede is a configuration under which n connections are opened together, and end by their
 // lifetimes alone.
-func stampede(n int) sqlpool.Config {
-	return sqlpool.Config{
+func stampede(n int) sqlpool.DBConfig {
+	return sqlpool.DBConfig{
 		MaxOpen: n, MaxDials: n, MaxIdleTime: poolkeeper.Off, KeepAlive: poolkeeper.Off, EvictionInterval: 100 * time.Millisecond,
 		MaxLifetime: 10 * time.Minute, LifetimeJitter: 0.1, AcquireTimeout: poolkeeper.Off, LeakThreshold: poolkeeper.Off,
 	}
@@ -209,9 +210,9 @@ func endSpreadOut(t *testing.T, got ends, n int) {
 // pgStampede opens n connections of a pgxpool together and watches them end.
 func pgStampede(t *testing.T, n int, jitter float64) ends {
 	t.Helper()
-	p, srv := sqlpooltest.NewPostgresInMemory(t, func(c *sqlpool.Config) {
+	p, srv := sqlpooltest.NewPostgresInMemory(t, func(c *sqlpool.PostgresConfig) {
 		url := c.URL
-		*c = stampede(n)
+		*c = like[sqlpool.PostgresConfig](stampede(n))
 		c.URL, c.LifetimeJitter, c.Logger = url, jitter, quiet()
 	})
 	held := make([]*pgxpool.Conn, n)
@@ -234,7 +235,7 @@ func pgStampede(t *testing.T, n int, jitter float64) ends {
 func TestLifetimeShorterThanASecondIsKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
-		p := fakePool(t, s, sqlpool.Config{MaxLifetime: 300 * time.Millisecond, LifetimeJitter: poolkeeper.NoJitter, EvictionInterval: time.Hour})
+		p := fakePool(t, s, sqlpool.DBConfig{MaxLifetime: 300 * time.Millisecond, LifetimeJitter: poolkeeper.NoJitter, EvictionInterval: time.Hour})
 		defer stop(t, p)
 		var a, b, c int
 		scan := func(into *int) {
@@ -256,7 +257,7 @@ func TestLifetimeShorterThanASecondIsKept(t *testing.T) {
 func TestConnectionPastItsLifetimeIsClosedWhenReturned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
-		p := fakePool(t, s, sqlpool.Config{MaxLifetime: time.Minute, LifetimeJitter: poolkeeper.NoJitter})
+		p := fakePool(t, s, sqlpool.DBConfig{MaxLifetime: time.Minute, LifetimeJitter: poolkeeper.NoJitter})
 		defer stop(t, p)
 		c := hold(t, p)
 		advance(2 * time.Minute)
@@ -274,7 +275,7 @@ func TestSilentConnectionsArePingedAndDeadOnesReplaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
 		var pings atomic.Int64
-		p := fakePool(t, s, sqlpool.Config{
+		p := fakePool(t, s, sqlpool.DBConfig{
 			MaxOpen: 10, MinIdle: 6, KeepAlive: 10 * time.Second, MaxLifetime: poolkeeper.Off, EvictionInterval: time.Second,
 		})
 		defer stop(t, p)
@@ -296,7 +297,7 @@ func TestSilentConnectionsArePingedAndDeadOnesReplaced(t *testing.T) {
 func TestConnectionThatDiedBeforeItsFirstUseIsNotHandedOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
-		p := fakePool(t, s, sqlpool.Config{MaxOpen: 3, MinIdle: 3, KeepAlive: poolkeeper.Off})
+		p := fakePool(t, s, sqlpool.DBConfig{MaxOpen: 3, MinIdle: 3, KeepAlive: poolkeeper.Off})
 		defer stop(t, p)
 		synctest.Wait()
 		s.breakAll()
@@ -314,7 +315,7 @@ func TestConnectionThatDiedBeforeItsFirstUseIsNotHandedOut(t *testing.T) {
 func TestHungPingStarvesNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
-		p := fakePool(t, s, sqlpool.Config{MaxOpen: 6, MinIdle: 6, KeepAlive: 10 * time.Second, EvictionInterval: time.Second})
+		p := fakePool(t, s, sqlpool.DBConfig{MaxOpen: 6, MinIdle: 6, KeepAlive: 10 * time.Second, EvictionInterval: time.Second})
 		defer stop(t, p)
 		synctest.Wait()
 		s.ping.set(func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })
@@ -334,7 +335,7 @@ func TestHungPingStarvesNobody(t *testing.T) {
 // Sweeps under load: no failed operation, no extra dial.
 func TestSweepsUnderLoadDisturbNobody(t *testing.T) {
 	s := newFakeServer()
-	p := fakePool(t, s, sqlpool.Config{
+	p := fakePool(t, s, sqlpool.DBConfig{
 		MaxOpen: 8, MinIdle: 2, MaxDials: 8, MaxIdleTime: 10 * time.Minute, KeepAlive: 5 * time.Millisecond, EvictionInterval: 10 * time.Millisecond,
 		AcquireTimeout: 30 * time.Second,
 	})
@@ -359,7 +360,7 @@ func TestSweepsUnderLoadDisturbNobody(t *testing.T) {
 func TestIdlePoolCostsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
-		p := fakePool(t, s, sqlpool.Config{MinIdle: 1, MaxLifetime: poolkeeper.Off, KeepAlive: poolkeeper.Off})
+		p := fakePool(t, s, sqlpool.DBConfig{MinIdle: 1, MaxLifetime: poolkeeper.Off, KeepAlive: poolkeeper.Off})
 		defer stop(t, p)
 		if _, err := p.DB().ExecContext(t.Context(), "x"); err != nil {
 			t.Fatal(err)
@@ -378,9 +379,9 @@ func TestIdlePoolCostsNothing(t *testing.T) {
 func TestFillDoesNotWaitInAFullPool(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv := sqlpooltest.ServePostgresInMemory(t)
-		p, err := sqlpool.NewPostgres(sqlpool.Config{
+		p, err := sqlpool.NewPostgres(sqlpool.PostgresConfig{
 			URL: srv.URL(), MaxOpen: 2, KeepAlive: poolkeeper.Off, Logger: quiet(),
-			ConfigurePostgres: func(c *pgxpool.Config) error { c.ConnConfig.DialFunc = srv.Dial; return nil },
+			Configure: func(c *pgxpool.Config) error { c.ConnConfig.DialFunc = srv.Dial; return nil },
 		})
 		if err != nil {
 			t.Fatal(err)

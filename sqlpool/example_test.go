@@ -17,7 +17,7 @@ func connector() *fakeServer { return newFakeServer() }
 
 func ExampleNewDB() {
 	ctx := context.Background()
-	orders, err := sqlpool.NewDB(connector(), sqlpool.Config{Name: "orders", MaxOpen: 20, MinIdle: 2})
+	orders, err := sqlpool.NewDB(connector(), sqlpool.DBConfig{Name: "orders", MaxOpen: 20, MinIdle: 2})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -37,7 +37,7 @@ func ExampleNewDB() {
 }
 
 func ExampleNewMySQL() {
-	orders, err := sqlpool.NewMySQL(sqlpool.Config{
+	orders, err := sqlpool.NewMySQL(sqlpool.MySQLConfig{
 		URL:     "mysql://shop:p%40ss@db.internal/orders?parseTime=true", // or the driver's own "shop:p@ss@tcp(db.internal:3306)/orders"
 		MaxOpen: 20,
 	})
@@ -52,25 +52,20 @@ func ExampleNewMySQL() {
 
 func ExampleAdopt() {
 	db := sql.OpenDB(connector()) // opened by other code
-	legacy, err := sqlpool.Adopt(db, sqlpool.Config{Name: "legacy"})
+	legacy, err := sqlpool.Adopt(db, sqlpool.AdoptConfig{Name: "legacy"})
 	if err != nil {
 		log.Fatal(err)
 	}
 	fmt.Println(legacy.Check(context.Background()))
 	fmt.Println(legacy.Stop(context.Background()))
-
-	// What a handle gives no means to is refused, and not ignored.
-	_, err = sqlpool.Adopt(db, sqlpool.Config{MinIdle: 2})
-	fmt.Println(err)
 	// Output:
 	// <nil>
 	// <nil>
-	// sqlpool: MinIdle is set, but an adopted *sql.DB gives no means to it; use NewDB or NewMySQL
 }
 
-func ExamplePool_Drain() {
+func ExampleDB_Drain() {
 	ctx := context.Background()
-	orders, err := sqlpool.NewDB(connector(), sqlpool.Config{})
+	orders, err := sqlpool.NewDB(connector(), sqlpool.DBConfig{})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -97,7 +92,7 @@ func ExamplePool_Drain() {
 
 func Example_acquireError() {
 	ctx := context.Background()
-	orders, err := sqlpool.NewDB(connector(), sqlpool.Config{MaxOpen: 1, AcquireTimeout: 10 * time.Millisecond})
+	orders, err := sqlpool.NewDB(connector(), sqlpool.DBConfig{MaxOpen: 1, AcquireTimeout: 10 * time.Millisecond})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -116,7 +111,7 @@ func Example_acquireError() {
 }
 
 func ExampleNative() {
-	orders, err := sqlpool.NewDB(connector(), sqlpool.Config{})
+	orders, err := sqlpool.NewDB(connector(), sqlpool.DBConfig{})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -135,8 +130,8 @@ func ExampleNative() {
 	// <nil> <nil> <nil>
 }
 
-func ExampleConfig_Validate() {
-	err := sqlpool.Config{MaxOpen: 5, MinIdle: 10, KeepAlive: -time.Second}.Validate()
+func ExamplePostgresConfig_Validate() {
+	err := sqlpool.PostgresConfig{MaxOpen: 5, MinIdle: 10, KeepAlive: -time.Second}.Validate()
 	fmt.Println(err)
 	// Output:
 	// sqlpool: MinIdle is 10; it must be 0 to MaxOpen, 5

@@ -7,7 +7,7 @@ import (
 )
 
 // StacksRendered is how many stacks of holders have become text so far.
-func StacksRendered(p *Pool) uint64 { return p.c.held.Renders() }
+func StacksRendered(p *DB) uint64 { return p.c.held.Renders() }
 
 // DriverLog is what the driver of MySQL writes its lines to.
 func DriverLog(l *slog.Logger) interface{ Print(v ...any) } { return driverLog{l} }
@@ -20,4 +20,13 @@ func OpenIdle(ctx context.Context, p *Postgres) error {
 	}
 	defer p.back.givePermit()
 	return p.back.openIdle(ctx)
+}
+
+// Converted is what the pools make of a configuration.
+func Converted(c any) any {
+	own, ok := c.(interface{ config() config })
+	if !ok {
+		return nil
+	}
+	return own.config()
 }

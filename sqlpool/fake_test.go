@@ -437,7 +437,7 @@ func (doubling) ConvertValue(v any) (driver.Value, error) {
 }
 
 // fakePool starts a pool on a fake server and stops it at the end of the test.
-func fakePool(t *testing.T, s *fakeServer, cfg sqlpool.Config) *sqlpool.Pool {
+func fakePool(t *testing.T, s *fakeServer, cfg sqlpool.DBConfig) *sqlpool.DB {
 	t.Helper()
 	p, err := sqlpool.NewDB(s, cfg)
 	if err != nil {

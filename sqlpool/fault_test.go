@@ -97,10 +97,10 @@ func underFault(ctx context.Context, query func(context.Context) error, fault, e
 // variant is the bare library, or a managed pool with something changed.
 type variant struct {
 	raw    bool
-	change func(*sqlpool.Config)
+	change func(*sqlpool.PostgresConfig)
 }
 
-func (v variant) config(c sqlpool.Config) sqlpool.Config {
+func (v variant) config(c sqlpool.PostgresConfig) sqlpool.PostgresConfig {
 	if v.change != nil {
 		v.change(&c)
 	}
@@ -128,7 +128,7 @@ func stopAfterFault(tb testing.TB, p interface{ Stop(context.Context) error }, v
 func pgPool(tb testing.TB, url string, v variant, configure func(*pgxpool.Config) error) *pgxpool.Pool {
 	tb.Helper()
 	if !v.raw {
-		p, err := sqlpool.NewPostgres(v.config(sqlpool.Config{URL: url, MaxOpen: 50, Logger: quiet(), ConfigurePostgres: configure}))
+		p, err := sqlpool.NewPostgres(v.config(sqlpool.PostgresConfig{URL: url, MaxOpen: 50, Logger: quiet(), Configure: configure}))
 		if err != nil {
 			tb.Fatal(err)
 		}
@@ -204,7 +204,7 @@ func mysqlRig(tb testing.TB, srv *testserver.Server, v variant, query string) ri
 func mysqlPool(tb testing.TB, dsn string, v variant) *sql.DB {
 	tb.Helper()
 	if !v.raw {
-		p, err := sqlpool.NewMySQL(v.config(sqlpool.Config{URL: dsn, MaxOpen: 50, Logger: quiet()}))
+		p, err := sqlpool.NewMySQL(like[sqlpool.MySQLConfig](v.config(sqlpool.PostgresConfig{URL: dsn, MaxOpen: 50, Logger: quiet()})))
 		if err != nil {
 			tb.Fatal(err)
 		}
@@ -376,15 +376,15 @@ func recovers(t *testing.T, f faultServers) {
 func TestPostgresTerminatedWhileIdleCostsNoQuery(t *testing.T) {
 	srv := testserver.SharedPostgres(t)
 	for name, c := range map[string]struct {
-		change func(*sqlpool.Config)
+		change func(*sqlpool.PostgresConfig)
 		lost   int
 	}{
-		"with the peek":    {func(*sqlpool.Config) {}, 0},
-		"without the peek": {func(c *sqlpool.Config) { c.Peek = sqlpool.Disabled }, 1},
-		"without either":   {func(c *sqlpool.Config) { c.Peek, c.SuspectPing = sqlpool.Disabled, poolkeeper.Off }, 10},
+		"with the peek":    {func(*sqlpool.PostgresConfig) {}, 0},
+		"without the peek": {func(c *sqlpool.PostgresConfig) { c.DisablePeek = true }, 1},
+		"without either":   {func(c *sqlpool.PostgresConfig) { c.DisablePeek, c.SuspectPing = true, poolkeeper.Off }, 10},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cfg := sqlpool.Config{MaxOpen: 10, Logger: quiet()}
+			cfg := sqlpool.PostgresConfig{MaxOpen: 10, Logger: quiet()}
 			c.change(&cfg)
 			p, onServer := startPG(t, cfg)
 			defer stop(t, p)
@@ -449,13 +449,13 @@ func BenchmarkAblation(b *testing.B) {
 	for _, a := range []struct {
 		remedy, fault string
 		servers       []string
-		off           func(*sqlpool.Config)
+		off           func(*sqlpool.PostgresConfig)
 	}{
-		{"Peek", "terminated", []string{"postgres"}, func(c *sqlpool.Config) { c.Peek = sqlpool.Disabled }},
-		{"Peek and SuspectPing", "terminated", []string{"postgres"}, func(c *sqlpool.Config) { c.Peek, c.SuspectPing = sqlpool.Disabled, poolkeeper.Off }},
-		{"SuspectPing", "black-holed, 40 idle", []string{"postgres", "mysql"}, func(c *sqlpool.Config) { c.SuspectPing = poolkeeper.Off }},
-		{"CloseGrace", "black-holed, 40 idle", []string{"postgres"}, func(c *sqlpool.Config) { c.CloseGrace = poolkeeper.Off }},
-		{"RecycleReadOnly", "demoted", []string{"postgres", "mysql"}, func(c *sqlpool.Config) { c.RecycleReadOnly = sqlpool.Disabled }},
+		{"peek", "terminated", []string{"postgres"}, func(c *sqlpool.PostgresConfig) { c.DisablePeek = true }},
+		{"peek and SuspectPing", "terminated", []string{"postgres"}, func(c *sqlpool.PostgresConfig) { c.DisablePeek, c.SuspectPing = true, poolkeeper.Off }},
+		{"SuspectPing", "black-holed, 40 idle", []string{"postgres", "mysql"}, func(c *sqlpool.PostgresConfig) { c.SuspectPing = poolkeeper.Off }},
+		{"CloseGrace", "black-holed, 40 idle", []string{"postgres"}, func(c *sqlpool.PostgresConfig) { c.CloseGrace = poolkeeper.Off }},
+		{"reset on read-only", "demoted", []string{"postgres", "mysql"}, func(c *sqlpool.PostgresConfig) { c.DisableResetOnReadOnly = true }},
 	} {
 		if !testkit.Measuring() && a.fault != shortFault {
 			continue

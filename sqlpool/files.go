@@ -3,16 +3,16 @@ package sqlpool
 import "github.com/poolkeeper/poolkeeper/internal/onfile"
 
 // files are what is read from disk.
-func (c Config) files() onfile.Names {
+func (c config) files() onfile.Names {
 	return onfile.Names{TLSFiles: c.TLSFiles, Credentials: c.CredentialsFile}
 }
 
-func (c Config) readFiles() disk {
+func (c config) readFiles() disk {
 	held, err := onfile.Read("sqlpool: ", c.files())
 	return disk{held, err, c}
 }
 
-func (c Config) fileFaults() error {
+func (c config) fileFaults() error {
 	return c.files().Clash("sqlpool: ", c.TLS, c.Credentials != nil)
 }
 
@@ -21,5 +21,5 @@ type disk struct {
 	onfile.Contents
 
 	err   error
-	asked Config // the configuration, as it was given
+	asked config // the configuration, as it was given
 }

@@ -14,7 +14,7 @@ import (
 // A connection is stale as soon as it is open when Reset is called during its dial. An
 // acquisition that dials again at once, for as long as it may, is a dial storm of its own.
 func TestAnAcquisitionThrowsAwayOnlySoManyNewConnections(t *testing.T) {
-	onBothPools(t, sqlpool.Config{MaxOpen: 20}, func(t *testing.T, _ *sqlpooltest.PostgresServer, network *bubbleNetwork, p bubblePool) {
+	onBothPools(t, sqlpool.DBConfig{MaxOpen: 20}, func(t *testing.T, _ *sqlpooltest.PostgresServer, network *bubbleNetwork, p bubblePool) {
 		t.Helper()
 		network.during.set(p.managed.Reset)
 		before := network.dialed.Load()

@@ -56,7 +56,7 @@ func TestADriverThatPanicsCostsAConnectionAndNoMore(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					var log lines
 					s := newFakeServer()
-					p := fakePool(t, s, sqlpool.Config{
+					p := fakePool(t, s, sqlpool.DBConfig{
 						MaxOpen: 2, MinIdle: 2, KeepAlive: time.Second, MaxLifetime: time.Minute, AcquireTimeout: 5 * time.Second, FailFastAfter: poolkeeper.Off,
 						Logger: slog.New(slog.NewTextHandler(&log, nil)),
 					})
@@ -98,7 +98,7 @@ func TestADriverThatPanicsCostsAConnectionAndNoMore(t *testing.T) {
 // 500 callers that give up while 200 connections are held cost no rendering of stacks.
 func TestFailedAcquisitionsRenderAStackOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := fakePool(t, newFakeServer(), sqlpool.Config{MaxOpen: 200, MaxDials: 200})
+		p := fakePool(t, newFakeServer(), sqlpool.DBConfig{MaxOpen: 200, MaxDials: 200})
 		var held []func() error
 		for range 200 {
 			c, err := p.DB().Conn(t.Context())

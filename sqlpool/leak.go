@@ -10,7 +10,7 @@ import (
 )
 
 // watchesFor returns what looks at holds and files as cfg says, not started.
-func (c *core) watchesFor(cfg *Config) (out []*holders.Watch) {
+func (c *core) watchesFor(cfg *config) (out []*holders.Watch) {
 	if cfg.LeakThreshold > 0 {
 		out = append(out, holders.NewWatch(c.held, cfg.LeakThreshold, c.reportLeaks))
 	}
@@ -24,7 +24,7 @@ func (c *core) watchesFor(cfg *Config) (out []*holders.Watch) {
 }
 
 // watchAnew replaces what looks at holds and files.
-func (c *core) watchAnew(cfg *Config) {
+func (c *core) watchAnew(cfg *config) {
 	c.mu.Lock()
 	old := c.watches
 	c.watches = c.watchesFor(cfg)

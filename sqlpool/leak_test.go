@@ -25,7 +25,7 @@ func logTo() (*slog.Logger, func() string) {
 func TestLeakIsReportedOnceWithWhereItWasTaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, logged := logTo()
-		p := fakePool(t, newFakeServer(), sqlpool.Config{Name: "orders", LeakThreshold: time.Minute, Logger: log})
+		p := fakePool(t, newFakeServer(), sqlpool.DBConfig{Name: "orders", LeakThreshold: time.Minute, Logger: log})
 		p.SetName("orders-db")
 		leaked, err := p.DB().QueryContext(t.Context(), "select")
 		if err != nil || leaked.Err() != nil {
@@ -55,7 +55,7 @@ func TestLeakIsReportedOnceWithWhereItWasTaken(t *testing.T) {
 
 func TestWithoutStacksHoldersHaveKindAndAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := fakePool(t, newFakeServer(), sqlpool.Config{DisableLeakStacks: true, LeakThreshold: poolkeeper.Off})
+		p := fakePool(t, newFakeServer(), sqlpool.DBConfig{DisableLeakStacks: true, LeakThreshold: poolkeeper.Off})
 		c := hold(t, p)
 		since := time.Now()
 		advance(time.Hour)
@@ -93,7 +93,7 @@ func (o *observer) take() []error {
 func TestObserverHearsOfTheServerAndNotOfStatements(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
-		p := fakePool(t, s, sqlpool.Config{})
+		p := fakePool(t, s, sqlpool.DBConfig{})
 		defer stop(t, p)
 		o := new(observer)
 		p.ObserveWith(o)
@@ -132,7 +132,7 @@ func TestObserverHearsOfTheServerAndNotOfStatements(t *testing.T) {
 func TestObserverHearsOfAConnectionLostInAStatement(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
-		p := fakePool(t, s, sqlpool.Config{})
+		p := fakePool(t, s, sqlpool.DBConfig{})
 		defer stop(t, p)
 		o := new(observer)
 		p.ObserveWith(o)

@@ -19,7 +19,7 @@ type Limits struct {
 	OnServer       int // connections on the server now, of all clients
 
 	PerInstance int // MaxOpen, and one for checks
-	Instances   int // Config.Instances
+	Instances   int // Instances of the configuration
 	Surge       int // more instances while a new version is rolled out: a quarter, rounded up, as Kubernetes does by default
 	Demand      int // PerInstance × (Instances + Surge)
 
@@ -51,7 +51,7 @@ func (c *core) limits(ctx context.Context) (Limits, error) {
 
 // within returns cfg with a KeepAlive that the server's own time-out allows, unless one was asked
 // for.
-func (c *core) within(cfg, asked *Config) *Config {
+func (c *core) within(cfg, asked *config) *config {
 	silence := time.Duration(c.silence.Load())
 	if asked.KeepAlive != 0 || silence <= 0 || cfg.KeepAlive < silence {
 		return cfg
@@ -101,7 +101,7 @@ func (c *core) warnOfLimits(ctx context.Context) {
 func (l *Limits) granted() int { return max(l.MaxConnections-l.Reserved, 0) }
 
 // judge fills in the demand and the warnings.
-func (l *Limits) judge(cfg *Config) {
+func (l *Limits) judge(cfg *config) {
 	d := fleet.Of(cfg.MaxOpen, cfg.Instances)
 	l.PerInstance, l.Instances, l.Surge, l.Demand = d.PerInstance, d.Instances, d.Surge, d.Total
 	warn := func(format string, args ...any) { l.Warnings = append(l.Warnings, fmt.Sprintf(format, args...)) }

@@ -18,7 +18,7 @@ import (
 func TestPostgresLimitsAreComparedWithTheServers(t *testing.T) {
 	srv := testserver.Postgres(t, "max_connections=30", "superuser_reserved_connections=3", "idle_session_timeout=60000")
 	log, logged := logTo()
-	p, _ := pgFor(t, srv, sqlpool.Config{MaxOpen: 9, Instances: 3, KeepAlive: 2 * time.Minute, Logger: log})
+	p, _ := pgFor(t, srv, sqlpool.PostgresConfig{MaxOpen: 9, Instances: 3, KeepAlive: 2 * time.Minute, Logger: log})
 	if err := p.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +44,7 @@ func TestPostgresLimitsAreComparedWithTheServers(t *testing.T) {
 	pgExec(t, srv, "create role app login connection limit 5")
 	px := testkit.NewProxy(t, srv.Addr())
 	url := strings.NewReplacer(srv.Addr(), px.Addr(), "postgres@", "app@").Replace(srv.URL())
-	q, err := sqlpool.NewPostgres(sqlpool.Config{URL: url, MaxOpen: 4, KeepAlive: poolkeeper.Off, Logger: quiet()})
+	q, err := sqlpool.NewPostgres(sqlpool.PostgresConfig{URL: url, MaxOpen: 4, KeepAlive: poolkeeper.Off, Logger: quiet()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +58,7 @@ func TestPostgresLimitsAreComparedWithTheServers(t *testing.T) {
 		30 * time.Second: "", // none is ever silent for so long
 		poolkeeper.Off:   "1m0s, and KeepAlive and MaxLifetime are off",
 	} {
-		if err = q.Reload(t.Context(), sqlpool.Config{URL: url, MaxOpen: 1, KeepAlive: poolkeeper.Off, MaxLifetime: lifetime, Logger: quiet()}); err != nil {
+		if err = q.Reload(t.Context(), sqlpool.PostgresConfig{URL: url, MaxOpen: 1, KeepAlive: poolkeeper.Off, MaxLifetime: lifetime, Logger: quiet()}); err != nil {
 			t.Fatal(err)
 		}
 		if l, err = q.Limits(t.Context()); err != nil || (want == "") != (len(l.Warnings) == 0) || !strings.Contains(strings.Join(l.Warnings, ""), want) {
@@ -70,7 +70,7 @@ func TestPostgresLimitsAreComparedWithTheServers(t *testing.T) {
 
 func TestMySQLLimitsAreComparedWithTheServers(t *testing.T) {
 	srv := testserver.MariaDB(t, "--max-connections=40", "--wait-timeout=30")
-	p, _ := mysqlFor(t, srv, sqlpool.Config{MaxOpen: 19, Instances: 2, KeepAlive: time.Minute})
+	p, _ := mysqlFor(t, srv, sqlpool.MySQLConfig{MaxOpen: 19, Instances: 2, KeepAlive: time.Minute})
 	l, err := p.Limits(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -84,8 +84,8 @@ func TestMySQLLimitsAreComparedWithTheServers(t *testing.T) {
 // A Config without a KeepAlive gets one that the server allows, and keeps it over a Reload. So idle
 // connections outlive the server's own time-out.
 func TestKeepAliveIsChosenBelowTheServersTimeout(t *testing.T) {
-	pg, onPG := pgFor(t, testserver.Postgres(t, "idle_session_timeout=2000"), sqlpool.Config{MaxOpen: 3, MinIdle: 2, Logger: quiet()})
-	my, onMySQL := mysqlFor(t, testserver.MariaDB(t, "--wait-timeout=2"), sqlpool.Config{MaxOpen: 3, MinIdle: 2, Logger: quiet()})
+	pg, onPG := pgFor(t, testserver.Postgres(t, "idle_session_timeout=2000"), sqlpool.PostgresConfig{MaxOpen: 3, MinIdle: 2, Logger: quiet()})
+	my, onMySQL := mysqlFor(t, testserver.MariaDB(t, "--wait-timeout=2"), sqlpool.MySQLConfig{MaxOpen: 3, MinIdle: 2, Logger: quiet()})
 	pools := []interface {
 		Start(context.Context) error
 		Settings() []slog.Attr
@@ -109,7 +109,7 @@ func TestKeepAliveIsChosenBelowTheServersTimeout(t *testing.T) {
 	if a, b := onPG(), onMySQL(); a < 2 || b < 2 { // the check's own connection may be gone
 		t.Errorf("%d on PostgreSQL, %d on MariaDB; want the 2 of before", a, b)
 	}
-	cfg := sqlpool.Config{MaxOpen: 3, MinIdle: 1, Logger: quiet(), URL: pg.Pool().Config().ConnString()}
+	cfg := sqlpool.PostgresConfig{MaxOpen: 3, MinIdle: 1, Logger: quiet(), URL: pg.Pool().Config().ConnString()}
 	if err := pg.Reload(t.Context(), cfg); err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +134,7 @@ func setting(all []slog.Attr, key string) string {
 func TestReloadComparesTheLimitsAgain(t *testing.T) {
 	srv := testserver.Postgres(t, "max_connections=30", "superuser_reserved_connections=3")
 	log, logged := logTo()
-	cfg := sqlpool.Config{URL: srv.URL(), MaxOpen: 3, MaxOpenCeiling: 9, Instances: 3, Logger: log}
+	cfg := sqlpool.PostgresConfig{URL: srv.URL(), MaxOpen: 3, MaxOpenCeiling: 9, Instances: 3, Logger: log}
 	p, err := sqlpool.NewPostgres(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -169,7 +169,7 @@ func wantLine(t *testing.T, log string, parts ...string) {
 }
 
 func TestLimitsThatFitWarnOfNothing(t *testing.T) {
-	p, _ := startPG(t, sqlpool.Config{MaxOpen: 5})
+	p, _ := startPG(t, sqlpool.PostgresConfig{MaxOpen: 5})
 	l, err := p.Limits(t.Context())
 	if err != nil || len(l.Warnings) != 0 {
 		t.Errorf("%v, warnings %v", err, l.Warnings)
@@ -178,18 +178,9 @@ func TestLimitsThatFitWarnOfNothing(t *testing.T) {
 }
 
 func TestLimitsOfUnknownDriversAreUnsupported(t *testing.T) {
-	p := fakePool(t, newFakeServer(), sqlpool.Config{})
+	p := fakePool(t, newFakeServer(), sqlpool.DBConfig{})
 	defer stop(t, p)
 	if _, err := p.Limits(context.Background()); !errors.Is(err, errors.ErrUnsupported) {
-		t.Errorf("Limits: %v", err)
-	}
-	db, _ := adoptable(t)
-	a, err := sqlpool.Adopt(db, sqlpool.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer stop(t, a)
-	if _, err := a.Limits(context.Background()); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("Limits: %v", err)
 	}
 }

@@ -13,34 +13,54 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/guard"
 	"github.com/poolkeeper/poolkeeper/internal/settings"
 )
 
-// NewMySQL returns a pool of connections to MySQL or MariaDB at Config.URL. It does no I/O; as
+// MySQL is a *sql.DB of connections to MySQL or MariaDB, which are opened, watched and closed in
+// order. All methods are safe for concurrent use.
+type MySQL struct{ dbPool }
+
+// NewMySQL returns a pool of connections to MySQL or MariaDB at cfg.URL. It does no I/O; as
 // sql.OpenDB does, it starts one goroutine that Stop or Abort ends. Every fault of cfg is reported
-// at once, with Config.Name.
-func NewMySQL(cfg Config) (*Pool, error) {
-	p, err := newMySQL(cfg)
-	return p, settings.Named("sqlpool", cfg.Name, err)
+// at once, with cfg.Name.
+func NewMySQL(cfg MySQLConfig) (*MySQL, error) {
+	p, err := newDBPool("mysql", cfg.config(), aimMySQL)
+	if err != nil {
+		return nil, settings.Named("sqlpool", cfg.Name, err)
+	}
+	return &MySQL{p}, nil
 }
 
-func newMySQL(cfg Config) (*Pool, error) { return newPool("mysql", cfg, aimMySQL) }
+// Reload replaces the configuration while the pool works. It first checks all of cfg, and returns
+// every fault and every change that is not possible. If URL, TLS, Credentials or Configure differ,
+// it opens and checks a connection with the new ones. Only then does it change anything. New sizes
+// and times apply at once. Connections opened with old settings are replaced as they become idle,
+// so that no query fails. If a check fails afterwards, the old configuration is put back. It blocks
+// until then, at most until ctx ends. An empty Name keeps the old one.
+func (p *MySQL) Reload(ctx context.Context, cfg MySQLConfig) error {
+	return p.c.reload(ctx, cfg.config())
+}
 
-func aimMySQL(cfg Config, on disk) (driver.Connector, Config, error) {
+// Plan returns the changes that Reload with cfg would make. Its error joins every fault of cfg and
+// every change that is not possible. It changes nothing and does not dial.
+func (p *MySQL) Plan(cfg MySQLConfig) ([]poolkeeper.Change, error) { return p.c.planned(cfg.config()) }
+
+func aimMySQL(cfg config, on disk) (driver.Connector, config, error) {
 	native, parseErr := mysqlConfig(cfg, on)
-	if err := errors.Join(cfg.Validate(), refusePostgres(cfg), parseErr, on.err); err != nil {
-		return nil, Config{}, err
+	if err := errors.Join(cfg.validate(), parseErr, on.err); err != nil {
+		return nil, config{}, err
 	}
 	if cfg.DialTimeout == 0 {
 		cfg.DialTimeout = native.Timeout // timeout of URL
 	}
 	if err := cfg.validateTimes(); err != nil { // again, with what URL has added
-		return nil, Config{}, err
+		return nil, config{}, err
 	}
 	connector, err := mysql.NewConnector(native)
 	if err != nil {
-		return nil, Config{}, fmt.Errorf("sqlpool: the driver refuses the configuration: %w", err)
+		return nil, config{}, fmt.Errorf("sqlpool: the driver refuses the configuration: %w", err)
 	}
 	if cfg.Credentials != nil {
 		connector = &freshCredentials{native: native, plain: connector, ask: cfg.Credentials}
@@ -81,7 +101,7 @@ func (f *freshCredentials) Connect(ctx context.Context) (driver.Conn, error) {
 }
 
 // mysqlConfig turns cfg into the driver's own configuration.
-func mysqlConfig(cfg Config, on disk) (*mysql.Config, error) {
+func mysqlConfig(cfg config, on disk) (*mysql.Config, error) {
 	native, err := parseMySQL(cfg.URL)
 	if err != nil {
 		return nil, err
@@ -103,7 +123,7 @@ func mysqlConfig(cfg Config, on disk) (*mysql.Config, error) {
 	}
 	if cfg.ConfigureMySQL != nil {
 		if err := cfg.ConfigureMySQL(native); err != nil {
-			return nil, fmt.Errorf("sqlpool: ConfigureMySQL: %w", err)
+			return nil, fmt.Errorf("sqlpool: Configure: %w", err)
 		}
 	}
 	recordSockets(native)

@@ -26,7 +26,7 @@ import (
 
 // mysqlFor makes a pool whose connections use a database of the test's own, and a function that
 // asks the server how many there are.
-func mysqlFor(t *testing.T, srv *testserver.Server, cfg sqlpool.Config) (*sqlpool.Pool, func() int) {
+func mysqlFor(t *testing.T, srv *testserver.Server, cfg sqlpool.MySQLConfig) (*sqlpool.MySQL, func() int) {
 	t.Helper()
 	admin := sqltest.MySQL(t, srv)
 	name := "t" + strings.ToLower(t.Name()[len("TestMySQL"):])
@@ -54,7 +54,7 @@ func mysqlFor(t *testing.T, srv *testserver.Server, cfg sqlpool.Config) (*sqlpoo
 	}
 }
 
-func startMySQL(t *testing.T, cfg sqlpool.Config) (*sqlpool.Pool, func() int) {
+func startMySQL(t *testing.T, cfg sqlpool.MySQLConfig) (*sqlpool.MySQL, func() int) {
 	t.Helper()
 	p, onServer := mysqlFor(t, testserver.SharedMariaDB(t), cfg)
 	if err := p.Start(t.Context()); err != nil {
@@ -65,7 +65,7 @@ func startMySQL(t *testing.T, cfg sqlpool.Config) (*sqlpool.Pool, func() int) {
 
 // INV-9, seen from the server.
 func TestMySQLServesAndLeavesNothingOnTheServer(t *testing.T) {
-	p, onServer := startMySQL(t, sqlpool.Config{MaxOpen: 4, MinIdle: 2, AcquireTimeout: 30 * time.Second})
+	p, onServer := startMySQL(t, sqlpool.MySQLConfig{MaxOpen: 4, MinIdle: 2, AcquireTimeout: 30 * time.Second})
 	var wg sync.WaitGroup
 	for i := range 16 {
 		wg.Go(func() {
@@ -90,7 +90,7 @@ func TestMySQLServesAndLeavesNothingOnTheServer(t *testing.T) {
 // A leaked Rows, Tx and Conn: named with file and line, and cut off the server. A query that runs
 // on is ended.
 func TestMySQLStopNamesLeaksAndCutsThemOff(t *testing.T) {
-	p, onServer := startMySQL(t, sqlpool.Config{MaxOpen: 8})
+	p, onServer := startMySQL(t, sqlpool.MySQLConfig{MaxOpen: 8})
 	ctx := t.Context()
 	rows, err := p.DB().QueryContext(ctx, "select seq from seq_1_to_1000000")
 	if err != nil || rows.Err() != nil {
@@ -142,7 +142,7 @@ func TestMySQLStopNamesLeaksAndCutsThemOff(t *testing.T) {
 
 func TestMySQLStopAndCheckAreBoundedWhileTheServerIsFrozen(t *testing.T) {
 	srv := testserver.MariaDB(t)
-	p, _ := mysqlFor(t, srv, sqlpool.Config{MaxOpen: 3})
+	p, _ := mysqlFor(t, srv, sqlpool.MySQLConfig{MaxOpen: 3})
 	if err := p.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -178,8 +178,8 @@ func TestMySQLStopAndCheckAreBoundedWhileTheServerIsFrozen(t *testing.T) {
 
 func TestMySQLStartPoliciesAndRecovery(t *testing.T) {
 	srv := testserver.MariaDB(t)
-	p, _ := mysqlFor(t, srv, sqlpool.Config{Start: poolkeeper.StartDegraded, MinIdle: 2, EvictionInterval: 50 * time.Millisecond})
-	fast, _ := mysqlFor(t, srv, sqlpool.Config{})
+	p, _ := mysqlFor(t, srv, sqlpool.MySQLConfig{Start: poolkeeper.StartDegraded, MinIdle: 2, EvictionInterval: 50 * time.Millisecond})
+	fast, _ := mysqlFor(t, srv, sqlpool.MySQLConfig{})
 	srv.Kill(t)
 	if err := fast.Start(t.Context()); err == nil || health.Classify(err).Kind != health.KindRefused {
 		t.Errorf("StartFailFast: %v (%s)", err, health.Classify(err).Kind)
@@ -201,7 +201,7 @@ func TestMySQLStartPoliciesAndRecovery(t *testing.T) {
 // KILL of every idle connection costs no caller anything: the driver looks at a connection before
 // it uses it.
 func TestMySQLKilledIdleConnectionsCostNoCallerAnything(t *testing.T) {
-	p, _ := startMySQL(t, sqlpool.Config{MinIdle: 3, KeepAlive: poolkeeper.Off})
+	p, _ := startMySQL(t, sqlpool.MySQLConfig{MinIdle: 3, KeepAlive: poolkeeper.Off})
 	eventually(t, "3 are idle", func() bool { return p.Stats().Idle == 3 })
 	killAll(t, "tkilledidleconnectionscost%")
 	if _, err := p.DB().ExecContext(t.Context(), "do 1"); err != nil {
@@ -211,7 +211,7 @@ func TestMySQLKilledIdleConnectionsCostNoCallerAnything(t *testing.T) {
 }
 
 func TestMySQLKeepAliveReplacesWhatIsDead(t *testing.T) {
-	p, _ := startMySQL(t, sqlpool.Config{MinIdle: 3, KeepAlive: 100 * time.Millisecond, EvictionInterval: 20 * time.Millisecond})
+	p, _ := startMySQL(t, sqlpool.MySQLConfig{MinIdle: 3, KeepAlive: 100 * time.Millisecond, EvictionInterval: 20 * time.Millisecond})
 	eventually(t, "3 are idle", func() bool { return p.Stats().Idle == 3 })
 	killAll(t, "tkeepalivereplaces%")
 	eventually(t, "the dead have been found and replaced without traffic", func() bool {
@@ -255,7 +255,7 @@ func TestMySQLCredentialsAreAskedForEachDial(t *testing.T) {
 	var password atomic.Value
 	password.Store("first")
 	var hooked atomic.Int64
-	p, _ := mysqlFor(t, srv, sqlpool.Config{
+	p, _ := mysqlFor(t, srv, sqlpool.MySQLConfig{
 		Credentials: func(context.Context) (string, string, error) {
 			s, _ := password.Load().(string)
 			if s == "" {
@@ -263,7 +263,7 @@ func TestMySQLCredentialsAreAskedForEachDial(t *testing.T) {
 			}
 			return "rotating", s, nil
 		},
-		ConfigureMySQL: func(c *mysql.Config) error {
+		Configure: func(c *mysql.Config) error {
 			return c.Apply(mysql.BeforeConnect(func(context.Context, *mysql.Config) error { hooked.Add(1); return nil }))
 		},
 	})
@@ -293,7 +293,7 @@ func TestMySQLCredentialsAreAskedForEachDial(t *testing.T) {
 
 func TestMySQLUsersOwnDialFuncIsKept(t *testing.T) {
 	var dials atomic.Int64
-	p, _ := startMySQL(t, sqlpool.Config{ConfigureMySQL: func(c *mysql.Config) error {
+	p, _ := startMySQL(t, sqlpool.MySQLConfig{Configure: func(c *mysql.Config) error {
 		c.DialFunc = countingDial(&dials)
 		c.MultiStatements = true
 		return nil
@@ -313,7 +313,7 @@ func TestMySQLUsersOwnDialFuncIsKept(t *testing.T) {
 }
 
 func TestMySQLConnRawReachesTheDriver(t *testing.T) {
-	p, _ := startMySQL(t, sqlpool.Config{})
+	p, _ := startMySQL(t, sqlpool.MySQLConfig{})
 	c := hold(t, p)
 	defer func() { _ = c.Close() }()
 	err := c.Raw(func(dc any) error {
@@ -339,7 +339,7 @@ func TestMySQLConnRawReachesTheDriver(t *testing.T) {
 
 // Isolation levels, read-only transactions and rollbacks by context, on the real driver.
 func TestMySQLTransactionsBehave(t *testing.T) {
-	p, _ := startMySQL(t, sqlpool.Config{MaxOpen: 2})
+	p, _ := startMySQL(t, sqlpool.MySQLConfig{MaxOpen: 2})
 	ctx := t.Context()
 	if _, err := p.DB().ExecContext(ctx, "create or replace table t (n int) engine=innodb"); err != nil {
 		t.Fatal(err)
@@ -381,7 +381,7 @@ func countingDial(n *atomic.Int64) func(context.Context, string, string) (net.Co
 
 // Idle connections that the server has closed are no reason for Stop to fail.
 func TestMySQLStopOfWhatTheServerHasClosed(t *testing.T) {
-	p, onServer := startMySQL(t, sqlpool.Config{MaxOpen: 3, MinIdle: 3, Logger: quiet()})
+	p, onServer := startMySQL(t, sqlpool.MySQLConfig{MaxOpen: 3, MinIdle: 3, Logger: quiet()})
 	eventually(t, "all are open", func() bool { return p.Stats().Open == 3 && onServer() == 4 })
 	var name string
 	if err := p.DB().QueryRowContext(t.Context(), "select database()").Scan(&name); err != nil {

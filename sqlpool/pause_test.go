@@ -16,7 +16,7 @@ import (
 func TestPauseHoldsCallersUpAndResumeServesThemInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
-		p := fakePool(t, s, sqlpool.Config{MaxOpen: 3, MinIdle: 1, AcquireTimeout: time.Minute})
+		p := fakePool(t, s, sqlpool.DBConfig{MaxOpen: 3, MinIdle: 1, AcquireTimeout: time.Minute})
 		idle(t, p, 3)
 		c := hold(t, p)
 		time.AfterFunc(2*time.Second, func() { _ = c.Close() })
@@ -68,7 +68,7 @@ func TestPauseHoldsCallersUpAndResumeServesThemInOrder(t *testing.T) {
 
 func TestCallerWhoGivesUpWhilePausedIsToldSo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := fakePool(t, newFakeServer(), sqlpool.Config{AcquireTimeout: 3 * time.Second})
+		p := fakePool(t, newFakeServer(), sqlpool.DBConfig{AcquireTimeout: 3 * time.Second})
 		if err := p.Pause(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -83,7 +83,7 @@ func TestCallerWhoGivesUpWhilePausedIsToldSo(t *testing.T) {
 func TestPauseThatTakesTooLongLetsCallersGoOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, logged := logTo()
-		p := fakePool(t, newFakeServer(), sqlpool.Config{Logger: log})
+		p := fakePool(t, newFakeServer(), sqlpool.DBConfig{Logger: log})
 		c := hold(t, p)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
@@ -103,7 +103,7 @@ func TestPauseThatTakesTooLongLetsCallersGoOn(t *testing.T) {
 
 func TestDrainServesCallersWhomAPauseHasHeldUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := fakePool(t, newFakeServer(), sqlpool.Config{})
+		p := fakePool(t, newFakeServer(), sqlpool.DBConfig{})
 		if err := p.Pause(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -123,21 +123,8 @@ func TestDrainServesCallersWhomAPauseHasHeldUp(t *testing.T) {
 	})
 }
 
-func TestAdoptedPoolSaysThatItCannotPause(t *testing.T) {
-	db, _ := adoptable(t)
-	p, err := sqlpool.Adopt(db, sqlpool.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer stop(t, p)
-	if err := p.Pause(t.Context()); !errors.Is(err, errors.ErrUnsupported) {
-		t.Errorf("Pause: %v", err)
-	}
-	p.Resume()
-}
-
 func TestPostgresPauseAndResumeUnderLoad(t *testing.T) {
-	p, onServer := startPG(t, sqlpool.Config{MaxOpen: 4, MinIdle: 2, AcquireTimeout: 30 * time.Second})
+	p, onServer := startPG(t, sqlpool.PostgresConfig{MaxOpen: 4, MinIdle: 2, AcquireTimeout: 30 * time.Second})
 	end := underLoad(t, 8, func(ctx context.Context) error { _, err := p.Pool().Exec(ctx, "select 1"); return err })
 	for range 5 {
 		if err := p.Pause(t.Context()); err != nil {
@@ -154,7 +141,7 @@ func TestPostgresPauseAndResumeUnderLoad(t *testing.T) {
 
 func TestResumeEndsAPauseThatIsNotYetAtRest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := fakePool(t, newFakeServer(), sqlpool.Config{MaxOpen: 3})
+		p := fakePool(t, newFakeServer(), sqlpool.DBConfig{MaxOpen: 3})
 		c := hold(t, p)
 		paused := make(chan error, 1)
 		go func() { paused <- p.Pause(context.WithoutCancel(t.Context())) }()
@@ -177,7 +164,7 @@ func TestResumeEndsAPauseThatIsNotYetAtRest(t *testing.T) {
 func TestDrainBesideAPauseServesWhoHadAsked(t *testing.T) {
 	for i := range 300 {
 		synctest.Test(t, func(t *testing.T) {
-			p := fakePool(t, newFakeServer(), sqlpool.Config{MaxOpen: 1})
+			p := fakePool(t, newFakeServer(), sqlpool.DBConfig{MaxOpen: 1})
 			c := hold(t, p)
 			var wg sync.WaitGroup
 			wg.Go(func() {

@@ -121,7 +121,7 @@ func (b *pgBackend) dialCheck(ctx context.Context) (*pgx.Conn, error) {
 }
 
 // dialOutside opens a connection that is none of the pool's.
-func (b *pgBackend) dialOutside(ctx context.Context, aim *pgTarget, cfg *Config) (*pgx.Conn, error) {
+func (b *pgBackend) dialOutside(ctx context.Context, aim *pgTarget, cfg *config) (*pgx.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, cfg.DialTimeout)
 	defer cancel()
 	conn := aim.conn.Copy()

@@ -19,7 +19,7 @@ import (
 
 // bounced starts a pool that reaches PostgreSQL through pgbouncer in transaction mode, and tells
 // how many of its connections pgbouncer has.
-func bounced(t *testing.T, cfg sqlpool.Config, settings ...string) (*sqlpool.Postgres, *testserver.Server, func() int) {
+func bounced(t *testing.T, cfg sqlpool.PostgresConfig, settings ...string) (*sqlpool.Postgres, *testserver.Server, func() int) {
 	t.Helper()
 	srv := testserver.PgBouncer(t, testserver.SharedPostgres(t), settings...)
 	// What every client must ask of pgx there: sessions are others' between transactions, and so
@@ -61,7 +61,7 @@ func bounced(t *testing.T, cfg sqlpool.Config, settings ...string) (*sqlpool.Pos
 
 func TestPgBouncerQueriesTransactionsAndLimits(t *testing.T) {
 	log, logged := logTo()
-	p, _, clients := bounced(t, sqlpool.Config{MaxOpen: 8, MinIdle: 2, Instances: 50, Logger: log, AcquireTimeout: 30 * time.Second}, "default_pool_size=3")
+	p, _, clients := bounced(t, sqlpool.PostgresConfig{MaxOpen: 8, MinIdle: 2, Instances: 50, Logger: log, AcquireTimeout: 30 * time.Second}, "default_pool_size=3")
 	var wg sync.WaitGroup
 	for i := range 16 {
 		wg.Go(func() {
@@ -97,7 +97,7 @@ func TestPgBouncerQueriesTransactionsAndLimits(t *testing.T) {
 
 // INV-8: what is in flight is finished, through a pooler too.
 func TestPgBouncerDrain(t *testing.T) {
-	p, _, clients := bounced(t, sqlpool.Config{MaxOpen: 4, Logger: quiet()})
+	p, _, clients := bounced(t, sqlpool.PostgresConfig{MaxOpen: 4, Logger: quiet()})
 	tx, err := p.Pool().Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -122,7 +122,7 @@ func TestPgBouncerDrain(t *testing.T) {
 
 // pgbouncer closes clients that are silent for too long, and is restarted: neither costs a query.
 func TestPgBouncerRestartCostsNoQueryOfIdleConnections(t *testing.T) {
-	p, srv, _ := bounced(t, sqlpool.Config{MaxOpen: 4, Logger: quiet()})
+	p, srv, _ := bounced(t, sqlpool.PostgresConfig{MaxOpen: 4, Logger: quiet()})
 	var held []interface{ Release() }
 	for range 4 {
 		c, err := p.Pool().Acquire(t.Context())
@@ -150,7 +150,7 @@ func TestPgBouncerInTransactionModeIsNamedWithItsRemedy(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			log, logged := logTo()
 			srv := testserver.PgBouncer(t, testserver.SharedPostgres(t), "pool_mode="+mode, "default_pool_size=3")
-			p, err := sqlpool.NewPostgres(sqlpool.Config{URL: srv.URL(), MaxOpen: 8, Logger: log, AcquireTimeout: 30 * time.Second})
+			p, err := sqlpool.NewPostgres(sqlpool.PostgresConfig{URL: srv.URL(), MaxOpen: 8, Logger: log, AcquireTimeout: 30 * time.Second})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -20,7 +20,7 @@ import (
 )
 
 // inBubble runs a test on a pool whose server is in memory. The pool must stop in good order.
-func inBubble(t *testing.T, cfg sqlpool.Config, native func(*pgxpool.Config), test func(*testing.T, *sqlpool.Postgres, *sqlpooltest.PostgresServer)) {
+func inBubble(t *testing.T, cfg sqlpool.PostgresConfig, native func(*pgxpool.Config), test func(*testing.T, *sqlpool.Postgres, *sqlpooltest.PostgresServer)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		srv := sqlpooltest.ServePostgresInMemory(t)
@@ -28,7 +28,7 @@ func inBubble(t *testing.T, cfg sqlpool.Config, native func(*pgxpool.Config), te
 		if cfg.Logger == nil {
 			cfg.Logger = quiet()
 		}
-		cfg.ConfigurePostgres = func(c *pgxpool.Config) error {
+		cfg.Configure = func(c *pgxpool.Config) error {
 			c.ConnConfig.DialFunc = srv.Dial
 			if native != nil {
 				native(c)
@@ -62,7 +62,7 @@ func TestPermitLastsUntilAfterReleaseHasEnded(t *testing.T) {
 		slow := func(c *pgxpool.Config) {
 			c.AfterRelease = func(*pgx.Conn) bool { time.Sleep(500 * time.Millisecond); return true }
 		}
-		cfg := sqlpool.Config{MaxOpen: 2, MaxOpenCeiling: ceiling, AcquireTimeout: 200 * time.Millisecond}
+		cfg := sqlpool.PostgresConfig{MaxOpen: 2, MaxOpenCeiling: ceiling, AcquireTimeout: 200 * time.Millisecond}
 		inBubble(t, cfg, slow, func(t *testing.T, p *sqlpool.Postgres, srv *sqlpooltest.PostgresServer) {
 			t.Helper()
 			var wg sync.WaitGroup
@@ -102,7 +102,7 @@ func TestPermitOfACallerThatGaveUpLastsUntilItsDialHasEnded(t *testing.T) {
 			return dial(ctx, network, addr)
 		}
 	}
-	inBubble(t, sqlpool.Config{MaxOpen: 10, MaxDials: 10, MaxOpenCeiling: 40}, slow, func(t *testing.T, p *sqlpool.Postgres, _ *sqlpooltest.PostgresServer) {
+	inBubble(t, sqlpool.PostgresConfig{MaxOpen: 10, MaxDials: 10, MaxOpenCeiling: 40}, slow, func(t *testing.T, p *sqlpool.Postgres, _ *sqlpooltest.PostgresServer) {
 		t.Helper()
 		for range 9 {
 			defer acquire(t, p).Release()
@@ -131,7 +131,7 @@ func TestPermitOfACallerThatGaveUpLastsUntilItsPingHasEnded(t *testing.T) {
 		c.PingTimeout = 10 * time.Second
 		c.ShouldPing = func(_ context.Context, p pgxpool.ShouldPingParams) bool { return p.IdleDuration > time.Millisecond }
 	}
-	cfg := sqlpool.Config{MaxOpen: 2, MaxOpenCeiling: 20, FailFastAfter: poolkeeper.Off}
+	cfg := sqlpool.PostgresConfig{MaxOpen: 2, MaxOpenCeiling: 20, FailFastAfter: poolkeeper.Off}
 	inBubble(t, cfg, pings, func(t *testing.T, p *sqlpool.Postgres, srv *sqlpooltest.PostgresServer) {
 		t.Helper()
 		for range 6 {
@@ -159,7 +159,7 @@ func TestPermitOfACallerThatGaveUpLastsUntilItsPingHasEnded(t *testing.T) {
 func TestReclaimedAndThenHijackedConnectionCostsNoPlace(t *testing.T) {
 	for _, ceiling := range []int{2, 10} {
 		for _, exact := range []bool{false, true} {
-			cfg := sqlpool.Config{MaxOpen: 2, MaxOpenCeiling: ceiling, ReclaimAfter: 40 * time.Millisecond, AcquireTimeout: 20 * time.Millisecond}
+			cfg := sqlpool.PostgresConfig{MaxOpen: 2, MaxOpenCeiling: ceiling, ReclaimAfter: 40 * time.Millisecond, AcquireTimeout: 20 * time.Millisecond}
 			inBubble(t, cfg, nil, func(t *testing.T, p *sqlpool.Postgres, _ *sqlpooltest.PostgresServer) {
 				t.Helper()
 				c := acquire(t, p)
@@ -187,7 +187,7 @@ func TestReclaimedAndThenHijackedConnectionCostsNoPlace(t *testing.T) {
 
 func TestHijackedConnectionLeavesTheBooks(t *testing.T) {
 	log, logged := logTo()
-	cfg := sqlpool.Config{MaxOpen: 1, AcquireTimeout: time.Second, LeakThreshold: time.Minute, Logger: log}
+	cfg := sqlpool.PostgresConfig{MaxOpen: 1, AcquireTimeout: time.Second, LeakThreshold: time.Minute, Logger: log}
 	inBubble(t, cfg, nil, func(t *testing.T, p *sqlpool.Postgres, _ *sqlpooltest.PostgresServer) {
 		t.Helper()
 		own := acquire(t, p).Hijack()
@@ -212,7 +212,7 @@ func TestHijackedConnectionLeavesTheBooks(t *testing.T) {
 // them is blamed.
 func TestCandidatesOfAHijackAreNotBlamed(t *testing.T) {
 	log, logged := logTo()
-	cfg := sqlpool.Config{MaxOpen: 3, AcquireTimeout: time.Second, LeakThreshold: time.Minute, Logger: log}
+	cfg := sqlpool.PostgresConfig{MaxOpen: 3, AcquireTimeout: time.Second, LeakThreshold: time.Minute, Logger: log}
 	inBubble(t, cfg, nil, func(t *testing.T, p *sqlpool.Postgres, _ *sqlpooltest.PostgresServer) {
 		t.Helper()
 		one, two := acquire(t, p), acquire(t, p)
@@ -236,7 +236,7 @@ func TestCandidatesOfAHijackAreNotBlamed(t *testing.T) {
 }
 
 func TestHijackOfThePoolIsExact(t *testing.T) {
-	cfg := sqlpool.Config{MaxOpen: 2, AcquireTimeout: time.Second, LeakThreshold: time.Minute}
+	cfg := sqlpool.PostgresConfig{MaxOpen: 2, AcquireTimeout: time.Second, LeakThreshold: time.Minute}
 	inBubble(t, cfg, nil, func(t *testing.T, p *sqlpool.Postgres, _ *sqlpooltest.PostgresServer) {
 		t.Helper()
 		one, two := acquire(t, p), acquire(t, p)
@@ -294,7 +294,7 @@ func TestPanicsInHooksOfPgxpoolCostNothing(t *testing.T) {
 					}
 				})
 			}
-			inBubble(t, sqlpool.Config{MaxOpen: 2, AcquireTimeout: time.Second, Logger: log}, hook, func(t *testing.T, p *sqlpool.Postgres, _ *sqlpooltest.PostgresServer) {
+			inBubble(t, sqlpool.PostgresConfig{MaxOpen: 2, AcquireTimeout: time.Second, Logger: log}, hook, func(t *testing.T, p *sqlpool.Postgres, _ *sqlpooltest.PostgresServer) {
 				t.Helper()
 				panics.Store(true)
 				for range 5 {

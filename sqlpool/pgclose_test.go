@@ -62,7 +62,7 @@ func TestPostgresStaleConnectionIsClosedAtItsReturn(t *testing.T) {
 		} {
 			t.Run(c.name+"/"+name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					p, srv := sqlpooltest.NewPostgresInMemory(t, func(c *sqlpool.Config) {
+					p, srv := sqlpooltest.NewPostgresInMemory(t, func(c *sqlpool.PostgresConfig) {
 						c.MaxLifetime, c.EvictionInterval, c.LifetimeJitter = lifetime, time.Hour, 0
 					})
 					srv.Answer("x", sqlpooltest.Answer{})
@@ -120,7 +120,7 @@ func counting(open *atomic.Int64) func(*pgxpool.Config) error {
 func TestPostgresStopLeavesNothingOfACheckThatTimedOut(t *testing.T) {
 	srv := testserver.Postgres(t)
 	var open atomic.Int64
-	p, _ := pgFor(t, srv, sqlpool.Config{ConfigurePostgres: counting(&open), CloseGrace: 100 * time.Millisecond})
+	p, _ := pgFor(t, srv, sqlpool.PostgresConfig{Configure: counting(&open), CloseGrace: 100 * time.Millisecond})
 	if err := p.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}

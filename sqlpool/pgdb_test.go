@@ -24,7 +24,7 @@ func TestPostgresStatementIsSentOnce(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			p, err := sqlpool.NewDB(stdlib.GetConnector(*conf), sqlpool.Config{Logger: quiet()})
+			p, err := sqlpool.NewDB(stdlib.GetConnector(*conf), sqlpool.DBConfig{Logger: quiet()})
 			if err != nil {
 				t.Fatal(err)
 			}

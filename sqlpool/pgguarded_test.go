@@ -106,10 +106,10 @@ func survivesFault(t *testing.T, part, how string, f func()) {
 	var out testkit.Log
 	h := &hostile{part: part}
 	srv := sqlpooltest.ServePostgresInMemory(t)
-	p, err := sqlpool.NewPostgres(sqlpool.Config{
+	p, err := sqlpool.NewPostgres(sqlpool.PostgresConfig{
 		URL: srv.URL(), MaxOpen: 3, MinIdle: 2, KeepAlive: time.Second, MaxLifetime: 20 * time.Second, Credentials: h.credentials,
 		AcquireTimeout: 5 * time.Second, FailFastAfter: poolkeeper.Off, Logger: out.Logger(),
-		ConfigurePostgres: func(c *pgxpool.Config) error {
+		Configure: func(c *pgxpool.Config) error {
 			c.ConnConfig.Host, c.ConnConfig.DialFunc = "db", srv.Dial
 			h.hooks(c)
 			return nil
@@ -179,9 +179,9 @@ func TestADialFuncThatPanicsInACancelRequestDoesNotEndTheProcess(t *testing.T) {
 			t.Run(part+" "+how, func(t *testing.T) {
 				var out testkit.Log
 				h := &hostile{part: part}
-				p, err := sqlpool.NewPostgres(sqlpool.Config{
+				p, err := sqlpool.NewPostgres(sqlpool.PostgresConfig{
 					URL: srv.URL(), MaxOpen: 1, Logger: out.Logger(), CloseGrace: time.Second,
-					ConfigurePostgres: func(c *pgxpool.Config) error { h.hooks(c); return nil },
+					Configure: func(c *pgxpool.Config) error { h.hooks(c); return nil },
 				})
 				if err != nil {
 					t.Fatal(err)

@@ -248,7 +248,7 @@ const errorResponse = 'E'
 func (b *pgBackend) proves(ctx context.Context, c *pgx.Conn, r *pgRecord, now time.Time) bool {
 	cfg := b.core.cfg()
 	spoken := false
-	if cfg.Peek == Enabled && (now.Sub(r.seen) >= peekAfter || b.core.wary(now)) {
+	if !cfg.DisablePeek && (now.Sub(r.seen) >= peekAfter || b.core.wary(now)) {
 		transport, _ := r.sock.(syscall.Conn)
 		state, next := socket.Peek(transport)
 		spoken = state == socket.Unread

@@ -18,7 +18,7 @@ import (
 )
 
 // pgFake makes a pool on a fake server that knows the query "x".
-func pgFake(t *testing.T, cfg sqlpool.Config) *sqlpool.Postgres {
+func pgFake(t *testing.T, cfg sqlpool.PostgresConfig) *sqlpool.Postgres {
 	t.Helper()
 	srv := sqlpooltest.ServePostgres(t)
 	if cfg.URL == "" {
@@ -36,7 +36,7 @@ func pgFake(t *testing.T, cfg sqlpool.Config) *sqlpool.Postgres {
 
 // The user's BeforeConnect may replace the tracer, and the pool's with it.
 func TestPostgresReplacedTracerSurvivesARecycle(t *testing.T) {
-	p := pgFake(t, sqlpool.Config{ConfigurePostgres: func(c *pgxpool.Config) error {
+	p := pgFake(t, sqlpool.PostgresConfig{Configure: func(c *pgxpool.Config) error {
 		c.BeforeConnect = func(_ context.Context, conn *pgx.ConnConfig) error {
 			conn.Tracer = nil
 			return nil
@@ -53,7 +53,7 @@ func TestPostgresReplacedTracerSurvivesARecycle(t *testing.T) {
 
 // The user's BeforeConnect may replace DialFunc: the socket is known all the same.
 func TestPostgresReplacedDialFuncIsCutAtAbort(t *testing.T) {
-	p := pgFake(t, sqlpool.Config{ConfigurePostgres: func(c *pgxpool.Config) error {
+	p := pgFake(t, sqlpool.PostgresConfig{Configure: func(c *pgxpool.Config) error {
 		c.BeforeConnect = func(_ context.Context, conn *pgx.ConnConfig) error {
 			conn.DialFunc = new(net.Dialer).DialContext
 			return nil
@@ -74,7 +74,7 @@ func TestPostgresReplacedDialFuncIsCutAtAbort(t *testing.T) {
 // Credentials may take long. What they have answered before a Reset may be outdated by it.
 func TestPostgresRecycleReachesAConnectionWhoseCredentialsWereAskedForBefore(t *testing.T) {
 	asked, answer := make(chan struct{}, 10), make(chan struct{})
-	p := pgFake(t, sqlpool.Config{DialTimeout: 20 * time.Second, Credentials: func(context.Context) (string, string, error) {
+	p := pgFake(t, sqlpool.PostgresConfig{DialTimeout: 20 * time.Second, Credentials: func(context.Context) (string, string, error) {
 		asked <- struct{}{}
 		<-answer
 		return "fake", "x", nil
@@ -108,7 +108,7 @@ func TestPostgresSilentHostLeavesTimeForTheNext(t *testing.T) {
 	defer func() { _ = l.Close() }()
 	srv := sqlpooltest.ServePostgres(t)
 	srv.Answer("x", sqlpooltest.Answer{})
-	p := pgFake(t, sqlpool.Config{
+	p := pgFake(t, sqlpool.PostgresConfig{
 		URL:         fmt.Sprintf("postgres://fake@%s,%s/fake?sslmode=disable", l.Addr(), srv.Addr()),
 		DialTimeout: time.Second,
 	})
@@ -121,7 +121,7 @@ func TestPostgresSilentHostLeavesTimeForTheNext(t *testing.T) {
 }
 
 func TestPostgresPanicOfAUsersHookIsTheUsers(t *testing.T) {
-	p := pgFake(t, sqlpool.Config{MaxOpen: 1, ConfigurePostgres: func(c *pgxpool.Config) error {
+	p := pgFake(t, sqlpool.PostgresConfig{MaxOpen: 1, Configure: func(c *pgxpool.Config) error {
 		c.PrepareConn = func(context.Context, *pgx.Conn) (bool, error) { panic("mine") }
 		return nil
 	}})
@@ -133,7 +133,7 @@ func TestPostgresPanicOfAUsersHookIsTheUsers(t *testing.T) {
 }
 
 func TestPostgresPanicOfCredentialsIsAnError(t *testing.T) {
-	p := pgFake(t, sqlpool.Config{Credentials: func(context.Context) (string, string, error) { panic("vault") }})
+	p := pgFake(t, sqlpool.PostgresConfig{Credentials: func(context.Context) (string, string, error) { panic("vault") }})
 	if _, err := p.Pool().Exec(t.Context(), "x"); err == nil || !strings.Contains(err.Error(), "vault") {
 		t.Errorf("Exec: %v", err)
 	}

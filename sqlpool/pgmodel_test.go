@@ -63,9 +63,9 @@ func TestModelOfPlacesInPgxpool(t *testing.T) {
 func playModel(t *testing.T, steps []step, slow string, reclaims bool) error {
 	t.Helper()
 	srv := sqlpooltest.ServePostgresInMemory(t)
-	cfg := sqlpool.Config{
+	cfg := sqlpool.PostgresConfig{
 		URL: srv.URL(), MaxOpen: modelMaxOpen, MaxOpenCeiling: modelMaxOpen + 50, AcquireTimeout: 250 * time.Millisecond, Logger: quiet(),
-		ConfigurePostgres: func(c *pgxpool.Config) error { slowHooks(c, srv, slow); return nil },
+		Configure: func(c *pgxpool.Config) error { slowHooks(c, srv, slow); return nil },
 	}
 	m := &model{}
 	if reclaims {

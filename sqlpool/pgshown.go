@@ -13,7 +13,7 @@ import (
 // sizes and times of cfg. pgxpool keeps the pointer that it was made with, and has copied the
 // hooks. Of the rest it reads only ConnConfig, which beforeConnect replaces. So a pool or a
 // connection that a caller makes from it does not involve this pool.
-func (b *pgBackend) shown(t *pgTarget, cfg Config) *pgxpool.Config {
+func (b *pgBackend) shown(t *pgTarget, cfg config) *pgxpool.Config {
 	out := t.native.Copy()
 	out.ConnConfig = t.conn.Copy()
 	out.MaxConns = int32(cfg.MaxOpen)     //nolint:gosec // at most maxMaxOpen

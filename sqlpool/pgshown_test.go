@@ -61,9 +61,9 @@ func (r *readingTracer) TraceConnectEnd(_ context.Context, data pgx.TraceConnect
 // Wherever users can read a configuration it is their own.
 func TestPostgresConfigurationReadsAsTheUsers(t *testing.T) {
 	tracer := &readingTracer{t: t, timeout: 7 * time.Second}
-	p, srv := sqlpooltest.NewPostgres(t, func(c *sqlpool.Config) {
+	p, srv := sqlpooltest.NewPostgres(t, func(c *sqlpool.PostgresConfig) {
 		c.MaxOpen, c.MaxOpenCeiling, c.MaxLifetime, c.MaxIdleTime = 3, 9, time.Hour, time.Minute
-		c.ConfigurePostgres = func(c *pgxpool.Config) error {
+		c.Configure = func(c *pgxpool.Config) error {
 			c.ConnConfig.Tracer, c.ConnConfig.ConnectTimeout = tracer, tracer.timeout
 			c.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error { tracer.check("BeforeConnect", c); return nil }
 			c.AfterConnect = func(_ context.Context, c *pgx.Conn) error { tracer.check("AfterConnect", c.Config()); return nil }
@@ -147,7 +147,7 @@ func TestPostgresClonesBehaveAsWithoutUs(t *testing.T) {
 		for name, change := range changes {
 			t.Run(way+"/"+name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					p, _ := sqlpooltest.NewPostgresInMemory(t, func(c *sqlpool.Config) { c.MaxOpen = 1 })
+					p, _ := sqlpooltest.NewPostgresInMemory(t, func(c *sqlpool.PostgresConfig) { c.MaxOpen = 1 })
 					ping := clone(t.Context(), t, p.Pool(), change)
 					if err := ping(t.Context()); err != nil {
 						t.Fatal(err)
@@ -174,7 +174,7 @@ func TestPostgresClonesBehaveAsWithoutUs(t *testing.T) {
 
 // All connections of a clone in use are none of the managed pool's.
 func TestPostgresCloneIsNotInTheBooks(t *testing.T) {
-	p, _ := startPG(t, sqlpool.Config{MaxOpen: 1, AcquireTimeout: 5 * time.Second})
+	p, _ := startPG(t, sqlpool.PostgresConfig{MaxOpen: 1, AcquireTimeout: 5 * time.Second})
 	clone, err := pgxpool.NewWithConfig(t.Context(), p.Pool().Config())
 	if err != nil {
 		t.Fatal(err)
@@ -199,7 +199,7 @@ func TestPostgresCloneIsNotInTheBooks(t *testing.T) {
 
 // A clone goes where its configuration says.
 func TestPostgresCloneForAnotherDatabaseGoesThere(t *testing.T) {
-	p, _ := startPG(t, sqlpool.Config{})
+	p, _ := startPG(t, sqlpool.PostgresConfig{})
 	admin := sqltest.Postgres(t, testserver.SharedPostgres(t))
 	defer func() { _ = admin.Close(context.WithoutCancel(t.Context())) }()
 	if _, err := admin.Exec(t.Context(), "create role clone login"); err != nil {
@@ -231,9 +231,9 @@ func TestPostgresCloneForAnotherDatabaseGoesThere(t *testing.T) {
 // A clone of a pool with Credentials logs in by them, unless it was given a login of its own.
 func TestPostgresCloneAsksCredentials(t *testing.T) {
 	var users atomic.Value
-	p := pgFake(t, sqlpool.Config{
+	p := pgFake(t, sqlpool.PostgresConfig{
 		Credentials: func(context.Context) (string, string, error) { return "rotated", "secret", nil },
-		ConfigurePostgres: func(c *pgxpool.Config) error {
+		Configure: func(c *pgxpool.Config) error {
 			c.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error { users.Store(c.User); return nil }
 			return nil
 		},
@@ -261,7 +261,7 @@ func TestPostgresCloneAsksCredentials(t *testing.T) {
 // A tracer that the user's BeforeConnect sets traces, and the pool's own works beside it.
 func TestPostgresTracerOfBeforeConnectTraces(t *testing.T) {
 	tracer := new(countingTracer)
-	p := pgFake(t, sqlpool.Config{ConfigurePostgres: func(c *pgxpool.Config) error {
+	p := pgFake(t, sqlpool.PostgresConfig{Configure: func(c *pgxpool.Config) error {
 		c.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error { c.Tracer = tracer; return nil }
 		return nil
 	}})
@@ -277,7 +277,7 @@ func TestPostgresTracerOfBeforeConnectTraces(t *testing.T) {
 func TestPostgresCancelRequestOfPgConnIsBounded(t *testing.T) {
 	srv := testserver.Postgres(t)
 	var open atomic.Int64
-	p, _ := pgFor(t, srv, sqlpool.Config{ConfigurePostgres: counting(&open), CloseGrace: 100 * time.Millisecond})
+	p, _ := pgFor(t, srv, sqlpool.PostgresConfig{Configure: counting(&open), CloseGrace: 100 * time.Millisecond})
 	c, err := p.Pool().Acquire(t.Context())
 	if err != nil {
 		t.Fatal(err)

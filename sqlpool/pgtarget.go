@@ -22,7 +22,7 @@ type pgTarget struct {
 	prepare func(context.Context, *pgx.Conn) (bool, error)
 }
 
-func (b *pgBackend) targetOf(native *pgxpool.Config, cfg Config, on disk) *pgTarget {
+func (b *pgBackend) targetOf(native *pgxpool.Config, cfg config, on disk) *pgTarget {
 	t := &pgTarget{native: native, prepare: native.PrepareConn}
 	if before := native.BeforeAcquire; t.prepare == nil && before != nil { //nolint:staticcheck // users have it
 		t.prepare = func(ctx context.Context, c *pgx.Conn) (bool, error) { return before(ctx, c), nil }
@@ -58,7 +58,7 @@ func (b *pgBackend) tracer(user pgx.QueryTracer, line *pgLine) pgx.QueryTracer {
 // personalize puts the credentials of the moment into conn, and lets the user's own hook have the
 // last word. It returns how long the dial of each host may take: the pool's bound, unless the hook
 // has set another.
-func (b *pgBackend) personalize(ctx context.Context, t *pgTarget, conn *pgx.ConnConfig, cfg *Config) (time.Duration, error) {
+func (b *pgBackend) personalize(ctx context.Context, t *pgTarget, conn *pgx.ConnConfig, cfg *config) (time.Duration, error) {
 	if err := b.core.logIn(ctx, conn, cfg); err != nil {
 		return 0, err
 	}
@@ -79,7 +79,7 @@ func (b *pgBackend) personalize(ctx context.Context, t *pgTarget, conn *pgx.Conn
 }
 
 // logIn asks Credentials.
-func (c *core) logIn(ctx context.Context, conn *pgx.ConnConfig, cfg *Config) error {
+func (c *core) logIn(ctx context.Context, conn *pgx.ConnConfig, cfg *config) error {
 	if cfg.Credentials == nil {
 		return nil
 	}
@@ -152,11 +152,11 @@ func (b *pgBackend) setHeld(held bool) bool {
 	return true
 }
 
-func (b *pgBackend) aim(cfg Config, on disk) (target, Config, error) { return b.aimPostgres(cfg, on) }
+func (b *pgBackend) aim(cfg config, on disk) (target, config, error) { return b.aimPostgres(cfg, on) }
 
 func (b *pgBackend) current() target { return b.aimed.Load() }
 
-func (b *pgBackend) try(ctx context.Context, aim target, cfg *Config) error {
+func (b *pgBackend) try(ctx context.Context, aim target, cfg *config) error {
 	t, ok := aim.(*pgTarget)
 	if !ok {
 		return fmt.Errorf("sqlpool: not a target of pgx: %T", aim)
@@ -169,7 +169,7 @@ func (b *pgBackend) try(ctx context.Context, aim target, cfg *Config) error {
 	return b.core.answered(askPG(ctx, c, cfg.CheckQuery))
 }
 
-func (b *pgBackend) use(ctx context.Context, aim target, cfg *Config, elsewhere bool) {
+func (b *pgBackend) use(ctx context.Context, aim target, cfg *config, elsewhere bool) {
 	if t, ok := aim.(*pgTarget); ok {
 		b.aimed.Store(t)
 	}

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math"
 	"strconv"
 	"strings"
@@ -25,22 +24,23 @@ import (
 // Postgres is a *pgxpool.Pool whose connections are opened, watched and closed in order. All
 // methods are safe for concurrent use.
 type Postgres struct {
-	c    *core
+	pool
+
 	back *pgBackend
 
 	mu sync.Mutex // guards the following
 	db *sql.DB    // made by the first DB
 }
 
-// NewPostgres returns a pool of connections to PostgreSQL at Config.URL. It does no I/O; as
+// NewPostgres returns a pool of connections to PostgreSQL at cfg.URL. It does no I/O; as
 // pgxpool.NewWithConfig does, it starts one goroutine that Stop or Abort ends. Every fault of cfg
-// is reported at once, with Config.Name.
-func NewPostgres(cfg Config) (*Postgres, error) {
-	p, err := newPostgres(cfg)
+// is reported at once, with cfg.Name.
+func NewPostgres(cfg PostgresConfig) (*Postgres, error) {
+	p, err := newPostgres(cfg.config())
 	return p, settings.Named("sqlpool", cfg.Name, err)
 }
 
-func newPostgres(cfg Config) (*Postgres, error) {
+func newPostgres(cfg config) (*Postgres, error) {
 	b := newPGBackend()
 	on := cfg.readFiles()
 	aim, cfg, err := b.aimPostgres(cfg, on)
@@ -60,22 +60,22 @@ func newPostgres(cfg Config) (*Postgres, error) {
 	}
 	*managed = *b.shown(aim, cfg)
 	b.core.evictor = eviction.New(b, cfg.policy())
-	return &Postgres{c: b.core, back: b}, nil
+	return &Postgres{pool: pool{b.core}, back: b}, nil
 }
 
 // aimPostgres turns cfg into pgx's own configuration, and fills in what URL adds.
-func (b *pgBackend) aimPostgres(cfg Config, on disk) (*pgTarget, Config, error) {
-	err := errors.Join(cfg.Validate(), on.err, refuse("only NewMySQL has it", map[string]bool{"ConfigureMySQL": cfg.ConfigureMySQL != nil}))
+func (b *pgBackend) aimPostgres(cfg config, on disk) (*pgTarget, config, error) {
+	err := errors.Join(cfg.validate(), on.err)
 	native, parseErr := parsePostgres(&cfg)
 	if err = errors.Join(err, parseErr); err != nil {
-		return nil, Config{}, err
+		return nil, config{}, err
 	}
-	if err = cfg.Validate(); err != nil { // again, with what URL has added
-		return nil, Config{}, err
+	if err = cfg.validate(); err != nil { // again, with what URL has added
+		return nil, config{}, err
 	}
 	if cfg.ConfigurePostgres != nil {
 		if err = cfg.ConfigurePostgres(native); err != nil {
-			return nil, Config{}, fmt.Errorf("sqlpool: ConfigurePostgres: %w", err)
+			return nil, config{}, fmt.Errorf("sqlpool: Configure: %w", err)
 		}
 	}
 	cfg = cfg.withDefaults("postgres")
@@ -85,7 +85,7 @@ func (b *pgBackend) aimPostgres(cfg Config, on disk) (*pgTarget, Config, error) 
 
 // parsePostgres parses cfg.URL and moves the pool_ parameters in it to the fields of cfg that are
 // zero.
-func parsePostgres(cfg *Config) (*pgxpool.Config, error) {
+func parsePostgres(cfg *config) (*pgxpool.Config, error) {
 	if cfg.URL == "" { // pgx would go by the environment, and then by a socket on this machine
 		return nil, errors.New(`sqlpool: URL is empty; it must be a postgres:// URL or "host=… user=…"`)
 	}
@@ -123,7 +123,7 @@ func notParsed(err error) error {
 const pgxConnectTimeout = 2 * time.Minute
 
 // poolParams reads what pgxpool.ParseConfig would take for itself.
-func poolParams(cfg *Config) error {
+func poolParams(cfg *config) error {
 	plain, err := pgx.ParseConfig(cfg.URL)
 	if err != nil {
 		return notParsed(err)
@@ -175,7 +175,7 @@ func (p *params) span(field *time.Duration, key string) {
 
 // managed returns native with the pool's hooks, and with sizes and times taken into the pool's own
 // hands.
-func (b *pgBackend) managed(native *pgxpool.Config, cfg Config) *pgxpool.Config {
+func (b *pgBackend) managed(native *pgxpool.Config, cfg config) *pgxpool.Config {
 	native = native.Copy()
 	native.ConnConfig = b.aimed.Load().conn.Copy()
 	native.ConnConfig.Tracer = b.tracer(native.ConnConfig.Tracer, nil)
@@ -200,8 +200,8 @@ func (b *pgBackend) managed(native *pgxpool.Config, cfg Config) *pgxpool.Config 
 // with [poolkeeper.ErrDraining] once draining has begun. A caller may close it; Stop is still
 // needed, to end the pool's own work.
 //
-// Its Config is the caller's own configuration with the sizes and times of the Config that
-// NewPostgres was given, also after a Reload: a pool or a connection made by it is pgx's own, which
+// Its Config is the caller's own configuration with the sizes and times of the
+// PostgresConfig in effect, also after a Reload: a pool or a connection made by it is pgx's own, which
 // this pool neither counts nor closes. With Credentials or a CredentialsFile its BeforeConnect logs
 // in as this pool does, unless User or Password was changed.
 func (p *Postgres) Pool() *pgxpool.Pool { return p.back.pool }
@@ -231,17 +231,6 @@ func (p *Postgres) closeDB() {
 	}
 }
 
-// Start reaches the server as Config.Start says, then keeps MinIdle connections open, evicts idle
-// ones and reports leaks. It blocks until the server has answered once or the policy gives up, at
-// most until ctx ends. A failed Start may be repeated.
-func (p *Postgres) Start(ctx context.Context) error { return p.c.start(ctx) }
-
-// Drain refuses new work with [poolkeeper.ErrDraining] from now on and waits until callers have
-// returned their connections: open transactions, rows and acquired connections are finished, as are
-// callers already waiting in the queue. It blocks at most until ctx ends. Its error then says how
-// many connections are held, and Holders lists them.
-func (p *Postgres) Drain(ctx context.Context) error { return p.c.drain(ctx) }
-
 // Stop drains and closes the pool. It blocks until every connection is closed, and then returns
 // nil. If ctx ends before, it cuts off the callers that still hold a connection and returns a
 // [*poolkeeper.HeldError]. For each connection that is never released, one goroutine of pgxpool's Close stays.
@@ -261,58 +250,18 @@ func (p *Postgres) Abort() error {
 }
 
 // Reload replaces the configuration while the pool works. It first checks all of cfg, and returns
-// every fault and every change that is not possible. If URL, TLS, Credentials or a Configure
-// function differ, it opens and checks a connection with the new ones. Only then does it change
-// anything. New sizes and times apply at once. Connections opened with old settings are replaced as
-// they become idle, so that no query fails. If a check fails afterwards, the old configuration is
-// put back. It blocks until then, at most until ctx ends. An empty Name, and a MaxOpenCeiling of 0,
-// keep the old one. MaxOpen may grow up to MaxOpenCeiling.
-func (p *Postgres) Reload(ctx context.Context, cfg Config) error { return p.c.reload(ctx, cfg) }
+// every fault and every change that is not possible. If URL, TLS, Credentials or Configure differ,
+// it opens and checks a connection with the new ones. Only then does it change anything. New sizes
+// and times apply at once. Connections opened with old settings are replaced as they become idle,
+// so that no query fails. If a check fails afterwards, the old configuration is put back. It blocks
+// until then, at most until ctx ends. An empty Name, and a MaxOpenCeiling of 0, keep the old one.
+// MaxOpen may grow up to MaxOpenCeiling.
+func (p *Postgres) Reload(ctx context.Context, cfg PostgresConfig) error {
+	return p.c.reload(ctx, cfg.config())
+}
 
 // Plan returns the changes that Reload with cfg would make. Its error joins every fault of cfg and
 // every change that is not possible. It changes nothing and does not dial.
-func (p *Postgres) Plan(cfg Config) ([]poolkeeper.Change, error) { return p.c.planned(cfg) }
-
-// Reset closes every connection opened so far: idle ones now, those in use when they are
-// returned. Call it when a password has changed, or the server behind the name. It does not block.
-func (p *Postgres) Reset() { p.c.resetOnRequest() }
-
-// Pause makes callers wait instead of failing, for a planned failover. From now on callers that ask
-// for a connection queue, within AcquireTimeout. Pause blocks until every connection has been
-// returned and closed, so that Resume connects anew. If ctx ends before, the pause is undone, and
-// the error names the callers that hold a connection. Code that asks for a second connection while
-// it holds one waits until ctx ends. Pausing a paused pool does nothing. Drain and Stop end a
-// pause.
-func (p *Postgres) Pause(ctx context.Context) error { return p.c.pauseFor(ctx) }
-
-// Resume ends a Pause. Waiting callers go on, first in, first out. It does not block.
-func (p *Postgres) Resume() { p.c.resume(nil) }
-
-// Check probes the server on a connection of its own, which it dials at the first call. So a pool
-// whose callers hold every connection counts as busy, not broken. If the server is too full for
-// that connection, Check uses an idle one of the pool. If none is idle, it returns a reservation
-// (health.Degraded). An answer that refuses CheckQuery for lack of a privilege is healthy. It
-// blocks at most until ctx ends. Errors answer health.Classify.
-func (p *Postgres) Check(ctx context.Context) error { return p.c.check(ctx) }
-
-// Limits asks the server for its connection limits and its idle time-out. It compares them with the
-// demand of this configuration on all its Instances. Start does the same and logs the warnings. It
-// blocks at most until ctx ends.
-func (p *Postgres) Limits(ctx context.Context) (Limits, error) { return p.c.limits(ctx) }
-
-// Stats returns one moment of the pool. It does not block.
-func (p *Postgres) Stats() poolkeeper.Stats { return p.c.stats() }
-
-// Holders returns the callers that hold a connection now, the oldest first. It does not block.
-func (p *Postgres) Holders() []poolkeeper.Holder { return p.c.held.List() }
-
-// Settings returns what is in effect, defaults filled in, without secrets.
-func (p *Postgres) Settings() []slog.Attr { return p.c.effective(true) }
-
-// ObserveWith reports the outcome of traffic to o. o gets nil for a connection that came back well,
-// and the error of a connection-level failure. A nil o ends the reports. It does not block.
-func (p *Postgres) ObserveWith(o poolkeeper.Observer) { p.c.observer.Set(o) }
-
-// SetName gives the pool the name it has in logs, errors and metrics. An empty name changes
-// nothing.
-func (p *Postgres) SetName(name string) { p.c.state.SetName(name) }
+func (p *Postgres) Plan(cfg PostgresConfig) ([]poolkeeper.Change, error) {
+	return p.c.planned(cfg.config())
+}

@@ -26,7 +26,7 @@ import (
 
 // pgFor makes a pool whose connections have an application_name of the test's own, and a function
 // that asks the server how many there are.
-func pgFor(t *testing.T, srv *testserver.Server, cfg sqlpool.Config) (*sqlpool.Postgres, func() int) {
+func pgFor(t *testing.T, srv *testserver.Server, cfg sqlpool.PostgresConfig) (*sqlpool.Postgres, func() int) {
 	t.Helper()
 	u, err := url.Parse(srv.URL())
 	if err != nil {
@@ -57,7 +57,7 @@ func pgFor(t *testing.T, srv *testserver.Server, cfg sqlpool.Config) (*sqlpool.P
 	}
 }
 
-func startPG(t *testing.T, cfg sqlpool.Config) (*sqlpool.Postgres, func() int) {
+func startPG(t *testing.T, cfg sqlpool.PostgresConfig) (*sqlpool.Postgres, func() int) {
 	t.Helper()
 	p, onServer := pgFor(t, testserver.SharedPostgres(t), cfg)
 	if err := p.Start(t.Context()); err != nil {
@@ -82,7 +82,7 @@ func hangs(t *testing.T, p interface{ Stats() poolkeeper.Stats }) {
 
 // INV-9, seen from the server.
 func TestPostgresServesBothHandlesAndLeavesNothingOnTheServer(t *testing.T) {
-	p, onServer := startPG(t, sqlpool.Config{MaxOpen: 4, MinIdle: 2, AcquireTimeout: 30 * time.Second})
+	p, onServer := startPG(t, sqlpool.PostgresConfig{MaxOpen: 4, MinIdle: 2, AcquireTimeout: 30 * time.Second})
 	var wg sync.WaitGroup
 	for i := range 16 {
 		wg.Go(func() {
@@ -121,7 +121,7 @@ func TestPostgresServesBothHandlesAndLeavesNothingOnTheServer(t *testing.T) {
 
 func TestPostgresCallersAtTheLimitAreServedInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p, _ := sqlpooltest.NewPostgresInMemory(t, func(c *sqlpool.Config) { c.MaxOpen = 1 })
+		p, _ := sqlpooltest.NewPostgresInMemory(t, func(c *sqlpool.PostgresConfig) { c.MaxOpen = 1 })
 		held, err := p.Pool().Acquire(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -153,7 +153,7 @@ func TestPostgresCallersAtTheLimitAreServedInOrder(t *testing.T) {
 
 func TestPostgresCallersAtTheLimitAreToldWhyNot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p, srv := sqlpooltest.NewPostgresInMemory(t, func(c *sqlpool.Config) {
+		p, srv := sqlpooltest.NewPostgresInMemory(t, func(c *sqlpool.PostgresConfig) {
 			c.Name, c.MaxOpen, c.AcquireTimeout = "orders", 1, 50*time.Millisecond
 		})
 		srv.Answer("select 1", sqlpooltest.Answer{})
@@ -195,7 +195,7 @@ func TestPostgresCallersAtTheLimitAreToldWhyNot(t *testing.T) {
 }
 
 func TestPostgresDrainFinishesWorkInFlight(t *testing.T) {
-	p, _ := startPG(t, sqlpool.Config{MaxOpen: 3})
+	p, _ := startPG(t, sqlpool.PostgresConfig{MaxOpen: 3})
 	ctx := t.Context()
 	tx, err := p.Pool().Begin(ctx)
 	if err != nil {
@@ -242,7 +242,7 @@ func TestPostgresDrainFinishesWorkInFlight(t *testing.T) {
 // A leaked Rows, Tx, Conn and connection of pgxpool: named with file and line, and cut off the
 // server.
 func TestPostgresStopNamesLeaksAndCutsThemOff(t *testing.T) {
-	p, onServer := startPG(t, sqlpool.Config{Name: "orders", MaxOpen: 8})
+	p, onServer := startPG(t, sqlpool.PostgresConfig{Name: "orders", MaxOpen: 8})
 	ctx := t.Context()
 	rows, err := p.Pool().Query(ctx, "select generate_series(1, 1000000)")
 	if err != nil {
@@ -287,7 +287,7 @@ func TestPostgresStopNamesLeaksAndCutsThemOff(t *testing.T) {
 }
 
 func TestPostgresHijackedConnectionFreesItsPlace(t *testing.T) {
-	p, onServer := startPG(t, sqlpool.Config{MaxOpen: 1, AcquireTimeout: 20 * time.Second})
+	p, onServer := startPG(t, sqlpool.PostgresConfig{MaxOpen: 1, AcquireTimeout: 20 * time.Second})
 	c, err := p.Pool().Acquire(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -307,7 +307,7 @@ func TestPostgresHijackedConnectionFreesItsPlace(t *testing.T) {
 }
 
 func TestPostgresAllIdleAcquisitionsAreCountedAndAwaited(t *testing.T) {
-	p, _ := startPG(t, sqlpool.Config{MaxOpen: 4, MinIdle: 3})
+	p, _ := startPG(t, sqlpool.PostgresConfig{MaxOpen: 4, MinIdle: 3})
 	eventually(t, "3 are idle", func() bool { return p.Stats().Idle == 3 })
 	conns := p.Pool().AcquireAllIdle(t.Context())
 	if st := p.Stats(); st.InUse != 3 {
@@ -323,7 +323,7 @@ func TestPostgresAllIdleAcquisitionsAreCountedAndAwaited(t *testing.T) {
 }
 
 func TestPostgresSurplusAndLifetimes(t *testing.T) {
-	p, onServer := startPG(t, sqlpool.Config{
+	p, onServer := startPG(t, sqlpool.PostgresConfig{
 		MaxOpen: 20, MaxDials: 20, MinIdle: 2, MaxIdleTime: 500 * time.Millisecond, EvictionInterval: 50 * time.Millisecond,
 		AcquireTimeout: 30 * time.Second, MaxLifetime: poolkeeper.Off,
 	})
@@ -356,7 +356,7 @@ func TestPostgresSurplusAndLifetimes(t *testing.T) {
 
 func TestPostgresLifetimesShorterThanASecondDiffer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p, _ := sqlpooltest.NewPostgresInMemory(t, func(c *sqlpool.Config) {
+		p, _ := sqlpooltest.NewPostgresInMemory(t, func(c *sqlpool.PostgresConfig) {
 			c.MaxOpen, c.MaxDials, c.MinIdle = 20, 20, 20
 			c.MaxLifetime, c.LifetimeJitter, c.EvictionInterval = 900*time.Millisecond, 0.9, 10*time.Millisecond
 		})
@@ -377,7 +377,7 @@ func TestPostgresLifetimesShorterThanASecondDiffer(t *testing.T) {
 }
 
 func TestPostgresKeepAlivePingsAndReplacesWhatIsDead(t *testing.T) {
-	p, _ := startPG(t, sqlpool.Config{MinIdle: 3, KeepAlive: 100 * time.Millisecond, EvictionInterval: 20 * time.Millisecond})
+	p, _ := startPG(t, sqlpool.PostgresConfig{MinIdle: 3, KeepAlive: 100 * time.Millisecond, EvictionInterval: 20 * time.Millisecond})
 	eventually(t, "3 are idle", func() bool { return p.Stats().Idle == 3 })
 	admin := sqltest.Postgres(t, testserver.SharedPostgres(t))
 	defer func() { _ = admin.Close(context.WithoutCancel(t.Context())) }()
@@ -426,7 +426,7 @@ func (c *countingTracer) TraceConnectEnd(context.Context, pgx.TraceConnectEndDat
 func TestPostgresUsersOwnTracerAndHooksGoOnWorking(t *testing.T) {
 	tracer := new(countingTracer)
 	var beforeConnect, afterConnect, prepared, pinged, closed atomic.Int64
-	p, _ := startPG(t, sqlpool.Config{MaxOpen: 2, ConfigurePostgres: func(c *pgxpool.Config) error {
+	p, _ := startPG(t, sqlpool.PostgresConfig{MaxOpen: 2, Configure: func(c *pgxpool.Config) error {
 		c.ConnConfig.Tracer = tracer
 		c.BeforeConnect = func(_ context.Context, cc *pgx.ConnConfig) error {
 			beforeConnect.Add(1)
@@ -471,7 +471,7 @@ func TestPostgresUsersOwnTracerAndHooksGoOnWorking(t *testing.T) {
 }
 
 func TestPostgresClosingTheHandleIsNoticed(t *testing.T) {
-	p, onServer := startPG(t, sqlpool.Config{MinIdle: 1})
+	p, onServer := startPG(t, sqlpool.PostgresConfig{MinIdle: 1})
 	p.Pool().Close()
 	if err := p.Pool().Ping(t.Context()); err == nil {
 		t.Fatal("a closed pool works")
@@ -484,18 +484,18 @@ func TestPostgresClosingTheHandleIsNoticed(t *testing.T) {
 }
 
 func TestPostgresStopAndAbortWithoutStart(t *testing.T) {
-	p, _ := pgFor(t, testserver.SharedPostgres(t), sqlpool.Config{MinIdle: 3})
+	p, _ := pgFor(t, testserver.SharedPostgres(t), sqlpool.PostgresConfig{MinIdle: 3})
 	if err := p.Abort(); err != nil {
 		t.Error(err)
 	}
-	p, _ = pgFor(t, testserver.SharedPostgres(t), sqlpool.Config{MinIdle: 3})
+	p, _ = pgFor(t, testserver.SharedPostgres(t), sqlpool.PostgresConfig{MinIdle: 3})
 	_ = p.DB() // which starts a goroutine
 	stop(t, p)
 	_ = p.DB()
 }
 
 func TestPostgresNewDialsNothing(t *testing.T) {
-	p, onServer := pgFor(t, testserver.SharedPostgres(t), sqlpool.Config{MinIdle: 3})
+	p, onServer := pgFor(t, testserver.SharedPostgres(t), sqlpool.PostgresConfig{MinIdle: 3})
 	if n := onServer(); n != 0 || p.Stats().Dials != 0 {
 		t.Errorf("%d connections before Start", n)
 	}
@@ -505,7 +505,7 @@ func TestPostgresNewDialsNothing(t *testing.T) {
 // time.
 func TestPostgresStopAndCheckAreBoundedWhileTheServerIsFrozen(t *testing.T) {
 	srv := testserver.Postgres(t)
-	p, _ := pgFor(t, srv, sqlpool.Config{MaxOpen: 3})
+	p, _ := pgFor(t, srv, sqlpool.PostgresConfig{MaxOpen: 3})
 	if err := p.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -542,12 +542,12 @@ func TestPostgresStopAndCheckAreBoundedWhileTheServerIsFrozen(t *testing.T) {
 func TestPostgresStartPoliciesAndRecovery(t *testing.T) {
 	srv := testserver.Postgres(t)
 	srv.Kill(t)
-	fast, _ := pgFor(t, srv, sqlpool.Config{})
+	fast, _ := pgFor(t, srv, sqlpool.PostgresConfig{})
 	if err := fast.Start(t.Context()); err == nil || health.Classify(err).Kind != health.KindRefused {
 		t.Errorf("StartFailFast: %v (%s)", err, health.Classify(err).Kind)
 	}
 	log, _ := logTo()
-	p, _ := pgFor(t, srv, sqlpool.Config{Start: poolkeeper.StartDegraded, MinIdle: 2, EvictionInterval: 50 * time.Millisecond, Logger: log})
+	p, _ := pgFor(t, srv, sqlpool.PostgresConfig{Start: poolkeeper.StartDegraded, MinIdle: 2, EvictionInterval: 50 * time.Millisecond, Logger: log})
 	if err := p.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -574,7 +574,7 @@ func TestPostgresCredentialsAreAskedForEachDial(t *testing.T) {
 	}
 	defer func() { _, _ = admin.Exec(context.WithoutCancel(t.Context()), "drop role rotating") }()
 	var asked atomic.Int64
-	p, _ := pgFor(t, srv, sqlpool.Config{Credentials: func(ctx context.Context) (string, string, error) {
+	p, _ := pgFor(t, srv, sqlpool.PostgresConfig{Credentials: func(ctx context.Context) (string, string, error) {
 		if _, ok := ctx.Deadline(); !ok {
 			t.Error("Credentials is not bounded")
 		}
@@ -599,7 +599,7 @@ func TestPostgresCredentialsAreAskedForEachDial(t *testing.T) {
 
 func TestPostgresObserverHearsOfTheServer(t *testing.T) {
 	srv := testserver.Postgres(t)
-	p, _ := pgFor(t, srv, sqlpool.Config{})
+	p, _ := pgFor(t, srv, sqlpool.PostgresConfig{})
 	if err := p.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -626,7 +626,7 @@ func TestPostgresObserverHearsOfTheServer(t *testing.T) {
 func TestPostgresFailedConnectsAreCountedAndTheirPlacesFreed(t *testing.T) {
 	srv := testserver.Postgres(t)
 	srv.Kill(t)
-	p, _ := pgFor(t, srv, sqlpool.Config{MaxOpen: 2, MaxDials: 1})
+	p, _ := pgFor(t, srv, sqlpool.PostgresConfig{MaxOpen: 2, MaxDials: 1})
 	var wg sync.WaitGroup
 	for range 10 {
 		wg.Go(func() {
@@ -649,7 +649,7 @@ func TestPostgresFailedConnectsAreCountedAndTheirPlacesFreed(t *testing.T) {
 }
 
 func TestPostgresConnectionClosedInUseKeepsItsPlaceUntilItIsGone(t *testing.T) {
-	p, onServer := startPG(t, sqlpool.Config{MaxOpen: 2, AcquireTimeout: 20 * time.Second})
+	p, onServer := startPG(t, sqlpool.PostgresConfig{MaxOpen: 2, AcquireTimeout: 20 * time.Second})
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {
@@ -683,7 +683,7 @@ func TestPostgresConnectionClosedInUseKeepsItsPlaceUntilItIsGone(t *testing.T) {
 }
 
 func ExampleNewPostgres() {
-	orders, err := sqlpool.NewPostgres(sqlpool.Config{URL: "postgres://shop@db.internal/orders?sslmode=disable", MaxOpen: 20})
+	orders, err := sqlpool.NewPostgres(sqlpool.PostgresConfig{URL: "postgres://shop@db.internal/orders?sslmode=disable", MaxOpen: 20})
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -2,6 +2,7 @@ package sqlpool_test
 
 import (
 	"bytes"
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -14,22 +15,29 @@ import (
 
 func TestNoPoolPrintsItsPassword(t *testing.T) { // INV-12
 	const pg, my = "postgres://u:s3cret@127.0.0.1:1/d", "u:s3cret@tcp(127.0.0.1:1)/d"
-	cfg := sqlpool.Config{URL: pg, Logger: quiet()}
+	cfg := sqlpool.PostgresConfig{URL: pg, Logger: quiet()}
 	pool, err := sqlpool.NewPostgres(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer stop(t, pool)
-	mysql, err := sqlpool.NewMySQL(sqlpool.Config{URL: my, Logger: quiet()})
+	mysql, err := sqlpool.NewMySQL(sqlpool.MySQLConfig{URL: my, Logger: quiet()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer stop(t, mysql)
-	values := []any{
-		cfg, &cfg, pool, mysql, struct{ P *sqlpool.Postgres }{pool}, []any{pool, mysql},
+	db, err := sqlpool.Adopt(sql.OpenDB(newFakeServer()), sqlpool.AdoptConfig{Name: "legacy", Logger: quiet()})
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, p := range []any{pool, mysql} {
+	defer stop(t, db)
+	values := []any{cfg, &cfg, pool, mysql, db, struct{ P *sqlpool.Postgres }{pool}, []any{pool, mysql}}
+	for _, p := range []any{pool, mysql, db} {
 		values = append(values, reflect.ValueOf(p).Elem().Interface()) // its methods are those of a pointer
+	}
+	if got := fmt.Sprint(pool, mysql, db); got != `sqlpool.Postgres{"postgres", in use: 0 of 10} `+
+		`sqlpool.MySQL{"mysql", in use: 0 of 10} sqlpool.Adopted{"legacy", in use: 0 of 0}` {
+		t.Error(got)
 	}
 	for _, v := range values {
 		var b bytes.Buffer

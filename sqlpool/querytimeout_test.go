@@ -21,7 +21,7 @@ const queryTimeout = 3 * time.Second
 // A connection that has just been opened, and leads nowhere, must not hold up a caller without a
 // deadline for ever.
 func TestQueryTimeoutEndsStatementsOnAConnectionThatLeadsNowhere(t *testing.T) {
-	onBothPools(t, sqlpool.Config{QueryTimeout: queryTimeout, FailFastAfter: poolkeeper.Off}, func(t *testing.T, srv *sqlpooltest.PostgresServer, n *bubbleNetwork, p bubblePool) {
+	onBothPools(t, sqlpool.DBConfig{QueryTimeout: queryTimeout, FailFastAfter: poolkeeper.Off}, func(t *testing.T, srv *sqlpooltest.PostgresServer, n *bubbleNetwork, p bubblePool) {
 		t.Helper()
 		srv.Answer("work", sqlpooltest.Answer{})
 		for name, work := range map[string]func(ctx context.Context) error{
@@ -69,8 +69,8 @@ func TestQueryTimeoutEndsStatementsOnAConnectionThatLeadsNowhere(t *testing.T) {
 
 func TestQueryTimeoutLastsToTheEndOfTheRows(t *testing.T) {
 	pg, my := testserver.Postgres(t), testserver.MariaDB(t)
-	cfg := sqlpool.Config{QueryTimeout: 500 * time.Millisecond, Logger: quiet(), MaxOpen: 2}
-	pgPool, _ := pgFor(t, pg, cfg)
+	cfg := sqlpool.MySQLConfig{QueryTimeout: 500 * time.Millisecond, Logger: quiet(), MaxOpen: 2}
+	pgPool, _ := pgFor(t, pg, like[sqlpool.PostgresConfig](cfg))
 	cfg.URL = my.URL()
 	myPool, err := sqlpool.NewMySQL(cfg)
 	if err != nil {
@@ -138,7 +138,7 @@ func count(ctx context.Context, db *sql.DB, query string) (n int, err error) {
 }
 
 func TestQueryTimeoutSaysSoAndIsNotRetried(t *testing.T) {
-	onBothPools(t, sqlpool.Config{QueryTimeout: queryTimeout}, func(t *testing.T, srv *sqlpooltest.PostgresServer, n *bubbleNetwork, p bubblePool) {
+	onBothPools(t, sqlpool.DBConfig{QueryTimeout: queryTimeout}, func(t *testing.T, srv *sqlpooltest.PostgresServer, n *bubbleNetwork, p bubblePool) {
 		t.Helper()
 		if p.db == nil {
 			t.Skip("pgx's own words")

@@ -160,7 +160,7 @@ func TestReadOnlyRefusalIsHeardOnEveryPath(t *testing.T) {
 
 func observedPostgres(t *testing.T, url string, configure func(*pgxpool.Config) error) (*sqlpool.Postgres, *kindsHeard) {
 	t.Helper()
-	p, err := sqlpool.NewPostgres(sqlpool.Config{URL: url, MaxOpen: 2, Logger: quiet(), ConfigurePostgres: configure})
+	p, err := sqlpool.NewPostgres(sqlpool.PostgresConfig{URL: url, MaxOpen: 2, Logger: quiet(), Configure: configure})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,7 +215,7 @@ func TestReadOnlyRefusalOfAStandbyIsHeardByNewDB(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := sqlpool.NewDB(stdlib.GetConnector(*native), sqlpool.Config{MaxOpen: 2, Logger: quiet()})
+	p, err := sqlpool.NewDB(stdlib.GetConnector(*native), sqlpool.DBConfig{MaxOpen: 2, Logger: quiet()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -281,7 +281,7 @@ func TestReadOnlyRefusalOfMariaDBIsHeardOnEveryPath(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p, err := sqlpool.NewMySQL(sqlpool.Config{URL: dsn, MaxOpen: 2, Logger: quiet()})
+			p, err := sqlpool.NewMySQL(sqlpool.MySQLConfig{URL: dsn, MaxOpen: 2, Logger: quiet()})
 			if err != nil {
 				t.Fatal(err)
 			}

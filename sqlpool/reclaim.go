@@ -145,7 +145,3 @@ func (b *pgBackend) givenBack(c *pgx.Conn, r *pgRecord) {
 		b.hangUp(b.life, c)
 	}
 }
-
-func (a *adopted) reclaim(time.Time, time.Duration) (taken []poolkeeper.Holder, out int) {
-	return nil, 0
-}

@@ -19,7 +19,7 @@ import (
 
 func TestMySQLReclaimTakesConnectionsFromThoseWhoHoldThemTooLong(t *testing.T) {
 	log, logged := logTo()
-	p, onServer := startMySQL(t, sqlpool.Config{MaxOpen: 1, ReclaimAfter: 300 * time.Millisecond, AcquireTimeout: 20 * time.Second, Logger: log})
+	p, onServer := startMySQL(t, sqlpool.MySQLConfig{MaxOpen: 1, ReclaimAfter: 300 * time.Millisecond, AcquireTimeout: 20 * time.Second, Logger: log})
 	tx, err := p.DB().BeginTx(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -44,7 +44,7 @@ func TestMySQLReclaimTakesConnectionsFromThoseWhoHoldThemTooLong(t *testing.T) {
 }
 
 func TestPostgresReclaimWithinTheCeiling(t *testing.T) {
-	p, onServer := startPG(t, sqlpool.Config{
+	p, onServer := startPG(t, sqlpool.PostgresConfig{
 		MaxOpen: 1, MaxOpenCeiling: 2, ReclaimAfter: 300 * time.Millisecond, AcquireTimeout: 20 * time.Second, Logger: quiet(),
 	})
 	leaked, err := p.Pool().Acquire(t.Context())
@@ -72,7 +72,7 @@ func TestPostgresReclaimWithinTheCeiling(t *testing.T) {
 	leaked.Release()
 
 	// One that is released after all gives its place back.
-	p, _ = startPG(t, sqlpool.Config{MaxOpen: 1, ReclaimAfter: 200 * time.Millisecond, AcquireTimeout: 20 * time.Second, Logger: quiet()})
+	p, _ = startPG(t, sqlpool.PostgresConfig{MaxOpen: 1, ReclaimAfter: 200 * time.Millisecond, AcquireTimeout: 20 * time.Second, Logger: quiet()})
 	late, err := p.Pool().Acquire(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -91,7 +91,7 @@ func TestPostgresReclaimWithinTheCeiling(t *testing.T) {
 
 // A leaked transaction that was reclaimed is no reason for Stop to wait or to complain.
 func TestMySQLStopAfterReclaimOfWhatIsNeverReturned(t *testing.T) {
-	p, onServer := startMySQL(t, sqlpool.Config{MaxOpen: 2, ReclaimAfter: 200 * time.Millisecond, Logger: quiet()})
+	p, onServer := startMySQL(t, sqlpool.MySQLConfig{MaxOpen: 2, ReclaimAfter: 200 * time.Millisecond, Logger: quiet()})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	if _, err := p.DB().BeginTx(ctx, nil); err != nil { // leaked on purpose
@@ -108,7 +108,7 @@ func TestMySQLStopAfterReclaimOfWhatIsNeverReturned(t *testing.T) {
 // it is known.
 func TestPostgresReclaimLeavesConnectionsAloneThatMayBeHijacked(t *testing.T) {
 	log, logged := logTo()
-	p, _ := startPG(t, sqlpool.Config{MaxOpen: 2, ReclaimAfter: 200 * time.Millisecond, Logger: log})
+	p, _ := startPG(t, sqlpool.PostgresConfig{MaxOpen: 2, ReclaimAfter: 200 * time.Millisecond, Logger: log})
 	c, other := acquire(t, p), acquire(t, p)
 	own := c.Hijack()
 	eventually(t, "it is said", func() bool { return strings.Contains(logged(), "one was hijacked") })
@@ -127,7 +127,7 @@ func TestPostgresReclaimLeavesConnectionsAloneThatMayBeHijacked(t *testing.T) {
 // Some callers hold for longer than the limit again and again, and others do not. The pool neither
 // loses nor gains a place.
 func TestReclaimKeepsTheBooksUnderLoad(t *testing.T) {
-	cfg := sqlpool.Config{
+	cfg := sqlpool.PostgresConfig{
 		URL: testserver.SharedPostgres(t).URL(), MaxOpen: 4, MaxOpenCeiling: 8, ReclaimAfter: 20 * time.Millisecond,
 		AcquireTimeout: testkit.Patience, Logger: quiet(),
 	}
@@ -185,7 +185,7 @@ func TestReclaimKeepsTheBooksUnderLoad(t *testing.T) {
 func TestReclaimOutOfReachIsSaidOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, logged := logTo()
-		p := fakePool(t, newFakeServer(), sqlpool.Config{ReclaimAfter: time.Second, Logger: log})
+		p := fakePool(t, newFakeServer(), sqlpool.DBConfig{ReclaimAfter: time.Second, Logger: log})
 		c := hold(t, p)
 		advance(time.Minute)
 		if n := strings.Count(logged(), "their sockets are out of reach"); n != 1 {
@@ -195,7 +195,7 @@ func TestReclaimOutOfReachIsSaidOnce(t *testing.T) {
 			t.Errorf("a connection that cannot be taken away: %v", err)
 		}
 		_ = c.Close()
-		if err := p.Reload(context.WithoutCancel(t.Context()), sqlpool.Config{Logger: log}); err != nil { // turns it off
+		if err := p.Reload(context.WithoutCancel(t.Context()), sqlpool.DBConfig{Logger: log}); err != nil { // turns it off
 			t.Error(err)
 		}
 		stop(t, p)

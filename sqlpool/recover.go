@@ -131,7 +131,7 @@ func (c *core) failedOver() {
 // refusedWrite resets the pool because a write was refused on a connection of the given generation. At
 // most once a second, and less often as long as it does not help.
 func (c *core) refusedWrite(generation uint64, err error) {
-	if c.cfg().RecycleReadOnly == Disabled || generation < c.rec.generation.Load() {
+	if c.cfg().DisableResetOnReadOnly || generation < c.rec.generation.Load() {
 		return
 	}
 	now := monotime.Now()

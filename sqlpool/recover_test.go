@@ -19,7 +19,7 @@ import (
 )
 
 // idle opens n connections of the pool and returns them all.
-func idle(t *testing.T, p *sqlpool.Pool, n int) {
+func idle(t *testing.T, p *sqlpool.DB, n int) {
 	t.Helper()
 	var held []*sql.Conn
 	for range n {
@@ -37,7 +37,7 @@ func TestSilentNetworkCostsOneQueryAndNotOnePerConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
 		s.features &^= featResetter // nothing but traffic finds out
-		p := fakePool(t, s, sqlpool.Config{MaxOpen: 20, KeepAlive: poolkeeper.Off, MaxDials: 20})
+		p := fakePool(t, s, sqlpool.DBConfig{MaxOpen: 20, KeepAlive: poolkeeper.Off, MaxDials: 20})
 		defer stop(t, p)
 		idle(t, p, 20)
 		s.blackhole()
@@ -70,7 +70,7 @@ func TestCallerInAHurryCondemnsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
 		s.features &^= featResetter
-		p := fakePool(t, s, sqlpool.Config{MaxOpen: 5, KeepAlive: time.Minute, AcquireTimeout: 800 * time.Millisecond})
+		p := fakePool(t, s, sqlpool.DBConfig{MaxOpen: 5, KeepAlive: time.Minute, AcquireTimeout: 800 * time.Millisecond})
 		defer stop(t, p)
 		idle(t, p, 5)
 		s.ping.set(func(ctx context.Context) error { // a link of 300 ms
@@ -97,7 +97,7 @@ func TestWithoutSuspicionEachConnectionCostsAQuery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
 		s.features &^= featResetter
-		p := fakePool(t, s, sqlpool.Config{MaxOpen: 5, SuspectPing: poolkeeper.Off, KeepAlive: poolkeeper.Off, MaxDials: 5})
+		p := fakePool(t, s, sqlpool.DBConfig{MaxOpen: 5, SuspectPing: poolkeeper.Off, KeepAlive: poolkeeper.Off, MaxDials: 5})
 		defer stop(t, p)
 		idle(t, p, 5)
 		s.blackhole()
@@ -119,7 +119,7 @@ func TestSuspicionThatProvesWrongCostsOnePingPerConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
 		var pings atomic.Int64
-		p := fakePool(t, s, sqlpool.Config{MaxOpen: 3, KeepAlive: poolkeeper.Off})
+		p := fakePool(t, s, sqlpool.DBConfig{MaxOpen: 3, KeepAlive: poolkeeper.Off})
 		defer stop(t, p)
 		idle(t, p, 3)
 		s.ping.set(func(context.Context) error { pings.Add(1); return nil })
@@ -144,7 +144,7 @@ func TestCallerWhoGoesAwayRaisesNoSuspicion(t *testing.T) {
 		s := newFakeServer()
 		s.dieWhenGivenUp = true
 		var pings atomic.Int64
-		p := fakePool(t, s, sqlpool.Config{MaxOpen: 3, KeepAlive: poolkeeper.Off})
+		p := fakePool(t, s, sqlpool.DBConfig{MaxOpen: 3, KeepAlive: poolkeeper.Off})
 		defer stop(t, p)
 		idle(t, p, 3)
 		s.ping.set(func(context.Context) error { pings.Add(1); return nil })
@@ -166,7 +166,7 @@ func TestCallerWhoGoesAwayRaisesNoSuspicion(t *testing.T) {
 func TestReadOnlyErrorThrowsTheGenerationAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
-		p := fakePool(t, s, sqlpool.Config{MaxOpen: 8, KeepAlive: poolkeeper.Off, MaxDials: 8, Logger: slog.New(slog.DiscardHandler)})
+		p := fakePool(t, s, sqlpool.DBConfig{MaxOpen: 8, KeepAlive: poolkeeper.Off, MaxDials: 8, Logger: slog.New(slog.DiscardHandler)})
 		defer stop(t, p)
 		idle(t, p, 8)
 		busy := hold(t, p)
@@ -191,7 +191,7 @@ func TestReadOnlyErrorThrowsTheGenerationAway(t *testing.T) {
 func TestServerThatStaysReadOnlyIsNotStormed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
-		p := fakePool(t, s, sqlpool.Config{MaxOpen: 2, KeepAlive: poolkeeper.Off, Logger: slog.New(slog.DiscardHandler)})
+		p := fakePool(t, s, sqlpool.DBConfig{MaxOpen: 2, KeepAlive: poolkeeper.Off, Logger: slog.New(slog.DiscardHandler)})
 		defer stop(t, p)
 		s.demote(1 << 30) // for good
 		begun, dialled := time.Now(), s.Dialed()
@@ -211,7 +211,7 @@ func TestServerThatStaysReadOnlyIsNotStormed(t *testing.T) {
 func TestReadOnlyErrorsThatAreTheCallersOwnAreLeftAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
-		p := fakePool(t, s, sqlpool.Config{MaxOpen: 2, KeepAlive: poolkeeper.Off})
+		p := fakePool(t, s, sqlpool.DBConfig{MaxOpen: 2, KeepAlive: poolkeeper.Off})
 		defer stop(t, p)
 		idle(t, p, 2)
 		s.writeError.Store(&mysql.MySQLError{Number: 1792, Message: "Cannot execute statement in a READ ONLY transaction"})
@@ -231,10 +231,10 @@ func TestReadOnlyErrorsThatAreTheCallersOwnAreLeftAlone(t *testing.T) {
 	})
 }
 
-func TestRecyclingCanBeDisabled(t *testing.T) {
+func TestResetOnReadOnlyCanBeDisabled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
-		p := fakePool(t, s, sqlpool.Config{MaxOpen: 2, RecycleReadOnly: sqlpool.Disabled})
+		p := fakePool(t, s, sqlpool.DBConfig{MaxOpen: 2, DisableResetOnReadOnly: true})
 		defer stop(t, p)
 		idle(t, p, 2)
 		s.demote(s.Dialed())
@@ -252,7 +252,7 @@ func TestRecyclingCanBeDisabled(t *testing.T) {
 // TestPostgresTerminatedWhileIdleCostsNoQuery.
 func TestPostgresTerminatedUnderLoadCostsWhatIsUnderWayAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p, srv := sqlpooltest.NewPostgresInMemory(t, func(c *sqlpool.Config) { c.MaxOpen, c.Logger = 50, quiet() })
+		p, srv := sqlpooltest.NewPostgresInMemory(t, func(c *sqlpool.PostgresConfig) { c.MaxOpen, c.Logger = 50, quiet() })
 		srv.Answer("work", sqlpooltest.Answer{})
 		giveBack(t, 18, func() (func(), error) {
 			c, err := p.Pool().Acquire(t.Context())

@@ -14,17 +14,19 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/settings"
 )
 
-// target says how connections are opened: what URL, TLS, Credentials and the Configure functions
-// come down to. Each backend has its own.
+// target says how connections are opened: what URL, TLS, Credentials and Configure come
+// down to. Each backend has its own.
 type target any
 
 // plan says what a reload with next would change, and refuses what cannot change while the pool
 // lives. next has its defaults.
-func (c *core) plan(next *Config) ([]poolkeeper.Change, error) {
+func (c *core) plan(next *config) ([]poolkeeper.Change, error) {
 	out := settings.Diff(c.cfg(), next, "URL")
 	var errs []error
-	for _, ch := range out {
+	for i, ch := range out {
 		switch ch.Field {
+		case "ConfigurePostgres", "ConfigureMySQL":
+			out[i].Field = "Configure" // as the user knows it
 		case "Name", "Start":
 			errs = append(errs, fmt.Errorf("sqlpool: %s cannot change while the pool lives (%s, wanted %s)", ch.Field, ch.From, ch.To))
 		case "MaxOpenCeiling":
@@ -41,7 +43,7 @@ func (c *core) plan(next *Config) ([]poolkeeper.Change, error) {
 // that are open already then differ from new ones.
 func leads(ch poolkeeper.Change) bool {
 	switch ch.Field {
-	case "URL", "TLS", "TLSFiles", "Credentials", "CredentialsFile", "ConfigurePostgres", "ConfigureMySQL":
+	case "URL", "TLS", "TLSFiles", "Credentials", "CredentialsFile", "Configure":
 		return true
 	default:
 		return false
@@ -52,12 +54,12 @@ func leads(ch poolkeeper.Change) bool {
 type staged struct {
 	on   disk
 	aim  target
-	next Config // with defaults
+	next config // with defaults
 	list []poolkeeper.Change
 }
 
 // stage finds out what a reload with wanted would change. It changes nothing, and does not dial.
-func (c *core) stage(wanted Config) (staged, error) {
+func (c *core) stage(wanted config) (staged, error) {
 	if wanted.Name == "" {
 		wanted.Name = c.cfg().Name
 	}
@@ -78,7 +80,7 @@ func (c *core) stage(wanted Config) (staged, error) {
 }
 
 // planned is stage for Plan, which changes nothing.
-func (c *core) planned(wanted Config) ([]poolkeeper.Change, error) {
+func (c *core) planned(wanted config) ([]poolkeeper.Change, error) {
 	s, err := c.stage(wanted)
 	if err != nil {
 		return s.list, fmt.Errorf("sqlpool: plan for %q: %w", c.poolName(), err)
@@ -89,7 +91,7 @@ func (c *core) planned(wanted Config) ([]poolkeeper.Change, error) {
 // reload replaces the configuration. Nothing is touched before all of it has been accepted and, if
 // it leads elsewhere, a connection has been opened and checked by it; if a check fails afterwards,
 // the old one is put back.
-func (c *core) reload(ctx context.Context, wanted Config) error {
+func (c *core) reload(ctx context.Context, wanted config) error {
 	if err := c.state.Turn(ctx); err != nil {
 		return fmt.Errorf("sqlpool: reload %q: %w", c.poolName(), err)
 	}
@@ -108,7 +110,7 @@ func (c *core) reload(ctx context.Context, wanted Config) error {
 }
 
 // replace puts wanted in effect and returns what has changed. It needs the turn to reload.
-func (c *core) replace(ctx context.Context, wanted Config) ([]poolkeeper.Change, error) {
+func (c *core) replace(ctx context.Context, wanted config) ([]poolkeeper.Change, error) {
 	name := c.poolName()
 	s, err := c.stage(wanted)
 	if err != nil {
@@ -133,7 +135,7 @@ func (c *core) replace(ctx context.Context, wanted Config) ([]poolkeeper.Change,
 }
 
 // tryTarget opens a connection and closes it. It ends with the pool's life; shut waits for it.
-func (c *core) tryTarget(ctx context.Context, aim target, cfg *Config) error {
+func (c *core) tryTarget(ctx context.Context, aim target, cfg *config) error {
 	c.work.Begin()
 	defer c.work.End()
 	ctx, cancel := context.WithTimeout(ctx, cfg.DialTimeout)
@@ -142,7 +144,7 @@ func (c *core) tryTarget(ctx context.Context, aim target, cfg *Config) error {
 	return c.back.try(ctx, aim, cfg)
 }
 
-func (c *core) switchTo(ctx context.Context, aim target, next *Config, elsewhere bool) error {
+func (c *core) switchTo(ctx context.Context, aim target, next *config, elsewhere bool) error {
 	oldAim, old := c.back.current(), c.cfg()
 	c.put(ctx, aim, next, elsewhere)
 	if !elsewhere {
@@ -158,7 +160,7 @@ func (c *core) switchTo(ctx context.Context, aim target, next *Config, elsewhere
 }
 
 // put makes a configuration the one in effect.
-func (c *core) put(ctx context.Context, aim target, cfg *Config, elsewhere bool) {
+func (c *core) put(ctx context.Context, aim target, cfg *config, elsewhere bool) {
 	c.conf.Store(cfg)
 	c.logins.Store(new(rotation.Watch))
 	c.held.SetStacks(!cfg.DisableLeakStacks)

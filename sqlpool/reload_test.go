@@ -20,7 +20,7 @@ import (
 
 func TestReloadChangesSizesAndTimesUnderLoad(t *testing.T) {
 	s := newFakeServer()
-	cfg := sqlpool.Config{MaxOpen: 2, Logger: quiet(), AcquireTimeout: 30 * time.Second}
+	cfg := sqlpool.DBConfig{MaxOpen: 2, Logger: quiet(), AcquireTimeout: 30 * time.Second}
 	p := fakePool(t, s, cfg)
 	defer stop(t, p)
 	end := underLoad(t, 12, func(ctx context.Context) error { _, err := p.DB().ExecContext(ctx, "sleep 200us"); return err })
@@ -50,7 +50,7 @@ func TestReloadChangesSizesAndTimesUnderLoad(t *testing.T) {
 
 func TestReloadRaisesTheLimitForCallersWhoWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := fakePool(t, newFakeServer(), sqlpool.Config{MaxOpen: 1, Logger: quiet()})
+		p := fakePool(t, newFakeServer(), sqlpool.DBConfig{MaxOpen: 1, Logger: quiet()})
 		defer stop(t, p)
 		c := hold(t, p)
 		defer func() { _ = c.Close() }()
@@ -60,7 +60,7 @@ func TestReloadRaisesTheLimitForCallersWhoWait(t *testing.T) {
 			got <- err
 		}()
 		synctest.Wait()
-		if err := p.Reload(t.Context(), sqlpool.Config{MaxOpen: 2, Logger: quiet()}); err != nil {
+		if err := p.Reload(t.Context(), sqlpool.DBConfig{MaxOpen: 2, Logger: quiet()}); err != nil {
 			t.Fatal(err)
 		}
 		if err := <-got; err != nil {
@@ -72,11 +72,11 @@ func TestReloadRaisesTheLimitForCallersWhoWait(t *testing.T) {
 func TestReloadChangesEvictionAndLeakReports(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, logged := logTo()
-		p := fakePool(t, newFakeServer(), sqlpool.Config{MaxOpen: 5, Logger: log, DisableLeakStacks: true, LeakThreshold: poolkeeper.Off})
+		p := fakePool(t, newFakeServer(), sqlpool.DBConfig{MaxOpen: 5, Logger: log, DisableLeakStacks: true, LeakThreshold: poolkeeper.Off})
 		defer stop(t, p)
 		idle(t, p, 4)
 		c := hold(t, p)
-		next := sqlpool.Config{MaxOpen: 5, MaxIdleTime: 10 * time.Second, LeakThreshold: time.Minute, Logger: log}
+		next := sqlpool.DBConfig{MaxOpen: 5, MaxIdleTime: 10 * time.Second, LeakThreshold: time.Minute, Logger: log}
 		if err := p.Reload(t.Context(), next); err != nil {
 			t.Fatal(err)
 		}
@@ -100,14 +100,14 @@ func TestReloadChangesEvictionAndLeakReports(t *testing.T) {
 
 func TestReloadThatCannotBeDoneTouchesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := fakePool(t, newFakeServer(), sqlpool.Config{Name: "orders", MaxOpen: 5, Logger: quiet()})
-		err := p.Reload(t.Context(), sqlpool.Config{Name: "other", MaxOpen: 7, MinIdle: 8, URL: "x", Start: poolkeeper.StartWaitForServer, MaxOpenCeiling: 9})
-		for _, want := range []string{"nothing was changed", "MinIdle is 8", "URL is set", "MaxOpenCeiling is set"} {
+		p := fakePool(t, newFakeServer(), sqlpool.DBConfig{Name: "orders", MaxOpen: 5, Logger: quiet()})
+		err := p.Reload(t.Context(), sqlpool.DBConfig{Name: "other", MaxOpen: 7, MinIdle: 8, MaxDials: -1, Start: poolkeeper.StartWaitForServer})
+		for _, want := range []string{"nothing was changed", "MinIdle is 8", "MaxDials is -1"} {
 			if err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("%v does not say %q", err, want)
 			}
 		}
-		err = p.Reload(t.Context(), sqlpool.Config{Name: "other", MaxOpen: 7, Start: poolkeeper.StartWaitForServer, Logger: quiet()})
+		err = p.Reload(t.Context(), sqlpool.DBConfig{Name: "other", MaxOpen: 7, Start: poolkeeper.StartWaitForServer, Logger: quiet()})
 		for _, want := range []string{"nothing was changed", "Name cannot change", "Start cannot change"} {
 			if err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("%v does not say %q", err, want)
@@ -117,35 +117,15 @@ func TestReloadThatCannotBeDoneTouchesNothing(t *testing.T) {
 			t.Errorf("Max is %d now", st.Max)
 		}
 		stop(t, p)
-		if err := p.Reload(t.Context(), sqlpool.Config{}); !errors.Is(err, poolkeeper.ErrClosed) {
+		if err := p.Reload(t.Context(), sqlpool.DBConfig{}); !errors.Is(err, poolkeeper.ErrClosed) {
 			t.Errorf("Reload after Stop: %v", err)
 		}
 	})
 }
 
-func TestReloadOfAnAdoptedHandle(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		db, _ := adoptable(t)
-		p, err := sqlpool.Adopt(db, sqlpool.Config{MaxOpen: 5, Logger: quiet()})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer stop(t, p)
-		if err := p.Reload(t.Context(), sqlpool.Config{MaxOpen: 9, MaxIdleTime: time.Minute, Logger: quiet()}); err != nil {
-			t.Fatal(err)
-		}
-		if got := db.Stats().MaxOpenConnections; got != 9 {
-			t.Errorf("MaxOpenConnections = %d", got)
-		}
-		if err := p.Reload(t.Context(), sqlpool.Config{MinIdle: 2}); err == nil {
-			t.Error("what an adopted handle gives no means to is accepted")
-		}
-	})
-}
-
-func TestRecycleReplacesConnectionsWithoutAFailedQuery(t *testing.T) {
+func TestResetReplacesConnectionsWithoutAFailedQuery(t *testing.T) {
 	s := newFakeServer()
-	p := fakePool(t, s, sqlpool.Config{MaxOpen: 4, MinIdle: 2, AcquireTimeout: 30 * time.Second})
+	p := fakePool(t, s, sqlpool.DBConfig{MaxOpen: 4, MinIdle: 2, AcquireTimeout: 30 * time.Second})
 	defer stop(t, p)
 	end := underLoad(t, 8, func(ctx context.Context) error { _, err := p.DB().ExecContext(ctx, "sleep 100us"); return err })
 	for range 20 {
@@ -168,8 +148,8 @@ func TestPostgresReloadAndRotation(t *testing.T) {
 		}
 	}
 	defer func() { _, _ = admin.Exec(context.WithoutCancel(t.Context()), "drop role blue; drop role green") }()
-	as := func(user string) sqlpool.Config {
-		return sqlpool.Config{
+	as := func(user string) sqlpool.PostgresConfig {
+		return sqlpool.PostgresConfig{
 			URL:     strings.Replace(srv.URL(), "postgres@", user+":x@", 1),
 			MaxOpen: 4, MaxOpenCeiling: 8, MinIdle: 2, Logger: quiet(), AcquireTimeout: 30 * time.Second,
 		}
@@ -225,7 +205,7 @@ func TestPostgresReloadAndRotation(t *testing.T) {
 	if list, err := p.Plan(smaller); err != nil || !slices.Contains(list, poolkeeper.Change{Field: "MaxOpen", From: "8", To: "1"}) {
 		t.Errorf("the plan is %v: %v", list, err)
 	}
-	if list, err := p.Plan(sqlpool.Config{URL: srv.URL(), MaxOpen: 9, MaxOpenCeiling: 9}); err == nil || len(list) == 0 {
+	if list, err := p.Plan(sqlpool.PostgresConfig{URL: srv.URL(), MaxOpen: 9, MaxOpenCeiling: 9}); err == nil || len(list) == 0 {
 		t.Errorf("the plan for a higher ceiling is %v: %v", list, err)
 	}
 	if err := p.Reload(t.Context(), smaller); err != nil {
@@ -244,7 +224,7 @@ func TestMySQLPasswordRotation(t *testing.T) {
 	mysqlExec(t, srv, "create user app identified by 'first'", "grant all on *.* to app")
 	var password atomic.Value
 	password.Store("first")
-	p, _ := mysqlFor(t, srv, sqlpool.Config{
+	p, _ := mysqlFor(t, srv, sqlpool.MySQLConfig{
 		MaxOpen: 4, MinIdle: 2, Logger: quiet(), AcquireTimeout: 30 * time.Second,
 		Credentials: func(context.Context) (string, string, error) { s, _ := password.Load().(string); return "app", s, nil },
 	})
@@ -269,7 +249,7 @@ func TestStopEndsTheConnectionThatAReloadTries(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = l.Close() }()
-	cfg := sqlpool.Config{URL: sqlpooltest.ServePostgres(t).URL(), DialTimeout: 20 * time.Second, Logger: quiet()}
+	cfg := sqlpool.PostgresConfig{URL: sqlpooltest.ServePostgres(t).URL(), DialTimeout: 20 * time.Second, Logger: quiet()}
 	p, err := sqlpool.NewPostgres(cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -71,7 +71,7 @@ func TestPostgresPasswordInAFileIsRenewedWithoutAFailedQuery(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "secret")
 	write(t, file, []byte("first\n"))
 	log, logged := logTo()
-	p, err := sqlpool.NewPostgres(sqlpool.Config{
+	p, err := sqlpool.NewPostgres(sqlpool.PostgresConfig{
 		URL: asApp(srv), CredentialsFile: file, FileInterval: 50 * time.Millisecond, MaxOpen: 4, MinIdle: 4, Logger: log,
 		AcquireTimeout: 30 * time.Second,
 	})
@@ -100,7 +100,7 @@ func TestPostgresFailedLoginHasTheFileLookedAt(t *testing.T) {
 	srv := scram(t)
 	file := filepath.Join(t.TempDir(), "secret")
 	write(t, file, []byte("first"))
-	p, err := sqlpool.NewPostgres(sqlpool.Config{URL: asApp(srv), CredentialsFile: file, FileInterval: time.Hour, Logger: quiet()})
+	p, err := sqlpool.NewPostgres(sqlpool.PostgresConfig{URL: asApp(srv), CredentialsFile: file, FileInterval: time.Hour, Logger: quiet()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +122,7 @@ func TestMySQLPasswordInAFileIsRenewedWithoutAFailedQuery(t *testing.T) {
 	mysqlExec(t, srv, "create user app identified by 'first'", "grant all on *.* to app")
 	file := filepath.Join(t.TempDir(), "secret")
 	write(t, file, []byte("app:first\n"))
-	p, _ := mysqlFor(t, srv, sqlpool.Config{
+	p, _ := mysqlFor(t, srv, sqlpool.MySQLConfig{
 		CredentialsFile: file, FileInterval: 50 * time.Millisecond, MaxOpen: 4, MinIdle: 4, Logger: quiet(),
 		AcquireTimeout: 30 * time.Second,
 	})
@@ -173,7 +173,7 @@ func TestPostgresCertificatesAreRenewedWithoutAFailedQuery(t *testing.T) {
 		write(t, files.Cert, cert) // until this moment the pair does not fit, and is not used
 	}
 	issue()
-	p, err := sqlpool.NewPostgres(sqlpool.Config{
+	p, err := sqlpool.NewPostgres(sqlpool.PostgresConfig{
 		URL: asApp(srv), TLSFiles: files, FileInterval: 50 * time.Millisecond, MaxOpen: 4, MinIdle: 4, Logger: quiet(),
 		AcquireTimeout: 30 * time.Second,
 	})
@@ -214,7 +214,7 @@ func TestMySQLCertificatesAreRenewedWithoutAFailedQuery(t *testing.T) {
 	issue()
 	srv := testserver.MariaDB(t, "--ssl-cert="+at("server.crt"), "--ssl-key="+at("server.key"), "--ssl-ca="+files.CA)
 	mysqlExec(t, srv, "create user app require x509", "grant all on *.* to app")
-	p, err := sqlpool.NewMySQL(sqlpool.Config{
+	p, err := sqlpool.NewMySQL(sqlpool.MySQLConfig{
 		URL: "mysql://app@" + srv.Addr() + "/test", TLSFiles: files, FileInterval: 50 * time.Millisecond, MaxOpen: 4, MinIdle: 4,
 		Logger: quiet(), AcquireTimeout: 30 * time.Second,
 	})
@@ -242,7 +242,7 @@ func TestPostgresTLS(t *testing.T) {
 	srv := testserver.Postgres(t)
 	ca := testcerts.New(t)
 	secure(t, srv, ca)
-	p, onServer := pgFor(t, srv, sqlpool.Config{MaxOpen: 10, Logger: quiet(), TLS: &tls.Config{RootCAs: ca.Pool(), MinVersion: tls.VersionTLS12}})
+	p, onServer := pgFor(t, srv, sqlpool.PostgresConfig{MaxOpen: 10, Logger: quiet(), TLS: &tls.Config{RootCAs: ca.Pool(), MinVersion: tls.VersionTLS12}})
 	if err := p.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -254,7 +254,7 @@ func TestPostgresTLS(t *testing.T) {
 		t.Errorf("%d queries were lost to sessions that had ended", lost)
 	}
 	stop(t, p)
-	p, _ = pgFor(t, srv, sqlpool.Config{Logger: quiet(), TLS: &tls.Config{RootCAs: x509.NewCertPool(), MinVersion: tls.VersionTLS12}})
+	p, _ = pgFor(t, srv, sqlpool.PostgresConfig{Logger: quiet(), TLS: &tls.Config{RootCAs: x509.NewCertPool(), MinVersion: tls.VersionTLS12}})
 	if err := p.Start(t.Context()); health.Classify(err).Kind != health.KindTLS {
 		t.Errorf("a certificate of nobody we trust: %v (%s)", err, health.Classify(err).Kind)
 	}
@@ -267,7 +267,7 @@ func TestMySQLTLS(t *testing.T) {
 	write(t, filepath.Join(dir, "server.crt"), cert)
 	write(t, filepath.Join(dir, "server.key"), key)
 	srv := testserver.MariaDB(t, "--ssl-cert="+filepath.Join(dir, "server.crt"), "--ssl-key="+filepath.Join(dir, "server.key"))
-	p, _ := mysqlFor(t, srv, sqlpool.Config{Logger: quiet(), TLS: &tls.Config{RootCAs: ca.Pool(), MinVersion: tls.VersionTLS12}})
+	p, _ := mysqlFor(t, srv, sqlpool.MySQLConfig{Logger: quiet(), TLS: &tls.Config{RootCAs: ca.Pool(), MinVersion: tls.VersionTLS12}})
 	if err := p.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -276,7 +276,7 @@ func TestMySQLTLS(t *testing.T) {
 		t.Errorf("cipher %q: %v", cipher, err)
 	}
 	stop(t, p)
-	p, _ = mysqlFor(t, srv, sqlpool.Config{Logger: quiet(), TLS: &tls.Config{RootCAs: x509.NewCertPool(), MinVersion: tls.VersionTLS12}})
+	p, _ = mysqlFor(t, srv, sqlpool.MySQLConfig{Logger: quiet(), TLS: &tls.Config{RootCAs: x509.NewCertPool(), MinVersion: tls.VersionTLS12}})
 	if err := p.Start(t.Context()); health.Classify(err).Kind != health.KindTLS {
 		t.Errorf("a certificate of nobody we trust: %v (%s)", err, health.Classify(err).Kind)
 	}
@@ -288,7 +288,7 @@ func TestPostgresAnswersOfCredentialsThatChange(t *testing.T) {
 	for name, tokens := range map[string]bool{"a new password": false, "tokens": true} {
 		t.Run(name, func(t *testing.T) {
 			var password atomic.Int64
-			p, _ := startPG(t, sqlpool.Config{ // the server trusts every client
+			p, _ := startPG(t, sqlpool.PostgresConfig{ // the server trusts every client
 				MaxOpen: 4, Logger: quiet(),
 				Credentials: func(context.Context) (string, string, error) {
 					if tokens {
@@ -340,7 +340,7 @@ func TestPostgresPassfileAndServiceFileGoOnWorking(t *testing.T) {
 		"a service":     "service=shop",
 		"a service URL": "postgres://?service=shop",
 	} {
-		p, err := sqlpool.NewPostgres(sqlpool.Config{URL: url, Logger: quiet()})
+		p, err := sqlpool.NewPostgres(sqlpool.PostgresConfig{URL: url, Logger: quiet()})
 		if err != nil {
 			t.Errorf("%s: %v", what, err)
 			continue
@@ -356,8 +356,8 @@ func TestPostgresPassfileAndServiceFileGoOnWorking(t *testing.T) {
 func TestFilesThatCannotBeUsedAreFaults(t *testing.T) {
 	creds := func(context.Context) (string, string, error) { return "", "", nil }
 	for kind, err := range map[string]error{
-		"postgres": second(sqlpool.NewPostgres(sqlpool.Config{TLSFiles: poolkeeper.TLSFiles{CA: "/nowhere"}, CredentialsFile: "/nowhere", Credentials: creds})),
-		"mysql":    second(sqlpool.NewMySQL(sqlpool.Config{TLSFiles: poolkeeper.TLSFiles{CA: "/nowhere"}, CredentialsFile: "/nowhere", Credentials: creds})),
+		"postgres": second(sqlpool.NewPostgres(sqlpool.PostgresConfig{TLSFiles: poolkeeper.TLSFiles{CA: "/nowhere"}, CredentialsFile: "/nowhere", Credentials: creds})),
+		"mysql":    second(sqlpool.NewMySQL(sqlpool.MySQLConfig{TLSFiles: poolkeeper.TLSFiles{CA: "/nowhere"}, CredentialsFile: "/nowhere", Credentials: creds})),
 	} {
 		for _, want := range []string{"sqlpool: TLSFiles.CA: ", "sqlpool: CredentialsFile: ", "Credentials and CredentialsFile are both set"} {
 			if err == nil || !strings.Contains(err.Error(), want) {

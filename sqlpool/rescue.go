@@ -59,7 +59,7 @@ func (s *store) ownLimits() {
 	if n := s.db.Stats().MaxOpenConnections; n > 0 {
 		s.db.SetMaxOpenConns(0)
 		s.core.events.Emit(event.Event{
-			Kind: event.Misuse, Level: slog.LevelWarn, Text: "SetMaxOpenConns on a managed *sql.DB has been undone; use Config.MaxOpen",
+			Kind: event.Misuse, Level: slog.LevelWarn, Text: "SetMaxOpenConns on a managed *sql.DB has been undone; use MaxOpen of its configuration",
 			Attrs: []slog.Attr{slog.Int("value", n), slog.Int("max_open", s.core.cfg().MaxOpen)},
 		})
 	}

@@ -15,7 +15,7 @@ func init() { //nolint:gochecknoinits // see probe.Of
 		switch p := pool.(type) {
 		case *Postgres:
 			return postgresServer{p}
-		case *Pool:
+		case *MySQL:
 			return driverServer{p}
 		default:
 			panic(fmt.Sprintf("sqlpool: no pool: %T", pool))
@@ -63,8 +63,8 @@ func (c postgresConn) Query(ctx context.Context, query string) (columns []string
 	return columns, rows, nil
 }
 
-// driverServer is the server behind a *sql.DB, for package replica.
-type driverServer struct{ p *Pool }
+// driverServer is the server behind a pool of MySQL, for package replica.
+type driverServer struct{ p *MySQL }
 
 func (s driverServer) Ask(ctx context.Context, f func(context.Context, probe.Conn) error) error {
 	b, ok := s.p.c.back.(*driverBackend)

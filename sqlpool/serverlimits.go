@@ -86,10 +86,6 @@ func (b *driverBackend) limits(ctx context.Context) (Limits, error) {
 	return l, err
 }
 
-func (a *adopted) limits(context.Context) (Limits, error) {
-	return Limits{}, fmt.Errorf("of an adopted handle's driver nothing is known: %w", errors.ErrUnsupported)
-}
-
 // mysqlRow returns the first row of a query.
 func mysqlRow(ctx context.Context, n *native, query string, columns int) ([]string, error) {
 	_, rows, err := n.Table(ctx, query)

@@ -7,14 +7,13 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/settings"
 )
 
-// effective lists what is in effect. It names no server and no user: those are part of URL, and URL
-// is not printed.
-func (c *core) effective(cuts bool) []slog.Attr {
+// effective lists what is in effect, of the fields that this kind of pool has. It names no server
+// and no user: those are part of URL, and URL is not printed.
+func (c *core) effective() []slog.Attr {
 	cfg := c.cfg()
-	return []slog.Attr{
+	out := []slog.Attr{
 		slog.String("kind", c.kind),
 		slog.Int("max_open", cfg.MaxOpen),
-		slog.Int("max_open_ceiling", cfg.MaxOpenCeiling),
 		slog.Int("min_idle", cfg.MinIdle),
 		settings.Duration("max_idle_time", cfg.MaxIdleTime),
 		settings.Duration("max_lifetime", cfg.MaxLifetime),
@@ -28,19 +27,27 @@ func (c *core) effective(cuts bool) []slog.Attr {
 		settings.Duration("fail_fast_after", cfg.FailFastAfter),
 		slog.Int("max_dials", cfg.MaxDials),
 		settings.Adaptive("suspect_ping", cfg.SuspectPing),
-		slog.Bool("recycle_read_only", cfg.RecycleReadOnly == Enabled),
-		slog.Bool("peek", cfg.Peek == Enabled),
-		settings.Duration("close_grace", cfg.CloseGrace),
+		slog.Bool("disable_reset_on_read_only", cfg.DisableResetOnReadOnly),
 		settings.Duration("leak_threshold", cfg.LeakThreshold),
 		settings.Duration("reclaim_after", cfg.ReclaimAfter),
 		slog.Bool("disable_leak_stacks", cfg.DisableLeakStacks),
 		slog.String("start", cfg.Start.String()),
 		slog.Int("instances", cfg.Instances),
-		slog.Bool("tls_given", cfg.TLS != nil),
-		slog.Bool("credentials_given", cfg.Credentials != nil),
-		slog.Bool("tls_files", cfg.TLSFiles != poolkeeper.TLSFiles{}),
-		slog.Bool("credentials_file", cfg.CredentialsFile != ""),
-		settings.Duration("file_interval", cfg.FileInterval),
-		slog.Bool("cuts_sockets", cuts),
+		slog.Bool("cuts_sockets", c.kind != "db"),
 	}
+	if c.kind == "postgres" {
+		out = append(out,
+			slog.Int("max_open_ceiling", cfg.MaxOpenCeiling),
+			slog.Bool("disable_peek", cfg.DisablePeek),
+			settings.Duration("close_grace", cfg.CloseGrace))
+	}
+	if c.kind == "postgres" || c.kind == "mysql" {
+		out = append(out,
+			slog.Bool("tls_given", cfg.TLS != nil),
+			slog.Bool("credentials_given", cfg.Credentials != nil),
+			slog.Bool("tls_files", cfg.TLSFiles != poolkeeper.TLSFiles{}),
+			slog.Bool("credentials_file", cfg.CredentialsFile != ""),
+			settings.Duration("file_interval", cfg.FileInterval))
+	}
+	return out
 }

@@ -28,7 +28,7 @@ type remote struct {
 }
 
 // remotes makes a pool on each driver, behind a link with that round trip.
-func remotes(t *testing.T, roundTrip time.Duration) map[string]func(*testing.T, sqlpool.Config) remote {
+func remotes(t *testing.T, roundTrip time.Duration) map[string]func(*testing.T, sqlpool.MySQLConfig) remote {
 	t.Helper()
 	far := func(t *testing.T, srv *testserver.Server) *testkit.Proxy {
 		t.Helper()
@@ -36,19 +36,19 @@ func remotes(t *testing.T, roundTrip time.Duration) map[string]func(*testing.T, 
 		px.Delay(roundTrip)
 		return px
 	}
-	return map[string]func(*testing.T, sqlpool.Config) remote{
-		"pgxpool": func(t *testing.T, cfg sqlpool.Config) remote {
+	return map[string]func(*testing.T, sqlpool.MySQLConfig) remote{
+		"pgxpool": func(t *testing.T, cfg sqlpool.MySQLConfig) remote {
 			t.Helper()
 			srv := testserver.SharedPostgres(t)
 			cfg.URL = strings.Replace(srv.URL(), srv.Addr(), far(t, srv).Addr(), 1)
-			p, err := sqlpool.NewPostgres(cfg)
+			p, err := sqlpool.NewPostgres(like[sqlpool.PostgresConfig](cfg))
 			if err != nil {
 				t.Fatal(err)
 			}
 			direct, err := sql.Open("pgx", srv.URL())
 			return remote{p, killer(t, direct, err, "select pg_terminate_backend($1)"), "select pg_backend_pid()", "select pg_sleep(20)"}
 		},
-		"mysql": func(t *testing.T, cfg sqlpool.Config) remote {
+		"mysql": func(t *testing.T, cfg sqlpool.MySQLConfig) remote {
 			t.Helper()
 			srv := testserver.SharedMariaDB(t)
 			cfg.URL = strings.Replace(srv.DSN(), srv.Addr(), far(t, srv).Addr(), 1)
@@ -105,7 +105,7 @@ func TestSlowLinkCondemnsNothing(t *testing.T) {
 		for driver, make := range remotes(t, 300*time.Millisecond) {
 			t.Run(c.name+" on "+driver, func(t *testing.T) {
 				t.Parallel()
-				r := make(t, sqlpool.Config{MaxOpen: others + 1, SuspectPing: c.timeout, KeepAlive: poolkeeper.Off, AcquireTimeout: 20 * time.Second, Logger: quiet()})
+				r := make(t, sqlpool.MySQLConfig{MaxOpen: others + 1, SuspectPing: c.timeout, KeepAlive: poolkeeper.Off, AcquireTimeout: 20 * time.Second, Logger: quiet()})
 				if err := r.pool.Start(t.Context()); err != nil {
 					t.Fatal(err)
 				}
@@ -143,7 +143,7 @@ func TestConnectionIsOpenedOverASlowLink(t *testing.T) {
 	for driver, make := range remotes(t, 700*time.Millisecond) {
 		t.Run(driver, func(t *testing.T) {
 			t.Parallel()
-			r := make(t, sqlpool.Config{MaxOpen: 1, FailFastAfter: poolkeeper.Off, Logger: quiet()})
+			r := make(t, sqlpool.MySQLConfig{MaxOpen: 1, FailFastAfter: poolkeeper.Off, Logger: quiet()})
 			defer stop(t, r.pool)
 			if err := r.pool.Start(t.Context()); err != nil {
 				t.Fatal(err)

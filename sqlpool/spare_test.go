@@ -12,7 +12,7 @@ import (
 
 // A server that is full serves those it has let in: readiness must not fail by it.
 func TestCheckOfAFullServerAsksOverAnIdleConnection(t *testing.T) {
-	onBothPools(t, sqlpool.Config{MaxOpen: 4}, func(t *testing.T, srv *sqlpooltest.PostgresServer, _ *bubbleNetwork, p bubblePool) {
+	onBothPools(t, sqlpool.DBConfig{MaxOpen: 4}, func(t *testing.T, srv *sqlpooltest.PostgresServer, _ *bubbleNetwork, p bubblePool) {
 		t.Helper()
 		srv.Terminate() // the check's own connection
 		release, err := p.acquire(t.Context())
@@ -51,7 +51,7 @@ func TestCheckOfAFullServerAsksOverAnIdleConnection(t *testing.T) {
 }
 
 func TestCheckThatMayNotAskIsHealthy(t *testing.T) {
-	cfg := sqlpool.Config{MaxOpen: 4, CheckQuery: "select 1", Start: poolkeeper.StartDegraded}
+	cfg := sqlpool.DBConfig{MaxOpen: 4, CheckQuery: "select 1", Start: poolkeeper.StartDegraded}
 	onBothPools(t, cfg, func(t *testing.T, srv *sqlpooltest.PostgresServer, _ *bubbleNetwork, p bubblePool) {
 		t.Helper()
 		srv.Answer("select 1", sqlpooltest.Answer{})

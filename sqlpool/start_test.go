@@ -19,7 +19,7 @@ func TestFailFastFailsAtTheFirstAttempt(t *testing.T) {
 		s := newFakeServer()
 		attempts := 0
 		s.dial.set(func(context.Context) error { attempts++; return errFake })
-		p, err := sqlpool.NewDB(s, sqlpool.Config{Name: "orders", MinIdle: 3})
+		p, err := sqlpool.NewDB(s, sqlpool.DBConfig{Name: "orders", MinIdle: 3})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -54,7 +54,7 @@ func TestWaitForServerBacksOffUntilItIsThere(t *testing.T) {
 			}
 			return nil
 		})
-		p, err := sqlpool.NewDB(s, sqlpool.Config{Start: poolkeeper.StartWaitForServer, Logger: slog.New(slog.DiscardHandler)})
+		p, err := sqlpool.NewDB(s, sqlpool.DBConfig{Start: poolkeeper.StartWaitForServer, Logger: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -79,7 +79,7 @@ func TestWaitForServerEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
 		s.dial.set(func(context.Context) error { return errFake })
-		p, err := sqlpool.NewDB(s, sqlpool.Config{Start: poolkeeper.StartWaitForServer, Logger: slog.New(slog.DiscardHandler)})
+		p, err := sqlpool.NewDB(s, sqlpool.DBConfig{Start: poolkeeper.StartWaitForServer, Logger: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -97,7 +97,7 @@ func TestStartDegradedStartsAndCheckTellsTheTruth(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
 		s.dial.set(func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }) // a server that does not answer
-		p, err := sqlpool.NewDB(s, sqlpool.Config{Start: poolkeeper.StartDegraded, DialTimeout: 2 * time.Second, Logger: slog.New(slog.DiscardHandler), MinIdle: 2})
+		p, err := sqlpool.NewDB(s, sqlpool.DBConfig{Start: poolkeeper.StartDegraded, DialTimeout: 2 * time.Second, Logger: slog.New(slog.DiscardHandler), MinIdle: 2})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -122,7 +122,7 @@ func TestStartDegradedStartsAndCheckTellsTheTruth(t *testing.T) {
 
 func TestHandleWorksBeforeStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p, err := sqlpool.NewDB(newFakeServer(), sqlpool.Config{})
+		p, err := sqlpool.NewDB(newFakeServer(), sqlpool.DBConfig{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -137,7 +137,7 @@ func TestHandleWorksBeforeStart(t *testing.T) {
 func TestCheckWorksWhileCallersHoldEveryConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
-		p := fakePool(t, s, sqlpool.Config{MaxOpen: 1})
+		p := fakePool(t, s, sqlpool.DBConfig{MaxOpen: 1})
 		c := hold(t, p)
 		for range 10 {
 			if err := p.Check(t.Context()); err != nil {
@@ -157,7 +157,7 @@ func TestCheckWorksWhileCallersHoldEveryConnection(t *testing.T) {
 func TestCheckDialsAnewBeforeItComplains(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
-		p := fakePool(t, s, sqlpool.Config{Name: "orders"})
+		p := fakePool(t, s, sqlpool.DBConfig{Name: "orders"})
 		s.breakAll()
 		if err := p.Check(t.Context()); err != nil {
 			t.Errorf("Check after its connection was closed: %v", err)
@@ -177,7 +177,7 @@ func TestCheckDialsAnewBeforeItComplains(t *testing.T) {
 func TestCheckIsBoundedByItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
-		p := fakePool(t, s, sqlpool.Config{})
+		p := fakePool(t, s, sqlpool.DBConfig{})
 		s.ping.set(func(ctx context.Context) error { return sleepFor(ctx, "1h") })
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
@@ -208,7 +208,7 @@ func TestCheckQueryIsRunByWhateverMeansTheDriverHas(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					s := newFakeServer()
 					s.features = f
-					p := fakePool(t, s, sqlpool.Config{CheckQuery: query})
+					p := fakePool(t, s, sqlpool.DBConfig{CheckQuery: query})
 					defer stop(t, p)
 					if calls := strings.Join(s.takeTrace(), ", "); !strings.Contains(calls, query) {
 						t.Errorf("calls of the driver: %s", calls)
@@ -220,7 +220,7 @@ func TestCheckQueryIsRunByWhateverMeansTheDriverHas(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newFakeServer()
 				s.features = f
-				p, err := sqlpool.NewDB(s, sqlpool.Config{CheckQuery: "fail"})
+				p, err := sqlpool.NewDB(s, sqlpool.DBConfig{CheckQuery: "fail"})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -237,7 +237,7 @@ func TestCheckQueryIsRunByWhateverMeansTheDriverHas(t *testing.T) {
 func TestCheckThatOutlivesStopKeepsNoConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
-		p := fakePool(t, s, sqlpool.Config{DialTimeout: time.Minute})
+		p := fakePool(t, s, sqlpool.DBConfig{DialTimeout: time.Minute})
 		s.breakAll()
 		s.dial.set(func(context.Context) error { time.Sleep(10 * time.Second); return nil })
 		checked := make(chan error, 1)

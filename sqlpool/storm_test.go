@@ -294,9 +294,9 @@ func TestCallersInForANewConnectionHoldUpNoPauseAndGiveUpInTime(t *testing.T) {
 func TestSilentPoolWhoseConnectionsLeadNowhereCostsOneQueryPerCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var lost atomic.Bool // what connections opened until then send
-		p, srv := sqlpooltest.NewPostgresInMemory(t, func(c *sqlpool.Config) {
+		p, srv := sqlpooltest.NewPostgresInMemory(t, func(c *sqlpool.PostgresConfig) {
 			c.MaxOpen, c.Logger = 40, quiet()
-			c.ConfigurePostgres = func(native *pgxpool.Config) error {
+			c.Configure = func(native *pgxpool.Config) error {
 				dial := native.ConnConfig.DialFunc
 				native.ConnConfig.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
 					conn, err := dial(ctx, network, addr)
@@ -377,9 +377,9 @@ func (c leadingNowhere) Write(b []byte) (int, error) {
 func stormPool(t *testing.T, dials int) (*sqlpool.Postgres, *sqlpooltest.PostgresServer, *logins) {
 	t.Helper()
 	l := new(logins)
-	p, srv := sqlpooltest.NewPostgresInMemory(t, func(c *sqlpool.Config) {
+	p, srv := sqlpooltest.NewPostgresInMemory(t, func(c *sqlpool.PostgresConfig) {
 		c.MaxOpen, c.MaxDials, c.Logger = stormCallers, dials, quiet()
-		c.ConfigurePostgres = func(native *pgxpool.Config) error {
+		c.Configure = func(native *pgxpool.Config) error {
 			native.ConnConfig.Tracer = pgLogins{l}
 			dial := native.ConnConfig.DialFunc
 			native.ConnConfig.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -397,7 +397,7 @@ func stormPool(t *testing.T, dials int) (*sqlpool.Postgres, *sqlpooltest.Postgre
 func dbStorm(t *testing.T, dials int) (most, begun, late int, first time.Duration) {
 	t.Helper()
 	s, l := newFakeServer(), new(logins)
-	p, err := sqlpool.NewDB(dbLogins{s, l}, sqlpool.Config{MaxOpen: stormCallers, MaxDials: dials, KeepAlive: poolkeeper.Off, Logger: quiet()})
+	p, err := sqlpool.NewDB(dbLogins{s, l}, sqlpool.DBConfig{MaxOpen: stormCallers, MaxDials: dials, KeepAlive: poolkeeper.Off, Logger: quiet()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -441,7 +441,7 @@ func BenchmarkDialStorm(b *testing.B) {
 		for what, v := range map[string]variant{
 			"raw":              {raw: true},
 			"managed":          {},
-			"without MaxDials": {change: func(c *sqlpool.Config) { c.MaxDials = c.MaxOpen }},
+			"without MaxDials": {change: func(c *sqlpool.PostgresConfig) { c.MaxDials = c.MaxOpen }},
 		} {
 			b.Run(name+"/"+what, func(b *testing.B) {
 				for b.Loop() {
@@ -499,7 +499,7 @@ func mysqlStormServer(tb testing.TB) (*testserver.Server, func(v variant, l *log
 			db.SetMaxIdleConns(stormCallers)
 			tb.Cleanup(func() { _ = db.Close() })
 		} else {
-			p, err := sqlpool.NewDB(dbLogins{connector, l}, v.config(sqlpool.Config{MaxOpen: stormCallers, Logger: quiet()}))
+			p, err := sqlpool.NewDB(dbLogins{connector, l}, like[sqlpool.DBConfig](v.config(sqlpool.PostgresConfig{MaxOpen: stormCallers, Logger: quiet()})))
 			if err != nil {
 				tb.Fatal(err)
 			}

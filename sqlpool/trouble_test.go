@@ -16,7 +16,7 @@ import (
 func TestAnOldFailureIsNotBlamed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
-		p := fakePool(t, s, sqlpool.Config{MaxOpen: 3, KeepAlive: poolkeeper.Off})
+		p := fakePool(t, s, sqlpool.DBConfig{MaxOpen: 3, KeepAlive: poolkeeper.Off})
 		defer stop(t, p)
 		s.dial.set(func(context.Context) error { time.Sleep(2 * time.Second); return syscall.ECONNREFUSED })
 		go func() { _ = p.DB().PingContext(t.Context()) }()

@@ -49,7 +49,7 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	orders, err := sqlpool.NewPostgres(sqlpool.Config{
+	orders, err := sqlpool.NewPostgres(sqlpool.PostgresConfig{
 		URL: os.Getenv("DATABASE_URL"), MaxOpen: 20, Start: poolkeeper.StartWaitForServer,
 	})
 	if err != nil {

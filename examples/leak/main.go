@@ -46,14 +46,14 @@ func run(ctx context.Context, url string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	reports, err := sqlpool.NewDB(connector, sqlpool.Config{LeakThreshold: threshold, Logger: log})
+	reports, err := sqlpool.NewDB(connector, sqlpool.DBConfig{LeakThreshold: threshold, Logger: log})
 	if err != nil {
 		return err
 	}
 	reg.Add("reports", reports)
 	var orders *sqlpool.Postgres
 	if url != "" {
-		orders, err = sqlpool.NewPostgres(sqlpool.Config{URL: url, LeakThreshold: threshold, Logger: log})
+		orders, err = sqlpool.NewPostgres(sqlpool.PostgresConfig{URL: url, LeakThreshold: threshold, Logger: log})
 		if err != nil {
 			return errors.Join(err, reg.Shutdown(ctx))
 		}
@@ -89,7 +89,7 @@ func reportsOn(url string, out io.Writer) (c driver.Connector, numbers string, e
 
 // leak takes connections and forgets them: four, or three if there is no orders. It returns an
 // error if it cannot take one.
-func leak(ctx context.Context, orders *sqlpool.Postgres, reports *sqlpool.Pool, numbers string) error {
+func leak(ctx context.Context, orders *sqlpool.Postgres, reports *sqlpool.DB, numbers string) error {
 	rows, err := reports.DB().QueryContext(ctx, numbers) // no rows.Close
 	if err != nil {
 		return err

@@ -83,7 +83,7 @@ func (b *backends) openCache(reg *lifecycle.Registry, url string, log *slog.Logg
 func (b *backends) openSQL(reg *lifecycle.Registry, at servers, log *slog.Logger) error {
 	var found []database
 	if at.postgres != "" {
-		pool, err := sqlpool.NewPostgres(sqlpool.Config{URL: at.postgres, MaxOpen: 20, MinIdle: 2, Logger: log})
+		pool, err := sqlpool.NewPostgres(sqlpool.PostgresConfig{URL: at.postgres, MaxOpen: 20, MinIdle: 2, Logger: log})
 		if err != nil {
 			return err
 		}
@@ -91,7 +91,7 @@ func (b *backends) openSQL(reg *lifecycle.Registry, at servers, log *slog.Logger
 		found = append(found, database{pool.DB(), dollars})
 	}
 	if at.mysql != "" {
-		pool, err := sqlpool.NewMySQL(sqlpool.Config{URL: at.mysql, MaxOpen: 20, MinIdle: 2, Logger: log})
+		pool, err := sqlpool.NewMySQL(sqlpool.MySQLConfig{URL: at.mysql, MaxOpen: 20, MinIdle: 2, Logger: log})
 		if err != nil {
 			return err
 		}
@@ -109,7 +109,7 @@ func (b *backends) openSQL(reg *lifecycle.Registry, at servers, log *slog.Logger
 	return nil
 }
 
-func (b *backends) openSQLite(reg *lifecycle.Registry, log *slog.Logger) (*sqlpool.Pool, error) {
+func (b *backends) openSQLite(reg *lifecycle.Registry, log *slog.Logger) (*sqlpool.DB, error) {
 	dir, err := os.MkdirTemp("", "poolkeeper-quickstart-")
 	if err != nil {
 		return nil, err
@@ -120,7 +120,7 @@ func (b *backends) openSQLite(reg *lifecycle.Registry, log *slog.Logger) (*sqlpo
 	if err != nil {
 		return nil, err
 	}
-	pool, err := sqlpool.NewDB(connector, sqlpool.Config{MaxOpen: 4, MinIdle: 1, Logger: log})
+	pool, err := sqlpool.NewDB(connector, sqlpool.DBConfig{MaxOpen: 4, MinIdle: 1, Logger: log})
 	if err != nil {
 		return nil, err
 	}

@@ -36,7 +36,7 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	orders, err := sqlpool.NewPostgres(sqlpool.Config{URL: os.Getenv("DATABASE_URL"), MaxOpen: 20})
+	orders, err := sqlpool.NewPostgres(sqlpool.PostgresConfig{URL: os.Getenv("DATABASE_URL"), MaxOpen: 20})
 	if err != nil {
 		return err
 	}

@@ -79,7 +79,10 @@ func pgxPool(t *testing.T) pool {
 	t.Helper()
 	srv := sqlpooltest.ServePostgres(t)
 	srv.Answer("select 1", sqlpooltest.Answer{})
-	p, err := sqlpool.NewPostgres(config(srv.URL()))
+	p, err := sqlpool.NewPostgres(sqlpool.PostgresConfig{
+		URL: srv.URL(), MaxOpen: maxOpen, MinIdle: 2, MaxIdleTime: time.Minute, MaxLifetime: 30 * time.Minute,
+		LeakThreshold: time.Minute, Logger: quiet(),
+	})
 	started(t, p, err)
 	return pool{
 		use: func(ctx context.Context) error { _, err := p.Pool().Exec(ctx, "select 1"); return err },
@@ -102,7 +105,10 @@ func dbPool(t *testing.T) pool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := sqlpool.NewDB(stdlib.GetConnector(*native), config(""))
+	p, err := sqlpool.NewDB(stdlib.GetConnector(*native), sqlpool.DBConfig{
+		MaxOpen: maxOpen, MinIdle: 2, MaxIdleTime: time.Minute, MaxLifetime: 30 * time.Minute,
+		LeakThreshold: time.Minute, Logger: quiet(),
+	})
 	started(t, p, err)
 	return pool{
 		use: func(ctx context.Context) error { _, err := p.DB().ExecContext(ctx, "select 1"); return err },
@@ -114,13 +120,6 @@ func dbPool(t *testing.T) pool {
 			return func() { _ = c.Close() }, nil
 		},
 		shock: srv.Drop, reset: p.Reset, check: p.Check, stats: p.Stats,
-	}
-}
-
-func config(url string) sqlpool.Config {
-	return sqlpool.Config{
-		URL: url, MaxOpen: maxOpen, MinIdle: 2, MaxIdleTime: time.Minute, MaxLifetime: 30 * time.Minute,
-		LeakThreshold: time.Minute, Logger: quiet(),
 	}
 }
 

@@ -98,7 +98,7 @@ type patient struct {
 func postgresPatient(t *testing.T, log *slog.Logger) patient {
 	t.Helper()
 	srv := testserver.Postgres(t)
-	p, err := sqlpool.NewPostgres(sqlpool.Config{URL: srv.URL(), MaxOpen: 10, MinIdle: 2, Logger: log})
+	p, err := sqlpool.NewPostgres(sqlpool.PostgresConfig{URL: srv.URL(), MaxOpen: 10, MinIdle: 2, Logger: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +123,7 @@ func TestAReadOnlyServerIsOneWarning(t *testing.T) {
 	srv := testserver.Postgres(t)
 	var out testkit.Log
 	log := slog.New(slog.NewJSONHandler(&out, nil))
-	orders, err := sqlpool.NewPostgres(sqlpool.Config{URL: srv.URL(), MaxOpen: 5, Logger: log, Name: "orders"})
+	orders, err := sqlpool.NewPostgres(sqlpool.PostgresConfig{URL: srv.URL(), MaxOpen: 5, Logger: log, Name: "orders"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -115,9 +115,9 @@ func rawPGX(tb testing.TB, addr string) subject {
 func managedPGX(tb testing.TB, addr string) subject {
 	tb.Helper()
 	s := subject{dials: new(atomic.Int64)}
-	p, err := sqlpool.NewPostgres(sqlpool.Config{
+	p, err := sqlpool.NewPostgres(sqlpool.PostgresConfig{
 		URL: pgURL(addr), MaxOpen: maxOpen, Start: poolkeeper.StartDegraded, Logger: quiet(),
-		ConfigurePostgres: func(c *pgxpool.Config) error {
+		Configure: func(c *pgxpool.Config) error {
 			c.ConnConfig.DialFunc = counted(s.dials, c.ConnConfig.DialFunc)
 			return nil
 		},
@@ -151,9 +151,9 @@ func rawMySQL(tb testing.TB, addr string) subject {
 func managedMySQL(tb testing.TB, addr string) subject {
 	tb.Helper()
 	s := subject{dials: new(atomic.Int64)}
-	p, err := sqlpool.NewMySQL(sqlpool.Config{
+	p, err := sqlpool.NewMySQL(sqlpool.MySQLConfig{
 		URL: "root@tcp(" + addr + ")/test", MaxOpen: maxOpen, Start: poolkeeper.StartDegraded, Logger: quiet(),
-		ConfigureMySQL: func(c *mysql.Config) error {
+		Configure: func(c *mysql.Config) error {
 			c.DialFunc = counted(s.dials, new(net.Dialer).DialContext)
 			return nil
 		},

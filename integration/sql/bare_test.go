@@ -122,7 +122,7 @@ func TestRealDriversBehaveUnderThePoolAsByThemselves(t *testing.T) {
 			if err := bare.Close(); err != nil {
 				t.Fatal(err)
 			}
-			p, err := sqlpool.NewDB(d.open(t, "managed"), sqlpool.Config{MaxOpen: 4, Logger: silent()})
+			p, err := sqlpool.NewDB(d.open(t, "managed"), sqlpool.DBConfig{MaxOpen: 4, Logger: silent()})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -40,15 +40,13 @@ type handle struct {
 }
 
 func handles() []handle {
-	cfg := func(url string) sqlpool.Config {
-		return sqlpool.Config{URL: url, MaxOpen: callers / 2, MinIdle: 1, Logger: silent()} // callers have to wait for each other
-	}
+	const half = callers / 2 // callers have to wait for each other
 	return []handle{
 		{"MariaDB", true, func(_ testing.TB, s *testserver.Server) (managed, error) {
-			return sqlpool.NewMySQL(cfg(s.URL()))
+			return sqlpool.NewMySQL(sqlpool.MySQLConfig{URL: s.URL(), MaxOpen: half, MinIdle: 1, Logger: silent()})
 		}},
 		{"PostgreSQL over pgxpool", false, func(_ testing.TB, s *testserver.Server) (managed, error) {
-			return sqlpool.NewPostgres(cfg(s.URL()))
+			return sqlpool.NewPostgres(sqlpool.PostgresConfig{URL: s.URL(), MaxOpen: half, MinIdle: 1, Logger: silent()})
 		}},
 		{"PostgreSQL by pgx stdlib", false, func(tb testing.TB, s *testserver.Server) (managed, error) {
 			tb.Helper()
@@ -56,7 +54,7 @@ func handles() []handle {
 			if err != nil {
 				return nil, err
 			}
-			return sqlpool.NewDB(stdlib.GetConnector(*native), cfg(""))
+			return sqlpool.NewDB(stdlib.GetConnector(*native), sqlpool.DBConfig{MaxOpen: half, MinIdle: 1, Logger: silent()})
 		}},
 	}
 }

@@ -39,7 +39,7 @@ func contenders() []contender {
 		{"bare", opened(sql.OpenDB), func(c any) any { return c }},
 		{"sqlpool", func(tb testing.TB, c driver.Connector) *sql.DB {
 			tb.Helper()
-			pool, err := sqlpool.NewDB(c, sqlpool.Config{MaxOpen: 16, MaxDials: 16, Logger: silent()})
+			pool, err := sqlpool.NewDB(c, sqlpool.DBConfig{MaxOpen: 16, MaxDials: 16, Logger: silent()})
 			if err != nil {
 				tb.Fatal(err)
 			}
@@ -347,7 +347,7 @@ func TestPoolOnADriverWrappedByOtelsql(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pool, err := sqlpool.NewDB(connector, sqlpool.Config{MaxOpen: 2, Logger: silent()})
+	pool, err := sqlpool.NewDB(connector, sqlpool.DBConfig{MaxOpen: 2, Logger: silent()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -136,7 +136,7 @@ func pause(ctx context.Context, d time.Duration) bool {
 // riverService is a registry with a pool, River's tables and River on it.
 func riverService(tb testing.TB, url string, l *ledger, holding bool) (*lifecycle.Registry, *river.Client[pgx.Tx]) {
 	tb.Helper()
-	pool, err := sqlpool.NewPostgres(sqlpool.Config{URL: url, MaxOpen: workers, MinIdle: 2, Logger: silent()})
+	pool, err := sqlpool.NewPostgres(sqlpool.PostgresConfig{URL: url, MaxOpen: workers, MinIdle: 2, Logger: silent()})
 	if err != nil {
 		tb.Fatal(err)
 	}

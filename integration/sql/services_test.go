@@ -23,7 +23,7 @@ import (
 
 // gormService is a service on GORM.
 func gormService(ctx context.Context, url string, api func(context.Context, *gorm.DB) error) error {
-	pool, err := sqlpool.NewMySQL(sqlpool.Config{URL: url, MaxOpen: 20})
+	pool, err := sqlpool.NewMySQL(sqlpool.MySQLConfig{URL: url, MaxOpen: 20})
 	if err != nil {
 		return err
 	}
@@ -42,7 +42,7 @@ func gormService(ctx context.Context, url string, api func(context.Context, *gor
 
 // sqlxService is a service on sqlx.
 func sqlxService(ctx context.Context, url string, api func(context.Context, *sqlx.DB) error) error {
-	pool, err := sqlpool.NewMySQL(sqlpool.Config{URL: url, MaxOpen: 20})
+	pool, err := sqlpool.NewMySQL(sqlpool.MySQLConfig{URL: url, MaxOpen: 20})
 	if err != nil {
 		return err
 	}
@@ -56,7 +56,7 @@ func sqlxService(ctx context.Context, url string, api func(context.Context, *sql
 // sqlcService is a service on code that sqlc has generated for database/sql, with
 // emit_prepared_queries.
 func sqlcService(ctx context.Context, url string, api func(context.Context, *postgres.Queries) error) error {
-	pool, err := sqlpool.NewPostgres(sqlpool.Config{URL: url, MaxOpen: 20})
+	pool, err := sqlpool.NewPostgres(sqlpool.PostgresConfig{URL: url, MaxOpen: 20})
 	if err != nil {
 		return err
 	}
@@ -78,7 +78,7 @@ func sqlcService(ctx context.Context, url string, api func(context.Context, *pos
 
 // riverJobs is a service that works on River's jobs.
 func riverJobs(ctx context.Context, url string, jobs *river.Workers, api func(context.Context, *river.Client[pgx.Tx]) error) error {
-	pool, err := sqlpool.NewPostgres(sqlpool.Config{URL: url, MaxOpen: 20})
+	pool, err := sqlpool.NewPostgres(sqlpool.PostgresConfig{URL: url, MaxOpen: 20})
 	if err != nil {
 		return err
 	}

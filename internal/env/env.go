@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
@@ -199,6 +200,40 @@ func (r *Reader) TLSFiles(field string, into *poolkeeper.TLSFiles) {
 	r.String(field+".CA", &into.CA)
 	r.String(field+".Cert", &into.Cert)
 	r.String(field+".Key", &into.Key)
+}
+
+// Fill reads a variable for each field of the struct that into points to, if its type is one that a
+// text can say. mayBeOff has the durations that may be Off. The fields LifetimeJitter and
+// MaxWaiting, which both pools have, may be off and none.
+func (r *Reader) Fill(into any, mayBeOff map[string]bool) {
+	v := reflect.ValueOf(into).Elem()
+	for i := range v.NumField() {
+		name := v.Type().Field(i).Name
+		switch p := v.Field(i).Addr().Interface().(type) {
+		case *string:
+			r.String(name, p)
+		case *bool:
+			r.Bool(name, p)
+		case *int:
+			if name == "MaxWaiting" {
+				r.Waiting(name, p)
+			} else {
+				r.Int(name, p)
+			}
+		case *float64:
+			r.Part(name, p, poolkeeper.NoJitter)
+		case *time.Duration:
+			off := time.Duration(0)
+			if mayBeOff[name] {
+				off = poolkeeper.Off
+			}
+			r.Duration(name, p, off)
+		case *poolkeeper.StartPolicy:
+			r.StartPolicy(name, p)
+		case *poolkeeper.TLSFiles:
+			r.TLSFiles(name, p)
+		}
+	}
 }
 
 // Err joins what was wrong with the variables and what validating the configuration has found.

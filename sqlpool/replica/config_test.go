@@ -19,15 +19,20 @@ import (
 )
 
 func TestConstructorsNameTheSetInEveryFault(t *testing.T) {
-	for name, build := range map[string]func(replica.Config) error{
-		"NewPostgres": func(cfg replica.Config) error { _, err := replica.NewPostgres(cfg); return err },
-		"NewMySQL":    func(cfg replica.Config) error { _, err := replica.NewMySQL(cfg); return err },
+	for name, build := range map[string]func(name string) error{
+		"NewPostgres": func(name string) error {
+			primary := sqlpool.PostgresConfig{MaxOpen: -1, MaxDials: -1}
+			_, err := replica.NewPostgres(replica.PostgresConfig{Name: name, Primary: primary, PollTimeout: -1})
+			return err
+		},
+		"NewMySQL": func(name string) error {
+			primary := sqlpool.MySQLConfig{MaxOpen: -1, MaxDials: -1}
+			_, err := replica.NewMySQL(replica.MySQLConfig{Name: name, Primary: primary, PollTimeout: -1})
+			return err
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			of := func(name string) replica.Config {
-				return replica.Config{Name: name, Primary: sqlpool.Config{MaxOpen: -1, MaxDials: -1}, PollTimeout: -1}
-			}
-			text := fmt.Sprint(build(of("orders")))
+			text := fmt.Sprint(build("orders"))
 			lines := strings.Split(text, "\n")
 			for _, line := range lines {
 				if !strings.HasPrefix(line, `replica: new "orders": `) || strings.HasPrefix(line, `replica: new "orders": replica:`) {
@@ -37,7 +42,7 @@ func TestConstructorsNameTheSetInEveryFault(t *testing.T) {
 			if len(lines) < 3 || !strings.Contains(text, "MaxOpen is -1") || !strings.Contains(text, "MaxDials is -1") {
 				t.Errorf("%q", text)
 			}
-			plain := fmt.Sprint(build(of("")))
+			plain := fmt.Sprint(build(""))
 			if strings.Contains(plain, "new ") || strings.Count(plain, "\n") != strings.Count(text, "\n") {
 				t.Errorf("without a name: %q", plain)
 			}
@@ -49,11 +54,11 @@ func TestConstructorsNameTheSetInEveryFault(t *testing.T) {
 // with it.
 func TestEveryDurationIsRefusedOrWorks(t *testing.T) {
 	srv := sqlpooltest.ServePostgres(t)
-	var all replica.Config
+	var all replica.PostgresConfig
 	for field := range testkit.Durations(&all) {
 		for _, d := range testkit.Extremes {
-			one := sqlpool.Config{URL: srv.URL(), Logger: quiet(), Start: poolkeeper.StartDegraded}
-			cfg := replica.Config{Primary: one, Replicas: []sqlpool.Config{one}, Logger: quiet()}
+			one := sqlpool.PostgresConfig{URL: srv.URL(), Logger: quiet(), Start: poolkeeper.StartDegraded}
+			cfg := replica.PostgresConfig{Primary: one, Replicas: []sqlpool.PostgresConfig{one}, Logger: quiet()}
 			*testkit.Durations(&cfg)[field] = d
 			set, err := replica.NewPostgres(cfg)
 			if err != nil {
@@ -76,9 +81,9 @@ func TestEveryDurationIsRefusedOrWorks(t *testing.T) {
 
 func TestTooLongAndTooShortDurationsAreRefused(t *testing.T) {
 	for d, want := range map[time.Duration]string{100*365*24*time.Hour + 1: "100 years", 30: "30*time.Second"} {
-		var all replica.Config
+		var all replica.PostgresConfig
 		for field := range testkit.Durations(&all) {
-			var cfg replica.Config
+			var cfg replica.PostgresConfig
 			*testkit.Durations(&cfg)[field] = d
 			err := cfg.Validate()
 			refused := err != nil && strings.Contains(err.Error(), field+" is "+d.String()) && strings.Contains(err.Error(), want)
@@ -97,25 +102,31 @@ func TestTooLongAndTooShortDurationsAreRefused(t *testing.T) {
 }
 
 func TestPrintedConfigShowsNoPassword(t *testing.T) { // INV-12
-	one := sqlpool.Config{URL: "scheme://user:sesame@host/0", MaxOpen: 7}
-	cfg := replica.Config{Primary: one, Replicas: []sqlpool.Config{one}, MaxLag: time.Second}
-	const want = "replica.Config{Primary:sqlpool.Config{URL:… MaxOpen:7} Replicas:[sqlpool.Config{URL:… MaxOpen:7}] MaxLag:1s}"
-	out, err := json.Marshal(cfg)
-	if got := fmt.Sprintf("%d", cfg); got != want || err != nil || string(out) != `"`+want+`"` {
-		t.Errorf("got %s and %s, %v, want %s", got, out, err, want)
+	const url, want = "scheme://user:sesame@host/0", "replica.KConfig{Primary:sqlpool.KConfig{URL:… MaxOpen:7} " +
+		"Replicas:[sqlpool.KConfig{URL:… MaxOpen:7}] MaxLag:1s}"
+	pg, my := sqlpool.PostgresConfig{URL: url, MaxOpen: 7}, sqlpool.MySQLConfig{URL: url, MaxOpen: 7}
+	for kind, cfg := range map[string]any{
+		"Postgres": replica.PostgresConfig{Primary: pg, Replicas: []sqlpool.PostgresConfig{pg}, MaxLag: time.Second},
+		"MySQL":    replica.MySQLConfig{Primary: my, Replicas: []sqlpool.MySQLConfig{my}, MaxLag: time.Second},
+	} {
+		want := strings.ReplaceAll(want, "KConfig", kind+"Config")
+		out, err := json.Marshal(cfg)
+		if got := fmt.Sprintf("%d", cfg); got != want || err != nil || string(out) != `"`+want+`"` {
+			t.Errorf("got %s and %s, %v, want %s", got, out, err, want)
+		}
 	}
 }
 
 func TestNoSetPrintsItsPasswords(t *testing.T) { // INV-12
 	const pg, my = "postgres://u:s3cret@127.0.0.1:1/d", "u:s3cret@tcp(127.0.0.1:1)/d"
-	one := sqlpool.Config{URL: pg, Logger: quiet()}
-	ofPostgres := replica.Config{Primary: one, Replicas: []sqlpool.Config{one}, Logger: quiet()}
+	one := sqlpool.PostgresConfig{URL: pg, Logger: quiet()}
+	ofPostgres := replica.PostgresConfig{Primary: one, Replicas: []sqlpool.PostgresConfig{one}, Logger: quiet()}
 	postgres, err := replica.NewPostgres(ofPostgres)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = postgres.Stop(t.Context()) }()
-	ofMySQL := replica.Config{Primary: sqlpool.Config{URL: my, Logger: quiet()}, Logger: quiet()}
+	ofMySQL := replica.MySQLConfig{Primary: sqlpool.MySQLConfig{URL: my, Logger: quiet()}, Logger: quiet()}
 	mysql, err := replica.NewMySQL(ofMySQL)
 	if err != nil {
 		t.Fatal(err)

@@ -13,9 +13,9 @@
 // A replica is fit if it answers, refuses writes and is at most MaxLag behind. While none is,
 // Fallback decides: the primary, a stale replica, or an error.
 //
-//	orders, err := replica.NewPostgres(replica.Config{
-//		Primary:  sqlpool.Config{URL: os.Getenv("DATABASE_URL")},
-//		Replicas: []sqlpool.Config{{URL: os.Getenv("REPLICA_URL"), Start: poolkeeper.StartDegraded}},
+//	orders, err := replica.NewPostgres(replica.PostgresConfig{
+//		Primary:  sqlpool.PostgresConfig{URL: os.Getenv("DATABASE_URL")},
+//		Replicas: []sqlpool.PostgresConfig{{URL: os.Getenv("REPLICA_URL"), Start: poolkeeper.StartDegraded}},
 //		MaxLag:   5 * time.Second,
 //	})
 //	…

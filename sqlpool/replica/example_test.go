@@ -42,10 +42,10 @@ func ExampleNewPostgres() {
 	}
 
 	ctx := context.Background()
-	orders, err := replica.NewPostgres(replica.Config{
+	orders, err := replica.NewPostgres(replica.PostgresConfig{
 		Name:    "orders",
-		Primary: sqlpool.Config{URL: primary.URL(), MaxOpen: 20},
-		Replicas: []sqlpool.Config{
+		Primary: sqlpool.PostgresConfig{URL: primary.URL(), MaxOpen: 20},
+		Replicas: []sqlpool.PostgresConfig{
 			{URL: standby.URL(), MaxOpen: 20, Start: poolkeeper.StartDegraded}, // start without it
 		},
 		MaxLag:       5 * time.Second,
@@ -91,10 +91,10 @@ func ExampleNewMySQL() {
 	standby := serveMySQL(t, mysql8("the replica", "1", sourceUUID+":1-100"))
 
 	ctx := context.Background()
-	orders, err := replica.NewMySQL(replica.Config{
+	orders, err := replica.NewMySQL(replica.MySQLConfig{
 		Name:    "orders",
-		Primary: sqlpool.Config{URL: primary.url(), MaxOpen: 20},
-		Replicas: []sqlpool.Config{
+		Primary: sqlpool.MySQLConfig{URL: primary.url(), MaxOpen: 20},
+		Replicas: []sqlpool.MySQLConfig{
 			{URL: standby.url(), MaxOpen: 20, Start: poolkeeper.StartDegraded}, // start without it
 		},
 		PollInterval: 10 * time.Millisecond,

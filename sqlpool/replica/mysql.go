@@ -12,12 +12,13 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 	"github.com/poolkeeper/poolkeeper/sqlpool/internal/probe"
 )
 
 // MySQL is a MySQL or MariaDB primary with its read replicas, as one component: what [Postgres] is
-// for PostgreSQL. Primary and Replica return a [*sqlpool.Pool], whose handle is a *sql.DB. All
+// for PostgreSQL. Primary and Replica return a [*sqlpool.MySQL], whose handle is a *sql.DB. All
 // methods are safe for concurrent use.
 //
 // read_only tells which server takes writes. It must be on at every replica, as failover tools and
@@ -36,9 +37,9 @@ type MySQL struct{ *set }
 
 // NewMySQL returns a MySQL or MariaDB primary and its replicas as one component. It does no I/O;
 // each pool has one goroutine that Stop or Abort ends. Every fault of cfg is reported at once, with
-// Config.Name.
-func NewMySQL(cfg Config) (*MySQL, error) {
-	s, err := newSet(mysqlKind(), cfg)
+// cfg.Name.
+func NewMySQL(cfg MySQLConfig) (*MySQL, error) {
+	s, err := newSet(cfg.config())
 	if err != nil {
 		return nil, err
 	}
@@ -49,7 +50,7 @@ func NewMySQL(cfg Config) (*MySQL, error) {
 // After a failover it leads to the new primary if the name or address of Primary.URL does: the
 // driver knows no URL of several servers. Connections to one that has become read-only are replaced
 // as soon as that is seen.
-func (m *MySQL) Primary() *sqlpool.Pool { return asPool(m.members[0].pool) }
+func (m *MySQL) Primary() *sqlpool.MySQL { return asMySQL(m.members[0].pool) }
 
 // Replica returns the pool to read from now: the replicas that are fit in turn, or what Fallback
 // says. It does no I/O, takes no lock and does not allocate: call it for each piece of work, and do
@@ -57,13 +58,13 @@ func (m *MySQL) Primary() *sqlpool.Pool { return asPool(m.members[0].pool) }
 // read those from Primary.
 //
 // No replica is fit before the first poll, which Start makes.
-func (m *MySQL) Replica() *sqlpool.Pool { return asPool(m.next()) }
+func (m *MySQL) Replica() *sqlpool.MySQL { return asMySQL(m.next()) }
 
 // Replicas returns the pools of the replicas in the order of their configuration, fit or not.
-func (m *MySQL) Replicas() []*sqlpool.Pool {
-	out := make([]*sqlpool.Pool, 0, len(m.members)-1)
+func (m *MySQL) Replicas() []*sqlpool.MySQL {
+	out := make([]*sqlpool.MySQL, 0, len(m.members)-1)
 	for _, r := range m.members[1:] {
-		out = append(out, asPool(r.pool))
+		out = append(out, asMySQL(r.pool))
 	}
 	return out
 }
@@ -77,8 +78,8 @@ func (m *MySQL) BeginReadOnly(ctx context.Context) (*sql.Tx, error) {
 	return m.Replica().DB().BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 }
 
-func asPool(p pool) *sqlpool.Pool {
-	own, _ := p.(*sqlpool.Pool) // its kind makes no other
+func asMySQL(p pool) *sqlpool.MySQL {
+	own, _ := p.(*sqlpool.MySQL) // its kind makes no other
 	return own
 }
 
@@ -91,12 +92,13 @@ func mysqlKind() *kind {
 			}
 			return nil
 		},
-		pool: func(cfg sqlpool.Config) (pool, error) { return sqlpool.NewMySQL(cfg) },
-		refuser: func(cfg sqlpool.Config) (pool, error) {
-			cfg.ConfigureMySQL = func(c *mysql.Config) error {
-				return c.Apply(mysql.BeforeConnect(func(context.Context, *mysql.Config) error { return ErrNoReplica }))
-			}
-			return sqlpool.NewMySQL(cfg)
+		refuser: func(name, url string) (pool, error) {
+			return sqlpool.NewMySQL(sqlpool.MySQLConfig{
+				Name: name, URL: url, LeakThreshold: poolkeeper.Off,
+				Configure: func(c *mysql.Config) error {
+					return c.Apply(mysql.BeforeConnect(func(context.Context, *mysql.Config) error { return ErrNoReplica }))
+				},
+			})
 		},
 		poll:     pollMySQL,
 		demoted:  "the server is read-only (read_only is on): it takes no writes",

@@ -83,7 +83,7 @@ func older(a mysqlAnswer) mysqlAnswer {
 type mysqlDuo struct {
 	*replica.MySQL
 
-	cfg              replica.Config
+	cfg              replica.MySQLConfig
 	primary, replica *fakeMySQL
 }
 
@@ -93,10 +93,10 @@ func newMySQLDuo(t *testing.T, change func(*mysqlDuo)) *mysqlDuo {
 		primary: serveMySQL(t, mysql8("primary", "0", sourceUUID+":1-100")),
 		replica: serveMySQL(t, mysql8("replica", "1", strings.ToLower(sourceUUID)+":1-100")),
 	}
-	d.cfg = replica.Config{
+	d.cfg = replica.MySQLConfig{
 		Name: "orders", MaxLag: time.Second, PollInterval: 10 * time.Millisecond, Logger: quiet(),
-		Primary:  sqlpool.Config{URL: d.primary.url(), Start: poolkeeper.StartDegraded, Logger: quiet()},
-		Replicas: []sqlpool.Config{{URL: d.replica.url(), Start: poolkeeper.StartDegraded, Logger: quiet()}},
+		Primary:  sqlpool.MySQLConfig{URL: d.primary.url(), Start: poolkeeper.StartDegraded, Logger: quiet()},
+		Replicas: []sqlpool.MySQLConfig{{URL: d.replica.url(), Start: poolkeeper.StartDegraded, Logger: quiet()}},
 	}
 	if change != nil {
 		change(d)
@@ -381,7 +381,7 @@ func TestMySQLReloadPauseAndStatsCoverBothPools(t *testing.T) {
 	d.Reset()
 
 	next := d.cfg
-	next.Replicas = append([]sqlpool.Config(nil), d.cfg.Replicas...)
+	next.Replicas = append([]sqlpool.MySQLConfig(nil), d.cfg.Replicas...)
 	next.Replicas[0].URL = "postgres://db/orders"
 	if err = d.Reload(t.Context(), next); err == nil || !strings.Contains(err.Error(), "NewPostgres that takes it") {
 		t.Errorf("%v, want the URL refused", err)
@@ -405,9 +405,9 @@ func TestMySQLReloadPauseAndStatsCoverBothPools(t *testing.T) {
 }
 
 func TestSetOfOneKindRefusesURLsOfAnother(t *testing.T) {
-	_, err := replica.NewMySQL(replica.Config{
-		Primary:  sqlpool.Config{URL: "postgres://db/orders", MaxOpen: -1},
-		Replicas: []sqlpool.Config{{URL: "mysql://db:bad:port/"}, {Name: "third", URL: "postgresql://db/"}}, MaxLag: -2,
+	_, err := replica.NewMySQL(replica.MySQLConfig{
+		Primary:  sqlpool.MySQLConfig{URL: "postgres://db/orders", MaxOpen: -1},
+		Replicas: []sqlpool.MySQLConfig{{URL: "mysql://db:bad:port/"}, {Name: "third", URL: "postgresql://db/"}}, MaxLag: -2,
 	})
 	for _, want := range []string{
 		"primary: replica: URL is PostgreSQL's; it is NewPostgres that takes it", "third: replica: URL is PostgreSQL's",
@@ -417,16 +417,16 @@ func TestSetOfOneKindRefusesURLsOfAnother(t *testing.T) {
 			t.Errorf("lacks %q:\n%v", want, err)
 		}
 	}
-	mixed := replica.Config{Primary: sqlpool.Config{URL: "mariadb://a/"}, Replicas: []sqlpool.Config{{URL: "mysql://b/"}}}
+	mixed := replica.MySQLConfig{Primary: sqlpool.MySQLConfig{URL: "mariadb://a/"}, Replicas: []sqlpool.MySQLConfig{{URL: "mysql://b/"}}}
 	if err = mixed.Validate(); err != nil {
 		t.Error(err)
 	}
 	mixed.Replicas[0].URL = "postgres://b/"
-	if err = mixed.Validate(); err == nil || !strings.Contains(err.Error(), "replica-1: replica: URL is of another kind") {
+	if err = mixed.Validate(); err == nil || !strings.Contains(err.Error(), "replica-1: replica: URL is PostgreSQL's") {
 		t.Error(err)
 	}
-	dsn, err := replica.NewMySQL(replica.Config{
-		Primary: sqlpool.Config{URL: "root@tcp(a:3306)/orders"}, Replicas: []sqlpool.Config{{URL: "mysql://b/orders"}},
+	dsn, err := replica.NewMySQL(replica.MySQLConfig{
+		Primary: sqlpool.MySQLConfig{URL: "root@tcp(a:3306)/orders"}, Replicas: []sqlpool.MySQLConfig{{URL: "mysql://b/orders"}},
 	})
 	if err != nil {
 		t.Fatalf("the driver's own form of URL: %v", err)

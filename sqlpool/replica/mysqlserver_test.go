@@ -26,14 +26,14 @@ type mysqlPair struct {
 	primary, replica *testserver.Server
 }
 
-func newMySQLPair(t *testing.T, change func(*replica.Config)) *mysqlPair {
+func newMySQLPair(t *testing.T, change func(*replica.MySQLConfig)) *mysqlPair {
 	t.Helper()
 	p := &mysqlPair{primary: testserver.MariaDBPrimary(t)}
 	p.replica = testserver.MariaDBReplica(t, p.primary)
-	cfg := replica.Config{
+	cfg := replica.MySQLConfig{
 		Name: "orders", MaxLag: time.Second, PollInterval: 50 * time.Millisecond, PollTimeout: time.Second, Logger: quiet(),
-		Primary:  sqlpool.Config{URL: p.primary.URL(), Logger: quiet()},
-		Replicas: []sqlpool.Config{{URL: p.replica.URL(), Logger: quiet()}},
+		Primary:  sqlpool.MySQLConfig{URL: p.primary.URL(), Logger: quiet()},
+		Replicas: []sqlpool.MySQLConfig{{URL: p.replica.URL(), Logger: quiet()}},
 	}
 	if change != nil {
 		change(&cfg)
@@ -43,7 +43,7 @@ func newMySQLPair(t *testing.T, change func(*replica.Config)) *mysqlPair {
 	return p
 }
 
-func startMySQL(t *testing.T, cfg replica.Config) *replica.MySQL {
+func startMySQL(t *testing.T, cfg replica.MySQLConfig) *replica.MySQL {
 	t.Helper()
 	r, err := replica.NewMySQL(cfg)
 	if err != nil {
@@ -128,8 +128,8 @@ func TestMariaDBReplicaIsReadWhileItKeepsUp(t *testing.T) {
 			t.Errorf("%v, want a reservation that says how far it is behind", err)
 		}
 		// One that begins only now has not seen the primary where the replica is.
-		late := startMySQL(t, replica.Config{
-			Primary: sqlpool.Config{URL: p.primary.URL()}, Replicas: []sqlpool.Config{{URL: p.replica.URL()}}, MaxLag: time.Second, Logger: quiet(),
+		late := startMySQL(t, replica.MySQLConfig{
+			Primary: sqlpool.MySQLConfig{URL: p.primary.URL()}, Replicas: []sqlpool.MySQLConfig{{URL: p.replica.URL()}}, MaxLag: time.Second, Logger: quiet(),
 		})
 		m := late.Members()[1]
 		if m.State != replica.StateLagging || m.InRotation || m.HasLag || !strings.Contains(fmt.Sprint(m.Err), "replication does not run (receiver: Yes, applier: No") {
@@ -155,11 +155,11 @@ func TestMariaDBReplicaIsReadWhileItKeepsUp(t *testing.T) {
 
 	t.Run("it takes no privilege to poll", func(t *testing.T) {
 		p.write(t, "create user plain@'127.0.0.1'")
-		plain := func(s *testserver.Server) sqlpool.Config {
-			return sqlpool.Config{URL: "mysql://plain@" + s.Addr() + "/", Logger: quiet(), Start: poolkeeper.StartWaitForServer}
+		plain := func(s *testserver.Server) sqlpool.MySQLConfig {
+			return sqlpool.MySQLConfig{URL: "mysql://plain@" + s.Addr() + "/", Logger: quiet(), Start: poolkeeper.StartWaitForServer}
 		}
-		r := startMySQL(t, replica.Config{
-			Primary: plain(p.primary), Replicas: []sqlpool.Config{plain(p.replica)}, Logger: quiet(), PollInterval: 20 * time.Millisecond,
+		r := startMySQL(t, replica.MySQLConfig{
+			Primary: plain(p.primary), Replicas: []sqlpool.MySQLConfig{plain(p.replica)}, Logger: quiet(), PollInterval: 20 * time.Millisecond,
 		})
 		eventually(t, "both are ready, and the lag is known", func() bool {
 			m := r.Members()
@@ -185,9 +185,9 @@ func TestMariaDBReplicaThatIsBehindAtTheStartHasNoLagUntilItHasComeSoFar(t *test
 	p.becomes(t, replica.StateLagging)
 
 	poll := func(user string) replica.Member {
-		r := startMySQL(t, replica.Config{
-			Primary:  sqlpool.Config{URL: "mysql://" + user + "@" + p.primary.Addr() + "/", Logger: quiet()},
-			Replicas: []sqlpool.Config{{URL: "mysql://" + user + "@" + p.replica.Addr() + "/", Logger: quiet()}},
+		r := startMySQL(t, replica.MySQLConfig{
+			Primary:  sqlpool.MySQLConfig{URL: "mysql://" + user + "@" + p.primary.Addr() + "/", Logger: quiet()},
+			Replicas: []sqlpool.MySQLConfig{{URL: "mysql://" + user + "@" + p.replica.Addr() + "/", Logger: quiet()}},
 			MaxLag:   time.Second, PollInterval: 100 * time.Millisecond, Logger: quiet(),
 		})
 		defer func() { _ = r.Stop(t.Context()) }()
@@ -206,9 +206,9 @@ func TestMariaDBReplicaThatIsBehindAtTheStartHasNoLagUntilItHasComeSoFar(t *test
 	onMySQL(t, p.replica, "stop slave", "change master to master_delay=0", "start slave")
 	p.becomes(t, replica.StateReady)
 	p.primary.Kill(t)
-	late := startMySQL(t, replica.Config{
-		Primary:  sqlpool.Config{URL: p.primary.URL(), Logger: quiet(), Start: poolkeeper.StartDegraded},
-		Replicas: []sqlpool.Config{{URL: p.replica.URL(), Logger: quiet()}},
+	late := startMySQL(t, replica.MySQLConfig{
+		Primary:  sqlpool.MySQLConfig{URL: p.primary.URL(), Logger: quiet(), Start: poolkeeper.StartDegraded},
+		Replicas: []sqlpool.MySQLConfig{{URL: p.replica.URL(), Logger: quiet()}},
 		Logger:   quiet(), PollInterval: 50 * time.Millisecond,
 	})
 	eventually(t, "the replica is read", func() bool { return late.Members()[1].InRotation && readsFrom(t, late) == 2 })
@@ -285,8 +285,8 @@ func TestMariaDBFailoverIsSeenByWhoTakesWrites(t *testing.T) {
 
 	// The name of the primary now leads to the other, whose log goes on where it has applied the
 	// old one's.
-	cfg := replica.Config{
-		Primary: sqlpool.Config{URL: p.replica.URL(), Logger: quiet()}, Replicas: []sqlpool.Config{{URL: p.primary.URL(), Logger: quiet()}},
+	cfg := replica.MySQLConfig{
+		Primary: sqlpool.MySQLConfig{URL: p.replica.URL(), Logger: quiet()}, Replicas: []sqlpool.MySQLConfig{{URL: p.primary.URL(), Logger: quiet()}},
 		Logger: quiet(), MaxLag: time.Second, PollInterval: 50 * time.Millisecond,
 	}
 	onMySQL(t, p.primary, "set global gtid_slave_pos = @@gtid_binlog_pos",
@@ -303,8 +303,8 @@ func TestMariaDBFailoverIsSeenByWhoTakesWrites(t *testing.T) {
 }
 
 func TestReadOnlyTransactionOnMariaDBRefusesWritesOnThePrimaryToo(t *testing.T) {
-	r := startMySQL(t, replica.Config{
-		Primary: sqlpool.Config{URL: testserver.SharedMariaDB(t).URL()}, Logger: quiet(), PollInterval: 20 * time.Millisecond,
+	r := startMySQL(t, replica.MySQLConfig{
+		Primary: sqlpool.MySQLConfig{URL: testserver.SharedMariaDB(t).URL()}, Logger: quiet(), PollInterval: 20 * time.Millisecond,
 	})
 	if _, err := r.Primary().DB().ExecContext(t.Context(), "create or replace table refused (n int)"); err != nil {
 		t.Fatal(err)
@@ -329,7 +329,7 @@ func TestReadOnlyTransactionOnMariaDBRefusesWritesOnThePrimaryToo(t *testing.T) 
 }
 
 func TestMariaDBKilledReplicaCostsTheReadsInFlight(t *testing.T) {
-	p := newMySQLPair(t, func(cfg *replica.Config) { cfg.PollInterval, cfg.MaxLag = 0, 0 })
+	p := newMySQLPair(t, func(cfg *replica.MySQLConfig) { cfg.PollInterval, cfg.MaxLag = 0, 0 })
 	costsTheReadsInFlight(t, p, p.replica, func(ctx context.Context) error {
 		var n sql.NullInt64
 		return p.Replica().DB().QueryRowContext(ctx, "select 1").Scan(&n)

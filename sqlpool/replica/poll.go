@@ -64,7 +64,7 @@ func (s *set) poll(ctx context.Context, m *member) error {
 }
 
 // question is what m is to be asked.
-func (s *set) question(m *member, cfg *Config) question {
+func (s *set) question(m *member, cfg *config) question {
 	if cfg.MaxLag <= 0 {
 		return question{}
 	}

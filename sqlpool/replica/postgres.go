@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 	"github.com/poolkeeper/poolkeeper/sqlpool/internal/probe"
 )
@@ -21,9 +22,9 @@ type Postgres struct{ *set }
 
 // NewPostgres returns a PostgreSQL primary and its replicas as one component. It does no I/O; each
 // pool has one goroutine that Stop or Abort ends. Every fault of cfg is reported at once, with
-// Config.Name.
-func NewPostgres(cfg Config) (*Postgres, error) {
-	s, err := newSet(postgresKind(), cfg)
+// cfg.Name.
+func NewPostgres(cfg PostgresConfig) (*Postgres, error) {
+	s, err := newSet(cfg.config())
 	if err != nil {
 		return nil, err
 	}
@@ -74,13 +75,14 @@ func postgresKind() *kind {
 			}
 			return nil
 		},
-		pool: func(cfg sqlpool.Config) (pool, error) { return sqlpool.NewPostgres(cfg) },
-		refuser: func(cfg sqlpool.Config) (pool, error) {
-			cfg.ConfigurePostgres = func(c *pgxpool.Config) error {
-				c.BeforeConnect = func(context.Context, *pgx.ConnConfig) error { return ErrNoReplica }
-				return nil
-			}
-			return sqlpool.NewPostgres(cfg)
+		refuser: func(name, url string) (pool, error) {
+			return sqlpool.NewPostgres(sqlpool.PostgresConfig{
+				Name: name, URL: url, LeakThreshold: poolkeeper.Off,
+				Configure: func(c *pgxpool.Config) error {
+					c.BeforeConnect = func(context.Context, *pgx.ConnConfig) error { return ErrNoReplica }
+					return nil
+				},
+			})
 		},
 		poll:     pollPostgres,
 		demoted:  "the server is a standby: it takes no writes",

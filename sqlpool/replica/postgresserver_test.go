@@ -25,14 +25,14 @@ type pair struct {
 	primary, standby *testserver.Server
 }
 
-func newPair(t *testing.T, change func(*replica.Config)) *pair {
+func newPair(t *testing.T, change func(*replica.PostgresConfig)) *pair {
 	t.Helper()
 	p := &pair{primary: testserver.Postgres(t)}
 	p.standby = testserver.PostgresStandby(t, p.primary, "wal_retrieve_retry_interval=100ms")
-	cfg := replica.Config{
+	cfg := replica.PostgresConfig{
 		Name: "orders", MaxLag: time.Second, PollInterval: 50 * time.Millisecond, PollTimeout: time.Second, Logger: quiet(),
-		Primary:  sqlpool.Config{URL: p.primary.URL(), Logger: quiet()},
-		Replicas: []sqlpool.Config{{URL: p.standby.URL(), Logger: quiet()}},
+		Primary:  sqlpool.PostgresConfig{URL: p.primary.URL(), Logger: quiet()},
+		Replicas: []sqlpool.PostgresConfig{{URL: p.standby.URL(), Logger: quiet()}},
 	}
 	if change != nil {
 		change(&cfg)
@@ -95,11 +95,11 @@ func TestStreamingReplicaIsReadWhileItKeepsUp(t *testing.T) {
 
 	t.Run("it takes no privilege to poll", func(t *testing.T) {
 		p.write(t, "create role plain login")
-		plain := func(s *testserver.Server) sqlpool.Config {
-			return sqlpool.Config{URL: strings.Replace(s.URL(), "postgres://postgres@", "postgres://plain@", 1), Logger: quiet(), Start: poolkeeper.StartWaitForServer}
+		plain := func(s *testserver.Server) sqlpool.PostgresConfig {
+			return sqlpool.PostgresConfig{URL: strings.Replace(s.URL(), "postgres://postgres@", "postgres://plain@", 1), Logger: quiet(), Start: poolkeeper.StartWaitForServer}
 		}
-		r, err := replica.NewPostgres(replica.Config{
-			Primary: plain(p.primary), Replicas: []sqlpool.Config{plain(p.standby)}, Logger: quiet(), PollInterval: 20 * time.Millisecond,
+		r, err := replica.NewPostgres(replica.PostgresConfig{
+			Primary: plain(p.primary), Replicas: []sqlpool.PostgresConfig{plain(p.standby)}, Logger: quiet(), PollInterval: 20 * time.Millisecond,
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -124,8 +124,8 @@ func TestStreamingReplicaIsReadWhileItKeepsUp(t *testing.T) {
 			t.Errorf("%v, want a reservation that says how far it is behind", err)
 		}
 		// One that begins only now has not seen the primary where the standby is.
-		late, err := replica.NewPostgres(replica.Config{
-			Primary: sqlpool.Config{URL: p.primary.URL()}, Replicas: []sqlpool.Config{{URL: p.standby.URL()}}, MaxLag: time.Second, Logger: quiet(),
+		late, err := replica.NewPostgres(replica.PostgresConfig{
+			Primary: sqlpool.PostgresConfig{URL: p.primary.URL()}, Replicas: []sqlpool.PostgresConfig{{URL: p.standby.URL()}}, MaxLag: time.Second, Logger: quiet(),
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -192,7 +192,7 @@ func TestFrozenAndKilledReplicaIsLeftAloneUntilItIsBack(t *testing.T) {
 
 func TestPromotedStandbyTakesOverBehindTheSameHandles(t *testing.T) {
 	var both string
-	p := newPair(t, func(cfg *replica.Config) {
+	p := newPair(t, func(cfg *replica.PostgresConfig) {
 		primary := strings.TrimPrefix(cfg.Primary.URL, "postgres://postgres@")
 		standby := strings.TrimPrefix(cfg.Replicas[0].URL, "postgres://postgres@")
 		addr, rest, _ := strings.Cut(primary, "/")
@@ -242,7 +242,7 @@ func TestPromotedStandbyTakesOverBehindTheSameHandles(t *testing.T) {
 }
 
 func TestKilledReplicaCostsTheReadsInFlight(t *testing.T) {
-	p := newPair(t, func(cfg *replica.Config) { cfg.PollInterval, cfg.MaxLag = 0, 0 })
+	p := newPair(t, func(cfg *replica.PostgresConfig) { cfg.PollInterval, cfg.MaxLag = 0, 0 })
 	costsTheReadsInFlight(t, p, p.standby, func(ctx context.Context) error {
 		var n int
 		return p.Replica().Pool().QueryRow(ctx, "select 1").Scan(&n)

@@ -5,15 +5,25 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	"github.com/poolkeeper/poolkeeper/sqlpool"
 )
 
 // Reload replaces the configuration while the component works: MaxLag, PollInterval, PollTimeout
 // and Fallback hold at once, and each pool is reloaded as by its own Reload, one after the other;
 // if one refuses, those before it are put back. The number of replicas and their names cannot
 // change. It blocks at most until ctx ends.
-func (s *set) Reload(ctx context.Context, cfg Config) error {
+func (p *Postgres) Reload(ctx context.Context, cfg PostgresConfig) error {
+	return p.reload(ctx, cfg.config())
+}
+
+// Reload replaces the configuration while the component works: MaxLag, PollInterval, PollTimeout
+// and Fallback hold at once, and each pool is reloaded as by its own Reload, one after the other;
+// if one refuses, those before it are put back. The number of replicas and their names cannot
+// change. It blocks at most until ctx ends.
+func (m *MySQL) Reload(ctx context.Context, cfg MySQLConfig) error {
+	return m.reload(ctx, cfg.config())
+}
+
+func (s *set) reload(ctx context.Context, cfg config) error {
 	s.mu.Lock()
 	name := s.name
 	s.mu.Unlock()
@@ -30,7 +40,7 @@ func (s *set) Reload(ctx context.Context, cfg Config) error {
 	if err := s.prepareFallback(&next); err != nil {
 		return fmt.Errorf("replica: reload %q: nothing was changed: %w", name, err)
 	}
-	if err := s.reloadMembers(ctx, old.members(), cfg.members()); err != nil {
+	if err := s.reloadMembers(ctx, old.servers, next.servers); err != nil {
 		return err
 	}
 	s.conf.Store(&next)
@@ -44,38 +54,35 @@ func (s *set) Reload(ctx context.Context, cfg Config) error {
 	return nil
 }
 
-func (s *set) reloadable(old *Config, cfg Config) error {
-	errs := []error{cfg.Validate(), cfg.validateURLs(s.kind.check), s.refusal()}
+func (s *set) reloadable(old *config, cfg config) error {
+	errs := []error{cfg.validate(), s.refusal()}
 	if cfg.Name != "" && cfg.Name != old.Name {
 		errs = append(errs, fmt.Errorf("replica: Name cannot change while the pools live (%s, wanted %s)",
 			old.Name, cfg.Name))
 	}
-	if a, b := len(old.Replicas), len(cfg.Replicas); a != b {
+	if a, b := len(old.servers)-1, len(cfg.servers)-1; a != b {
 		errs = append(errs, fmt.Errorf("replica: the number of Replicas is fixed when the pools are made (%d, wanted %d)", a, b))
 		return errors.Join(errs...)
 	}
-	next := cfg.members()
 	for i, m := range s.members {
-		if next[i].Name != m.name {
+		if wanted := cfg.servers[i].name; wanted != m.name {
 			errs = append(errs, fmt.Errorf("replica: the name of a replica cannot change (%s, wanted %s)",
-				m.name, next[i].Name))
+				m.name, wanted))
 		}
 	}
 	return errors.Join(errs...)
 }
 
 // reloadMembers reloads every pool, or none.
-func (s *set) reloadMembers(ctx context.Context, old, next []sqlpool.Config) error {
+func (s *set) reloadMembers(ctx context.Context, old, next []server) error {
 	for i, m := range s.members {
-		next[i].Name = "" // stays what it is
-		err := m.pool.Reload(ctx, next[i])
+		err := next[i].reload(ctx, m.pool)
 		if err == nil {
 			continue
 		}
 		back := context.WithoutCancel(ctx) // each is bounded by its DialTimeout
 		for j := range i {
-			old[j].Name = ""
-			if backErr := s.members[j].pool.Reload(back, old[j]); backErr != nil {
+			if backErr := old[j].reload(back, s.members[j].pool); backErr != nil {
 				err = errors.Join(err, fmt.Errorf("and could not be put back: %w", backErr))
 			}
 		}

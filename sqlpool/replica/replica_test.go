@@ -35,13 +35,13 @@ var (
 type trio struct {
 	*replica.Postgres
 
-	cfg     replica.Config
+	cfg     replica.PostgresConfig
 	servers []*sqlpooltest.PostgresServer // the primary's first
 }
 
-func newTrio(tb testing.TB, change func(*replica.Config)) *trio {
+func newTrio(tb testing.TB, change func(*replica.PostgresConfig)) *trio {
 	tb.Helper()
-	x := &trio{cfg: replica.Config{
+	x := &trio{cfg: replica.PostgresConfig{
 		Name: "orders", MaxLag: 10 * time.Second, PollInterval: 10 * time.Millisecond, PollTimeout: 5 * time.Second, Logger: quiet(),
 	}}
 	for i, name := range []string{"primary", "replica-1", "replica-2"} {
@@ -49,7 +49,7 @@ func newTrio(tb testing.TB, change func(*replica.Config)) *trio {
 		s.Answer("who", sqlpooltest.Answer{Columns: []string{"name"}, Rows: [][]any{{name}}})
 		s.Answer("insert", sqlpooltest.Answer{Affected: 1})
 		x.servers = append(x.servers, s)
-		c := sqlpool.Config{URL: s.URL(), MaxOpen: 2 + i, MaxOpenCeiling: 10, KeepAlive: poolkeeper.Off, Start: poolkeeper.StartDegraded, Logger: quiet()}
+		c := sqlpool.PostgresConfig{URL: s.URL(), MaxOpen: 2 + i, MaxOpenCeiling: 10, KeepAlive: poolkeeper.Off, Start: poolkeeper.StartDegraded, Logger: quiet()}
 		if i == 0 {
 			x.cfg.Primary = c
 			continue
@@ -69,7 +69,7 @@ func newTrio(tb testing.TB, change func(*replica.Config)) *trio {
 	return x
 }
 
-func startTrio(t *testing.T, change func(*replica.Config)) *trio {
+func startTrio(t *testing.T, change func(*replica.PostgresConfig)) *trio {
 	t.Helper()
 	x := newTrio(t, change)
 	if err := x.Start(t.Context()); err != nil {
@@ -166,7 +166,7 @@ func TestFallbackSaysWhereReadsGoWithoutAReplica(t *testing.T) {
 		{replica.FallbackNone, replica.ErrNoReplica.Error(), replica.ErrNoReplica.Error(), "replica-1 replica-2"},
 	} {
 		t.Run(c.fallback.String(), func(t *testing.T) {
-			x := startTrio(t, func(cfg *replica.Config) { cfg.Fallback = c.fallback })
+			x := startTrio(t, func(cfg *replica.PostgresConfig) { cfg.Fallback = c.fallback })
 			both := func(what string, hit func(*sqlpooltest.PostgresServer), want replica.State) string {
 				for _, s := range x.servers[1:] {
 					hit(s)
@@ -191,7 +191,7 @@ func TestFallbackSaysWhereReadsGoWithoutAReplica(t *testing.T) {
 }
 
 func TestNoReplicaIsAnErrorThatCanBeTold(t *testing.T) {
-	x := newTrio(t, func(cfg *replica.Config) { cfg.Fallback = replica.FallbackNone })
+	x := newTrio(t, func(cfg *replica.PostgresConfig) { cfg.Fallback = replica.FallbackNone })
 	if _, err := x.Replica().Pool().Exec(t.Context(), "who"); !errors.Is(err, replica.ErrNoReplica) {
 		t.Errorf("%v, want ErrNoReplica", err)
 	}
@@ -204,7 +204,7 @@ func TestNoReplicaIsAnErrorThatCanBeTold(t *testing.T) {
 }
 
 func TestSilentReplicaHoldsUpNeitherTheOthersNorTheCheck(t *testing.T) {
-	x := startTrio(t, func(cfg *replica.Config) { cfg.PollTimeout = 50 * time.Millisecond })
+	x := startTrio(t, func(cfg *replica.PostgresConfig) { cfg.PollTimeout = 50 * time.Millisecond })
 	x.servers[2].Hang()
 	eventually(t, "the silence is noticed", func() bool { return x.state(2) == replica.StateDown })
 	if got := x.readers(t); got != "replica-1" {
@@ -219,7 +219,7 @@ func TestSilentReplicaHoldsUpNeitherTheOthersNorTheCheck(t *testing.T) {
 }
 
 func TestErrorOfTrafficHasTheServerPolledAtOnce(t *testing.T) {
-	x := startTrio(t, func(cfg *replica.Config) { cfg.PollInterval, cfg.MaxLag = time.Hour, 2*time.Hour })
+	x := startTrio(t, func(cfg *replica.PostgresConfig) { cfg.PollInterval, cfg.MaxLag = time.Hour, 2*time.Hour })
 	seen := make(chan error, 100)
 	x.ObserveWith(observerFunc(func(err error) { seen <- err }))
 	for range 4 { // a connection to each
@@ -248,7 +248,7 @@ type observerFunc func(error)
 func (f observerFunc) Observe(err error) { f(err) }
 
 func TestSuspectReplicaIsReadIfThereIsNothingElse(t *testing.T) {
-	x := startTrio(t, func(cfg *replica.Config) {
+	x := startTrio(t, func(cfg *replica.PostgresConfig) {
 		cfg.Fallback, cfg.Replicas = replica.FallbackNone, cfg.Replicas[:1]
 	})
 	c, err := x.Replica().Pool().Acquire(t.Context())
@@ -271,7 +271,7 @@ func TestSuspectReplicaIsReadIfThereIsNothingElse(t *testing.T) {
 // The session on which the polls are taken ends in the middle of one: the server answers the next,
 // so it is not down.
 func TestPollWhoseSessionEndsInTheMiddleIsTakenAgain(t *testing.T) {
-	x := newTrio(t, func(cfg *replica.Config) { cfg.Replicas = cfg.Replicas[:1] })
+	x := newTrio(t, func(cfg *replica.PostgresConfig) { cfg.Replicas = cfg.Replicas[:1] })
 	var cuts, polls atomic.Int64
 	x.servers[1].AnswerMatching(regexp.MustCompile(`^select pg_is_in_recovery\(\)`), sqlpooltest.Answer{
 		Columns: []string{"a", "b", "c", "d"}, Func: func([]any) ([][]any, error) {
@@ -303,7 +303,7 @@ func TestPollWhoseSessionEndsInTheMiddleIsTakenAgain(t *testing.T) {
 }
 
 func TestCallersOwnDeadlineCastsNoDoubtOnAReplica(t *testing.T) {
-	x := startTrio(t, func(cfg *replica.Config) { cfg.PollInterval, cfg.MaxLag = time.Hour, 2*time.Hour })
+	x := startTrio(t, func(cfg *replica.PostgresConfig) { cfg.PollInterval, cfg.MaxLag = time.Hour, 2*time.Hour })
 	for _, s := range x.servers[1:] {
 		s.Slow(time.Second) // the polls are not
 	}
@@ -402,7 +402,7 @@ func TestLagThatIsNotKnownIsTooMuch(t *testing.T) {
 }
 
 func TestReadOnlyTransactionRefusesWritesOnThePrimaryToo(t *testing.T) {
-	x := startTrio(t, func(cfg *replica.Config) { cfg.Replicas = nil })
+	x := startTrio(t, func(cfg *replica.PostgresConfig) { cfg.Replicas = nil })
 	tx, err := x.BeginReadOnly(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -432,7 +432,7 @@ func TestWriteOnAReplicaDoesNotCostItsConnections(t *testing.T) {
 
 // INV-13.
 func TestFailedStartNamesThePoolAndLeavesNothing(t *testing.T) {
-	x := newTrio(t, func(cfg *replica.Config) {
+	x := newTrio(t, func(cfg *replica.PostgresConfig) {
 		cfg.Replicas[1].Start = poolkeeper.StartFailFast
 		cfg.Primary.MinIdle = 2
 	})
@@ -502,7 +502,7 @@ func TestDrainAndStopCoverEveryPoolAndNameTheHolder(t *testing.T) {
 }
 
 func TestStopWithoutStartAndTwiceIsClean(t *testing.T) {
-	x := newTrio(t, func(cfg *replica.Config) { cfg.Fallback = replica.FallbackNone })
+	x := newTrio(t, func(cfg *replica.PostgresConfig) { cfg.Fallback = replica.FallbackNone })
 	if err := x.Check(t.Context()); err != nil {
 		t.Errorf("before Start: %v", err)
 	}
@@ -549,11 +549,11 @@ func TestStatsSettingsAndLimitsCoverEveryPool(t *testing.T) {
 func TestReloadChangesAllPoolsOrNone(t *testing.T) {
 	x := startTrio(t, nil)
 	next := x.cfg
-	next.Replicas = append([]sqlpool.Config(nil), x.cfg.Replicas...)
+	next.Replicas = append([]sqlpool.PostgresConfig(nil), x.cfg.Replicas...)
 	next.Primary.MaxOpen, next.Replicas[0].MaxOpen = 1, 2
 	next.MaxLag, next.Fallback = 5*time.Second, replica.FallbackNone
 	bad := next
-	bad.Replicas = append([]sqlpool.Config(nil), next.Replicas...)
+	bad.Replicas = append([]sqlpool.PostgresConfig(nil), next.Replicas...)
 	bad.Replicas[1].MaxOpenCeiling = 50 // the pool refuses it, after the two before have changed
 	if err := x.Reload(t.Context(), bad); err == nil || !strings.Contains(err.Error(), "orders/replica-2") {
 		t.Errorf("%v, want replica-2's refusal", err)
@@ -574,14 +574,14 @@ func TestReloadChangesAllPoolsOrNone(t *testing.T) {
 		_, err := x.Replica().Pool().Exec(t.Context(), "who")
 		return errors.Is(err, replica.ErrNoReplica)
 	})
-	for name, change := range map[string]func(*replica.Config){
-		"number of Replicas": func(c *replica.Config) { c.Replicas = c.Replicas[:1] },
-		"name of a replica":  func(c *replica.Config) { c.Replicas[0].Name = "other" },
-		"Name cannot":        func(c *replica.Config) { c.Name = "other" },
-		"MaxLag":             func(c *replica.Config) { c.MaxLag = -5 },
+	for name, change := range map[string]func(*replica.PostgresConfig){
+		"number of Replicas": func(c *replica.PostgresConfig) { c.Replicas = c.Replicas[:1] },
+		"name of a replica":  func(c *replica.PostgresConfig) { c.Replicas[0].Name = "other" },
+		"Name cannot":        func(c *replica.PostgresConfig) { c.Name = "other" },
+		"MaxLag":             func(c *replica.PostgresConfig) { c.MaxLag = -5 },
 	} {
 		c := next
-		c.Replicas = append([]sqlpool.Config(nil), next.Replicas...)
+		c.Replicas = append([]sqlpool.PostgresConfig(nil), next.Replicas...)
 		change(&c)
 		if err := x.Reload(t.Context(), c); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v", name, err)
@@ -629,9 +629,9 @@ func TestPauseHoldsUpEveryPoolOrNone(t *testing.T) {
 }
 
 func TestConfigReportsEveryFaultAtOnce(t *testing.T) {
-	_, err := replica.NewPostgres(replica.Config{
-		Primary:      sqlpool.Config{URL: "mysql://db/orders", MaxOpen: -1, MinIdle: -1},
-		Replicas:     []sqlpool.Config{{Name: "primary", KeepAlive: -5}, {URL: "postgres://host:bad:port/"}},
+	_, err := replica.NewPostgres(replica.PostgresConfig{
+		Primary:      sqlpool.PostgresConfig{URL: "mysql://db/orders", MaxOpen: -1, MinIdle: -1},
+		Replicas:     []sqlpool.PostgresConfig{{Name: "primary", KeepAlive: -5}, {URL: "postgres://host:bad:port/"}},
 		PollInterval: -1, PollTimeout: -1, Fallback: 7, MaxLag: -2,
 	})
 	for _, want := range []string{
@@ -643,12 +643,12 @@ func TestConfigReportsEveryFaultAtOnce(t *testing.T) {
 			t.Errorf("lacks %q:\n%v", want, err)
 		}
 	}
-	ok := replica.Config{}
+	ok := replica.PostgresConfig{}
 	if err = ok.Validate(); err != nil {
 		t.Errorf("the zero value: %v", err)
 	}
-	for _, bad := range []replica.Config{
-		{MaxLag: time.Millisecond}, {Fallback: replica.FallbackNone}, {Primary: sqlpool.Config{MinIdle: 100}},
+	for _, bad := range []replica.PostgresConfig{
+		{MaxLag: time.Millisecond}, {Fallback: replica.FallbackNone}, {Primary: sqlpool.PostgresConfig{MinIdle: 100}},
 	} {
 		if bad.Validate() == nil {
 			t.Errorf("%+v is accepted", bad)
@@ -657,7 +657,7 @@ func TestConfigReportsEveryFaultAtOnce(t *testing.T) {
 }
 
 func TestMaxLagOffReadsFromWhateverAnswers(t *testing.T) {
-	x := startTrio(t, func(cfg *replica.Config) { cfg.MaxLag = poolkeeper.Off })
+	x := startTrio(t, func(cfg *replica.PostgresConfig) { cfg.MaxLag = poolkeeper.Off })
 	for _, s := range x.servers[1:] {
 		s.Standby(time.Hour)
 	}
@@ -698,7 +698,7 @@ func TestRegistryRunsASetAsOneComponent(t *testing.T) {
 }
 
 func TestStopDuringStartEndsBoth(t *testing.T) {
-	x := newTrio(t, func(cfg *replica.Config) { cfg.Replicas[0].Start = poolkeeper.StartWaitForServer })
+	x := newTrio(t, func(cfg *replica.PostgresConfig) { cfg.Replicas[0].Start = poolkeeper.StartWaitForServer })
 	x.servers[1].RefuseNew()
 	started := make(chan error)
 	go func() { started <- x.Start(t.Context()) }()
@@ -713,7 +713,7 @@ func TestStopDuringStartEndsBoth(t *testing.T) {
 }
 
 func TestMemberThatIsDownFailsItsOwnCallersOnly(t *testing.T) {
-	x := startTrio(t, func(cfg *replica.Config) { cfg.Primary.FailFastAfter = 50 * time.Millisecond })
+	x := startTrio(t, func(cfg *replica.PostgresConfig) { cfg.Primary.FailFastAfter = 50 * time.Millisecond })
 	x.servers[0].Refuse()
 	x.servers[0].Drop()
 	eventually(t, "writes fail at once", func() bool {

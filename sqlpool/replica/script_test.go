@@ -32,20 +32,18 @@ type scriptedPolls struct {
 
 func newScript(t *testing.T, mysql bool) scriptedPolls {
 	t.Helper()
-	url := "postgres://127.0.0.1/orders"
-	if mysql {
-		url = "mysql://127.0.0.1/orders"
-	}
-	cfg := replica.Config{
-		MaxLag: 10 * time.Second, Logger: quiet(),
-		Primary: sqlpool.Config{URL: url, Logger: quiet()}, Replicas: []sqlpool.Config{{URL: url, Logger: quiet()}},
-	}
 	var s scripted
 	var err error
 	if mysql {
-		s, err = replica.NewMySQL(cfg)
+		one := sqlpool.MySQLConfig{URL: "mysql://127.0.0.1/orders", Logger: quiet()}
+		s, err = replica.NewMySQL(replica.MySQLConfig{
+			MaxLag: 10 * time.Second, Logger: quiet(), Primary: one, Replicas: []sqlpool.MySQLConfig{one},
+		})
 	} else {
-		s, err = replica.NewPostgres(cfg)
+		one := sqlpool.PostgresConfig{URL: "postgres://127.0.0.1/orders", Logger: quiet()}
+		s, err = replica.NewPostgres(replica.PostgresConfig{
+			MaxLag: 10 * time.Second, Logger: quiet(), Primary: one, Replicas: []sqlpool.PostgresConfig{one},
+		})
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -149,7 +147,7 @@ func TestReplicaThatIsAMomentBehindAtTheStartIsPolledAgainSoon(t *testing.T) {
 			Columns: []string{"a", "b", "c", "d"}, Func: func([]any) ([][]any, error) { return [][]any{row()}, nil },
 		}
 	}
-	x := newTrio(t, func(cfg *replica.Config) { cfg.PollInterval, cfg.MaxLag = time.Hour, 2*time.Hour })
+	x := newTrio(t, func(cfg *replica.PostgresConfig) { cfg.PollInterval, cfg.MaxLag = time.Hour, 2*time.Hour })
 	x.servers[0].AnswerMatching(pollQuery, answer(func() []any { return []any{"f", "200", "-1", "f"} }))
 	for i, polls := range []int64{2, 4} { // as many until the standby is level
 		var n atomic.Int64

@@ -23,7 +23,7 @@ import (
 // the questions that a server is asked.
 type set struct {
 	kind    *kind
-	conf    atomic.Pointer[Config] // with defaults
+	conf    atomic.Pointer[config] // with defaults
 	members []*member              // the primary first
 
 	rotation  atomic.Pointer[[]pool] // what Replica returns in turn; never empty
@@ -46,8 +46,8 @@ type kind struct {
 
 	// check refuses a URL that is of another kind.
 	check func(url string) error
-	// pool makes a member's pool, and refuser one that refuses with ErrNoReplica before it dials.
-	pool, refuser func(cfg sqlpool.Config) (pool, error)
+	// refuser makes a pool that refuses with ErrNoReplica before it dials.
+	refuser func(name, url string) (pool, error)
 	// poll fills in o with what the server answers.
 	poll func(ctx context.Context, o *observation, c probe.Conn, ask question) error
 
@@ -55,7 +55,7 @@ type kind struct {
 	promoted roleError // of a replica that takes writes
 }
 
-// pool is the pool of one server: a [*sqlpool.Postgres] or a [*sqlpool.Pool].
+// pool is the pool of one server: a [*sqlpool.Postgres] or a [*sqlpool.MySQL].
 type pool interface {
 	Start(ctx context.Context) error
 	Drain(ctx context.Context) error
@@ -64,7 +64,6 @@ type pool interface {
 	Pause(ctx context.Context) error
 	Resume()
 	Reset()
-	Reload(ctx context.Context, cfg sqlpool.Config) error
 	Limits(ctx context.Context) (sqlpool.Limits, error)
 	Stats() poolkeeper.Stats
 	Holders() []poolkeeper.Holder
@@ -89,16 +88,16 @@ type member struct {
 	suspect bool // its traffic has met an error since the last poll
 }
 
-// newSet returns a set of k's servers. If it returns an error, it has closed what it made.
-func newSet(k *kind, cfg Config) (*set, error) {
-	err := errors.Join(cfg.validateOwn(), cfg.validateNames(), cfg.validateURLs(k.check))
+// newSet returns a set of the servers of cfg. If it returns an error, it has closed what it made.
+func newSet(cfg config) (*set, error) {
+	err := errors.Join(cfg.validateOwn(), cfg.validateNames(), cfg.validateURLs())
 	full := cfg.withDefaults()
-	s := &set{kind: k, name: full.Name, reloading: turn.New()}
+	s := &set{kind: cfg.kind, name: full.Name, reloading: turn.New()}
 	s.observer.OnPanic = func(err error) { s.members[0].events.Emit(event.OfPanic("the Observer", err)) }
-	for _, c := range cfg.members() {
+	for _, c := range cfg.servers {
 		m, memberErr := s.newMember(c)
 		if memberErr != nil {
-			err = errors.Join(err, faultsOf(c.Name, memberErr))
+			err = errors.Join(err, faultsOf(c.name, memberErr))
 			continue
 		}
 		s.members = append(s.members, m)
@@ -120,10 +119,9 @@ func newSet(k *kind, cfg Config) (*set, error) {
 	return s, nil
 }
 
-func (s *set) newMember(cfg sqlpool.Config) (*member, error) {
-	m := &member{name: cfg.Name, polling: turn.New(), state: StateUnknown, since: time.Now()}
-	cfg.Name = "" // faults name the member already
-	p, err := s.kind.pool(cfg)
+func (s *set) newMember(cfg server) (*member, error) {
+	m := &member{name: cfg.name, polling: turn.New(), state: StateUnknown, since: time.Now()}
+	p, err := cfg.make()
 	if err != nil {
 		return nil, err
 	}
@@ -161,11 +159,11 @@ func (s *set) next() pool {
 
 // prepareFallback makes the pool that refuses, once the configuration needs it. The caller must be
 // alone in changing s.
-func (s *set) prepareFallback(cfg *Config) error {
+func (s *set) prepareFallback(cfg *config) error {
 	if cfg.Fallback != FallbackNone || s.currentRefuser() != nil {
 		return nil
 	}
-	p, err := s.kind.refuser(sqlpool.Config{Name: s.name + "/none", URL: cfg.Primary.URL, LeakThreshold: poolkeeper.Off})
+	p, err := s.kind.refuser(s.name+"/none", cfg.servers[0].url)
 	if err != nil {
 		return err
 	}

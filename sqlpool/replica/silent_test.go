@@ -22,12 +22,12 @@ import (
 // standbys of it.
 func trioInMemory(t *testing.T) *trio {
 	t.Helper()
-	x := &trio{cfg: replica.Config{Name: "orders", Logger: quiet()}}
+	x := &trio{cfg: replica.PostgresConfig{Name: "orders", Logger: quiet()}}
 	for i := range 3 {
 		s := sqlpooltest.ServePostgresInMemory(t)
 		x.servers = append(x.servers, s)
-		c := sqlpool.Config{URL: s.URL(), KeepAlive: poolkeeper.Off, Start: poolkeeper.StartDegraded, Logger: quiet()}
-		c.ConfigurePostgres = func(c *pgxpool.Config) error {
+		c := sqlpool.PostgresConfig{URL: s.URL(), KeepAlive: poolkeeper.Off, Start: poolkeeper.StartDegraded, Logger: quiet()}
+		c.Configure = func(c *pgxpool.Config) error {
 			c.ConnConfig.DialFunc = s.Dial
 			return nil
 		}

@@ -57,7 +57,7 @@ func (s *set) Members() []Member {
 
 // Check polls the primary now. It fails if the primary does not answer or takes no writes. A replica
 // that the last poll found down, behind or promoted is only a reservation ([health.Degraded]),
-// because reads go on by Config.Fallback. Before Start, Check polls all servers at once. It names a
+// because reads go on by Fallback. Before Start, Check polls all servers at once. It names a
 // silent server, which does not delay the others. Check blocks at most until ctx ends, or for
 // PollTimeout. It waits for one server three quarters of the time that ctx leaves.
 func (s *set) Check(ctx context.Context) error {

@@ -70,7 +70,7 @@ func ExampleNewPostgresInMemory() {
 	_ = func(t *testing.T) { // a test
 		t.Helper()
 		synctest.Test(t, func(t *testing.T) {
-			pool, _ := sqlpooltest.NewPostgresInMemory(t, func(c *sqlpool.Config) { c.MinIdle, c.MaxLifetime = 2, time.Hour })
+			pool, _ := sqlpooltest.NewPostgresInMemory(t, func(c *sqlpool.PostgresConfig) { c.MinIdle, c.MaxLifetime = 2, time.Hour })
 			time.Sleep(24 * time.Hour) // a day of the pool's life, and a moment of the test's
 			t.Log(pool.Stats().Evicted)
 		})

@@ -30,16 +30,16 @@ func ServePostgresInMemory(tb testing.TB) *PostgresServer {
 }
 
 // NewPostgresInMemory is [NewPostgres] on a server as [ServePostgresInMemory] starts it.
-func NewPostgresInMemory(tb testing.TB, options ...Option) (*sqlpool.Postgres, *PostgresServer) {
+func NewPostgresInMemory(tb testing.TB, options ...func(*sqlpool.PostgresConfig)) (*sqlpool.Postgres, *PostgresServer) {
 	tb.Helper()
 	s := ServePostgresInMemory(tb)
 	return startPostgres(tb, s, append(options, s.dialled)), s
 }
 
 // dialled makes a pool connect in memory, whatever else is configured.
-func (s *PostgresServer) dialled(c *sqlpool.Config) {
-	user := c.ConfigurePostgres
-	c.ConfigurePostgres = func(native *pgxpool.Config) error {
+func (s *PostgresServer) dialled(c *sqlpool.PostgresConfig) {
+	user := c.Configure
+	c.Configure = func(native *pgxpool.Config) error {
 		native.ConnConfig.DialFunc = s.Dial
 		if user != nil {
 			return user(native)

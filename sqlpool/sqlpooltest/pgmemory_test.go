@@ -17,7 +17,7 @@ import (
 
 func TestTimeGoesOnInABubbleWhileAServerInMemoryAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		pool, srv := sqlpooltest.NewPostgresInMemory(t, func(c *sqlpool.Config) {
+		pool, srv := sqlpooltest.NewPostgresInMemory(t, func(c *sqlpool.PostgresConfig) {
 			c.MinIdle, c.KeepAlive, c.EvictionInterval = 2, 10*time.Minute, 10*time.Minute
 			c.MaxLifetime, c.LifetimeJitter = time.Hour, poolkeeper.NoJitter
 		})

@@ -75,15 +75,15 @@ func ServePostgres(tb testing.TB) *PostgresServer {
 // what it answers and how it fails. At the end of the test both are stopped; the test fails if a
 // connection is still held. Options change the configuration as in [New]. Everything but the server
 // is as in production; no connection is pinged of the pool's own accord.
-func NewPostgres(tb testing.TB, options ...Option) (*sqlpool.Postgres, *PostgresServer) {
+func NewPostgres(tb testing.TB, options ...func(*sqlpool.PostgresConfig)) (*sqlpool.Postgres, *PostgresServer) {
 	tb.Helper()
 	s := ServePostgres(tb)
 	return startPostgres(tb, s, options), s
 }
 
-func startPostgres(tb testing.TB, s *PostgresServer, options []Option) *sqlpool.Postgres {
+func startPostgres(tb testing.TB, s *PostgresServer, options []func(*sqlpool.PostgresConfig)) *sqlpool.Postgres {
 	tb.Helper()
-	cfg := sqlpool.Config{Name: "fake", URL: s.URL(), KeepAlive: poolkeeper.Off}
+	cfg := sqlpool.PostgresConfig{Name: "fake", URL: s.URL(), KeepAlive: poolkeeper.Off}
 	for _, o := range options {
 		o(&cfg)
 	}

@@ -393,7 +393,7 @@ func TestGarbageAndFailedQueriesReachTheCaller(t *testing.T) {
 
 func TestHeldConnectionFailsTheTest(t *testing.T) {
 	r := &recorder{TB: t}
-	pool, srv := sqlpooltest.NewPostgres(r, func(c *sqlpool.Config) { c.MaxOpen = 3 })
+	pool, srv := sqlpooltest.NewPostgres(r, func(c *sqlpool.PostgresConfig) { c.MaxOpen = 3 })
 	c, err := pool.Pool().Acquire(t.Context())
 	if err != nil || pool.Stats().Max != 3 {
 		t.Fatal(err, pool.Stats().Max)

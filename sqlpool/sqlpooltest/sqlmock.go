@@ -25,9 +25,9 @@ var sources atomic.Int64
 //
 // The pool never closes a connection of its own accord, because sqlmock would want each close
 // announced. Everything else is as in production: acquiring, waiting, draining, holders.
-func New(tb testing.TB, options ...Option) (*sqlpool.Pool, sqlmock.Sqlmock) {
+func New(tb testing.TB, options ...func(*sqlpool.DBConfig)) (*sqlpool.DB, sqlmock.Sqlmock) {
 	tb.Helper()
-	cfg := sqlpool.Config{
+	cfg := sqlpool.DBConfig{
 		Name: "sqlmock", MaxIdleTime: poolkeeper.Off, MaxLifetime: poolkeeper.Off, KeepAlive: poolkeeper.Off,
 	}
 	for _, o := range options {
@@ -63,9 +63,6 @@ func New(tb testing.TB, options ...Option) (*sqlpool.Pool, sqlmock.Sqlmock) {
 	}
 	return pool, mock
 }
-
-// Option changes the configuration of the pool that New makes.
-type Option func(*sqlpool.Config)
 
 // source makes a connector of sqlmock's driver.
 type source struct {

@@ -14,7 +14,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestPoolAnswersFromTheMock(t *testing.T) {
-	pool, mock := sqlpooltest.New(t, func(c *sqlpool.Config) { c.MaxOpen = 2 })
+	pool, mock := sqlpooltest.New(t, func(c *sqlpool.DBConfig) { c.MaxOpen = 2 })
 	mock.ExpectBegin()
 	mock.ExpectExec("UPDATE accounts").WithArgs(10, "bob").WillReturnResult(sqlmock.NewResult(0, 1))
 	mock.ExpectCommit()

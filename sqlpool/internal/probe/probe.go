@@ -31,6 +31,6 @@ type Conn interface {
 	Query(ctx context.Context, query string) (columns []string, rows [][]string, err error)
 }
 
-// Of returns the Server behind a *sqlpool.Postgres or a *sqlpool.Pool. Package sqlpool sets it
+// Of returns the Server behind a *sqlpool.Postgres or a *sqlpool.MySQL. Package sqlpool sets it
 // before any pool exists.
 var Of func(pool any) Server //nolint:gochecknoglobals // sqlpool may not export what only replica needs

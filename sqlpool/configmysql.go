@@ -1,0 +1,219 @@
+package sqlpool
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+
+	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/printing"
+	"github.com/poolkeeper/poolkeeper/internal/settings"
+)
+
+// MySQLConfig configures [NewMySQL]. It is passed by value; the zero value of each field means
+// its default. Off ([poolkeeper.Off]) is accepted where a comment says so.
+//
+// No duration may be longer than 100 years. MaxIdleTime, MaxLifetime, KeepAlive, LeakThreshold,
+// FileInterval and ReclaimAfter may not be shorter than 1 ms: such a value is a number of
+// seconds without its unit.
+type MySQLConfig struct {
+	// Name is the pool's name in logs, errors and metrics until SetName gives another; a Registry
+	// does. Default: "mysql".
+	Name string
+
+	// URL says where the server is. It is a mysql:// or mariadb:// URL, or the DSN of
+	// go-sql-driver/mysql. It is required, and never printed.
+	//
+	// A MySQLConfig prints without it. fmt cannot call methods of unexported fields, though: a
+	// struct of yours with an unexported field of this type shows its URL when fmt prints that
+	// struct. Give such a struct a String method.
+	URL string
+
+	// MaxOpen is the most connections open at once, in use and idle. The health check has one more
+	// of its own. Default: DefaultMaxOpen. Bounds: not negative, not above 65,535.
+	MaxOpen int
+
+	// MinIdle is how many idle connections are kept ready beside those in use, within MaxOpen.
+	// Default: 0, none. Bounds: 0 to MaxOpen.
+	MinIdle int
+
+	// MaxIdleTime is how long the pool may hold more connections than its traffic needs before the
+	// surplus is closed. Default: DefaultMaxIdleTime, below the 350 s after which AWS' network load
+	// balancers forget a connection. Off: never.
+	MaxIdleTime time.Duration
+
+	// MaxLifetime is how long a connection may live; one in use is closed when it comes back. Choose
+	// it below the server's own limits (wait_timeout, a proxy's). Default: DefaultMaxLifetime. Off:
+	// no limit.
+	MaxLifetime time.Duration
+
+	// LifetimeJitter is the part of MaxLifetime, from 0 to 1, by which lifetimes differ at random,
+	// so that connections opened together do not expire together: each lives between MaxLifetime ×
+	// (1 − LifetimeJitter) and MaxLifetime. Default: DefaultLifetimeJitter; poolkeeper.NoJitter for
+	// none.
+	LifetimeJitter float64
+
+	// KeepAlive is the silence after which an idle connection is pinged, so that neither server nor
+	// network forget it. Default: DefaultKeepAlive, or half of what the server allows if that is
+	// known to be no more (wait_timeout). Off: never.
+	KeepAlive time.Duration
+
+	// EvictionInterval is how often demand is sampled and idle connections are looked through; none
+	// is pinged more often. Default: a tenth of MaxIdleTime or a quarter of KeepAlive, whichever is
+	// less, at least 10 ms and at most 30 s.
+	EvictionInterval time.Duration
+
+	// AcquireTimeout bounds a caller's wait for a connection, however long its own context lasts.
+	// The error then names the oldest holders (see AcquireError). A caller gives up earlier if it
+	// has waited for half of its time and nearly all uses of a connection take longer than it has
+	// left. Its statement would be cut off, and the others would lose the connection. Default:
+	// DefaultAcquireTimeout. Off: the caller's context alone decides.
+	AcquireTimeout time.Duration
+
+	// QueryTimeout bounds each statement whose context has no deadline: Exec, Query, Prepare, Begin,
+	// Commit and Rollback, to the end of the rows. So a network that loses packets cannot block a
+	// caller for ever. Past it the connection is closed, and the error matches
+	// context.DeadlineExceeded; the server may have run the statement, or may still run it. What
+	// goes to the driver's own connection (sql.Conn.Raw) is not bounded. A result set that is not
+	// closed is cut off too. Commit and Rollback are bounded whatever their transaction's context.
+	// Default: 0, no bound. Bounds: positive.
+	QueryTimeout time.Duration
+
+	// MaxWaiting is how many callers may wait for a connection beyond the MaxOpen that have one or
+	// are about to: one more is refused at once, with an AcquireError that matches
+	// poolkeeper.ErrTooManyWaiting. Choose it when an answer that comes late is worth nothing, so
+	// that an overload ends in errors and not in queues. Default: 0, no limit; poolkeeper.NoWaiting:
+	// no caller waits. Bounds: NoWaiting or not negative.
+	MaxWaiting int
+
+	// DialTimeout bounds opening one connection, authentication included. Default:
+	// DefaultDialTimeout. It cannot be turned off.
+	DialTimeout time.Duration
+
+	// FailFastAfter is how long every dial must have failed before callers fail at once. Their error
+	// is a poolkeeper.DownError (errors.Is(err, poolkeeper.ErrDown)). Callers that wait already fail
+	// too, so that they can fall back. A trial, a connection of the pool's own, must have failed as
+	// well. A pool that started without its server (StartDegraded) is down from the start. Then only
+	// trials dial, at most ten a second, and the first that is answered lets all callers in. Any
+	// answer of a running server counts: callers get the errors of a wrong password or a full server
+	// unchanged. Statements do not count, however slow, and callers that have a connection keep it.
+	// Default: DefaultFailFastAfter. Off: every caller tries by itself.
+	FailFastAfter time.Duration
+
+	// MaxDials is the most connections being dialled at once. So neither a burst nor the end of an
+	// outage causes a storm of logins. Callers do not wait for a dial of their own: the first
+	// connection that is ready, new or returned, goes to the first in the queue. Default:
+	// DefaultMaxDials. Bounds: 1 to MaxOpen; larger values mean MaxOpen.
+	MaxDials int
+
+	// LeakThreshold is how long a connection may be held before its holder is reported, once, with
+	// where it was taken. Default: DefaultLeakThreshold. Off: never.
+	LeakThreshold time.Duration
+
+	// ReclaimAfter is how long a caller may hold a connection at all. Past it the pool closes the
+	// socket under its holder and frees its place. The holder's next use fails. Default: never.
+	// Bounds: positive.
+	ReclaimAfter time.Duration
+
+	// DisableLeakStacks says not to record the caller's stack for each connection in use, which
+	// costs 2 to 3 µs per acquisition. Holders are then listed with kind and age only.
+	DisableLeakStacks bool
+
+	// SuspectPing is how long a suspect connection may take to answer a ping before its next use.
+	// When a connection dies in use, every one that has been silent since before is suspect; when
+	// one of them does not answer, all of them are closed, so that callers do not each wait for a
+	// network that is gone. Default: it follows the link. It is four times the longest recent round
+	// trip, from 250 ms to 2 s, and doubles when it had to close connections in the last 30 s. Off:
+	// no suspicion.
+	SuspectPing time.Duration
+
+	// DisableResetOnReadOnly keeps connections after the server has refused a write as read-only. By
+	// default the pool then replaces every connection, at most once a second: after a failover
+	// behind the same name the old ones lead to the wrong server for ever. The pool does not see
+	// writes that are refused in the later result sets of a Query of several statements, whose rows
+	// are the driver's own. It sees all those of an Exec. Set it on a pool that reads from a replica
+	// on purpose.
+	DisableResetOnReadOnly bool
+
+	// Start says what Start does while the server cannot be reached. Default:
+	// poolkeeper.StartFailFast.
+	Start poolkeeper.StartPolicy
+
+	// Instances is how many processes run with this configuration at once. Limits multiplies by it.
+	// Default: 1. Bounds: not negative.
+	Instances int
+
+	// TLS is used for every connection, in place of what URL says about TLS. Default: nil, what URL
+	// says. It is cloned.
+	TLS *tls.Config
+
+	// Credentials is asked for user and password before each connection is opened, under
+	// DialTimeout, in place of what URL says. An empty user keeps that of URL. When the answer has
+	// changed, and is the same two seconds later, connections opened by the old one are replaced as
+	// they become idle; tokens that differ at every call leave them alone. See also Reset. It must
+	// be safe for concurrent use. Default: nil.
+	Credentials func(ctx context.Context) (user, password string, err error)
+
+	// TLSFiles names certificate files that complete TLS. Any of them turns TLS on, in place of what
+	// URL says about it. The constructor reads them, and the pool checks them every FileInterval.
+	// When they have changed, and the server accepts the new content, the pool replaces connections
+	// opened with the old one as they become idle. Default: none.
+	TLSFiles poolkeeper.TLSFiles
+
+	// CredentialsFile holds "user:password", or a password alone (the user is then that of URL);
+	// white space around it is ignored. The pool checks it as it does TLSFiles. A rotation on disk
+	// fails no query if the server accepts the old secret until the new one is in use, or if no
+	// connection must be opened until then. It takes the place of Credentials. Default: none.
+	CredentialsFile string
+
+	// FileInterval is how often TLSFiles and CredentialsFile are looked at; a login that fails
+	// brings it forward. Default: DefaultFileInterval. Off: only Reload looks.
+	FileInterval time.Duration
+
+	// CheckQuery is what Check runs on its connection. Default: empty, a ping.
+	CheckQuery string
+
+	// Configure changes the driver's own configuration before the pool is made. A DialFunc it sets
+	// is kept. Default: nil.
+	Configure func(*mysql.Config) error
+
+	// Logger gets leaks, failed dials in the background, and what Stop had to force. Default:
+	// slog.Default().
+	Logger *slog.Logger
+}
+
+// Validate returns every fault of c that can be seen without parsing URL, joined, or nil. It changes
+// nothing. [NewMySQL] calls it.
+func (c MySQLConfig) Validate() error { return c.config().validate() }
+
+// String prints the fields that are set. It prints "…" in place of URL, which may hold a password,
+// and of values that cannot be printed. Settings of a pool returns the values in effect.
+func (c MySQLConfig) String() string { return settings.Config("sqlpool.MySQLConfig", c, "URL") }
+
+// Format prints String, whatever the verb: %d would print the fields one by one.
+func (c MySQLConfig) Format(f fmt.State, _ rune) { printing.Format(f, c) }
+
+// LogValue is String, for slog.
+func (c MySQLConfig) LogValue() slog.Value { return printing.LogValue(c) }
+
+// MarshalJSON returns String as a JSON string.
+func (c MySQLConfig) MarshalJSON() ([]byte, error) { return printing.JSON(c) }
+
+// config returns c among the fields of all kinds of pools.
+func (c MySQLConfig) config() config {
+	return config{
+		Name: c.Name, URL: c.URL, MaxOpen: c.MaxOpen, MinIdle: c.MinIdle, MaxIdleTime: c.MaxIdleTime,
+		MaxLifetime: c.MaxLifetime, LifetimeJitter: c.LifetimeJitter, KeepAlive: c.KeepAlive,
+		EvictionInterval: c.EvictionInterval, AcquireTimeout: c.AcquireTimeout, QueryTimeout: c.QueryTimeout,
+		MaxWaiting: c.MaxWaiting, DialTimeout: c.DialTimeout, FailFastAfter: c.FailFastAfter,
+		MaxDials: c.MaxDials, LeakThreshold: c.LeakThreshold, ReclaimAfter: c.ReclaimAfter,
+		DisableLeakStacks: c.DisableLeakStacks, SuspectPing: c.SuspectPing,
+		DisableResetOnReadOnly: c.DisableResetOnReadOnly, Start: c.Start, Instances: c.Instances, TLS: c.TLS,
+		Credentials: c.Credentials, TLSFiles: c.TLSFiles, CredentialsFile: c.CredentialsFile,
+		FileInterval: c.FileInterval, CheckQuery: c.CheckQuery, ConfigureMySQL: c.Configure, Logger: c.Logger,
+	}
+}
