@@ -27,11 +27,11 @@ func newBusyPool() *busyPool {
 func (p *busyPool) Open() int { return p.open }
 func (p *busyPool) Peak() int { return p.gate.Peak() }
 
-func (*busyPool) Sweep(context.Context, eviction.Sweep) (eviction.Swept, error) {
+func (*busyPool) Sweep(context.Context, eviction.Sweep) time.Time {
 	panic("a sweep, with nothing to do")
 }
 
-func (*busyPool) Fill(context.Context, int) (int, error) { return 0, nil }
+func (*busyPool) Fill(context.Context, int) error { return nil }
 
 // A tick is what the timer runs once per interval, setting itself included. With nothing to do its
 // cost must not depend on how many connections there are.

@@ -24,6 +24,10 @@
 // MinIdle is kept by one adder that looks anew before each dial, so that neither a burst nor an
 // outage ends in a storm of dials.
 //
+// Which idle connections go is one pure decision, [Sweep.Choose], the same for every pool:
+//
+//	Evictor ──Open, Peak──▶ surplus ──Sweep──▶ Pool ──idle, coldest first──▶ Choose ──▶ close, ping, keep
+//
 // An Evictor has no goroutine. A timer wakes it every Interval while something can come of it; in a
 // pool at rest it sleeps until [Evictor.Wake], and costs nothing.
 //

@@ -27,18 +27,16 @@ func (p *countingPool) Peak() int {
 	return 0
 }
 
-func (p *countingPool) Sweep(_ context.Context, s eviction.Sweep) (eviction.Swept, error) {
+func (p *countingPool) Sweep(_ context.Context, s eviction.Sweep) time.Time {
 	p.swept.Add(1)
-	n := 0
 	if s.Expired(s.Now.Add(-time.Hour), 1) {
-		n = int(p.open.Swap(0))
+		p.open.Store(0)
 	}
-	idle := min(s.Surplus, int(p.open.Load()))
-	p.open.Add(-int64(idle))
-	return eviction.Swept{Idle: idle, Lifetime: n}, nil
+	p.open.Add(-min(int64(s.Surplus), p.open.Load()))
+	return time.Time{}
 }
 
-func (p *countingPool) Fill(context.Context, int) (int, error) { return 0, nil }
+func (p *countingPool) Fill(context.Context, int) error { return nil }
 
 // A duration is refused under its name, or the evictor works with it: the longest means never, the
 // shortest does not keep a CPU busy.

@@ -4,16 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/poolkeeper/poolkeeper/internal/printing"
 )
 
-// ErrStopped is returned by [Evictor.Start] and [Evictor.Round] after Stop.
+// ErrStopped is returned by [Evictor.Start] after Stop.
 var ErrStopped = errors.New("eviction: stopped")
 
 // Evictor closes what a [Pool] does not need and keeps its MinIdle open. It has no goroutine: a
@@ -23,34 +20,27 @@ type Evictor struct {
 	pool   Pool
 	faults error // of the policy given to New; reported by Start
 
-	asleep atomic.Bool   // demand is not being sampled, and Wake is to see that it is
-	turn   chan struct{} // holds a token while a round is under way, and for good once Stop has got it
-	ended  chan struct{} // closed when Stop has got the turn
+	asleep atomic.Bool // demand is not being sampled, and Wake is to see that it is
 
 	mu       sync.Mutex // guards the following; never held over a call of pool
 	planner  *planner   // set by Start
 	policy   Policy
 	changes  int                // of policy: a round that has begun before one speaks for the past
+	round    chan struct{}      // closed when the round under way has ended; nil: none is under way
 	timer    *time.Timer        // set by Start
 	deadline time.Time          // for which timer is set; zero: it is not set, or to run at once
-	base     context.Context    //nolint:containedctx // of the rounds that the timer begins: it has the values of Start's, and ends with Stop
+	base     context.Context    //nolint:containedctx // of all rounds: it has the values of Start's, and ends with Stop
 	end      context.CancelFunc // of base; set by Start
 	stopped  bool
 }
 
 // New returns a stopped evictor. It does not touch the pool.
 func New(pool Pool, policy Policy) *Evictor {
-	return &Evictor{pool: pool, policy: policy, faults: policy.Validate(), turn: make(chan struct{}, 1), ended: make(chan struct{})}
+	return &Evictor{pool: pool, policy: policy, faults: policy.Validate()}
 }
 
-// String returns the type of the pool.
-func (e *Evictor) String() string { return fmt.Sprintf("eviction.Evictor{%T}", e.pool) }
-
-// Format prints what String returns, for every verb: the pool may hold secrets, and changes.
-func (e *Evictor) Format(f fmt.State, _ rune) { printing.Format(f, e) }
-
-// LogValue returns what String returns.
-func (e *Evictor) LogValue() slog.Value { return printing.LogValue(e) }
+// Format prints the type of the pool, for every verb: the pool may hold secrets, and changes.
+func (e *Evictor) Format(f fmt.State, _ rune) { _, _ = fmt.Fprintf(f, "eviction.Evictor{%T}", e.pool) }
 
 // Start begins to work, with a first round at once in the background: it fills the pool to MinIdle.
 // It does not block. The values of ctx reach the pool, its end does not: only Stop ends the
@@ -81,25 +71,15 @@ func (e *Evictor) Stop(ctx context.Context) error {
 	e.stopped = true
 	if e.timer != nil {
 		e.timer.Stop()
-	}
-	if e.end != nil {
 		e.end()
 	}
+	round := e.round
 	e.mu.Unlock()
-
-	select { // first without ctx: at rest, Stop succeeds even when ctx has ended
-	case e.turn <- struct{}{}:
-		close(e.ended)
-		return nil
-	case <-e.ended:
-		return nil
-	default:
+	if round == nil {
+		return nil // at rest, Stop succeeds even when ctx has ended
 	}
 	select {
-	case e.turn <- struct{}{}:
-		close(e.ended)
-		return nil
-	case <-e.ended:
+	case <-round:
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("eviction: stop: a sweep is still under way: %w", context.Cause(ctx))
@@ -147,126 +127,58 @@ func (e *Evictor) SetPolicy(policy Policy) error {
 	return nil
 }
 
-// Round does one round now, in the caller's goroutine, after one that is under way: it samples
-// demand, sweeps what is due, and fills. It returns what the sweep did and the joined errors of the
-// pool's Sweep and Fill. It is for callers that cannot wait for the timer. Without Start, and after
-// Stop, it returns ErrStopped.
-func (e *Evictor) Round(ctx context.Context) (Swept, error) {
-	select {
-	case e.turn <- struct{}{}:
-	case <-e.ended:
-		return Swept{}, ErrStopped
-	case <-ctx.Done():
-		return Swept{}, context.Cause(ctx)
-	}
-	defer func() { <-e.turn }()
-	base := e.running()
-	if base == nil {
-		return Swept{}, ErrStopped
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(base, cancel)() //nolint:contextcheck // it only tells of Stop
-	return e.round(ctx)
-}
-
-// tick is the timer's function: one round, and the timer set for the next. While a requested round
-// is under way, it leaves the work to that one.
+// tick is the timer's function: one round, and the timer set for the next. If one is under way it
+// does nothing, because that one sets the timer when it ends.
 func (e *Evictor) tick() {
-	select {
-	case e.turn <- struct{}{}:
-	default:
-		e.postpone()
+	e.mu.Lock()
+	if e.stopped || e.round != nil {
+		e.mu.Unlock()
 		return
 	}
-	defer func() { <-e.turn }()
-	ctx := e.running()
-	if ctx == nil {
-		return
-	}
-	changes := e.changesSoFar()
-	_, _ = e.round(ctx) // the pool reports its own errors; here they have only set the next deadline
-	e.rearm(changes)
-}
+	e.round = make(chan struct{})
+	e.mu.Unlock()
 
-// postpone sets the timer one interval ahead.
-func (e *Evictor) postpone() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if !e.stopped {
-		e.deadline = time.Now().Add(e.planner.policy.Interval)
-		e.timer.Reset(e.planner.policy.Interval)
-	}
-}
-
-// running returns the context that ends with Stop, or nil if the evictor is not running: the turn
-// may have been waited for, and Stop called meanwhile.
-func (e *Evictor) running() context.Context {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.timer == nil || e.stopped {
-		return nil
-	}
-	return e.base
-}
-
-// round needs the turn.
-func (e *Evictor) round(ctx context.Context) (Swept, error) {
 	now, open, peak := time.Now(), e.pool.Open(), e.pool.Peak()
 	e.mu.Lock()
 	todo, changes := e.planner.plan(now, open, peak), e.changes
 	e.mu.Unlock()
+	defer e.endRound(changes)
 
-	var swept Swept
-	var sweepErr, fillErr error
 	if todo.sweep {
-		swept, sweepErr = e.pool.Sweep(ctx, todo.order)
+		next := e.pool.Sweep(e.base, todo.order)
 		e.mu.Lock()
 		if changes == e.changes {
-			e.planner.swept(now, swept)
+			e.planner.swept(now, next)
 		}
 		e.mu.Unlock()
 	}
-	if todo.fill > 0 && ctx.Err() == nil {
-		_, fillErr = e.pool.Fill(ctx, todo.fill)
+	if todo.fill > 0 && e.base.Err() == nil {
+		err := e.pool.Fill(e.base, todo.fill)
 		e.mu.Lock()
-		e.planner.filled(time.Now(), fillErr != nil, rand.Float64())
+		e.planner.filled(time.Now(), err != nil, rand.Float64())
 		e.mu.Unlock()
 	}
-	return swept, errors.Join(sweepErr, fillErr)
 }
 
-func (e *Evictor) changesSoFar() int {
+// endRound sets the timer for the next deadline, and falls asleep if that does not depend on
+// demand. If the policy has changed since the round began, the next begins at once.
+func (e *Evictor) endRound(changes int) {
+	open := e.pool.Open()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.changes
-}
-
-// rearm sets the timer for the next deadline, and goes to sleep if that does not depend on demand.
-// If the policy has changed since the round began, the next begins at once.
-func (e *Evictor) rearm(changes int) {
-	if e.setTimer(e.pool.Open(), 0, changes) {
-		return
-	}
-	// Whatever has begun since the round looked is either seen by this second look, or its Wake
-	// sees asleep.
-	e.setTimer(e.pool.Open(), e.pool.Peak(), changes)
-}
-
-// setTimer reports false if the evictor is asleep now.
-func (e *Evictor) setTimer(open, peak, changes int) bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.stopped {
-		return true
-	}
 	now := time.Now()
-	if peak > 0 {
-		e.planner.demand.add(now, peak)
-	}
 	at, attentive := e.planner.next(now, open)
+	if !attentive {
+		at, attentive = e.fallAsleepLocked()
+	}
 	if changes != e.changes {
 		at, attentive = now, true
+	}
+	e.asleep.Store(!attentive)
+	close(e.round)
+	e.round = nil
+	if e.stopped {
+		return
 	}
 	e.deadline = at
 	if at.IsZero() {
@@ -274,6 +186,22 @@ func (e *Evictor) setTimer(open, peak, changes int) bool {
 	} else {
 		e.timer.Reset(at.Sub(now))
 	}
-	e.asleep.Store(!attentive)
-	return attentive
+}
+
+// fallAsleepLocked looks at demand once more. What has begun since the round looked is either seen
+// by this second look, or its Wake finds the evictor asleep.
+func (e *Evictor) fallAsleepLocked() (at time.Time, attentive bool) {
+	e.asleep.Store(true)
+	e.mu.Unlock()
+	open, peak := e.pool.Open(), e.pool.Peak()
+	e.mu.Lock()
+	now := time.Now()
+	if peak > 0 {
+		e.planner.demand.add(now, peak)
+	}
+	at, attentive = e.planner.next(now, open)
+	if woken := !e.asleep.Load(); woken && !attentive {
+		return now.Add(e.planner.policy.Interval), true
+	}
+	return at, attentive
 }

@@ -264,14 +264,14 @@ type hangingPool struct {
 
 func (h *hangingPool) Open() int { return 5 }
 
-func (h *hangingPool) Sweep(ctx context.Context, _ eviction.Sweep) (eviction.Swept, error) {
+func (h *hangingPool) Sweep(ctx context.Context, _ eviction.Sweep) time.Time {
 	h.entered <- struct{}{}
 	if h.release != nil {
 		<-h.release
 	} else {
 		<-ctx.Done()
 	}
-	return eviction.Swept{}, ctx.Err()
+	return time.Time{}
 }
 
 func TestStopEndsASweepUnderWay(t *testing.T) {
@@ -294,9 +294,7 @@ func TestStopEndsASweepUnderWay(t *testing.T) {
 		if err := e.Start(t.Context()); !errors.Is(err, eviction.ErrStopped) {
 			t.Errorf("Start after Stop = %v, want ErrStopped", err)
 		}
-		if _, err := e.Round(t.Context()); !errors.Is(err, eviction.ErrStopped) {
-			t.Errorf("Round after Stop = %v, want ErrStopped", err)
-		}
+		e.Tick() // a timer that fires as Stop is called
 		e.Wake()
 		advance(time.Hour)
 		if len(h.entered) > 0 {
@@ -383,10 +381,10 @@ type slowPool struct {
 	delay atomic.Int64 // nanoseconds
 }
 
-func (s *slowPool) Sweep(ctx context.Context, o eviction.Sweep) (eviction.Swept, error) {
-	out, err := s.simPool.Sweep(ctx, o)
+func (s *slowPool) Sweep(ctx context.Context, o eviction.Sweep) time.Time {
+	next := s.simPool.Sweep(ctx, o)
 	time.Sleep(time.Duration(s.delay.Load()))
-	return out, err
+	return next
 }
 
 func TestSetPolicyDuringARoundBringsTheNextForward(t *testing.T) {
@@ -437,33 +435,31 @@ func TestSetPolicyBeforeStartIsWhatStartUses(t *testing.T) {
 	})
 }
 
-func TestRoundReportsWhatItDid(t *testing.T) {
+func TestARoundClosesWhatNoSampleNeeded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &simPool{limit: 20}
 		e := start(t, p, eviction.Policy{MaxIdleTime: time.Minute, Interval: time.Hour})
 		p.use(8, time.Second)
 		advance(70 * time.Second)
-		if swept, err := e.Round(t.Context()); err != nil || swept.Closed() != 0 {
-			t.Fatalf("Round = %+v, %v: the burst belongs to the sample this round has just taken", swept, err)
+		e.Tick()
+		if closed := p.record().closed; closed != (closings{}) {
+			t.Fatalf("closed %+v: the burst belongs to the sample this round has just taken", closed)
 		}
 		advance(61 * time.Second)
-		swept, err := e.Round(t.Context())
-		if err != nil || swept.Idle != 8 || swept.Closed() != 8 {
-			t.Fatalf("Round = %+v, %v; want all 8 closed", swept, err)
+		e.Tick()
+		if closed := p.record().closed; closed != (closings{Idle: 8}) {
+			t.Fatalf("closed %+v; want all 8", closed)
 		}
 		p.setDown(true)
 		if err := e.SetPolicy(eviction.Policy{MinIdle: 9, Interval: time.Hour}); err != nil {
 			t.Fatal(err)
 		}
 		advance(time.Second)
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
-		if _, err := e.Round(ctx); err != nil && !errors.Is(err, context.Canceled) {
-			t.Fatalf("Round under an ended context = %v", err)
-		}
+		tried := len(p.record().fills)
 		advance(time.Minute)
-		if _, err := e.Round(t.Context()); !errors.Is(err, errDown) {
-			t.Fatalf("Round = %v, want the error of Fill", err)
+		e.Tick()
+		if tried == 0 || len(p.record().fills) == tried || p.Idle() != 0 {
+			t.Fatalf("%d dials, then %d: a failure is not tried again", tried, len(p.record().fills))
 		}
 	})
 }
@@ -527,7 +523,7 @@ func TestUseBegunWhileFallingAsleepIsNotForgotten(t *testing.T) {
 	})
 }
 
-func TestTickDuringARoundOfACallersComesBack(t *testing.T) {
+func TestTickDuringARoundComesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &hangingPool{entered: make(chan struct{}, 10), release: make(chan struct{}, 10)}
 		e := eviction.New(h, eviction.Policy{MaxIdleTime: time.Minute, Interval: time.Second})
@@ -538,9 +534,7 @@ func TestTickDuringARoundOfACallersComesBack(t *testing.T) {
 		var wg sync.WaitGroup
 		wg.Go(func() {
 			time.Sleep(time.Second)
-			if _, err := e.Round(t.Context()); err != nil {
-				t.Error(err)
-			}
+			e.Tick() // as a Wake during the round would have it
 		})
 		advance(5 * time.Second) // ticks come and find the round under way
 		for range cap(h.release) {

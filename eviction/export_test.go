@@ -21,7 +21,7 @@ func (p Planner) Plan(now time.Time, open, peak int) Plan {
 }
 
 func (p Planner) SetPolicy(policy Policy, now time.Time) { p.c.setPolicy(policy, now) }
-func (p Planner) Swept(decided time.Time, s Swept)       { p.c.swept(decided, s) }
+func (p Planner) Swept(decided, next time.Time)          { p.c.swept(decided, next) }
 func (p Planner) Filled(now time.Time, failed bool)      { p.c.filled(now, failed, 1) }
 func (p Planner) Next(now time.Time, open int) (at time.Time, attentive bool) {
 	return p.c.next(now, open)

@@ -83,16 +83,16 @@ func (c *planner) memory() time.Duration {
 	return c.policy.Interval
 }
 
-// swept takes in what a sweep decided at decided has done.
-func (c *planner) swept(decided time.Time, s Swept) {
+// swept takes in when a connection next comes due, by what a sweep decided at decided has seen.
+func (c *planner) swept(decided, next time.Time) {
 	shortest, ok := c.policy.soonest()
 	if !ok {
 		c.sweepDue = time.Time{}
 		return
 	}
 	c.sweepDue = decided.Add(shortest) // for connections opened since
-	if !s.Next.IsZero() && s.Next.Before(c.sweepDue) {
-		c.sweepDue = s.Next
+	if !next.IsZero() && next.Before(c.sweepDue) {
+		c.sweepDue = next
 	}
 }
 

@@ -64,10 +64,10 @@ func (n *naivePlanner) plan(now time.Time, open, peak int) eviction.Plan {
 	return out
 }
 
-func (n *naivePlanner) swept(decided time.Time, s eviction.Swept) {
+func (n *naivePlanner) swept(decided, next time.Time) {
 	n.due = nil
-	if !s.Next.IsZero() && n.perConnection() {
-		n.due = append(n.due, s.Next)
+	if !next.IsZero() && n.perConnection() {
+		n.due = append(n.due, next)
 	}
 	if n.policy.KeepAlive > 0 {
 		n.due = append(n.due, decided.Add(n.policy.KeepAlive))
@@ -142,12 +142,12 @@ func (h *history) round(step time.Duration, open, peak int, next time.Duration, 
 		h.fail("at +%s, open %d, peak %d:\n got %+v\nwant %+v", h.now.Sub(epoch), open, peak, got, want)
 	}
 	if got.Sweep {
-		swept := eviction.Swept{}
+		var due time.Time
 		if next != 0 {
-			swept.Next = h.now.Add(next)
+			due = h.now.Add(next)
 		}
-		h.fast.Swept(h.now, swept)
-		h.slow.swept(h.now, swept)
+		h.fast.Swept(h.now, due)
+		h.slow.swept(h.now, due)
 	}
 	if got.Fill > 0 {
 		h.fast.Filled(h.now, fillFails)
@@ -273,7 +273,8 @@ func TestPolicyReportsEveryFaultAtOnce(t *testing.T) {
 func TestLifetimeIsSpreadBelowTheMaximum(t *testing.T) {
 	s := eviction.Sweep{Now: epoch.Add(50 * time.Minute), MaxLifetime: time.Hour, LifetimeJitter: 0.5}
 	for draw, want := range map[float64]time.Duration{0: time.Hour, 0.5: 45 * time.Minute, 1: 30 * time.Minute} {
-		if got := s.Expiry(epoch, draw).Sub(epoch); got != want {
+		born := eviction.Sweep{Now: epoch, MaxLifetime: s.MaxLifetime, LifetimeJitter: s.LifetimeJitter}
+		if got := born.Next([]eviction.Conn{{Born: epoch, Draw: draw}}).Sub(epoch); got != want {
 			t.Errorf("draw %v: expires after %s, want %s", draw, got, want)
 		}
 		if got := s.Expired(epoch, draw); got != (want <= 50*time.Minute) {

@@ -7,13 +7,10 @@ import (
 )
 
 const (
-	// DefaultBatch is how many connections a sweep keeps out of callers' reach at once when
-	// [Policy.Batch] is 0.
-	DefaultBatch = 4
-
-	least       = time.Millisecond      // of a given Interval
-	minInterval = 10 * time.Millisecond // of a derived Interval
-	maxInterval = 30 * time.Second      // of a derived Interval
+	defaultBatch = 4
+	least        = time.Millisecond      // of a given Interval
+	minInterval  = 10 * time.Millisecond // of a derived Interval
+	maxInterval  = 30 * time.Second      // of a derived Interval
 )
 
 // Policy says which idle connections are to be closed and how many are to be kept. It is a plain
@@ -47,7 +44,7 @@ type Policy struct {
 	Interval time.Duration
 
 	// Batch is how many connections a sweep may keep out of callers' reach at once, to ask them.
-	// Zero means DefaultBatch. Bounds: not negative.
+	// Zero means 4. Bounds: not negative.
 	Batch int
 }
 
@@ -88,7 +85,7 @@ func (p Policy) withDefaults() Policy {
 	}
 	p.Interval = max(p.Interval, least)
 	if p.Batch == 0 {
-		p.Batch = DefaultBatch
+		p.Batch = defaultBatch
 	}
 	return p
 }

@@ -31,12 +31,15 @@ type simPool struct {
 type record struct {
 	dials   int
 	fills   []time.Time // dials that Fill attempted
-	closed  eviction.Swept
+	closed  closings
 	young   int // closed as idle before they had been idle for minAge
 	sweeps  int
 	samples int  // calls of Peak
 	overlap bool // two adders at once
 }
+
+// closings are connections closed by the evictor, by reason.
+type closings struct{ Idle, Lifetime, Dead int }
 
 func (p *simPool) record() record {
 	p.mu.Lock()
@@ -125,56 +128,48 @@ func (p *simPool) Peak() int {
 	return n
 }
 
-// Sweep closes the longest idle first.
-func (p *simPool) Sweep(_ context.Context, s eviction.Sweep) (eviction.Swept, error) {
+// Sweep needs no time: every ping is answered or not at once.
+func (p *simPool) Sweep(_ context.Context, s eviction.Sweep) time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.seen.sweeps++
-	var out eviction.Swept
-	var keep []*simConn
-	for _, c := range p.idle {
-		switch {
-		case s.Expired(c.born, c.draw):
-			out.Lifetime++
-		case s.KeepAlive > 0 && s.Now.Sub(c.used) >= s.KeepAlive && c.dead:
-			out.Dead++
-		default:
-			if s.KeepAlive > 0 && s.Now.Sub(c.used) >= s.KeepAlive {
+	for again := true; again; s.Surplus = 0 {
+		var actions []eviction.Action
+		actions, again = s.Choose(p.conns(), 0)
+		var keep []*simConn
+		for i, c := range p.idle {
+			switch a := actions[i]; {
+			case a == eviction.ActionCloseExpired:
+				p.seen.closed.Lifetime++
+			case a == eviction.ActionCloseSurplus:
+				p.seen.closed.Idle++
+				if s.Now.Sub(c.used) < p.minAge {
+					p.seen.young++
+				}
+			case a == eviction.ActionPing && c.dead:
+				p.seen.closed.Dead++
+			case a == eviction.ActionPing:
 				c.used = s.Now
+				fallthrough
+			default:
+				keep = append(keep, c)
 			}
-			keep = append(keep, c)
 		}
+		p.idle = keep
 	}
-	for len(keep) > s.MinIdle && out.Closed() < s.Surplus {
-		if s.Now.Sub(keep[0].used) < p.minAge {
-			p.seen.young++
-		}
-		keep = keep[1:]
-		out.Idle++
-	}
-	for _, c := range keep {
-		if s.MaxLifetime > 0 {
-			out.Next = earlier(out.Next, s.Expiry(c.born, c.draw))
-		}
-		if s.KeepAlive > 0 {
-			out.Next = earlier(out.Next, c.used.Add(s.KeepAlive))
-		}
-	}
-	p.idle = keep
-	p.seen.closed.Idle += out.Idle
-	p.seen.closed.Lifetime += out.Lifetime
-	p.seen.closed.Dead += out.Dead
-	return out, nil
+	return s.Next(p.conns())
 }
 
-func earlier(a, b time.Time) time.Time {
-	if a.IsZero() || b.Before(a) {
-		return b
+// conns are the idle ones, the coldest first.
+func (p *simPool) conns() []eviction.Conn {
+	out := make([]eviction.Conn, len(p.idle))
+	for i, c := range p.idle {
+		out[i] = eviction.Conn{Born: c.born, Draw: c.draw, Heard: c.used}
 	}
-	return a
+	return out
 }
 
-func (p *simPool) Fill(ctx context.Context, n int) (int, error) {
+func (p *simPool) Fill(ctx context.Context, n int) error {
 	p.mu.Lock()
 	p.seen.overlap = p.seen.overlap || p.adders > 0
 	p.adders++
@@ -184,7 +179,7 @@ func (p *simPool) Fill(ctx context.Context, n int) (int, error) {
 		p.adders--
 		p.mu.Unlock()
 	}()
-	for opened := 0; ; opened++ {
+	for {
 		p.mu.Lock()
 		enough := len(p.idle) >= n || len(p.idle)+p.inUse >= p.limit
 		if !enough {
@@ -193,15 +188,15 @@ func (p *simPool) Fill(ctx context.Context, n int) (int, error) {
 		down := p.down
 		p.mu.Unlock()
 		if enough {
-			return opened, nil
+			return nil
 		}
 		if down {
-			return opened, errDown
+			return errDown
 		}
 		select {
 		case <-time.After(p.dialTime):
 		case <-ctx.Done():
-			return opened, ctx.Err()
+			return ctx.Err()
 		}
 		p.mu.Lock()
 		p.seen.dials++

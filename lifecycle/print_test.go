@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/eviction"
@@ -21,15 +22,15 @@ import (
 // vault is a component, a closer and a pool that holds a secret by value, which is where fmt looks.
 type vault struct{ URL, password string }
 
-func (vault) Start(context.Context) error                                         { return nil }
-func (vault) Stop(context.Context) error                                          { return nil }
-func (vault) Close() error                                                        { return nil }
-func (v vault) Check(context.Context) error                                       { return leakyError(v) }
-func (vault) Open() int                                                           { return 0 }
-func (vault) Peak() int                                                           { return 0 }
-func (vault) Fill(context.Context, int) (int, error)                              { return 0, nil }
-func (vault) Stats() poolkeeper.Stats                                             { return poolkeeper.Stats{} }
-func (vault) Sweep(context.Context, eviction.Sweep) (s eviction.Swept, err error) { return s, nil }
+func (vault) Start(context.Context) error                            { return nil }
+func (vault) Stop(context.Context) error                             { return nil }
+func (vault) Close() error                                           { return nil }
+func (v vault) Check(context.Context) error                          { return leakyError(v) }
+func (vault) Open() int                                              { return 0 }
+func (vault) Peak() int                                              { return 0 }
+func (vault) Fill(context.Context, int) error                        { return nil }
+func (vault) Stats() poolkeeper.Stats                                { return poolkeeper.Stats{} }
+func (vault) Sweep(context.Context, eviction.Sweep) (next time.Time) { return next }
 
 // leakyError is an error of a probe that has the secret in its text and in itself.
 type leakyError vault

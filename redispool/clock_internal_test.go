@@ -49,9 +49,29 @@ func TestMarksDoNotFollowTheWallClock(t *testing.T) {
 				t.Errorf("clock set by %s: a connection just used has been silent for %s", set, silent)
 			}
 		}
-		if s := (eviction.Sweep{Now: time.Now(), KeepAlive: time.Minute, MaxLifetime: time.Minute}); isSilent(c, s) || c.fate(s) != stays {
+		if s := (eviction.Sweep{Now: time.Now(), KeepAlive: time.Minute, MaxLifetime: time.Minute}); s.Due(c.forEviction()) || c.fate() != stays {
 			t.Error("a young connection is to be closed or pinged")
 		}
+	})
+}
+
+// The evictor asks at every tick, whatever the pool's upkeep is at.
+func TestPeakDoesNotWaitForTheUpkeep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := bookedConn(t).node
+		if err := n.upkeep.Take(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		n.lent.Store(3) // Conns, some of them closed
+		begun := time.Now()
+		for range 100 {
+			n.Peak()
+		}
+		if took := time.Since(begun); took != 0 {
+			t.Errorf("100 looks took %s", took)
+		}
+		n.lent.Store(0)
+		n.upkeep.End()
 	})
 }
 

@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-
-	"github.com/poolkeeper/poolkeeper/eviction"
 )
 
 // firstPurge and lastPurge are the least and the most time between two purges while a condemned
@@ -96,7 +94,7 @@ func (n *node) purge(ctx context.Context) (done bool) {
 	}
 	_, err := n.sift(ctx, nil, func(idle []*loan) {
 		for _, l := range idle {
-			l.fate = l.conn.fate(eviction.Sweep{})
+			l.fate = l.conn.fate()
 		}
 	})
 	return err == nil || errors.Is(err, redis.ErrClosed)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -27,121 +28,127 @@ func (p *Pool) policy() eviction.Policy {
 // Open implements eviction.Pool.
 func (n *node) Open() int { return int(n.open.Load()) }
 
-// Peak implements eviction.Pool.
+// Peak implements eviction.Pool. Conns that callers have closed may still count: the pool looks for
+// them afterwards, so that the next call knows.
 func (n *node) Peak() int {
-	n.rotate(n.pool.life)
-	return n.gate.Peak()
+	peak := max(n.gate.Peak(), n.demand.take())
+	if n.lent.Load() > 0 {
+		n.demand.settle(n)
+	}
+	return peak
+}
+
+// demand corrects the peak of a node's gate by Conns that were closed unnoticed.
+type demand struct {
+	settling atomic.Bool
+	peak     atomic.Int64 // while it was settled
+}
+
+func (d *demand) take() int { return int(d.peak.Swap(0)) }
+
+// settle begins to look for Conns that were closed, and has the gate count from then on.
+func (d *demand) settle(n *node) {
+	if !d.settling.CompareAndSwap(false, true) {
+		return
+	}
+	if !n.pool.dialing.Enter() { // Stop waits for it as for a dial
+		d.settling.Store(false)
+		return
+	}
+	// Owner: the node. It ends after a rotation, which takes no longer than a glance at the upkeep
+	// under way. Waiter: Stop, by dialing.
+	go func() {
+		defer n.pool.dialing.Leave()
+		defer d.settling.Store(false)
+		lent := n.lent.Load()
+		n.rotate(n.pool.life)
+		closed := max(lent-n.lent.Load(), 0)
+		d.peak.Store(max(int64(n.gate.Peak())-closed, 0))
+	}()
 }
 
 // Sweep implements eviction.Pool.
-func (n *node) Sweep(ctx context.Context, s eviction.Sweep) (eviction.Swept, error) {
-	if err := n.upkeep.Take(ctx); err != nil {
-		return eviction.Swept{}, err
+func (n *node) Sweep(ctx context.Context, s eviction.Sweep) (next time.Time) {
+	if n.upkeep.Take(ctx) != nil {
+		return time.Time{}
 	}
 	defer n.upkeep.End()
-	var out eviction.Swept
-	var err error
-	for more := n.isDue(s); more && err == nil; {
-		more = false
-		var asked []*loan
-		asked, err = n.sift(ctx, nil, func(idle []*loan) { more = n.judge(idle, s, &out) })
-		err = errors.Join(err, n.pingAll(ctx, asked, &out))
+	for again := n.isDue(s); again; s.Surplus = 0 {
+		asked, err := n.sift(ctx, nil, func(idle []*loan) { again = n.choose(idle, s) })
+		if !n.pingAll(ctx, asked) || err != nil {
+			break // the next may take as long; the health check decides what these meant
+		}
 	}
+	var open []eviction.Conn
 	for _, c := range n.list() {
 		if s.Expired(c.bornAt(), c.draw) { // it is in use: it is closed when it comes back
 			c.condemn(lifetime)
-		} else if s.MaxLifetime > 0 {
-			out.Next = sooner(out.Next, s.Expiry(c.bornAt(), c.draw))
 		}
-		if s.KeepAlive > 0 {
-			out.Next = sooner(out.Next, c.silentSince().Add(s.KeepAlive))
-		}
+		open = append(open, c.forEviction())
 	}
-	return out, err
-}
-
-func sooner(a, b time.Time) time.Time {
-	if a.IsZero() || b.Before(a) {
-		return b
-	}
-	return a
+	return s.Next(open)
 }
 
 // isDue reports whether a look through what is idle can come to anything.
 func (n *node) isDue(s eviction.Sweep) bool {
-	return n.idle() > 0 && (s.Surplus > 0 || slices.ContainsFunc(n.list(), func(c *conn) bool {
-		return c.sentenced() != stays || s.Expired(c.bornAt(), c.draw) || isSilent(c, s)
-	}))
+	return n.idle() > 0 && (s.Surplus > 0 || slices.ContainsFunc(n.list(), func(c *conn) bool { return s.Due(c.forEviction()) }))
 }
 
-func isSilent(c *conn, s eviction.Sweep) bool {
-	return s.KeepAlive > 0 && s.Now.Sub(c.silentSince()) >= s.KeepAlive
+// forEviction is what eviction has to know of a connection. Whether it has ended is looked up only
+// while it is borrowed.
+func (c *conn) forEviction() eviction.Conn {
+	return eviction.Conn{Born: c.bornAt(), Draw: c.draw, Heard: c.silentSince(), Condemned: c.sentenced() != stays}
 }
 
-// judge says what becomes of the idle connections, the one used last first, and counts it. It
-// reports whether some that are silent have to wait for the next time.
-func (n *node) judge(idle []*loan, s eviction.Sweep, out *eviction.Swept) (more bool) {
-	stay, condemned := 0, 0
-	for _, l := range idle {
-		switch l.fate = l.conn.fate(s); {
-		case l.fate == stays:
-			stay++
-		case l.conn.sentenced() != stays: // which this sweep has not decided
-			condemned++
-		case l.fate == lifetime:
-			out.Lifetime++
-		default:
-			out.Dead++
-		}
+// choose marks what becomes of the idle connections, the one used last first. It reports whether
+// some that are silent have to wait for the next pass.
+func (n *node) choose(idle []*loan, s eviction.Sweep) (again bool) {
+	conns := make([]eviction.Conn, len(idle))
+	for i, l := range idle {
+		c := l.conn.forEviction()
+		l.fate = l.conn.fate()
+		c.Condemned = l.fate != stays
+		conns[i] = c
 	}
-	// Demand may have risen since the order was given (INV-7). Callers at the valve need these
-	// connections, and so do admitted callers that have none yet.
+	slices.Reverse(conns)
+	// Callers at the valve need connections, and so do admitted callers that have none yet.
 	inUse := n.Open() - len(idle)
-	wanted := n.valve.waiting() + max(int(n.valve.busy.Load())-inUse, 0)
-	surplus := min(s.Surplus-out.Closed()-condemned, stay-wanted-s.MinIdle)
-	asked, most := 0, max(min(s.Batch, stay/2), 1)
-	for _, l := range slices.Backward(idle) {
-		switch {
-		case l.fate != stays:
-		case surplus > 0:
-			l.fate = unneeded
-			surplus--
-			out.Idle++
-		case !isSilent(l.conn, s):
-		case asked < most:
+	needed := n.valve.waiting() + max(int(n.valve.busy.Load())-inUse, 0)
+	actions, again := s.Choose(conns, needed)
+	slices.Reverse(actions)
+	for i, l := range idle {
+		switch actions[i] {
+		case eviction.ActionPing:
 			l.ask = true
-			asked++
-		default:
-			more = true
+		case eviction.ActionCloseSurplus:
+			l.fate = unneeded
+		case eviction.ActionCloseExpired:
+			l.fate = lifetime
+		case eviction.ActionKeep, eviction.ActionCloseCondemned:
 		}
 	}
-	return more
+	return again
 }
 
-// fate is why an idle connection is to be closed whatever the demand.
-func (c *conn) fate(s eviction.Sweep) reason {
-	switch {
-	case c.sentenced() != stays:
-		return c.sentenced()
-	case c.hasEnded():
-		return dead
-	case s.Expired(c.bornAt(), c.draw):
-		return lifetime
+// fate is why an idle connection is to be closed whatever the demand and its age.
+func (c *conn) fate() reason {
+	if r := c.sentenced(); r != stays || !c.hasEnded() {
+		return r
 	}
-	return stays
+	return dead
 }
 
 // pingAll asks connections for a sign of life, all at once, and gives them back. go-redis closes
-// one that gives none.
-func (n *node) pingAll(ctx context.Context, asked []*loan, out *eviction.Swept) error {
-	errs := n.ping(ctx, asked)
-	for _, err := range errs {
+// one that gives none. It reports whether all did.
+func (n *node) pingAll(ctx context.Context, asked []*loan) bool {
+	all := true
+	for _, err := range n.ping(ctx, asked) {
 		if err != nil {
-			out.Dead++
+			all = false
 			_ = n.outcome(err) // an answer missing is news for the health check
 		}
 	}
-	return errors.Join(errs...) // the next may take as long; the health check decides what these meant
+	return all
 }
 
 // ping asks several connections at once, and gives them back.
@@ -163,25 +170,25 @@ func (n *node) ping(ctx context.Context, asked []*loan) []error {
 // Fill implements eviction.Pool. go-redis' pool dials only for a caller that finds no idle
 // connection. So Fill borrows all idle connections, asks for one more, and returns the others as
 // soon as that dial has begun.
-func (n *node) Fill(ctx context.Context, want int) (int, error) {
+func (n *node) Fill(ctx context.Context, want int) error {
 	if !n.isDoor && !n.used.Load() {
-		return 0, nil // for example a Cluster's replica that no caller reads from
+		return nil // for example a Cluster's replica that no caller reads from
 	}
 	if err := n.upkeep.Take(ctx); err != nil {
-		return 0, err
+		return err
 	}
 	defer n.upkeep.End()
-	for opened := 0; ; opened++ {
+	for {
 		s := n.client.PoolStats()
 		free := int(s.IdleConns)
 		if free >= want || int(s.TotalConns) >= n.pool.config().MaxOpen || n.pool.gate.Closed() || n.isPaused() || n.breaker.Down() != nil {
-			return opened, nil
+			return nil
 		}
 		if err := n.pool.events.Guarded(ownUse, func() error { return n.addOne(ctx, free) }); err != nil {
 			if errors.Is(err, redis.ErrClosed) { // a node that has left a Cluster: do not try again
-				return opened, nil
+				return nil
 			}
-			return opened, err
+			return err
 		}
 	}
 }

@@ -220,6 +220,31 @@ func TestManyConnsAndSweepsDoNotHoldEachOtherUp(t *testing.T) {
 	}
 }
 
+// A Conn that was closed counts as in use until the pool has looked for it, and is no demand
+// afterwards: what Conns alone have needed goes as everything else.
+func TestConnectionsOfClosedConnsAreEvicted(t *testing.T) {
+	srv := testserver.Redis(t)
+	p := started(t, redispool.Config{
+		URL: srv.URL(), MaxOpen: 20, MaxIdleTime: 100 * time.Millisecond, EvictionInterval: 10 * time.Millisecond,
+	})
+	conns := make([]*redis.Conn, 8)
+	for i := range conns {
+		conns[i] = single(t, p).Conn()
+		if err := conns[i].Ping(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range conns {
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "all evicted", func() bool { return p.Stats().Open == 0 })
+	if s := p.Stats(); s.Evicted[poolkeeper.EvictedIdle] != uint64(len(conns)) {
+		t.Errorf("%+v", s.Evicted)
+	}
+}
+
 // Light traffic under LIFO uses one connection, and so finds it in the processor's caches.
 func TestCallersGetTheConnectionUsedLast(t *testing.T) {
 	srv := testserver.Redis(t)

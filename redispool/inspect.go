@@ -11,7 +11,6 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/poolkeeper/poolkeeper"
-	"github.com/poolkeeper/poolkeeper/eviction"
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/event"
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
@@ -273,7 +272,7 @@ func (n *node) witnessDead(ctx context.Context, limit time.Duration, isDead func
 	asked, err := n.sift(ctx, nil, func(idle []*loan) {
 		left := witnesses
 		for _, l := range slices.Backward(idle) {
-			if l.fate = l.conn.fate(eviction.Sweep{}); l.fate == stays && left > 0 {
+			if l.fate = l.conn.fate(); l.fate == stays && left > 0 {
 				l.ask = true
 				left--
 			}

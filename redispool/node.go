@@ -26,6 +26,7 @@ type node struct {
 	isDoor  bool           // gate is the pool's own, and refuses when it is closed
 	valve   *valve         // grants permits; the pool's own, which knows of pauses, where isDoor
 	evictor *eviction.Evictor
+	demand  demand
 
 	active   atomic.Pointer[hook]   // the one of our hooks that acts
 	opener   atomic.Pointer[opener] // the one that opens connections; nil behind Sentinel

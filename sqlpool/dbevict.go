@@ -28,14 +28,14 @@ func (s *store) Peak() int {
 }
 
 // Fill opens connections into the stash, one after the other, as long as fewer than n are idle.
-func (s *store) Fill(ctx context.Context, n int) (int, error) {
+func (s *store) Fill(ctx context.Context, n int) error {
 	if d := s.core.down(); d != nil {
-		return 0, d
+		return d
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.life, cancel)() //nolint:contextcheck // two lives bound it
-	for opened := 0; ; opened++ {
+	for {
 		s.mu.Lock()
 		enough := s.closed || s.paused || s.idle+s.swept+len(s.stash) >= n || s.open+s.dialing >= s.max
 		if !enough {
@@ -46,12 +46,12 @@ func (s *store) Fill(ctx context.Context, n int) (int, error) {
 			if !enough {
 				s.undial()
 			}
-			return opened, ctx.Err()
+			return ctx.Err()
 		}
 		c, err := s.connectWithin(ctx)
 		s.filled(c, err)
 		if err != nil {
-			return opened, err
+			return err
 		}
 	}
 }
@@ -103,11 +103,11 @@ type taken struct {
 // last in, first out, so the stalest are at the bottom. Callers that come meanwhile queue. They get
 // connections as Sweep gives them back, without a dial. Then Sweep closes and pings, at most
 // order.Batch connections at a time.
-func (s *store) Sweep(ctx context.Context, order eviction.Sweep) (eviction.Swept, error) {
-	var out eviction.Swept
-	for {
+func (s *store) Sweep(ctx context.Context, order eviction.Sweep) (next time.Time) {
+	for again := true; again && ctx.Err() == nil; order.Surplus = 0 { // another pass is only for more pings
 		idle := s.takeIdle(ctx)
-		drop, ask, rest := choose(s.core, idle, order, &out)
+		var drop, ask, rest []candidate[taken]
+		drop, ask, rest, again = choose(s.core, idle, order, 0)
 		for _, x := range rest { // the coldest first, so that the order stays
 			s.giveBack(x.conn)
 		}
@@ -120,15 +120,10 @@ func (s *store) Sweep(ctx context.Context, order eviction.Sweep) (eviction.Swept
 				s.giveBack(x.conn)
 				continue
 			}
-			out.Dead++
 			s.drop(x.conn, poolkeeper.EvictedDead)
 		}
-		if len(ask) < order.Batch || ctx.Err() != nil {
-			out.Next = s.nextDue(order)
-			return out, nil //nolint:nilerr // a sweep that was told to end has done what it could
-		}
-		order.Surplus = 0 // done in the first round; another is only for more pings
 	}
+	return s.nextDue(order)
 }
 
 // takeIdle takes out every idle connection.
@@ -249,11 +244,11 @@ func (s *store) alive(ctx context.Context, x taken) bool {
 func (s *store) nextDue(o eviction.Sweep) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	next := soonest{order: o}
+	open := make([]eviction.Conn, 0, len(s.all))
 	for n := range s.all {
-		next.add(n.times, n.Pinger == nil)
+		open = append(open, n.forEviction(n.Pinger == nil))
 	}
-	return next.at
+	return o.Next(open)
 }
 
 // flush sweeps only for what is stale. One at a time is enough: a later one finds what an earlier
@@ -267,6 +262,6 @@ func (s *store) flush() {
 		s.mu.Lock()
 		surplus := max(s.open-s.max, 0) // the limit was lowered
 		s.mu.Unlock()
-		_, _ = s.Sweep(s.life, eviction.Sweep{Now: time.Now(), Batch: 1, Surplus: surplus}) // Stats tells what it closes
+		s.Sweep(s.life, eviction.Sweep{Now: time.Now(), Batch: 1, Surplus: surplus}) // Stats tells what it closes
 	})
 }

@@ -45,11 +45,9 @@ type times struct {
 	seen time.Time // when it last gave a sign of life
 }
 
-// expired reports whether a connection has reached its lifetime at now: eviction's rule, for
-// connections in use.
+// expired reports whether a connection has reached its lifetime at now.
 func (t *times) expired(c *config, now time.Time) bool {
-	spread := time.Duration(float64(c.MaxLifetime) * c.LifetimeJitter * t.draw)
-	return c.MaxLifetime > 0 && now.Sub(t.born) >= c.MaxLifetime-spread
+	return eviction.Sweep{Now: now, MaxLifetime: c.MaxLifetime, LifetimeJitter: c.LifetimeJitter}.Expired(t.born, t.draw)
 }
 
 // answeredSince reports whether the connection has given a sign of life since then.
@@ -68,67 +66,39 @@ type candidate[T any] struct {
 	reason string // why it is to be closed
 }
 
-// choose decides, the coldest first, which of the idle connections are to be closed, which are to
-// be pinged now, and which go back at once. It counts the first in out.
-func choose[T any](c *core, idle []candidate[T], o eviction.Sweep, out *eviction.Swept) (drop, ask, rest []candidate[T]) {
+// forEviction is what eviction has to know of a connection.
+func (t *times) forEviction(mute bool) eviction.Conn {
+	return eviction.Conn{Born: t.born, Draw: t.draw, Heard: t.seen, Mute: mute}
+}
+
+// choose sorts the idle connections by what the order makes of them, the coldest first in each:
+// those to be closed, those to be pinged now, and those that go back at once. needed is how many
+// callers wait for a connection. It reports whether another pass is needed for more pings.
+func choose[T any](c *core, idle []candidate[T], o eviction.Sweep, needed int) (drop, ask, rest []candidate[T], again bool) {
 	slices.SortStableFunc(idle, func(a, b candidate[T]) int { return a.used.Compare(b.used) })
-	var live []candidate[T]
-	for _, x := range idle {
-		x.reason = c.stale(&x.times, o.Now)
-		if x.reason == "" {
-			live = append(live, x)
+	conns := make([]eviction.Conn, len(idle))
+	for i := range idle {
+		x := &idle[i]
+		x.reason = c.condemned(&x.times)
+		conns[i] = x.forEviction(x.mute)
+		conns[i].Condemned = x.reason != ""
+	}
+	actions, again := o.Choose(conns, needed)
+	for i, x := range idle {
+		switch actions[i] {
+		case eviction.ActionKeep:
+			rest = append(rest, x)
 			continue
+		case eviction.ActionPing:
+			ask = append(ask, x)
+			continue
+		case eviction.ActionCloseSurplus:
+			x.reason = poolkeeper.EvictedIdle
+		case eviction.ActionCloseExpired:
+			x.reason = poolkeeper.EvictedLifetime
+		case eviction.ActionCloseCondemned: // its reason is known
 		}
-		*counter(out, x.reason)++
 		drop = append(drop, x)
 	}
-	surplus := min(o.Surplus-len(drop), len(live)-o.MinIdle)
-	for i, x := range live {
-		switch {
-		case i < surplus:
-			x.reason = poolkeeper.EvictedIdle
-			*counter(out, x.reason)++
-			drop = append(drop, x)
-		case o.KeepAlive > 0 && !x.mute && o.Now.Sub(x.seen) >= o.KeepAlive && len(ask) < o.Batch:
-			ask = append(ask, x)
-		default:
-			rest = append(rest, x)
-		}
-	}
-	return drop, ask, rest
-}
-
-// counter is where out counts connections that are closed for this reason.
-func counter(out *eviction.Swept, reason string) *int {
-	switch reason {
-	case poolkeeper.EvictedIdle:
-		return &out.Idle
-	case poolkeeper.EvictedLifetime:
-		return &out.Lifetime
-	default:
-		return &out.Dead
-	}
-}
-
-// soonest collects when a connection next reaches its lifetime or its silence, as
-// eviction.Swept.Next wants it.
-type soonest struct {
-	order eviction.Sweep
-	at    time.Time
-}
-
-func (s *soonest) add(t times, mute bool) {
-	// One that has expired and is in use is closed when it comes back.
-	if e := s.order.Expiry(t.born, t.draw); !e.IsZero() && e.After(s.order.Now) {
-		s.sooner(e)
-	}
-	if s.order.KeepAlive > 0 && !mute {
-		s.sooner(t.seen.Add(s.order.KeepAlive))
-	}
-}
-
-func (s *soonest) sooner(t time.Time) {
-	if s.at.IsZero() || t.Before(s.at) {
-		s.at = t
-	}
+	return drop, ask, rest, again
 }

@@ -61,30 +61,28 @@ func (b *pgBackend) Peak() int {
 }
 
 // Fill opens connections one after the other, as long as fewer than n are idle.
-func (b *pgBackend) Fill(ctx context.Context, n int) (int, error) {
+func (b *pgBackend) Fill(ctx context.Context, n int) error {
 	const looks = 3 // at connections that others return meanwhile
 	if d := b.core.down(); d != nil {
-		return 0, d
+		return d
 	}
-	for opened, found := 0, 0; ; {
+	for found := 0; ; {
 		b.mu.Lock()
 		enough := b.held || b.open-b.permits >= n || max(b.open, b.permits)+b.dials >= b.roomLocked()
 		b.mu.Unlock()
 		if enough || ctx.Err() != nil {
-			return opened, ctx.Err()
+			return ctx.Err()
 		}
 		switch err := b.openIdle(ctx); {
 		case errors.Is(err, errNotNeeded):
 			if found++; found == looks {
-				return opened, nil
+				return nil
 			}
 		case isClosedPgxPool(err):
 			b.noticeClosed(ctx)
-			return opened, err
+			return err
 		case err != nil:
-			return opened, err
-		default:
-			opened++
+			return err
 		}
 	}
 }
@@ -160,19 +158,20 @@ func (b *pgBackend) standStill() (goOn func()) {
 
 // Sweep takes all idle connections out for a moment without I/O, decides, and gives back the rest
 // at once. Only then come the closes and pings, of at most order.Batch connections at a time.
-func (b *pgBackend) Sweep(ctx context.Context, order eviction.Sweep) (eviction.Swept, error) {
-	out, _ := b.sweep(ctx, order)
-	return out, nil // a sweep that was told to end has done what it could
+func (b *pgBackend) Sweep(ctx context.Context, order eviction.Sweep) (next time.Time) {
+	b.sweep(ctx, order)
+	return b.nextDue(order)
 }
 
 // sweep reports how many it has spared because of callers.
-func (b *pgBackend) sweep(ctx context.Context, order eviction.Sweep) (out eviction.Swept, spared int) {
+func (b *pgBackend) sweep(ctx context.Context, order eviction.Sweep) (spared int) {
 	b.reconcile()
-	for {
+	for again := true; again && ctx.Err() == nil; order.Surplus = 0 { // another pass is only for more pings
 		resume := b.standStill()
 		b.awaitPermitted(ctx)
-		drop, ask, rest := choose(b.core, b.takeIdle(ctx), order, &out)
-		drop, spare := b.discount(drop, len(rest), &out)
+		var drop, ask, rest []candidate[*pgxpool.Conn]
+		drop, ask, rest, again = choose(b.core, b.takeIdle(ctx), order, 0)
+		drop, spare := b.discount(drop, len(rest))
 		spared += len(spare)
 		for _, x := range slices.Concat(spare, rest) { // the coldest first: pgxpool gives out the one released last
 			x.conn.Release()
@@ -186,15 +185,10 @@ func (b *pgBackend) sweep(ctx context.Context, order eviction.Sweep) (out evicti
 				x.conn.Release()
 				continue
 			}
-			out.Dead++
 			b.drop(ctx, x.conn, poolkeeper.EvictedDead)
 		}
-		if len(ask) < order.Batch || ctx.Err() != nil {
-			out.Next = b.nextDue(order)
-			return out, spared
-		}
-		order.Surplus = 0 // done in the first round; another is only for more pings
 	}
+	return spared
 }
 
 func (b *pgBackend) takeIdle(ctx context.Context) []candidate[*pgxpool.Conn] {
@@ -225,15 +219,12 @@ func (b *pgBackend) unservedLocked() int { return max(b.permits-b.holding-b.dial
 // the stay that are left are too few for the callers with permits, it spares some. A caller that
 // finds no idle connection dials without asking. A caller that finds a stale one asks first (see
 // exchange).
-func (b *pgBackend) discount(drop []candidate[*pgxpool.Conn], stay int, out *eviction.Swept) (gone, spare []candidate[*pgxpool.Conn]) {
+func (b *pgBackend) discount(drop []candidate[*pgxpool.Conn], stay int) (gone, spare []candidate[*pgxpool.Conn]) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	n := len(drop) - min(max(b.unservedLocked()-stay, 0), len(drop))
 	for _, x := range drop[:n] {
 		record(x.conn.Conn().PgConn()).discounted = true
-	}
-	for _, x := range drop[n:] {
-		*counter(out, x.reason)--
 	}
 	b.open -= n
 	return drop[:n], drop[n:]
@@ -267,11 +258,11 @@ func (b *pgBackend) alive(ctx context.Context, c *pgxpool.Conn) bool {
 func (b *pgBackend) nextDue(o eviction.Sweep) time.Time {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	next := soonest{order: o}
+	open := make([]eviction.Conn, 0, len(b.all))
 	for r := range b.all {
-		next.add(r.times, false)
+		open = append(open, r.forEviction(false))
 	}
-	return next.at
+	return o.Next(open)
 }
 
 // flush sweeps only for what is stale. One at a time is enough: a later one finds what an earlier
@@ -288,7 +279,7 @@ func (b *pgBackend) flush() {
 			b.mu.Unlock()
 			// Stats counts what it closes. Callers may not come for the connections that it spares,
 			// so it tries again.
-			_, spared := b.sweep(b.life, eviction.Sweep{Now: time.Now(), Batch: 1, Surplus: surplus})
+			spared := b.sweep(b.life, eviction.Sweep{Now: time.Now(), Batch: 1, Surplus: surplus})
 			if spared == 0 || !retry.Sleep(b.life, pause) {
 				return
 			}

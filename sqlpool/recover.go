@@ -44,9 +44,16 @@ type recovery struct {
 
 // stale says why a connection must not be used any more, or "".
 func (c *core) stale(t *times, now time.Time) string {
-	switch {
-	case t.expired(c.cfg(), now):
+	if t.expired(c.cfg(), now) {
 		return poolkeeper.EvictedLifetime
+	}
+	return c.condemned(t)
+}
+
+// condemned says why a connection is to be closed at any age: it was reset, or is believed dead.
+// Empty: it is not.
+func (c *core) condemned(t *times) string {
+	switch {
 	case t.generation < c.rec.generation.Load():
 		return c.resetReason()
 	case t.silentSince(c.rec.condemned.Load()):
