@@ -27,12 +27,13 @@ func TestEverySettingIsDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	for heading, configs := range map[string][]any{
-		"`lifecycle.Config`": {lifecycle.Config{}},
-		"`health.Config`":    {health.Config{}},
-		"`health.Check`":     {health.Check{}},
-		"`quality.Policy`":   {quality.Policy{}},
-		"`eviction.Policy`":  {eviction.Policy{}},
-		"`redispool.Config`": {redispool.Config{}},
+		"`lifecycle.Config`":      {lifecycle.Config{}},
+		"`health.Config`":         {health.Config{}},
+		"`health.Check`":          {health.Check{}},
+		"`quality.Policy`":        {quality.Policy{}},
+		"`eviction.Policy`":       {eviction.Policy{}},
+		"`redispool.AdoptConfig`": {redispool.AdoptConfig{}},
+		"`redispool.Config`":      {redispool.Config{}},
 		"`sqlpool.PostgresConfig`, `MySQLConfig`, `DBConfig`, `AdoptConfig`": {
 			sqlpool.PostgresConfig{}, sqlpool.MySQLConfig{}, sqlpool.DBConfig{}, sqlpool.AdoptConfig{},
 		},

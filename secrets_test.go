@@ -76,7 +76,7 @@ func TestNothingPrintsASecret(t *testing.T) { // INV-12
 
 func isPool(v any) bool {
 	switch v.(type) {
-	case *redispool.Pool, *sqlpool.Postgres, *sqlpool.MySQL, *sqlpool.DB, *sqlpool.Adopted, *replica.Postgres, *replica.MySQL:
+	case *redispool.Pool, *redispool.Adopted, *sqlpool.Postgres, *sqlpool.MySQL, *sqlpool.DB, *sqlpool.Adopted, *replica.Postgres, *replica.MySQL:
 		return true
 	default:
 		return false
@@ -126,6 +126,13 @@ func redisSecrets(t *testing.T) []any {
 	}
 	_, err := redispool.New(redispool.Config{URL: "redis://u:" + secret + "@h:port"})
 	_, err2 := redispool.New(redispool.Config{URL: "u:" + secret + "@h"})
+	adopt := redispool.AdoptConfig{Logger: quiet()}
+	adopted, err3 := redispool.Adopt(redis.NewClient(&redis.Options{Addr: "127.0.0.1:1", Password: secret}), adopt)
+	if err3 != nil {
+		t.Fatal(err3)
+	}
+	t.Cleanup(func() { _ = adopted.Abort() })
+	values = append(values, adopt, &adopt, adopted, adopted.Settings())
 	kit := redispooltest.Start(t)
 	kit.Mini.RequireAuth(secret)
 	return append(values, err, err2, kit, *kit, &poolkeeper.DownError{Err: err})

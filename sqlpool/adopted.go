@@ -11,6 +11,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/life"
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
 )
 
@@ -31,7 +32,7 @@ type adopted struct {
 	handle
 
 	core    *core
-	closing closer
+	closing life.Closer
 }
 
 // check takes one of the handle's connections. If all are in use it waits for one; that none comes
@@ -39,7 +40,8 @@ type adopted struct {
 func (a *adopted) check(ctx context.Context) error {
 	err := a.probe(ctx, a.core.cfg().CheckQuery)
 	if limit, n := a.usage(); err != nil && ctx.Err() != nil && limit > 0 && n >= limit {
-		return health.Degraded(fmt.Errorf("all %d connections are in use, and an adopted pool has none to check with: %w", n, err))
+		return health.Degraded(fmt.Errorf(
+			"all %d connections are in use, and an adopted pool has none to check with: %w", n, err))
 	}
 	return a.core.answered(err)
 }
@@ -61,7 +63,7 @@ func (a *adopted) settle(ctx context.Context) error {
 	}
 }
 
-func (a *adopted) close(ctx context.Context) error { return a.closing.do(ctx, a.handle.close) }
+func (a *adopted) close(ctx context.Context) error { return a.closing.Do(ctx, a.handle.close) }
 
 func (a *adopted) cut(bool) (cut, left int) {
 	_, n := a.usage()
@@ -131,7 +133,8 @@ func (h adoptedPgxPool) usage() (limit, inUse int) {
 
 func (h adoptedPgxPool) stats(out *poolkeeper.Stats) {
 	s := h.pool.Stat()
-	out.Max, out.Open, out.InUse, out.Idle = int(s.MaxConns()), int(s.TotalConns()), int(s.AcquiredConns()), int(s.IdleConns())
+	out.Max, out.Open = int(s.MaxConns()), int(s.TotalConns())
+	out.InUse, out.Idle = int(s.AcquiredConns()), int(s.IdleConns())
 	out.WaitCount, out.WaitDuration = uint64(max(s.EmptyAcquireCount(), 0)), s.EmptyAcquireWaitTime()
 	out.Dials = uint64(max(s.NewConnsCount(), 0))
 	evicted(out, poolkeeper.EvictedIdle, s.MaxIdleDestroyCount())

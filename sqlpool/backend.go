@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/life"
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
 )
 
@@ -15,7 +16,7 @@ import (
 type driverBackend struct {
 	store   *store
 	probe   *checkConn[*native]
-	closing closer
+	closing life.Closer
 	aimAt   func(config, disk) (driver.Connector, config, error)
 }
 
@@ -131,7 +132,7 @@ func (b *driverBackend) hangUpCheck(ctx context.Context, n *native) {
 // close closes the *sql.DB, which closes the idle connections and shuts the store, and waits for
 // what that set off.
 func (b *driverBackend) close(ctx context.Context) error {
-	err := b.closing.do(ctx, b.store.db.Close)
+	err := b.closing.Do(ctx, b.store.db.Close)
 	return errors.Join(err, stillUnderWay(b.store.left.Wait(ctx)), b.probe.close(ctx))
 }
 

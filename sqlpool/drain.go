@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/poolkeeper/poolkeeper"
-	"github.com/poolkeeper/poolkeeper/internal/guard"
 	"github.com/poolkeeper/poolkeeper/internal/life"
 	"github.com/poolkeeper/poolkeeper/internal/plural"
 )
@@ -126,32 +124,6 @@ func (c *core) graceAfter(ctx context.Context) (context.Context, context.CancelF
 		grace = abortGrace
 	}
 	return context.WithTimeout(context.WithoutCancel(ctx), grace)
-}
-
-// closer closes a handle once, in a goroutine, because no handle's Close takes a context.
-type closer struct {
-	once sync.Once
-	done chan struct{} // closed when err is set
-	err  error
-}
-
-// do calls f unless an earlier call has, and waits until f has returned or ctx ends.
-func (k *closer) do(ctx context.Context, f func() error) error {
-	k.once.Do(func() {
-		k.done = make(chan struct{})
-		// Owner: the caller that stops the pool. It waits for this goroutine up to its own
-		// deadline. The goroutine ends when f returns.
-		go func() {
-			defer close(k.done)
-			if caught := guard.Call(func() { k.err = f() }); caught != nil {
-				k.err = caught
-			}
-		}()
-	})
-	if !life.Closed(ctx, k.done) {
-		return fmt.Errorf("idle connections are still being closed: %w", context.Cause(ctx))
-	}
-	return k.err
 }
 
 // handleClosed ends the pool's own work after a caller has closed the native handle. Work in flight

@@ -75,7 +75,7 @@ type pgBackend struct {
 	life     context.Context //nolint:containedctx // ends at close; bounds cancel requests
 	end      context.CancelFunc
 	closes   inflight.Group // goroutines that wait for a connection to be closed, or end the pool's own work
-	closing  closer
+	closing  life.Closer
 	flushing atomic.Bool
 	after    bool        // the user had an AfterRelease when the pool was made; does not change
 	pooled   atomic.Bool // a pooler was found at the last look at the server's limits
@@ -201,7 +201,7 @@ func (b *pgBackend) close(ctx context.Context) error {
 		ctx, cancel = context.WithTimeout(ctx, cutGrace) // pgxpool's Close waits for them for ever
 		defer cancel()
 	}
-	err := b.closing.do(ctx, func() error { b.pool.Close(); return nil })
+	err := b.closing.Do(ctx, func() error { b.pool.Close(); return nil })
 	if n := b.neverReturned(); n > 0 && err != nil {
 		err = fmt.Errorf("%s taken away by ReclaimAfter and never released, for which pgxpool waits for ever", plural.Of(n, "connection"))
 	}
