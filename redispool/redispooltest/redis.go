@@ -15,7 +15,7 @@ import (
 // stopLimit bounds the Stop at the end of a test.
 const stopLimit = 2 * time.Second
 
-// Redis is a started pool on a server in memory. Its methods are safe for concurrent use, and fail
+// Redis is a pool on a server in memory. Its methods are safe for concurrent use, and fail
 // the test that made it if they cannot do what they say.
 type Redis struct {
 	*redispool.Pool
@@ -33,6 +33,17 @@ type Redis struct {
 //
 // The pool has no log, and short times: 1 s to dial, to read and to wait for a connection.
 func Start(tb testing.TB, configure ...func(*redispool.Config)) *Redis {
+	tb.Helper()
+	r := NewUnstarted(tb, configure...)
+	if err := r.Start(tb.Context()); err != nil {
+		tb.Fatalf("redispooltest: %v", err)
+	}
+	return r
+}
+
+// NewUnstarted is [Start] without the start: for a Registry, or for code under test that starts its
+// pools itself. Redis is a component: a Registry takes it as it is.
+func NewUnstarted(tb testing.TB, configure ...func(*redispool.Config)) *Redis {
 	tb.Helper()
 	m := miniredis.RunT(tb)
 	w, err := newWire(m.Addr())
@@ -54,9 +65,6 @@ func Start(tb testing.TB, configure ...func(*redispool.Config)) *Redis {
 	}
 	r := &Redis{Pool: p, Mini: m, tb: tb, wire: w}
 	tb.Cleanup(r.stop)
-	if err := p.Start(tb.Context()); err != nil {
-		tb.Fatalf("redispooltest: %v", err)
-	}
 	return r
 }
 

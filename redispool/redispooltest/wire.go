@@ -3,6 +3,7 @@ package redispooltest
 import (
 	"context"
 	"net"
+	"runtime/pprof"
 	"sync"
 )
 
@@ -41,7 +42,12 @@ func (w *wire) listen() error {
 	return nil
 }
 
+// unlabel takes away the labels of the calling goroutine, which is the kit's. lifecycletest tells
+// goroutines that were left behind by their labels; the kit's end after the registry.
+func unlabel() { pprof.SetGoroutineLabels(context.Background()) } //nolint:forbidigo // no labels
+
 func (w *wire) accept(l net.Listener) {
+	unlabel()
 	for {
 		client, err := l.Accept()
 		if err != nil {

@@ -30,10 +30,23 @@ func ServePostgresInMemory(tb testing.TB) *PostgresServer {
 }
 
 // NewPostgresInMemory is [NewPostgres] on a server as [ServePostgresInMemory] starts it.
-func NewPostgresInMemory(tb testing.TB, options ...func(*sqlpool.PostgresConfig)) (*sqlpool.Postgres, *PostgresServer) {
+func NewPostgresInMemory(
+	tb testing.TB, configure ...func(*sqlpool.PostgresConfig),
+) (*sqlpool.Postgres, *PostgresServer) {
+	tb.Helper()
+	pool, s := NewUnstartedPostgresInMemory(tb, configure...)
+	start(tb, pool)
+	return pool, s
+}
+
+// NewUnstartedPostgresInMemory is [NewUnstartedPostgres] on a server as [ServePostgresInMemory]
+// starts it.
+func NewUnstartedPostgresInMemory(
+	tb testing.TB, configure ...func(*sqlpool.PostgresConfig),
+) (*sqlpool.Postgres, *PostgresServer) {
 	tb.Helper()
 	s := ServePostgresInMemory(tb)
-	return startPostgres(tb, s, append(options, s.dialled)), s
+	return poolOn(tb, s, append(configure, s.dialled)), s
 }
 
 // dialled makes a pool connect in memory, whatever else is configured.

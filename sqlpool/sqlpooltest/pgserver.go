@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"runtime/pprof"
 	"slices"
 	"sync"
 	"testing"
@@ -73,19 +74,32 @@ func ServePostgres(tb testing.TB) *PostgresServer {
 
 // NewPostgres returns a started pool on a fake PostgreSQL server of its own, and the server, to say
 // what it answers and how it fails. At the end of the test both are stopped; the test fails if a
-// connection is still held. Options change the configuration as in [New]. Everything but the server
-// is as in production; no connection is pinged of the pool's own accord.
-func NewPostgres(tb testing.TB, options ...func(*sqlpool.PostgresConfig)) (*sqlpool.Postgres, *PostgresServer) {
+// connection is still held. Functions may change the pool's configuration. Everything but the
+// server is as in production; no connection is pinged of the pool's own accord.
+func NewPostgres(
+	tb testing.TB, configure ...func(*sqlpool.PostgresConfig),
+) (*sqlpool.Postgres, *PostgresServer) {
 	tb.Helper()
-	s := ServePostgres(tb)
-	return startPostgres(tb, s, options), s
+	pool, s := NewUnstartedPostgres(tb, configure...)
+	start(tb, pool)
+	return pool, s
 }
 
-func startPostgres(tb testing.TB, s *PostgresServer, options []func(*sqlpool.PostgresConfig)) *sqlpool.Postgres {
+// NewUnstartedPostgres is [NewPostgres] without the start of the pool: for a Registry, or for code
+// under test that starts its pools itself.
+func NewUnstartedPostgres(
+	tb testing.TB, configure ...func(*sqlpool.PostgresConfig),
+) (*sqlpool.Postgres, *PostgresServer) {
+	tb.Helper()
+	s := ServePostgres(tb)
+	return poolOn(tb, s, configure), s
+}
+
+func poolOn(tb testing.TB, s *PostgresServer, configure []func(*sqlpool.PostgresConfig)) *sqlpool.Postgres {
 	tb.Helper()
 	cfg := sqlpool.PostgresConfig{Name: "fake", URL: s.URL(), KeepAlive: poolkeeper.Off}
-	for _, o := range options {
-		o(&cfg)
+	for _, change := range configure {
+		change(&cfg)
 	}
 	pool, err := sqlpool.NewPostgres(cfg)
 	if err != nil {
@@ -93,15 +107,8 @@ func startPostgres(tb testing.TB, s *PostgresServer, options []func(*sqlpool.Pos
 	}
 	tb.Cleanup(func() {
 		s.Heal() // a fault that outlives the test must not look like one of the pool's
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(tb.Context()), stopLimit)
-		defer cancel()
-		if err := pool.Stop(ctx); err != nil {
-			tb.Errorf("sqlpooltest: %v", err)
-		}
+		stop(tb, pool)
 	})
-	if err := pool.Start(tb.Context()); err != nil {
-		tb.Fatalf("sqlpooltest: %v", err)
-	}
 	return pool
 }
 
@@ -158,6 +165,7 @@ func (s *PostgresServer) listen(addr string) error {
 }
 
 func (s *PostgresServer) accept(l net.Listener) {
+	unlabel()
 	for {
 		conn, err := l.Accept()
 		if err != nil {
@@ -169,6 +177,10 @@ func (s *PostgresServer) accept(l net.Listener) {
 		}
 	}
 }
+
+// unlabel takes away the labels of the calling goroutine, which is the kit's. lifecycletest tells
+// goroutines that were left behind by their labels; the kit's end after the registry.
+func unlabel() { pprof.SetGoroutineLabels(context.Background()) } //nolint:forbidigo // no labels
 
 // talk serves a new client, or reports false if the server is stopped, or refuses.
 func (s *PostgresServer) talk(conn net.Conn) bool {
@@ -183,6 +195,7 @@ func (s *PostgresServer) talk(conn net.Conn) bool {
 	// Owner: the server. It ends when its socket is closed, by the client, a fault or stop; stop
 	// waits for it.
 	s.all.Go(func() {
+		unlabel()
 		defer s.dismiss(c)
 		c.serve()
 	})
