@@ -21,14 +21,17 @@ func (c config) validateSizes() error {
 	if limit := max(c.maxOpenOrDefault(), 0); c.MinIdle < 0 || c.MinIdle > limit {
 		errs = append(errs, fmt.Errorf("sqlpool: MinIdle is %d; it must be 0 to MaxOpen, %d", c.MinIdle, limit))
 	}
-	if limit := c.maxOpenOrDefault(); c.MaxOpenCeiling != 0 && (c.MaxOpenCeiling < limit || c.MaxOpenCeiling > maxMaxOpen) {
-		errs = append(errs, fmt.Errorf("sqlpool: MaxOpenCeiling is %d; it must be 0 (MaxOpen) or from MaxOpen, %d, to %d", c.MaxOpenCeiling, limit, maxMaxOpen))
+	limit, ceiling := c.maxOpenOrDefault(), c.MaxOpenCeiling
+	if ceiling != 0 && (ceiling < limit || ceiling > maxMaxOpen) {
+		errs = append(errs, fmt.Errorf(
+			"sqlpool: MaxOpenCeiling is %d; it must be 0 (MaxOpen) or from MaxOpen, %d, to %d", ceiling, limit, maxMaxOpen))
 	}
 	if c.Instances < 0 {
 		errs = append(errs, fmt.Errorf("sqlpool: Instances is %d; it must not be negative", c.Instances))
 	}
 	if c.MaxWaiting < poolkeeper.NoWaiting {
-		errs = append(errs, fmt.Errorf("sqlpool: MaxWaiting is %d; it must be NoWaiting, 0 (no limit) or positive", c.MaxWaiting))
+		errs = append(errs, fmt.Errorf(
+			"sqlpool: MaxWaiting is %d; it must be NoWaiting, 0 (no limit) or positive", c.MaxWaiting))
 	}
 	if c.MaxDials < 0 {
 		errs = append(errs, fmt.Errorf("sqlpool: MaxDials is %d; it must not be negative", c.MaxDials))

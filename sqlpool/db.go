@@ -66,7 +66,9 @@ func newDBPool(kind string, cfg config, aim func(config, disk) (driver.Connector
 	s.db = sql.OpenDB(watching{s})
 	s.db.SetMaxIdleConns(math.MaxInt32) // the store has the limits
 	b := &driverBackend{store: s, aimAt: aim}
-	b.probe = &checkConn[*native]{dial: b.dialCheck, probe: b.ask, hangUp: b.hangUpCheck, spare: s.withIdle, turn: turn.New()}
+	b.probe = &checkConn[*native]{
+		dial: b.dialCheck, probe: b.ask, hangUp: b.hangUpCheck, spare: s.withIdle, turn: turn.New(),
+	}
 	c.back = b
 	c.evictor = eviction.New(s, cfg.policy())
 	return dbPool{pool{c}, s.db}, nil

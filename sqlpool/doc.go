@@ -13,7 +13,7 @@
 //	│ limit and fair queue · who holds what, where · eviction, MinIdle · health · drain, stop, cut │
 //	└──────────────────────────────────────────────────────────────────────────────────────┘
 //
-// A pool is made by one of four constructors, then started and stopped, best by a
+// A pool is made by one of five constructors, then started and stopped, best by a
 // lifecycle.Registry:
 //
 //	orders, err := sqlpool.NewPostgres(sqlpool.PostgresConfig{URL: os.Getenv("DATABASE_URL"), MaxOpen: 20})
@@ -27,8 +27,8 @@
 //	row := orders.Pool().QueryRow(ctx, "SELECT count(*) FROM orders")
 //
 // [NewPostgres] gives a *pgxpool.Pool and, over the same connections, a *sql.DB. [NewMySQL] and
-// [NewDB] give a *sql.DB. [Adopt] takes one. Package replica joins the pools of a primary and of
-// its read replicas into one component.
+// [NewDB] give a *sql.DB. [Adopt] takes one, and [AdoptPgxPool] a *pgxpool.Pool. Package replica
+// joins the pools of a primary and of its read replicas into one component.
 //
 // What the package refuses to do: it does not retry, rewrite, cache or log statements. It opens
 // connections only for callers, for MinIdle and for its own checks. It never hides which driver is
