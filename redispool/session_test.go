@@ -253,7 +253,7 @@ func TestLeakIsReportedOnceWithItsStack(t *testing.T) {
 	}
 }
 
-func TestStacksOffKeepsKindAndAge(t *testing.T) {
+func TestWithoutStacksHoldersHaveKindAndAge(t *testing.T) {
 	p := started(t, redispool.Config{URL: "redis://" + mini(t).Addr(), DisableLeakStacks: true})
 	c := single(t, p).Conn()
 	if err := c.Ping(t.Context()).Err(); err != nil {

@@ -8,7 +8,6 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/settings"
 )
 
@@ -19,7 +18,7 @@ import (
 // It offers less than a pool that dials itself, because the handle tells it little: no refusal of
 // new work while draining, no explained time-out, no list of holders, no leak report, no MinIdle,
 // no cutting of sockets and no reload. Sizes and times are the handle's own.
-type Adopted struct{ c *core }
+type Adopted struct{ base }
 
 // Adopt makes a component of a *sql.DB that other code has opened, such as sqlmock's. It does no
 // I/O. From now on Stop closes the handle. Every fault of cfg is reported at once, with cfg.Name.
@@ -53,7 +52,7 @@ func adopt(h handle, name string, given AdoptConfig, fault error) (*Adopted, err
 	a := &adopted{handle: h}
 	a.core = newCore(cfg, disk{}, "adopted")
 	a.core.back = a
-	return &Adopted{a.core}, nil
+	return &Adopted{base{a.core}}, nil
 }
 
 // Start reaches the server as the configuration's Start says. It blocks until the server has
@@ -71,17 +70,11 @@ func (a *Adopted) Drain(ctx context.Context) error { return a.c.drain(ctx) }
 // concurrently: all calls return the outcome of the first.
 func (a *Adopted) Stop(ctx context.Context) error { return a.c.stop(ctx) }
 
-// Abort is a Stop that does not wait for callers. It also ends a Stop under way.
-func (a *Adopted) Abort() error { return a.c.abort() }
-
 // Check pings the server, or runs CheckQuery, on one of the handle's connections. If all of them
 // are in use until ctx ends, it returns a reservation (health.Degraded): that is not the server's
 // fault. An answer that refuses CheckQuery for lack of a privilege is healthy. Errors answer
 // health.Classify.
 func (a *Adopted) Check(ctx context.Context) error { return a.c.check(ctx) }
-
-// Stats returns one moment of the handle. It does not block.
-func (a *Adopted) Stats() poolkeeper.Stats { return a.c.stats() }
 
 // Settings returns what is in effect.
 func (a *Adopted) Settings() []slog.Attr {
@@ -93,7 +86,3 @@ func (a *Adopted) Settings() []slog.Attr {
 		slog.Bool("cuts_sockets", false),
 	}
 }
-
-// SetName gives the handle the name it has in logs, errors and metrics. An empty name changes
-// nothing.
-func (a *Adopted) SetName(name string) { a.c.state.SetName(name) }

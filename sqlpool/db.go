@@ -71,7 +71,7 @@ func newDBPool(kind string, cfg config, aim func(config, disk) (driver.Connector
 	}
 	c.back = b
 	c.evictor = eviction.New(s, cfg.policy())
-	return dbPool{pool{c}, s.db}, nil
+	return dbPool{pool{base{c}}, s.db}, nil
 }
 
 // DB returns the handle. The handle never changes. It works before Start, and refuses work with

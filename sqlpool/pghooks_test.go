@@ -35,7 +35,7 @@ func pgFake(t *testing.T, cfg sqlpool.PostgresConfig) *sqlpool.Postgres {
 }
 
 // The user's BeforeConnect may replace the tracer, and the pool's with it.
-func TestPostgresReplacedTracerSurvivesARecycle(t *testing.T) {
+func TestPostgresReplacedTracerSurvivesAReset(t *testing.T) {
 	p := pgFake(t, sqlpool.PostgresConfig{Configure: func(c *pgxpool.Config) error {
 		c.BeforeConnect = func(_ context.Context, conn *pgx.ConnConfig) error {
 			conn.Tracer = nil
@@ -72,7 +72,7 @@ func TestPostgresReplacedDialFuncIsCutAtAbort(t *testing.T) {
 }
 
 // Credentials may take long. What they have answered before a Reset may be outdated by it.
-func TestPostgresRecycleReachesAConnectionWhoseCredentialsWereAskedForBefore(t *testing.T) {
+func TestPostgresResetReachesAConnectionWhoseCredentialsWereAskedForBefore(t *testing.T) {
 	asked, answer := make(chan struct{}, 10), make(chan struct{})
 	p := pgFake(t, sqlpool.PostgresConfig{DialTimeout: 20 * time.Second, Credentials: func(context.Context) (string, string, error) {
 		asked <- struct{}{}

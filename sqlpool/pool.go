@@ -7,9 +7,21 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 )
 
-// pool is what [Postgres], [MySQL] and [DB] have in common. All methods are safe for concurrent
-// use.
-type pool struct{ c *core }
+// base is what all pools have in common, adopted handles too.
+type base struct{ c *core }
+
+// Abort is a Stop that does not wait for callers. It also ends a Stop under way.
+func (b *base) Abort() error { return b.c.abort() }
+
+// Stats returns one moment of the pool. It does not block.
+func (b *base) Stats() poolkeeper.Stats { return b.c.stats() }
+
+// SetName gives the pool the name it has in logs, errors and metrics. An empty name changes
+// nothing.
+func (b *base) SetName(name string) { b.c.state.SetName(name) }
+
+// pool is what [Postgres], [MySQL] and [DB] have in common.
+type pool struct{ base }
 
 // Start reaches the server as the configuration's Start says, then keeps MinIdle connections open,
 // evicts idle ones and reports leaks. It blocks until the server has answered once or the policy
@@ -27,9 +39,6 @@ func (p *pool) Drain(ctx context.Context) error { return p.c.drain(ctx) }
 // driver allows, and returns a [*poolkeeper.HeldError]. It may be called without Start, more than once and
 // concurrently: all calls return the outcome of the first.
 func (p *pool) Stop(ctx context.Context) error { return p.c.stop(ctx) }
-
-// Abort is a Stop that does not wait for callers. It also ends a Stop under way.
-func (p *pool) Abort() error { return p.c.abort() }
 
 // Reset closes every connection opened so far: idle ones now, those in use when they are returned.
 // Call it when a password has changed, or the server behind the name. It does not block.
@@ -59,9 +68,6 @@ func (p *pool) Check(ctx context.Context) error { return p.c.check(ctx) }
 // errors.ErrUnsupported.
 func (p *pool) Limits(ctx context.Context) (Limits, error) { return p.c.limits(ctx) }
 
-// Stats returns one moment of the pool. It does not block.
-func (p *pool) Stats() poolkeeper.Stats { return p.c.stats() }
-
 // Holders returns the callers that hold a connection now, the oldest first. It does not block.
 func (p *pool) Holders() []poolkeeper.Holder { return p.c.held.List() }
 
@@ -71,7 +77,3 @@ func (p *pool) Settings() []slog.Attr { return p.c.effective() }
 // ObserveWith reports the outcome of traffic to o. o gets nil for a connection that came back well,
 // and the error of a connection-level failure. A nil o ends the reports. It does not block.
 func (p *pool) ObserveWith(o poolkeeper.Observer) { p.c.observer.Set(o) }
-
-// SetName gives the pool the name it has in logs, errors and metrics. An empty name changes
-// nothing.
-func (p *pool) SetName(name string) { p.c.state.SetName(name) }

@@ -60,7 +60,7 @@ func newPostgres(cfg config) (*Postgres, error) {
 	}
 	*managed = *b.shown(aim, cfg)
 	b.core.evictor = eviction.New(b, cfg.policy())
-	return &Postgres{pool: pool{b.core}, back: b}, nil
+	return &Postgres{pool: pool{base{b.core}}, back: b}, nil
 }
 
 // aimPostgres turns cfg into pgx's own configuration, and fills in what URL adds.

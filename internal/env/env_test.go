@@ -2,12 +2,14 @@ package env_test
 
 import (
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/env"
 )
 
@@ -107,5 +109,47 @@ func TestEveryFaultIsReportedWithVariableValueAndWhatIsAllowed(t *testing.T) {
 	}
 	if !errors.Is(err, cause) {
 		t.Error("the cause cannot be found")
+	}
+}
+
+func TestFillReadsEveryFieldThatATextCanSay(t *testing.T) {
+	for name, value := range map[string]string{
+		"X_NAME": "orders", "X_MAX_OPEN": "5", "X_MAX_WAITING": "none", "X_JITTER": "off", "X_IDLE": "off", "X_EVERY": "1m",
+		"X_DISABLE_PEEK": "true", "X_START": "start-degraded", "X_FILES_CA": "ca.pem", "X_CONFIGURE": "rm -rf /",
+	} {
+		t.Setenv(name, value)
+	}
+	type config struct {
+		Name        string
+		MaxOpen     int
+		MaxWaiting  int
+		Jitter      float64
+		Idle, Every time.Duration
+		DisablePeek bool
+		Start       poolkeeper.StartPolicy
+		Files       poolkeeper.TLSFiles
+		Configure   func()
+	}
+	var c config
+	r := env.NewReader("pool", "X")
+	r.Fill(&c, map[string]bool{"Idle": true})
+	if err := r.Err(nil); err != nil {
+		t.Error(err)
+	}
+	want := config{
+		"orders", 5, poolkeeper.NoWaiting, poolkeeper.NoJitter, poolkeeper.Off, time.Minute, true,
+		poolkeeper.StartDegraded, poolkeeper.TLSFiles{CA: "ca.pem"}, nil,
+	}
+	if !reflect.DeepEqual(c, want) {
+		t.Errorf("%+v, want %+v", c, want)
+	}
+	t.Setenv("X_EVERY", "off") // it may not be
+	t.Setenv("X_DISABLE_PEEK", "yes")
+	r = env.NewReader("pool", "X")
+	r.Fill(&c, map[string]bool{"Idle": true})
+	const faults = `pool: X_EVERY is "off"; it must be a duration such as 1m30s` + "\n" +
+		`pool: X_DISABLE_PEEK is "yes"; it must be one of true, false`
+	if err := r.Err(nil); err == nil || err.Error() != faults {
+		t.Errorf("%v, want %s", err, faults)
 	}
 }
