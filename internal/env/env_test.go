@@ -138,7 +138,9 @@ func TestFillReadsEveryFieldThatATextCanSay(t *testing.T) {
 	}
 	want := config{
 		"orders", 5, poolkeeper.NoWaiting, poolkeeper.NoJitter, poolkeeper.Off, time.Minute, true,
-		poolkeeper.StartDegraded, poolkeeper.TLSFiles{CA: "ca.pem"}, nil,
+		poolkeeper.StartDegraded,
+		poolkeeper.TLSFiles{CA: "ca.pem"},
+		nil,
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("%+v, want %+v", c, want)
