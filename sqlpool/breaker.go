@@ -2,18 +2,14 @@ package sqlpool
 
 import (
 	"context"
-	"errors"
 	"time"
 
-	"github.com/go-sql-driver/mysql"
-	"github.com/jackc/pgx/v5/pgconn"
-
 	"github.com/poolkeeper/poolkeeper"
-	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/breaker"
 	"github.com/poolkeeper/poolkeeper/internal/event"
 	"github.com/poolkeeper/poolkeeper/internal/life"
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
+	"github.com/poolkeeper/poolkeeper/sqlpool/internal/fault"
 )
 
 // newBreaker returns the circuit breaker of a pool's server, as FailFastAfter says. It hears of
@@ -25,11 +21,11 @@ func (c *core) newBreaker() *breaker.Breaker {
 			return c.events.Guarded("a hook, in a trial", func() error { return c.back.try(ctx, c.back.current(), c.cfg()) })
 		},
 		TrialTimeout: func() time.Duration { return c.cfg().DialTimeout },
-		Judge:        judge,
+		Judge:        fault.Judge,
 		Alive:        func(since monotime.Time) bool { return c.back.answeredSince(since) },
 		Suspended:    c.paused.Load,
 		Error: func(since time.Time, err error) *poolkeeper.DownError {
-			return &poolkeeper.DownError{Pool: c.poolName(), Since: since, Advice: Classify(err).Advice, Err: asFault(err)}
+			return &poolkeeper.DownError{Pool: c.poolName(), Since: since, Advice: fault.Classify(err).Advice, Err: fault.Wrap(err)}
 		},
 		WentDown: c.wentDown,
 		CameUp: func(down time.Duration) {
@@ -72,28 +68,4 @@ func checkDial[T any](ctx context.Context, c *core, dial func(context.Context) (
 		c.dialled(began, err)
 	}
 	return conn, err
-}
-
-// judge says what the error of a dial or a trial means for the breaker. A server that runs has
-// answered, whatever it said; one that is starting or shutting down is as good as gone.
-func judge(err error) breaker.Verdict {
-	if errors.Is(err, poolkeeper.ErrDown) {
-		return breaker.Unknown // nothing was tried
-	}
-	kind := Classify(err).Kind
-	switch kind { //nolint:exhaustive // the rest is an answer, or the caller's
-	case health.KindRefused, health.KindStarting, health.KindShuttingDown, health.KindReset:
-		return breaker.Refused
-	case health.KindTimeout, health.KindUnreachable, health.KindDNS:
-		return breaker.Silent
-	case health.KindCanceled:
-		return breaker.Unknown
-	case health.KindUnknown:
-		_, pg := errors.AsType[*pgconn.PgError](err)
-		_, my := errors.AsType[*mysql.MySQLError](err)
-		if !pg && !my {
-			return breaker.Unknown // a hook of the user's, or a driver's own error
-		}
-	}
-	return breaker.Answered
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/sqlpool/internal/fault"
 )
 
 // errLost stands for the errors of a connection that its driver gave up while a caller had it:
@@ -30,7 +31,7 @@ func (s *store) returned(c *conn, ok bool, now time.Time) {
 // there, is passed on.
 func (s *store) failed(c *conn, err error) {
 	refused := c.refusedWrite(err)
-	if refused || connectionLevel(err) && Classify(err).Kind != health.KindReadOnly {
+	if refused || fault.ConnectionLevel(err) && fault.Classify(err).Kind != health.KindReadOnly {
 		s.core.observer.Observe(err)
 	}
 	if refused {
@@ -42,7 +43,7 @@ func (s *store) failed(c *conn, err error) {
 func (c *conn) refusedWrite(err error) bool {
 	if pg, ok := c.n.Native.(*stdlib.Conn); ok {
 		e, ok := errors.AsType[*pgconn.PgError](err)
-		return ok && refusesWritesPG(pg.Conn().PgConn(), e)
+		return ok && fault.PGRefusesWrites(pg.Conn().PgConn(), e)
 	}
-	return refusesWrites(err, c.readOnly)
+	return fault.RefusesWrites(err, c.readOnly)
 }

@@ -11,12 +11,12 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/go-sql-driver/mysql"
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/sqlpool/internal/driverconn"
+	"github.com/poolkeeper/poolkeeper/sqlpool/internal/fault"
 )
 
 // hangUpLimit bounds how long a caller that returns a broken or surplus connection waits for its
@@ -128,10 +128,10 @@ func (s *store) asked() uint64 {
 	return s.waiting.Joined()
 }
 
-// tellsAll reports whether a failed dial answers all callers that waited when it began. It does if
-// the server refuses connections and no open connection could be returned. A dial for each caller,
+// refusedByAll reports whether a failed dial answers all callers that waited when it began, if no
+// open connection could be returned: the server refuses connections. A dial for each caller,
 // MaxDials at a time, would only delay them.
-func tellsAll(err error, open int) bool { return open == 0 && Classify(err).Kind == health.KindRefused }
+func refusedByAll(err error) bool { return fault.Classify(err).Kind == health.KindRefused }
 
 // tooSlow lets others dial beside d.
 func (s *store) tooSlow(d *dialing) {
@@ -176,7 +176,7 @@ func (s *store) dialled(d *dialing, n *native, err error) {
 	s.slow = slices.DeleteFunc(s.slow, func(x *dialing) bool { return x == d })
 	switch {
 	case err != nil && d.replaced:
-	case err != nil && tellsAll(err, s.open):
+	case err != nil && s.open == 0 && refusedByAll(err):
 		s.waiting.Fail(d.asked, err)
 	case err != nil:
 		if w := s.waiting.Pop(); w != nil {
@@ -262,7 +262,7 @@ func (s *store) reach(ctx context.Context, connector driver.Connector) (*native,
 		}
 	}
 	if r.err != nil {
-		return nil, fmt.Errorf("sqlpool: open a connection of %q: %w", s.core.poolName(), asFault(r.err))
+		return nil, fmt.Errorf("sqlpool: open a connection of %q: %w", s.core.poolName(), fault.Wrap(r.err))
 	}
 	now := time.Now()
 	n := &native{
@@ -299,7 +299,7 @@ func (s *store) hangUp(n *native, giveUp <-chan struct{}, limit time.Duration) e
 	defer t.Stop()
 	select {
 	case err := <-done:
-		if wasDead(err) {
+		if fault.AlreadyClosed(err) {
 			return nil
 		}
 		return err
@@ -310,12 +310,6 @@ func (s *store) hangUp(n *native, giveUp <-chan struct{}, limit time.Duration) e
 		s.core.cut(n.sock)
 	}
 	return fmt.Errorf("sqlpool: the driver takes too long to close a connection of %q", s.core.poolName())
-}
-
-// wasDead recognizes the error of closing a connection that the server had closed already. The
-// connection is closed, so this is no failure. The MySQL driver's own error is not exported.
-func wasDead(err error) bool {
-	return errors.Is(err, driver.ErrBadConn) || errors.Is(err, mysql.ErrInvalidConn) || err != nil && err.Error() == "bad connection"
 }
 
 // socketOf finds the socket of a connection that was not dialled through the pool's own dial

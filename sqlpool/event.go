@@ -4,6 +4,7 @@ import (
 	"log/slog"
 
 	"github.com/poolkeeper/poolkeeper/internal/event"
+	"github.com/poolkeeper/poolkeeper/sqlpool/internal/fault"
 )
 
 // newEvents returns the log of what happens to the pool.
@@ -13,7 +14,7 @@ func (c *core) newEvents() *event.Log {
 
 // explainEvent names the cause of an event and what to look at first.
 func explainEvent(err error) (cause, advice string) {
-	f := Classify(err)
+	f := fault.Classify(err)
 	return string(f.Kind), f.Advice
 }
 

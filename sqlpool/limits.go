@@ -9,6 +9,8 @@ import (
 
 	"github.com/poolkeeper/poolkeeper/internal/event"
 	"github.com/poolkeeper/poolkeeper/internal/fleet"
+	"github.com/poolkeeper/poolkeeper/sqlpool/internal/fault"
+	"github.com/poolkeeper/poolkeeper/sqlpool/internal/pooler"
 )
 
 // Limits compares the server's connection limits with the demand of a configuration.
@@ -39,7 +41,7 @@ type Limits struct {
 func (c *core) limits(ctx context.Context) (Limits, error) {
 	l, err := c.back.limits(ctx)
 	if err != nil {
-		return Limits{}, fmt.Errorf("sqlpool: limits of %q: %w", c.poolName(), asFault(err))
+		return Limits{}, fmt.Errorf("sqlpool: limits of %q: %w", c.poolName(), fault.Wrap(err))
 	}
 	if !l.Pooled {
 		c.silence.Store(int64(l.IdleTimeout))
@@ -92,7 +94,9 @@ func (c *core) warnOfLimits(ctx context.Context) {
 		err = nil
 	}
 	if pg, ok := c.back.(*pgBackend); ok {
-		pg.warnOfPooler(&l)
+		if e, matters := pooler.Event(pg.execMode(), l.TransactionMode); l.Pooled && matters {
+			c.events.Emit(e)
+		}
 	}
 	fleet.Warn(c.events, l.Warnings, err, slog.Int("demand", l.Demand), slog.Int("granted", l.granted()), slog.Int("on_server", l.OnServer))
 }

@@ -130,7 +130,7 @@ func (b *pgBackend) endDial(ctx context.Context, line *pgLine, used *pgx.ConnCon
 		b.slow--
 	}
 	d.slow = true // from now on it is not counted
-	if data.Err != nil && tellsAll(data.Err, b.open) {
+	if data.Err != nil && b.open == 0 && refusedByAll(data.Err) {
 		b.waiting.Fail(d.asked, data.Err)
 	}
 	b.grantLocked()

@@ -6,6 +6,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/poolkeeper/poolkeeper/sqlpool/internal/fault"
+	"github.com/poolkeeper/poolkeeper/sqlpool/internal/pooler"
 )
 
 // Two ways lead to the failures of a connection's traffic. pgconn's OnPgError gets every error that
@@ -31,9 +34,9 @@ func (b *pgBackend) heard(c *pgconn.PgConn, e *pgconn.PgError) {
 		return
 	}
 	switch {
-	case refusesWritesPG(c, e):
+	case fault.PGRefusesWrites(c, e):
 		b.demoted(r, e)
-	case e.Code != readOnlyTransaction && connectionLevel(e):
+	case e.Code != fault.ReadOnlyTransaction && fault.ConnectionLevel(e):
 		b.core.observer.Observe(e)
 	}
 }
@@ -45,40 +48,21 @@ func (b *pgBackend) demoted(r *pgRecord, e *pgconn.PgError) {
 	b.core.refusedWrite(r.generation, e)
 }
 
-const (
-	readOnlyTransaction = "25006"
-	notSupported        = "0A000"
-)
-
-// refusesWritesPG recognizes the refusals that are news about the server: it was demoted, or set
-// read-only. Since PostgreSQL 14 the server keeps its clients informed of both ways in which it can
-// be read-only by itself; if neither holds, the session asked to be read-only. A standby calls some
-// statements not supported that a primary executes.
-func refusesWritesPG(c *pgconn.PgConn, e *pgconn.PgError) bool {
-	standby := c.ParameterStatus("in_hot_standby")
-	switch e.Code {
-	case readOnlyTransaction:
-		return standby != "off" || c.ParameterStatus("default_transaction_read_only") != "off"
-	case notSupported:
-		return standby == "on"
-	default:
-		return false
-	}
-}
-
 // ended notes how a call of pgx on a connection ended.
 func (t *pgTracer) ended(c *pgx.Conn, err error) {
 	if err == nil {
 		return
 	}
 	b, r := t.b, record(c.PgConn())
-	b.explainPooler(err)
+	if b.pooled.Load() {
+		pooler.Explain(err, b.execMode())
+	}
 	said, known := errors.AsType[*pgconn.PgError](err) // to heard
 	if r != nil {
 		again := r.lastErr != nil && errors.Is(err, r.lastErr) // a query's own Prepare, or part of a batch
 		// A server that was set read-only says so behind the first error that comes of it: heard
 		// did not know yet.
-		if !again && !r.demoted.Swap(false) && known && refusesWritesPG(c.PgConn(), said) {
+		if !again && !r.demoted.Swap(false) && known && fault.PGRefusesWrites(c.PgConn(), said) {
 			b.demoted(r, said)
 			r.demoted.Store(false)
 		}
@@ -89,7 +73,7 @@ func (t *pgTracer) ended(c *pgx.Conn, err error) {
 		return
 	}
 	lost := c.IsClosed() && !errors.Is(err, context.Canceled) // pgx closes it when a caller gives up
-	if lost || connectionLevel(err) {
+	if lost || fault.ConnectionLevel(err) {
 		b.core.observer.Observe(err)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/eviction"
 	"github.com/poolkeeper/poolkeeper/internal/retry"
+	"github.com/poolkeeper/poolkeeper/sqlpool/internal/fault"
 )
 
 // firstFlush and lastFlush are between two sweeps for what is stale, as long as some was spared
@@ -78,7 +79,7 @@ func (b *pgBackend) Fill(ctx context.Context, n int) error {
 			if found++; found == looks {
 				return nil
 			}
-		case isClosedPgxPool(err):
+		case fault.PoolClosed(err):
 			b.noticeClosed(ctx)
 			return err
 		case err != nil:

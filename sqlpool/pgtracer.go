@@ -8,6 +8,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/guard"
+	"github.com/poolkeeper/poolkeeper/sqlpool/internal/fault"
 )
 
 // pgTracer is where pgx and pgxpool tell the pool of acquisitions, releases, dials and failures.
@@ -74,9 +75,9 @@ func (t *pgTracer) TraceAcquireEnd(ctx context.Context, pool *pgxpool.Pool, data
 	if data.Conn == nil { // without an error: a hook of the user's has panicked, and pgxpool has lost the connection
 		b.givenUp(claimUnder(ctx))
 		b.core.gate.Leave()
-		if isClosedPgxPool(data.Err) {
+		if fault.PoolClosed(data.Err) {
 			b.noticeClosed(ctx)
-		} else if connectionLevel(data.Err) {
+		} else if fault.ConnectionLevel(data.Err) {
 			b.core.observer.Observe(data.Err)
 		}
 		return

@@ -3,13 +3,9 @@ package sqlpool
 import (
 	"context"
 	"errors"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/go-sql-driver/mysql"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/event"
@@ -158,23 +154,4 @@ func (c *core) refusedWrite(generation uint64, err error) {
 	open := c.open()
 	c.back.flush()
 	c.events.Emit(event.OfReset(event.Demoted, open, err))
-}
-
-// refusesWrites recognizes the errors of database/sql's drivers with which a server that has been
-// demoted, or set read-only, refuses a write. asked says that the caller's own transaction is
-// read-only, which is no news about the server.
-func refusesWrites(err error, asked bool) bool {
-	if e, ok := errors.AsType[*mysql.MySQLError](err); ok {
-		switch e.Number {
-		case 1836:
-			return true
-		case 1290: // "running with the --read-only option", and other options that are not meant here
-			return strings.Contains(strings.ToLower(e.Message), "read")
-		case 1792:
-			return !asked
-		}
-		return false
-	}
-	e, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && e.Code == readOnlyTransaction && !asked
 }

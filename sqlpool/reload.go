@@ -12,6 +12,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/onfile"
 	"github.com/poolkeeper/poolkeeper/internal/rotation"
 	"github.com/poolkeeper/poolkeeper/internal/settings"
+	"github.com/poolkeeper/poolkeeper/sqlpool/internal/fault"
 )
 
 // target says how connections are opened: what URL, TLS, Credentials and Configure come
@@ -123,7 +124,7 @@ func (c *core) replace(ctx context.Context, wanted config) ([]poolkeeper.Change,
 	elsewhere := slices.ContainsFunc(list, leads)
 	if elsewhere {
 		if err := c.tryTarget(ctx, aim, &next); err != nil {
-			return nil, fmt.Errorf("sqlpool: reload %q: nothing was changed: %w", name, asFault(err))
+			return nil, fmt.Errorf("sqlpool: reload %q: nothing was changed: %w", name, fault.Wrap(err))
 		}
 	}
 	if err := c.switchTo(ctx, aim, &next, elsewhere); err != nil {
@@ -154,7 +155,7 @@ func (c *core) switchTo(ctx context.Context, aim target, next *config, elsewhere
 	defer cancel()
 	if err := c.back.check(check); err != nil {
 		c.put(ctx, oldAim, old, true)
-		return fmt.Errorf("sqlpool: reload %q: the check failed, and the old configuration is back: %w", c.poolName(), asFault(err))
+		return fmt.Errorf("sqlpool: reload %q: the check failed, and the old configuration is back: %w", c.poolName(), fault.Wrap(err))
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
 	"github.com/poolkeeper/poolkeeper/internal/onfile"
 	"github.com/poolkeeper/poolkeeper/internal/rotation"
+	"github.com/poolkeeper/poolkeeper/sqlpool/internal/fault"
 )
 
 // Secrets and certificates are renewed on disk by others, at any time, and not always all at once.
@@ -62,7 +63,7 @@ func (c *core) renew(ctx context.Context) error {
 		return err
 	}
 	if err := c.tryTarget(ctx, aim, cfg); err != nil {
-		return fmt.Errorf("the server does not accept it, and the old is kept: %w", asFault(err))
+		return fmt.Errorf("the server does not accept it, and the old is kept: %w", fault.Wrap(err))
 	}
 	list := onfile.Differ(*c.disk.Load(), now.Contents)
 	c.disk.Store(&now.Contents)
@@ -78,7 +79,7 @@ func (c *core) doubt(err error) {
 	if !cfg.files().Any() || cfg.FileInterval <= 0 || monotime.Since(monotime.Time(c.looked.Load())) < soonestLook {
 		return
 	}
-	switch Classify(err).Kind { //nolint:exhaustive // the two that files can mend
+	switch fault.Classify(err).Kind { //nolint:exhaustive // the two that files can mend
 	case health.KindAuthentication, health.KindTLS:
 		c.lookAtFiles()
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/poolkeeper/poolkeeper/sqlpool/internal/fault"
 	"github.com/poolkeeper/poolkeeper/sqlpool/internal/probe"
 )
 
@@ -27,7 +28,7 @@ func init() { //nolint:gochecknoinits // see probe.Of
 type postgresServer struct{ p *Postgres }
 
 func (s postgresServer) Ask(ctx context.Context, f func(context.Context, probe.Conn) error) error {
-	return asFault(s.p.back.probe.use(ctx, func(ctx context.Context, c *pgx.Conn) error {
+	return fault.Wrap(s.p.back.probe.use(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		return f(ctx, postgresConn{c})
 	}))
 }
@@ -71,7 +72,7 @@ func (s driverServer) Ask(ctx context.Context, f func(context.Context, probe.Con
 	if !ok {
 		return errors.ErrUnsupported // an adopted handle has no connection of its own
 	}
-	return asFault(b.probe.use(ctx, func(ctx context.Context, n *native) error { return f(ctx, nativeConn{n}) }))
+	return fault.Wrap(b.probe.use(ctx, func(ctx context.Context, n *native) error { return f(ctx, nativeConn{n}) }))
 }
 
 func (s driverServer) Replace() { s.p.c.failedOver() }

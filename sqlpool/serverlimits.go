@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/poolkeeper/poolkeeper/sqlpool/internal/pooler"
 )
 
 // pgLimits is one query, because it is asked at every start. reserved_connections is PostgreSQL
@@ -62,6 +64,21 @@ func lower(a, b int) int {
 	default:
 		return min(a, b)
 	}
+}
+
+// sharesSessions asks by a second connection whether a pooler shares first with other clients.
+func (b *pgBackend) sharesSessions(ctx context.Context, first uint32) (bool, error) {
+	second, err := b.dialCheck(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer b.hangUp(ctx, second)
+	return pooler.SharesSessions(ctx, second, first)
+}
+
+// execMode is how pgx runs queries, as the user has configured it.
+func (b *pgBackend) execMode() pgx.QueryExecMode {
+	return b.aimed.Load().native.ConnConfig.DefaultQueryExecMode
 }
 
 func (b *driverBackend) limits(ctx context.Context) (Limits, error) {

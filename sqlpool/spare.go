@@ -11,6 +11,7 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/event"
+	"github.com/poolkeeper/poolkeeper/sqlpool/internal/fault"
 )
 
 // An answer is a sign of life: a server that grants no connection more, or refuses the check's
@@ -19,12 +20,12 @@ import (
 // answered returns err, how a check's query on an established connection ended, unless it says that
 // the check may not ask.
 func (c *core) answered(err error) error {
-	if Classify(err).Kind != health.KindAuthorization {
+	if fault.Classify(err).Kind != health.KindAuthorization {
 		return err
 	}
 	if c.unasked.CompareAndSwap(false, true) {
 		c.events.Emit(event.Event{
-			Kind: event.Misuse, Level: slog.LevelWarn, Err: asFault(err),
+			Kind: event.Misuse, Level: slog.LevelWarn, Err: fault.Wrap(err),
 			Text: "the server answers and refuses the query of checks, which counts as healthy; grant the privilege or set another CheckQuery",
 		})
 	}
@@ -34,7 +35,7 @@ func (c *core) answered(err error) error {
 // instead is for a check whose own connection cannot be opened because of err. If the server is
 // full it runs f on an idle connection of the pool's callers, or without one returns a reservation.
 func (k *checkConn[T]) instead(ctx context.Context, f func(context.Context, T) error, err error) error {
-	if Classify(err).Kind != health.KindTooManyConnections {
+	if fault.Classify(err).Kind != health.KindTooManyConnections {
 		return err
 	}
 	var answer error

@@ -8,6 +8,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
+	"github.com/poolkeeper/poolkeeper/sqlpool/internal/fault"
 )
 
 // dialTrouble is a time in which no connection could be opened. It never changes.
@@ -68,5 +69,5 @@ func (c *core) cannotDial(now time.Time) error {
 	if t == nil {
 		return nil
 	}
-	return asFault(fmt.Errorf("no connection could be opened for %s: %w", now.Sub(t.since).Round(time.Millisecond), t.err))
+	return fault.Wrap(fmt.Errorf("no connection could be opened for %s: %w", now.Sub(t.since).Round(time.Millisecond), t.err))
 }
