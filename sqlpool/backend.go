@@ -10,18 +10,19 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/life"
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
+	"github.com/poolkeeper/poolkeeper/sqlpool/internal/checkconn"
 )
 
 // driverBackend works on a store and the *sql.DB above it.
 type driverBackend struct {
 	store   *store
-	probe   *checkConn[*native]
+	probe   *checkconn.Conn[*native]
 	closing life.Closer
 	aimAt   func(config, disk) (driver.Connector, config, error)
 }
 
 func (b *driverBackend) check(ctx context.Context) error {
-	return b.probe.check(context.WithValue(ctx, anyway{}, true))
+	return b.probe.Check(context.WithValue(ctx, anyway{}, true))
 }
 
 func (b *driverBackend) stats(out *poolkeeper.Stats) { b.store.stats(out) }
@@ -56,7 +57,7 @@ func (b *driverBackend) use(ctx context.Context, aim target, cfg *config, elsewh
 	connector, _ := aim.(driver.Connector)
 	b.store.use(connector, cfg.MaxOpen)
 	if elsewhere {
-		b.probe.forget(ctx)
+		b.probe.Redial(ctx)
 	}
 }
 
@@ -133,7 +134,7 @@ func (b *driverBackend) hangUpCheck(ctx context.Context, n *native) {
 // what that set off.
 func (b *driverBackend) close(ctx context.Context) error {
 	err := b.closing.Do(ctx, b.store.db.Close)
-	return errors.Join(err, stillUnderWay(b.store.left.Wait(ctx)), b.probe.close(ctx))
+	return errors.Join(err, stillUnderWay(b.store.left.Wait(ctx)), b.probe.Close(ctx))
 }
 
 func (b *driverBackend) cut(idleToo bool) (cut, left int) {
@@ -164,7 +165,7 @@ func (s *store) handleClosed() error {
 	defer cancel()
 	err := s.core.handleClosed(ctx)
 	if b, ok := s.core.back.(*driverBackend); ok {
-		err = errors.Join(err, b.probe.close(ctx))
+		err = errors.Join(err, b.probe.Close(ctx))
 	}
 	return err
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/eviction"
 	"github.com/poolkeeper/poolkeeper/internal/settings"
-	"github.com/poolkeeper/poolkeeper/internal/turn"
+	"github.com/poolkeeper/poolkeeper/sqlpool/internal/checkconn"
 )
 
 // DB is a *sql.DB of any driver whose connections are opened, watched and closed in order. All
@@ -66,9 +66,9 @@ func newDBPool(kind string, cfg config, aim func(config, disk) (driver.Connector
 	s.db = sql.OpenDB(watching{s})
 	s.db.SetMaxIdleConns(math.MaxInt32) // the store has the limits
 	b := &driverBackend{store: s, aimAt: aim}
-	b.probe = &checkConn[*native]{
-		dial: b.dialCheck, probe: b.ask, hangUp: b.hangUpCheck, spare: s.withIdle, turn: turn.New(),
-	}
+	b.probe = checkconn.New(checkconn.Driver[*native]{
+		Dial: b.dialCheck, Probe: b.ask, HangUp: b.hangUpCheck, Full: serverIsFull, Spare: s.withIdle,
+	})
 	c.back = b
 	c.evictor = eviction.New(s, cfg.policy())
 	return dbPool{pool{base{c}}, s.db}, nil

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/url"
 	"strings"
 
 	"github.com/go-sql-driver/mysql"
@@ -16,6 +15,7 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/guard"
 	"github.com/poolkeeper/poolkeeper/internal/settings"
+	"github.com/poolkeeper/poolkeeper/sqlpool/internal/dsn"
 )
 
 // MySQL is a *sql.DB of connections to MySQL or MariaDB, which are opened, watched and closed in
@@ -102,7 +102,7 @@ func (f *freshCredentials) Connect(ctx context.Context) (driver.Conn, error) {
 
 // mysqlConfig turns cfg into the driver's own configuration.
 func mysqlConfig(cfg config, on disk) (*mysql.Config, error) {
-	native, err := parseMySQL(cfg.URL)
+	native, err := dsn.MySQL(cfg.URL)
 	if err != nil {
 		return nil, err
 	}
@@ -159,74 +159,6 @@ func serverName(c *tls.Config, addr string) {
 	if host, _, err := net.SplitHostPort(addr); err == nil {
 		c.ServerName = host
 	}
-}
-
-// parseMySQL takes the driver's DSN, "user:password@tcp(host:3306)/database?parseTime=true", or a
-// URL, "mysql://user:password@host:3306/database?parseTime=true" ("mariadb://" too), in which
-// reserved characters of user and password are percent-encoded and the query holds the same
-// parameters. An error never has the text in it.
-func parseMySQL(text string) (*mysql.Config, error) {
-	if text == "" {
-		return nil, errors.New("sqlpool: URL is empty; it must be a mysql:// URL or a DSN of go-sql-driver/mysql")
-	}
-	scheme, _, isURL := strings.Cut(text, "://")
-	if !isURL || strings.ContainsAny(scheme, ":@/(") {
-		c, err := mysql.ParseDSN(text)
-		if err != nil {
-			return nil, errors.New("sqlpool: URL is not a DSN of go-sql-driver/mysql: " + dsnFault(text, err))
-		}
-		if strings.Contains(c.Net, ":") { // the driver would repeat it at every dial
-			return nil, errors.New("sqlpool: URL is not a DSN of go-sql-driver/mysql: " + notShown)
-		}
-		return c, nil
-	}
-	if scheme != "mysql" && scheme != "mariadb" {
-		return nil, fmt.Errorf("sqlpool: URL has the scheme %q; NewMySQL takes mysql:// and mariadb://", scheme)
-	}
-	u, err := url.Parse(text)
-	if err != nil { // its text would hold the URL, and so the password
-		return nil, errors.New("sqlpool: URL cannot be parsed; are reserved characters of the password percent-encoded?")
-	}
-	return mysqlOfURL(u)
-}
-
-// dsnFault says what the driver has against a DSN, unless it may quote a part of the password: what
-// is not understood is repeated by the driver, whatever it was meant to be.
-func dsnFault(dsn string, err error) string {
-	if strings.HasPrefix(err.Error(), "invalid DSN: ") { // the driver's own words only
-		return err.Error()
-	}
-	_, options, _ := strings.Cut(dsn[strings.LastIndexByte(dsn, '/')+1:], "?")
-	if _, fault := mysql.ParseDSN("/?" + options); fault != nil && !strings.Contains(options, "@") {
-		return fault.Error() // about the parameters
-	}
-	return notShown
-}
-
-const notShown = "it must be user:password@tcp(host:3306)/database?parameter=value; what is wrong is not shown, because it may be a part of the password"
-
-func mysqlOfURL(u *url.URL) (*mysql.Config, error) {
-	// The driver knows its parameters and defaults; user, password and database are put in
-	// afterwards, because its own syntax has no escape for them.
-	dsn := "/"
-	if host := u.Hostname(); host != "" {
-		port := u.Port()
-		if port == "" {
-			port = "3306"
-		}
-		dsn = "tcp(" + net.JoinHostPort(host, port) + ")/"
-	}
-	if u.RawQuery != "" {
-		dsn += "?" + u.RawQuery
-	}
-	c, err := mysql.ParseDSN(dsn)
-	if err != nil {
-		return nil, errors.New("sqlpool: parameters of URL: " + dsnFault(dsn, err))
-	}
-	c.User = u.User.Username()
-	c.Passwd, _ = u.User.Password()
-	c.DBName = strings.TrimPrefix(u.Path, "/")
-	return c, nil
 }
 
 // driverLog takes the driver's log lines, which it writes to stderr by default.

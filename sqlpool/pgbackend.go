@@ -21,7 +21,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/life"
 	"github.com/poolkeeper/poolkeeper/internal/plural"
 	"github.com/poolkeeper/poolkeeper/internal/queue"
-	"github.com/poolkeeper/poolkeeper/internal/turn"
+	"github.com/poolkeeper/poolkeeper/sqlpool/internal/checkconn"
 )
 
 // customKey is where a connection's record lies in its PgConn().CustomData().
@@ -71,7 +71,7 @@ type pgBackend struct {
 	core     *core
 	pool     *pgxpool.Pool // set before the backend is used
 	aimed    atomic.Pointer[pgTarget]
-	probe    *checkConn[*pgx.Conn]
+	probe    *checkconn.Conn[*pgx.Conn]
 	life     context.Context //nolint:containedctx // ends at close; bounds cancel requests
 	end      context.CancelFunc
 	closes   inflight.Group // goroutines that wait for a connection to be closed, or end the pool's own work
@@ -105,13 +105,15 @@ type pgBackend struct {
 func newPGBackend() *pgBackend {
 	b := &pgBackend{all: make(map[*pgRecord]struct{}), waits: make(map[*waitingContext]struct{})}
 	b.life, b.end = context.WithCancel(context.Background()) //nolint:forbidigo // the backend's own life, ended by close
-	b.probe = &checkConn[*pgx.Conn]{dial: b.dialCheck, probe: b.ask, hangUp: b.hangUp, spare: b.withIdle, turn: turn.New()}
+	b.probe = checkconn.New(checkconn.Driver[*pgx.Conn]{
+		Dial: b.dialCheck, Probe: b.ask, HangUp: b.hangUp, Full: serverIsFull, Spare: b.withIdle,
+	})
 	return b
 }
 
 // check dials and pings outside the pool.
 func (b *pgBackend) check(ctx context.Context) error {
-	return b.probe.check(context.WithValue(ctx, anyway{}, true))
+	return b.probe.Check(context.WithValue(ctx, anyway{}, true))
 }
 
 func (b *pgBackend) dialCheck(ctx context.Context) (*pgx.Conn, error) {
@@ -205,7 +207,7 @@ func (b *pgBackend) close(ctx context.Context) error {
 	if n := b.neverReturned(); n > 0 && err != nil {
 		err = fmt.Errorf("%s taken away by ReclaimAfter and never released, for which pgxpool waits for ever", plural.Of(n, "connection"))
 	}
-	return errors.Join(err, stillUnderWay(b.closes.Wait(ctx)), b.probe.close(ctx))
+	return errors.Join(err, stillUnderWay(b.closes.Wait(ctx)), b.probe.Close(ctx))
 }
 
 // noticeClosed ends the pool's own work after a caller has closed the *pgxpool.Pool. pgxpool does
@@ -219,7 +221,7 @@ func (b *pgBackend) noticeClosed(ctx context.Context) {
 		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), hangUpLimit)
 		defer cancel()
 		_ = b.core.handleClosed(bounded) // Stop reports what is left
-		_ = b.probe.close(bounded)
+		_ = b.probe.Close(bounded)
 	})
 }
 

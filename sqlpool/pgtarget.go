@@ -178,6 +178,6 @@ func (b *pgBackend) use(ctx context.Context, aim target, cfg *config, elsewhere 
 	b.grantLocked()
 	b.mu.Unlock()
 	if elsewhere {
-		b.probe.forget(ctx)
+		b.probe.Redial(ctx)
 	}
 }

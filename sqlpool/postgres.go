@@ -6,19 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/eviction"
 	"github.com/poolkeeper/poolkeeper/internal/life"
 	"github.com/poolkeeper/poolkeeper/internal/settings"
+	"github.com/poolkeeper/poolkeeper/sqlpool/internal/dsn"
 )
 
 // Postgres is a *pgxpool.Pool whose connections are opened, watched and closed in order. All
@@ -94,7 +91,7 @@ func parsePostgres(cfg *config) (*pgxpool.Config, error) {
 	}
 	native, err := pgxpool.ParseConfig(cfg.URL)
 	if err != nil {
-		return nil, notParsed(err)
+		return nil, dsn.NotShown(err)
 	}
 	if t := native.ConnConfig.ConnectTimeout; cfg.DialTimeout == 0 && t > 0 && t != pgxConnectTimeout {
 		cfg.DialTimeout = t // connect_timeout of URL or PGCONNECT_TIMEOUT
@@ -102,75 +99,27 @@ func parsePostgres(cfg *config) (*pgxpool.Config, error) {
 	return native, nil
 }
 
-// notParsed is pgx's error without the URL: what pgx takes for the password in a text that it
-// cannot parse need not be all of it (INV-12).
-func notParsed(err error) error {
-	e, ok := errors.AsType[*pgconn.ParseConfigError](err)
-	if !ok {
-		return fmt.Errorf("sqlpool: URL: %w", err)
-	}
-	text, why := e.Error(), "it cannot be parsed"
-	if end := strings.LastIndex(text, "`: "); end >= 0 {
-		why = text[end+len("`: "):]
-	}
-	if cause := e.Unwrap(); cause != nil && !strings.Contains(why, cause.Error()) {
-		why = "it cannot be parsed"
-	}
-	return fmt.Errorf("sqlpool: URL, which is not shown because it may hold a password: %s", why)
-}
-
 // pgxConnectTimeout is pgconn's default; any other value was asked for.
 const pgxConnectTimeout = 2 * time.Minute
 
 // poolParams reads what pgxpool.ParseConfig would take for itself.
 func poolParams(cfg *config) error {
-	plain, err := pgx.ParseConfig(cfg.URL)
+	p, err := dsn.PostgresParams(cfg.URL)
 	if err != nil {
-		return notParsed(err)
+		return err
 	}
-	p := params{values: plain.RuntimeParams}
-	p.number(&cfg.MaxOpen, "pool_max_conns")
-	p.number(&cfg.MinIdle, "pool_min_idle_conns")
-	p.number(&cfg.MinIdle, "pool_min_conns")
-	p.span(&cfg.MaxLifetime, "pool_max_conn_lifetime")
-	p.span(&cfg.MaxIdleTime, "pool_max_conn_idle_time")
-	p.span(&cfg.EvictionInterval, "pool_health_check_period")
+	p.Number(&cfg.MaxOpen, "pool_max_conns")
+	p.Number(&cfg.MinIdle, "pool_min_idle_conns")
+	p.Number(&cfg.MinIdle, "pool_min_conns")
+	p.Span(&cfg.MaxLifetime, "pool_max_conn_lifetime")
+	p.Span(&cfg.MaxIdleTime, "pool_max_conn_idle_time")
+	p.Span(&cfg.EvictionInterval, "pool_health_check_period")
 	var jitter time.Duration
-	p.span(&jitter, "pool_max_conn_lifetime_jitter")
+	p.Span(&jitter, "pool_max_conn_lifetime_jitter")
 	if jitter > 0 && cfg.LifetimeJitter == 0 && cfg.MaxLifetime > 0 {
 		cfg.LifetimeJitter = min(jitter.Seconds()/cfg.MaxLifetime.Seconds(), 1)
 	}
-	return errors.Join(p.errs...)
-}
-
-// params reads parameters of a URL into fields that are zero.
-type params struct {
-	values map[string]string
-	errs   []error
-}
-
-func (p *params) number(field *int, key string) {
-	s, ok := p.values[key]
-	if !ok || *field != 0 {
-		return
-	}
-	n, err := strconv.Atoi(s)
-	if err != nil {
-		p.errs = append(p.errs, fmt.Errorf("sqlpool: %s of URL is not a number", key))
-	}
-	*field = n
-}
-
-func (p *params) span(field *time.Duration, key string) {
-	s, ok := p.values[key]
-	if !ok || *field != 0 {
-		return
-	}
-	d, err := time.ParseDuration(s)
-	if err != nil {
-		p.errs = append(p.errs, fmt.Errorf("sqlpool: %s of URL is not a duration", key))
-	}
-	*field = d
+	return p.Err()
 }
 
 // managed returns native with the pool's hooks, and with sizes and times taken into the pool's own

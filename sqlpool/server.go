@@ -28,14 +28,14 @@ func init() { //nolint:gochecknoinits // see probe.Of
 type postgresServer struct{ p *Postgres }
 
 func (s postgresServer) Ask(ctx context.Context, f func(context.Context, probe.Conn) error) error {
-	return fault.Wrap(s.p.back.probe.use(ctx, func(ctx context.Context, c *pgx.Conn) error {
+	return fault.Wrap(s.p.back.probe.Use(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		return f(ctx, postgresConn{c})
 	}))
 }
 
 func (s postgresServer) Replace() { s.p.c.failedOver() }
 
-func (s postgresServer) Redial(ctx context.Context) { s.p.back.probe.forget(ctx) }
+func (s postgresServer) Redial(ctx context.Context) { s.p.back.probe.Redial(ctx) }
 
 type postgresConn struct{ *pgx.Conn }
 
@@ -72,14 +72,14 @@ func (s driverServer) Ask(ctx context.Context, f func(context.Context, probe.Con
 	if !ok {
 		return errors.ErrUnsupported // an adopted handle has no connection of its own
 	}
-	return fault.Wrap(b.probe.use(ctx, func(ctx context.Context, n *native) error { return f(ctx, nativeConn{n}) }))
+	return fault.Wrap(b.probe.Use(ctx, func(ctx context.Context, n *native) error { return f(ctx, nativeConn{n}) }))
 }
 
 func (s driverServer) Replace() { s.p.c.failedOver() }
 
 func (s driverServer) Redial(ctx context.Context) {
 	if b, ok := s.p.c.back.(*driverBackend); ok {
-		b.probe.forget(ctx)
+		b.probe.Redial(ctx)
 	}
 }
 

@@ -27,7 +27,7 @@ const pgLimits = `select current_setting('max_connections')::int,
 
 func (b *pgBackend) limits(ctx context.Context) (Limits, error) {
 	var l Limits
-	err := b.probe.use(ctx, func(ctx context.Context, c *pgx.Conn) error {
+	err := b.probe.Use(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		var role, db, idle, port int
 		var pid uint32
 		// The simple protocol leaves no prepared statement behind in a pooler's session, which
@@ -86,7 +86,7 @@ func (b *driverBackend) limits(ctx context.Context) (Limits, error) {
 		return Limits{}, fmt.Errorf("of this driver nothing is known: %w", errors.ErrUnsupported)
 	}
 	var l Limits
-	err := b.probe.use(ctx, func(ctx context.Context, n *native) error {
+	err := b.probe.Use(ctx, func(ctx context.Context, n *native) error {
 		row, err := mysqlRow(ctx, n,
 			"select @@global.max_connections, @@session.max_user_connections, @@session.wait_timeout", 3)
 		if err != nil {

@@ -32,25 +32,8 @@ func (c *core) answered(err error) error {
 	return nil
 }
 
-// instead is for a check whose own connection cannot be opened because of err. If the server is
-// full it runs f on an idle connection of the pool's callers, or without one returns a reservation.
-func (k *checkConn[T]) instead(ctx context.Context, f func(context.Context, T) error, err error) error {
-	if fault.Classify(err).Kind != health.KindTooManyConnections {
-		return err
-	}
-	var answer error
-	asked := k.spare(ctx, func(ctx context.Context, conn T) bool {
-		if k.probe(ctx, conn) != nil {
-			return false
-		}
-		answer = f(ctx, conn)
-		return true
-	})
-	if asked {
-		return answer
-	}
-	return health.Degraded(err)
-}
+// serverIsFull reports whether the server grants no connection more.
+func serverIsFull(err error) bool { return fault.Classify(err).Kind == health.KindTooManyConnections }
 
 // withIdle runs f on an idle connection, which is closed if f returns false. It reports false if
 // none is idle, or f did.
