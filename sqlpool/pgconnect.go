@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/poolkeeper/poolkeeper/sqlpool/internal/pghooks"
 )
 
 // pgConnect is the tracer of one dial, of pgxpool or of a check. All that users can read before and
@@ -33,8 +35,8 @@ func (t *pgConnect) TraceConnectStart(ctx context.Context, data pgx.TraceConnect
 		_ = t.b.core.callback("TraceConnectStart", func() { ctx = user.TraceConnectStart(ctx, data) }) //nolint:fatcontext // called once
 	}
 	d := &dialing{began: time.Now(), generation: t.generation}
-	t.b.core.guardHooks(&t.conf.Config)
-	t.line = &pgLine{b: t.b, own: d, dial: t.b.core.guardedDial(t.conf.DialFunc)}
+	pghooks.Guard(t.b.core.events, &t.conf.Config)
+	t.line = &pgLine{b: t.b, own: d, dial: pghooks.GuardDial(t.b.core.events, t.conf.DialFunc)}
 	t.QueryTracer = t.conf.Tracer // a tracer may replace itself
 	t.conf.DialFunc = t.line.open
 	t.was, t.conf.ConnectTimeout = t.conf.ConnectTimeout, t.limit
