@@ -199,9 +199,9 @@ func (a *Adopted) Check(ctx context.Context) error {
 	if busy := s.Max > 0 && s.InUse >= s.Max; errors.Is(err, redis.ErrPoolTimeout) || ctx.Err() != nil && busy {
 		return health.Degraded(fmt.Errorf(
 			"redispool: check %q: all %d connections are in use, and an adopted client has none to check with: %w",
-			a.state.Name(), s.InUse, adoptedFault{err}))
+			a.state.Name(), s.InUse, asFault(err)))
 	}
-	return fmt.Errorf("redispool: check %q: %w", a.state.Name(), adoptedFault{err})
+	return fmt.Errorf("redispool: check %q: %w", a.state.Name(), asFault(err))
 }
 
 func (a *Adopted) ask(ctx context.Context) error {
@@ -223,14 +223,6 @@ func (a *Adopted) ask(ctx context.Context) error {
 	}
 	return err
 }
-
-// adoptedFault is an error of go-redis that answers health.Classify.
-type adoptedFault struct{ error }
-
-func (f adoptedFault) Unwrap() error { return f.error }
-
-// HealthFault makes health.Classify know go-redis' error.
-func (f adoptedFault) HealthFault() health.Fault { return Classify(f.error) }
 
 // Stats returns one moment of the client: connections, waits and time-outs, as go-redis counts
 // them. Max is known of one node and of Sentinel only. It does not block.

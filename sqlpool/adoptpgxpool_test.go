@@ -41,7 +41,7 @@ func TestAdoptedPgxPoolIsCheckedDrainedAndClosed(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := p.Start(t.Context()); err != nil {
+		if err = p.Start(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if asked := srv.Queries(); len(asked) != 1 || asked[0].SQL != "healthy?" {
@@ -108,9 +108,9 @@ func TestSaturatedAdoptedPgxPoolIsDegradedAndNotDead(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer stop(t, p)
+		var c *pgxpool.Conn
 		for range 2 {
-			c, err := pool.Acquire(t.Context())
-			if err != nil {
+			if c, err = pool.Acquire(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			defer c.Release()

@@ -96,7 +96,11 @@ func configFields(t *testing.T) map[string]map[string]configField {
 				continue
 			}
 			fields := map[string]configField{}
-			for _, f := range spec.Type.(*ast.StructType).Fields.List {
+			config, ok := spec.Type.(*ast.StructType)
+			if !ok {
+				t.Fatalf("%s is no struct", spec.Name.Name)
+			}
+			for _, f := range config.Fields.List {
 				var typ strings.Builder
 				if err := format.Node(&typ, fset, f.Type); err != nil {
 					t.Fatal(err)

@@ -12,7 +12,7 @@ import (
 // if one refuses, those before it are put back. The number of replicas and their names cannot
 // change. It blocks at most until ctx ends.
 func (p *Postgres) Reload(ctx context.Context, cfg PostgresConfig) error {
-	return p.reload(ctx, cfg.config())
+	return p.reload(ctx, cfg.config()) //nolint:contextcheck // what makes the pools is not called
 }
 
 // Reload replaces the configuration while the component works: MaxLag, PollInterval, PollTimeout
