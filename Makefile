@@ -19,7 +19,7 @@ BENCHTIME ?= 1s
 
 TOOLS := bin/golangci-lint bin/gofumpt bin/gotestsum bin/govulncheck bin/apidiff
 
-.PHONY: help test check fmt fmt-check lint vet tidy tidy-check race test-clock test-pgo bench bench-peers bench-outage test-peers bench-smoke examples fuzz-smoke cover api-diff vuln run clean
+.PHONY: help test check fmt fmt-check lint vet tidy tidy-check race test-clock test-pgo test-noinline bench bench-peers bench-outage test-peers bench-smoke examples fuzz-smoke cover api-diff vuln run clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,7 +33,7 @@ test: bin/gotestsum ## All tests; those that need a real server are skipped, and
 		(cd $$m && "$(CURDIR)/bin/gotestsum" --format pkgname -- $(RACE) ./...); \
 	done
 
-check: fmt-check vet tidy-check lint race test-clock test-pgo test-peers bench-smoke examples fuzz-smoke ## Everything CI runs
+check: fmt-check vet tidy-check lint race test-clock test-pgo test-noinline test-peers bench-smoke examples fuzz-smoke ## Everything CI runs
 
 fmt: bin/gofumpt bin/golangci-lint ## Format the code
 	bin/gofumpt -extra -l -w .
@@ -92,6 +92,10 @@ test-pgo: ## The sessions of redispool, built by a profile of their own
 	go test -run '^$$' -bench Sessions -benchtime 5s -cpuprofile .cache/pgo/sessions.pgo -o .cache/pgo/sessions.test ./integration/pgo
 	go test -count=1 -pgo "$(CURDIR)/.cache/pgo/sessions.pgo" ./integration/pgo
 	go test -count=1 -pgo "$(CURDIR)/.cache/pgo/sessions.pgo" -run 'Watch|Conn|Session|Drain|Holder|Leak' ./redispool
+
+test-noinline: ## The sessions of redispool, built without inlining
+	go test -count=1 -gcflags=all=-l ./integration/pgo
+	go test -count=1 -gcflags=all=-l -run 'Watch|Conn|Session|Drain|Holder|Leak|GoRedis|Hook' ./redispool
 
 bench: ## All benchmarks (BENCHTIME=1s)
 	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...

@@ -28,7 +28,7 @@ func (n *node) admit(ctx context.Context, before time.Duration) (waited time.Dur
 		return before, nil
 	}
 	n.gate.Leave()
-	return n.queue(ctx, before)
+	return n.queue(ctx, before, nil)
 }
 
 // dismiss ends a command that admit let in.
@@ -38,8 +38,8 @@ func (n *node) dismiss() {
 }
 
 // queue waits for a permit. waited includes what the caller waited before. After nil it owes a
-// dismiss.
-func (n *node) queue(ctx context.Context, before time.Duration) (waited time.Duration, err error) {
+// dismiss. If found is not nil and reports true meanwhile, queue returns errElsewhere.
+func (n *node) queue(ctx context.Context, before time.Duration, found func() bool) (waited time.Duration, err error) {
 	if n.lent.Load() > 0 {
 		if n.valve.isFull() {
 			n.rotate(ctx) // a Conn that was closed may still count
@@ -49,16 +49,17 @@ func (n *node) queue(ctx context.Context, before time.Duration) (waited time.Dur
 	begun, heldUp := time.Now(), n.valve.isPaused()
 	err = n.valve.pass(ctx, queueing{
 		limit: n.pool.cfg.AcquireTimeout, waited: before, most: n.pool.config().MaxWaiting, mayWait: n.mayWait,
+		found: found,
 	})
 	waited = before + time.Since(begun)
 	if err == nil && heldUp && n.isDoor && n.gate.Closed() {
 		n.dismiss() // it was not in flight when the drain began
 		return waited, n.pool.refusal()
 	}
-	if err != nil {
-		return waited, n.notAdmitted(err, waited)
+	if err != nil && err != errElsewhere { //nolint:errorlint // it is bare
+		err = n.notAdmitted(err, waited)
 	}
-	return waited, nil
+	return waited, err
 }
 
 // mayWait is asked once a caller is in the queue, where a drain counts it, and an end of waits

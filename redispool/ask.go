@@ -54,8 +54,7 @@ func allowed(ctx context.Context, own *redis.Client, err error) error {
 	if !isForbidden(err) {
 		return err
 	}
-	login := own.Process(ctx, onceOnly{redis.NewStatusCmd(ctx, "ping", probe{})})
-	if _, ok := errors.AsType[errProbe](login); ok {
+	if own.Process(ctx, onceOnly{redis.NewStatusCmd(ctx, pingWords...)}) == nil {
 		return nil
 	}
 	return err
@@ -125,7 +124,7 @@ func (n *node) askPooled(ctx context.Context) error {
 		return errFull
 	}
 	l := n.borrow()
-	if n.seizeIdle(ctx, l) != nil { // callers were quicker: the pool is in use
+	if n.takeIdle(ctx, l) != nil { // callers were quicker: the pool is in use
 		return errFull
 	}
 	defer l.giveBack()

@@ -121,15 +121,25 @@ func TestManagedCommandsAllocateNoMore(t *testing.T) {
 	}
 }
 
-// A session costs a few allocations for its place in the books, and none for waits that it does not
-// have: also when the Conn before it was closed a moment ago, and still counts.
+// A session costs a few allocations for its place in the books, and a command for each of the ways
+// in which it is used (see token.go), and none for waits that it does not have: also when the Conn
+// before it was closed a moment ago, and still counts.
 func TestSessionsDoNotPayForWaits(t *testing.T) {
 	raw, managed := beside(t)
 	for _, w := range sessions {
-		r := allocations(t, func() error { return w.do(t.Context(), raw) })
-		m := allocations(t, func() error { return w.do(t.Context(), managed) })
-		if r == 0 || m > r+8 {
-			t.Errorf("%s: managed allocates %v times, raw %v", w.name, m, r)
+		ctx := t.Context()
+		r := allocations(t, func() error { return w.do(ctx, raw) })
+		ways := allocations(t, func() error {
+			one := raw.(*redis.Client).Conn() //nolint:errcheck,forcetypeassert // it is one
+			err := one.Ping(ctx).Err()
+			if w.name == "watch" {
+				_, err = one.TxPipelined(ctx, func(p redis.Pipeliner) error { return p.Ping(ctx).Err() })
+			}
+			return errors.Join(err, one.Close())
+		}) - allocations(t, func() error { return raw.(*redis.Client).Conn().Close() }) //nolint:errcheck,forcetypeassert // as above
+		m := allocations(t, func() error { return w.do(ctx, managed) })
+		if r == 0 || m > r+ways+8 {
+			t.Errorf("%s: managed allocates %v times, raw %v, and the commands with tokens %v", w.name, m, r, ways)
 		}
 	}
 }

@@ -8,7 +8,6 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/poolkeeper/poolkeeper/internal/goroutines"
 	"github.com/poolkeeper/poolkeeper/internal/retry"
 )
 
@@ -32,23 +31,17 @@ const (
 	closePause   = time.Millisecond
 )
 
-// loan is a connection that the pool itself has borrowed.
+// loan is a connection that the pool itself has borrowed, without the client's hooks.
 type loan struct {
 	lent *redis.Conn
-	base redis.ProcessHook // sends a command on it
-	conn *conn             // that it has got; nil: none yet
-	fate reason            // why it is to be closed; stays: it is put back
-	over bool              // it has ended
-	ask  bool              // it is to be asked for a sign of life, and not put back before
+	conn *conn  // that it has got; nil: none yet
+	fate reason // why it is to be closed; stays: it is put back
+	over bool   // it has ended
+	ask  bool   // it is to be asked for a sign of life, and not put back before
 }
 
 // borrow returns a loan that has no connection yet. The caller must hold upkeep.
-func (n *node) borrow() *loan {
-	n.borrower.Store(goroutines.ID())
-	defer n.borrower.Store(0)
-	lent := n.client.Conn() // our hook stores the end of its chain
-	return &loan{lent: lent, base: n.borrowed}
-}
+func (n *node) borrow() *loan { return &loan{lent: n.own.Conn()} }
 
 // giveBack returns the borrowed connection, which is then idle and the one used last. It does
 // nothing if the connection was returned or closed before.
@@ -69,44 +62,53 @@ func (l *loan) discard(ctx context.Context) {
 
 // ping asks for a sign of life. go-redis drops a connection that gives none.
 func (l *loan) ping(ctx context.Context) error {
-	err := l.base(ctx, onceOnly{redis.NewStatusCmd(ctx, "ping")})
+	err := l.lent.Process(ctx, onceOnly{redis.NewStatusCmd(ctx, "ping")})
 	if isForbidden(err) {
 		return nil // on a connection that has logged in
 	}
 	return err
 }
 
-// seizeIdle borrows the next idle connection, whatever its state. It does not check the connection,
+// take makes go-redis lend a connection, without I/O if one is idle.
+func (n *node) take(ctx context.Context, l *loan) error {
+	cmd := redis.NewStatusCmd(ctx, pingWords...)
+	if err := l.lent.Process(ctx, onceOnly{cmd}); err != nil {
+		return err
+	}
+	if l.conn = n.connOf(cmd.Val()); l.conn != nil {
+		l.conn.settle()
+	}
+	return nil
+}
+
+// takeIdle borrows the next idle connection, whatever its state. It does not check the connection,
 // and does not count it as used. If it returns an error, for example errBusy, l has ended. The
 // caller must hold upkeep.
-func (n *node) seizeIdle(ctx context.Context, l *loan) (err error) {
-	seized := false
-	defer func() { // also when a hook of the service panics
-		n.taker.Store(0)
-		if !seized {
+//
+// The pool cannot tell its own checkout from a caller's that comes at the same moment. So meanwhile
+// none refuses a connection, and a caller's command looks at it when it is about to be written (see
+// conn.writeFirst). That is too late for a session: if one is being acquired, go-redis checks the
+// pool's connection too, and closes it if it is to be closed.
+func (n *node) takeIdle(ctx context.Context, l *loan) (err error) {
+	taken := false
+	defer func() { // also when code of the service panics
+		n.taking.Store(false)
+		if !taken {
 			l.giveBack()
 		}
 	}()
-	n.taken = nil
-	n.taker.Store(goroutines.ID())
-	err = seize(ctx, l.base)
-	if n.taken != nil {
-		n.taken.used.Store(n.takenUsed)
-		l.conn = n.taken
-	} else if err == nil {
-		err = errBusy // a caller was quicker, and go-redis has dialled
+	n.taking.Store(n.pool.reduced == nil)
+	if n.acquiring.Load() > 0 {
+		n.taking.Store(false)
 	}
-	seized = err == nil
-	return err
-}
-
-// isTaken reports, at a checkout of c, whether it is seizeIdle's.
-func (n *node) isTaken(c *conn) bool {
-	if by := n.taker.Load(); by == 0 || by != goroutines.ID() {
-		return false
+	if err = n.take(ctx, l); err != nil {
+		return err
 	}
-	n.taken, n.takenUsed = c, c.used.Load()
-	return true
+	if l.conn == nil || l.conn.checkout == notCheckedOut {
+		return errBusy // a caller was quicker, and go-redis has dialled
+	}
+	taken = true
+	return nil
 }
 
 // sift borrows the idle connections, lets judge decide about each, and puts back the rest. They
@@ -140,7 +142,7 @@ func (n *node) siftInto(ctx context.Context, taken *[]*loan, more func() bool, j
 	for i := range loans {
 		loans[i] = n.borrow() // before callers have to wait
 	}
-	err = n.take(ctx, taken, loans, more)
+	err = n.takeAll(ctx, taken, loans, more)
 	idle := *taken
 	if n.client.Options().PoolFIFO {
 		slices.Reverse(idle)
@@ -175,10 +177,10 @@ func discard(ctx context.Context, loans []*loan) {
 
 func (n *node) shut(is bool) { n.valve.set(func(v *valve) { v.shut = is }) }
 
-// take borrows the idle connections and adds them to *idle, in go-redis' order. It uses the
+// takeAll borrows the idle connections and adds them to *idle, in go-redis' order. It uses the
 // prepared loans first and makes more as it needs them. It leaves the valve shut. It ends early
 // when a caller has to dial: a dial may take long, and callers at the valve must not wait for it.
-func (n *node) take(ctx context.Context, idle *[]*loan, loans []*loan, more func() bool) error {
+func (n *node) takeAll(ctx context.Context, idle *[]*loan, loans []*loan, more func() bool) error {
 	ctx, cancel := context.WithTimeout(ctx, n.pool.patience())
 	defer cancel()
 	n.onDial.Store(&cancel)
@@ -198,7 +200,7 @@ func (n *node) take(ctx context.Context, idle *[]*loan, loans []*loan, more func
 		if len(loans) == 0 {
 			loans = append(loans, n.borrow())
 		}
-		if err := n.seizeIdle(ctx, loans[0]); err != nil {
+		if err := n.takeIdle(ctx, loans[0]); err != nil {
 			return err
 		}
 		*idle, loans = append(*idle, loans[0]), loans[1:]

@@ -117,16 +117,16 @@ func (a *acquisition) soFar() (waited time.Duration, waits bool) {
 	return a.waited + monotime.Since(a.since), true
 }
 
-// login is the context for the login of a new connection, for which the caller of an acquisition
+// loginTime is the context for the login of a new connection, for which the caller of an acquisition
 // waits.
-type login struct {
+type loginTime struct {
 	context.Context //nolint:containedctx // a context is what it makes
 
 	by time.Time
 }
 
 // Deadline is the earlier one of the caller's and of what AcquireTimeout leaves.
-func (l login) Deadline() (time.Time, bool) { return l.by, true }
+func (l loginTime) Deadline() (time.Time, bool) { return l.by, true }
 
 // duringLogin returns the context for a command of a login.
 func duringLogin(ctx context.Context) context.Context {
@@ -144,7 +144,7 @@ func duringLogin(ctx context.Context) context.Context {
 	if !bounded {
 		return withoutDeadline{ctx}
 	}
-	return login{ctx, by}
+	return loginTime{ctx, by}
 }
 
 // withoutDeadline keeps a question for the deadline from its context.

@@ -164,7 +164,7 @@ func judge(err error) breaker.Verdict {
 
 // trial opens a connection of its own, logs in, asks for a sign of life and hangs up.
 func (n *node) trial(ctx context.Context) error {
-	c := redis.NewClient(n.own())
+	c := redis.NewClient(n.ownOptions())
 	h := &trialHook{node: n}
 	c.AddHook(h)
 	defer context.AfterFunc(ctx, h.cut)()

@@ -1,149 +1,106 @@
 package redispool
 
 import (
+	"maps"
+	"reflect"
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/redis/go-redis/v9"
-
-	"github.com/poolkeeper/poolkeeper/internal/goroutines"
 )
 
-// chainKind is what a chain of hooks is built for. go-redis builds the chain anew, in the caller's
-// goroutine, for every Conn and Watch, for every handshake of a new connection, and when a hook is
-// added.
-type chainKind int
+// chainKind is what go-redis builds a chain of hooks for. It builds one anew for every Conn and
+// Watch, for the handshake of every new connection, and when a hook is added.
+type chainKind uint8
 
 const (
-	chainUnknown    chainKind = iota // of one frame: look further
-	chainRoot                        // the client's own commands
-	chainPerCommand                  // the same, built for one command only: on the client itself, for its AutoPipeliner, for a Cluster's pipelines
-	chainHandshake                   // HELLO, AUTH, SELECT on a connection just dialled
-	chainConn                        // Client.Conn: a connection lent to one caller
-	chainWatch                       // Client.Watch
-	chainOwn                         // a connection that the pool itself borrows, to close it or to ask after it
+	chainUnknown chainKind = iota // none of the following; see link
+	chainRoot                     // the client's own commands, anew because a hook is added
+	chainClone                    // those of a copy of the client
+	chainConn                     // Client.Conn: a connection lent to one caller
+	chainWatch                    // Client.Watch
 )
 
-const goRedis = "github.com/redis/go-redis/v9."
+// kindByMethod names the exported methods of go-redis that build chains. A method without a
+// receiver here may have any.
+//
+//nolint:gochecknoglobals // a constant table
+var kindByMethod = map[string]chainKind{
+	"AddHook":                 chainRoot,
+	"WithTimeout":             chainClone,
+	"(*Client).Conn":          chainConn,
+	"(*Client).EphemeralConn": chainConn,
+	"(*Client).Watch":         chainWatch,
+}
 
-// chainKind tells from the caller's stack, innermost first, what the chain is built for.
-func (n *node) chainKind() chainKind {
-	if by := n.borrower.Load(); by != 0 && by == goroutines.ID() {
-		return chainOwn
-	}
-	var pcs [24]uintptr
-	for _, pc := range pcs[:runtime.Callers(2, pcs[:])] {
-		if kind := kindAt(pc); kind != chainUnknown {
-			return kind
+// goRedis begins the name of every function of go-redis.
+//
+//nolint:gochecknoglobals // a constant
+var goRedis = reflect.TypeFor[redis.Client]().PkgPath() + "."
+
+// kindOfChain says what the chain being built is for, from the first exported method of go-redis on
+// its caller's stack. It skips the frames of the pool's own, of which there are skip.
+func kindOfChain(skip int) chainKind {
+	var pcs [6]uintptr // no exported method that builds a chain is further from a hook
+	for _, pc := range pcs[:runtime.Callers(skip+2, pcs[:])] {
+		if f := frameAt(pc); f.decides {
+			return f.kind
 		}
-	}
-	return chainRoot
-}
-
-// kinds remembers the answers of kindAt: there are as many as functions of go-redis, and of its
-// users', on the way to a chain being built.
-var kinds sync.Map //nolint:gochecknoglobals // a cache of constants
-
-// kindAt says what one frame, and those inlined into it, tell. All names but initConn and
-// withProcess are of go-redis' public methods; if a release renamed initConn,
-// TestHandshakeIsNotASession would fail.
-func kindAt(pc uintptr) chainKind {
-	if known, ok := kinds.Load(pc); ok {
-		return known.(chainKind) //nolint:errcheck,forcetypeassert // nothing else is stored
-	}
-	kind := chainUnknown
-	// One pc stands for several frames where a compiler has inlined, as it does more by a profile. The
-	// runtime does not look into the last of a list: here that is 0, which is in no function.
-	frames := runtime.CallersFrames([]uintptr{pc, 0})
-	for more := true; more && kind == chainUnknown; {
-		var f runtime.Frame
-		f, more = frames.Next()
-		kind = kindOf(f.Function)
-	}
-	kinds.Store(pc, kind)
-	return kind
-}
-
-// kindOf says what a function on the stack tells.
-func kindOf(function string) chainKind {
-	name, ok := strings.CutPrefix(function, goRedis)
-	switch {
-	case !ok:
-	case strings.HasPrefix(name, "(*hooksMixin).withProcess"):
-		return chainPerCommand
-	case name == "(*baseClient).initConn" || name == "(*baseClient).reAuthConnection.func1":
-		return chainHandshake
-	case name == "(*hooksMixin).AddHook" || name == "(*Client).WithTimeout":
-		return chainRoot
-	case name == "(*Client).Watch":
-		return chainWatch
-	case name == "(*Client).Conn" || name == "(*Client).EphemeralConn":
-		return chainConn
 	}
 	return chainUnknown
 }
 
-// dialPurpose finds the purpose of a dial from the stack.
-func dialPurpose() purpose {
-	var pcs [24]uintptr
-	frames := runtime.CallersFrames(pcs[:runtime.Callers(3, pcs[:])])
-	for {
-		f, more := frames.Next()
-		switch {
-		case strings.HasSuffix(f.Function, "/internal/pool.(*PubSubPool).NewConn"):
-			return forSubscription
-		case strings.HasSuffix(f.Function, "/internal/pool.(*ConnPool).tryDial"):
-			return forProbe
-		case !more:
-			return forPool
+// frame is what one function on the stack says about a chain.
+type frame struct {
+	decides bool
+	kind    chainKind
+}
+
+// frames remembers the answers of frameAt. There are as many as calls in go-redis on the way to a
+// hook.
+//
+//nolint:gochecknoglobals // a cache of constants
+var frames struct {
+	known atomic.Pointer[map[uintptr]frame]
+	mu    sync.Mutex // serialises the writers of known, which is never changed but replaced
+}
+
+// frameAt returns what the function at pc says. runtime.Callers returns a pc for each call, inlined
+// ones included.
+func frameAt(pc uintptr) frame {
+	if known := frames.known.Load(); known != nil {
+		if f, ok := (*known)[pc]; ok {
+			return f
 		}
 	}
-}
-
-// chain is one chain being built: what ProcessHook has found out, for the two calls of
-// ProcessPipelineHook that follow in the same goroutine. Nothing else ties these calls together.
-type chain struct {
-	kind    chainKind
-	session *session // of chainConn and chainWatch
-	calls   int      // of ProcessPipelineHook still to come
-}
-
-// beginChain is called by ProcessHook.
-func (n *node) beginChain(next redis.ProcessHook) chain {
-	c := chain{kind: n.chainKind(), calls: 2}
-	switch c.kind {
-	case chainConn, chainWatch:
-		c.session = newSession(n, c.kind)
-	case chainOwn:
-		n.borrowed = next
-	case chainRoot:
-		n.root.Store(&next)
-	case chainPerCommand:
-		return c
-	case chainHandshake, chainUnknown:
+	at, _ := runtime.CallersFrames([]uintptr{pc}).Next()
+	f := frameOf(at.Function)
+	frames.mu.Lock()
+	defer frames.mu.Unlock()
+	next := map[uintptr]frame{pc: f}
+	if known := frames.known.Load(); known != nil {
+		maps.Copy(next, *known)
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.chains[goroutines.ID()] = c
-	return c
+	frames.known.Store(&next)
+	return f
 }
 
-// pipelineChain is called by ProcessPipelineHook. Without a ProcessHook before it the chain counts
-// as the client's own, the harmless mistake: its commands are counted one by one.
-func (n *node) pipelineChain() (c chain, last bool) {
-	id := goroutines.ID()
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	c, ok := n.chains[id]
+// frameOf returns what a function says by its name.
+func frameOf(function string) frame {
+	name, ok := strings.CutPrefix(function, goRedis)
 	if !ok {
-		return chain{kind: chainRoot}, false
+		return frame{}
 	}
-	c.calls--
-	if c.calls == 0 {
-		delete(n.chains, id)
-	} else {
-		n.chains[id] = c
+	if kind, ok := kindByMethod[name]; ok {
+		return frame{decides: true, kind: kind}
 	}
-	return c, c.calls == 0
+	method := name[strings.LastIndexByte(name, ')')+1:]
+	method = strings.TrimPrefix(method, ".")
+	if kind, ok := kindByMethod[method]; ok {
+		return frame{decides: true, kind: kind}
+	}
+	exported := method != "" && method[0] >= 'A' && method[0] <= 'Z'
+	return frame{decides: exported}
 }

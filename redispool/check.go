@@ -106,8 +106,8 @@ func (k *checker) client(n *node) *redis.Client {
 	if c := k.own[n.addr()]; c != nil {
 		return c
 	}
-	c := redis.NewClient(n.own())
-	c.AddHook(checkHook{n})
+	c := redis.NewClient(n.ownOptions())
+	c.AddHook(newCheckHook(n))
 	k.own[n.addr()] = c
 	return c
 }
@@ -210,16 +210,21 @@ func (k *checker) close(ctx context.Context) error {
 }
 
 // checkHook keeps the books of a check's connections.
-type checkHook struct{ node *node }
+type checkHook struct {
+	node *node
+	errs *dialErrors
+}
+
+// newCheckHook returns the hook of one client of the pool's own.
+func newCheckHook(n *node) checkHook { return checkHook{n, &dialErrors{most: checkPoolSize}} }
 
 // DialHook books a connection as one for checks.
 func (h checkHook) DialHook(next redis.DialHook) redis.DialHook {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
-		why := forCheck
-		if dialPurpose() == forProbe {
-			why = forProbe
-		}
-		return h.node.dial(ctx, why, func(ctx context.Context) (net.Conn, error) { return next(ctx, network, addr) })
+		p := h.node.pool
+		return h.errs.dial(ctx, p.life, p.cfg.DialTimeout, func(ctx context.Context) (net.Conn, error) {
+			return h.node.dial(ctx, forCheck, func(ctx context.Context) (net.Conn, error) { return next(ctx, network, addr) })
+		})
 	}
 }
 

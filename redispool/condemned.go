@@ -104,8 +104,8 @@ func (n *node) purge(ctx context.Context) (done bool) {
 func (n *node) hasCondemned() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for c := range n.conns {
-		if c.purpose == forPool && c.sentenced() != stays {
+	for _, c := range n.conns {
+		if c.is() == forPool && c.sentenced() != stays {
 			return true
 		}
 	}

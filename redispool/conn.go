@@ -12,17 +12,17 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/holders"
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
+	"github.com/poolkeeper/poolkeeper/internal/rotation"
 	"github.com/poolkeeper/poolkeeper/internal/socket"
 )
 
 // purpose is what a connection was dialled for.
-type purpose uint8
+type purpose uint32
 
 const (
-	forPool         purpose = iota // go-redis' pool
+	forPool         purpose = iota // go-redis' pool, or a PubSub that has not subscribed yet
 	forSubscription                // a PubSub's own
 	forCheck                       // the health check's own
-	forProbe                       // go-redis asks whether dialling works again, and hangs up at once
 	forTrial                       // the circuit breaker's own
 	forInspection                  // an inspector's own
 )
@@ -65,6 +65,15 @@ var errCondemned = errors.New("redispool: connection is to be closed")
 // errEnded does the same for one that the server has closed.
 var errEnded = errors.New("redispool: connection was closed by the server")
 
+// checkoutState is how a connection was last handed out.
+type checkoutState uint8
+
+const (
+	notCheckedOut checkoutState = iota // it was dialled for its first user
+	checked
+	unchecked // while the pool took an idle connection: see node.taking
+)
+
 // conn is a connection as go-redis sees it: the native one, TLS included, with what the pool must
 // know about it.
 //
@@ -82,27 +91,38 @@ type conn struct {
 	heard    atomic.Int64    // used of the last command that was answered; 0 before the first
 	raw      syscall.RawConn // of the transport below any TLS; blindConn if unknown. Kept, for each that is asked for is allocated
 	sentence atomic.Uint32   // a reason; stays until condemned
-	purpose  purpose
-	secure   bool // what comes out of raw is not what go-redis would read
-	// checkout says that the deadlines were cleared, and the raw connection is asked for next. Only
-	// the goroutine that has the connection from go-redis uses it.
-	checkout bool
+	secure   bool            // what comes out of raw is not what go-redis would read
+
+	// Only the goroutine that has the connection from go-redis uses the following.
+	clears    bool // the deadlines were cleared, and the raw connection is asked for next: a checkout
+	fresh     bool // it has not been handed out yet after its login: see firstWords
+	answering bool // there is an answer to a token to be read
+
+	checkout checkoutState           // used as the above
+	purpose  atomic.Uint32           // a purpose
 	patient  atomic.Bool             // the command under way may take long: it blocks on the server
 	gone     atomic.Bool             // closed
-	lentTo   atomic.Pointer[session] // the Conn that has it, or had it when it was last heard of
+	lentTo   atomic.Pointer[session] // the session that has it, or had it when it was last heard of
 	below    *socket.Peeker          // of raw, where there is TLS
 	aim      *aim                    // by which it was opened
 	born     monotime.Time           // when its dial began
 	draw     float64                 // see eviction.Sweep.Expiry
-	id       atomic.Int64            // CLIENT ID; 0: unknown
 	start    *opening
 }
 
-// opening is what matters of a connection until its first answer, and of a subscription.
+// opening is what matters of a connection until it has logged in, of a session and of a
+// subscription.
 type opening struct {
-	watch  *time.Timer    // tells the breaker that there is no answer yet; nil: the connection is not a caller's
-	until  monotime.Time  // when the caller that it was dialled for has waited for AcquireTimeout; 0: no limit
-	holder *holders.Entry // of a subscription; else nil
+	serial   uint64                         // its number on the pool's books
+	answer   []byte                         // to a token, not yet read
+	room     [64]byte                       // of answer
+	watch    *time.Timer                    // tells the breaker that there is no answer yet; nil: the connection is not a caller's
+	until    monotime.Time                  // when the caller that it was dialled for has waited for AcquireTimeout; 0: no limit
+	login    *login                         // of the handshake; nil: it is over, or none of the pool's affair
+	by       atomic.Pointer[rotation.Login] // by which it has logged in, or is about to; nil: it is not known
+	greeting atomic.Bool                    // the handshake may still be under way; counted by node.greeting
+	id       atomic.Int64                   // CLIENT ID; 0: unknown
+	holder   *holders.Entry                 // of a subscription; else nil
 }
 
 // end ends the watch.
@@ -112,9 +132,15 @@ func (o *opening) end() {
 	}
 }
 
+// serials numbers the connections of all pools.
+var serials atomic.Uint64 //nolint:gochecknoglobals // a counter
+
 // newConn returns the conn of a dial that began at born.
 func newConn(n *node, native net.Conn, p purpose, by *aim, born monotime.Time, start *opening) *conn {
-	c := &conn{Conn: native, node: n, aim: by, purpose: p, born: born, draw: rand.Float64(), start: start}
+	c := &conn{Conn: native, node: n, aim: by, born: born, draw: rand.Float64(), start: start, fresh: p == forPool}
+	c.purpose.Store(uint32(p))
+	start.serial = serials.Add(1)
+	start.greeting.Store(c.fresh)
 	transport := native
 	if t, ok := native.(interface{ NetConn() net.Conn }); ok { // *tls.Conn
 		transport, c.secure = t.NetConn(), true
@@ -136,11 +162,6 @@ func newConn(n *node, native net.Conn, p purpose, by *aim, born monotime.Time, s
 // not computed from t. It grows with every command, however coarse the clock.
 func (c *conn) SetWriteDeadline(t time.Time) error {
 	c.used.Store(max(int64(monotime.Now()), c.used.Load()+1))
-	if c.node.seeking.Load() > 0 {
-		if s := c.node.unseek(); s != nil {
-			s.takes(c)
-		}
-	}
 	return c.Conn.SetWriteDeadline(c.clamped(t))
 }
 
@@ -169,13 +190,24 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 
 // Read notes that the server has answered, what it has to say about itself, and that it does not.
 func (c *conn) Read(b []byte) (int, error) {
+	if c.answering {
+		return c.answerToken(b), nil
+	}
+	if l := c.start.login; l != nil && l.failed != nil {
+		return 0, l.failed
+	}
 	n, err := c.Conn.Read(b)
 	if c.heard.Load() == 0 {
 		err = c.opened(b[:n], err)
 	}
-	if c.purpose != forPool {
+	if l := c.start.login; l != nil && n > 0 {
+		if err := l.answered(c, b[:n]); err != nil {
+			return 0, err
+		}
+	}
+	if p := c.is(); p != forPool {
 		if n > 0 {
-			if c.purpose == forCheck {
+			if p == forCheck {
 				c.node.link.Saw(c.waited())
 			}
 			c.heard.Store(c.used.Load())
@@ -184,7 +216,7 @@ func (c *conn) Read(b []byte) (int, error) {
 	}
 	if n > 0 {
 		used := c.used.Load()
-		if c.sentenced() != stays && c.heard.Load() != used && c.lentTo.Load() == nil {
+		if c.sentenced() != stays && c.heard.Load() != used && !c.isHeld() {
 			c.node.purges.within(firstPurge) // it is about to come back
 		}
 		c.heard.Store(used)
@@ -200,10 +232,10 @@ func (c *conn) Read(b []byte) (int, error) {
 // opened notes the first answer, or why there is none, and returns err as go-redis shall see it.
 func (c *conn) opened(answer []byte, err error) error {
 	if len(answer) > 0 {
-		c.id.Store(idInHello(answer))
+		c.start.id.Store(idInHello(answer))
 		c.start.end()
 		c.node.link.Saw(c.waited())
-		if c.purpose == forPool || c.purpose == forSubscription {
+		if p := c.is(); p == forPool || p == forSubscription {
 			c.node.heardFirst(answer)
 		}
 		return err
@@ -212,7 +244,7 @@ func (c *conn) opened(answer []byte, err error) error {
 		return err
 	}
 	c.start.end()
-	c.node.dialFailed(c.purpose, c.born, err)
+	c.node.dialFailed(c.is(), c.born, err)
 	if until := c.start.until; until != 0 && monotime.Now() >= until && errors.Is(err, os.ErrDeadlineExceeded) {
 		c.node.failed(c, err)
 		c.node.noAnswer()
@@ -229,8 +261,18 @@ func (c *conn) waited() time.Duration {
 	return 0
 }
 
-// Write notes that the connection has broken.
+// Write answers tokens itself, and notes that the connection has broken.
 func (c *conn) Write(b []byte) (int, error) {
+	if (len(b) == len(pingToken) || len(b) == len(multiToken)) && c.takeToken(b) {
+		return len(b), nil
+	}
+	if c.fresh || c.checkout == unchecked {
+		return c.writeFirst(b)
+	}
+	return c.write(b)
+}
+
+func (c *conn) write(b []byte) (int, error) {
 	n, err := c.Conn.Write(b)
 	if err == nil {
 		return n, nil
@@ -238,7 +280,7 @@ func (c *conn) Write(b []byte) (int, error) {
 	if c.heard.Load() == 0 {
 		return n, c.opened(nil, err)
 	}
-	if c.purpose == forPool {
+	if c.is() == forPool {
 		c.node.failed(c, err)
 	}
 	return n, err
@@ -246,7 +288,7 @@ func (c *conn) Write(b []byte) (int, error) {
 
 // SetDeadline is called by go-redis only to clear the deadlines at checkout.
 func (c *conn) SetDeadline(t time.Time) error {
-	c.checkout = t.IsZero()
+	c.clears = t.IsZero()
 	return c.Conn.SetDeadline(t)
 }
 
@@ -257,8 +299,8 @@ func (c *conn) SetDeadline(t time.Time) error {
 // that a TLS server begins with would have it wait for 50 ms, which every second dial of a raw
 // client does.
 func (c *conn) SyscallConn() (syscall.RawConn, error) {
-	atCheckout := c.checkout
-	c.checkout = false
+	atCheckout := c.clears
+	c.clears = false
 	if !atCheckout {
 		if c.heard.Load() == 0 {
 			return blindConn{}, nil
@@ -267,11 +309,17 @@ func (c *conn) SyscallConn() (syscall.RawConn, error) {
 	}
 	if s := c.lentTo.Load(); s != nil {
 		c.lentTo.Store(nil)
-		s.lost(c)
+		s.lost()
 	}
-	switch {
-	case c.node.isTaken(c):
+	if c.fresh && c.heard.Load() != 0 {
+		c.settle()
+	}
+	if c.node.taking.Load() {
+		c.checkout = unchecked
 		return blindConn{}, nil
+	}
+	c.checkout = checked
+	switch {
 	case c.sentenced() != stays:
 		return nil, errCondemned
 	case c.secure && c.endedBelow():
@@ -331,6 +379,14 @@ func (c *conn) condemn(r reason) bool {
 	return first
 }
 
+func (c *conn) is() purpose { return purpose(c.purpose.Load()) }
+
+// isHeld reports whether the connection is a Conn's, which may keep it for long after an answer.
+func (c *conn) isHeld() bool {
+	s := c.lentTo.Load()
+	return s != nil && s.kind == chainConn
+}
+
 func (c *conn) sentenced() reason { return reason(c.sentence.Load()) }
 
 // bornAt is born for package eviction.
@@ -340,9 +396,6 @@ func (c *conn) bornAt() time.Time { return c.node.pool.timeOf(c.born) }
 func (c *conn) silentSince() time.Time {
 	return c.node.pool.timeOf(max(monotime.Time(c.used.Load()), c.born))
 }
-
-// loggingIn reports whether the login has been sent, and perhaps answered.
-func (c *conn) loggingIn() bool { return c.used.Load() > 0 }
 
 // blindConn is a raw connection that shows nothing.
 type blindConn struct{}

@@ -12,7 +12,6 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/acquire"
-	"github.com/poolkeeper/poolkeeper/internal/holders"
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
 )
 
@@ -33,20 +32,14 @@ const (
 // stops (INV-10), for callers when AcquireTimeout is over, and when the server is known to be down:
 // then only trials, and checks, dial.
 func (n *node) dial(ctx context.Context, p purpose, next dialFunc) (net.Conn, error) {
-	if p == forProbe {
-		// After as many failures as the pool is large go-redis refuses all dials until one of its
-		// own succeeds, and asks once a second. How often a server is dialled is the pool's affair:
-		// callers, or the breaker's trials, find out.
-		return unconnected{}, nil
-	}
 	if !n.pool.dialing.Enter() {
 		return nil, n.pool.refusal()
 	}
 	defer n.pool.dialing.Leave()
-	if p == forSubscription && n.pool.gate.Closed() {
-		return nil, n.pool.refusal() // a new one, or one that has lost its connection
+	if p == forPool && n.pool.gate.Closed() && !n.callersWait() {
+		return nil, n.pool.refusal() // for a subscription: a new one, or one that has lost its connection
 	}
-	if p == forPool || p == forSubscription || p == forInspection {
+	if p == forPool || p == forInspection {
 		if d := n.breaker.Down(); d != nil {
 			n.pool.rereadCluster(ctx) // another node may serve its slots by now
 			return nil, n.veiledDown(d)
@@ -56,8 +49,6 @@ func (n *node) dial(ctx context.Context, p purpose, next dialFunc) (net.Conn, er
 	defer cancel()
 	if p == forPool {
 		n.dialBegins()
-	}
-	if p == forPool || p == forSubscription {
 		var free func()
 		ctx, free = n.whileWanted(ctx)
 		defer free()
@@ -69,8 +60,15 @@ func (n *node) dial(ctx context.Context, p purpose, next dialFunc) (net.Conn, er
 	}
 }
 
+// callersWait reports whether callers with a permit have no connection yet.
+func (n *node) callersWait() bool {
+	s := n.client.PoolStats()
+	return int(n.valve.busy.Load()) > int(s.TotalConns)-int(s.IdleConns)
+}
+
 // dialBegins tells what waits for dials of the pool that one has begun.
 func (n *node) dialBegins() {
+	n.taking.Store(false)
 	select {
 	case n.dialEntered <- struct{}{}:
 	default:
@@ -103,7 +101,8 @@ func (n *node) veiledDown(d *poolkeeper.DownError) error {
 // that replaces was listed before, and go-redis would log in by what is new.
 func (n *node) dialBy(ctx context.Context, p purpose, next dialFunc) (net.Conn, error) {
 	born, by, start := monotime.Now(), n.pool.aim.Load(), new(opening)
-	if p == forPool || p == forSubscription {
+	if p == forPool {
+		start.login = n.pool.newLogin(by)
 		start.watch = time.AfterFunc(slowDial, func() {
 			n.noAnswer()
 			n.breaker.Slow(born)
@@ -128,6 +127,7 @@ func (n *node) dialBy(ctx context.Context, p purpose, next dialFunc) (net.Conn, 
 		c.cut()
 		return nil, nil //nolint:nilnil // once more
 	}
+	start.login.resolve(ctx, c)
 	return c, nil
 }
 
@@ -287,17 +287,14 @@ func (n *node) noteFailure(began monotime.Time, err error) {
 // it.
 func (n *node) adopt(native net.Conn, p purpose, by *aim, born monotime.Time, start *opening) (*conn, error) {
 	c := newConn(n, native, p, by, born, start)
-	if p == forSubscription {
-		start.holder = new(holders.Entry)
-		n.pool.held.Hold(start.holder, poolkeeper.KindPubSub)
+	if p == forPool {
+		n.greeting.Add(1)
+		n.open.Add(1)
 	}
 	n.mu.Lock()
-	n.conns[c] = struct{}{}
+	n.conns[start.serial] = c
 	n.mu.Unlock()
 	if p == forPool {
-		if n.open.Add(1) > int64(n.pool.config().MaxOpen) {
-			c.condemn(reload) // Reload has lowered the limit while it was dialled: it serves once
-		}
 		n.evictor.Wake()
 	}
 	if n.pool.life.Err() != nil {
@@ -306,17 +303,3 @@ func (n *node) adopt(native net.Conn, p purpose, by *aim, born monotime.Time, st
 	}
 	return c, nil
 }
-
-var errNotConnected = errors.New("redispool: not connected")
-
-// unconnected is a connection to nowhere, for go-redis to close.
-type unconnected struct{}
-
-func (unconnected) Read([]byte) (int, error)         { return 0, errNotConnected }
-func (unconnected) Write([]byte) (int, error)        { return 0, errNotConnected }
-func (unconnected) Close() error                     { return nil }
-func (unconnected) LocalAddr() net.Addr              { return &net.TCPAddr{} }
-func (unconnected) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
-func (unconnected) SetDeadline(time.Time) error      { return nil }
-func (unconnected) SetReadDeadline(time.Time) error  { return nil }
-func (unconnected) SetWriteDeadline(time.Time) error { return nil }

@@ -210,7 +210,7 @@ func (n *node) addOne(ctx context.Context, free int) error {
 	defer giveBack()
 	for range free {
 		one := n.borrow()
-		if err := n.seizeIdle(ctx, one); errors.Is(err, errBusy) {
+		if err := n.takeIdle(ctx, one); errors.Is(err, errBusy) {
 			return nil // a connection was dialled, as intended
 		} else if err != nil {
 			return err
@@ -222,7 +222,7 @@ func (n *node) addOne(ctx context.Context, free int) error {
 	done := make(chan error, 1)
 	// Owner: this call, which waits for it. It ends with ctx, or with the dial, which DialTimeout
 	// bounds.
-	go func() { done <- n.pool.events.Guarded(ownUse, func() error { return seize(ctx, added.base) }) }()
+	go func() { done <- n.pool.events.Guarded(ownUse, func() error { return n.take(ctx, added) }) }()
 	select {
 	case <-n.dialEntered:
 		giveBack()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -16,12 +17,18 @@ import (
 // what the pool does for itself does not run through hooks of the user's, tracing for example:
 // Start adds a second one after those that were added meanwhile, and the first then lets everything
 // pass.
-type hook struct{ node *node }
+type hook struct {
+	node *node
+	errs dialErrors
+
+	reopens  atomic.Bool                    // it adds an opener
+	dialNext atomic.Pointer[redis.DialHook] // what follows it in the chain for dials since then; nil: as DialHook was told
+}
 
 // addHook makes a new hook the client's innermost one, but for the opener. Behind Sentinel there is
 // no opener: the client's own dialer asks the sentinels for the address, and then calls Pool.open.
 func (n *node) addHook() {
-	h := &hook{n}
+	h := &hook{node: n, errs: dialErrors{most: int64(n.client.Options().PoolSize), greeting: &n.greeting}}
 	n.active.Store(h)
 	n.client.AddHook(h)
 	if n.pool.target.kind != kindSentinel {
@@ -36,8 +43,14 @@ func (h *hook) DialHook(next redis.DialHook) redis.DialHook {
 	if h.retired() {
 		return nil
 	}
+	n := h.node
+	if h.reopens.Load() && kindOfChain(1) == chainRoot { // a Conn's chain may be built at the same time
+		h.dialNext.Store(&next)
+	}
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
-		return h.node.dial(ctx, dialPurpose(), func(ctx context.Context) (net.Conn, error) { return next(ctx, network, addr) })
+		return h.errs.dial(ctx, n.pool.life, n.pool.cfg.DialTimeout, func(ctx context.Context) (net.Conn, error) {
+			return n.dial(ctx, forPool, func(ctx context.Context) (net.Conn, error) { return h.dialChain(next)(ctx, network, addr) })
+		})
 	}
 }
 
@@ -47,40 +60,16 @@ func (h *hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		return nil
 	}
 	n := h.node
-	switch c := n.beginChain(next); c.kind {
-	case chainOwn:
-		return nil
-	case chainHandshake:
-		h := n.newHandshake()
-		return func(ctx context.Context, cmd redis.Cmder) error { return h.process(ctx, cmd, next) }
-	case chainConn, chainWatch:
-		return func(ctx context.Context, cmd redis.Cmder) error { return c.session.process(ctx, cmd, next) }
-	case chainRoot, chainPerCommand, chainUnknown:
+	kind := n.kindOfChain(1)
+	if kind == chainRoot {
+		n.hooksAdded.Add(1)
 	}
-	return func(ctx context.Context, cmd redis.Cmder) error {
-		waited, err := n.admit(ctx, n.pool.attempts.take(cmd))
-		if err != nil {
-			n.tried(cmd, waited, err)
-			return err
-		}
-		defer n.dismiss()
-		n.evictor.Wake()
-		if n.mustBound() {
-			a := n.acquisition(ctx, waited)
-			defer a.release()
-			err = a.outcome(next(a, cmd)) //nolint:contextcheck // a derives from ctx
-			waited, _ = a.soFar()
-			n.tried(cmd, waited, err)
-			return err
-		}
-		err = next(ctx, cmd)
-		if err == nil && !n.troubled.Load() {
-			return nil
-		}
-		err = n.outcome(err)
-		n.tried(cmd, waited, err)
-		return err
+	if kind == chainRoot || kind == chainClone {
+		return func(ctx context.Context, cmd redis.Cmder) error { return n.single(ctx, next, cmd) }
 	}
+	l := n.newLink(kind)
+	l.nextCommand = next
+	return l.command
 }
 
 // ProcessPipelineHook counts pipelines. go-redis calls it twice per chain: for pipelines, and for
@@ -90,41 +79,96 @@ func (h *hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Process
 		return nil
 	}
 	n := h.node
-	switch c, tx := n.pipelineChain(); c.kind {
-	case chainOwn:
-		return nil
-	case chainHandshake:
-		return func(ctx context.Context, cmds []redis.Cmder) error { return next(duringLogin(ctx), cmds) }
-	case chainConn, chainWatch:
-		return func(ctx context.Context, cmds []redis.Cmder) error { return c.session.pipeline(ctx, cmds, tx, next) }
-	case chainRoot, chainPerCommand, chainUnknown:
+	switch kind := n.kindOfChain(1); kind {
+	case chainRoot, chainClone:
+		return func(ctx context.Context, cmds []redis.Cmder) error { return n.singlePipeline(ctx, next, cmds) }
+	case chainUnknown:
+		return func(ctx context.Context, cmds []redis.Cmder) error { return n.otherPipeline(ctx, next, cmds) }
+	default:
+		l := n.newLink(kind)
+		l.nextPipeline = next
+		return l.pipeline
 	}
-	return func(ctx context.Context, cmds []redis.Cmder) error {
-		before := n.pool.attempts.take(cmds...)
-		if err := gaveUpBefore(cmds, before); err != nil {
-			return failAll(cmds, err)
-		}
-		waited, err := n.admit(ctx, before)
-		if err != nil {
-			return failAll(cmds, err)
-		}
-		defer n.dismiss()
-		n.evictor.Wake()
-		if n.mustBound() {
-			a := n.acquisition(ctx, waited)
-			defer a.release()
-			err = n.pipelineOutcome(cmds, next(a, cmds), a) //nolint:contextcheck // a derives from ctx
-			waited, _ = a.soFar()
-			n.triedAll(cmds, waited, err)
-			return err
-		}
-		err = next(ctx, cmds)
-		if err != nil || n.troubled.Load() {
-			err = n.pipelineOutcome(cmds, err, nil)
-		}
+}
+
+// single sends a command that counts by itself.
+func (n *node) single(ctx context.Context, next redis.ProcessHook, cmd redis.Cmder) error {
+	waited, err := n.admit(ctx, n.pool.attempts.take(cmd))
+	if err != nil {
+		n.tried(cmd, waited, err)
+		return err
+	}
+	defer n.dismiss()
+	n.evictor.Wake()
+	if n.mustBound() {
+		a := n.acquisition(ctx, waited)
+		defer a.release()
+		err = a.outcome(whileStale(func() error { return next(a, cmd) })) //nolint:contextcheck // a derives from ctx
+		waited, _ = a.soFar()
+		n.tried(cmd, waited, err)
+		return err
+	}
+	err = next(ctx, cmd)
+	if err == nil && !n.troubled.Load() {
+		return nil
+	}
+	if isStale(err) {
+		err = whileStale(func() error { return next(ctx, cmd) })
+	}
+	err = n.outcome(err)
+	n.tried(cmd, waited, err)
+	return err
+}
+
+// singlePipeline sends a pipeline that counts by itself.
+func (n *node) singlePipeline(ctx context.Context, next redis.ProcessPipelineHook, cmds []redis.Cmder) error {
+	before := n.pool.attempts.take(cmds...)
+	if err := gaveUpBefore(cmds, before); err != nil {
+		return failAll(cmds, err)
+	}
+	waited, err := n.admit(ctx, before)
+	if err != nil {
+		return failAll(cmds, err)
+	}
+	defer n.dismiss()
+	n.evictor.Wake()
+	if n.mustBound() {
+		a := n.acquisition(ctx, waited)
+		defer a.release()
+		err = whileStale(func() error { return next(a, cmds) }) //nolint:contextcheck // a derives from ctx
+		err = n.pipelineOutcome(cmds, err, a)
+		waited, _ = a.soFar()
 		n.triedAll(cmds, waited, err)
 		return err
 	}
+	err = next(ctx, cmds)
+	if isStale(err) {
+		err = whileStale(func() error { return next(ctx, cmds) })
+	}
+	if err != nil || n.troubled.Load() {
+		err = n.pipelineOutcome(cmds, err, nil)
+	}
+	n.triedAll(cmds, waited, err)
+	return err
+}
+
+// isStale reports whether a command was not sent because its connection turned out to be closed.
+func isStale(err error) bool {
+	if err == nil || err == redis.Nil { //nolint:errorlint // see isAnswer
+		return false
+	}
+	_, ok := errors.AsType[staleError](err)
+	return ok
+}
+
+// whileStale runs a command again while its connection turns out to be closed before use.
+func whileStale(run func() error) (err error) {
+	for range 3 {
+		if err = run(); !isStale(err) {
+			break
+		}
+	}
+	return err
 }
 
 // failAll gives err to every command of a pipeline that was never sent, and returns it.

@@ -8,8 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/event"
@@ -285,12 +283,6 @@ func (n *node) witnessDead(ctx context.Context, limit time.Duration, isDead func
 	defer cancel()
 	return slices.ContainsFunc(n.ping(ctx, asked), func(err error) bool { return err != nil && isDead(err) })
 }
-
-// onceOnly is a command that is not tried again.
-type onceOnly struct{ *redis.StatusCmd }
-
-// NoRetry implements redis.Cmder.
-func (onceOnly) NoRetry() bool { return true }
 
 // flushBroken condemns what was dialled before begun and not heard of since. It is limited as the
 // other generations are: behind a name that stands for several servers, of which one is broken,

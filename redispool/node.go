@@ -11,7 +11,6 @@ import (
 
 	"github.com/poolkeeper/poolkeeper/eviction"
 	"github.com/poolkeeper/poolkeeper/internal/breaker"
-	"github.com/poolkeeper/poolkeeper/internal/goroutines"
 	"github.com/poolkeeper/poolkeeper/internal/inflight"
 	"github.com/poolkeeper/poolkeeper/internal/roundtrip"
 	"github.com/poolkeeper/poolkeeper/internal/turn"
@@ -28,51 +27,50 @@ type node struct {
 	evictor *eviction.Evictor
 	demand  demand
 
-	active   atomic.Pointer[hook]   // the one of our hooks that acts
-	opener   atomic.Pointer[opener] // the one that opens connections; nil behind Sentinel
-	troubled atomic.Bool            // the last outcome known was a failure of the connection
-	breaker  *breaker.Breaker       // knows when the server is down
-	link     roundtrip.Patience     // with the server
-	watched  atomic.Bool            // a Watch has been used: go-redis does not say when one returns its connection
-	outage   atomic.Pointer[outage] // nil: no caller waits for a server that refuses
-	lastDial atomic.Pointer[error]  // why the last dial failed; nil: it did not
-	dialled  atomic.Int64           // a monotime.Time: when the last dial that got through began
-	open     atomic.Int64           // connections of the pool
-	used     atomic.Bool            // a Cluster's node: it has had a command
+	own        *redis.Client          // the client without hooks, on the same connections: the pool's own use of them
+	active     atomic.Pointer[hook]   // the one of our hooks that acts
+	opener     atomic.Pointer[opener] // the one that opens connections; nil behind Sentinel
+	opening    sync.Mutex             // serialises the additions of an opener
+	hooksAdded atomic.Int64           // how often the client's own chain was built
+	troubled   atomic.Bool            // the last outcome known was a failure of the connection
+	breaker    *breaker.Breaker       // knows when the server is down
+	link       roundtrip.Patience     // with the server
+	watched    atomic.Bool            // a Watch has been used: go-redis does not say when one returns its connection
+	outage     atomic.Pointer[outage] // nil: no caller waits for a server that refuses
+	lastDial   atomic.Pointer[error]  // why the last dial failed; nil: it did not
+	dialled    atomic.Int64           // a monotime.Time: when the last dial that got through began
+	open       atomic.Int64           // connections of the pool
+	used       atomic.Bool            // a Cluster's node: it has had a command
 
-	root      atomic.Pointer[redis.ProcessHook] // the end of the client's own chain
 	startOnce sync.Once
 
 	dialEntered chan struct{} // gets a token when a dial for the pool begins
 
 	inspector inspector
 
-	upkeep    turn.Turn                          // held while the pool borrows from itself; guards borrowed, taken and takenUsed
-	borrower  atomic.Uint64                      // the goroutine that borrows; 0: none
-	borrowed  redis.ProcessHook                  // the end of the chain of the last loan
-	taker     atomic.Uint64                      // the goroutine that takes what is idle; 0: none
-	taken     *conn                              // what it has got
-	takenUsed int64                              // when that was used last
+	upkeep    turn.Turn                          // held while the pool borrows from itself
+	taking    atomic.Bool                        // the pool takes an idle connection: no checkout refuses one
+	acquiring atomic.Int64                       // sessions that acquire their connection
+	greeting  atomic.Int64                       // connections whose handshake may be under way
 	onDial    atomic.Pointer[context.CancelFunc] // called when a dial for the pool begins
 	purges    purges                             // of condemned connections
 
+	held     atomic.Int64 // sessions that hold a connection
 	lent     atomic.Int64 // Conns that hold a connection, some of them closed by now
+	others   atomic.Bool  // there was a session of a kind that the stack does not tell
 	noticing atomic.Bool  // a timer is set to look for these
-	seeking  atomic.Int64 // how many seekers there are
 
-	mu       sync.Mutex // guards the following
-	conns    map[*conn]struct{}
-	chains   map[uint64]chain    // being built, by goroutine
-	disowned generations         // condemned because the server said that it is the wrong one
-	broken   generations         // condemned because connections broke, and the server was gone
-	seekers  map[uint64]*session // Conns in their first command, by goroutine
+	mu       sync.Mutex       // guards the following
+	conns    map[uint64]*conn // by opening.serial
+	disowned generations      // condemned because the server said that it is the wrong one
+	broken   generations      // condemned because connections broke, and the server was gone
 }
 
 func newNode(p *Pool, client *redis.Client, gate *inflight.Gate) *node {
 	n := &node{
 		pool: p, client: client, gate: gate, isDoor: gate == p.gate, valve: p.valve,
 		dialEntered: make(chan struct{}, 1), upkeep: turn.New(),
-		conns: map[*conn]struct{}{}, chains: map[uint64]chain{}, seekers: map[uint64]*session{},
+		conns: map[uint64]*conn{}, own: client.WithTimeout(p.cfg.ReadTimeout),
 	}
 	if !n.isDoor {
 		n.valve = &valve{wait: &p.met.wait, stop: p.life.Done()}
@@ -108,15 +106,19 @@ func (n *node) enter() bool {
 // forget takes a connection that is being closed off the books.
 func (n *node) forget(c *conn) {
 	n.mu.Lock()
-	delete(n.conns, c)
+	delete(n.conns, c.start.serial)
+	holder, wasFor := c.start.holder, c.is()
 	n.mu.Unlock()
-	if h := c.start.holder; h != nil {
-		n.pool.held.Release(h)
+	if c.start.greeting.CompareAndSwap(true, false) {
+		n.greeting.Add(-1)
+	}
+	if holder != nil {
+		n.pool.held.Release(holder)
 	}
 	if s := c.lentTo.Swap(nil); s != nil {
-		s.lost(c)
+		s.lost()
 	}
-	if c.purpose != forPool {
+	if wasFor != forPool {
 		return
 	}
 	n.open.Add(-1)
@@ -138,8 +140,8 @@ func (n *node) list() []*conn {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	out := make([]*conn, 0, len(n.conns))
-	for c := range n.conns {
-		if c.purpose == forPool {
+	for _, c := range n.conns {
+		if c.is() == forPool {
 			out = append(out, c)
 		}
 	}
@@ -150,7 +152,7 @@ func (n *node) list() []*conn {
 func (n *node) cut() int {
 	n.mu.Lock()
 	all := make([]*conn, 0, len(n.conns))
-	for c := range n.conns {
+	for _, c := range n.conns {
 		all = append(all, c)
 	}
 	n.mu.Unlock()
@@ -162,54 +164,14 @@ func (n *node) cut() int {
 
 // clientClosed reports whether go-redis has closed the client. It asks without I/O.
 func (n *node) clientClosed(ctx context.Context) bool {
-	root := n.root.Load()
-	return root != nil && errors.Is(seize(withEnd(ctx), *root), redis.ErrClosed)
+	_, err := askByCommand(withEnd(ctx), n.own.Process)
+	return errors.Is(err, redis.ErrClosed)
 }
 
 func (n *node) connsOpen() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return len(n.conns)
-}
-
-// seek has the connection that this goroutine writes to next known as the session's.
-func (n *node) seek(s *session) {
-	id := goroutines.ID()
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.seekers[id] == nil {
-		n.seeking.Add(1)
-	}
-	n.seekers[id] = s
-}
-
-// endSeek ends a seek of this goroutine for s that has found nothing: the goroutine's next write is
-// another's.
-func (n *node) endSeek(s *session) {
-	if n.seeking.Load() == 0 {
-		return
-	}
-	id := goroutines.ID()
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.seekers[id] == s {
-		delete(n.seekers, id)
-		n.seeking.Add(-1)
-	}
-}
-
-// unseek returns the session that this goroutine seeks a connection for, and ends the seek; nil if
-// there is none.
-func (n *node) unseek() *session {
-	id := goroutines.ID()
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	s := n.seekers[id]
-	if s != nil {
-		delete(n.seekers, id)
-		n.seeking.Add(-1)
-	}
-	return s
 }
 
 // rotate has every idle connection handed out once, to the pool itself, without a byte on the wire.

@@ -51,6 +51,7 @@ type Pool struct {
 	checker *checker
 	met     metrics
 
+	reduced  error    // why sessions are not tracked; nil: they are
 	attempts attempts // how long a Cluster's commands have waited
 	observer observer.Slot
 	recycles atomic.Int64          // calls of Reset that the one under way has yet to serve
@@ -84,7 +85,7 @@ func New(cfg Config) (*Pool, error) {
 	p := &Pool{
 		origin: &origin{cfg: &cfg, target: &t}, state: life.NewState("redispool", cfg.Name),
 		made: now, epoch: monotime.Of(now), gate: inflight.New(), dialing: inflight.New(), life: ctx, endLife: end,
-		held: holders.NewTable(!cfg.DisableLeakStacks),
+		held: holders.NewTable(!cfg.DisableLeakStacks), reduced: checkGoRedis(),
 	}
 	p.valve = &valve{wait: &p.met.wait, stop: ctx.Done(), size: cfg.MaxOpenCeiling}
 	p.live.Store(&cfg)
@@ -177,9 +178,8 @@ func (p *Pool) allNodes() []*node {
 // Reload. A client that is made from them is go-redis' own: it goes to the address, database and
 // user that it names. The pool neither counts nor closes it. Note:
 //
-//   - Config.Credentials is shown as CredentialsProviderContext. It answers with the login in effect. go-redis asks it
-//     in place of Username and Password: set it to nil for another user. A CredentialsFile is shown as user and
-//     password, as New has read them.
+//   - Config.Credentials is not shown: another client logs in by what URL and Options say. A CredentialsFile is
+//     shown as user and password, as New has read them.
 //   - go-redis asks a CredentialsProvider of Options before each login, also if Reload has put another login in effect.
 //     It ignores the answer then, but an error still fails the login. Config.Credentials has no such limit.
 //   - Behind Sentinel go-redis shows a dialer of its own. It asks the sentinels for the server, whatever the address,

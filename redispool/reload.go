@@ -226,11 +226,11 @@ func (p *Pool) try(ctx context.Context, a *aim) error {
 		o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 		c = redis.NewFailoverClient(o.Failover())
 	} else {
-		o := nodes[0].own()
+		o := nodes[0].ownOptions()
 		o.Dialer, o.CredentialsProviderContext = connect, credentials
 		c = redis.NewClient(o)
 	}
-	c.AddHook(checkHook{nodes[0]}) // so that Stop closes it too
+	c.AddHook(newCheckHook(nodes[0])) // so that Stop closes it too
 	err := nodes[0].ask(ctx, c)
 	return errors.Join(err, c.Close())
 }

@@ -117,27 +117,25 @@ func (p *Pool) noteLogin(a *aim, now rotation.Login) {
 	if !a.logins.Changed(now) || !p.dialing.Enter() {
 		return
 	}
-	old := map[*conn]bool{}
-	for _, n := range p.allNodes() {
-		for _, c := range n.list() {
-			old[c] = c.loggingIn() // one that has not written yet is about to log in by the new
-		}
-	}
 	// Owner: the pool, which waits for it at Stop as for a dial. It ends by itself, or with the
 	// pool's life.
 	go func() {
 		defer p.dialing.Leave()
-		_ = p.events.Guarded(ownUse, func() error { p.replaceRotated(a, now, old); return nil })
+		_ = p.events.Guarded(ownUse, func() error { p.replaceRotated(a, now); return nil })
 	}()
 }
 
-// replaceRotated replaces old, if the answer of a's credentials has changed to now for good.
-func (p *Pool) replaceRotated(a *aim, now rotation.Login, old map[*conn]bool) {
+// replaceRotated replaces connections that have logged in by another login, if the answer of a's
+// credentials has changed to now for good.
+func (p *Pool) replaceRotated(a *aim, now rotation.Login) {
 	if a.logins.Lasting(p.life, p.patience(), now, func(ctx context.Context) (rotation.Login, error) {
 		user, password, err := p.ask(ctx, a)
 		return loginOf(user, password), err
 	}) {
 		p.events.Emit(event.OfRenewal([]poolkeeper.Change{{Field: "Credentials", From: "…", To: "…"}}))
-		p.recycle(p.life, func(c *conn) bool { return old[c] })
+		p.recycle(p.life, func(c *conn) bool {
+			by := c.start.by.Load()
+			return by != nil && *by != now
+		})
 	}
 }

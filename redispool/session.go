@@ -3,7 +3,10 @@ package redispool
 import (
 	"context"
 	"errors"
+	"runtime"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -11,140 +14,33 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/acquire"
 	"github.com/poolkeeper/poolkeeper/internal/holders"
-	"github.com/poolkeeper/poolkeeper/internal/turn"
 )
 
-// session is a connection lent to one caller: a Conn, or the Tx of a Watch. It holds a connection
-// from its first command on. go-redis says nothing when a session ends, so:
+// session is a connection lent to one caller: a Conn, or the Tx of a Watch. go-redis builds three
+// chains of hooks for it, for commands, for pipelines and for MULTI … EXEC, and nothing ties them
+// together but the connection: each of them finds the session there (see link). go-redis says
+// nothing when a session ends, so:
 //
 //   - a Watch holds from WATCH until EXEC or UNWATCH, one of which go-redis always sends; commands outside of that
-//     count one by one, as the client's own do, but do not wait for a permit once it has a connection;
+//     count one by one, as the client's own do, but do not wait for a permit;
 //   - a Conn holds from its first command until its connection is closed, or is handed out to
 //     another caller. Under traffic that happens soon, and node.rotate makes it happen at once.
 type session struct {
-	node    *node
-	kind    chainKind
-	refused bool // it was begun after the pool had begun to drain
+	node *node
+	kind chainKind // chainConn or chainWatch
 
-	mu        sync.Mutex // guards the following
-	admitting turn.Turn  // see admission
-	busy      int        // commands under way
-	permits   int        // that the session has from the valve, at the end of the hold or of the commands outside of one
-	linked    bool       // the server has answered on its connection
-	failed    error      // why the last command of a session that is not linked failed
-	holds     bool       // counted by node.gate, listed in entry
-	conn      *conn      // of a Conn that holds; nil until it is known which
-	entry     holders.Entry
+	mu     sync.Mutex // guards the following
+	over   bool       // its connection is another caller's, or closed
+	busy   int        // commands under way
+	permit bool       // the session has a permit: a Conn until it is over, a Watch while it holds or is busy
+	holds  bool       // counted by node.gate, listed in entry
+	entry  holders.Entry
 }
 
-func newSession(n *node, kind chainKind) *session {
-	if kind == chainWatch && !n.watched.Load() {
-		n.watched.Store(true)
-	}
-	return &session{node: n, kind: kind, refused: n.pool.gate.Closed()}
-}
-
-// enter begins a command. Work that is part of a session is never refused or held up, unless the
-// whole session is. waited is how long it was held up.
-func (s *session) enter(ctx context.Context) (joined bool, waited time.Duration, err error) {
-	if s.refused {
-		return false, 0, s.node.pool.refusal()
-	}
-	n := s.node
-	joined, seeks := s.begin()
-	if joined && !s.permitted() {
-		s.leave(end{})
-		if seeks, waited, err = s.enterInTurn(ctx); err != nil {
-			return false, waited, err
-		}
-	}
-	if seeks {
-		n.seek(s)
-	}
-	n.evictor.Wake()
-	return joined, waited, nil
-}
-
-// permitted reports whether the session has a permit, or gets one without waiting. A session that
-// may have a connection does not wait for another's to be returned: its owner may be waiting for
-// this one.
-func (s *session) permitted() bool {
-	n := s.node
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case s.permits > 0:
-		return true
-	case s.linked && s.kind == chainWatch:
-		n.valve.overdraw()
-	case n.breaker.Down() != nil, !n.isDoor && n.pool.valve.active.Load(), !n.valve.tryPass():
-		return false
-	}
-	s.permits++
-	return true
-}
-
-// enterInTurn begins a command when no pause and no limit holds it up. Of several commands of a
-// session that come at once only one queues: they share its connection, and none may wait for what
-// the session itself has.
-func (s *session) enterInTurn(ctx context.Context) (seeks bool, waited time.Duration, err error) {
-	if err = s.node.refused(); err != nil {
-		return false, 0, err
-	}
-	one := s.admission()
-	begun := time.Now()
-	err = one.Take(ctx)
-	waited = time.Since(begun)
-	if err != nil {
-		return false, waited, s.node.notAdmitted(acquire.GaveUp(ctx), waited)
-	}
-	defer one.End()
-	joined, seeks := s.begin()
-	if !joined || s.permitted() {
-		return seeks, waited, nil
-	}
-	s.leave(end{})
-	if waited, err = s.node.waitOutPause(ctx, waited); err != nil {
-		return false, waited, err
-	}
-	if waited, err = s.node.queue(ctx, waited); err != nil {
-		return false, waited, err
-	}
-	_, seeks = s.begin()
-	s.mu.Lock()
-	s.permits++
-	s.mu.Unlock()
-	s.node.gate.Leave() // begin has joined for the session
-	return seeks, waited, nil
-}
-
-// admission is the mutex that serialises the session's wait for a pause or a permit. It is made at
-// the first such wait: most sessions never wait.
-func (s *session) admission() turn.Turn {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.admitting == nil {
-		s.admitting = turn.New()
-	}
-	return s.admitting
-}
-
-// begin counts a command. joined says that the session did not hold a connection before, seeks that
-// it is not known which one it has.
-func (s *session) begin() (joined, seeks bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.busy++
-	joined = !s.holds
-	switch {
-	case s.holds:
-	case s.kind == chainConn:
-		s.holdLocked(poolkeeper.KindConn)
-		s.node.lent.Add(1)
-	default:
-		s.node.gate.Join()
-	}
-	return joined, s.kind == chainConn && s.conn == nil
+// use is one command of a session.
+type use struct {
+	session *session // nil: the session is over
+	joined  bool     // the command counts by itself
 }
 
 // end says how a command of a session has ended.
@@ -153,180 +49,472 @@ type end struct {
 	disarmed bool // none is any more
 }
 
-// leave ends a command that enter began.
-func (s *session) leave(e end) {
+// begin counts a command. It reports false if the session is over.
+func (s *session) begin() (use, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over {
+		return use{}, false
+	}
+	s.busy++
+	joined := !s.holds
+	if joined {
+		s.node.gate.Join()
+		if !s.permit {
+			s.permit = true
+			s.node.valve.overdraw() // it has a connection already, and its owner may be waiting for this command
+		}
+	}
+	return use{session: s, joined: joined}, true
+}
+
+// leave ends a command.
+func (n *node) leave(u use, e end) {
+	s := u.session
+	if s == nil {
+		n.dismiss()
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.busy--
-	switch {
-	case s.kind == chainConn:
-		s.node.endSeek(s)
-		if s.conn == nil && s.busy == 0 && s.holds { // it has got none
+	if s.kind == chainWatch {
+		switch {
+		case s.holds && e.disarmed:
 			s.releaseLocked()
+		case !s.holds && e.armed && !s.over:
+			s.holdLocked(poolkeeper.KindWatch) // in place of the command
+			u.joined = false
 		}
-		return
-	case s.holds && e.disarmed:
-		s.releaseLocked()
-	case s.holds:
-	case e.armed:
-		s.holdLocked(poolkeeper.KindWatch)
-		s.node.gate.Leave() // what begin has joined; holdLocked has joined for the whole watch
-	default:
-		s.node.gate.Leave()
+	}
+	if u.joined {
+		n.gate.Leave()
 	}
 	if s.busy == 0 && !s.holds {
 		s.returnLocked()
 	}
 }
 
-// returnLocked returns the session's permits.
+// lost notes that the session's connection is no longer its own.
+func (s *session) lost() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lostLocked()
+}
+
+func (s *session) lostLocked() {
+	s.over = true
+	if s.holds {
+		s.releaseLocked()
+	}
+	if s.busy == 0 {
+		s.returnLocked()
+	}
+}
+
+// holdLocked lists the session. The gate was joined for it before.
+func (s *session) holdLocked(kind string) {
+	s.holds = true
+	s.node.held.Add(1)
+	s.node.pool.held.Hold(&s.entry, kind)
+	if s.kind == chainConn {
+		s.node.lent.Add(1)
+	}
+}
+
+func (s *session) releaseLocked() {
+	s.holds = false
+	s.node.held.Add(-1)
+	s.node.pool.held.Release(&s.entry)
+	if s.kind == chainConn {
+		s.node.lent.Add(-1)
+	}
+	s.node.gate.Leave()
+}
+
 func (s *session) returnLocked() {
-	for ; s.permits > 0; s.permits-- {
+	if s.permit {
+		s.permit = false
 		s.node.valve.done()
 	}
 }
 
-// heard notes how a command of a Watch has ended: whether there is a connection, and if not, why.
-func (s *session) heard(err error) {
+// bind makes a connection just acquired the session's, or returns the session that has it. The
+// caller has joined the gate and taken a permit, which a new session keeps.
+func (n *node) bind(c *conn, kind chainKind) use {
+	s := &session{node: n, kind: kind, busy: 1, permit: true}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err == nil || isAnswer(err) {
-		s.linked, s.failed = true, nil
-	} else if !s.linked {
-		s.failed = err
+	for {
+		known := c.lentTo.Load()
+		if known != nil {
+			if u, ok := known.begin(); ok {
+				n.dismiss()
+				return u
+			}
+		}
+		if c.lentTo.CompareAndSwap(known, s) {
+			break
+		}
 	}
+	if kind == chainConn {
+		s.holdLocked(poolkeeper.KindConn)
+	}
+	if c.gone.Load() && c.lentTo.CompareAndSwap(s, nil) {
+		s.lostLocked()
+	}
+	return use{session: s, joined: kind == chainWatch}
+}
+
+// link is one of the chains that go-redis builds for a session, or one that it builds for something
+// else which the stack does not tell: a handshake, or a single command (of an AutoPipeliner, of a
+// Cluster's pipeline).
+//
+// A link acquires its connection by a command with a token before the first command of its caller,
+// and so knows which one it has got.
+type link struct {
+	node    *node
+	kind    chainKind
+	refused bool // it was built after the pool had begun to drain
+
+	nextCommand  redis.ProcessHook         // what follows in the chain: this
+	nextPipeline redis.ProcessPipelineHook // or this
+
+	used      atomic.Bool // of chainUnknown: it has had a command
+	handshake atomic.Bool // of chainUnknown: it is a handshake's
+
+	mu        sync.Mutex    // guards the following
+	acquiring bool          // a command acquires the connection
+	acquired  chan struct{} // closed when it has; nil: no other command waits for it
+	session   *session      // nil: none yet
+	failed    error         // why there is none, if an acquisition has failed
+}
+
+func (n *node) newLink(kind chainKind) *link {
+	if kind == chainWatch && !n.watched.Load() {
+		n.watched.Store(true)
+	}
+	return &link{node: n, kind: kind, refused: n.pool.gate.Closed()}
+}
+
+// kindOfChain is what the chain being built is for, as far as this go-redis lets it be told.
+func (n *node) kindOfChain(skip int) chainKind {
+	if n.pool.reduced != nil {
+		return chainUnknown
+	}
+	return kindOfChain(skip + 1)
+}
+
+// ask acquires the link's connection by a token, and returns the answer.
+func (l *link) ask(ctx context.Context) (answer string, err error) {
+	if l.nextCommand != nil {
+		return askByCommand(ctx, l.nextCommand)
+	}
+	return askByPipeline(ctx, l.nextPipeline)
+}
+
+// otherCommand sends the first commands of a chain that the stack does not tell: at once if they are
+// a handshake's, and else by themselves. If there is a second one the chain may be a session of a
+// kind that is not known here, and is one if it has a connection: then otherCommand does nothing,
+// and reports false.
+func (l *link) otherCommand(ctx context.Context, cmd redis.Cmder) (done bool, err error) {
+	n := l.node
+	first := !l.used.Swap(true)
+	if first && cmd.Name() == "hello" && (n.pool.reduced == nil || n.greeting.Load() > 0) {
+		l.handshake.Store(true) // of a connection that was just dialled: a caller with a permit waits for it
+	}
+	switch {
+	case l.handshake.Load(), first && cmd.Name() == "auth": // alone it renews a login
+		return true, l.nextCommand(duringLogin(ctx), cmd)
+	case first || n.pool.reduced != nil:
+		return true, n.single(ctx, l.nextCommand, cmd)
+	}
+	l.mu.Lock()
+	known := l.session
+	l.mu.Unlock()
+	if known != nil {
+		return false, nil
+	}
+	u, ok := l.elsewhere(ctx)
+	if !ok {
+		return true, n.single(ctx, l.nextCommand, cmd)
+	}
+	n.others.Store(true)
+	l.mu.Lock()
+	l.session = u.session
+	l.mu.Unlock()
+	n.leave(u, end{})
+	return false, nil
+}
+
+// otherPipeline does the same for a pipeline. It remembers nothing, for most of them are built for
+// one pipeline of a Cluster.
+func (n *node) otherPipeline(ctx context.Context, next redis.ProcessPipelineHook, cmds []redis.Cmder) error {
+	if n.isHandshake(ctx, next, cmds) {
+		return next(duringLogin(ctx), cmds)
+	}
+	if n.others.Load() {
+		l := n.newLink(chainUnknown)
+		l.nextPipeline = next
+		if u, ok := l.elsewhere(ctx); ok {
+			defer n.leave(u, end{})
+			return n.pipelineOutcome(cmds, next(ctx, cmds), nil)
+		}
+	}
+	return n.singlePipeline(ctx, next, cmds)
+}
+
+// isHandshake reports whether a pipeline is a handshake's: by its commands, or by its connection
+// where OnConnect may send others.
+func (n *node) isHandshake(ctx context.Context, next redis.ProcessPipelineHook, cmds []redis.Cmder) bool {
+	if n.greeting.Load() == 0 {
+		return false
+	}
+	if !slices.ContainsFunc(cmds, func(cmd redis.Cmder) bool { return !isHandshake(cmd.Name()) }) {
+		return true
+	}
+	if n.pool.reduced != nil || n.client.Options().OnConnect == nil {
+		return false
+	}
+	answer, err := askByPipeline(withEnd(ctx), next)
+	c := n.connOf(answer)
+	return err == nil && c != nil && c.start.greeting.Load()
+}
+
+// enter begins a command of a session.
+func (l *link) enter(ctx context.Context) (use, error) {
+	if l.refused {
+		return use{}, l.node.pool.refusal()
+	}
+	var waited time.Duration
+	for {
+		s, other := l.claim()
+		switch {
+		case s != nil:
+			l.node.evictor.Wake()
+			if u, ok := s.begin(); ok {
+				return u, nil
+			}
+			l.node.gate.Join() // the session is over: go-redis will say so, and there is nothing to wait for
+			l.node.valve.overdraw()
+			return use{}, nil
+		case other == nil:
+			return l.acquire(ctx, waited)
+		}
+		begun := time.Now()
+		select {
+		case <-other:
+			waited += time.Since(begun)
+		case <-ctx.Done():
+			return use{}, l.node.notAdmitted(acquire.GaveUp(ctx), waited+time.Since(begun))
+		}
+	}
+}
+
+// claim returns the session, or what to wait for while another command acquires its connection. If
+// it returns neither the caller is to acquire it. So of several commands that come at once, which
+// share a connection, only one waits for it.
+func (l *link) claim() (*session, <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.session != nil:
+		return l.session, nil
+	case l.acquiring:
+		if l.acquired == nil {
+			l.acquired = make(chan struct{})
+		}
+		return nil, l.acquired
+	}
+	l.acquiring = true
+	return nil, nil
+}
+
+// settle ends what claim began.
+func (l *link) settle(s *session, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.session, l.failed, l.acquiring = s, err, false
+	if l.acquired != nil {
+		close(l.acquired)
+		l.acquired = nil
+	}
+}
+
+// acquire acquires a connection for the session.
+func (l *link) acquire(ctx context.Context, waited time.Duration) (u use, err error) {
+	n := l.node
+	defer func() { l.settle(u.session, err) }()
+	looked := l.nextPipeline != nil && n.held.Load() > 0 // most likely a command came before the pipeline
+	if looked {
+		if u, ok := l.elsewhere(ctx); ok {
+			return u, nil
+		}
+	}
+	n.gate.Join() // before the permit: Pause stops permits first and then counts the callers in the gate
+	if !n.freePermit() {
+		n.gate.Leave()
+		if !looked {
+			if u, ok := l.elsewhere(ctx); ok {
+				return u, nil
+			}
+		}
+		if u, waited, err = l.queue(ctx, waited); err != nil || u.session != nil {
+			return u, err
+		}
+	}
+	n.evictor.Wake()
+	kept := false
+	defer func() { // also when a hook of the service panics
+		if !kept {
+			n.dismiss()
+		}
+	}()
+	c, err := l.take(ctx, waited)
+	if err != nil {
+		return use{}, err
+	}
+	kept = true
+	if c == nil { // a connection that is not the pool's
+		return use{}, nil
+	}
+	return n.bind(c, l.kind), nil
+}
+
+// freePermit takes a permit if that needs no wait.
+func (n *node) freePermit() bool {
+	return n.breaker.Down() == nil && (n.isDoor || !n.pool.valve.active.Load()) && n.valve.tryPass()
+}
+
+// elsewhere begins a command of the session if another link has acquired its connection: go-redis
+// then gives it out at once, and gives out no other when the context has ended.
+func (l *link) elsewhere(ctx context.Context) (use, bool) {
+	n := l.node
+	answer, err := l.ask(withEnd(ctx))
+	if err != nil {
+		return use{}, false
+	}
+	c := n.connOf(answer)
+	if c == nil {
+		return use{}, false
+	}
+	n.gate.Join()
+	n.valve.overdraw()
+	kind := l.kind
+	if kind == chainUnknown {
+		kind = chainConn
+	}
+	return n.bind(c, kind), true
+}
+
+// lookElsewhere is how often a command in the queue looks whether another link of its session has
+// acquired the connection: it must not wait for what the session itself has.
+const lookElsewhere = 10 * time.Millisecond
+
+// errElsewhere ends the wait of such a command. No caller sees it.
+var errElsewhere = errors.New("redispool: the session has a connection")
+
+// queue waits for a permit, or for another link of the session to have a connection.
+func (l *link) queue(ctx context.Context, waited time.Duration) (u use, total time.Duration, err error) {
+	n := l.node
+	if err = n.refused(); err != nil {
+		return use{}, waited, err
+	}
+	if waited, err = n.waitOutPause(ctx, waited); err != nil {
+		return use{}, waited, err
+	}
+	waited, err = n.queue(ctx, waited, func() (found bool) {
+		u, found = l.elsewhere(ctx)
+		return found
+	})
+	if u.session != nil {
+		return u, waited, nil
+	}
+	return use{}, waited, err
+}
+
+// take makes go-redis acquire the session's connection, and returns it.
+func (l *link) take(ctx context.Context, waited time.Duration) (*conn, error) {
+	n := l.node
+	n.acquiring.Add(1)
+	defer n.acquiring.Add(-1)
+	for n.taking.Load() { // for microseconds
+		runtime.Gosched()
+	}
+	var answer string
+	var err error
+	if n.mustBound() {
+		a := n.acquisition(ctx, waited)
+		defer a.release()
+		if answer, err = l.ask(a); err != nil { //nolint:contextcheck // a derives from ctx
+			return nil, a.outcome(err)
+		}
+	} else if answer, err = l.ask(ctx); err != nil {
+		return nil, n.outcome(err)
+	}
+	c := n.connOf(answer)
+	if c != nil {
+		c.settle()
+	}
+	return c, nil
 }
 
 // vain returns why UNWATCH need not be sent: the Watch has got no connection, and would ask for one
 // again.
-func (s *session) vain() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.failed
-}
-
-// takes notes which connection a Conn has got.
-func (s *session) takes(c *conn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.holds {
-		s.conn = c
-		c.lentTo.Store(s)
+func (l *link) vain() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.session != nil {
+		return nil
 	}
+	return l.failed
 }
 
-// lost notes that c is no longer a Conn's: the Conn was closed.
-func (s *session) lost(c *conn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.holds && s.conn == c {
-		s.releaseLocked()
-	}
-}
-
-func (s *session) holdLocked(kind string) {
-	s.holds = true
-	s.node.gate.Join()
-	s.node.pool.held.Hold(&s.entry, kind)
-}
-
-func (s *session) releaseLocked() {
-	s.holds, s.conn = false, nil
-	s.node.pool.held.Release(&s.entry)
-	s.node.gate.Leave()
-	if s.kind == chainConn {
-		s.returnLocked()
-		s.node.lent.Add(-1)
-	}
-}
-
-// process is the session's part in a command.
-func (s *session) process(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error { //nolint:contextcheck // an acquisition derives from ctx
-	unwatch := s.kind == chainWatch && cmd.Name() == "unwatch"
-	if unwatch {
-		if err := s.vain(); err != nil {
+// command sends a command of a session.
+func (l *link) command(ctx context.Context, cmd redis.Cmder) error {
+	if l.kind == chainUnknown {
+		if done, err := l.otherCommand(ctx, cmd); done {
 			return err
 		}
 	}
-	joined, waited, err := s.enter(ctx)
-	if err != nil {
-		if s.kind == chainWatch {
-			s.heard(err)
+	unwatch := l.kind == chainWatch && cmd.Name() == "unwatch"
+	if unwatch {
+		if err := l.vain(); err != nil {
+			return err
 		}
+	}
+	u, err := l.enter(ctx)
+	if err != nil {
 		return err
 	}
 	var e end
-	defer func() { s.leave(e) }()
-	var a *acquisition
-	if joined && s.node.mustBound() {
-		a = s.node.acquisition(ctx, waited)
-		defer a.release()
-		ctx = a
-	}
-	err = next(ctx, cmd)
-	if s.kind == chainWatch {
-		s.heard(err)
-		e.armed, e.disarmed = err == nil && cmd.Name() == "watch", unwatch
-	}
-	if a != nil {
-		return a.outcome(err)
-	}
-	return s.node.outcome(err)
+	defer func() { l.node.leave(u, e) }()
+	err = l.nextCommand(ctx, cmd)
+	e.armed, e.disarmed = err == nil && cmd.Name() == "watch", unwatch
+	return l.node.outcome(err)
 }
 
-// pipeline is the session's part in a pipeline; tx says that it is a MULTI … EXEC.
-func (s *session) pipeline(ctx context.Context, cmds []redis.Cmder, tx bool, next redis.ProcessPipelineHook) error { //nolint:contextcheck // an acquisition derives from ctx
-	joined, waited, err := s.enter(ctx)
+// pipeline does the same for a pipeline.
+func (l *link) pipeline(ctx context.Context, cmds []redis.Cmder) error {
+	u, err := l.enter(ctx)
 	if err != nil {
 		return failAll(cmds, err)
 	}
 	var e end
-	defer func() { s.leave(e) }()
-	var a *acquisition
-	if joined && s.node.mustBound() {
-		a = s.node.acquisition(ctx, waited)
-		defer a.release()
-		ctx = a
-	}
-	err = next(ctx, cmds)
-	if s.kind == chainWatch {
-		s.heard(err)
-	}
+	defer func() { l.node.leave(u, e) }()
+	err = l.nextPipeline(ctx, cmds)
 	// The server forgets what was watched at EXEC, whether it commits or aborts. After any other
 	// error go-redis sends UNWATCH.
-	e.disarmed = tx && (err == nil || errors.Is(err, redis.TxFailedErr) || redis.IsExecAbortError(err))
-	return s.node.pipelineOutcome(cmds, err, a)
+	e.disarmed = cmds[len(cmds)-1].Name() == "exec" &&
+		(err == nil || errors.Is(err, redis.TxFailedErr) || redis.IsExecAbortError(err))
+	return l.node.pipelineOutcome(cmds, err, nil)
 }
 
-// probe is an argument that cannot be sent. go-redis takes a connection for the command, fails to
-// write it, and puts the connection back untouched: an answer of the server to a command is no
-// reason to drop a connection, and probe's error looks like one. So a command with probe in it
-// takes a connection out of the pool without a byte on the wire.
-type probe struct{}
+// onceOnly is a command that is not tried again.
+type onceOnly struct{ *redis.StatusCmd }
 
-// errProbe is the error of a probe that has got a connection.
-type errProbe struct{} //nolint:errname // it never reaches a caller
-
-func (errProbe) Error() string { return "redispool: probe" }
-
-// RedisError makes go-redis take it for an answer of the server.
-func (errProbe) RedisError() {}
-
-// MarshalBinary implements encoding.BinaryMarshaler.
-func (probe) MarshalBinary() ([]byte, error) { return nil, errProbe{} }
-
-// seize takes a connection for the chain that ends in base, or makes sure that it has one, without
-// sending anything.
-func seize(ctx context.Context, base redis.ProcessHook) error {
-	err := base(ctx, onceOnly{redis.NewStatusCmd(ctx, "ping", probe{})})
-	if _, ok := errors.AsType[errProbe](err); ok {
-		return nil
-	}
-	if err == nil {
-		return errors.New("redispool: a command that cannot be sent was answered")
-	}
-	return err
-}
+// NoRetry implements redis.Cmder.
+func (onceOnly) NoRetry() bool { return true }
 
 // ended is a context that has ended, with the values of another.
 type ended struct{ context.Context } //nolint:containedctx // a context is what it makes

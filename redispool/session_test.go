@@ -310,7 +310,7 @@ func TestSessionsUnderContentionLeaveNothingBehind(t *testing.T) {
 	}
 }
 
-func TestHooksAddedBeforeStartDoNotSeeTheUpkeep(t *testing.T) {
+func TestHooksDoNotSeeTheUpkeep(t *testing.T) {
 	srv := testserver.Redis(t)
 	p := newPool(t, redispool.Config{
 		URL: srv.URL(), MinIdle: 3, MaxIdleTime: 100 * time.Millisecond, KeepAlive: 50 * time.Millisecond,
@@ -333,8 +333,11 @@ func TestHooksAddedBeforeStartDoNotSeeTheUpkeep(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantHolders(t, p, "")
+	p.Client().AddHook(watcher{func(name string) { t.Errorf("a hook added later has seen %s", name) }})
 	begun := time.Now()
 	eventually(t, "a few keep-alives", func() bool { return time.Since(begun) > 200*time.Millisecond })
+	p.Reset()
+	eventually(t, "connections are replaced", func() bool { s := p.Stats(); return s.Evicted["reload"] >= 3 && s.Idle == 3 })
 	mu.Lock()
 	defer mu.Unlock()
 	if names["ping"] != 0 || names["blpop"] != 10 || names["get"] != 1 {
@@ -400,4 +403,85 @@ func TestConcurrentCommandsOfASessionReturnAllTheyWereGranted(t *testing.T) {
 			t.Errorf("GET after all was returned: %v", err)
 		}
 	})
+}
+
+// A command and a pipeline of one Conn may wait for a permit at once. Both are let through by the one
+// that the Conn gets, whichever comes first.
+func TestCommandAndPipelineOfAConnShareItsPermit(t *testing.T) {
+	for _, first := range []string{"command", "pipeline"} {
+		t.Run(first, func(t *testing.T) {
+			p := started(t, redispool.Config{URL: "redis://" + mini(t).Addr(), MaxOpen: 1, AcquireTimeout: patience})
+			ctx := within(t, patience)
+			before, shared := single(t, p).Conn(), single(t, p).Conn()
+			if err := before.Ping(ctx).Err(); err != nil {
+				t.Fatal(err)
+			}
+			ways := map[string]func() error{
+				"command": func() error { return shared.Ping(ctx).Err() },
+				"pipeline": func() error {
+					_, err := shared.TxPipelined(ctx, func(pipe redis.Pipeliner) error { return pipe.Ping(ctx).Err() })
+					return err
+				},
+			}
+			done := make(chan error, len(ways))
+			begin := func(name string, waiting int) {
+				go func() { done <- ways[name]() }()
+				eventually(t, name+" waits", func() bool { return p.Stats().Waiting == waiting })
+			}
+			begin(first, 1)
+			for name := range ways {
+				if name != first {
+					begin(name, 2)
+				}
+			}
+			if err := before.Close(); err != nil {
+				t.Fatal(err)
+			}
+			begun := time.Now()
+			for range ways {
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
+			}
+			if took := time.Since(begun); took > patience/4 {
+				t.Errorf("it took %s", took)
+			}
+			wantHolders(t, p, "conn")
+			if err := shared.Close(); err != nil {
+				t.Error(err)
+			}
+			wantHolders(t, p, "")
+			if err := p.Client().Ping(ctx).Err(); err != nil {
+				t.Errorf("after all was returned: %v", err)
+			}
+		})
+	}
+}
+
+// A subscription's connection is not one of the pool's, whatever is written on it first.
+func TestSubscriptionIsNotOneOfTheConnections(t *testing.T) {
+	p := started(t, redispool.Config{URL: "redis://" + mini(t).Addr(), MaxOpen: 1})
+	ctx := within(t, patience)
+	held := single(t, p).Conn()
+	if err := held.Ping(ctx).Err(); err != nil {
+		t.Fatal(err)
+	}
+	sub := p.Client().Subscribe(ctx)
+	if err := sub.Ping(ctx); err != nil { // before it subscribes to anything
+		t.Fatal(err)
+	}
+	if err := errors.Join(sub.PSubscribe(ctx, "news*"), held.Ping(ctx).Err()); err != nil {
+		t.Fatal(err)
+	}
+	wantHolders(t, p, "conn pubsub")
+	if s := p.Stats(); s.Open != 1 || s.InUse != 1 {
+		t.Errorf("%d open, %d in use", s.Open, s.InUse)
+	}
+	if err := errors.Join(sub.Close(), held.Close()); err != nil {
+		t.Error(err)
+	}
+	wantHolders(t, p, "")
+	if s := p.Stats(); s.Evicted["reload"] != 0 || s.Open != 1 {
+		t.Errorf("the pool's own connection has gone: %+v", s)
+	}
 }

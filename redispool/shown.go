@@ -14,8 +14,9 @@ import (
 )
 
 // shown returns the options that the native client is made with. Users read them, and make other
-// clients from them: so address, dialer, TLS and login are the user's own. The pool's hooks open
-// the connections (opener) and log in (handshake), which lets Reload change either.
+// clients from them: so address, dialer, TLS and login are the user's own. The pool opens the
+// connections itself (opener), and they log in by themselves (login), so that Reload can change
+// either.
 func (p *Pool) shown() redis.UniversalOptions {
 	c, t := *p.cfg, p.target
 	o := t.universal(c)
@@ -30,16 +31,10 @@ func (p *Pool) shown() redis.UniversalOptions {
 	if t.kind == kindSentinel {
 		o.Dialer = p.open // not shown: go-redis wraps it in one that asks the sentinels, and uses it to reach them
 	}
-	switch {
-	case o.StreamingCredentialsProvider != nil:
-	case c.CredentialsFile != "":
+	if c.CredentialsFile != "" && o.StreamingCredentialsProvider == nil {
 		user, password := t.disk.Login()
 		o.Username, o.Password = cmp.Or(user, o.Username), password
 		o.CredentialsProvider, o.CredentialsProviderContext = nil, nil
-	case c.Credentials != nil:
-		o.CredentialsProviderContext = func(ctx context.Context) (user, password string, err error) {
-			return p.ask(ctx, p.aim.Load()) // not p.login: other clients may call it
-		}
 	}
 	return o
 }
@@ -47,7 +42,7 @@ func (p *Pool) shown() redis.UniversalOptions {
 // newAim returns what new connections are opened with by t and c, if that is put in effect.
 func (p *Pool) newAim(t target, c Config, givenTLS *tls.Config) *aim {
 	a := t.aim(c, givenTLS)
-	a.shown = p.cfg.Credentials != nil || c.Credentials == nil && sameLogin(*p.target, t)
+	a.shown = p.cfg.Credentials == nil && c.Credentials == nil && sameLogin(*p.target, t)
 	return a
 }
 
@@ -66,9 +61,9 @@ func sameLogin(x, y target) bool {
 	return true
 }
 
-// own returns the options for a client of the pool's own, with few connections, that reaches the
+// ownOptions returns the options for a client of the pool's own, with few connections, that reaches the
 // node as the pool does.
-func (n *node) own() *redis.Options {
+func (n *node) ownOptions() *redis.Options {
 	o := *n.client.Options()
 	if n.pool.target.kind != kindSentinel {
 		o.Dialer = n.pool.open
@@ -87,6 +82,6 @@ func (n *node) own() *redis.Options {
 
 // dialNative opens a connection as the client does, without the pool's books.
 func (n *node) dialNative(ctx context.Context) (net.Conn, error) {
-	o := n.own()
+	o := n.ownOptions()
 	return o.Dialer(ctx, o.Network, o.Addr)
 }

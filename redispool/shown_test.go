@@ -130,26 +130,34 @@ func TestOptionsOfTheNativeClientAreTheUsers(t *testing.T) {
 	}
 }
 
-// What Credentials answers is what another client logs in by, as often as it asks, and the pool
-// asks once for a login.
-func TestCredentialsAreShownAsTheyAnswer(t *testing.T) {
-	server := testserver.Redis(t, ofUsers("app:secret")...)
+// Credentials are asked once for a connection of the pool's, whichever client dials it. They are not
+// among the options, which are the user's own: another client logs in by what these say.
+func TestCredentialsAreNotShown(t *testing.T) {
+	server := testserver.Redis(t, ofUsers("app:secret", "job:other")...)
 	asked := 0
 	p := newPool(t, redispool.Config{
-		URL: server.URL(), Credentials: func(context.Context) (string, string, error) {
+		URL: "redis://job:other@" + server.Addr(), Credentials: func(context.Context) (string, string, error) {
 			asked++
 			return "app", "secret", nil
 		},
 	})
-	if err := p.Client().Ping(t.Context()).Err(); err != nil || asked != 1 {
-		t.Fatalf("%v; asked %d times", err, asked)
+	client := single(t, p)
+	copied := client.WithTimeout(patience)
+	if who, _, err := whoAndWhere(t.Context(), copied); err != nil || who != "app" || asked != 1 {
+		t.Fatalf("by a copy: as %q: %v; asked %d times", who, err, asked)
+	}
+	if who, _, err := whoAndWhere(t.Context(), client); err != nil || who != "app" || asked != 1 {
+		t.Fatalf("as %q: %v; asked %d times", who, err, asked)
+	}
+	o := *client.Options()
+	if o.CredentialsProvider != nil || o.CredentialsProviderContext != nil || o.Username != "job" || o.Password != "other" {
+		t.Errorf("shown is %s:%s", o.Username, o.Password)
 	}
 	books := untouched(t, p)
-	clone := otherClient(t, *single(t, p).Options())
-	if who, _, err := whoAndWhere(t.Context(), clone); err != nil || who != "app" || asked != 2 {
-		t.Errorf("as %q: %v; asked %d times", who, err, asked)
+	if who, _, err := whoAndWhere(t.Context(), otherClient(t, o)); err != nil || who != "job" || asked != 1 {
+		t.Errorf("another client: as %q: %v; asked %d times", who, err, asked)
 	}
-	books("a client by the same Credentials")
+	books("a client by the options")
 }
 
 func TestClientMadeFromOptionsIsNoneOfThePools(t *testing.T) {

@@ -19,6 +19,10 @@ func (p *Pool) Start(ctx context.Context) error {
 	if err := p.state.Start(ctx, p.reach, p.startWatch); err != nil {
 		return err
 	}
+	if p.reduced != nil {
+		p.trouble("this version of go-redis is not known: a Conn or a Watch counts as in use only while a command runs, "+
+			"and is not among the holders", p.reduced)
+	}
 	p.watchFiles()
 	for _, n := range p.allNodes() {
 		p.startNode(ctx, n)

@@ -60,7 +60,7 @@ func (n *node) unblock(ctx context.Context) error {
 	ours := map[int64]string{} // by id, the address by which the server should know it
 	ask := []any{"client", "list", "id"}
 	for _, c := range n.list() {
-		if id := c.id.Load(); id != 0 {
+		if id := c.start.id.Load(); id != 0 {
 			ours[id] = nameAtServer(c)
 			ask = append(ask, id)
 		}

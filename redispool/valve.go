@@ -45,6 +45,7 @@ type queueing struct {
 	waited  time.Duration // how much of the limit has passed before
 	most    int           // MaxWaiting
 	mayWait func() error  // asked once it is in the queue; an error ends its wait; nil: it may
+	found   func() bool   // asked every lookElsewhere; true ends the wait with errElsewhere; nil: never
 }
 
 // set changes what holds callers up, and grants what it can.
@@ -125,15 +126,27 @@ func (v *valve) pass(ctx context.Context, q queueing) error {
 		defer t.Stop()
 		over = t.C
 	}
-	select {
-	case <-w.turn:
-		return w.err
-	case <-ctx.Done():
-		return v.withdraw(e, w, acquire.GaveUp(ctx))
-	case <-over:
-		return v.withdraw(e, w, timeIsOver(q.limit))
-	case <-v.stop:
-		return v.withdraw(e, w, errLifeEnded)
+	var look <-chan time.Time
+	if q.found != nil {
+		t := time.NewTicker(lookElsewhere)
+		defer t.Stop()
+		look = t.C
+	}
+	for {
+		select {
+		case <-w.turn:
+			return w.err
+		case <-ctx.Done():
+			return v.withdraw(e, w, acquire.GaveUp(ctx))
+		case <-over:
+			return v.withdraw(e, w, timeIsOver(q.limit))
+		case <-v.stop:
+			return v.withdraw(e, w, errLifeEnded)
+		case <-look:
+			if q.found() {
+				return v.withdraw(e, w, errElsewhere)
+			}
+		}
 	}
 }
 
