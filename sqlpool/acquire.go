@@ -10,14 +10,14 @@ import (
 
 // tooMany reports whether one more caller would be more than MaxWaiting, beside callers that have a
 // connection or wait for one, of a pool with that much room.
-func (c *core) tooMany(callers, room int) bool {
+func (c *base) tooMany(callers, room int) bool {
 	limit := c.cfg().MaxWaiting
 	return limit != 0 && callers+1-room > max(limit, 0)
 }
 
 // refused explains why a caller may not wait.
-func (c *core) refused() error {
-	return c.acquireFailure(time.Now(), 0, acquire.Refused(c.cfg().MaxWaiting))
+func (c *base) refused(of reporter) error {
+	return c.acquireFailure(of, time.Now(), 0, acquire.Refused(c.cfg().MaxWaiting))
 }
 
 // gaveUp turns the end of a wait into the error that an AcquireError wraps. A nil ctx error means
@@ -35,7 +35,7 @@ type waiter = queue.Waiter[*native]
 
 // waitFor blocks until w is granted something, and reports false if ctx or AcquireTimeout ends
 // first. The caller asked at start.
-func (c *core) waitFor(ctx context.Context, w *waiter, start time.Time) (queue.Grant[*native], bool) {
+func (c *base) waitFor(ctx context.Context, w *waiter, start time.Time) (queue.Grant[*native], bool) {
 	defer func() {
 		c.met.waits.Add(1)
 		c.met.waited.Add(int64(time.Since(start)))

@@ -18,7 +18,7 @@ import (
 // It offers less than a pool that dials itself, because the handle tells it little: no refusal of
 // new work while draining, no explained time-out, no list of holders, no leak report, no MinIdle,
 // no cutting of sockets and no reload. Sizes and times are the handle's own.
-type Adopted struct{ base }
+type Adopted struct{ component }
 
 // Adopt makes a component of a *sql.DB that other code has opened, such as sqlmock's. It does no
 // I/O. From now on Stop closes the handle. Every fault of cfg is reported at once, with cfg.Name.
@@ -50,38 +50,37 @@ func adopt(h handle, name string, given AdoptConfig, fault error) (*Adopted, err
 	cfg = cfg.withDefaults(name)
 	cfg.LeakThreshold, cfg.FailFastAfter = 0, 0
 	a := &adopted{handle: h}
-	a.core = newCore(cfg, disk{}, "adopted")
-	a.core.back = a
-	return &Adopted{base{a.core}}, nil
+	a.base = newBase(cfg, "adopted")
+	return &Adopted{component{newManager(a.base, a, disk{})}}, nil
 }
 
 // Start reaches the server as the configuration's Start says. It blocks until the server has
 // answered once or the policy gives up, at most until ctx ends. A failed Start may be repeated.
-func (a *Adopted) Start(ctx context.Context) error { return a.c.start(ctx) }
+func (a *Adopted) Start(ctx context.Context) error { return a.m.start(ctx) }
 
 // Drain waits until no connection is in use. It cannot refuse new work: callers that go on taking
 // connections prolong it. It blocks at most until ctx ends; its error then says how many are in
 // use.
-func (a *Adopted) Drain(ctx context.Context) error { return a.c.drain(ctx) }
+func (a *Adopted) Drain(ctx context.Context) error { return a.m.drain(ctx) }
 
 // Stop drains and closes the handle. It blocks until the handle is closed, and then returns nil. If
 // ctx ends before, it begins to close the handle, leaves the connections in use to their holders
 // and returns a [*HeldError] that counts them. It may be called without Start, more than once and
 // concurrently: all calls return the outcome of the first.
-func (a *Adopted) Stop(ctx context.Context) error { return a.c.stop(ctx) }
+func (a *Adopted) Stop(ctx context.Context) error { return a.m.stop(ctx) }
 
 // Check pings the server, or runs CheckQuery, on one of the handle's connections. If all of them
 // are in use until ctx ends, it returns a reservation (health.Degraded): that is not the server's
 // fault. An answer that refuses CheckQuery for lack of a privilege is healthy. Errors answer
 // health.Classify.
-func (a *Adopted) Check(ctx context.Context) error { return a.c.check(ctx) }
+func (a *Adopted) Check(ctx context.Context) error { return a.m.check(ctx) }
 
 // Settings returns what is in effect.
 func (a *Adopted) Settings() []slog.Attr {
-	cfg := a.c.cfg()
+	cfg := a.m.cfg()
 	return []slog.Attr{
-		slog.String("kind", a.c.kind),
-		slog.Int("max_open", a.c.stats().Max),
+		slog.String("kind", a.m.kind),
+		slog.Int("max_open", a.m.stats().Max),
 		slog.String("start", cfg.Start.String()),
 		slog.Bool("cuts_sockets", false),
 	}

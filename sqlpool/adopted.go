@@ -31,19 +31,19 @@ type handle interface {
 type adopted struct {
 	handle
 
-	core    *core
+	base    *base
 	closing life.Closer
 }
 
 // check takes one of the handle's connections. If all are in use it waits for one; that none comes
 // in time is a reservation about the pool, and not the server's fault.
 func (a *adopted) check(ctx context.Context) error {
-	err := a.probe(ctx, a.core.cfg().CheckQuery)
+	err := a.probe(ctx, a.base.cfg().CheckQuery)
 	if limit, n := a.usage(); err != nil && ctx.Err() != nil && limit > 0 && n >= limit {
 		return health.Degraded(fmt.Errorf(
 			"all %d connections are in use, and an adopted pool has none to check with: %w", n, err))
 	}
-	return a.core.answered(err)
+	return a.base.answered(err)
 }
 
 // settle has nothing to wait on but the count.
@@ -73,8 +73,6 @@ func (a *adopted) cut(bool) (cut, left int) {
 // The rest of a backend is not reached: an Adopted has no method for it, nor settings that ask for
 // it.
 
-func (a *adopted) dialing() int                                 { return 0 }
-func (a *adopted) lostPlaces() int                              { return 0 }
 func (a *adopted) aim(c config, _ disk) (target, config, error) { return nil, c, errors.ErrUnsupported }
 
 func (a *adopted) try(context.Context, target, *config) error                        { return errors.ErrUnsupported }
@@ -82,7 +80,7 @@ func (a *adopted) current() target                                              
 func (a *adopted) use(context.Context, target, *config, bool)                        {}
 func (a *adopted) pause() bool                                                       { return false }
 func (a *adopted) resume()                                                           {}
-func (a *adopted) emptied(context.Context) error                                     { return nil }
+func (a *adopted) opening() bool                                                     { return false }
 func (a *adopted) limits(context.Context) (Limits, error)                            { return Limits{}, errors.ErrUnsupported }
 func (a *adopted) refuseAll(error)                                                   {}
 func (a *adopted) answeredSince(monotime.Time) bool                                  { return false }

@@ -14,36 +14,36 @@ import (
 
 // newBreaker returns the circuit breaker of a pool's server, as FailFastAfter says. It hears of
 // every dial: of callers, of the evictor and of checks.
-func (c *core) newBreaker() *breaker.Breaker {
+func (m *manager) newBreaker() *breaker.Breaker {
 	return breaker.New(breaker.Config{
-		After: func() time.Duration { return c.cfg().FailFastAfter },
+		After: func() time.Duration { return m.cfg().FailFastAfter },
 		Trial: func(ctx context.Context) error {
-			return c.events.Guarded("a hook, in a trial", func() error { return c.back.try(ctx, c.back.current(), c.cfg()) })
+			return m.events.Guarded("a hook, in a trial", func() error { return m.back.try(ctx, m.back.current(), m.cfg()) })
 		},
-		TrialTimeout: func() time.Duration { return c.cfg().DialTimeout },
+		TrialTimeout: func() time.Duration { return m.cfg().DialTimeout },
 		Judge:        fault.Judge,
-		Alive:        func(since monotime.Time) bool { return c.back.answeredSince(since) },
-		Suspended:    c.paused.Load,
+		Alive:        func(since monotime.Time) bool { return m.back.answeredSince(since) },
+		Suspended:    m.paused.Load,
 		Error: func(since time.Time, err error) *poolkeeper.DownError {
-			return &poolkeeper.DownError{Pool: c.poolName(), Since: since, Advice: fault.Classify(err).Advice, Err: fault.Wrap(err)}
+			return &poolkeeper.DownError{Pool: m.poolName(), Since: since, Advice: fault.Classify(err).Advice, Err: fault.Wrap(err)}
 		},
-		WentDown: c.wentDown,
+		WentDown: m.wentDown,
 		CameUp: func(down time.Duration) {
-			c.evictor.Wake() // it may have to fill up
-			c.events.Emit(event.OfUp(down))
+			m.evictor.Wake() // it may have to fill up
+			m.events.Emit(event.OfUp(down))
 		},
 	})
 }
 
 // wentDown ends the waits of all callers.
-func (c *core) wentDown(down *poolkeeper.DownError) {
-	c.back.refuseAll(down)
-	c.events.Emit(event.OfDown(down.Since, down.Err))
+func (m *manager) wentDown(down *poolkeeper.DownError) {
+	m.back.refuseAll(down)
+	m.events.Emit(event.OfDown(down.Since, down.Err))
 }
 
 // down returns what callers get at once while the server is known to be down, or nil. A paused pool
 // holds them up.
-func (c *core) down() *poolkeeper.DownError {
+func (c *base) down() *poolkeeper.DownError {
 	if d := c.breaker.Down(); d != nil && !c.paused.Load() {
 		return d
 	}
@@ -57,7 +57,7 @@ type anyway struct{}
 // checkDial opens the connection of the checks, but for looks and limits not while the server is
 // known to be down. Attempts before the pool runs are Start's affair: if that fails it leaves
 // nothing at work.
-func checkDial[T any](ctx context.Context, c *core, dial func(context.Context) (T, error)) (T, error) {
+func checkDial[T any](ctx context.Context, c *base, dial func(context.Context) (T, error)) (T, error) {
 	if d := c.down(); d != nil && ctx.Value(anyway{}) == nil {
 		var none T
 		return none, d

@@ -10,13 +10,13 @@ import (
 )
 
 // check asks the server for a sign of life. Before Start it may be asked too.
-func (c *core) check(ctx context.Context) error {
-	if c.state.At() >= life.Stopping {
-		return fmt.Errorf("sqlpool: check %q: %w", c.poolName(), poolkeeper.ErrClosed)
+func (m *manager) check(ctx context.Context) error {
+	if m.state.At() >= life.Stopping {
+		return fmt.Errorf("sqlpool: check %q: %w", m.poolName(), poolkeeper.ErrClosed)
 	}
-	if err := c.back.check(ctx); err != nil {
-		return fmt.Errorf("sqlpool: check %q: %w", c.poolName(), fault.Wrap(err))
+	if err := m.back.check(ctx); err != nil {
+		return fmt.Errorf("sqlpool: check %q: %w", m.poolName(), fault.Wrap(err))
 	}
-	c.breaker.Answer()
+	m.breaker.Answer()
 	return nil
 }

@@ -62,7 +62,7 @@ func (c *conn) ResetSession(ctx context.Context) error {
 	if _, ok := ctx.(*sweepContext); ok {
 		return c.s.checkOutForSweep(c)
 	}
-	if c.s.core.down() != nil {
+	if c.s.base.down() != nil {
 		c.s.refuse(c)
 		return driver.ErrBadConn // Connect will say why
 	}
@@ -75,15 +75,15 @@ func (c *conn) ResetSession(ctx context.Context) error {
 		c.s.lookedFrom(now)
 		return driver.ErrBadConn
 	}
-	c.s.core.met.wait.Record(0)
-	c.s.core.held.HoldAt(&c.n.entry, poolkeeper.KindConn, now)
+	c.s.base.met.wait.Record(0)
+	c.s.base.held.HoldAt(&c.n.entry, poolkeeper.KindConn, now)
 	return nil
 }
 
 // IsValid is a check-in.
 func (c *conn) IsValid() bool {
 	c.unbound()
-	ok := !c.dead && c.n.valid(c.s.core)
+	ok := !c.dead && c.n.valid(c.s.base)
 	return c.s.checkIn(c, ok)
 }
 
@@ -130,7 +130,7 @@ func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, e
 	tx, err := c.beginTx(ctx, opts)
 	c.after(ctx, err)
 	c.readOnly = opts.ReadOnly
-	if err == nil && c.s.core.cfg().QueryTimeout > 0 {
+	if err == nil && c.s.base.cfg().QueryTimeout > 0 {
 		tx = &timedTx{Tx: tx, ctx: ctx, conn: c}
 	}
 	if err == nil && (c.n.Resetter == nil || c.n.Validator == nil) {
@@ -230,23 +230,23 @@ func (c *connDirect) ExecContext(ctx context.Context, query string, args []drive
 }
 
 // wrap makes a wrapper around n, in use.
-func (s *store) wrap(n *native) driver.Conn {
+func (b *store) wrap(n *native) driver.Conn {
 	var out interface {
 		driver.Conn
 		wrapper
 	}
 	switch queries, executes := n.Queries(), n.Executes(); {
 	case queries && executes:
-		out = &connDirect{conn{s: s, n: n}}
+		out = &connDirect{conn{s: b, n: n}}
 	case queries:
-		out = &connQuery{conn{s: s, n: n}}
+		out = &connQuery{conn{s: b, n: n}}
 	case executes:
-		out = &connExec{conn{s: s, n: n}}
+		out = &connExec{conn{s: b, n: n}}
 	default:
-		out = &connPlain{conn{s: s, n: n}}
+		out = &connPlain{conn{s: b, n: n}}
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	n.in = out.base()
 	return out
 }

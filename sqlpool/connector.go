@@ -18,7 +18,7 @@ var errNothingIdle = errors.New("sqlpool: nothing is idle")
 type watching struct{ s *store }
 
 // Driver returns the driver's own.
-func (w watching) Driver() driver.Driver { return w.s.aim().Driver() }
+func (w watching) Driver() driver.Driver { return w.s.connectorNow().Driver() }
 
 // Connect is a checkout for which database/sql has nothing idle. It queues behind callers that
 // asked before.
@@ -27,19 +27,19 @@ func (w watching) Connect(ctx context.Context) (driver.Conn, error) {
 		return nil, errNothingIdle // a sweep wants idle connections, not new ones
 	}
 	s := w.s
-	if !s.core.gate.Enter() {
-		return nil, s.core.refusal()
+	if !s.base.gate.Enter() {
+		return nil, s.base.refusal()
 	}
 	start := s.since(time.Now())
 	n, err := s.acquire(ctx, start)
 	now := time.Now()
 	if err != nil {
-		s.core.gate.Leave()
+		s.base.gate.Leave()
 		return nil, err
 	}
-	s.core.evictor.Wake()
-	s.core.met.wait.Record(now.Sub(start))
-	s.core.held.HoldAt(&n.entry, poolkeeper.KindConn, now)
+	s.base.evictor.Wake()
+	s.base.met.wait.Record(now.Sub(start))
+	s.base.held.HoldAt(&n.entry, poolkeeper.KindConn, now)
 	return s.wrap(n), nil
 }
 
@@ -47,8 +47,8 @@ func (w watching) Connect(ctx context.Context) (driver.Conn, error) {
 func (w watching) Close() error {
 	err := w.s.shut()
 	errs := []error{err, w.s.handleClosed()}
-	if c, ok := w.s.aim().(io.Closer); ok {
-		errs = append(errs, w.s.core.guarded("the connector's Close", c.Close))
+	if c, ok := w.s.connectorNow().(io.Closer); ok {
+		errs = append(errs, w.s.base.guarded("the connector's Close", c.Close))
 	}
 	return errors.Join(errs...)
 }

@@ -10,7 +10,6 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/eviction"
 	"github.com/poolkeeper/poolkeeper/internal/settings"
-	"github.com/poolkeeper/poolkeeper/sqlpool/internal/checkconn"
 )
 
 // DB is a *sql.DB of any driver whose connections are opened, watched and closed in order. All
@@ -41,17 +40,17 @@ func NewDB(connector driver.Connector, cfg DBConfig) (*DB, error) {
 // every fault and every change that is not possible. Only then does it change anything. New sizes
 // and times apply at once. It blocks until then, at most until ctx ends. An empty Name keeps the
 // old one.
-func (p *DB) Reload(ctx context.Context, cfg DBConfig) error { return p.c.reload(ctx, cfg.config()) }
+func (p *DB) Reload(ctx context.Context, cfg DBConfig) error { return p.m.reload(ctx, cfg.config()) }
 
 // Plan returns the changes that Reload with cfg would make. Its error joins every fault of cfg and
 // every change that is not possible. It changes nothing and does not dial.
-func (p *DB) Plan(cfg DBConfig) ([]poolkeeper.Change, error) { return p.c.planned(cfg.config()) }
+func (p *DB) Plan(cfg DBConfig) ([]poolkeeper.Change, error) { return p.m.planned(cfg.config()) }
 
 // dbPool is what [MySQL] and [DB] have in common: a *sql.DB.
 type dbPool struct {
 	pool
 
-	db *sql.DB
+	back *store
 }
 
 // newDBPool makes a pool of connections that are opened as aim says.
@@ -61,21 +60,15 @@ func newDBPool(kind string, cfg config, aim func(config, disk) (driver.Connector
 	if err != nil {
 		return dbPool{}, err
 	}
-	c := newCore(cfg, on, kind)
-	s := newStore(c, connector)
-	s.db = sql.OpenDB(watching{s})
-	s.db.SetMaxIdleConns(math.MaxInt32) // the store has the limits
-	b := &driverBackend{store: s, aimAt: aim}
-	b.probe = checkconn.New(checkconn.Driver[*native]{
-		Dial: b.dialCheck, Probe: b.ask, HangUp: b.hangUpCheck, Full: serverIsFull, Spare: s.withIdle,
-	})
-	c.back = b
-	c.evictor = eviction.New(s, cfg.policy())
-	return dbPool{pool{base{c}}, s.db}, nil
+	b := newStore(newBase(cfg, kind), connector, aim)
+	b.db = sql.OpenDB(watching{b})
+	b.db.SetMaxIdleConns(math.MaxInt32) // the backend has the limits
+	b.base.evictor = eviction.New(b, cfg.policy())
+	return dbPool{pool{component{newManager(b.base, b, on)}}, b}, nil
 }
 
 // DB returns the handle. The handle never changes. It works before Start, and refuses work with
 // [poolkeeper.ErrDraining] once draining has begun. SetMaxOpenConns and its kin belong to the pool:
 // do not call them. A caller may close the handle: the pool then ends its own work, and Stop still
 // waits for what is in flight.
-func (p *dbPool) DB() *sql.DB { return p.db }
+func (p *dbPool) DB() *sql.DB { return p.back.db }

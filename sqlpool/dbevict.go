@@ -13,81 +13,81 @@ import (
 
 // Open, Peak, Sweep and Fill are for the evictor: eviction.Pool.
 
-func (s *store) Open() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.open
+func (b *store) Open() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.open
 }
 
-func (s *store) Peak() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	p := s.peak
-	s.peak = s.inUse + s.waiting.Len()
+func (b *store) Peak() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	p := b.peak
+	b.peak = b.inUse + b.waiting.Len()
 	return p
 }
 
 // Fill opens connections into the stash, one after the other, as long as fewer than n are idle.
-func (s *store) Fill(ctx context.Context, n int) error {
-	if d := s.core.down(); d != nil {
+func (b *store) Fill(ctx context.Context, n int) error {
+	if d := b.base.down(); d != nil {
 		return d
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(s.life, cancel)() //nolint:contextcheck // two lives bound it
+	defer context.AfterFunc(b.life, cancel)() //nolint:contextcheck // two lives bound it
 	for {
-		s.mu.Lock()
-		enough := s.closed || s.paused || s.idle+s.swept+len(s.stash) >= n || s.open+s.dialing >= s.max
+		b.mu.Lock()
+		enough := b.closed || b.paused || b.idle+b.swept+len(b.stash) >= n || b.open+b.dialing >= b.max
 		if !enough {
-			s.dialing++
+			b.dialing++
 		}
-		s.mu.Unlock()
+		b.mu.Unlock()
 		if enough || ctx.Err() != nil {
 			if !enough {
-				s.undial()
+				b.undial()
 			}
 			return ctx.Err()
 		}
-		c, err := s.connectWithin(ctx)
-		s.filled(c, err)
+		c, err := b.connectWithin(ctx)
+		b.filled(c, err)
 		if err != nil {
 			return err
 		}
 	}
 }
 
-func (s *store) undial() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.dialing--
-	s.dialLocked()
+func (b *store) undial() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.dialing--
+	b.dialLocked()
 }
 
-func (s *store) connectWithin(ctx context.Context) (*native, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.core.cfg().DialTimeout)
+func (b *store) connectWithin(ctx context.Context) (*native, error) {
+	ctx, cancel := context.WithTimeout(ctx, b.base.cfg().DialTimeout)
 	defer cancel()
-	return s.connect(ctx)
+	return b.connect(ctx)
 }
 
 // filled books the outcome of a dial that no caller waited for. No caller gets its failure.
-func (s *store) filled(n *native, err error) {
+func (b *store) filled(n *native, err error) {
 	if err == nil {
-		s.dialled(new(dialing), n, nil)
+		b.dialled(new(dialing), n, nil)
 		return
 	}
-	s.undial()
+	b.undial()
 }
 
 // checkOutForSweep is the checkout by the pool itself.
-func (s *store) checkOutForSweep(c *conn) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (b *store) checkOutForSweep(c *conn) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if c.state != stateIdle {
 		return driver.ErrBadConn
 	}
-	s.idle--
-	s.swept++
-	s.coming++
+	b.idle--
+	b.swept++
+	b.coming++
 	c.state = stateSwept
 	return nil
 }
@@ -103,52 +103,52 @@ type taken struct {
 // last in, first out, so the stalest are at the bottom. Callers that come meanwhile queue. They get
 // connections as Sweep gives them back, without a dial. Then Sweep closes and pings, at most
 // order.Batch connections at a time.
-func (s *store) Sweep(ctx context.Context, order eviction.Sweep) (next time.Time) {
+func (b *store) Sweep(ctx context.Context, order eviction.Sweep) (next time.Time) {
 	for again := true; again && ctx.Err() == nil; order.Surplus = 0 { // another pass is only for more pings
-		idle := s.takeIdle(ctx)
+		idle := b.takeIdle(ctx)
 		var drop, ask, rest []candidate[taken]
-		drop, ask, rest, again = choose(s.core, idle, order, 0)
+		drop, ask, rest, again = choose(b.base, idle, order, 0)
 		for _, x := range rest { // the coldest first, so that the order stays
-			s.giveBack(x.conn)
+			b.giveBack(x.conn)
 		}
-		s.came(len(idle))
+		b.came(len(idle))
 		for _, x := range drop {
-			s.drop(x.conn, x.reason)
+			b.drop(x.conn, x.reason)
 		}
 		for _, x := range ask {
-			if s.alive(ctx, x.conn) {
-				s.giveBack(x.conn)
+			if b.alive(ctx, x.conn) {
+				b.giveBack(x.conn)
 				continue
 			}
-			s.drop(x.conn, poolkeeper.EvictedDead)
+			b.drop(x.conn, poolkeeper.EvictedDead)
 		}
 	}
-	return s.nextDue(order)
+	return b.nextDue(order)
 }
 
 // takeIdle takes out every idle connection.
-func (s *store) takeIdle(ctx context.Context) []candidate[taken] {
-	s.ownLimits()
-	s.mu.Lock()
-	bound := s.open
+func (b *store) takeIdle(ctx context.Context) []candidate[taken] {
+	b.ownLimits()
+	b.mu.Lock()
+	bound := b.open
 	out := make([]candidate[taken], 0, bound)
-	for _, n := range s.stash {
+	for _, n := range b.stash {
 		out = append(out, candidate[taken]{conn: taken{n: n}, mute: n.Pinger == nil})
 	}
-	s.swept += len(s.stash)
-	s.coming += len(s.stash)
-	s.stash = nil
-	s.mu.Unlock()
+	b.swept += len(b.stash)
+	b.coming += len(b.stash)
+	b.stash = nil
+	b.mu.Unlock()
 
 	for range bound {
-		lease, w := s.lease(ctx)
+		lease, w := b.lease(ctx)
 		if lease == nil {
 			break
 		}
 		out = append(out, candidate[taken]{conn: taken{lease: lease, w: w, n: w.n}, mute: w.n.Pinger == nil})
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	for i := range out {
 		out[i].times = out[i].conn.n.times
 	}
@@ -156,10 +156,10 @@ func (s *store) takeIdle(ctx context.Context) []candidate[taken] {
 }
 
 // lease takes one idle connection out of database/sql, or returns nil if there is none.
-func (s *store) lease(ctx context.Context) (lease *sql.Conn, w *conn) {
+func (b *store) lease(ctx context.Context) (lease *sql.Conn, w *conn) {
 	ctx, cancel := context.WithTimeout(ctx, hangUpLimit) // it would wait if a caller had set a limit on the handle
 	defer cancel()
-	lease, err := s.db.Conn(&sweepContext{ctx}) //nolint:contextcheck // it is ctx, marked
+	lease, err := b.db.Conn(&sweepContext{ctx}) //nolint:contextcheck // it is ctx, marked
 	if err != nil {
 		return nil, nil
 	}
@@ -173,79 +173,79 @@ func (s *store) lease(ctx context.Context) (lease *sql.Conn, w *conn) {
 }
 
 // came says that n connections that were about to be given back have been.
-func (s *store) came(n int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.coming -= n
-	s.dialLocked()
+func (b *store) came(n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.coming -= n
+	b.dialLocked()
 }
 
-func (s *store) giveBack(x taken) {
+func (b *store) giveBack(x taken) {
 	if x.lease != nil {
 		_ = x.lease.Close() // a check-in
 		return
 	}
-	s.mu.Lock()
-	s.swept--
-	if !s.closed {
-		s.deliverLocked(x.n)
-		s.mu.Unlock()
+	b.mu.Lock()
+	b.swept--
+	if !b.closed {
+		b.deliverLocked(x.n)
+		b.mu.Unlock()
 		return
 	}
-	s.mu.Unlock()
-	_ = s.discard(x.n, poolkeeper.EvictedClosed, hangUpLimit)
+	b.mu.Unlock()
+	_ = b.discard(x.n, poolkeeper.EvictedClosed, hangUpLimit)
 }
 
-func (s *store) drop(x taken, reason string) {
+func (b *store) drop(x taken, reason string) {
 	if x.lease == nil {
-		s.mu.Lock()
-		s.swept--
-		s.mu.Unlock()
-		_ = s.discard(x.n, reason, hangUpLimit)
+		b.mu.Lock()
+		b.swept--
+		b.mu.Unlock()
+		_ = b.discard(x.n, reason, hangUpLimit)
 		return
 	}
 	_ = x.lease.Raw(func(any) error {
-		s.mu.Lock()
+		b.mu.Lock()
 		x.w.reason = reason
-		s.mu.Unlock()
+		b.mu.Unlock()
 		return driver.ErrBadConn // database/sql closes it
 	})
 }
 
 // alive pings a connection that is out of the pool.
-func (s *store) alive(ctx context.Context, x taken) bool {
-	ping, cancel := context.WithTimeout(ctx, min(pingLimit, s.core.cfg().DialTimeout))
+func (b *store) alive(ctx context.Context, x taken) bool {
+	ping, cancel := context.WithTimeout(ctx, min(pingLimit, b.base.cfg().DialTimeout))
 	defer cancel()
 	asked := time.Now()
 	var err error
 	if caught := guard.Call(func() { // a driver that exits must not end the evictor
 		if x.lease != nil {
-			err = s.core.guarded("the driver's Ping", func() error { return x.lease.PingContext(ping) })
+			err = b.base.guarded("the driver's Ping", func() error { return x.lease.PingContext(ping) })
 		} else {
-			err = x.n.ping(ping, s.core)
+			err = x.n.ping(ping, b.base)
 		}
 	}); caught != nil {
 		err = caught
 	}
 	if err != nil && ctx.Err() == nil {
-		s.core.diedInUse(err, time.Now()) // the others are suspect, as if it had been in use
+		b.base.diedInUse(err, time.Now()) // the others are suspect, as if it had been in use
 		return false
 	}
 	if err != nil { // the pool stops, and nothing was learnt
 		return true
 	}
-	s.core.link.Saw(time.Since(asked))
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	b.base.link.Saw(time.Since(asked))
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	x.n.seen = time.Now()
 	return true
 }
 
-func (s *store) nextDue(o eviction.Sweep) time.Time {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	open := make([]eviction.Conn, 0, len(s.all))
-	for n := range s.all {
+func (b *store) nextDue(o eviction.Sweep) time.Time {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	open := make([]eviction.Conn, 0, len(b.all))
+	for n := range b.all {
 		open = append(open, n.forEviction(n.Pinger == nil))
 	}
 	return o.Next(open)
@@ -253,15 +253,15 @@ func (s *store) nextDue(o eviction.Sweep) time.Time {
 
 // flush sweeps only for what is stale. One at a time is enough: a later one finds what an earlier
 // one has missed.
-func (s *store) flush() {
-	if !s.flushing.CompareAndSwap(false, true) {
+func (b *store) flush() {
+	if !b.flushing.CompareAndSwap(false, true) {
 		return
 	}
-	s.left.Go(func() {
-		s.flushing.Store(false)
-		s.mu.Lock()
-		surplus := max(s.open-s.max, 0) // the limit was lowered
-		s.mu.Unlock()
-		s.Sweep(s.life, eviction.Sweep{Now: time.Now(), Batch: 1, Surplus: surplus}) // Stats tells what it closes
+	b.left.Go(func() {
+		b.flushing.Store(false)
+		b.mu.Lock()
+		surplus := max(b.open-b.max, 0) // the limit was lowered
+		b.mu.Unlock()
+		b.Sweep(b.life, eviction.Sweep{Now: time.Now(), Batch: 1, Surplus: surplus}) // Stats tells what it closes
 	})
 }

@@ -16,26 +16,26 @@ import (
 var errLost = errors.New("sqlpool: a connection was lost in use")
 
 // returned draws conclusions from how a connection came back.
-func (s *store) returned(c *conn, ok bool, now time.Time) {
+func (b *store) returned(c *conn, ok bool, now time.Time) {
 	switch {
 	case ok:
-		s.core.observer.Succeeded()
+		b.base.observer.Succeeded()
 	case !c.given:
-		s.core.diedInUse(c.cause(), now)
-		s.core.observer.Observe(errLost)
+		b.base.diedInUse(c.cause(), now)
+		b.base.observer.Observe(errLost)
 	}
 	c.last, c.lastErr, c.readOnly = nil, nil, false
 }
 
 // failed looks at the error of an operation: what says something about the server, or the way
 // there, is passed on.
-func (s *store) failed(c *conn, err error) {
+func (b *store) failed(c *conn, err error) {
 	refused := c.refusedWrite(err)
 	if refused || fault.ConnectionLevel(err) && fault.Classify(err).Kind != health.KindReadOnly {
-		s.core.observer.Observe(err)
+		b.base.observer.Observe(err)
 	}
 	if refused {
-		s.core.refusedWrite(c.n.generation, err)
+		b.base.refusedWrite(b, c.n.generation, err)
 	}
 }
 

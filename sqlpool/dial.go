@@ -15,6 +15,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/rotation"
 	"github.com/poolkeeper/poolkeeper/sqlpool/internal/driverconn"
 	"github.com/poolkeeper/poolkeeper/sqlpool/internal/fault"
 )
@@ -56,7 +57,7 @@ func (t *dialTimes) gaveUp(d *dialing) {
 }
 
 // slowDial is when a dial that begins now counts as slow.
-func (c *core) slowDial() time.Duration { return c.dials.slow(c.cfg().DialTimeout) }
+func (c *base) slowDial() time.Duration { return c.dials.slow(c.cfg().DialTimeout) }
 
 // dialKey is how the driver's dial function finds the dial it belongs to.
 type dialKey struct{}
@@ -67,9 +68,9 @@ type dialing struct {
 	patience   time.Duration // after which it counts as slow
 	asked      uint64        // callers that had queued by then
 	generation uint64
-	sock       net.Conn    // below TLS
-	connecting atomic.Bool // the network has not got through yet
-	login      *[2]string  // what Credentials said; nil: it was not asked
+	sock       net.Conn        // below TLS
+	connecting atomic.Bool     // the network has not got through yet
+	login      *rotation.Login // what Credentials said; nil: it was not asked
 	cancel     context.CancelFunc
 	done       func() // stops what watches it
 
@@ -93,39 +94,39 @@ func (d *dialing) connect(dial func() (net.Conn, error)) (net.Conn, error) {
 
 // dialLocked begins dials for callers in the queue, within MaxOpen and MaxDials. What is about to
 // be given back counts against the demand.
-func (s *store) dialLocked() {
-	if s.closed || s.paused {
+func (b *store) dialLocked() {
+	if b.closed || b.paused {
 		return
 	}
-	for s.dialing-len(s.slow) < min(s.waiting.Len()-s.coming, s.core.cfg().MaxDials) {
-		if s.open+s.dialing >= s.max {
-			s.makeRoomLocked()
+	for b.dialing-len(b.slow) < min(b.waiting.Len()-b.coming, b.base.cfg().MaxDials) {
+		if b.open+b.dialing >= b.max {
+			b.makeRoomLocked()
 			return // dialled comes back when there is room
 		}
-		s.dialing++
+		b.dialing++
 		// Owner: the store. It ends with DialTimeout at the latest, and when the store closes;
 		// close waits for it.
-		s.left.Go(s.waiting.First().Dial)
+		b.left.Go(b.waiting.First().Dial)
 	}
 }
 
 // dial opens one connection for the caller that is first in the queue by then. It does not end when
 // the caller that caused it gives up: otherwise short deadlines would let no dial finish.
-func (s *store) dial(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.core.cfg().DialTimeout)
+func (b *store) dial(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), b.base.cfg().DialTimeout)
 	defer cancel()
-	defer context.AfterFunc(s.life, cancel)() //nolint:contextcheck // two lives bound it
-	d := &dialing{began: time.Now(), patience: s.core.slowDial(), cancel: cancel, asked: s.asked()}
-	t := time.AfterFunc(d.patience, func() { s.tooSlow(d) })
+	defer context.AfterFunc(b.life, cancel)() //nolint:contextcheck // two lives bound it
+	d := &dialing{began: time.Now(), patience: b.base.slowDial(), cancel: cancel, asked: b.joined()}
+	t := time.AfterFunc(d.patience, func() { b.tooSlow(d) })
 	defer t.Stop()
-	n, err := s.connect(context.WithValue(ctx, dialKey{}, d))
-	s.dialled(d, n, err)
+	n, err := b.connect(context.WithValue(ctx, dialKey{}, d))
+	b.dialled(d, n, err)
 }
 
-func (s *store) asked() uint64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.waiting.Joined()
+func (b *store) joined() uint64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.waiting.Joined()
 }
 
 // refusedByAll reports whether a failed dial answers all callers that waited when it began, if no
@@ -134,89 +135,84 @@ func (s *store) asked() uint64 {
 func refusedByAll(err error) bool { return fault.Classify(err).Kind == health.KindRefused }
 
 // tooSlow lets others dial beside d.
-func (s *store) tooSlow(d *dialing) {
-	s.mu.Lock()
+func (b *store) tooSlow(d *dialing) {
+	b.mu.Lock()
 	if d.over {
-		s.mu.Unlock()
+		b.mu.Unlock()
 		return
 	}
 	d.slow = true
-	s.slow = append(s.slow, d)
-	s.dialLocked()
-	s.mu.Unlock()
-	s.core.dialsSlowly(d.began)
+	b.slow = append(b.slow, d)
+	b.dialLocked()
+	b.mu.Unlock()
+	b.base.dialsSlowly(d.began)
 }
 
 // makeRoomLocked gives up a slow dial, if there is one, for the sake of a younger one. If there are
 // several, the eldest has all the time that a slow link may need.
-func (s *store) makeRoomLocked() {
-	for _, d := range s.slow {
+func (b *store) makeRoomLocked() {
+	for _, d := range b.slow {
 		if d.replaced {
 			return // it is on its way out
 		}
 	}
-	if len(s.slow) > 0 {
-		d := s.slow[min(1, len(s.slow)-1)]
+	if len(b.slow) > 0 {
+		d := b.slow[min(1, len(b.slow)-1)]
 		d.replaced = true
 		d.cancel()
-		if len(s.slow) == 1 {
-			s.core.dials.gaveUp(d)
+		if len(b.slow) == 1 {
+			b.base.dials.gaveUp(d)
 		}
 	}
 }
 
 // dialled books the outcome of a dial.
-func (s *store) dialled(d *dialing, n *native, err error) {
+func (b *store) dialled(d *dialing, n *native, err error) {
 	if err == nil {
-		s.left.Begin() // discard ends it
+		b.left.Begin() // discard ends it
 	}
-	s.mu.Lock()
-	s.dialing--
+	b.mu.Lock()
+	b.dialing--
 	d.over = true
-	s.slow = slices.DeleteFunc(s.slow, func(x *dialing) bool { return x == d })
+	b.slow = slices.DeleteFunc(b.slow, func(x *dialing) bool { return x == d })
 	switch {
 	case err != nil && d.replaced:
-	case err != nil && s.open == 0 && refusedByAll(err):
-		s.waiting.Fail(d.asked, err)
+	case err != nil && b.open == 0 && refusedByAll(err):
+		b.waiting.Fail(d.asked, err)
 	case err != nil:
-		if w := s.waiting.Pop(); w != nil {
+		if w := b.waiting.Pop(); w != nil {
 			w.Refuse(err)
 		}
-	case s.closed, s.open >= s.max: // meanwhile the pool was closed, or its limit lowered
+	case b.closed, b.open >= b.max: // meanwhile the pool was closed, or its limit lowered
 		reason := poolkeeper.EvictedReload
-		if s.closed {
+		if b.closed {
 			reason = poolkeeper.EvictedClosed
 		}
-		s.open++
-		s.mu.Unlock()
-		_ = s.discard(n, reason, hangUpLimit)
+		b.open++
+		b.mu.Unlock()
+		_ = b.discard(n, reason, hangUpLimit)
 		return
 	default:
-		s.open++
-		s.all[n] = struct{}{}
-		s.deliverLocked(n)
+		b.open++
+		b.all[n] = struct{}{}
+		b.deliverLocked(n)
 	}
-	s.dialLocked()
-	s.mu.Unlock()
-	s.core.evictor.Wake()
+	b.dialLocked()
+	b.mu.Unlock()
+	b.base.evictor.Wake()
 }
 
 // connect opens a connection for the pool, counts it and times it.
-func (s *store) connect(ctx context.Context) (*native, error) {
-	start, generation := time.Now(), s.core.rec.generation.Load()
-	n, err := s.reach(ctx, s.aim())
-	s.core.met.dial.Record(time.Since(start))
-	s.core.dialled(start, err)
-	if err != nil {
-		s.core.met.dialErrors.Add(1)
-		s.core.observer.Observe(err)
-		s.core.doubt(err)
-		return nil, err
+func (b *store) connect(ctx context.Context) (*native, error) {
+	start, generation := time.Now(), b.base.rec.generation.Load()
+	n, err := b.reach(ctx, b.connectorNow())
+	var login *rotation.Login
+	if err == nil {
+		login, n.login = n.login, nil
 	}
-	s.core.met.dials.Add(1)
-	if n.login != nil {
-		s.core.loggedIn(n.login[0], n.login[1])
-		n.login = nil
+	b.base.dialEnded(start, login, err)
+	if err != nil {
+		return nil, err
 	}
 	n.generation = generation // as of when it began: it may lead to where the old ones lead
 	return n, nil
@@ -224,7 +220,7 @@ func (s *store) connect(ctx context.Context) (*native, error) {
 
 // reach opens a connection. A driver that ignores its context is left behind when it ends;
 // a connection it may come up with later is closed.
-func (s *store) reach(ctx context.Context, connector driver.Connector) (*native, error) {
+func (b *store) reach(ctx context.Context, connector driver.Connector) (*native, error) {
 	d, ok := ctx.Value(dialKey{}).(*dialing)
 	if !ok {
 		d = new(dialing)
@@ -237,13 +233,13 @@ func (s *store) reach(ctx context.Context, connector driver.Connector) (*native,
 	ready, left := make(chan result), make(chan struct{})
 	// Owner: the store. It ends when the driver returns, which is not in our hands; close waits for
 	// it up to its own deadline.
-	s.left.Go(func() {
-		conn, err := s.core.connectGuarded(ctx, connector)
+	b.left.Go(func() {
+		conn, err := b.base.connectGuarded(ctx, connector)
 		select {
 		case ready <- result{conn, err}:
 		case <-left:
 			if err == nil {
-				_ = s.core.guarded("the driver's Close", conn.Close)
+				_ = b.base.guarded("the driver's Close", conn.Close)
 			}
 		}
 	})
@@ -262,7 +258,7 @@ func (s *store) reach(ctx context.Context, connector driver.Connector) (*native,
 		}
 	}
 	if r.err != nil {
-		return nil, fmt.Errorf("sqlpool: open a connection of %q: %w", s.core.poolName(), fault.Wrap(r.err))
+		return nil, fmt.Errorf("sqlpool: open a connection of %q: %w", b.base.poolName(), fault.Wrap(r.err))
 	}
 	now := time.Now()
 	n := &native{
@@ -278,7 +274,7 @@ func (s *store) reach(ctx context.Context, connector driver.Connector) (*native,
 // connectGuarded opens a connection by the driver, whose functions may be the service's. A panic of
 // theirs is an error: here it would end the process, where under plain database/sql it ends one
 // request.
-func (c *core) connectGuarded(ctx context.Context, connector driver.Connector) (conn driver.Conn, err error) {
+func (c *base) connectGuarded(ctx context.Context, connector driver.Connector) (conn driver.Conn, err error) {
 	err = c.events.Guarded("the driver's Connect", func() error {
 		conn, err = connector.Connect(ctx)
 		return err
@@ -290,11 +286,11 @@ func (c *core) connectGuarded(ctx context.Context, connector driver.Connector) (
 }
 
 // hangUp closes n, waiting for the driver no longer than limit, nor than giveUp, which may be nil.
-func (s *store) hangUp(n *native, giveUp <-chan struct{}, limit time.Duration) error {
+func (b *store) hangUp(n *native, giveUp <-chan struct{}, limit time.Duration) error {
 	done := make(chan error, 1)
 	// Owner: the store. It ends when the driver's Close returns, at the latest when its socket is
 	// closed where that can be reached; close waits for it up to its own deadline.
-	s.left.Go(func() { s.core.closeConn(n.Native, done) })
+	b.left.Go(func() { b.base.closeConn(n.Native, done) })
 	t := time.NewTimer(limit)
 	defer t.Stop()
 	select {
@@ -307,9 +303,9 @@ func (s *store) hangUp(n *native, giveUp <-chan struct{}, limit time.Duration) e
 	case <-giveUp:
 	}
 	if n.sock != nil {
-		s.core.cut(n.sock)
+		b.base.cut(n.sock)
 	}
-	return fmt.Errorf("sqlpool: the driver takes too long to close a connection of %q", s.core.poolName())
+	return fmt.Errorf("sqlpool: the driver takes too long to close a connection of %q", b.base.poolName())
 }
 
 // socketOf finds the socket of a connection that was not dialled through the pool's own dial

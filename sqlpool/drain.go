@@ -19,77 +19,77 @@ const (
 )
 
 // drain refuses new work from now on and waits for the work in flight (INV-8).
-func (c *core) drain(ctx context.Context) error {
-	c.closeGate()
-	if err := c.back.settle(ctx); err != nil {
-		if n := c.held.Len(); n > 0 { // Stop names the holders, once
-			return fmt.Errorf("sqlpool: drain %q: %s still held: %w", c.poolName(), plural.Of(n, "connection"), context.Cause(ctx))
+func (m *manager) drain(ctx context.Context) error {
+	m.closeGate()
+	if err := m.back.settle(ctx); err != nil {
+		if n := m.held.Len(); n > 0 { // Stop names the holders, once
+			return fmt.Errorf("sqlpool: drain %q: %s still held: %w", m.poolName(), plural.Of(n, "connection"), context.Cause(ctx))
 		}
-		return fmt.Errorf("sqlpool: drain %q: %w", c.poolName(), err)
+		return fmt.Errorf("sqlpool: drain %q: %w", m.poolName(), err)
 	}
 	return nil
 }
 
 // closeGate refuses new work. Callers that asked before are still served.
-func (c *core) closeGate() {
-	c.state.Enter(life.Draining)
-	c.gate.Close()
-	c.resume(nil)
+func (m *manager) closeGate() {
+	m.state.Enter(life.Draining)
+	m.gate.Close()
+	m.resume(nil)
 }
 
 // stop drains and closes. abort is a stop that does not wait for callers.
-func (c *core) stop(ctx context.Context) error { return c.state.Stop(ctx, c.shut) }
-func (c *core) abort() error                   { return c.state.Abort(c.shut) }
+func (m *manager) stop(ctx context.Context) error { return m.state.Stop(ctx, m.shut) }
+func (m *manager) abort() error                   { return m.state.Abort(m.shut) }
 
 // shut ends the pool's own work, waits for callers, and closes the connections. At the end of ctx
 // it cuts off the callers that are left.
-func (c *core) shut(ctx context.Context, started <-chan struct{}) error {
-	c.closeGate()
+func (m *manager) shut(ctx context.Context, started <-chan struct{}) error {
+	m.closeGate()
 	var errs []error
 	if !life.Closed(ctx, started) {
 		errs = append(errs, errors.New("a Start is still under way"))
 	}
-	c.stopWatches()
-	errs = append(errs, stillUnderWay(c.work.Wait(ctx)))
-	if c.evictor != nil {
-		errs = append(errs, c.evictor.Stop(ctx))
+	m.stopWatches()
+	errs = append(errs, stillUnderWay(m.work.Wait(ctx)))
+	if m.evictor != nil {
+		errs = append(errs, m.evictor.Stop(ctx))
 	}
-	settled := c.back.settle(ctx)
-	c.state.Enter(life.Stopping)
-	errs = append(errs, c.stopBreaker(ctx))
+	settled := m.back.settle(ctx)
+	m.state.Enter(life.Stopping)
+	errs = append(errs, m.stopBreaker(ctx))
 	if settled == nil {
-		closing, cancel := c.graceAfter(ctx)
+		closing, cancel := m.graceAfter(ctx)
 		defer cancel()
-		errs = append(errs, c.back.close(closing))
+		errs = append(errs, m.back.close(closing))
 		if err := errors.Join(errs...); err == nil {
 			return nil
 		}
 	}
 
-	now, late := time.Now(), c.held.List()
-	_ = c.back.close(ctx) // begins to close what is idle, in order
-	cut, left := c.back.cut(settled == nil)
+	now, late := time.Now(), m.held.List()
+	_ = m.back.close(ctx) // begins to close what is idle, in order
+	cut, left := m.back.cut(settled == nil)
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), cutGrace)
 	defer cancel()
-	after := errors.Join(c.back.settle(grace), c.back.close(grace))
+	after := errors.Join(m.back.settle(grace), m.back.close(grace))
 	switch {
 	case settled != nil:
 		return &poolkeeper.HeldError{
-			Pool: c.poolName(), Holders: late, Cut: cut, Left: left, Time: now,
+			Pool: m.poolName(), Holders: late, Cut: cut, Left: left, Time: now,
 			Err: errors.Join(append(errs, context.Cause(ctx))...),
 		}
 	case after != nil:
-		return fmt.Errorf("sqlpool: stop %q: %w", c.poolName(), errors.Join(errs...))
+		return fmt.Errorf("sqlpool: stop %q: %w", m.poolName(), errors.Join(errs...))
 	default:
 		return nil // closing took a cut, and no caller lost a connection by it
 	}
 }
 
 // stopBreaker ends trials, and waits for what they leave behind.
-func (c *core) stopBreaker(ctx context.Context) error {
-	ctx, cancel := c.graceAfter(ctx)
+func (m *manager) stopBreaker(ctx context.Context) error {
+	ctx, cancel := m.graceAfter(ctx)
 	defer cancel()
-	if err := c.breaker.Stop(ctx); err != nil {
+	if err := m.breaker.Stop(ctx); err != nil {
 		return fmt.Errorf("a trial of the server is still under way: %w", err)
 	}
 	return nil
@@ -103,7 +103,7 @@ func stillUnderWay(err error) error {
 	return fmt.Errorf("connections are still being opened or closed: %w", err)
 }
 
-func (c *core) stopWatches() {
+func (c *base) stopWatches() {
 	c.end()
 	c.mu.Lock()
 	watches := c.watches
@@ -115,12 +115,12 @@ func (c *core) stopWatches() {
 
 // graceAfter returns ctx, or a context of abortGrace if ctx has ended. That is enough time to close
 // connections that no caller holds.
-func (c *core) graceAfter(ctx context.Context) (context.Context, context.CancelFunc) {
+func (m *manager) graceAfter(ctx context.Context) (context.Context, context.CancelFunc) {
 	if ctx.Err() == nil {
 		return context.WithCancel(ctx)
 	}
 	grace := cutGrace
-	if c.state.Aborted(ctx) {
+	if m.state.Aborted(ctx) {
 		grace = abortGrace
 	}
 	return context.WithTimeout(context.WithoutCancel(ctx), grace)
@@ -128,7 +128,7 @@ func (c *core) graceAfter(ctx context.Context) (context.Context, context.CancelF
 
 // handleClosed ends the pool's own work after a caller has closed the native handle. Work in flight
 // goes on, and its connections are closed as it returns them.
-func (c *core) handleClosed(ctx context.Context) error {
+func (c *base) handleClosed(ctx context.Context) error {
 	c.state.Enter(life.Stopping)
 	c.gate.Close()
 	c.stopWatches()

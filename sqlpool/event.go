@@ -8,7 +8,7 @@ import (
 )
 
 // newEvents returns the log of what happens to the pool.
-func (c *core) newEvents() *event.Log {
+func (c *base) newEvents() *event.Log {
 	return event.NewLog("sqlpool", c.poolName, func() *slog.Logger { return c.cfg().Logger }, explainEvent)
 }
 
@@ -19,4 +19,4 @@ func explainEvent(err error) (cause, advice string) {
 }
 
 // open is how many connections the pool has now.
-func (c *core) open() int { return c.stats().Open }
+func (m *manager) open() int { return m.stats().Open }

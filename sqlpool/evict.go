@@ -74,7 +74,7 @@ func (t *times) forEviction(mute bool) eviction.Conn {
 // choose sorts the idle connections by what the order makes of them, the coldest first in each:
 // those to be closed, those to be pinged now, and those that go back at once. needed is how many
 // callers wait for a connection. It reports whether another pass is needed for more pings.
-func choose[T any](c *core, idle []candidate[T], o eviction.Sweep, needed int) (drop, ask, rest []candidate[T], again bool) {
+func choose[T any](c *base, idle []candidate[T], o eviction.Sweep, needed int) (drop, ask, rest []candidate[T], again bool) {
 	slices.SortStableFunc(idle, func(a, b candidate[T]) int { return a.used.Compare(b.used) })
 	conns := make([]eviction.Conn, len(idle))
 	for i := range idle {

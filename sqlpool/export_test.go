@@ -7,7 +7,7 @@ import (
 )
 
 // StacksRendered is how many stacks of holders have become text so far.
-func StacksRendered(p *DB) uint64 { return p.c.held.Renders() }
+func StacksRendered(p *DB) uint64 { return p.m.held.Renders() }
 
 // DriverLog is what the driver of MySQL writes its lines to.
 func DriverLog(l *slog.Logger) interface{ Print(v ...any) } { return driverLog{l} }

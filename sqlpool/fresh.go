@@ -22,10 +22,10 @@ type wasted int
 
 // another notes that one more new connection was thrown away, and pauses, for as long as ctx lets
 // it. It returns an error if that was the last one for the caller, which asked at start.
-func (w *wasted) another(ctx context.Context, c *core, reason string, start time.Time) error {
+func (w *wasted) another(ctx context.Context, c *base, of reporter, reason string, start time.Time) error {
 	*w++
 	if *w == freshLimit {
-		return c.acquireFailure(time.Now(), time.Since(start), &wastedError{int(*w), reason})
+		return c.acquireFailure(of, time.Now(), time.Since(start), &wastedError{int(*w), reason})
 	}
 	pause := freshPause << (*w - 1)
 	if limit := c.cfg().AcquireTimeout; limit > 0 {

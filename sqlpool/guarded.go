@@ -10,7 +10,7 @@ import (
 // guarded runs code of the service, or of a driver, that the pool calls for a purpose of its own. A
 // panic is an error, and an event with its stack: on a goroutine of the pool it would end the
 // process, and on a caller's it would lose a place in the pool. It must not be called under a lock.
-func (c *core) guarded(of string, f func() error) (err error) {
+func (c *base) guarded(of string, f func() error) (err error) {
 	caught := guard.Catch(func() { err = f() })
 	if caught == nil {
 		return err
@@ -19,24 +19,24 @@ func (c *core) guarded(of string, f func() error) (err error) {
 }
 
 // ping pings for the pool.
-func (n *native) ping(ctx context.Context, c *core) error {
+func (n *native) ping(ctx context.Context, c *base) error {
 	return c.guarded("the driver's Ping", func() error { return n.Pinger.Ping(ctx) })
 }
 
 // closeConn closes conn for the pool. It always ends, because the pool waits for its goroutine.
-func (c *core) closeConn(conn driver.Conn, done chan<- error) {
+func (c *base) closeConn(conn driver.Conn, done chan<- error) {
 	err := guard.ErrExited
 	defer func() { done <- err }()
 	err = c.guarded("the driver's Close", conn.Close)
 }
 
 // resetSession resets for a checkout. A driver that panics has broken the connection.
-func (n *native) resetSession(ctx context.Context, c *core) error {
+func (n *native) resetSession(ctx context.Context, c *base) error {
 	return c.unbroken("the driver's ResetSession", func() error { return n.Resetter.ResetSession(ctx) })
 }
 
 // valid asks the driver at a check-in.
-func (n *native) valid(c *core) (ok bool) {
+func (n *native) valid(c *base) (ok bool) {
 	if n.Validator == nil {
 		return true
 	}
@@ -45,7 +45,7 @@ func (n *native) valid(c *core) (ok bool) {
 }
 
 // unbroken is guarded for what breaks a connection by its panic.
-func (c *core) unbroken(of string, f func() error) (err error) {
+func (c *base) unbroken(of string, f func() error) (err error) {
 	if caught := guard.Catch(func() { err = f() }); caught != nil {
 		_ = c.events.Panicked(of, caught)
 		return driver.ErrBadConn

@@ -10,24 +10,24 @@ import (
 )
 
 // watchesFor returns what looks at holds and files as cfg says, not started.
-func (c *core) watchesFor(cfg *config) (out []*holders.Watch) {
+func (m *manager) watchesFor(cfg *config) (out []*holders.Watch) {
 	if cfg.LeakThreshold > 0 {
-		out = append(out, holders.NewWatch(c.held, cfg.LeakThreshold, c.reportLeaks))
+		out = append(out, holders.NewWatch(m.held, cfg.LeakThreshold, m.reportLeaks))
 	}
 	if limit := cfg.ReclaimAfter; limit > 0 {
-		out = append(out, holders.Every(limit/reclaimLooks, func() { c.reclaimNow(limit) }))
+		out = append(out, holders.Every(limit/reclaimLooks, func() { m.reclaimNow(limit) }))
 	}
 	if cfg.files().Any() && cfg.FileInterval > 0 {
-		out = append(out, holders.Every(cfg.FileInterval, c.lookAtFiles))
+		out = append(out, holders.Every(cfg.FileInterval, m.lookAtFiles))
 	}
 	return out
 }
 
 // watchAnew replaces what looks at holds and files.
-func (c *core) watchAnew(cfg *config) {
+func (c *base) watchAnew(watches []*holders.Watch) {
 	c.mu.Lock()
 	old := c.watches
-	c.watches = c.watchesFor(cfg)
+	c.watches = watches
 	if c.state.At() == life.Running {
 		for _, w := range c.watches {
 			w.Start()
@@ -40,10 +40,10 @@ func (c *core) watchAnew(cfg *config) {
 }
 
 // reportLeaks logs holds that have outlasted LeakThreshold; each comes here once.
-func (c *core) reportLeaks(late []poolkeeper.Holder) {
+func (m *manager) reportLeaks(late []poolkeeper.Holder) {
 	now := time.Now()
 	for _, h := range late {
-		c.met.leaks.Add(1)
-		c.events.Emit(event.OfLeak(h, now, c.cfg().LeakThreshold))
+		m.met.leaks.Add(1)
+		m.events.Emit(event.OfLeak(h, now, m.cfg().LeakThreshold))
 	}
 }

@@ -38,23 +38,23 @@ type Limits struct {
 }
 
 // limits asks the backend for what the server grants and compares.
-func (c *core) limits(ctx context.Context) (Limits, error) {
-	l, err := c.back.limits(ctx)
+func (m *manager) limits(ctx context.Context) (Limits, error) {
+	l, err := m.back.limits(ctx)
 	if err != nil {
-		return Limits{}, fmt.Errorf("sqlpool: limits of %q: %w", c.poolName(), fault.Wrap(err))
+		return Limits{}, fmt.Errorf("sqlpool: limits of %q: %w", m.poolName(), fault.Wrap(err))
 	}
 	if !l.Pooled {
-		c.silence.Store(int64(l.IdleTimeout))
-		c.keepAliveWithin()
+		m.silence.Store(int64(l.IdleTimeout))
+		m.keepAliveWithin()
 	}
-	l.judge(c.cfg())
+	l.judge(m.cfg())
 	return l, nil
 }
 
 // within returns cfg with a KeepAlive that the server's own time-out allows, unless one was asked
 // for.
-func (c *core) within(cfg, asked *config) *config {
-	silence := time.Duration(c.silence.Load())
+func (m *manager) within(cfg, asked *config) *config {
+	silence := time.Duration(m.silence.Load())
 	if asked.KeepAlive != 0 || silence <= 0 || cfg.KeepAlive < silence {
 		return cfg
 	}
@@ -64,41 +64,41 @@ func (c *core) within(cfg, asked *config) *config {
 }
 
 // keepAliveWithin puts that in effect.
-func (c *core) keepAliveWithin() {
-	if !c.state.TryTurn() {
+func (m *manager) keepAliveWithin() {
+	if !m.state.TryTurn() {
 		return // a Reload does it too
 	}
-	defer c.state.EndTurn()
-	old := c.cfg()
-	cfg := c.within(old, c.asked)
-	if cfg == old || c.evictor == nil {
+	defer m.state.EndTurn()
+	old := m.cfg()
+	cfg := m.within(old, m.asked)
+	if cfg == old || m.evictor == nil {
 		return
 	}
-	c.conf.Store(cfg)
-	_ = c.evictor.SetPolicy(cfg.policy()) // Validate has accepted every part of it
-	c.events.Emit(event.Event{
+	m.conf.Store(cfg)
+	_ = m.evictor.SetPolicy(cfg.policy()) // Validate has accepted every part of it
+	m.events.Emit(event.Event{
 		Kind: event.Limits, Level: slog.LevelInfo,
 		Text: "idle connections are pinged more often than by default, because the server closes silent ones",
 		Attrs: []slog.Attr{
-			slog.Duration("keep_alive", cfg.KeepAlive), slog.Duration("idle_timeout", time.Duration(c.silence.Load())),
+			slog.Duration("keep_alive", cfg.KeepAlive), slog.Duration("idle_timeout", time.Duration(m.silence.Load())),
 		},
 	})
 }
 
 // warnOfLimits logs what does not fit. Not to be able to ask is no reason not to start.
-func (c *core) warnOfLimits(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, c.cfg().DialTimeout)
+func (m *manager) warnOfLimits(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, m.cfg().DialTimeout)
 	defer cancel()
-	l, err := c.limits(ctx)
+	l, err := m.limits(ctx)
 	if errors.Is(err, errors.ErrUnsupported) {
 		err = nil
 	}
-	if pg, ok := c.back.(*pgBackend); ok {
+	if pg, ok := m.back.(*pgBackend); ok {
 		if e, matters := pooler.Event(pg.execMode(), l.TransactionMode); l.Pooled && matters {
-			c.events.Emit(e)
+			m.events.Emit(e)
 		}
 	}
-	fleet.Warn(c.events, l.Warnings, err, slog.Int("demand", l.Demand), slog.Int("granted", l.granted()), slog.Int("on_server", l.OnServer))
+	fleet.Warn(m.events, l.Warnings, err, slog.Int("demand", l.Demand), slog.Int("granted", l.granted()), slog.Int("on_server", l.OnServer))
 }
 
 // granted is how many connections the server grants to ordinary users.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/guard"
+	"github.com/poolkeeper/poolkeeper/internal/rotation"
 	"github.com/poolkeeper/poolkeeper/internal/settings"
 	"github.com/poolkeeper/poolkeeper/sqlpool/internal/dsn"
 )
@@ -40,12 +41,12 @@ func NewMySQL(cfg MySQLConfig) (*MySQL, error) {
 // so that no query fails. If a check fails afterwards, the old configuration is put back. It blocks
 // until then, at most until ctx ends. An empty Name keeps the old one.
 func (p *MySQL) Reload(ctx context.Context, cfg MySQLConfig) error {
-	return p.c.reload(ctx, cfg.config())
+	return p.m.reload(ctx, cfg.config())
 }
 
 // Plan returns the changes that Reload with cfg would make. Its error joins every fault of cfg and
 // every change that is not possible. It changes nothing and does not dial.
-func (p *MySQL) Plan(cfg MySQLConfig) ([]poolkeeper.Change, error) { return p.c.planned(cfg.config()) }
+func (p *MySQL) Plan(cfg MySQLConfig) ([]poolkeeper.Change, error) { return p.m.planned(cfg.config()) }
 
 func aimMySQL(cfg config, on disk) (driver.Connector, config, error) {
 	native, parseErr := mysqlConfig(cfg, on)
@@ -95,7 +96,7 @@ func (f *freshCredentials) Connect(ctx context.Context) (driver.Conn, error) {
 		return nil, err
 	}
 	if d, ok := ctx.Value(dialKey{}).(*dialing); ok {
-		d.login = &[2]string{user, password}
+		d.login = &rotation.Login{User: user, Password: password}
 	}
 	return connector.Connect(ctx)
 }

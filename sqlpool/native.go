@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/poolkeeper/poolkeeper/internal/holders"
+	"github.com/poolkeeper/poolkeeper/internal/rotation"
 	"github.com/poolkeeper/poolkeeper/sqlpool/internal/driverconn"
 )
 
@@ -35,8 +36,8 @@ type native struct {
 	driverconn.Conn
 	times // used and seen are guarded by the store's mutex, the rest does not change
 
-	sock  net.Conn   // nil where it is out of reach
-	login *[2]string // by what it was opened, until that has been noted
+	sock  net.Conn        // nil where it is out of reach
+	login *rotation.Login // by what it was opened, until that has been noted
 	entry holders.Entry
 	in    *conn     // the wrapper it is in; nil between two; guarded by the store's mutex
 	aged  bool      // it has been used, or idle: it is to be reset, which is when drivers look whether it still lives; guarded by the store's mutex

@@ -56,7 +56,7 @@ type waitingContext struct {
 // waitUnder returns the context of an acquisition under ctx that began at start.
 func (b *pgBackend) waitUnder(ctx context.Context, start time.Time) *waitingContext {
 	w := &waitingContext{b: b, user: ctx, start: start}
-	if limit := b.core.cfg().AcquireTimeout; limit > 0 {
+	if limit := b.base.cfg().AcquireTimeout; limit > 0 {
 		w.Context, w.cancel = context.WithTimeout(ctx, limit-time.Since(start))
 	} else {
 		w.Context, w.cancel = context.WithCancel(ctx)
@@ -64,7 +64,7 @@ func (b *pgBackend) waitUnder(ctx context.Context, start time.Time) *waitingCont
 	b.mu.Lock()
 	b.waits[w] = struct{}{}
 	b.mu.Unlock()
-	if d := b.core.down(); d != nil { // refuseAll may have come before
+	if d := b.base.down(); d != nil { // refuseAll may have come before
 		w.refuse(d)
 	}
 	return w
@@ -121,7 +121,7 @@ func (c *waitingContext) explain() error {
 			c.err = *refused
 			return
 		}
-		c.err = c.b.core.acquireFailed(c.user, c.start)
+		c.err = c.b.base.acquireFailed(c.user, c.b, c.start)
 	})
 	return c.err
 }
@@ -207,7 +207,7 @@ func (b *pgBackend) explained(ctx context.Context, start time.Time) error {
 	if w := b.waitingOf(ctx); w != nil {
 		return w.explain()
 	}
-	return b.core.acquireFailed(ctx, start)
+	return b.base.acquireFailed(ctx, b, start)
 }
 
 // waitingOf returns the context by which an acquisition of b is bounded, or nil.

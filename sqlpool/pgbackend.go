@@ -68,7 +68,7 @@ type pgRecord struct {
 //	Acquire ─ TraceAcquireStart ─▶ permit ─▶ pgxpool ─ prepareConn ─ TraceAcquireEnd ─▶ in use ─ TraceRelease ─▶ idle
 //	              └ ErrDraining, AcquireError                                              Hijack: see reconcile
 type pgBackend struct {
-	core     *core
+	base     *base
 	pool     *pgxpool.Pool // set before the backend is used
 	aimed    atomic.Pointer[pgTarget]
 	probe    *checkconn.Conn[*pgx.Conn]
@@ -117,8 +117,8 @@ func (b *pgBackend) check(ctx context.Context) error {
 }
 
 func (b *pgBackend) dialCheck(ctx context.Context) (*pgx.Conn, error) {
-	return checkDial(ctx, b.core, func(ctx context.Context) (*pgx.Conn, error) {
-		return b.dialOutside(ctx, b.aimed.Load(), b.core.cfg())
+	return checkDial(ctx, b.base, func(ctx context.Context) (*pgx.Conn, error) {
+		return b.dialOutside(ctx, b.aimed.Load(), b.base.cfg())
 	})
 }
 
@@ -137,9 +137,9 @@ func (b *pgBackend) dialOutside(ctx context.Context, aim *pgTarget, cfg *config)
 
 func (b *pgBackend) ask(ctx context.Context, c *pgx.Conn) error {
 	asked := time.Now()
-	err := b.core.answered(askPG(ctx, c, b.core.cfg().CheckQuery))
+	err := b.base.answered(askPG(ctx, c, b.base.cfg().CheckQuery))
 	if err == nil {
-		b.core.link.Saw(time.Since(asked))
+		b.base.link.Saw(time.Since(asked))
 	}
 	return err
 }
@@ -162,16 +162,12 @@ func (b *pgBackend) stats(out *poolkeeper.Stats) {
 	out.Open = out.InUse + out.Idle
 }
 
-func (b *pgBackend) lostPlaces() int {
+func (b *pgBackend) load() load {
+	var s poolkeeper.Stats
+	b.stats(&s)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.max - b.roomLocked()
-}
-
-func (b *pgBackend) dialing() int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.dials
+	return load{max: s.Max, inUse: s.InUse, waiting: s.Waiting, dialing: b.dials, reclaimed: b.max - b.roomLocked()}
 }
 
 // settle waits until pgxpool agrees that nothing is acquired: all-idle acquisitions pass the gate
@@ -180,7 +176,7 @@ func (b *pgBackend) settle(ctx context.Context) error {
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
 		b.reconcile()
 		acquired := int(b.pool.Stat().AcquiredConns()) - b.neverReturned()
-		if b.core.gate.InFlight() == 0 && acquired == 0 {
+		if b.base.gate.InFlight() == 0 && acquired == 0 {
 			return nil
 		}
 		t := time.NewTimer(pause)
@@ -188,7 +184,7 @@ func (b *pgBackend) settle(ctx context.Context) error {
 		case <-t.C:
 		case <-ctx.Done():
 			t.Stop()
-			return fmt.Errorf("%d still in flight: %w", max(b.core.gate.InFlight(), acquired), context.Cause(ctx))
+			return fmt.Errorf("%d still in flight: %w", max(b.base.gate.InFlight(), acquired), context.Cause(ctx))
 		}
 	}
 }
@@ -213,14 +209,14 @@ func (b *pgBackend) close(ctx context.Context) error {
 // noticeClosed ends the pool's own work after a caller has closed the *pgxpool.Pool. pgxpool does
 // not report that, so the pool notices it at the next acquisition.
 func (b *pgBackend) noticeClosed(ctx context.Context) {
-	if b.core.state.At() >= life.Stopping {
+	if b.base.state.At() >= life.Stopping {
 		return
 	}
 	// Owner: the backend. It is bounded by hangUpLimit; close waits for it.
 	b.closes.Go(func() {
 		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), hangUpLimit)
 		defer cancel()
-		_ = b.core.handleClosed(bounded) // Stop reports what is left
+		_ = b.base.handleClosed(bounded) // Stop reports what is left
 		_ = b.probe.Close(bounded)
 	})
 }
@@ -243,7 +239,7 @@ func (b *pgBackend) refuseWaiting() {
 	}
 	b.mu.Unlock()
 	for _, w := range refused {
-		w.Refuse(fmt.Errorf("sqlpool: acquire from %q: %w", b.core.poolName(), poolkeeper.ErrClosed))
+		w.Refuse(fmt.Errorf("sqlpool: acquire from %q: %w", b.base.poolName(), poolkeeper.ErrClosed))
 	}
 }
 
@@ -255,10 +251,10 @@ func (b *pgBackend) cut(idleToo bool) (cut, left int) {
 	}
 	b.mu.Unlock()
 	for _, r := range all {
-		if !idleToo && !b.core.held.Holds(&r.entry) {
+		if !idleToo && !b.base.held.Holds(&r.entry) {
 			continue
 		}
-		b.core.cut(r.sock) // unblocks a caller that reads or writes
+		b.base.cut(r.sock) // unblocks a caller that reads or writes
 		cut++
 	}
 	return cut, 0
@@ -281,7 +277,7 @@ func (b *pgBackend) forget(r *pgRecord) {
 	}
 	delete(b.all, r)
 	b.mu.Unlock()
-	b.core.held.Release(&r.entry)
+	b.base.held.Release(&r.entry)
 }
 
 func record(c *pgconn.PgConn) *pgRecord {

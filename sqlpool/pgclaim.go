@@ -115,7 +115,7 @@ func claimUnder(ctx context.Context) *claim {
 func (b *pgBackend) afterRelease(c *pgx.Conn) bool {
 	keep := true
 	if user := b.aimed.Load().native.AfterRelease; user != nil {
-		if b.core.callback("AfterRelease", func() { keep = user(c) }) != nil {
+		if b.base.callback("AfterRelease", func() { keep = user(c) }) != nil {
 			keep = false
 		}
 	}

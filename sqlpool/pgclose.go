@@ -14,7 +14,7 @@ func (b *pgBackend) hangUp(ctx context.Context, c *pgx.Conn) {
 	ctx, cancel := context.WithTimeout(ctx, hangUpLimit)
 	defer cancel()
 	sock := belowTLS(c.PgConn().Conn())
-	defer context.AfterFunc(ctx, func() { b.core.cut(sock) })()
+	defer context.AfterFunc(ctx, func() { b.base.cut(sock) })()
 	_ = c.Close(ctx)
 	done := c.PgConn().CleanupDone()
 	select {
@@ -30,7 +30,7 @@ func (b *pgBackend) hangUp(ctx context.Context, c *pgx.Conn) {
 // retireLocked says why a connection that a caller returns at now must not become idle, and notes
 // it.
 func (b *pgBackend) retireLocked(r *pgRecord, now time.Time) (stale bool) {
-	reason := b.core.stale(&r.times, now)
+	reason := b.base.stale(&r.times, now)
 	if reason == "" {
 		return false
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/poolkeeper/poolkeeper/internal/rotation"
 	"github.com/poolkeeper/poolkeeper/sqlpool/internal/pghooks"
 )
 
@@ -32,11 +33,11 @@ func (t *pgConnect) TraceConnectStart(ctx context.Context, data pgx.TraceConnect
 	t.conf = data.ConnConfig
 	t.conf.Tracer = t.QueryTracer
 	if user, ok := t.QueryTracer.(pgx.ConnectTracer); ok {
-		_ = t.b.core.callback("TraceConnectStart", func() { ctx = user.TraceConnectStart(ctx, data) }) //nolint:fatcontext // called once
+		_ = t.b.base.callback("TraceConnectStart", func() { ctx = user.TraceConnectStart(ctx, data) }) //nolint:fatcontext // called once
 	}
 	d := &dialing{began: time.Now(), generation: t.generation}
-	pghooks.Guard(t.b.core.events, &t.conf.Config)
-	t.line = &pgLine{b: t.b, own: d, dial: pghooks.GuardDial(t.b.core.events, t.conf.DialFunc)}
+	pghooks.Guard(t.b.base.events, &t.conf.Config)
+	t.line = &pgLine{b: t.b, own: d, dial: pghooks.GuardDial(t.b.base.events, t.conf.DialFunc)}
 	t.QueryTracer = t.conf.Tracer // a tracer may replace itself
 	t.conf.DialFunc = t.line.open
 	t.was, t.conf.ConnectTimeout = t.conf.ConnectTimeout, t.limit
@@ -60,7 +61,7 @@ func (t *pgConnect) TraceConnectEnd(ctx context.Context, data pgx.TraceConnectEn
 		t.b.endDial(ctx, t.line, t.conf, data)
 	}
 	if user, ok := t.QueryTracer.(pgx.ConnectTracer); ok {
-		_ = t.b.core.callback("TraceConnectEnd", func() { user.TraceConnectEnd(ctx, data) })
+		_ = t.b.base.callback("TraceConnectEnd", func() { user.TraceConnectEnd(ctx, data) })
 	}
 }
 
@@ -68,7 +69,7 @@ func (t *pgConnect) TraceConnectEnd(ctx context.Context, data pgx.TraceConnectEn
 func (b *pgBackend) beginDial(ctx context.Context, d *dialing) context.Context {
 	w, _ := ctx.Value(waitKey{}).(*waitingContext)
 	_, unbounded := ctx.Value(waitKey{}).(*acquisition)
-	if limit := b.core.cfg().AcquireTimeout; unbounded && limit > 0 { // the idle connection it was to find is gone
+	if limit := b.base.cfg().AcquireTimeout; unbounded && limit > 0 { // the idle connection it was to find is gone
 		ctx, d.cancel = context.WithTimeout(ctx, limit)
 	} else {
 		ctx, d.cancel = context.WithCancel(ctx)
@@ -77,7 +78,7 @@ func (b *pgBackend) beginDial(ctx context.Context, d *dialing) context.Context {
 	b.dials++
 	d.asked = b.waiting.Joined()
 	b.mu.Unlock()
-	d.patience = b.core.slowDial()
+	d.patience = b.base.slowDial()
 	t1 := time.AfterFunc(d.patience, func() { b.tooSlow(d, true, false) })
 	d.done = func() { t1.Stop() }
 	if w != nil && w.b == b {
@@ -99,11 +100,11 @@ func (b *pgBackend) tooSlow(d *dialing, slow, gone bool) {
 	d.gone = d.gone || gone
 	if d.slow && d.gone {
 		d.cancel()
-		b.core.dials.gaveUp(d)
+		b.base.dials.gaveUp(d)
 	}
 	b.mu.Unlock()
 	if slow {
-		b.core.dialsSlowly(d.began)
+		b.base.dialsSlowly(d.began)
 	}
 }
 
@@ -112,17 +113,12 @@ func (b *pgBackend) endDial(ctx context.Context, line *pgLine, used *pgx.ConnCon
 	d := line.own
 	d.done()
 	d.cancel()
-	b.core.met.dial.Record(time.Since(d.began))
-	b.core.dialled(d.began, data.Err)
-	if data.Err != nil {
-		b.core.met.dialErrors.Add(1)
-		b.core.observer.Observe(data.Err)
-		b.core.doubt(data.Err)
-	} else {
-		b.core.met.dials.Add(1)
-		if b.core.cfg().Credentials != nil {
-			b.core.loggedIn(used.User, used.Password)
-		}
+	var login *rotation.Login
+	if b.base.cfg().Credentials != nil {
+		login = &rotation.Login{User: used.User, Password: used.Password}
+	}
+	b.base.dialEnded(d.began, login, data.Err)
+	if data.Err == nil {
 		r := b.record(data.Conn, d.sock)
 		r.generation, r.line = d.generation, line
 	}

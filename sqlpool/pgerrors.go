@@ -37,15 +37,15 @@ func (b *pgBackend) heard(c *pgconn.PgConn, e *pgconn.PgError) {
 	case fault.PGRefusesWrites(c, e):
 		b.demoted(r, e)
 	case e.Code != fault.ReadOnlyTransaction && fault.ConnectionLevel(e):
-		b.core.observer.Observe(e)
+		b.base.observer.Observe(e)
 	}
 }
 
 // demoted notes that the server refuses writes.
 func (b *pgBackend) demoted(r *pgRecord, e *pgconn.PgError) {
 	r.demoted.Store(true)
-	b.core.observer.Observe(e)
-	b.core.refusedWrite(r.generation, e)
+	b.base.observer.Observe(e)
+	b.base.refusedWrite(b, r.generation, e)
 }
 
 // ended notes how a call of pgx on a connection ended.
@@ -74,7 +74,7 @@ func (t *pgTracer) ended(c *pgx.Conn, err error) {
 	}
 	lost := c.IsClosed() && !errors.Is(err, context.Canceled) // pgx closes it when a caller gives up
 	if lost || fault.ConnectionLevel(err) {
-		b.core.observer.Observe(err)
+		b.base.observer.Observe(err)
 	}
 }
 

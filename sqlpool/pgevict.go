@@ -64,7 +64,7 @@ func (b *pgBackend) Peak() int {
 // Fill opens connections one after the other, as long as fewer than n are idle.
 func (b *pgBackend) Fill(ctx context.Context, n int) error {
 	const looks = 3 // at connections that others return meanwhile
-	if d := b.core.down(); d != nil {
+	if d := b.base.down(); d != nil {
 		return d
 	}
 	for found := 0; ; {
@@ -92,7 +92,7 @@ func (b *pgBackend) Fill(ctx context.Context, n int) error {
 // an acquisition finds nothing idle. So openIdle takes out the idle connections until the dial has
 // begun. Callers queue for that moment.
 func (b *pgBackend) openIdle(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, b.core.cfg().DialTimeout)
+	ctx, cancel := context.WithTimeout(ctx, b.base.cfg().DialTimeout)
 	defer cancel()
 	fc := &fillContext{Context: ctx, began: make(chan struct{})}
 	resume := b.standStill()
@@ -171,7 +171,7 @@ func (b *pgBackend) sweep(ctx context.Context, order eviction.Sweep) (spared int
 		resume := b.standStill()
 		b.awaitPermitted(ctx)
 		var drop, ask, rest []candidate[*pgxpool.Conn]
-		drop, ask, rest, again = choose(b.core, b.takeIdle(ctx), order, 0)
+		drop, ask, rest, again = choose(b.base, b.takeIdle(ctx), order, 0)
 		drop, spare := b.discount(drop, len(rest))
 		spared += len(spare)
 		for _, x := range slices.Concat(spare, rest) { // the coldest first: pgxpool gives out the one released last
@@ -240,16 +240,16 @@ func (b *pgBackend) drop(ctx context.Context, c *pgxpool.Conn, reason string) {
 }
 
 func (b *pgBackend) alive(ctx context.Context, c *pgxpool.Conn) bool {
-	ping, cancel := context.WithTimeout(ctx, min(pingLimit, b.core.cfg().DialTimeout))
+	ping, cancel := context.WithTimeout(ctx, min(pingLimit, b.base.cfg().DialTimeout))
 	defer cancel()
 	asked := time.Now()
-	if err := b.core.events.Guarded("a hook, in a ping,", func() error { return pingPG(ping, c.Conn()) }); err != nil {
+	if err := b.base.events.Guarded("a hook, in a ping,", func() error { return pingPG(ping, c.Conn()) }); err != nil {
 		if ctx.Err() == nil {
-			b.core.diedInUse(err, time.Now()) // the others are suspect, as if it had been in use
+			b.base.diedInUse(err, time.Now()) // the others are suspect, as if it had been in use
 		}
 		return false // if ctx has ended, pgx has closed the connection too
 	}
-	b.core.link.Saw(time.Since(asked))
+	b.base.link.Saw(time.Since(asked))
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	record(c.Conn().PgConn()).seen = time.Now()

@@ -28,7 +28,7 @@ func (b *pgBackend) hijack(c *pgxpool.Conn) *pgx.Conn {
 	r := record(c.Conn().PgConn())
 	b.mu.Lock()
 	_, ours := b.all[r]
-	ours = ours && r != nil && b.core.held.Holds(&r.entry)
+	ours = ours && r != nil && b.base.held.Holds(&r.entry)
 	taken := r != nil && r.reclaimed && !r.returned
 	switch {
 	case taken:
@@ -44,7 +44,7 @@ func (b *pgBackend) hijack(c *pgxpool.Conn) *pgx.Conn {
 	}
 	b.mu.Unlock()
 	if ours && !taken {
-		b.core.gate.Leave()
+		b.base.gate.Leave()
 	}
 	return c.Hijack()
 }
@@ -82,7 +82,7 @@ func (b *pgBackend) reconcile() bool {
 	b.grantLocked()
 	b.mu.Unlock()
 	for range gone {
-		b.core.gate.Leave()
+		b.base.gate.Leave()
 	}
 	return true
 }
@@ -94,10 +94,10 @@ func (b *pgBackend) missLocked(n int) {
 	b.open -= n
 	b.left.unknown += n
 	for r := range b.all {
-		if !r.candidate && b.core.held.Holds(&r.entry) {
+		if !r.candidate && b.base.held.Holds(&r.entry) {
 			r.candidate = true
 			b.left.candidates++
-			b.core.held.Doubt(&r.entry, true)
+			b.base.held.Doubt(&r.entry, true)
 		}
 	}
 	b.settleHijacksLocked()
@@ -125,7 +125,7 @@ func (b *pgBackend) settleHijacksLocked() {
 		if b.left.unknown > 0 {
 			b.offBooksLocked(r)
 		} else {
-			b.core.held.Doubt(&r.entry, false)
+			b.base.held.Doubt(&r.entry, false)
 		}
 	}
 	b.left.candidates, b.left.unknown = 0, 0
@@ -135,7 +135,7 @@ func (b *pgBackend) settleHijacksLocked() {
 func (b *pgBackend) clearLocked(r *pgRecord) {
 	r.candidate = false
 	b.left.candidates--
-	b.core.held.Doubt(&r.entry, false)
+	b.base.held.Doubt(&r.entry, false)
 	b.settleHijacksLocked()
 }
 
@@ -158,7 +158,7 @@ func (b *pgBackend) leaveLocked(r *pgRecord) {
 func (b *pgBackend) offBooksLocked(r *pgRecord) {
 	r.gone = true
 	delete(b.all, r)
-	b.core.held.Release(&r.entry)
+	b.base.held.Release(&r.entry)
 }
 
 // returnedLocked books that a connection that was reclaimed no longer takes a place in pgxpool.
@@ -172,5 +172,5 @@ func (b *pgBackend) returnedLocked(r *pgRecord) {
 	// It was taken for hijacked. So it was another one that left, which a caller had acquired.
 	b.left.ofLost--
 	b.missLocked(1)
-	b.core.gate.Leave()
+	b.base.gate.Leave()
 }

@@ -33,8 +33,8 @@ func (b *pgBackend) beforeConnect(ctx context.Context, conn *pgx.ConnConfig) (er
 	if f, ok := ctx.Value(fillKey{}).(*fillContext); ok {
 		f.begin()
 	}
-	generation := b.core.rec.generation.Load() // first: what is asked for below may be outdated by the time it is used
-	cfg, aim := b.core.cfg(), b.aimed.Load()
+	generation := b.base.rec.generation.Load() // first: what is asked for below may be outdated by the time it is used
+	cfg, aim := b.base.cfg(), b.aimed.Load()
 	*conn = *aim.conn.Copy()
 	limit, err := b.personalize(ctx, aim, conn, cfg)
 	if err != nil {
@@ -49,7 +49,7 @@ func (b *pgBackend) afterConnect(ctx context.Context, c *pgx.Conn) error {
 	defer b.dialEnds(ctx)
 	if user := b.aimed.Load().native.AfterConnect; user != nil {
 		var err error
-		if panicked := b.core.callback("AfterConnect", func() { err = user(ctx, c) }); panicked != nil {
+		if panicked := b.base.callback("AfterConnect", func() { err = user(ctx, c) }); panicked != nil {
 			return panicked
 		}
 		if err != nil {
@@ -64,20 +64,20 @@ func (b *pgBackend) afterConnect(ctx context.Context, c *pgx.Conn) error {
 	b.open++
 	b.grantLocked()
 	b.mu.Unlock()
-	b.core.evictor.Wake()
+	b.base.evictor.Wake()
 	return nil
 }
 
 // beforeClose takes a connection out of the books.
 func (b *pgBackend) beforeClose(c *pgx.Conn) {
 	if user := b.aimed.Load().native.BeforeClose; user != nil {
-		_ = b.core.callback("BeforeClose", func() { user(c) })
+		_ = b.base.callback("BeforeClose", func() { user(c) })
 	}
 	r := record(c.PgConn())
 	if r == nil {
 		return
 	}
-	stopping := b.core.state.At() >= life.Stopping
+	stopping := b.base.state.At() >= life.Stopping
 	b.mu.Lock()
 	reason, owes, reclaimed := r.reason, r.owes, r.reclaimed
 	r.owes = false
@@ -95,8 +95,8 @@ func (b *pgBackend) beforeClose(c *pgx.Conn) {
 			reason = poolkeeper.EvictedClosed
 		}
 	}
-	b.core.met.evicted(reason)
-	b.core.evictor.Wake()
+	b.base.met.evicted(reason)
+	b.base.evictor.Wake()
 	if owes || c.IsClosed() {
 		done := c.PgConn().CleanupDone()
 		// Owner: the backend. It ends within CloseGrace, or without one when pgx has closed the
@@ -113,14 +113,14 @@ func (b *pgBackend) beforeClose(c *pgx.Conn) {
 // endCleanup waits until pgx has cleaned up behind a query that was given up, up to CloseGrace:
 // then the socket is closed under it.
 func (b *pgBackend) endCleanup(r *pgRecord, done <-chan struct{}) {
-	if grace := b.core.cfg().CloseGrace; grace > 0 {
+	if grace := b.base.cfg().CloseGrace; grace > 0 {
 		t := time.NewTimer(grace)
 		defer t.Stop()
 		select {
 		case <-done:
 			return
 		case <-t.C:
-			b.core.cut(r.sock)
+			b.base.cut(r.sock)
 		}
 	}
 	<-done
@@ -181,12 +181,12 @@ func (b *pgBackend) wasted(ctx context.Context, r *pgRecord) error {
 	if reason == "" {
 		return nil // the user's PrepareConn refused it
 	}
-	return w.fresh.another(ctx, b.core, reason, w.start)
+	return w.fresh.another(ctx, b.base, b, reason, w.start)
 }
 
 // fits says whether a caller may have the connection.
 func (b *pgBackend) fits(ctx context.Context, c *pgx.Conn, r *pgRecord, now time.Time) (bool, error) {
-	reason := b.core.stale(&r.times, now)
+	reason := b.base.stale(&r.times, now)
 	if reason == "" && !b.proves(ctx, c, r, now) {
 		reason = poolkeeper.EvictedDead
 	}
@@ -199,7 +199,7 @@ func (b *pgBackend) fits(ctx context.Context, c *pgx.Conn, r *pgRecord, now time
 	if user := b.aimed.Load().prepare; user != nil {
 		b.bound(ctx, now)
 		ok, err := false, error(nil)
-		if panicked := b.core.events.Panicked("PrepareConn", guard.Catch(func() { ok, err = user(ctx, c) })); panicked != nil {
+		if panicked := b.base.events.Panicked("PrepareConn", guard.Catch(func() { ok, err = user(ctx, c) })); panicked != nil {
 			return false, panicked // pgxpool would lose the connection's place for ever
 		}
 		return ok, err
@@ -228,7 +228,7 @@ func (b *pgBackend) shouldPing(ctx context.Context, p pgxpool.ShouldPingParams) 
 	p.IdleDuration = now.Sub(r.seen)
 	b.mu.Unlock()
 	ping := false
-	r.hookErr = b.core.events.Panicked("ShouldPing", guard.Catch(func() { ping = user(ctx, p) })) // pgxpool would lose its place
+	r.hookErr = b.base.events.Panicked("ShouldPing", guard.Catch(func() { ping = user(ctx, p) })) // pgxpool would lose its place
 	if ping {
 		b.bound(ctx, now)
 		b.pingBegins(ctx, true)
@@ -246,9 +246,9 @@ const errorResponse = 'E'
 // is suspect, was silent for long, or has received something: under TLS that may be the server's
 // last message before it closed. It reports false if the connection must not be used.
 func (b *pgBackend) proves(ctx context.Context, c *pgx.Conn, r *pgRecord, now time.Time) bool {
-	cfg := b.core.cfg()
+	cfg := b.base.cfg()
 	spoken := false
-	if !cfg.DisablePeek && (now.Sub(r.seen) >= peekAfter || b.core.wary(now)) {
+	if !cfg.DisablePeek && (now.Sub(r.seen) >= peekAfter || b.base.wary(now)) {
 		transport, _ := r.sock.(syscall.Conn)
 		state, next := socket.Peek(transport)
 		spoken = state == socket.Unread
@@ -256,12 +256,12 @@ func (b *pgBackend) proves(ctx context.Context, c *pgx.Conn, r *pgRecord, now ti
 			return false
 		}
 	}
-	suspect := b.core.suspect(&r.times)
-	patience := b.core.suspectLimit()
+	suspect := b.base.suspect(&r.times)
+	patience := b.base.suspectLimit()
 	switch {
 	case suspect:
 	case spoken:
-		patience = b.core.link.Limit(0)
+		patience = b.base.link.Limit(0)
 	case now.Sub(r.seen) > pingAfter && b.aimed.Load().native.ShouldPing == nil:
 		patience = b.pingTimeout()
 	default:
@@ -273,16 +273,16 @@ func (b *pgBackend) proves(ctx context.Context, c *pgx.Conn, r *pgRecord, now ti
 	err := pingPG(ping, c)
 	switch {
 	case err == nil:
-		b.core.link.Saw(time.Since(now))
+		b.base.link.Saw(time.Since(now))
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		r.seen = time.Now()
 	case !suspect && ctx.Err() == nil:
-		b.core.diedInUse(err, time.Now()) // the others are suspect, as if it had been in use
+		b.base.diedInUse(err, time.Now()) // the others are suspect, as if it had been in use
 	case !suspect:
-		b.core.diedInUse(ctx.Err(), time.Now())
+		b.base.diedInUse(ctx.Err(), time.Now())
 	case ctx.Err() == nil: // else the caller had no time left
-		b.core.pingedInVain()
+		b.base.pingedInVain(b)
 	}
 	return err == nil
 }
@@ -292,5 +292,5 @@ func (b *pgBackend) pingTimeout() time.Duration {
 	if user := b.aimed.Load().native.PingTimeout; user > 0 {
 		return user
 	}
-	return min(pingLimit, b.core.cfg().DialTimeout)
+	return min(pingLimit, b.base.cfg().DialTimeout)
 }

@@ -53,7 +53,7 @@ func (l *pgLine) openCancel(ctx context.Context, network, addr string) (net.Conn
 
 // limit is how long a cancel request may take.
 func (l *pgLine) limit() time.Duration {
-	if grace := l.b.core.cfg().CloseGrace; grace > 0 {
+	if grace := l.b.base.cfg().CloseGrace; grace > 0 {
 		return grace
 	}
 	return cancelLimit

@@ -42,18 +42,18 @@ func (b *pgBackend) tryPermit(ctx context.Context) (permit, *acquisition) {
 // is idle and MaxDials reach. So a burst waits for the first connection that is ready, new or
 // returned, and opens no more than it needs.
 func (b *pgBackend) mayLocked() bool {
-	most := b.core.cfg().MaxDials
+	most := b.base.cfg().MaxDials
 	return b.paused == 0 && !b.held && b.permits < b.roomLocked() &&
 		(b.permits < b.open || b.permits-b.open-b.slow < most && b.dials-b.slow < most)
 }
 
 // roomLocked is how many connections there may be: MaxOpen, less what has been taken away from its
 // holders and takes a place in pgxpool all the same.
-func (b *pgBackend) roomLocked() int { return min(b.max, b.core.cfg().MaxOpenCeiling-b.lost) }
+func (b *pgBackend) roomLocked() int { return min(b.max, b.base.cfg().MaxOpenCeiling-b.lost) }
 
 func (b *pgBackend) grantLocked() {
 	for b.waiting.Len() > 0 && b.mayLocked() {
-		w := b.waiting.PopInTime(b.core.met.shortUse.Load())
+		w := b.waiting.PopInTime(b.base.met.shortUse.Load())
 		if w == nil {
 			return
 		}
@@ -112,13 +112,13 @@ func (b *pgBackend) grantEarlyLocked() {
 // awaitPermit queues, unless MaxWaiting callers do already.
 func (b *pgBackend) awaitPermit(ctx context.Context, start time.Time) error {
 	b.mu.Lock()
-	if d := b.core.down(); d != nil { // refuseAll may have come before
+	if d := b.base.down(); d != nil { // refuseAll may have come before
 		b.mu.Unlock()
 		return d
 	}
-	if b.core.tooMany(b.permits+b.waiting.Len(), b.roomLocked()) {
+	if b.base.tooMany(b.permits+b.waiting.Len(), b.roomLocked()) {
 		b.mu.Unlock()
-		return b.core.refused()
+		return b.base.refused(b)
 	}
 	w := b.waiting.Push(ctx, start, nil)
 	b.grantLocked()
@@ -129,9 +129,9 @@ func (b *pgBackend) awaitPermit(ctx context.Context, start time.Time) error {
 
 // permitted waits for what w queues for.
 func (b *pgBackend) permitted(ctx context.Context, w *waiter, start time.Time) error {
-	if g, ok := b.core.waitFor(ctx, w, start); ok {
+	if g, ok := b.base.waitFor(ctx, w, start); ok {
 		if errors.Is(g.Err, queue.ErrTooLate) {
-			return b.core.tooLate(start)
+			return b.base.tooLate(b, start)
 		}
 		return g.Err
 	}

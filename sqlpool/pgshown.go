@@ -38,7 +38,7 @@ func (b *pgBackend) rotating(t *pgTarget) func(context.Context, *pgx.ConnConfig)
 		if conn.User == user && conn.Password == password {
 			now := b.aimed.Load().conn
 			conn.User, conn.Password = now.User, now.Password
-			if err := b.core.logIn(ctx, conn, b.core.cfg()); err != nil {
+			if err := b.base.logIn(ctx, conn, b.base.cfg()); err != nil {
 				return err
 			}
 		}

@@ -59,13 +59,13 @@ func (b *pgBackend) tracer(user pgx.QueryTracer, line *pgLine) pgx.QueryTracer {
 // last word. It returns how long the dial of each host may take: the pool's bound, unless the hook
 // has set another.
 func (b *pgBackend) personalize(ctx context.Context, t *pgTarget, conn *pgx.ConnConfig, cfg *config) (time.Duration, error) {
-	if err := b.core.logIn(ctx, conn, cfg); err != nil {
+	if err := b.base.logIn(ctx, conn, cfg); err != nil {
 		return 0, err
 	}
 	was := conn.ConnectTimeout
 	if user := t.native.BeforeConnect; user != nil {
 		var err error
-		if panicked := b.core.callback("BeforeConnect", func() { err = user(ctx, conn) }); panicked != nil {
+		if panicked := b.base.callback("BeforeConnect", func() { err = user(ctx, conn) }); panicked != nil {
 			return 0, panicked
 		}
 		if err != nil {
@@ -79,7 +79,7 @@ func (b *pgBackend) personalize(ctx context.Context, t *pgTarget, conn *pgx.Conn
 }
 
 // logIn asks Credentials.
-func (c *core) logIn(ctx context.Context, conn *pgx.ConnConfig, cfg *config) error {
+func (c *base) logIn(ctx context.Context, conn *pgx.ConnConfig, cfg *config) error {
 	if cfg.Credentials == nil {
 		return nil
 	}
@@ -129,8 +129,6 @@ func (b *pgBackend) pause() bool { return b.setHeld(true) }
 
 func (b *pgBackend) resume() { b.setHeld(false) }
 
-func (b *pgBackend) emptied(ctx context.Context) error { return emptied(ctx, b.core, b.opening) }
-
 // opening reports whether a connection is being opened, or a fill or a sweep has callers wait for a
 // moment.
 func (b *pgBackend) opening() bool {
@@ -166,7 +164,7 @@ func (b *pgBackend) try(ctx context.Context, aim target, cfg *config) error {
 		return err
 	}
 	defer b.hangUp(ctx, c)
-	return b.core.answered(askPG(ctx, c, cfg.CheckQuery))
+	return b.base.answered(askPG(ctx, c, cfg.CheckQuery))
 }
 
 func (b *pgBackend) use(ctx context.Context, aim target, cfg *config, elsewhere bool) {

@@ -26,7 +26,7 @@ const (
 
 // bounded returns ctx, or if it has no deadline a context that ends with QueryTimeout.
 func (t *pgTracer) bounded(ctx context.Context, of traced) context.Context {
-	limit := t.b.core.cfg().QueryTimeout
+	limit := t.b.base.cfg().QueryTimeout
 	if limit <= 0 {
 		return ctx
 	}

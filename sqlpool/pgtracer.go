@@ -35,11 +35,11 @@ func (t *pgTracer) TraceAcquireStart(ctx context.Context, pool *pgxpool.Pool, da
 	if pool != b.pool { // a caller made it from a configuration of this one
 		return ctx
 	}
-	if !b.core.gate.Enter() {
-		return &refusedContext{ctx, b, b.core.refusal()}
+	if !b.base.gate.Enter() {
+		return &refusedContext{ctx, b, b.base.refusal()}
 	}
-	if d := b.core.down(); d != nil {
-		b.core.gate.Leave()
+	if d := b.base.down(); d != nil {
+		b.base.gate.Leave()
 		return &refusedContext{ctx, b, d}
 	}
 	ready, quick := b.tryPermit(ctx)
@@ -49,7 +49,7 @@ func (t *pgTracer) TraceAcquireStart(ctx context.Context, pool *pgxpool.Pool, da
 	start := time.Now()
 	if ready == permitNone {
 		if err := b.awaitPermit(ctx, start); err != nil {
-			b.core.gate.Leave()
+			b.base.gate.Leave()
 			return &refusedContext{ctx, b, err}
 		}
 	}
@@ -63,7 +63,7 @@ func (t *pgTracer) TraceAcquireEnd(ctx context.Context, pool *pgxpool.Pool, data
 		return
 	}
 	if t.user != nil { // a panic there would keep the connection from its caller, and from all others
-		_ = b.core.events.Panicked("TraceAcquireEnd", guard.Catch(func() { t.user.TraceAcquireEnd(ctx, pool, data) }))
+		_ = b.base.events.Panicked("TraceAcquireEnd", guard.Catch(func() { t.user.TraceAcquireEnd(ctx, pool, data) }))
 	}
 	if pool != b.pool {
 		return
@@ -74,11 +74,11 @@ func (t *pgTracer) TraceAcquireEnd(ctx context.Context, pool *pgxpool.Pool, data
 	waited, quick := b.ended(ctx)
 	if data.Conn == nil { // without an error: a hook of the user's has panicked, and pgxpool has lost the connection
 		b.givenUp(claimUnder(ctx))
-		b.core.gate.Leave()
+		b.base.gate.Leave()
 		if fault.PoolClosed(data.Err) {
 			b.noticeClosed(ctx)
 		} else if fault.ConnectionLevel(data.Err) {
-			b.core.observer.Observe(data.Err)
+			b.base.observer.Observe(data.Err)
 		}
 		return
 	}
@@ -90,13 +90,13 @@ func (t *pgTracer) TraceAcquireEnd(ctx context.Context, pool *pgxpool.Pool, data
 		b.doneLocked(quick, t.user != nil || b.hooked())
 	}
 	b.mu.Unlock()
-	b.core.evictor.Wake()
+	b.base.evictor.Wake()
 	now := r.at
 	if now.IsZero() {
 		now = time.Now()
 	}
-	b.core.met.wait.Record(waited)
-	b.core.held.HoldAt(&r.entry, poolkeeper.KindConn, now)
+	b.base.met.wait.Record(waited)
+	b.base.held.HoldAt(&r.entry, poolkeeper.KindConn, now)
 }
 
 // returnLocked books the return of a connection. It reports whether the connection must be closed
@@ -124,7 +124,7 @@ func (b *pgBackend) returnLocked(r *pgRecord, doomed bool, now time.Time) (retir
 func (t *pgTracer) TraceRelease(pool *pgxpool.Pool, data pgxpool.TraceReleaseData) {
 	b, conn := t.b, data.Conn
 	if t.userRelease != nil {
-		_ = b.core.events.Panicked("TraceRelease", guard.Catch(func() { t.userRelease.TraceRelease(pool, data) }))
+		_ = b.base.events.Panicked("TraceRelease", guard.Catch(func() { t.userRelease.TraceRelease(pool, data) }))
 	}
 	if pool != b.pool {
 		return
@@ -134,14 +134,14 @@ func (t *pgTracer) TraceRelease(pool *pgxpool.Pool, data pgxpool.TraceReleaseDat
 		return
 	}
 	now := time.Now()
-	d, held := b.core.held.ReleaseAt(&r.entry, now)
+	d, held := b.base.held.ReleaseAt(&r.entry, now)
 	if !held {
 		b.givenBack(conn, r) // or it was acquired with all that was idle
 		return
 	}
-	b.core.met.use.Record(d)
+	b.base.met.use.Record(d)
 	if !conn.IsClosed() {
-		b.core.met.shortUse.Record(d)
+		b.base.met.shortUse.Record(d)
 	}
 	lost := conn.IsClosed()
 	doomed := lost || conn.PgConn().IsBusy() || conn.PgConn().TxStatus() != 'I'
@@ -158,7 +158,7 @@ func (t *pgTracer) TraceRelease(pool *pgxpool.Pool, data pgxpool.TraceReleaseDat
 	retired := b.returnLocked(r, doomed, now)
 	tooMany := b.open > b.max // the limit was lowered
 	b.mu.Unlock()
-	b.core.gate.Leave()
+	b.base.gate.Leave()
 	if retired {
 		b.hangUp(b.life, conn) // pgxpool sees that it is closed, and takes it out
 	}
@@ -166,8 +166,8 @@ func (t *pgTracer) TraceRelease(pool *pgxpool.Pool, data pgxpool.TraceReleaseDat
 		b.flush()
 	}
 	if lost {
-		b.core.diedInUse(lastErr, now)
+		b.base.diedInUse(lastErr, now)
 	} else {
-		b.core.observer.Succeeded()
+		b.base.observer.Succeeded()
 	}
 }

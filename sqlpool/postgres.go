@@ -44,9 +44,8 @@ func newPostgres(cfg config) (*Postgres, error) {
 	if err != nil {
 		return nil, err
 	}
-	b.core = newCore(cfg, on, "postgres")
-	b.core.back = b
-	b.core.held.SettleBy(func() { b.reconcile() })
+	b.base = newBase(cfg, "postgres")
+	b.base.held.SettleBy(func() { b.reconcile() })
 	b.aimed.Store(aim)
 	b.max = cfg.MaxOpen
 	// No context of a caller: the pool's goroutine lives until Close.
@@ -56,8 +55,8 @@ func newPostgres(cfg config) (*Postgres, error) {
 		return nil, fmt.Errorf("sqlpool: pgxpool refuses the configuration: %w", err)
 	}
 	*managed = *b.shown(aim, cfg)
-	b.core.evictor = eviction.New(b, cfg.policy())
-	return &Postgres{pool: pool{base{b.core}}, back: b}, nil
+	b.base.evictor = eviction.New(b, cfg.policy())
+	return &Postgres{pool: pool{component{newManager(b.base, b, on)}}, back: b}, nil
 }
 
 // aimPostgres turns cfg into pgx's own configuration, and fills in what URL adds.
@@ -164,7 +163,7 @@ func (p *Postgres) DB() *sql.DB {
 	defer p.mu.Unlock()
 	if p.db == nil {
 		p.db = openOnce(p.back)
-		if p.c.state.At() == life.Stopped {
+		if p.m.state.At() == life.Stopped {
 			_ = p.db.Close() // it would never be closed, and it has a goroutine
 		}
 	}
@@ -186,14 +185,14 @@ func (p *Postgres) closeDB() {
 // The owners of hijacked connections must close them. It may be called without Start, more than
 // once and concurrently: all calls return the outcome of the first.
 func (p *Postgres) Stop(ctx context.Context) error {
-	err := p.c.stop(ctx)
+	err := p.m.stop(ctx)
 	p.closeDB()
 	return err
 }
 
 // Abort is a Stop that does not wait for callers. It also ends a Stop under way.
 func (p *Postgres) Abort() error {
-	err := p.c.abort()
+	err := p.m.abort()
 	p.closeDB()
 	return err
 }
@@ -206,11 +205,11 @@ func (p *Postgres) Abort() error {
 // until then, at most until ctx ends. An empty Name, and a MaxOpenCeiling of 0, keep the old one.
 // MaxOpen may grow up to MaxOpenCeiling.
 func (p *Postgres) Reload(ctx context.Context, cfg PostgresConfig) error {
-	return p.c.reload(ctx, cfg.config())
+	return p.m.reload(ctx, cfg.config())
 }
 
 // Plan returns the changes that Reload with cfg would make. Its error joins every fault of cfg and
 // every change that is not possible. It changes nothing and does not dial.
 func (p *Postgres) Plan(cfg PostgresConfig) ([]poolkeeper.Change, error) {
-	return p.c.planned(cfg.config())
+	return p.m.planned(cfg.config())
 }

@@ -11,20 +11,20 @@ import (
 // whatever the verb.
 
 // printed is what a pool prints.
-func (c *core) printed() string {
-	kind := map[string]string{"postgres": "Postgres", "mysql": "MySQL", "db": "DB", "adopted": "Adopted"}[c.kind]
-	s := c.stats()
-	return fmt.Sprintf("sqlpool.%s{%q, in use: %d of %d}", kind, c.poolName(), s.InUse, s.Max)
+func (m *manager) printed() string {
+	kind := map[string]string{"postgres": "Postgres", "mysql": "MySQL", "db": "DB", "adopted": "Adopted"}[m.kind]
+	s := m.stats()
+	return fmt.Sprintf("sqlpool.%s{%q, in use: %d of %d}", kind, m.poolName(), s.InUse, s.Max)
 }
 
 // String returns the pool's name, and how many of its connections are in use.
-func (b *base) String() string { return b.c.printed() }
+func (b *component) String() string { return b.m.printed() }
 
 // Format prints String, whatever the verb.
-func (b *base) Format(f fmt.State, _ rune) { printing.Format(f, b) }
+func (b *component) Format(f fmt.State, _ rune) { printing.Format(f, b) }
 
 // LogValue is String, for slog.
-func (b *base) LogValue() slog.Value { return printing.LogValue(b) }
+func (b *component) LogValue() slog.Value { return printing.LogValue(b) }
 
 // MarshalJSON returns String as a JSON string.
-func (b *base) MarshalJSON() ([]byte, error) { return printing.JSON(b) }
+func (b *component) MarshalJSON() ([]byte, error) { return printing.JSON(b) }

@@ -14,20 +14,20 @@ import (
 // reclaimLooks is how often during one ReclaimAfter the holds are compared with it.
 const reclaimLooks = 8
 
-func (c *core) reclaimNow(limit time.Duration) {
+func (m *manager) reclaimNow(limit time.Duration) {
 	now := time.Now()
-	taken, out := c.back.reclaim(now, limit)
+	taken, out := m.back.reclaim(now, limit)
 	for _, h := range taken {
-		c.met.use.Record(now.Sub(h.Since))
-		c.met.evicted(poolkeeper.EvictedDead)
-		c.gate.Leave()
-		c.events.Emit(event.OfReclaim(h, now, limit))
+		m.met.use.Record(now.Sub(h.Since))
+		m.met.evicted(poolkeeper.EvictedDead)
+		m.gate.Leave()
+		m.events.Emit(event.OfReclaim(h, now, limit))
 	}
 	if len(taken) > 0 {
-		c.evictor.Wake()
+		m.evictor.Wake()
 	}
-	if out > 0 && c.unreached.CompareAndSwap(false, true) {
-		c.events.Emit(event.Event{
+	if out > 0 && m.unreached.CompareAndSwap(false, true) {
+		m.events.Emit(event.Event{
 			Kind: event.Trouble, Level: slog.LevelError,
 			Text:  "connections are held beyond ReclaimAfter and cannot be taken away: their sockets are out of reach, or one was hijacked",
 			Attrs: []slog.Attr{slog.Int("connections", out)},
@@ -38,40 +38,39 @@ func (c *core) reclaimNow(limit time.Duration) {
 // reclaim takes connections away from their holders. It closes their sockets, so that the holder's
 // next use fails, and frees their places at once. database/sql returns the closed connection when
 // its holder is done with it, or never.
-func (b *driverBackend) reclaim(now time.Time, limit time.Duration) (taken []poolkeeper.Holder, out int) {
-	s := b.store
+func (b *store) reclaim(now time.Time, limit time.Duration) (taken []poolkeeper.Holder, out int) {
 	type victim struct {
 		n   *native
 		who func() poolkeeper.Holder
 	}
 	var victims []victim
-	s.mu.Lock()
-	for n := range s.all {
+	b.mu.Lock()
+	for n := range b.all {
 		if n.in == nil || n.in.state != stateInUse {
 			continue
 		}
 		if n.sock == nil {
-			if s.core.held.HeldFor(&n.entry, now) > limit {
+			if b.base.held.HeldFor(&n.entry, now) > limit {
 				out++
 			}
 			continue
 		}
-		who, ok := s.core.held.Seize(&n.entry, now, limit)
+		who, ok := b.base.held.Seize(&n.entry, now, limit)
 		if !ok {
 			continue
 		}
 		victims = append(victims, victim{n, who})
 		n.in.state = stateReclaimed
-		s.inUse--
-		s.open--
-		delete(s.all, n)
+		b.inUse--
+		b.open--
+		delete(b.all, n)
 	}
-	s.dialLocked()
-	s.mu.Unlock()
+	b.dialLocked()
+	b.mu.Unlock()
 	for _, v := range victims {
-		s.core.cut(v.n.sock) // unblocks a caller that reads or writes
+		b.base.cut(v.n.sock) // unblocks a caller that reads or writes
 		taken = append(taken, v.who())
-		s.left.End() // Stop does not wait until the holder returns it
+		b.left.End() // Stop does not wait until the holder returns it
 	}
 	return taken, out
 }
@@ -91,12 +90,12 @@ func (b *pgBackend) reclaim(now time.Time, limit time.Duration) (taken []poolkee
 	b.mu.Lock()
 	for r := range b.all {
 		if r.candidate { // a caller may have hijacked it
-			if b.core.held.HeldFor(&r.entry, now) > limit {
+			if b.base.held.HeldFor(&r.entry, now) > limit {
 				out++
 			}
 			continue
 		}
-		who, ok := b.core.held.Seize(&r.entry, now, limit)
+		who, ok := b.base.held.Seize(&r.entry, now, limit)
 		if !ok {
 			continue
 		}
@@ -112,7 +111,7 @@ func (b *pgBackend) reclaim(now time.Time, limit time.Duration) (taken []poolkee
 	b.grantLocked()
 	b.mu.Unlock()
 	for _, v := range victims {
-		b.core.cut(v.r.sock) // unblocks a caller that reads or writes
+		b.base.cut(v.r.sock) // unblocks a caller that reads or writes
 		taken = append(taken, v.who())
 	}
 	return taken, out
@@ -127,7 +126,7 @@ func (b *pgBackend) givenBack(c *pgx.Conn, r *pgRecord) {
 	}
 	stale := ""
 	if r.allIdle {
-		stale, r.allIdle = b.core.stale(&r.times, time.Now()), false
+		stale, r.allIdle = b.base.stale(&r.times, time.Now()), false
 		r.reason = stale
 	}
 	reclaimed := r.reclaimed && !r.returned

@@ -39,7 +39,7 @@ type recovery struct {
 }
 
 // stale says why a connection must not be used any more, or "".
-func (c *core) stale(t *times, now time.Time) string {
+func (c *base) stale(t *times, now time.Time) string {
 	if t.expired(c.cfg(), now) {
 		return poolkeeper.EvictedLifetime
 	}
@@ -48,7 +48,7 @@ func (c *core) stale(t *times, now time.Time) string {
 
 // condemned says why a connection is to be closed at any age: it was reset, or is believed dead.
 // Empty: it is not.
-func (c *core) condemned(t *times) string {
+func (c *base) condemned(t *times) string {
 	switch {
 	case t.generation < c.rec.generation.Load():
 		return c.resetReason()
@@ -59,29 +59,29 @@ func (c *core) condemned(t *times) string {
 	}
 }
 
-func (c *core) resetReason() string {
+func (c *base) resetReason() string {
 	c.rec.mu.Lock()
 	defer c.rec.mu.Unlock()
 	return c.rec.reason
 }
 
 // suspectLimit is how long a suspect connection may take to answer.
-func (c *core) suspectLimit() time.Duration { return c.link.Limit(c.cfg().SuspectPing) }
+func (c *base) suspectLimit() time.Duration { return c.link.Limit(c.cfg().SuspectPing) }
 
 // suspect says whether a connection is to be pinged before it is used.
-func (c *core) suspect(t *times) bool {
+func (c *base) suspect(t *times) bool {
 	return c.cfg().SuspectPing != poolkeeper.Off && t.silentSince(c.rec.suspected.Load())
 }
 
 // wary says whether a connection has died lately: sessions that are ended all at once do not end
 // all at once.
-func (c *core) wary(now time.Time) bool {
+func (c *base) wary(now time.Time) bool {
 	return monotime.Of(now).Sub(monotime.Time(c.rec.suspected.Load())) < time.Second
 }
 
 // diedInUse raises suspicion against every connection that has been silent until now. cause is the
 // last error seen of the connection. A caller that gave up says nothing about the server.
-func (c *core) diedInUse(cause error, now time.Time) {
+func (c *base) diedInUse(cause error, now time.Time) {
 	if !errors.Is(cause, context.Canceled) {
 		c.rec.suspected.Store(int64(monotime.Of(now)))
 	}
@@ -90,18 +90,18 @@ func (c *core) diedInUse(cause error, now time.Time) {
 // pingedInVain condemns every connection that has been silent since before the suspicion: nothing
 // is learnt by having each caller find out for itself. Several callers may ping in vain in one
 // incident, which is one event.
-func (c *core) pingedInVain() {
+func (c *base) pingedInVain(of reporter) {
 	now := monotime.Now()
 	c.rec.mu.Lock()
 	again := c.rec.toldLost != 0 && now.Sub(c.rec.toldLost) < resetLast
 	c.rec.toldLost = now
 	c.rec.mu.Unlock()
-	open := c.open()
+	open := of.Open()
 	mark := c.rec.suspected.Load()
 	if c.rec.condemned.Swap(mark) != mark {
 		c.link.Condemned()
 	}
-	c.back.flush()
+	of.flush()
 	if !again {
 		c.events.Emit(event.OfReset(event.Lost, open, nil))
 	}
@@ -109,31 +109,31 @@ func (c *core) pingedInVain() {
 
 // reset throws away every connection dialled so far: idle ones now, those in use when they come
 // back.
-func (c *core) reset(reason string) {
-	c.rec.mu.Lock()
-	c.rec.reason = reason
-	c.rec.mu.Unlock()
-	c.rec.generation.Add(1)
-	c.back.flush()
+func (m *manager) reset(reason string) {
+	m.rec.mu.Lock()
+	m.rec.reason = reason
+	m.rec.mu.Unlock()
+	m.rec.generation.Add(1)
+	m.back.flush()
 }
 
 // resetOnRequest is reset for a caller of the pool's.
-func (c *core) resetOnRequest() {
-	c.events.Emit(event.OfReset(event.OnRequest, c.open(), nil))
-	c.reset(poolkeeper.EvictedReload)
+func (m *manager) resetOnRequest() {
+	m.events.Emit(event.OfReset(event.OnRequest, m.open(), nil))
+	m.reset(poolkeeper.EvictedReload)
 }
 
 // failedOver resets the pool because the server has another role than before.
-func (c *core) failedOver() {
-	if n := c.open(); n > 0 {
-		c.events.Emit(event.OfReset(event.RoleChanged, n, nil))
+func (m *manager) failedOver() {
+	if n := m.open(); n > 0 {
+		m.events.Emit(event.OfReset(event.RoleChanged, n, nil))
 	}
-	c.reset(poolkeeper.EvictedFailover)
+	m.reset(poolkeeper.EvictedFailover)
 }
 
 // refusedWrite resets the pool because a write was refused on a connection of the given generation. At
 // most once a second, and less often as long as it does not help.
-func (c *core) refusedWrite(generation uint64, err error) {
+func (c *base) refusedWrite(of reporter, generation uint64, err error) {
 	if c.cfg().DisableResetOnReadOnly || generation < c.rec.generation.Load() {
 		return
 	}
@@ -151,7 +151,7 @@ func (c *core) refusedWrite(generation uint64, err error) {
 	c.rec.reason = poolkeeper.EvictedFailover
 	c.rec.generation.Add(1) // under the lock: a caller that returns above can rely on it
 	c.rec.mu.Unlock()
-	open := c.open()
-	c.back.flush()
+	open := of.Open()
+	of.flush()
 	c.events.Emit(event.OfReset(event.Demoted, open, err))
 }

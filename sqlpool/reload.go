@@ -21,8 +21,8 @@ type target any
 
 // plan says what a reload with next would change, and refuses what cannot change while the pool
 // lives. next has its defaults.
-func (c *core) plan(next *config) ([]poolkeeper.Change, error) {
-	out := settings.Diff(c.cfg(), next, "URL")
+func (m *manager) plan(next *config) ([]poolkeeper.Change, error) {
+	out := settings.Diff(m.cfg(), next, "URL")
 	var errs []error
 	for i, ch := range out {
 		switch ch.Field {
@@ -34,7 +34,7 @@ func (c *core) plan(next *config) ([]poolkeeper.Change, error) {
 			errs = append(errs, fmt.Errorf("sqlpool: MaxOpenCeiling is fixed when the pool is made (%s, wanted %s)", ch.From, ch.To))
 		}
 	}
-	if ceiling := c.cfg().MaxOpenCeiling; ceiling > 0 && next.MaxOpen > ceiling {
+	if ceiling := m.cfg().MaxOpenCeiling; ceiling > 0 && next.MaxOpen > ceiling {
 		errs = append(errs, fmt.Errorf("sqlpool: MaxOpen %d is above MaxOpenCeiling, %d: pgxpool cannot grow beyond it", next.MaxOpen, ceiling))
 	}
 	return out, errors.Join(errs...)
@@ -60,31 +60,31 @@ type staged struct {
 }
 
 // stage finds out what a reload with wanted would change. It changes nothing, and does not dial.
-func (c *core) stage(wanted config) (staged, error) {
+func (m *manager) stage(wanted config) (staged, error) {
 	if wanted.Name == "" {
-		wanted.Name = c.cfg().Name
+		wanted.Name = m.cfg().Name
 	}
 	s := staged{on: wanted.readFiles()}
 	var err error
-	if s.aim, s.next, err = c.back.aim(wanted, s.on); err != nil {
+	if s.aim, s.next, err = m.back.aim(wanted, s.on); err != nil {
 		return s, err
 	}
 	if wanted.MaxOpenCeiling == 0 {
-		s.next.MaxOpenCeiling = c.cfg().MaxOpenCeiling
+		s.next.MaxOpenCeiling = m.cfg().MaxOpenCeiling
 	}
-	s.next = *c.within(&s.next, &wanted)
-	s.list, err = c.plan(&s.next)
-	if wanted.files() == c.cfg().files() { // the names are; what they hold may not be
-		s.list = append(s.list, onfile.Differ(*c.disk.Load(), s.on.Contents)...)
+	s.next = *m.within(&s.next, &wanted)
+	s.list, err = m.plan(&s.next)
+	if wanted.files() == m.cfg().files() { // the names are; what they hold may not be
+		s.list = append(s.list, onfile.Differ(*m.disk.Load(), s.on.Contents)...)
 	}
 	return s, err
 }
 
 // planned is stage for Plan, which changes nothing.
-func (c *core) planned(wanted config) ([]poolkeeper.Change, error) {
-	s, err := c.stage(wanted)
+func (m *manager) planned(wanted config) ([]poolkeeper.Change, error) {
+	s, err := m.stage(wanted)
 	if err != nil {
-		return s.list, fmt.Errorf("sqlpool: plan for %q: %w", c.poolName(), err)
+		return s.list, fmt.Errorf("sqlpool: plan for %q: %w", m.poolName(), err)
 	}
 	return s.list, nil
 }
@@ -92,28 +92,28 @@ func (c *core) planned(wanted config) ([]poolkeeper.Change, error) {
 // reload replaces the configuration. Nothing is touched before all of it has been accepted and, if
 // it leads elsewhere, a connection has been opened and checked by it; if a check fails afterwards,
 // the old one is put back.
-func (c *core) reload(ctx context.Context, wanted config) error {
-	if err := c.state.Turn(ctx); err != nil {
-		return fmt.Errorf("sqlpool: reload %q: %w", c.poolName(), err)
+func (m *manager) reload(ctx context.Context, wanted config) error {
+	if err := m.state.Turn(ctx); err != nil {
+		return fmt.Errorf("sqlpool: reload %q: %w", m.poolName(), err)
 	}
-	defer c.state.EndTurn()
-	list, err := c.replace(ctx, wanted)
+	defer m.state.EndTurn()
+	list, err := m.replace(ctx, wanted)
 	switch {
 	case err != nil:
-		c.events.Emit(event.OfReloadRefused(err))
+		m.events.Emit(event.OfReloadRefused(err))
 	case len(list) > 0:
-		c.events.Emit(event.OfReload(list))
+		m.events.Emit(event.OfReload(list))
 		if slices.ContainsFunc(list, fleet.Concerns) {
-			c.warnOfLimits(ctx)
+			m.warnOfLimits(ctx)
 		}
 	}
 	return err
 }
 
 // replace puts wanted in effect and returns what has changed. It needs the turn to reload.
-func (c *core) replace(ctx context.Context, wanted config) ([]poolkeeper.Change, error) {
-	name := c.poolName()
-	s, err := c.stage(wanted)
+func (m *manager) replace(ctx context.Context, wanted config) ([]poolkeeper.Change, error) {
+	name := m.poolName()
+	s, err := m.stage(wanted)
 	if err != nil {
 		return nil, fmt.Errorf("sqlpool: reload %q: nothing was changed: %w", name, err)
 	}
@@ -123,57 +123,57 @@ func (c *core) replace(ctx context.Context, wanted config) ([]poolkeeper.Change,
 	}
 	elsewhere := slices.ContainsFunc(list, leads)
 	if elsewhere {
-		if err := c.tryTarget(ctx, aim, &next); err != nil {
+		if err := m.tryTarget(ctx, aim, &next); err != nil {
 			return nil, fmt.Errorf("sqlpool: reload %q: nothing was changed: %w", name, fault.Wrap(err))
 		}
 	}
-	if err := c.switchTo(ctx, aim, &next, elsewhere); err != nil {
+	if err := m.switchTo(ctx, aim, &next, elsewhere); err != nil {
 		return nil, err
 	}
-	c.disk.Store(&on.Contents)
-	c.asked = &on.asked
+	m.disk.Store(&on.Contents)
+	m.asked = &on.asked
 	return list, nil
 }
 
 // tryTarget opens a connection and closes it. It ends with the pool's life; shut waits for it.
-func (c *core) tryTarget(ctx context.Context, aim target, cfg *config) error {
-	c.work.Begin()
-	defer c.work.End()
+func (m *manager) tryTarget(ctx context.Context, aim target, cfg *config) error {
+	m.work.Begin()
+	defer m.work.End()
 	ctx, cancel := context.WithTimeout(ctx, cfg.DialTimeout)
 	defer cancel()
-	defer context.AfterFunc(c.life, cancel)() //nolint:contextcheck // two lives bound it
-	return c.back.try(ctx, aim, cfg)
+	defer context.AfterFunc(m.life, cancel)() //nolint:contextcheck // two lives bound it
+	return m.back.try(ctx, aim, cfg)
 }
 
-func (c *core) switchTo(ctx context.Context, aim target, next *config, elsewhere bool) error {
-	oldAim, old := c.back.current(), c.cfg()
-	c.put(ctx, aim, next, elsewhere)
+func (m *manager) switchTo(ctx context.Context, aim target, next *config, elsewhere bool) error {
+	oldAim, old := m.back.current(), m.cfg()
+	m.put(ctx, aim, next, elsewhere)
 	if !elsewhere {
 		return nil
 	}
 	check, cancel := context.WithTimeout(ctx, next.DialTimeout)
 	defer cancel()
-	if err := c.back.check(check); err != nil {
-		c.put(ctx, oldAim, old, true)
-		return fmt.Errorf("sqlpool: reload %q: the check failed, and the old configuration is back: %w", c.poolName(), fault.Wrap(err))
+	if err := m.back.check(check); err != nil {
+		m.put(ctx, oldAim, old, true)
+		return fmt.Errorf("sqlpool: reload %q: the check failed, and the old configuration is back: %w", m.poolName(), fault.Wrap(err))
 	}
 	return nil
 }
 
 // put makes a configuration the one in effect.
-func (c *core) put(ctx context.Context, aim target, cfg *config, elsewhere bool) {
-	c.conf.Store(cfg)
-	c.logins.Store(new(rotation.Watch))
-	c.held.SetStacks(!cfg.DisableLeakStacks)
-	c.watchAnew(cfg)
-	c.back.use(ctx, aim, cfg, elsewhere)
-	if c.evictor != nil {
-		_ = c.evictor.SetPolicy(cfg.policy()) // Validate has accepted every part of it
+func (m *manager) put(ctx context.Context, aim target, cfg *config, elsewhere bool) {
+	m.conf.Store(cfg)
+	m.logins.Store(new(rotation.Watch))
+	m.held.SetStacks(!cfg.DisableLeakStacks)
+	m.watchAnew(m.watchesFor(cfg))
+	m.back.use(ctx, aim, cfg, elsewhere)
+	if m.evictor != nil {
+		_ = m.evictor.SetPolicy(cfg.policy()) // Validate has accepted every part of it
 	}
 	if elsewhere {
-		c.breaker.Answer() // the server that is down, if any, was another, or is back: the reload has tried this one
-		c.reset(poolkeeper.EvictedReload)
+		m.breaker.Answer() // the server that is down, if any, was another, or is back: the reload has tried this one
+		m.reset(poolkeeper.EvictedReload)
 	} else {
-		c.back.flush() // what is too many, or too old now
+		m.back.flush() // what is too many, or too old now
 	}
 }

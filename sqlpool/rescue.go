@@ -18,18 +18,18 @@ const (
 // connection was checked in just before w queued and had not reached database/sql's free list when
 // it was asked, or database/sql has seen two broken connections in a row and insists on a new one
 // while the pool is full. It ends AcquireTimeout after start.
-func (s *store) rescue(ctx context.Context, w *waiter, start time.Time) {
-	s.ownLimits()
-	limit := s.core.cfg().AcquireTimeout
-	for pause := rescueFrom; s.stranded(w); pause = min(2*pause, rescueTo) {
+func (b *store) rescue(ctx context.Context, w *waiter, start time.Time) {
+	b.ownLimits()
+	limit := b.base.cfg().AcquireTimeout
+	for pause := rescueFrom; b.stranded(w); pause = min(2*pause, rescueTo) {
 		if limit > 0 && time.Since(start) >= limit {
 			return
 		}
-		if lease, c := s.lease(ctx); lease != nil {
+		if lease, c := b.lease(ctx); lease != nil {
 			_ = lease.Raw(func(any) error {
-				s.mu.Lock()
-				defer s.mu.Unlock()
-				s.coming--
+				b.mu.Lock()
+				defer b.mu.Unlock()
+				b.coming--
 				c.hand = true
 				return driver.ErrBadConn // database/sql closes the wrapper, which hands the connection over
 			})
@@ -46,21 +46,21 @@ func (s *store) rescue(ctx context.Context, w *waiter, start time.Time) {
 }
 
 // stranded reports whether w waits beside something idle.
-func (s *store) stranded(w *waiter) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return w.Queued() && s.idle > 0 && s.dialing == 0
+func (b *store) stranded(w *waiter) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return w.Queued() && b.idle > 0 && b.dialing == 0
 }
 
 // ownLimits takes back the limit that a caller has set on the handle. At that limit callers would
 // wait inside database/sql, where the pool cannot see them. The pool itself would wait for idle
 // connections that it is to sweep.
-func (s *store) ownLimits() {
-	if n := s.db.Stats().MaxOpenConnections; n > 0 {
-		s.db.SetMaxOpenConns(0)
-		s.core.events.Emit(event.Event{
+func (b *store) ownLimits() {
+	if n := b.db.Stats().MaxOpenConnections; n > 0 {
+		b.db.SetMaxOpenConns(0)
+		b.base.events.Emit(event.Event{
 			Kind: event.Misuse, Level: slog.LevelWarn, Text: "SetMaxOpenConns on a managed *sql.DB has been undone; use MaxOpen of its configuration",
-			Attrs: []slog.Attr{slog.Int("value", n), slog.Int("max_open", s.core.cfg().MaxOpen)},
+			Attrs: []slog.Attr{slog.Int("value", n), slog.Int("max_open", b.base.cfg().MaxOpen)},
 		})
 	}
 }

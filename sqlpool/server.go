@@ -2,7 +2,6 @@ package sqlpool
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -33,7 +32,7 @@ func (s postgresServer) Ask(ctx context.Context, f func(context.Context, probe.C
 	}))
 }
 
-func (s postgresServer) Replace() { s.p.c.failedOver() }
+func (s postgresServer) Replace() { s.p.m.failedOver() }
 
 func (s postgresServer) Redial(ctx context.Context) { s.p.back.probe.Redial(ctx) }
 
@@ -68,20 +67,12 @@ func (c postgresConn) Query(ctx context.Context, query string) (columns []string
 type driverServer struct{ p *MySQL }
 
 func (s driverServer) Ask(ctx context.Context, f func(context.Context, probe.Conn) error) error {
-	b, ok := s.p.c.back.(*driverBackend)
-	if !ok {
-		return errors.ErrUnsupported // an adopted handle has no connection of its own
-	}
-	return fault.Wrap(b.probe.Use(ctx, func(ctx context.Context, n *native) error { return f(ctx, nativeConn{n}) }))
+	return fault.Wrap(s.p.back.probe.Use(ctx, func(ctx context.Context, n *native) error { return f(ctx, nativeConn{n}) }))
 }
 
-func (s driverServer) Replace() { s.p.c.failedOver() }
+func (s driverServer) Replace() { s.p.m.failedOver() }
 
-func (s driverServer) Redial(ctx context.Context) {
-	if b, ok := s.p.c.back.(*driverBackend); ok {
-		b.probe.Redial(ctx)
-	}
-}
+func (s driverServer) Redial(ctx context.Context) { s.p.back.probe.Redial(ctx) }
 
 type nativeConn struct{ *native }
 

@@ -81,8 +81,8 @@ func (b *pgBackend) execMode() pgx.QueryExecMode {
 	return b.aimed.Load().native.ConnConfig.DefaultQueryExecMode
 }
 
-func (b *driverBackend) limits(ctx context.Context) (Limits, error) {
-	if b.store.core.kind != "mysql" {
+func (b *store) limits(ctx context.Context) (Limits, error) {
+	if b.base.kind != "mysql" {
 		return Limits{}, fmt.Errorf("of this driver nothing is known: %w", errors.ErrUnsupported)
 	}
 	var l Limits

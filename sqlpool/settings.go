@@ -9,10 +9,10 @@ import (
 
 // effective lists what is in effect, of the fields that this kind of pool has. It names no server
 // and no user: those are part of URL, and URL is not printed.
-func (c *core) effective() []slog.Attr {
-	cfg := c.cfg()
+func (m *manager) effective() []slog.Attr {
+	cfg := m.cfg()
 	out := []slog.Attr{
-		slog.String("kind", c.kind),
+		slog.String("kind", m.kind),
 		slog.Int("max_open", cfg.MaxOpen),
 		slog.Int("min_idle", cfg.MinIdle),
 		settings.Duration("max_idle_time", cfg.MaxIdleTime),
@@ -33,15 +33,15 @@ func (c *core) effective() []slog.Attr {
 		slog.Bool("disable_leak_stacks", cfg.DisableLeakStacks),
 		slog.String("start", cfg.Start.String()),
 		slog.Int("instances", cfg.Instances),
-		slog.Bool("cuts_sockets", c.kind != "db"),
+		slog.Bool("cuts_sockets", m.kind != "db"),
 	}
-	if c.kind == "postgres" {
+	if m.kind == "postgres" {
 		out = append(out,
 			slog.Int("max_open_ceiling", cfg.MaxOpenCeiling),
 			slog.Bool("disable_peek", cfg.DisablePeek),
 			settings.Duration("close_grace", cfg.CloseGrace))
 	}
-	if c.kind == "postgres" || c.kind == "mysql" {
+	if m.kind == "postgres" || m.kind == "mysql" {
 		out = append(out,
 			slog.Bool("tls_given", cfg.TLS != nil),
 			slog.Bool("credentials_given", cfg.Credentials != nil),

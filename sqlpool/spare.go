@@ -19,7 +19,7 @@ import (
 
 // answered returns err, how a check's query on an established connection ended, unless it says that
 // the check may not ask.
-func (c *core) answered(err error) error {
+func (c *base) answered(err error) error {
 	if fault.Classify(err).Kind != health.KindAuthorization {
 		return err
 	}
@@ -37,37 +37,37 @@ func serverIsFull(err error) bool { return fault.Classify(err).Kind == health.Ki
 
 // withIdle runs f on an idle connection, which is closed if f returns false. It reports false if
 // none is idle, or f did.
-func (s *store) withIdle(ctx context.Context, f func(context.Context, *native) bool) bool {
-	x, ok := s.takeOne(ctx)
+func (b *store) withIdle(ctx context.Context, f func(context.Context, *native) bool) bool {
+	x, ok := b.takeOne(ctx)
 	if !ok {
 		return false
 	}
 	alive := f(ctx, x.n)
 	if alive {
-		s.mu.Lock()
+		b.mu.Lock()
 		x.n.seen = time.Now()
-		s.mu.Unlock()
-		s.giveBack(x)
+		b.mu.Unlock()
+		b.giveBack(x)
 	} else {
-		s.drop(x, poolkeeper.EvictedDead)
+		b.drop(x, poolkeeper.EvictedDead)
 	}
-	s.came(1)
+	b.came(1)
 	return alive
 }
 
 // takeOne takes out one idle connection. It reports false if there is none.
-func (s *store) takeOne(ctx context.Context) (taken, bool) {
-	s.mu.Lock()
-	if last := len(s.stash) - 1; last >= 0 && !s.closed {
-		n := s.stash[last]
-		s.stash = s.stash[:last]
-		s.swept++
-		s.coming++
-		s.mu.Unlock()
+func (b *store) takeOne(ctx context.Context) (taken, bool) {
+	b.mu.Lock()
+	if last := len(b.stash) - 1; last >= 0 && !b.closed {
+		n := b.stash[last]
+		b.stash = b.stash[:last]
+		b.swept++
+		b.coming++
+		b.mu.Unlock()
 		return taken{n: n}, true
 	}
-	s.mu.Unlock()
-	lease, w := s.lease(ctx)
+	b.mu.Unlock()
+	lease, w := b.lease(ctx)
 	if lease == nil {
 		return taken{}, false
 	}

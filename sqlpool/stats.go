@@ -51,24 +51,24 @@ func (m *metrics) byReason(reason string) *atomic.Uint64 {
 }
 
 // stats returns one moment of the pool.
-func (c *core) stats() poolkeeper.Stats {
-	m := &c.met
+func (m *manager) stats() poolkeeper.Stats {
+	n := &m.met
 	s := poolkeeper.Stats{
-		WaitCount: m.waits.Load(), WaitDuration: time.Duration(m.waited.Load()),
-		Dials: m.dials.Load(), DialErrors: m.dialErrors.Load(),
-		AcquireTimeouts: m.acquireTimeouts.Load(), Leaks: m.leaks.Load(),
+		WaitCount: n.waits.Load(), WaitDuration: time.Duration(n.waited.Load()),
+		Dials: n.dials.Load(), DialErrors: n.dialErrors.Load(),
+		AcquireTimeouts: n.acquireTimeouts.Load(), Leaks: n.leaks.Load(),
 		Evicted: make(map[string]uint64),
-		Wait:    m.wait.Snapshot(), Use: m.use.Snapshot(), Dial: m.dial.Snapshot(),
+		Wait:    n.wait.Snapshot(), Use: n.use.Snapshot(), Dial: n.dial.Snapshot(),
 	}
 	for _, reason := range []string{
 		poolkeeper.EvictedIdle, poolkeeper.EvictedLifetime, poolkeeper.EvictedDead,
 		poolkeeper.EvictedFailover, poolkeeper.EvictedReload, poolkeeper.EvictedClosed,
 	} {
-		if n := m.byReason(reason).Load(); n > 0 {
-			s.Evicted[reason] = n
+		if closed := n.byReason(reason).Load(); closed > 0 {
+			s.Evicted[reason] = closed
 		}
 	}
-	c.back.stats(&s)
+	m.back.stats(&s)
 	return s
 }
 

@@ -12,7 +12,9 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/inflight"
+	"github.com/poolkeeper/poolkeeper/internal/life"
 	"github.com/poolkeeper/poolkeeper/internal/queue"
+	"github.com/poolkeeper/poolkeeper/sqlpool/internal/checkconn"
 )
 
 // store holds the driver's connections of one *sql.DB: it opens them, knows which are in use, idle
@@ -24,8 +26,11 @@ import (
 //	                                              └─ queue ◀─┬─ dial
 //	                                                         └─ checkIn of another caller: handed over
 type store struct {
-	core     *core
-	db       *sql.DB         // set before the store is used
+	base     *base
+	probe    *checkconn.Conn[*native]
+	aimAt    func(config, disk) (driver.Connector, config, error)
+	closing  life.Closer
+	db       *sql.DB         // set before the backend is used
 	life     context.Context //nolint:containedctx // ends when the store closes; bounds dials
 	end      context.CancelFunc
 	left     inflight.Group // connections, and goroutines that open or close one
@@ -56,120 +61,123 @@ type store struct {
 	looked   time.Duration // how long it took, with those just before it
 }
 
-func newStore(c *core, connector driver.Connector) *store {
-	s := &store{core: c, connector: connector, max: c.cfg().MaxOpen, all: make(map[*native]struct{})}
+func newStore(c *base, connector driver.Connector, aimAt func(config, disk) (driver.Connector, config, error)) *store {
+	s := &store{base: c, aimAt: aimAt, connector: connector, max: c.cfg().MaxOpen, all: make(map[*native]struct{})}
 	s.life, s.end = context.WithCancel(context.Background()) //nolint:forbidigo // the store's own life, ended by shut
+	s.probe = checkconn.New(checkconn.Driver[*native]{
+		Dial: s.dialCheck, Probe: s.ask, HangUp: s.hangUpCheck, Full: serverIsFull, Spare: s.withIdle,
+	})
 	return s
 }
 
-func (s *store) aim() driver.Connector {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.connector
+func (b *store) connectorNow() driver.Connector {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.connector
 }
 
-// use makes new connections be opened by connector, and at most limit of them be open.
-func (s *store) use(connector driver.Connector, limit int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.connector, s.max = connector, limit
-	s.dialLocked()
+// setConnector makes new connections be opened by connector, and at most limit of them be open.
+func (b *store) setConnector(connector driver.Connector, limit int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.connector, b.max = connector, limit
+	b.dialLocked()
 }
 
 // setPaused makes callers queue, or lets them go on. It reports false if they do already.
-func (s *store) setPaused(paused bool) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.paused == paused {
+func (b *store) setPaused(paused bool) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.paused == paused {
 		return false
 	}
-	s.paused = paused
-	stash := s.stash
-	s.stash = nil
+	b.paused = paused
+	stash := b.stash
+	b.stash = nil
 	for _, n := range stash { // empty, unless a dial has ended meanwhile
-		s.deliverLocked(n)
+		b.deliverLocked(n)
 	}
-	s.dialLocked()
+	b.dialLocked()
 	return true
 }
 
 // checkOut books an idle connection as in use. It reports false if the connection must not be used:
 // draining, or past its lifetime.
-func (s *store) checkOut(c *conn, now time.Time) bool {
-	admitted := s.core.gate.Enter()
-	s.mu.Lock()
-	s.idle--
-	switch reason := s.core.stale(&c.n.times, now); {
+func (b *store) checkOut(c *conn, now time.Time) bool {
+	admitted := b.base.gate.Enter()
+	b.mu.Lock()
+	b.idle--
+	switch reason := b.base.stale(&c.n.times, now); {
 	case !admitted:
 		c.state, c.reason = stateLeaving, poolkeeper.EvictedClosed
 	case reason != "":
 		c.state, c.reason = stateLeaving, reason
-	case s.inUse >= s.max, s.paused: // the limit was lowered; Connect will queue
+	case b.inUse >= b.max, b.paused: // the limit was lowered; Connect will queue
 		c.state, c.reason = stateLeaving, poolkeeper.EvictedReload
 	default:
 		c.state = stateInUse
-		s.inUse++
-		s.raiseLocked()
-		s.mu.Unlock()
+		b.inUse++
+		b.raiseLocked()
+		b.mu.Unlock()
 		return true
 	}
-	s.mu.Unlock()
+	b.mu.Unlock()
 	if admitted {
-		s.core.gate.Leave()
+		b.base.gate.Leave()
 	}
 	return false
 }
 
 // checkIn books a connection as returned. It reports false if database/sql is to close it. That is
 // so if it is broken, past its time, one too many, or handed to a caller in the queue.
-func (s *store) checkIn(c *conn, ok bool) bool {
+func (b *store) checkIn(c *conn, ok bool) bool {
 	now := time.Now()
-	s.mu.Lock()
-	was := s.leaveLocked(c)
+	b.mu.Lock()
+	was := b.leaveLocked(c)
 	if was == stateInUse && ok {
 		c.n.used, c.n.seen, c.n.aged = now, now, true
 	}
-	switch reason := s.core.stale(&c.n.times, now); {
+	switch reason := b.base.stale(&c.n.times, now); {
 	case was == stateReclaimed:
 	case !ok:
 		c.reason = poolkeeper.EvictedDead
-	case s.closed:
+	case b.closed:
 		c.reason = poolkeeper.EvictedClosed
 	case reason != "":
 		c.reason = reason
-	case s.open > s.max, s.paused:
+	case b.open > b.max, b.paused:
 		c.reason = poolkeeper.EvictedReload
-	case s.waiting.Len() > 0:
+	case b.waiting.Len() > 0:
 		c.hand = true
 	default:
 		c.state = stateIdle
-		s.idle++
+		b.idle++
 	}
 	kept := c.state == stateIdle
-	s.mu.Unlock()
+	b.mu.Unlock()
 	if was == stateInUse {
-		s.core.released(&c.n.entry, now, ok)
-		s.returned(c, ok, now)
+		b.base.released(&c.n.entry, now, ok)
+		b.returned(c, ok, now)
 	}
 	return kept
 }
 
 // closeConn ends a wrapper: its connection is handed over or closed.
-func (s *store) closeConn(c *conn) error {
-	s.mu.Lock()
+func (b *store) closeConn(c *conn) error {
+	b.mu.Lock()
 	if c.state == stateClosed {
-		s.mu.Unlock()
+		b.mu.Unlock()
 		return nil
 	}
-	was := s.leaveLocked(c)
+	was := b.leaveLocked(c)
 	c.state, c.n.in = stateClosed, nil
 	if was == stateReclaimed {
-		s.mu.Unlock()
-		return s.hangUp(c.n, nil, hangUpLimit)
+		b.mu.Unlock()
+		return b.hangUp(c.n, nil, hangUpLimit)
 	}
-	if c.hand && !s.closed {
-		s.deliverLocked(c.n)
-		s.mu.Unlock()
+	if c.hand && !b.closed {
+		b.deliverLocked(c.n)
+		b.mu.Unlock()
 		return nil
 	}
 	reason := c.reason
@@ -179,29 +187,29 @@ func (s *store) closeConn(c *conn) error {
 			reason = poolkeeper.EvictedDead
 		}
 	}
-	s.mu.Unlock()
+	b.mu.Unlock()
 	if was == stateInUse {
 		now := time.Now()
-		s.core.released(&c.n.entry, now, false)
-		s.returned(c, false, now)
+		b.base.released(&c.n.entry, now, false)
+		b.returned(c, false, now)
 	}
 	limit := hangUpLimit
 	if c.given { // a caller is still waiting for another one
 		limit = cutGrace
 	}
-	return s.discard(c.n, reason, limit)
+	return b.discard(c.n, reason, limit)
 }
 
 // leaveLocked takes c out of the count of its state, and returns which that was.
-func (s *store) leaveLocked(c *conn) connState {
+func (b *store) leaveLocked(c *conn) connState {
 	was := c.state
 	switch was {
 	case stateInUse:
-		s.inUse--
+		b.inUse--
 	case stateIdle:
-		s.idle--
+		b.idle--
 	case stateSwept:
-		s.swept--
+		b.swept--
 	case stateReclaimed, stateLeaving, stateClosed:
 	}
 	if was != stateReclaimed { // it stays that until it is closed
@@ -211,182 +219,189 @@ func (s *store) leaveLocked(c *conn) connState {
 }
 
 // deliverLocked gives n to the first in the queue, or keeps it for the next caller.
-func (s *store) deliverLocked(n *native) {
-	if !s.paused {
-		if w := s.waiting.PopInTime(s.core.met.shortUse.Load()); w != nil {
-			s.inUse++
+func (b *store) deliverLocked(n *native) {
+	if !b.paused {
+		if w := b.waiting.PopInTime(b.base.met.shortUse.Load()); w != nil {
+			b.inUse++
 			w.Grant(n)
 			return
 		}
 	}
 	n.aged = true
-	s.stash = append(s.stash, n)
+	b.stash = append(b.stash, n)
 }
 
 // discard closes n and frees its place. It waits for the driver no longer than limit.
-func (s *store) discard(n *native, reason string, limit time.Duration) error {
-	err := s.hangUp(n, nil, limit)
-	s.mu.Lock()
-	delete(s.all, n)
-	s.open--
-	s.dialLocked()
-	s.mu.Unlock()
-	s.left.End()
-	s.core.met.evicted(reason)
-	s.core.evictor.Wake()
+func (b *store) discard(n *native, reason string, limit time.Duration) error {
+	err := b.hangUp(n, nil, limit)
+	b.mu.Lock()
+	delete(b.all, n)
+	b.open--
+	b.dialLocked()
+	b.mu.Unlock()
+	b.left.End()
+	b.base.met.evicted(reason)
+	b.base.evictor.Wake()
 	return err
 }
 
 // take gives a caller a connection from the stash, or puts it into the queue, or neither because of
 // MaxWaiting. beside says that idle connections exist which are not in the stash: database/sql is
 // just about to have them, or was told not to use them.
-func (s *store) take(ctx context.Context, start time.Time) (n *native, w *waiter, beside bool, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return nil, nil, false, s.core.refusal()
+func (b *store) take(ctx context.Context, start time.Time) (n *native, w *waiter, beside bool, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil, nil, false, b.base.refusal()
 	}
-	if d := s.core.down(); d != nil {
+	if d := b.base.down(); d != nil {
 		return nil, nil, false, d
 	}
-	if s.waiting.Len() == 0 && len(s.stash) > 0 && !s.paused {
-		n := s.stash[len(s.stash)-1]
-		s.stash = s.stash[:len(s.stash)-1]
-		s.inUse++
-		s.raiseLocked()
+	if b.waiting.Len() == 0 && len(b.stash) > 0 && !b.paused {
+		n := b.stash[len(b.stash)-1]
+		b.stash = b.stash[:len(b.stash)-1]
+		b.inUse++
+		b.raiseLocked()
 		return n, nil, false, nil
 	}
-	if s.core.tooMany(s.inUse+s.waiting.Len(), s.max) {
+	if b.base.tooMany(b.inUse+b.waiting.Len(), b.max) {
 		return nil, nil, false, nil
 	}
-	w = s.waiting.Push(ctx, start, func() { s.dial(ctx) })
-	s.raiseLocked()
-	s.dialLocked()
-	return nil, w, s.idle > 0 && s.dialing == 0 && !s.paused, nil
+	w = b.waiting.Push(ctx, start, func() { b.dial(ctx) })
+	b.raiseLocked()
+	b.dialLocked()
+	return nil, w, b.idle > 0 && b.dialing == 0 && !b.paused, nil
 }
 
 // acquire returns a connection for a caller that asked at start.
-func (s *store) acquire(ctx context.Context, start time.Time) (*native, error) {
+func (b *store) acquire(ctx context.Context, start time.Time) (*native, error) {
 	var fresh wasted
 	for {
-		n, err := s.takeOrAwait(ctx, start)
+		n, err := b.takeOrAwait(ctx, start)
 		if err != nil {
 			return nil, err
 		}
-		reason, isNew := s.fit(ctx, n, start)
+		reason, isNew := b.fit(ctx, n, start)
 		if reason == "" {
 			return n, nil
 		}
 		if isNew {
-			if err := fresh.another(ctx, s.core, reason, start); err != nil {
+			if err := fresh.another(ctx, b.base, b, reason, start); err != nil {
 				return nil, err
 			}
 		}
 	}
 }
 
-func (s *store) takeOrAwait(ctx context.Context, start time.Time) (*native, error) {
-	n, w, beside, err := s.take(ctx, start)
+func (b *store) takeOrAwait(ctx context.Context, start time.Time) (*native, error) {
+	n, w, beside, err := b.take(ctx, start)
 	switch {
 	case err != nil || n != nil:
 		return n, err
 	case w == nil:
-		return nil, s.core.refused()
+		return nil, b.base.refused(b)
 	case beside:
-		s.rescue(ctx, w, start)
+		b.rescue(ctx, w, start)
 	}
-	return s.await(ctx, w, start)
+	return b.await(ctx, w, start)
 }
 
 // await waits for a grant, up to what is left of AcquireTimeout.
-func (s *store) await(ctx context.Context, w *waiter, start time.Time) (*native, error) {
-	if g, ok := s.core.waitFor(ctx, w, start); ok {
+func (b *store) await(ctx context.Context, w *waiter, start time.Time) (*native, error) {
+	if g, ok := b.base.waitFor(ctx, w, start); ok {
 		if errors.Is(g.Err, queue.ErrTooLate) {
-			return nil, s.core.tooLate(start)
+			return nil, b.base.tooLate(b, start)
 		}
 		return g.Conn, g.Err
 	}
-	s.mu.Lock()
-	queued := s.waiting.Remove(w)
-	s.mu.Unlock()
-	failure := s.core.acquireFailed(ctx, start)
+	b.mu.Lock()
+	queued := b.waiting.Remove(w)
+	b.mu.Unlock()
+	failure := b.base.acquireFailed(ctx, b, start)
 	if !queued {
 		if g := w.Result(); g.Conn != nil { // granted at the last moment: it belongs to the next in line
-			s.putBack(g.Conn)
+			b.putBack(g.Conn)
 		}
 	}
 	return nil, failure
 }
 
-func (s *store) putBack(n *native) {
-	s.mu.Lock()
-	s.inUse--
-	if s.closed {
-		s.mu.Unlock()
-		_ = s.discard(n, poolkeeper.EvictedClosed, hangUpLimit)
+func (b *store) putBack(n *native) {
+	b.mu.Lock()
+	b.inUse--
+	if b.closed {
+		b.mu.Unlock()
+		_ = b.discard(n, poolkeeper.EvictedClosed, hangUpLimit)
 		return
 	}
-	s.deliverLocked(n)
-	s.mu.Unlock()
+	b.deliverLocked(n)
+	b.mu.Unlock()
 }
 
 // fit makes a connection that is not new ready for a caller that asked at start, as database/sql
 // does at checkout. If the connection must not be used it says why, and closes it in the
 // background.
-func (s *store) fit(ctx context.Context, n *native, start time.Time) (reason string, isNew bool) {
-	s.mu.Lock()
+func (b *store) fit(ctx context.Context, n *native, start time.Time) (reason string, isNew bool) {
+	b.mu.Lock()
 	isNew = !n.aged
-	s.mu.Unlock()
-	reason = s.core.stale(&n.times, time.Now())
+	b.mu.Unlock()
+	reason = b.base.stale(&n.times, time.Now())
 	if reason == "" {
-		if isNew || s.usable(ctx, n, start) {
+		if isNew || b.usable(ctx, n, start) {
 			return "", isNew
 		}
 		reason = poolkeeper.EvictedDead
 	}
-	s.mu.Lock()
-	s.inUse--
-	s.mu.Unlock()
+	b.mu.Lock()
+	b.inUse--
+	b.mu.Unlock()
 	// Owner: the store. It is bounded by hangUpLimit; close waits for it.
-	s.left.Go(func() { _ = s.discard(n, reason, hangUpLimit) })
+	b.left.Go(func() { _ = b.discard(n, reason, hangUpLimit) })
 	return reason, isNew
 }
 
-func (s *store) raiseLocked() {
-	s.peak = max(s.peak, s.inUse+s.waiting.Len())
+func (b *store) raiseLocked() {
+	b.peak = max(b.peak, b.inUse+b.waiting.Len())
+}
+
+// load implements reporter. The place of a reclaimed connection is free at once.
+func (b *store) load() load {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return load{max: b.max, inUse: b.inUse, waiting: b.waiting.Len(), dialing: b.dialing}
 }
 
 // stats fills in the gauges.
-func (s *store) stats(out *poolkeeper.Stats) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	out.Max, out.Open, out.InUse, out.Waiting = s.max, s.open, s.inUse, s.waiting.Len()
-	out.Idle = s.idle + s.swept + len(s.stash)
+func (b *store) stats(out *poolkeeper.Stats) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	out.Max, out.Open, out.InUse, out.Waiting = b.max, b.open, b.inUse, b.waiting.Len()
+	out.Idle = b.idle + b.swept + len(b.stash)
 }
 
 // shut closes the store: callers in the queue are refused, the stash is closed, and what comes back
 // is closed then.
-func (s *store) shut() error {
-	s.mu.Lock()
-	if s.closed {
-		s.mu.Unlock()
+func (b *store) shut() error {
+	b.mu.Lock()
+	if b.closed {
+		b.mu.Unlock()
 		return nil
 	}
-	s.closed = true
-	stash := s.stash
-	s.stash = nil
+	b.closed = true
+	stash := b.stash
+	b.stash = nil
 	var refused []*waiter
-	for w := s.waiting.Pop(); w != nil; w = s.waiting.Pop() {
+	for w := b.waiting.Pop(); w != nil; w = b.waiting.Pop() {
 		refused = append(refused, w)
 	}
-	s.mu.Unlock()
-	s.end()
+	b.mu.Unlock()
+	b.end()
 	var errs []error
 	for _, w := range refused {
-		w.Refuse(fmt.Errorf("sqlpool: acquire from %q: %w", s.core.poolName(), poolkeeper.ErrClosed))
+		w.Refuse(fmt.Errorf("sqlpool: acquire from %q: %w", b.base.poolName(), poolkeeper.ErrClosed))
 	}
 	for _, n := range stash {
-		errs = append(errs, s.discard(n, poolkeeper.EvictedClosed, hangUpLimit))
+		errs = append(errs, b.discard(n, poolkeeper.EvictedClosed, hangUpLimit))
 	}
 	return errors.Join(errs...)
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
+	"github.com/poolkeeper/poolkeeper/internal/rotation"
 	"github.com/poolkeeper/poolkeeper/sqlpool/internal/fault"
 )
 
@@ -25,8 +26,22 @@ func (noAnswerError) Error() string { return "no answer yet" }
 // HealthFault makes health.Classify know it.
 func (noAnswerError) HealthFault() health.Fault { return health.FaultOf(health.KindTimeout) }
 
-// dialled notes how an attempt to open a connection has ended.
-func (c *core) dialled(began time.Time, err error) {
+// dialEnded books how a dial of the pool's has ended. login is what Credentials said; nil: it was not
+// asked.
+func (c *base) dialEnded(began time.Time, login *rotation.Login, err error) {
+	c.met.dial.Record(time.Since(began))
+	c.dialled(began, err)
+	if err != nil {
+		c.met.dialErrors.Add(1)
+		c.observer.Observe(err)
+	} else {
+		c.met.dials.Add(1)
+	}
+	c.onDial(login, err)
+}
+
+// dialled notes how an attempt to open a connection has ended, a check's included.
+func (c *base) dialled(began time.Time, err error) {
 	if err != nil {
 		if !errors.Is(err, context.Canceled) { // one that was given up says nothing new
 			c.noteTrouble(began, err)
@@ -44,7 +59,7 @@ func (c *core) dialled(began time.Time, err error) {
 }
 
 // dialsSlowly notes that an attempt to open a connection takes long.
-func (c *core) dialsSlowly(began time.Time) {
+func (c *base) dialsSlowly(began time.Time) {
 	if c.trouble.Load() == nil {
 		c.noteTrouble(began, noAnswerError{})
 	}
@@ -53,7 +68,7 @@ func (c *core) dialsSlowly(began time.Time) {
 
 // noteTrouble notes why an attempt that began then gets no connection, unless one that began later
 // has got one: that says more about the server.
-func (c *core) noteTrouble(began time.Time, err error) {
+func (c *base) noteTrouble(began time.Time, err error) {
 	if monotime.Of(began) < monotime.Time(c.lastDial.Load()) {
 		return
 	}
@@ -64,7 +79,7 @@ func (c *core) noteTrouble(began time.Time, err error) {
 }
 
 // cannotDial says why no connection can be opened, or nil.
-func (c *core) cannotDial(now time.Time) error {
+func (c *base) cannotDial(now time.Time) error {
 	t := c.trouble.Load()
 	if t == nil {
 		return nil

@@ -12,15 +12,15 @@ import (
 // usable makes an idle connection ready for a caller that asked at start, and pings it if it is
 // suspect. It reports false if the connection must not be used. It waits no longer than patience
 // says.
-func (s *store) usable(ctx context.Context, n *native, start time.Time) bool {
-	return s.resets(ctx, n, start) && s.proves(ctx, n, start)
+func (b *store) usable(ctx context.Context, n *native, start time.Time) bool {
+	return b.resets(ctx, n, start) && b.proves(ctx, n, start)
 }
 
 // patience is how long a caller that asked at start may wait for an answer on an idle connection:
 // up to limit, and up to a quarter of AcquireTimeout. database/sql tries two idle connections
 // before it asks for another, so that at least half is left. telling says whether silence for that
 // long tells something about the server, and not just about the caller's time.
-func (c *core) patience(limit time.Duration, start time.Time) (wait time.Duration, telling bool) {
+func (c *base) patience(limit time.Duration, start time.Time) (wait time.Duration, telling bool) {
 	total := c.cfg().AcquireTimeout
 	if total <= 0 {
 		return limit, true
@@ -35,37 +35,37 @@ const resetAfter = 500 * time.Millisecond
 
 // resets has the driver reset the session, and reports false if the connection is of no use. A
 // network that is gone does not hold up the caller.
-func (s *store) resets(ctx context.Context, n *native, start time.Time) bool {
+func (b *store) resets(ctx context.Context, n *native, start time.Time) bool {
 	if n.Resetter == nil {
 		return true
 	}
 	silent := start.Sub(n.reset) >= resetAfter
 	n.reset = start
 	if !silent {
-		return !errors.Is(n.resetSession(ctx, s.core), driver.ErrBadConn)
+		return !errors.Is(n.resetSession(ctx, b.base), driver.ErrBadConn)
 	}
-	suspect := s.core.suspect(&n.times)
-	limit := min(pingLimit, s.core.cfg().DialTimeout)
+	suspect := b.base.suspect(&n.times)
+	limit := min(pingLimit, b.base.cfg().DialTimeout)
 	if suspect {
-		limit = s.core.suspectLimit()
+		limit = b.base.suspectLimit()
 	}
-	wait, telling := s.core.patience(limit, start)
-	err, inTime := n.resetWithin(ctx, s.core, wait)
+	wait, telling := b.base.patience(limit, start)
+	err, inTime := n.resetWithin(ctx, b.base, wait)
 	switch {
 	case inTime:
 		return !errors.Is(err, driver.ErrBadConn)
 	case !telling:
 	case suspect:
-		s.core.pingedInVain()
+		b.base.pingedInVain(b)
 	default:
-		s.core.diedInUse(errLost, time.Now()) // the others are suspect, as if it had been in use
+		b.base.diedInUse(errLost, time.Now()) // the others are suspect, as if it had been in use
 	}
 	return false
 }
 
 // resetWithin resets the session and reports whether that took no longer than limit. Past it the
 // socket is closed, or where that is out of reach the driver's context ends.
-func (n *native) resetWithin(ctx context.Context, c *core, limit time.Duration) (err error, inTime bool) {
+func (n *native) resetWithin(ctx context.Context, c *base, limit time.Duration) (err error, inTime bool) {
 	if n.sock == nil {
 		bounded, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()
@@ -78,23 +78,23 @@ func (n *native) resetWithin(ctx context.Context, c *core, limit time.Duration) 
 }
 
 // proves pings a connection if it is suspect, and reports false if it is not to be used.
-func (s *store) proves(ctx context.Context, n *native, start time.Time) bool {
-	if n.Pinger == nil || !s.core.suspect(&n.times) {
+func (b *store) proves(ctx context.Context, n *native, start time.Time) bool {
+	if n.Pinger == nil || !b.base.suspect(&n.times) {
 		return true
 	}
-	wait, telling := s.core.patience(s.core.suspectLimit(), start)
+	wait, telling := b.base.patience(b.base.suspectLimit(), start)
 	ping, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	asked := time.Now()
-	if n.ping(ping, s.core) == nil {
-		s.core.link.Saw(time.Since(asked))
-		s.mu.Lock()
-		defer s.mu.Unlock()
+	if n.ping(ping, b.base) == nil {
+		b.base.link.Saw(time.Since(asked))
+		b.mu.Lock()
+		defer b.mu.Unlock()
 		n.seen = time.Now()
 		return true
 	}
 	if ctx.Err() == nil && (telling || ping.Err() == nil) { // else it is the caller that had no time
-		s.core.pingedInVain()
+		b.base.pingedInVain(b)
 	}
 	return false
 }
@@ -104,42 +104,42 @@ func (s *store) proves(ctx context.Context, n *native, start time.Time) bool {
 const lookGap = 50 * time.Millisecond
 
 // lookedFrom notes that a caller has looked at an idle connection in vain since start.
-func (s *store) lookedFrom(start time.Time) {
+func (b *store) lookedFrom(start time.Time) {
 	now := time.Now()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if start.Sub(s.lookedAt) > lookGap {
-		s.looked = 0
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if start.Sub(b.lookedAt) > lookGap {
+		b.looked = 0
 	}
-	s.looked += now.Sub(start)
-	if limit := s.core.cfg().AcquireTimeout; limit > 0 {
-		s.looked = min(s.looked, limit/2)
+	b.looked += now.Sub(start)
+	if limit := b.base.cfg().AcquireTimeout; limit > 0 {
+		b.looked = min(b.looked, limit/2)
 	}
-	s.lookedAt = now
+	b.lookedAt = now
 }
 
 // since returns when a caller that needs a new connection now began to ask. database/sql does not
 // tell whether it is the caller that has just looked at idle ones in vain, so it counts as that
 // one. So no caller waits for longer than AcquireTimeout in all.
-func (s *store) since(now time.Time) time.Time {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if now.Sub(s.lookedAt) > lookGap {
+func (b *store) since(now time.Time) time.Time {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if now.Sub(b.lookedAt) > lookGap {
 		return now
 	}
-	return now.Add(-s.looked)
+	return now.Add(-b.looked)
 }
 
 // refuse keeps an idle connection from a caller, because the server is known to be down. Its socket
 // is closed first: what database/sql prepared on it is closed with it, and no driver waits for an
 // answer to that.
-func (s *store) refuse(c *conn) {
-	s.mu.Lock()
-	was := s.leaveLocked(c)
+func (b *store) refuse(c *conn) {
+	b.mu.Lock()
+	was := b.leaveLocked(c)
 	c.reason = poolkeeper.EvictedDead
-	s.mu.Unlock()
+	b.mu.Unlock()
 	c.given = true
 	if was != stateReclaimed && c.n.sock != nil {
-		s.core.cut(c.n.sock)
+		b.base.cut(c.n.sock)
 	}
 }

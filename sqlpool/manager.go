@@ -1,0 +1,51 @@
+package sqlpool
+
+import (
+	"sync/atomic"
+
+	"github.com/poolkeeper/poolkeeper/internal/inflight"
+	"github.com/poolkeeper/poolkeeper/internal/onfile"
+	"github.com/poolkeeper/poolkeeper/internal/rotation"
+)
+
+// manager runs the life of a pool: it starts, drains, stops, pauses and reloads it, checks the
+// server, and looks at files and holders.
+type manager struct {
+	*base
+
+	back      backend
+	unreached atomic.Bool    // it has been said that reclaiming is out of reach
+	work      inflight.Group // goroutines that renew secrets
+	silence   atomic.Int64   // nanoseconds after which the server closes a session; 0: never, or not known
+	looking   atomic.Bool
+	looked    atomic.Int64                    // a monotime.Time: the last look at files
+	logins    atomic.Pointer[rotation.Watch]  // what Credentials has answered, since it was configured
+	disk      atomic.Pointer[onfile.Contents] // what the files hold that are in effect
+
+	// The turn of state guards the following. It is that of a Reload, a Pause or a look at files.
+	asked   *config // the configuration in effect, as it was given; a pointer, as fmt prints one level of what a pool points to
+	renewal string  // what was wrong with the files, said last
+
+	pausedAt atomic.Int64 // a monotime.Time: when callers began to wait for Resume
+}
+
+// newManager returns the manager of back, which reports to b.
+func newManager(b *base, back backend, on disk) *manager {
+	m := &manager{base: b, back: back, asked: &on.asked}
+	m.disk.Store(&on.Contents)
+	m.logins.Store(new(rotation.Watch))
+	b.watches = m.watchesFor(b.cfg())
+	b.breaker = m.newBreaker()
+	b.onDial = m.dialEnded
+	return m
+}
+
+// dialEnded draws conclusions for the secrets from how a dial has ended.
+func (m *manager) dialEnded(login *rotation.Login, err error) {
+	switch {
+	case err != nil:
+		m.doubt(err)
+	case login != nil:
+		m.loggedIn(*login)
+	}
+}
