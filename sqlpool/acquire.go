@@ -37,8 +37,8 @@ type waiter = queue.Waiter[*native]
 // first. The caller asked at start.
 func (c *base) waitFor(ctx context.Context, w *waiter, start time.Time) (queue.Grant[*native], bool) {
 	defer func() {
-		c.met.waits.Add(1)
-		c.met.waited.Add(int64(time.Since(start)))
+		c.metrics.waits.Add(1)
+		c.metrics.waited.Add(int64(time.Since(start)))
 	}()
 	return w.Wait(ctx, start, c.cfg().AcquireTimeout)
 }

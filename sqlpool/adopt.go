@@ -51,7 +51,7 @@ func adopt(h handle, name string, given AdoptConfig, fault error) (*Adopted, err
 	cfg.LeakThreshold, cfg.FailFastAfter = 0, 0
 	a := &adopted{handle: h}
 	a.base = newBase(cfg, "adopted")
-	return &Adopted{component{newManager(a.base, a, disk{})}}, nil
+	return &Adopted{component{newManager(a.base, a, secretFiles{})}}, nil
 }
 
 // Start reaches the server as the configuration's Start says. It blocks until the server has

@@ -73,7 +73,7 @@ func (a *adopted) cut(bool) (cut, left int) {
 // The rest of a backend is not reached: an Adopted has no method for it, nor settings that ask for
 // it.
 
-func (a *adopted) aim(c config, _ disk) (target, config, error) { return nil, c, errors.ErrUnsupported }
+func (a *adopted) resolve(c config, _ secretFiles) (target, config, error) { return nil, c, errors.ErrUnsupported }
 
 func (a *adopted) try(context.Context, target, *config) error                        { return errors.ErrUnsupported }
 func (a *adopted) current() target                                                   { return nil }

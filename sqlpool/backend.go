@@ -19,15 +19,15 @@ type backend interface {
 	// close closes the handle, the idle connections and the check's own, and waits until they are
 	// closed or ctx ends. It may be called more than once.
 	close(ctx context.Context) error
-	// aim returns how connections are to be opened under cfg and what its files hold, and cfg with
+	// resolve returns how connections are to be opened under cfg and what its files hold, and cfg with
 	// its defaults and what URL adds. It reports every fault of cfg and does no I/O.
-	aim(cfg config, on disk) (target, config, error)
-	// try opens a connection by aim, checks it and closes it.
-	try(ctx context.Context, aim target, cfg *config) error
-	// current returns the aim in use, and use sets another, with the sizes of cfg. elsewhere says
-	// that the aim has changed.
+	resolve(cfg config, on secretFiles) (target, config, error)
+	// try opens a connection by to, checks it and closes it.
+	try(ctx context.Context, to target, cfg *config) error
+	// current returns the target in use, and use sets another, with the sizes of cfg. elsewhere says
+	// that the target has changed.
 	current() target
-	use(ctx context.Context, aim target, cfg *config, elsewhere bool)
+	use(ctx context.Context, to target, cfg *config, elsewhere bool)
 	// pause makes new callers queue, and reports false if they do already; resume lets them go on.
 	// opening reports whether the pool itself is opening a connection, or has not yet decided to.
 	pause() bool

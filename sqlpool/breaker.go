@@ -50,15 +50,15 @@ func (c *base) down() *poolkeeper.DownError {
 	return nil
 }
 
-// anyway marks the context of a Check: it finds out for itself whether a server that counts as down
+// evenIfDown marks the context of a Check: it finds out for itself whether a server that counts as down
 // is back.
-type anyway struct{}
+type evenIfDown struct{}
 
 // checkDial opens the connection of the checks, but for looks and limits not while the server is
 // known to be down. Attempts before the pool runs are Start's affair: if that fails it leaves
 // nothing at work.
 func checkDial[T any](ctx context.Context, c *base, dial func(context.Context) (T, error)) (T, error) {
-	if d := c.down(); d != nil && ctx.Value(anyway{}) == nil {
+	if d := c.down(); d != nil && ctx.Value(evenIfDown{}) == nil {
 		var none T
 		return none, d
 	}

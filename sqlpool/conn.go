@@ -15,14 +15,14 @@ import (
 // (Connect or ResetSession) and each check-in (IsValid or Close).
 //
 //	         Connect                        IsValid: true
-//	store ──────────────▶ in use ◀──────────────────────────▶ idle ──sweep──▶ swept
+//	queue ──────────────▶ in use ◀──────────────────────────▶ idle ──sweep──▶ swept
 //	  ▲                      │        ResetSession              │               │
 //	  └──── handed over ── leaving ◀────────── Close ───────────┴───────────────┘
 //
 // database/sql never uses one connection concurrently, except that Stmt.Close may run on an idle
 // one.
 type conn struct {
-	s *store
+	b *dbBackend
 	n *native
 
 	// Owned by the goroutine that holds the connection.
@@ -36,7 +36,7 @@ type conn struct {
 
 	// guarded by s.mu
 	state  connState
-	hand   bool   // Close passes n on to the first waiter
+	handOver   bool   // Close passes n on to the first waiter
 	reason string // why Close is to close n: one of poolkeeper's Evicted constants
 }
 
@@ -60,38 +60,38 @@ func (c *conn) Unwrap() driver.Conn { return c.n.Native }
 // another connection and at last Connect, which can tell the caller why.
 func (c *conn) ResetSession(ctx context.Context) error {
 	if _, ok := ctx.(*sweepContext); ok {
-		return c.s.checkOutForSweep(c)
+		return c.b.checkOutForSweep(c)
 	}
-	if c.s.base.down() != nil {
-		c.s.refuse(c)
+	if c.b.base.down() != nil {
+		c.b.refuse(c)
 		return driver.ErrBadConn // Connect will say why
 	}
 	now := time.Now()
-	if !c.s.checkOut(c, now) {
+	if !c.b.checkOut(c, now) {
 		return driver.ErrBadConn
 	}
-	if !c.s.usable(ctx, c.n, now) {
+	if !c.b.usable(ctx, c.n, now) {
 		c.dead, c.given = true, true // found out before it was used
-		c.s.lookedFrom(now)
+		c.b.lookedFrom(now)
 		return driver.ErrBadConn
 	}
-	c.s.base.met.wait.Record(0)
-	c.s.base.held.HoldAt(&c.n.entry, poolkeeper.KindConn, now)
+	c.b.base.metrics.wait.Record(0)
+	c.b.base.held.HoldAt(&c.n.entry, poolkeeper.KindConn, now)
 	return nil
 }
 
 // IsValid is a check-in.
 func (c *conn) IsValid() bool {
 	c.unbound()
-	ok := !c.dead && c.n.valid(c.s.base)
-	return c.s.checkIn(c, ok)
+	ok := !c.dead && c.n.valid(c.b.base)
+	return c.b.checkIn(c, ok)
 }
 
 // Close follows a refused check-in, or comes instead of one after ErrBadConn, or ends an idle
 // connection.
 func (c *conn) Close() error {
 	c.unbound()
-	return c.s.closeConn(c)
+	return c.b.closeConn(c)
 }
 
 // Ping without a Pinger is what it is in database/sql: nil.
@@ -130,7 +130,7 @@ func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, e
 	tx, err := c.beginTx(ctx, opts)
 	c.after(ctx, err)
 	c.readOnly = opts.ReadOnly
-	if err == nil && c.s.base.cfg().QueryTimeout > 0 {
+	if err == nil && c.b.base.cfg().QueryTimeout > 0 {
 		tx = &timedTx{Tx: tx, ctx: ctx, conn: c}
 	}
 	if err == nil && (c.n.Resetter == nil || c.n.Validator == nil) {
@@ -176,7 +176,7 @@ func (c *conn) after(ctx context.Context, err error) {
 	c.last = ctx
 	if err != nil && err != driver.ErrSkip { //nolint:errorlint // ErrSkip is compared, never wrapped
 		c.lastErr = err
-		c.s.failed(c, err)
+		c.b.noteFailed(c, err)
 	}
 }
 
@@ -230,20 +230,20 @@ func (c *connDirect) ExecContext(ctx context.Context, query string, args []drive
 }
 
 // wrap makes a wrapper around n, in use.
-func (b *store) wrap(n *native) driver.Conn {
+func (b *dbBackend) wrap(n *native) driver.Conn {
 	var out interface {
 		driver.Conn
 		wrapper
 	}
 	switch queries, executes := n.Queries(), n.Executes(); {
 	case queries && executes:
-		out = &connDirect{conn{s: b, n: n}}
+		out = &connDirect{conn{b: b, n: n}}
 	case queries:
-		out = &connQuery{conn{s: b, n: n}}
+		out = &connQuery{conn{b: b, n: n}}
 	case executes:
-		out = &connExec{conn{s: b, n: n}}
+		out = &connExec{conn{b: b, n: n}}
 	default:
-		out = &connPlain{conn{s: b, n: n}}
+		out = &connPlain{conn{b: b, n: n}}
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -32,14 +32,14 @@ type base struct {
 	held    *holders.Table         // callers that hold a connection; empty for an adopted handle
 	evictor *eviction.Evictor      // nil for an adopted handle
 	breaker *breaker.Breaker       // of the server
-	met     metrics
-	rec     recovery
+	metrics     metrics
+	recovery     recovery
 	link    roundtrip.Patience // with the server
 	dials   dialTimes
 
 	events   *event.Log
 	observer observer.Slot
-	trouble  atomic.Pointer[dialTrouble] // with opening connections; nil: there is none
+	dialFailing  atomic.Pointer[dialFailure] // with opening connections; nil: there is none
 	lastDial atomic.Int64                // a monotime.Time: when the last one that got through began
 	paused   atomic.Bool
 	unasked  atomic.Bool // it has been said that the server refuses the query of checks
@@ -79,14 +79,14 @@ func (c *base) refusal() error {
 	return fmt.Errorf("sqlpool: acquire from %q: %w", c.poolName(), max(c.state.At(), life.Draining).Refusal())
 }
 
-// released books a connection as returned now. It does nothing but leave the gate if e is not held.
+// noteReleased books a connection as returned now. It does nothing but leave the gate if e is not held.
 // The clock is read once per checkout and once per check-in: on many virtual machines that is what
 // a checkout costs most.
-func (c *base) released(e *holders.Entry, now time.Time, well bool) {
+func (c *base) noteReleased(e *holders.Entry, now time.Time, well bool) {
 	if d, ok := c.held.ReleaseAt(e, now); ok {
-		c.met.use.Record(d)
+		c.metrics.use.Record(d)
 		if well {
-			c.met.shortUse.Record(d)
+			c.metrics.shortUse.Record(d)
 		}
 	}
 	c.gate.Leave()
@@ -116,7 +116,7 @@ func (c *base) acquireFailed(ctx context.Context, of reporter, since time.Time) 
 		err = fmt.Errorf("%w: %w", poolkeeper.ErrPaused, err)
 	}
 	if isTimeout(err) {
-		c.met.acquireTimeouts.Add(1)
+		c.metrics.acquireTimeouts.Add(1)
 	}
 	return c.acquireFailure(of, now, now.Sub(since), err)
 }
@@ -124,9 +124,9 @@ func (c *base) acquireFailed(ctx context.Context, of reporter, since time.Time) 
 // tooLate explains why a caller gives up before its deadline.
 func (c *base) tooLate(of reporter, since time.Time) *poolkeeper.AcquireError {
 	now := time.Now()
-	c.met.acquireTimeouts.Add(1)
+	c.metrics.acquireTimeouts.Add(1)
 	return c.acquireFailure(of, now, now.Sub(since), &acquire.TimeoutError{Text: fmt.Sprintf(
-		"its deadline comes too soon for a connection to be of use: nearly all are needed for %s or longer", c.met.shortUse.Load(),
+		"its deadline comes too soon for a connection to be of use: nearly all are needed for %s or longer", c.metrics.shortUse.Load(),
 	)})
 }
 

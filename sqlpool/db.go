@@ -27,7 +27,7 @@ func NewDB(connector driver.Connector, cfg DBConfig) (*DB, error) {
 		err := errors.New("sqlpool: NewDB: connector is nil")
 		return nil, settings.Named("sqlpool", cfg.Name, errors.Join(cfg.Validate(), err))
 	}
-	p, err := newDBPool("db", cfg.config(), func(c config, _ disk) (driver.Connector, config, error) {
+	p, err := newDBPool("db", cfg.config(), func(c config, _ secretFiles) (driver.Connector, config, error) {
 		return connector, c.withDefaults("db"), c.validate()
 	})
 	if err != nil {
@@ -50,18 +50,18 @@ func (p *DB) Plan(cfg DBConfig) ([]poolkeeper.Change, error) { return p.m.planne
 type dbPool struct {
 	pool
 
-	back *store
+	back *dbBackend
 }
 
-// newDBPool makes a pool of connections that are opened as aim says.
-func newDBPool(kind string, cfg config, aim func(config, disk) (driver.Connector, config, error)) (dbPool, error) {
+// newDBPool makes a pool of connections that are opened as resolve says.
+func newDBPool(kind string, cfg config, resolve func(config, secretFiles) (driver.Connector, config, error)) (dbPool, error) {
 	on := cfg.readFiles()
-	connector, cfg, err := aim(cfg, on)
+	connector, cfg, err := resolve(cfg, on)
 	if err != nil {
 		return dbPool{}, err
 	}
-	b := newStore(newBase(cfg, kind), connector, aim)
-	b.db = sql.OpenDB(watching{b})
+	b := newDBBackend(newBase(cfg, kind), connector, resolve)
+	b.db = sql.OpenDB(dbConnector{b})
 	b.db.SetMaxIdleConns(math.MaxInt32) // the backend has the limits
 	b.base.evictor = eviction.New(b, cfg.policy())
 	return dbPool{pool{component{newManager(b.base, b, on)}}, b}, nil

@@ -10,20 +10,20 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
 )
 
-func (b *store) check(ctx context.Context) error {
-	return b.probe.Check(context.WithValue(ctx, anyway{}, true))
+func (b *dbBackend) check(ctx context.Context) error {
+	return b.probe.Check(context.WithValue(ctx, evenIfDown{}, true))
 }
 
-func (b *store) aim(cfg config, on disk) (target, config, error) { return b.aimAt(cfg, on) }
+func (b *dbBackend) resolve(cfg config, on secretFiles) (target, config, error) { return b.resolveBy(cfg, on) }
 
-func (b *store) current() target { return b.connectorNow() }
+func (b *dbBackend) current() target { return b.connectorNow() }
 
-func (b *store) try(ctx context.Context, aim target, cfg *config) error {
-	connector, ok := aim.(driver.Connector)
+func (b *dbBackend) try(ctx context.Context, to target, cfg *config) error {
+	connector, ok := to.(driver.Connector)
 	if !ok {
-		return fmt.Errorf("sqlpool: not a driver.Connector: %T", aim)
+		return fmt.Errorf("sqlpool: not a driver.Connector: %T", to)
 	}
-	n, err := b.reach(ctx, connector)
+	n, err := b.openNative(ctx, connector)
 	if err != nil {
 		return err
 	}
@@ -31,37 +31,37 @@ func (b *store) try(ctx context.Context, aim target, cfg *config) error {
 	return b.asked(ctx, n, cfg.CheckQuery)
 }
 
-func (b *store) use(ctx context.Context, aim target, cfg *config, elsewhere bool) {
-	connector, _ := aim.(driver.Connector)
+func (b *dbBackend) use(ctx context.Context, to target, cfg *config, elsewhere bool) {
+	connector, _ := to.(driver.Connector)
 	b.setConnector(connector, cfg.MaxOpen)
 	if elsewhere {
 		b.probe.Redial(ctx)
 	}
 }
 
-func (b *store) pause() bool { return b.setPaused(true) }
+func (b *dbBackend) pause() bool { return b.setPaused(true) }
 
-func (b *store) resume() { b.setPaused(false) }
+func (b *dbBackend) resume() { b.setPaused(false) }
 
-func (b *store) opening() bool { return b.load().dialing > 0 }
+func (b *dbBackend) opening() bool { return b.load().dialing > 0 }
 
-func (b *store) settle(ctx context.Context) error { return b.base.gate.Wait(ctx) }
+func (b *dbBackend) settle(ctx context.Context) error { return b.base.gate.Wait(ctx) }
 
-func (b *store) dialCheck(ctx context.Context) (*native, error) {
+func (b *dbBackend) dialCheck(ctx context.Context) (*native, error) {
 	return checkDial(ctx, b.base, func(ctx context.Context) (*native, error) {
 		ctx, cancel := context.WithTimeout(ctx, b.base.cfg().DialTimeout)
 		defer cancel()
-		return b.reach(ctx, b.connectorNow())
+		return b.openNative(ctx, b.connectorNow())
 	})
 }
 
-func (b *store) refuseAll(err error) {
+func (b *dbBackend) refuseAll(err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.waiting.Fail(b.waiting.Joined(), err)
 }
 
-func (b *store) answeredSince(then monotime.Time) bool {
+func (b *dbBackend) answeredSince(then monotime.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for n := range b.all {
@@ -73,7 +73,7 @@ func (b *store) answeredSince(then monotime.Time) bool {
 }
 
 // ask is one check of a connection that is the check's own.
-func (b *store) ask(ctx context.Context, n *native) error {
+func (b *dbBackend) ask(ctx context.Context, n *native) error {
 	asked := time.Now()
 	err := b.asked(ctx, n, b.base.cfg().CheckQuery)
 	if err == nil && n.Pinger != nil {
@@ -83,7 +83,7 @@ func (b *store) ask(ctx context.Context, n *native) error {
 }
 
 // asked is one check of n, whose driver may panic.
-func (b *store) asked(ctx context.Context, n *native, query string) error {
+func (b *dbBackend) asked(ctx context.Context, n *native, query string) error {
 	c := b.base
 	return c.answered(c.guarded("the driver, in a check,", func() error { return askBy(ctx, n, query) }))
 }
@@ -98,18 +98,18 @@ func askBy(ctx context.Context, n *native, query string) error {
 	return nil
 }
 
-func (b *store) hangUpCheck(ctx context.Context, n *native) {
+func (b *dbBackend) hangUpCheck(ctx context.Context, n *native) {
 	_ = b.hangUp(n, ctx.Done(), hangUpLimit) // how it went is of no use
 }
 
-// close closes the *sql.DB, which closes the idle connections and shuts the store, and waits for
+// close closes the *sql.DB, which closes the idle connections and shuts the backend, and waits for
 // what that set off.
-func (b *store) close(ctx context.Context) error {
+func (b *dbBackend) close(ctx context.Context) error {
 	err := b.closing.Do(ctx, b.db.Close)
-	return errors.Join(err, stillUnderWay(b.left.Wait(ctx)), b.probe.Close(ctx))
+	return errors.Join(err, stillUnderWay(b.pending.Wait(ctx)), b.probe.Close(ctx))
 }
 
-func (b *store) cut(idleToo bool) (cut, left int) {
+func (b *dbBackend) cut(idleToo bool) (cut, left int) {
 	b.mu.Lock()
 	all := make([]*native, 0, len(b.all))
 	for n := range b.all {
@@ -131,7 +131,7 @@ func (b *store) cut(idleToo bool) (cut, left int) {
 }
 
 // handleClosed runs when the *sql.DB has been closed, by Stop or by a caller.
-func (b *store) handleClosed() error {
+func (b *dbBackend) handleClosed() error {
 	ctx, cancel := context.WithTimeout(context.Background(), hangUpLimit) //nolint:forbidigo // DB.Close has no context
 	defer cancel()
 	return errors.Join(b.base.handleClosed(ctx), b.probe.Close(ctx))

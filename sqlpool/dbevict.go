@@ -13,13 +13,13 @@ import (
 
 // Open, Peak, Sweep and Fill are for the evictor: eviction.Pool.
 
-func (b *store) Open() int {
+func (b *dbBackend) Open() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.open
 }
 
-func (b *store) Peak() int {
+func (b *dbBackend) Peak() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	p := b.peak
@@ -27,8 +27,8 @@ func (b *store) Peak() int {
 	return p
 }
 
-// Fill opens connections into the stash, one after the other, as long as fewer than n are idle.
-func (b *store) Fill(ctx context.Context, n int) error {
+// Fill opens connections into what is prefilled, one after the other, as long as fewer than n are idle.
+func (b *dbBackend) Fill(ctx context.Context, n int) error {
 	if d := b.base.down(); d != nil {
 		return d
 	}
@@ -37,7 +37,7 @@ func (b *store) Fill(ctx context.Context, n int) error {
 	defer context.AfterFunc(b.life, cancel)() //nolint:contextcheck // two lives bound it
 	for {
 		b.mu.Lock()
-		enough := b.closed || b.paused || b.idle+b.swept+len(b.stash) >= n || b.open+b.dialing >= b.max
+		enough := b.closed || b.paused || b.idle+b.swept+len(b.prefilled) >= n || b.open+b.dialing >= b.max
 		if !enough {
 			b.dialing++
 		}
@@ -56,21 +56,21 @@ func (b *store) Fill(ctx context.Context, n int) error {
 	}
 }
 
-func (b *store) undial() {
+func (b *dbBackend) undial() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.dialing--
 	b.dialLocked()
 }
 
-func (b *store) connectWithin(ctx context.Context) (*native, error) {
+func (b *dbBackend) connectWithin(ctx context.Context) (*native, error) {
 	ctx, cancel := context.WithTimeout(ctx, b.base.cfg().DialTimeout)
 	defer cancel()
 	return b.connect(ctx)
 }
 
 // filled books the outcome of a dial that no caller waited for. No caller gets its failure.
-func (b *store) filled(n *native, err error) {
+func (b *dbBackend) filled(n *native, err error) {
 	if err == nil {
 		b.dialled(new(dialing), n, nil)
 		return
@@ -79,7 +79,7 @@ func (b *store) filled(n *native, err error) {
 }
 
 // checkOutForSweep is the checkout by the pool itself.
-func (b *store) checkOutForSweep(c *conn) error {
+func (b *dbBackend) checkOutForSweep(c *conn) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if c.state != stateIdle {
@@ -94,8 +94,8 @@ func (b *store) checkOutForSweep(c *conn) error {
 
 // taken is an idle connection that a sweep has taken out.
 type taken struct {
-	lease *sql.Conn // nil: from the stash
-	w     *conn     // nil: from the stash
+	lease *sql.Conn // nil: from what is prefilled
+	w     *conn     // nil: from what is prefilled
 	n     *native
 }
 
@@ -103,7 +103,7 @@ type taken struct {
 // last in, first out, so the stalest are at the bottom. Callers that come meanwhile queue. They get
 // connections as Sweep gives them back, without a dial. Then Sweep closes and pings, at most
 // order.Batch connections at a time.
-func (b *store) Sweep(ctx context.Context, order eviction.Sweep) (next time.Time) {
+func (b *dbBackend) Sweep(ctx context.Context, order eviction.Sweep) (next time.Time) {
 	for again := true; again && ctx.Err() == nil; order.Surplus = 0 { // another pass is only for more pings
 		idle := b.takeIdle(ctx)
 		var drop, ask, rest []candidate[taken]
@@ -127,17 +127,17 @@ func (b *store) Sweep(ctx context.Context, order eviction.Sweep) (next time.Time
 }
 
 // takeIdle takes out every idle connection.
-func (b *store) takeIdle(ctx context.Context) []candidate[taken] {
+func (b *dbBackend) takeIdle(ctx context.Context) []candidate[taken] {
 	b.ownLimits()
 	b.mu.Lock()
 	bound := b.open
 	out := make([]candidate[taken], 0, bound)
-	for _, n := range b.stash {
+	for _, n := range b.prefilled {
 		out = append(out, candidate[taken]{conn: taken{n: n}, mute: n.Pinger == nil})
 	}
-	b.swept += len(b.stash)
-	b.coming += len(b.stash)
-	b.stash = nil
+	b.swept += len(b.prefilled)
+	b.coming += len(b.prefilled)
+	b.prefilled = nil
 	b.mu.Unlock()
 
 	for range bound {
@@ -156,7 +156,7 @@ func (b *store) takeIdle(ctx context.Context) []candidate[taken] {
 }
 
 // lease takes one idle connection out of database/sql, or returns nil if there is none.
-func (b *store) lease(ctx context.Context) (lease *sql.Conn, w *conn) {
+func (b *dbBackend) lease(ctx context.Context) (lease *sql.Conn, w *conn) {
 	ctx, cancel := context.WithTimeout(ctx, hangUpLimit) // it would wait if a caller had set a limit on the handle
 	defer cancel()
 	lease, err := b.db.Conn(&sweepContext{ctx}) //nolint:contextcheck // it is ctx, marked
@@ -173,14 +173,14 @@ func (b *store) lease(ctx context.Context) (lease *sql.Conn, w *conn) {
 }
 
 // came says that n connections that were about to be given back have been.
-func (b *store) came(n int) {
+func (b *dbBackend) came(n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.coming -= n
 	b.dialLocked()
 }
 
-func (b *store) giveBack(x taken) {
+func (b *dbBackend) giveBack(x taken) {
 	if x.lease != nil {
 		_ = x.lease.Close() // a check-in
 		return
@@ -196,7 +196,7 @@ func (b *store) giveBack(x taken) {
 	_ = b.discard(x.n, poolkeeper.EvictedClosed, hangUpLimit)
 }
 
-func (b *store) drop(x taken, reason string) {
+func (b *dbBackend) drop(x taken, reason string) {
 	if x.lease == nil {
 		b.mu.Lock()
 		b.swept--
@@ -213,7 +213,7 @@ func (b *store) drop(x taken, reason string) {
 }
 
 // alive pings a connection that is out of the pool.
-func (b *store) alive(ctx context.Context, x taken) bool {
+func (b *dbBackend) alive(ctx context.Context, x taken) bool {
 	ping, cancel := context.WithTimeout(ctx, min(pingLimit, b.base.cfg().DialTimeout))
 	defer cancel()
 	asked := time.Now()
@@ -228,7 +228,7 @@ func (b *store) alive(ctx context.Context, x taken) bool {
 		err = caught
 	}
 	if err != nil && ctx.Err() == nil {
-		b.base.diedInUse(err, time.Now()) // the others are suspect, as if it had been in use
+		b.base.noteDiedInUse(err, time.Now()) // the others are suspect, as if it had been in use
 		return false
 	}
 	if err != nil { // the pool stops, and nothing was learnt
@@ -241,7 +241,7 @@ func (b *store) alive(ctx context.Context, x taken) bool {
 	return true
 }
 
-func (b *store) nextDue(o eviction.Sweep) time.Time {
+func (b *dbBackend) nextDue(o eviction.Sweep) time.Time {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	open := make([]eviction.Conn, 0, len(b.all))
@@ -253,11 +253,11 @@ func (b *store) nextDue(o eviction.Sweep) time.Time {
 
 // flush sweeps only for what is stale. One at a time is enough: a later one finds what an earlier
 // one has missed.
-func (b *store) flush() {
+func (b *dbBackend) flush() {
 	if !b.flushing.CompareAndSwap(false, true) {
 		return
 	}
-	b.left.Go(func() {
+	b.pending.Go(func() {
 		b.flushing.Store(false)
 		b.mu.Lock()
 		surplus := max(b.open-b.max, 0) // the limit was lowered

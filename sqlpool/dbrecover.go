@@ -15,27 +15,27 @@ import (
 // those of statements and rows do not pass through here.
 var errLost = errors.New("sqlpool: a connection was lost in use")
 
-// returned draws conclusions from how a connection came back.
-func (b *store) returned(c *conn, ok bool, now time.Time) {
+// noteReturned draws conclusions from how a connection came back.
+func (b *dbBackend) noteReturned(c *conn, ok bool, now time.Time) {
 	switch {
 	case ok:
 		b.base.observer.Succeeded()
 	case !c.given:
-		b.base.diedInUse(c.cause(), now)
+		b.base.noteDiedInUse(c.cause(), now)
 		b.base.observer.Observe(errLost)
 	}
 	c.last, c.lastErr, c.readOnly = nil, nil, false
 }
 
-// failed looks at the error of an operation: what says something about the server, or the way
+// noteFailed looks at the error of an operation: what says something about the server, or the way
 // there, is passed on.
-func (b *store) failed(c *conn, err error) {
+func (b *dbBackend) noteFailed(c *conn, err error) {
 	refused := c.refusedWrite(err)
 	if refused || fault.ConnectionLevel(err) && fault.Classify(err).Kind != health.KindReadOnly {
 		b.base.observer.Observe(err)
 	}
 	if refused {
-		b.base.refusedWrite(b, c.n.generation, err)
+		b.base.noteRefusedWrite(b, c.n.generation, err)
 	}
 }
 

@@ -26,7 +26,7 @@ func (e *timedError) Is(target error) bool { return target == context.DeadlineEx
 // bounded returns ctx, or if it has no deadline a context that ends with QueryTimeout. That lasts
 // until the connection is next used, or checked in: rows are read under it.
 func (c *conn) bounded(ctx context.Context) context.Context {
-	limit := c.s.base.cfg().QueryTimeout
+	limit := c.b.base.cfg().QueryTimeout
 	c.unbound()
 	if limit <= 0 {
 		return ctx
@@ -54,12 +54,12 @@ func (c *conn) unbound() {
 // takes longer than QueryTimeout: drivers take no context for its end, and may keep that of its
 // beginning. Where the socket is out of reach f is not bounded.
 func (c *conn) cutAfter(f func() error) error {
-	limit := c.s.base.cfg().QueryTimeout
+	limit := c.b.base.cfg().QueryTimeout
 	c.unbound()
 	if limit <= 0 || c.n.sock == nil {
 		return f()
 	}
-	cut := time.AfterFunc(limit, func() { c.s.base.cut(c.n.sock) })
+	cut := time.AfterFunc(limit, func() { c.b.base.cut(c.n.sock) })
 	err := f()
 	if cut.Stop() {
 		return err

@@ -74,7 +74,7 @@ type dialing struct {
 	cancel     context.CancelFunc
 	done       func() // stops what watches it
 
-	// guarded by the mutex of the store or backend
+	// guarded by the backend's mutex
 	slow     bool
 	gone     bool // on pgxpool: the caller that caused it has given up
 	replaced bool // it was cancelled to make room for a younger one
@@ -94,7 +94,7 @@ func (d *dialing) connect(dial func() (net.Conn, error)) (net.Conn, error) {
 
 // dialLocked begins dials for callers in the queue, within MaxOpen and MaxDials. What is about to
 // be given back counts against the demand.
-func (b *store) dialLocked() {
+func (b *dbBackend) dialLocked() {
 	if b.closed || b.paused {
 		return
 	}
@@ -104,15 +104,15 @@ func (b *store) dialLocked() {
 			return // dialled comes back when there is room
 		}
 		b.dialing++
-		// Owner: the store. It ends with DialTimeout at the latest, and when the store closes;
+		// Owner: the backend. It ends with DialTimeout at the latest, and when the backend closes;
 		// close waits for it.
-		b.left.Go(b.waiting.First().Dial)
+		b.pending.Go(b.waiting.First().Dial)
 	}
 }
 
 // dial opens one connection for the caller that is first in the queue by then. It does not end when
 // the caller that caused it gives up: otherwise short deadlines would let no dial finish.
-func (b *store) dial(ctx context.Context) {
+func (b *dbBackend) dial(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), b.base.cfg().DialTimeout)
 	defer cancel()
 	defer context.AfterFunc(b.life, cancel)() //nolint:contextcheck // two lives bound it
@@ -123,7 +123,7 @@ func (b *store) dial(ctx context.Context) {
 	b.dialled(d, n, err)
 }
 
-func (b *store) joined() uint64 {
+func (b *dbBackend) joined() uint64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.waiting.Joined()
@@ -135,7 +135,7 @@ func (b *store) joined() uint64 {
 func refusedByAll(err error) bool { return fault.Classify(err).Kind == health.KindRefused }
 
 // tooSlow lets others dial beside d.
-func (b *store) tooSlow(d *dialing) {
+func (b *dbBackend) tooSlow(d *dialing) {
 	b.mu.Lock()
 	if d.over {
 		b.mu.Unlock()
@@ -150,7 +150,7 @@ func (b *store) tooSlow(d *dialing) {
 
 // makeRoomLocked gives up a slow dial, if there is one, for the sake of a younger one. If there are
 // several, the eldest has all the time that a slow link may need.
-func (b *store) makeRoomLocked() {
+func (b *dbBackend) makeRoomLocked() {
 	for _, d := range b.slow {
 		if d.replaced {
 			return // it is on its way out
@@ -167,9 +167,9 @@ func (b *store) makeRoomLocked() {
 }
 
 // dialled books the outcome of a dial.
-func (b *store) dialled(d *dialing, n *native, err error) {
+func (b *dbBackend) dialled(d *dialing, n *native, err error) {
 	if err == nil {
-		b.left.Begin() // discard ends it
+		b.pending.Begin() // discard ends it
 	}
 	b.mu.Lock()
 	b.dialing--
@@ -203,9 +203,9 @@ func (b *store) dialled(d *dialing, n *native, err error) {
 }
 
 // connect opens a connection for the pool, counts it and times it.
-func (b *store) connect(ctx context.Context) (*native, error) {
-	start, generation := time.Now(), b.base.rec.generation.Load()
-	n, err := b.reach(ctx, b.connectorNow())
+func (b *dbBackend) connect(ctx context.Context) (*native, error) {
+	start, generation := time.Now(), b.base.recovery.generation.Load()
+	n, err := b.openNative(ctx, b.connectorNow())
 	var login *rotation.Login
 	if err == nil {
 		login, n.login = n.login, nil
@@ -218,9 +218,9 @@ func (b *store) connect(ctx context.Context) (*native, error) {
 	return n, nil
 }
 
-// reach opens a connection. A driver that ignores its context is left behind when it ends;
+// openNative opens a connection. A driver that ignores its context is left behind when it ends;
 // a connection it may come up with later is closed.
-func (b *store) reach(ctx context.Context, connector driver.Connector) (*native, error) {
+func (b *dbBackend) openNative(ctx context.Context, connector driver.Connector) (*native, error) {
 	d, ok := ctx.Value(dialKey{}).(*dialing)
 	if !ok {
 		d = new(dialing)
@@ -231,9 +231,9 @@ func (b *store) reach(ctx context.Context, connector driver.Connector) (*native,
 		err  error
 	}
 	ready, left := make(chan result), make(chan struct{})
-	// Owner: the store. It ends when the driver returns, which is not in our hands; close waits for
+	// Owner: the backend. It ends when the driver returns, which is not in our hands; close waits for
 	// it up to its own deadline.
-	b.left.Go(func() {
+	b.pending.Go(func() {
 		conn, err := b.base.connectGuarded(ctx, connector)
 		select {
 		case ready <- result{conn, err}:
@@ -286,11 +286,11 @@ func (c *base) connectGuarded(ctx context.Context, connector driver.Connector) (
 }
 
 // hangUp closes n, waiting for the driver no longer than limit, nor than giveUp, which may be nil.
-func (b *store) hangUp(n *native, giveUp <-chan struct{}, limit time.Duration) error {
+func (b *dbBackend) hangUp(n *native, giveUp <-chan struct{}, limit time.Duration) error {
 	done := make(chan error, 1)
-	// Owner: the store. It ends when the driver's Close returns, at the latest when its socket is
+	// Owner: the backend. It ends when the driver's Close returns, at the latest when its socket is
 	// closed where that can be reached; close waits for it up to its own deadline.
-	b.left.Go(func() { b.base.closeConn(n.Native, done) })
+	b.pending.Go(func() { b.base.closeConn(n.Native, done) })
 	t := time.NewTimer(limit)
 	defer t.Stop()
 	select {

@@ -38,12 +38,12 @@ func (m *manager) closeGate() {
 }
 
 // stop drains and closes. abort is a stop that does not wait for callers.
-func (m *manager) stop(ctx context.Context) error { return m.state.Stop(ctx, m.shut) }
-func (m *manager) abort() error                   { return m.state.Abort(m.shut) }
+func (m *manager) stop(ctx context.Context) error { return m.state.Stop(ctx, m.shutDown) }
+func (m *manager) abort() error                   { return m.state.Abort(m.shutDown) }
 
-// shut ends the pool's own work, waits for callers, and closes the connections. At the end of ctx
+// shutDown ends the pool's own work, waits for callers, and closes the connections. At the end of ctx
 // it cuts off the callers that are left.
-func (m *manager) shut(ctx context.Context, started <-chan struct{}) error {
+func (m *manager) shutDown(ctx context.Context, started <-chan struct{}) error {
 	m.closeGate()
 	var errs []error
 	if !life.Closed(ctx, started) {

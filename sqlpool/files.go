@@ -7,17 +7,17 @@ func (c config) files() onfile.Names {
 	return onfile.Names{TLSFiles: c.TLSFiles, Credentials: c.CredentialsFile}
 }
 
-func (c config) readFiles() disk {
+func (c config) readFiles() secretFiles {
 	held, err := onfile.Read("sqlpool: ", c.files())
-	return disk{held, err, c}
+	return secretFiles{held, err, c}
 }
 
 func (c config) fileFaults() error {
 	return c.files().Clash("sqlpool: ", c.TLS, c.Credentials != nil)
 }
 
-// disk is what the files of a configuration hold, or why they cannot be used.
-type disk struct {
+// secretFiles is what the files of a configuration hold, or why they cannot be used.
+type secretFiles struct {
 	onfile.Contents
 
 	err   error

@@ -17,15 +17,15 @@ const (
 	freshPause = 10 * time.Millisecond // before the second dial; it doubles
 )
 
-// wasted counts the new connections that one acquisition has thrown away.
-type wasted int
+// discarded counts the new connections that one acquisition has thrown away.
+type discarded int
 
-// another notes that one more new connection was thrown away, and pauses, for as long as ctx lets
+// noteAnother notes that one more new connection was thrown away, and pauses, for as long as ctx lets
 // it. It returns an error if that was the last one for the caller, which asked at start.
-func (w *wasted) another(ctx context.Context, c *base, of reporter, reason string, start time.Time) error {
+func (w *discarded) noteAnother(ctx context.Context, c *base, of reporter, reason string, start time.Time) error {
 	*w++
 	if *w == freshLimit {
-		return c.acquireFailure(of, time.Now(), time.Since(start), &wastedError{int(*w), reason})
+		return c.acquireFailure(of, time.Now(), time.Since(start), &discardedError{int(*w), reason})
 	}
 	pause := freshPause << (*w - 1)
 	if limit := c.cfg().AcquireTimeout; limit > 0 {
@@ -35,13 +35,13 @@ func (w *wasted) another(ctx context.Context, c *base, of reporter, reason strin
 	return nil
 }
 
-// wastedError says that new connections could not be used.
-type wastedError struct {
+// discardedError says that new connections could not be used.
+type discardedError struct {
 	n      int
 	reason string // one of poolkeeper's Evicted constants
 }
 
-func (e *wastedError) Error() string {
+func (e *discardedError) Error() string {
 	why := "they did not answer"
 	switch e.reason {
 	case poolkeeper.EvictedLifetime:

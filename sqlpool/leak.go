@@ -43,7 +43,7 @@ func (c *base) watchAnew(watches []*holders.Watch) {
 func (m *manager) reportLeaks(late []poolkeeper.Holder) {
 	now := time.Now()
 	for _, h := range late {
-		m.met.leaks.Add(1)
+		m.metrics.leaks.Add(1)
 		m.events.Emit(event.OfLeak(h, now, m.cfg().LeakThreshold))
 	}
 }

@@ -93,7 +93,7 @@ func (m *manager) warnOfLimits(ctx context.Context) {
 	if errors.Is(err, errors.ErrUnsupported) {
 		err = nil
 	}
-	if pg, ok := m.back.(*pgBackend); ok {
+	if pg, ok := m.back.(*pgxBackend); ok {
 		if e, matters := pooler.Event(pg.execMode(), l.TransactionMode); l.Pooled && matters {
 			m.events.Emit(e)
 		}

@@ -20,7 +20,7 @@ type manager struct {
 	looking   atomic.Bool
 	looked    atomic.Int64                    // a monotime.Time: the last look at files
 	logins    atomic.Pointer[rotation.Watch]  // what Credentials has answered, since it was configured
-	disk      atomic.Pointer[onfile.Contents] // what the files hold that are in effect
+	inEffect  atomic.Pointer[onfile.Contents] // what the files hold that is used
 
 	// The turn of state guards the following. It is that of a Reload, a Pause or a look at files.
 	asked   *config // the configuration in effect, as it was given; a pointer, as fmt prints one level of what a pool points to
@@ -30,9 +30,9 @@ type manager struct {
 }
 
 // newManager returns the manager of back, which reports to b.
-func newManager(b *base, back backend, on disk) *manager {
+func newManager(b *base, back backend, on secretFiles) *manager {
 	m := &manager{base: b, back: back, asked: &on.asked}
-	m.disk.Store(&on.Contents)
+	m.inEffect.Store(&on.Contents)
 	m.logins.Store(new(rotation.Watch))
 	b.watches = m.watchesFor(b.cfg())
 	b.breaker = m.newBreaker()
@@ -44,7 +44,7 @@ func newManager(b *base, back backend, on disk) *manager {
 func (m *manager) dialEnded(login *rotation.Login, err error) {
 	switch {
 	case err != nil:
-		m.doubt(err)
+		m.dialFailed(err)
 	case login != nil:
 		m.loggedIn(*login)
 	}

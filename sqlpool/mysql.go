@@ -27,7 +27,7 @@ type MySQL struct{ dbPool }
 // sql.OpenDB does, it starts one goroutine that Stop or Abort ends. Every fault of cfg is reported
 // at once, with cfg.Name.
 func NewMySQL(cfg MySQLConfig) (*MySQL, error) {
-	p, err := newDBPool("mysql", cfg.config(), aimMySQL)
+	p, err := newDBPool("mysql", cfg.config(), mysqlTarget)
 	if err != nil {
 		return nil, settings.Named("sqlpool", cfg.Name, err)
 	}
@@ -48,7 +48,7 @@ func (p *MySQL) Reload(ctx context.Context, cfg MySQLConfig) error {
 // every change that is not possible. It changes nothing and does not dial.
 func (p *MySQL) Plan(cfg MySQLConfig) ([]poolkeeper.Change, error) { return p.m.planned(cfg.config()) }
 
-func aimMySQL(cfg config, on disk) (driver.Connector, config, error) {
+func mysqlTarget(cfg config, on secretFiles) (driver.Connector, config, error) {
 	native, parseErr := mysqlConfig(cfg, on)
 	if err := errors.Join(cfg.validate(), parseErr, on.err); err != nil {
 		return nil, config{}, err
@@ -102,7 +102,7 @@ func (f *freshCredentials) Connect(ctx context.Context) (driver.Conn, error) {
 }
 
 // mysqlConfig turns cfg into the driver's own configuration.
-func mysqlConfig(cfg config, on disk) (*mysql.Config, error) {
+func mysqlConfig(cfg config, on secretFiles) (*mysql.Config, error) {
 	native, err := dsn.MySQL(cfg.URL)
 	if err != nil {
 		return nil, err

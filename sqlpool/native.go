@@ -21,7 +21,7 @@ func Native(driverConn any) any {
 	if w, ok := driverConn.(wrapper); ok {
 		return w.base().n.Native
 	}
-	if w, ok := driverConn.(*onceConn); ok {
+	if w, ok := driverConn.(*pgxSQLConn); ok {
 		return w.Conn
 	}
 	return driverConn
@@ -34,12 +34,12 @@ type wrapper interface{ base() *conn }
 // where it goes straight from one caller to the next.
 type native struct {
 	driverconn.Conn
-	times // used and seen are guarded by the store's mutex, the rest does not change
+	times // used and seen are guarded by the backend's mutex, the rest does not change
 
 	sock  net.Conn        // nil where it is out of reach
 	login *rotation.Login // by what it was opened, until that has been noted
 	entry holders.Entry
-	in    *conn     // the wrapper it is in; nil between two; guarded by the store's mutex
-	aged  bool      // it has been used, or idle: it is to be reset, which is when drivers look whether it still lives; guarded by the store's mutex
+	in    *conn     // the wrapper it is in; nil between two; guarded by the backend's mutex
+	aged  bool      // it has been used, or idle: it is to be reset, which is when drivers look whether it still lives; guarded by the backend's mutex
 	reset time.Time // when a caller last had it reset; owned by the caller that has the connection
 }

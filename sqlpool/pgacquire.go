@@ -25,7 +25,7 @@ type waitKey struct{}
 type refusedContext struct {
 	context.Context //nolint:containedctx // it is a context
 
-	b   *pgBackend
+	b   *pgxBackend
 	err error
 }
 
@@ -39,7 +39,7 @@ var ended = func() chan struct{} { c := make(chan struct{}); close(c); return c 
 type waitingContext struct {
 	context.Context //nolint:containedctx // it is a context
 
-	b      *pgBackend
+	b      *pgxBackend
 	user   context.Context //nolint:containedctx // the caller's
 	cancel context.CancelFunc
 	start  time.Time
@@ -49,12 +49,12 @@ type waitingContext struct {
 	once    sync.Once
 	err     error
 
-	fresh wasted // owned by the caller's goroutine
+	fresh discarded // owned by the caller's goroutine
 	claim claim
 }
 
 // waitUnder returns the context of an acquisition under ctx that began at start.
-func (b *pgBackend) waitUnder(ctx context.Context, start time.Time) *waitingContext {
+func (b *pgxBackend) waitUnder(ctx context.Context, start time.Time) *waitingContext {
 	w := &waitingContext{b: b, user: ctx, start: start}
 	if limit := b.base.cfg().AcquireTimeout; limit > 0 {
 		w.Context, w.cancel = context.WithTimeout(ctx, limit-time.Since(start))
@@ -76,7 +76,7 @@ func (c *waitingContext) refuse(err error) {
 	c.cancel()
 }
 
-func (b *pgBackend) refuseAll(err error) {
+func (b *pgxBackend) refuseAll(err error) {
 	b.mu.Lock()
 	b.waiting.Fail(b.waiting.Joined(), err)
 	waits := slices.Collect(maps.Keys(b.waits))
@@ -86,7 +86,7 @@ func (b *pgBackend) refuseAll(err error) {
 	}
 }
 
-func (b *pgBackend) answeredSince(then monotime.Time) bool {
+func (b *pgxBackend) answeredSince(then monotime.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for r := range b.all {
@@ -143,7 +143,7 @@ func (c *waitingContext) end() time.Duration {
 type acquisition struct {
 	context.Context //nolint:containedctx // it is a context
 
-	b       *pgBackend
+	b       *pgxBackend
 	waiting *waitingContext // nil: not bounded yet
 	dialled atomic.Bool     // a dial was begun under it
 	claim   claim
@@ -160,7 +160,7 @@ func (a *acquisition) Value(key any) any {
 
 // bound bounds an acquisition that began at start by AcquireTimeout. Only its caller's goroutine
 // calls it.
-func (b *pgBackend) bound(ctx context.Context, start time.Time) {
+func (b *pgxBackend) bound(ctx context.Context, start time.Time) {
 	if a, ok := ctx.(*acquisition); ok && a.b == b && a.waiting == nil {
 		a.waiting = b.waitUnder(a.Context, start) //nolint:contextcheck // it is the caller's
 		a.Context = a.waiting
@@ -169,7 +169,7 @@ func (b *pgBackend) bound(ctx context.Context, start time.Time) {
 
 // ended ends the wait of an acquisition under ctx, and returns how long it has taken, and its
 // context if it found an idle connection.
-func (b *pgBackend) ended(ctx context.Context) (waited time.Duration, quick *acquisition) {
+func (b *pgxBackend) ended(ctx context.Context) (waited time.Duration, quick *acquisition) {
 	w, _ := ctx.(*waitingContext)
 	if a, ok := ctx.(*acquisition); ok && a.b == b {
 		w, quick = a.waiting, a
@@ -181,29 +181,29 @@ func (b *pgBackend) ended(ctx context.Context) (waited time.Duration, quick *acq
 }
 
 // acquisitionLocked returns a context for a caller that has the right to an idle connection.
-func (b *pgBackend) acquisitionLocked(ctx context.Context) *acquisition {
-	n := len(b.spare)
+func (b *pgxBackend) acquisitionLocked(ctx context.Context) *acquisition {
+	n := len(b.reusable)
 	if n == 0 {
 		return &acquisition{Context: ctx, b: b}
 	}
-	a := b.spare[n-1]
-	b.spare = b.spare[:n-1]
+	a := b.reusable[n-1]
+	b.reusable = b.reusable[:n-1]
 	a.Context = ctx
 	return a
 }
 
 // doneLocked takes back the context of a successful acquisition for reuse. It does not if a dial or
 // a hook may have kept it: a dial outlives its caller, and the user's hooks do as they please.
-func (b *pgBackend) doneLocked(a *acquisition, hooks bool) {
-	if hooks || a.waiting != nil || a.dialled.Load() || len(b.spare) >= b.max {
+func (b *pgxBackend) doneLocked(a *acquisition, hooks bool) {
+	if hooks || a.waiting != nil || a.dialled.Load() || len(b.reusable) >= b.max {
 		return
 	}
 	a.Context, a.claim = nil, claim{}
-	b.spare = append(b.spare, a)
+	b.reusable = append(b.reusable, a)
 }
 
 // explained says why an acquisition of b that began at start, under ctx, gets no connection.
-func (b *pgBackend) explained(ctx context.Context, start time.Time) error {
+func (b *pgxBackend) explained(ctx context.Context, start time.Time) error {
 	if w := b.waitingOf(ctx); w != nil {
 		return w.explain()
 	}
@@ -211,7 +211,7 @@ func (b *pgBackend) explained(ctx context.Context, start time.Time) error {
 }
 
 // waitingOf returns the context by which an acquisition of b is bounded, or nil.
-func (b *pgBackend) waitingOf(ctx context.Context) *waitingContext {
+func (b *pgxBackend) waitingOf(ctx context.Context) *waitingContext {
 	w, _ := ctx.(*waitingContext)
 	if a, ok := ctx.(*acquisition); ok {
 		w = a.waiting

@@ -31,13 +31,13 @@ const customKey = "poolkeeper.sqlpool"
 // CloseGrace is off.
 const cancelLimit = time.Second
 
-// pgRecord is what the pool knows of one connection. The connection refers to it, and not the other
+// pgxConn is what the pool knows of one connection. The connection refers to it, and not the other
 // way round: of a connection that was hijacked, only the garbage collector knows when it is gone.
-type pgRecord struct {
+type pgxConn struct {
 	times // used and seen are guarded by the backend's mutex, the rest does not change once it is connected
 
 	sock  net.Conn // below TLS
-	line  *pgLine  // nil: it was not opened by the pool's own tracer
+	dialer  *pgxDialer  // nil: it was not opened by the pool's own tracer
 	entry holders.Entry
 
 	// Owned by the goroutine that acquires or holds the connection.
@@ -62,19 +62,19 @@ type pgRecord struct {
 	gone      bool // it is out of the books: it was hijacked
 }
 
-// pgBackend works on a *pgxpool.Pool from its hooks. Callers pass through permits: the pool's own
+// pgxBackend works on a *pgxpool.Pool from its hooks. Callers pass through permits: the pool's own
 // queue, first in, first out, before pgxpool's.
 //
 //	Acquire ─ TraceAcquireStart ─▶ permit ─▶ pgxpool ─ prepareConn ─ TraceAcquireEnd ─▶ in use ─ TraceRelease ─▶ idle
 //	              └ ErrDraining, AcquireError                                              Hijack: see reconcile
-type pgBackend struct {
+type pgxBackend struct {
 	base     *base
 	pool     *pgxpool.Pool // set before the backend is used
-	aimed    atomic.Pointer[pgTarget]
+	target    atomic.Pointer[pgxTarget]
 	probe    *checkconn.Conn[*pgx.Conn]
 	life     context.Context //nolint:containedctx // ends at close; bounds cancel requests
 	end      context.CancelFunc
-	closes   inflight.Group // goroutines that wait for a connection to be closed, or end the pool's own work
+	pending   inflight.Group // goroutines that wait for a connection to be closed, or end the pool's own work
 	closing  life.Closer
 	flushing atomic.Bool
 	after    bool        // the user had an AfterRelease when the pool was made; does not change
@@ -90,11 +90,11 @@ type pgBackend struct {
 	peak    int
 	paused  int // sweeps that have taken out what is idle for a moment
 	waiting queue.Queue[*native]
-	spare   []*acquisition // to be used again
+	reusable   []*acquisition // to be used again
 	waits   map[*waitingContext]struct{}
-	all     map[*pgRecord]struct{}
+	all     map[*pgxConn]struct{}
 	events  uint64      // acquisitions and releases so far, for reconcile
-	left    hijacks     // connections that have left the pool
+	hijacked    hijacks     // connections that have left the pool
 	lost    int         // reclaimed, and not yet released: they take a place in pgxpool
 	pings   int         // that pgxpool has under way for callers that gave up: they have permits
 	later   *time.Timer // of the next reconcile while a caller waits
@@ -102,8 +102,8 @@ type pgBackend struct {
 	closed  bool
 }
 
-func newPGBackend() *pgBackend {
-	b := &pgBackend{all: make(map[*pgRecord]struct{}), waits: make(map[*waitingContext]struct{})}
+func newPgxBackend() *pgxBackend {
+	b := &pgxBackend{all: make(map[*pgxConn]struct{}), waits: make(map[*waitingContext]struct{})}
 	b.life, b.end = context.WithCancel(context.Background()) //nolint:forbidigo // the backend's own life, ended by close
 	b.probe = checkconn.New(checkconn.Driver[*pgx.Conn]{
 		Dial: b.dialCheck, Probe: b.ask, HangUp: b.hangUp, Full: serverIsFull, Spare: b.withIdle,
@@ -112,39 +112,39 @@ func newPGBackend() *pgBackend {
 }
 
 // check dials and pings outside the pool.
-func (b *pgBackend) check(ctx context.Context) error {
-	return b.probe.Check(context.WithValue(ctx, anyway{}, true))
+func (b *pgxBackend) check(ctx context.Context) error {
+	return b.probe.Check(context.WithValue(ctx, evenIfDown{}, true))
 }
 
-func (b *pgBackend) dialCheck(ctx context.Context) (*pgx.Conn, error) {
+func (b *pgxBackend) dialCheck(ctx context.Context) (*pgx.Conn, error) {
 	return checkDial(ctx, b.base, func(ctx context.Context) (*pgx.Conn, error) {
-		return b.dialOutside(ctx, b.aimed.Load(), b.base.cfg())
+		return b.dialOutside(ctx, b.target.Load(), b.base.cfg())
 	})
 }
 
 // dialOutside opens a connection that is none of the pool's.
-func (b *pgBackend) dialOutside(ctx context.Context, aim *pgTarget, cfg *config) (*pgx.Conn, error) {
+func (b *pgxBackend) dialOutside(ctx context.Context, to *pgxTarget, cfg *config) (*pgx.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, cfg.DialTimeout)
 	defer cancel()
-	conn := aim.conn.Copy()
-	limit, err := b.personalize(ctx, aim, conn, cfg)
+	conn := to.conn.Copy()
+	limit, err := b.personalize(ctx, to, conn, cfg)
 	if err != nil {
 		return nil, err
 	}
-	conn.Tracer = &pgConnect{QueryTracer: conn.Tracer, b: b, outside: true, limit: limit}
+	conn.Tracer = &pgxDialTracer{QueryTracer: conn.Tracer, b: b, outside: true, limit: limit}
 	return pgx.ConnectConfig(ctx, conn)
 }
 
-func (b *pgBackend) ask(ctx context.Context, c *pgx.Conn) error {
+func (b *pgxBackend) ask(ctx context.Context, c *pgx.Conn) error {
 	asked := time.Now()
-	err := b.base.answered(askPG(ctx, c, b.base.cfg().CheckQuery))
+	err := b.base.answered(pgxProbe(ctx, c, b.base.cfg().CheckQuery))
 	if err == nil {
 		b.base.link.Saw(time.Since(asked))
 	}
 	return err
 }
 
-func askPG(ctx context.Context, c *pgx.Conn, query string) error {
+func pgxProbe(ctx context.Context, c *pgx.Conn, query string) error {
 	if query != "" {
 		_, err := c.Exec(ctx, query)
 		return err
@@ -152,7 +152,7 @@ func askPG(ctx context.Context, c *pgx.Conn, query string) error {
 	return c.Ping(ctx)
 }
 
-func (b *pgBackend) stats(out *poolkeeper.Stats) {
+func (b *pgxBackend) stats(out *poolkeeper.Stats) {
 	b.reconcile()
 	st := b.pool.Stat()
 	b.mu.Lock()
@@ -162,7 +162,7 @@ func (b *pgBackend) stats(out *poolkeeper.Stats) {
 	out.Open = out.InUse + out.Idle
 }
 
-func (b *pgBackend) load() load {
+func (b *pgxBackend) load() load {
 	var s poolkeeper.Stats
 	b.stats(&s)
 	b.mu.Lock()
@@ -172,7 +172,7 @@ func (b *pgBackend) load() load {
 
 // settle waits until pgxpool agrees that nothing is acquired: all-idle acquisitions pass the gate
 // by, and hijacked connections never come back to it.
-func (b *pgBackend) settle(ctx context.Context) error {
+func (b *pgxBackend) settle(ctx context.Context) error {
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
 		b.reconcile()
 		acquired := int(b.pool.Stat().AcquiredConns()) - b.neverReturned()
@@ -191,7 +191,7 @@ func (b *pgBackend) settle(ctx context.Context) error {
 
 // close closes the pool once. For a connection that is never released, pgxpool's Close never
 // returns, and the goroutine that called it stays.
-func (b *pgBackend) close(ctx context.Context) error {
+func (b *pgxBackend) close(ctx context.Context) error {
 	b.end()
 	b.refuseWaiting()
 	if n := b.neverReturned(); n > 0 {
@@ -203,17 +203,17 @@ func (b *pgBackend) close(ctx context.Context) error {
 	if n := b.neverReturned(); n > 0 && err != nil {
 		err = fmt.Errorf("%s taken away by ReclaimAfter and never released, for which pgxpool waits for ever", plural.Of(n, "connection"))
 	}
-	return errors.Join(err, stillUnderWay(b.closes.Wait(ctx)), b.probe.Close(ctx))
+	return errors.Join(err, stillUnderWay(b.pending.Wait(ctx)), b.probe.Close(ctx))
 }
 
 // noticeClosed ends the pool's own work after a caller has closed the *pgxpool.Pool. pgxpool does
 // not report that, so the pool notices it at the next acquisition.
-func (b *pgBackend) noticeClosed(ctx context.Context) {
+func (b *pgxBackend) noticeClosed(ctx context.Context) {
 	if b.base.state.At() >= life.Stopping {
 		return
 	}
 	// Owner: the backend. It is bounded by hangUpLimit; close waits for it.
-	b.closes.Go(func() {
+	b.pending.Go(func() {
 		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), hangUpLimit)
 		defer cancel()
 		_ = b.base.handleClosed(bounded) // Stop reports what is left
@@ -221,13 +221,13 @@ func (b *pgBackend) noticeClosed(ctx context.Context) {
 	})
 }
 
-func (b *pgBackend) neverReturned() int {
+func (b *pgxBackend) neverReturned() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.lost
 }
 
-func (b *pgBackend) refuseWaiting() {
+func (b *pgxBackend) refuseWaiting() {
 	b.mu.Lock()
 	b.closed = true
 	if b.later != nil {
@@ -243,9 +243,9 @@ func (b *pgBackend) refuseWaiting() {
 	}
 }
 
-func (b *pgBackend) cut(idleToo bool) (cut, left int) {
+func (b *pgxBackend) cut(idleToo bool) (cut, left int) {
 	b.mu.Lock()
-	all := make([]*pgRecord, 0, len(b.all))
+	all := make([]*pgxConn, 0, len(b.all))
 	for r := range b.all {
 		all = append(all, r)
 	}
@@ -260,9 +260,9 @@ func (b *pgBackend) cut(idleToo bool) (cut, left int) {
 	return cut, 0
 }
 
-// record makes the record of a new connection.
-func (b *pgBackend) record(c *pgx.Conn, sock net.Conn) *pgRecord {
-	r := &pgRecord{sock: belowTLS(sock), times: times{draw: rand.Float64()}}
+// newConn makes the record of a new connection.
+func (b *pgxBackend) newConn(c *pgx.Conn, sock net.Conn) *pgxConn {
+	r := &pgxConn{sock: belowTLS(sock), times: times{draw: rand.Float64()}}
 	c.PgConn().CustomData()[customKey] = r
 	runtime.AddCleanup(c, b.forget, r)
 	return r
@@ -270,7 +270,7 @@ func (b *pgBackend) record(c *pgx.Conn, sock net.Conn) *pgRecord {
 
 // forget ends the record of a connection that no caller has any more. All but hijacked connections
 // have left the books before.
-func (b *pgBackend) forget(r *pgRecord) {
+func (b *pgxBackend) forget(r *pgxConn) {
 	b.mu.Lock()
 	if r.candidate {
 		b.foundLocked(r)
@@ -280,7 +280,7 @@ func (b *pgBackend) forget(r *pgRecord) {
 	b.base.held.Release(&r.entry)
 }
 
-func record(c *pgconn.PgConn) *pgRecord {
-	r, _ := c.CustomData()[customKey].(*pgRecord)
+func connOf(c *pgconn.PgConn) *pgxConn {
+	r, _ := c.CustomData()[customKey].(*pgxConn)
 	return r
 }

@@ -24,7 +24,7 @@ type claim struct {
 
 // claimOf returns the claim of the acquisition for which pgxpool does something under ctx; nil: it
 // is not for a caller.
-func (b *pgBackend) claimOf(ctx context.Context) *claim {
+func (b *pgxBackend) claimOf(ctx context.Context) *claim {
 	switch a := ctx.Value(waitKey{}).(type) {
 	case *waitingContext:
 		if a.b == b {
@@ -39,7 +39,7 @@ func (b *pgBackend) claimOf(ctx context.Context) *claim {
 }
 
 // dialBegins notes that pgxpool opens a connection under ctx.
-func (b *pgBackend) dialBegins(ctx context.Context) {
+func (b *pgxBackend) dialBegins(ctx context.Context) {
 	cl := b.claimOf(ctx)
 	if cl == nil {
 		return
@@ -51,7 +51,7 @@ func (b *pgBackend) dialBegins(ctx context.Context) {
 
 // dialEnds notes that the connection is open, or will not be. The permit of a caller that has given
 // up meanwhile is free.
-func (b *pgBackend) dialEnds(ctx context.Context) {
+func (b *pgxBackend) dialEnds(ctx context.Context) {
 	cl := b.claimOf(ctx)
 	if cl == nil {
 		return
@@ -68,7 +68,7 @@ func (b *pgBackend) dialEnds(ctx context.Context) {
 }
 
 // givenUp books that a caller got no connection. Its permit is free, unless pgxpool goes on.
-func (b *pgBackend) givenUp(cl *claim) {
+func (b *pgxBackend) givenUp(cl *claim) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
@@ -86,7 +86,7 @@ func (b *pgBackend) givenUp(cl *claim) {
 
 // pingBegins notes that pgxpool pings a connection for an acquisition, until prepareConn or another
 // attempt comes.
-func (b *pgBackend) pingBegins(ctx context.Context, begins bool) {
+func (b *pgxBackend) pingBegins(ctx context.Context, begins bool) {
 	cl := claimUnder(ctx)
 	if cl == nil {
 		return
@@ -112,14 +112,14 @@ func claimUnder(ctx context.Context) *claim {
 
 // afterRelease runs the user's AfterRelease. Meanwhile pgxpool gives the connection to no other
 // caller.
-func (b *pgBackend) afterRelease(c *pgx.Conn) bool {
+func (b *pgxBackend) afterRelease(c *pgx.Conn) bool {
 	keep := true
-	if user := b.aimed.Load().native.AfterRelease; user != nil {
+	if user := b.target.Load().native.AfterRelease; user != nil {
 		if b.base.callback("AfterRelease", func() { keep = user(c) }) != nil {
 			keep = false
 		}
 	}
-	r := record(c.PgConn())
+	r := connOf(c.PgConn())
 	if r == nil {
 		return keep
 	}
@@ -142,7 +142,7 @@ func (b *pgBackend) afterRelease(c *pgx.Conn) bool {
 	}
 	acquired := b.pool.Stat().AcquiredConns()
 	// Owner: the backend. It ends within a millisecond; close waits for it.
-	b.closes.Go(func() {
+	b.pending.Go(func() {
 		retry.Briefly(b.life, func() bool { return b.pool.Stat().AcquiredConns() < acquired })
 		b.givePermit()
 	})

@@ -10,7 +10,7 @@ import (
 // hangUp closes a connection and waits until nothing of it is left: pgconn may be busy asking the
 // server to cancel a query that was given up. At the end of ctx, or of hangUpLimit, it closes the
 // socket; Stop waits for the rest.
-func (b *pgBackend) hangUp(ctx context.Context, c *pgx.Conn) {
+func (b *pgxBackend) hangUp(ctx context.Context, c *pgx.Conn) {
 	ctx, cancel := context.WithTimeout(ctx, hangUpLimit)
 	defer cancel()
 	sock := belowTLS(c.PgConn().Conn())
@@ -23,13 +23,13 @@ func (b *pgBackend) hangUp(ctx context.Context, c *pgx.Conn) {
 	case <-ctx.Done():
 	}
 	// Owner: the backend. pgconn's own goroutine ends with the socket and with its cancel request,
-	// which pgLine bounds.
-	b.closes.Go(func() { <-done })
+	// which pgxDialer bounds.
+	b.pending.Go(func() { <-done })
 }
 
 // retireLocked says why a connection that a caller returns at now must not become idle, and notes
 // it.
-func (b *pgBackend) retireLocked(r *pgRecord, now time.Time) (stale bool) {
+func (b *pgxBackend) retireLocked(r *pgxConn, now time.Time) (stale bool) {
 	reason := b.base.stale(&r.times, now)
 	if reason == "" {
 		return false

@@ -10,26 +10,26 @@ import (
 	"github.com/poolkeeper/poolkeeper/sqlpool/internal/pghooks"
 )
 
-// pgConnect is the tracer of one dial, of pgxpool or of a check. All that users can read before and
+// pgxDialTracer is the tracer of one dial, of pgxpool or of a check. All that users can read before and
 // after the dial (in BeforeConnect, in tracers, by Conn.Config) is their own configuration; the
 // pool's tracer, dialer and time are in it for the dial alone.
 //
-//	beforeConnect ─ pgConnect ─▶ TraceConnectStart ─ pgLine, pgTracer ─▶ dial, login ─▶ TraceConnectEnd ─ the user's again
-type pgConnect struct {
+//	beforeConnect ─ pgxDialTracer ─▶ TraceConnectStart ─ pgxDialer, pgxTracer ─▶ dial, login ─▶ TraceConnectEnd ─ the user's again
+type pgxDialTracer struct {
 	pgx.QueryTracer // the user's; nil: none
 
-	b          *pgBackend
+	b          *pgxBackend
 	outside    bool // the pool's checks dial: no connection of pgxpool
 	generation uint64
 	limit      time.Duration // for each host
 
 	conf *pgx.ConnConfig // of the connection, from TraceConnectStart on
 	was  time.Duration   // its ConnectTimeout, as the user has it
-	line *pgLine
+	dialer *pgxDialer
 }
 
 // TraceConnectStart begins a dial.
-func (t *pgConnect) TraceConnectStart(ctx context.Context, data pgx.TraceConnectStartData) context.Context {
+func (t *pgxDialTracer) TraceConnectStart(ctx context.Context, data pgx.TraceConnectStartData) context.Context {
 	t.conf = data.ConnConfig
 	t.conf.Tracer = t.QueryTracer
 	if user, ok := t.QueryTracer.(pgx.ConnectTracer); ok {
@@ -37,28 +37,28 @@ func (t *pgConnect) TraceConnectStart(ctx context.Context, data pgx.TraceConnect
 	}
 	d := &dialing{began: time.Now(), generation: t.generation}
 	pghooks.Guard(t.b.base.events, &t.conf.Config)
-	t.line = &pgLine{b: t.b, own: d, dial: pghooks.GuardDial(t.b.base.events, t.conf.DialFunc)}
+	t.dialer = &pgxDialer{b: t.b, own: d, dial: pghooks.GuardDial(t.b.base.events, t.conf.DialFunc)}
 	t.QueryTracer = t.conf.Tracer // a tracer may replace itself
-	t.conf.DialFunc = t.line.open
+	t.conf.DialFunc = t.dialer.open
 	t.was, t.conf.ConnectTimeout = t.conf.ConnectTimeout, t.limit
 	if t.outside {
-		t.line.begin() // every other dial of it is a cancel request
+		t.dialer.begin() // every other dial of it is a cancel request
 		return context.WithValue(ctx, dialKey{}, d)
 	}
-	t.conf.Tracer = t.b.tracer(t.conf.Tracer, t.line)
-	t.conf.OnPgError = t.b.hearing(t.conf.OnPgError)
+	t.conf.Tracer = t.b.tracer(t.conf.Tracer, t.dialer)
+	t.conf.OnPgError = t.b.onPgError(t.conf.OnPgError)
 	return t.b.beginDial(ctx, d)
 }
 
 // TraceConnectEnd ends it. The connection goes on with the pool's DialFunc and OnPgError, which
 // leave alone what is not the pool's; pgx has taken the tracer out of the configuration by now.
-func (t *pgConnect) TraceConnectEnd(ctx context.Context, data pgx.TraceConnectEndData) {
+func (t *pgxDialTracer) TraceConnectEnd(ctx context.Context, data pgx.TraceConnectEndData) {
 	t.conf.Tracer = t.QueryTracer
 	if data.Err == nil { // else pgconn may still be reading the rest, in the background, to ask for a cancellation
 		t.conf.ConnectTimeout = t.was
 	}
 	if !t.outside {
-		t.b.endDial(ctx, t.line, t.conf, data)
+		t.b.endDial(ctx, t.dialer, t.conf, data)
 	}
 	if user, ok := t.QueryTracer.(pgx.ConnectTracer); ok {
 		_ = t.b.base.callback("TraceConnectEnd", func() { user.TraceConnectEnd(ctx, data) })
@@ -66,7 +66,7 @@ func (t *pgConnect) TraceConnectEnd(ctx context.Context, data pgx.TraceConnectEn
 }
 
 // beginDial books a dial.
-func (b *pgBackend) beginDial(ctx context.Context, d *dialing) context.Context {
+func (b *pgxBackend) beginDial(ctx context.Context, d *dialing) context.Context {
 	w, _ := ctx.Value(waitKey{}).(*waitingContext)
 	_, unbounded := ctx.Value(waitKey{}).(*acquisition)
 	if limit := b.base.cfg().AcquireTimeout; unbounded && limit > 0 { // the idle connection it was to find is gone
@@ -90,7 +90,7 @@ func (b *pgBackend) beginDial(ctx context.Context, d *dialing) context.Context {
 
 // tooSlow notes that a dial is slow, or that its caller has gone. A dial goes on when its caller
 // gives up, or else no connection would ever be opened under short deadlines; but not both.
-func (b *pgBackend) tooSlow(d *dialing, slow, gone bool) {
+func (b *pgxBackend) tooSlow(d *dialing, slow, gone bool) {
 	b.mu.Lock()
 	if slow && !d.slow {
 		d.slow = true
@@ -109,8 +109,8 @@ func (b *pgBackend) tooSlow(d *dialing, slow, gone bool) {
 }
 
 // endDial books its outcome.
-func (b *pgBackend) endDial(ctx context.Context, line *pgLine, used *pgx.ConnConfig, data pgx.TraceConnectEndData) {
-	d := line.own
+func (b *pgxBackend) endDial(ctx context.Context, dialer *pgxDialer, used *pgx.ConnConfig, data pgx.TraceConnectEndData) {
+	d := dialer.own
 	d.done()
 	d.cancel()
 	var login *rotation.Login
@@ -119,8 +119,8 @@ func (b *pgBackend) endDial(ctx context.Context, line *pgLine, used *pgx.ConnCon
 	}
 	b.base.dialEnded(d.began, login, data.Err)
 	if data.Err == nil {
-		r := b.record(data.Conn, d.sock)
-		r.generation, r.line = d.generation, line
+		r := b.newConn(data.Conn, d.sock)
+		r.generation, r.dialer = d.generation, dialer
 	}
 	b.mu.Lock()
 	b.dials--

@@ -24,43 +24,43 @@ func (lostError) Is(target error) bool {
 	return target == io.ErrUnexpectedEOF || target == pgconn.ErrConnClosed
 }
 
-// onceConnector is pgx's connector over a *pgxpool.Pool, of connections that send a statement once.
-type onceConnector struct{ driver.Connector }
+// pgxConnector is pgx's connector over a *pgxpool.Pool, of connections that send a statement once.
+type pgxConnector struct{ driver.Connector }
 
-func (o onceConnector) Connect(ctx context.Context) (driver.Conn, error) {
+func (o pgxConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	c, err := o.Connector.Connect(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if pg, ok := c.(*stdlib.Conn); ok {
-		return &onceConn{pg}, nil
+		return &pgxSQLConn{pg}, nil
 	}
 	return c, nil
 }
 
-// onceConn is pgx's connection for database/sql, but for one answer: pgx takes a connection that
+// pgxSQLConn is pgx's connection for database/sql, but for one answer: pgx takes a connection that
 // broke under a statement without arguments for one that was closed before, and has database/sql
 // send the statement again.
-type onceConn struct{ *stdlib.Conn }
+type pgxSQLConn struct{ *stdlib.Conn }
 
 // Unwrap returns pgx's own.
-func (c *onceConn) Unwrap() driver.Conn { return c.Conn }
+func (c *pgxSQLConn) Unwrap() driver.Conn { return c.Conn }
 
-func (c *onceConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+func (c *pgxSQLConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
 	pg := c.Conn.Conn()
 	before := pg.IsClosed()
 	res, err := c.Conn.ExecContext(ctx, query, args)
 	if before || !errors.Is(err, driver.ErrBadConn) || !pg.IsClosed() {
 		return res, err
 	}
-	if r := record(pg.PgConn()); r != nil && !errors.Is(r.lastErr, pgconn.ErrConnClosed) {
+	if r := connOf(pg.PgConn()); r != nil && !errors.Is(r.lastErr, pgconn.ErrConnClosed) {
 		return res, err // nothing was sent
 	}
 	return nil, lostError{}
 }
 
-func openOnce(b *pgBackend) *sql.DB {
-	db := sql.OpenDB(onceConnector{stdlib.GetPoolConnector(b.pool)})
+func openPgxDB(b *pgxBackend) *sql.DB {
+	db := sql.OpenDB(pgxConnector{stdlib.GetPoolConnector(b.pool)})
 	db.SetMaxIdleConns(0) // pgxpool keeps the idle ones
 	return db
 }

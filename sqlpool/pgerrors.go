@@ -16,44 +16,44 @@ import (
 // what goes through PgConn. The tracer gets how the calls of pgx end, and so the failures that the
 // server says nothing about.
 
-// hearing returns an OnPgError that draws conclusions and leaves it to the user's whether the
+// onPgError returns an OnPgError that draws conclusions and leaves it to the user's whether the
 // connection is closed.
-func (b *pgBackend) hearing(user pgconn.PgErrorHandler) pgconn.PgErrorHandler {
+func (b *pgxBackend) onPgError(user pgconn.PgErrorHandler) pgconn.PgErrorHandler {
 	return func(c *pgconn.PgConn, e *pgconn.PgError) bool {
-		b.heard(c, e)
+		b.noteServerError(c, e)
 		return user == nil || user(c, e)
 	}
 }
 
-// heard draws conclusions from an error of the server. Errors before a connection is established
+// noteServerError draws conclusions from an error of the server. Errors before a connection is established
 // are those of its dial. It may run on a goroutine of pgconn, which reads what the server still has
 // to say after a caller gave up.
-func (b *pgBackend) heard(c *pgconn.PgConn, e *pgconn.PgError) {
-	r := record(c)
+func (b *pgxBackend) noteServerError(c *pgconn.PgConn, e *pgconn.PgError) {
+	r := connOf(c)
 	if r == nil {
 		return
 	}
 	switch {
 	case fault.PGRefusesWrites(c, e):
-		b.demoted(r, e)
+		b.noteDemoted(r, e)
 	case e.Code != fault.ReadOnlyTransaction && fault.ConnectionLevel(e):
 		b.base.observer.Observe(e)
 	}
 }
 
-// demoted notes that the server refuses writes.
-func (b *pgBackend) demoted(r *pgRecord, e *pgconn.PgError) {
+// noteDemoted notes that the server refuses writes.
+func (b *pgxBackend) noteDemoted(r *pgxConn, e *pgconn.PgError) {
 	r.demoted.Store(true)
 	b.base.observer.Observe(e)
-	b.base.refusedWrite(b, r.generation, e)
+	b.base.noteRefusedWrite(b, r.generation, e)
 }
 
 // ended notes how a call of pgx on a connection ended.
-func (t *pgTracer) ended(c *pgx.Conn, err error) {
+func (t *pgxTracer) ended(c *pgx.Conn, err error) {
 	if err == nil {
 		return
 	}
-	b, r := t.b, record(c.PgConn())
+	b, r := t.b, connOf(c.PgConn())
 	if b.pooled.Load() {
 		pooler.Explain(err, b.execMode())
 	}
@@ -63,7 +63,7 @@ func (t *pgTracer) ended(c *pgx.Conn, err error) {
 		// A server that was set read-only says so behind the first error that comes of it: heard
 		// did not know yet.
 		if !again && !r.demoted.Swap(false) && known && fault.PGRefusesWrites(c.PgConn(), said) {
-			b.demoted(r, said)
+			b.noteDemoted(r, said)
 			r.demoted.Store(false)
 		}
 		known = known || again
@@ -79,13 +79,13 @@ func (t *pgTracer) ended(c *pgx.Conn, err error) {
 }
 
 // TraceCopyFromStart notes that COPY begins. QueryTimeout does not bound it.
-func (t *pgTracer) TraceCopyFromStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceCopyFromStartData) context.Context {
-	t.line.begin()
+func (t *pgxTracer) TraceCopyFromStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceCopyFromStartData) context.Context {
+	t.dialer.begin()
 	return ctx
 }
 
 // TraceCopyFromEnd implements pgx.CopyFromTracer.
-func (t *pgTracer) TraceCopyFromEnd(_ context.Context, c *pgx.Conn, data pgx.TraceCopyFromEndData) {
-	t.line.rest(c)
+func (t *pgxTracer) TraceCopyFromEnd(_ context.Context, c *pgx.Conn, data pgx.TraceCopyFromEndData) {
+	t.dialer.rest(c)
 	t.ended(c, data.Err)
 }

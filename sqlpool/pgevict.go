@@ -47,13 +47,13 @@ func (c *fillContext) begin() { c.once.Do(func() { close(c.began) }) }
 
 // Open, Peak, Sweep and Fill are for the evictor: eviction.Pool.
 
-func (b *pgBackend) Open() int {
+func (b *pgxBackend) Open() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.open
 }
 
-func (b *pgBackend) Peak() int {
+func (b *pgxBackend) Peak() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	p := b.peak
@@ -62,7 +62,7 @@ func (b *pgBackend) Peak() int {
 }
 
 // Fill opens connections one after the other, as long as fewer than n are idle.
-func (b *pgBackend) Fill(ctx context.Context, n int) error {
+func (b *pgxBackend) Fill(ctx context.Context, n int) error {
 	const looks = 3 // at connections that others return meanwhile
 	if d := b.base.down(); d != nil {
 		return d
@@ -91,7 +91,7 @@ func (b *pgBackend) Fill(ctx context.Context, n int) error {
 // openIdle makes pgxpool open a connection that no caller has asked for. pgxpool opens one only if
 // an acquisition finds nothing idle. So openIdle takes out the idle connections until the dial has
 // begun. Callers queue for that moment.
-func (b *pgBackend) openIdle(ctx context.Context) error {
+func (b *pgxBackend) openIdle(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, b.base.cfg().DialTimeout)
 	defer cancel()
 	fc := &fillContext{Context: ctx, began: make(chan struct{})}
@@ -132,7 +132,7 @@ func (b *pgBackend) openIdle(ctx context.Context) error {
 // hasRoom reports whether pgxpool would dial at once for one more acquisition, with all that is
 // idle taken out: in a full pool it would wait, and callers with it. A caller that has its permit,
 // and no connection yet, dials then too. The caller of a Pause waits for a dial to be over.
-func (b *pgBackend) hasRoom() bool {
+func (b *pgxBackend) hasRoom() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return !b.held && max(b.open, b.permits)+b.dials < b.roomLocked() && b.open+b.dials+b.unservedLocked() < b.roomLocked()
@@ -145,7 +145,7 @@ func releaseAll(conns []*pgxpool.Conn) {
 }
 
 // standStill makes new callers queue for a moment, until the returned function is called.
-func (b *pgBackend) standStill() (goOn func()) {
+func (b *pgxBackend) standStill() (goOn func()) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.paused++
@@ -159,13 +159,13 @@ func (b *pgBackend) standStill() (goOn func()) {
 
 // Sweep takes all idle connections out for a moment without I/O, decides, and gives back the rest
 // at once. Only then come the closes and pings, of at most order.Batch connections at a time.
-func (b *pgBackend) Sweep(ctx context.Context, order eviction.Sweep) (next time.Time) {
+func (b *pgxBackend) Sweep(ctx context.Context, order eviction.Sweep) (next time.Time) {
 	b.sweep(ctx, order)
 	return b.nextDue(order)
 }
 
 // sweep reports how many it has spared because of callers.
-func (b *pgBackend) sweep(ctx context.Context, order eviction.Sweep) (spared int) {
+func (b *pgxBackend) sweep(ctx context.Context, order eviction.Sweep) (spared int) {
 	b.reconcile()
 	for again := true; again && ctx.Err() == nil; order.Surplus = 0 { // another pass is only for more pings
 		resume := b.standStill()
@@ -192,20 +192,20 @@ func (b *pgBackend) sweep(ctx context.Context, order eviction.Sweep) (spared int
 	return spared
 }
 
-func (b *pgBackend) takeIdle(ctx context.Context) []candidate[*pgxpool.Conn] {
+func (b *pgxBackend) takeIdle(ctx context.Context) []candidate[*pgxpool.Conn] {
 	conns := b.pool.AcquireAllIdle(&sweepContext{ctx}) //nolint:contextcheck // it is ctx, marked
 	out := make([]candidate[*pgxpool.Conn], len(conns))
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for i, c := range conns {
-		out[i] = candidate[*pgxpool.Conn]{times: record(c.Conn().PgConn()).times, conn: c}
+		out[i] = candidate[*pgxpool.Conn]{times: connOf(c.Conn().PgConn()).times, conn: c}
 	}
 	return out
 }
 
 // awaitPermitted waits until callers with permits have their connections. Usually they have, or
 // need only microseconds. It does not wait for callers that are pinging.
-func (b *pgBackend) awaitPermitted(ctx context.Context) {
+func (b *pgxBackend) awaitPermitted(ctx context.Context) {
 	retry.Briefly(ctx, func() bool {
 		b.mu.Lock()
 		defer b.mu.Unlock()
@@ -214,49 +214,49 @@ func (b *pgBackend) awaitPermitted(ctx context.Context) {
 }
 
 // unservedLocked is how many have permits and neither a connection nor a dial under way.
-func (b *pgBackend) unservedLocked() int { return max(b.permits-b.holding-b.dials, 0) }
+func (b *pgxBackend) unservedLocked() int { return max(b.permits-b.holding-b.dials, 0) }
 
 // discount stops counting connections that are about to be closed as ones that callers may find. If
 // the stay that are left are too few for the callers with permits, it spares some. A caller that
 // finds no idle connection dials without asking. A caller that finds a stale one asks first (see
 // exchange).
-func (b *pgBackend) discount(drop []candidate[*pgxpool.Conn], stay int) (gone, spare []candidate[*pgxpool.Conn]) {
+func (b *pgxBackend) discount(drop []candidate[*pgxpool.Conn], stay int) (gone, spare []candidate[*pgxpool.Conn]) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	n := len(drop) - min(max(b.unservedLocked()-stay, 0), len(drop))
 	for _, x := range drop[:n] {
-		record(x.conn.Conn().PgConn()).discounted = true
+		connOf(x.conn.Conn().PgConn()).discounted = true
 	}
 	b.open -= n
 	return drop[:n], drop[n:]
 }
 
-func (b *pgBackend) drop(ctx context.Context, c *pgxpool.Conn, reason string) {
+func (b *pgxBackend) drop(ctx context.Context, c *pgxpool.Conn, reason string) {
 	b.mu.Lock()
-	record(c.Conn().PgConn()).reason = reason
+	connOf(c.Conn().PgConn()).reason = reason
 	b.mu.Unlock()
 	b.hangUp(ctx, c.Conn())
 	c.Release() // pgxpool sees that it is closed
 }
 
-func (b *pgBackend) alive(ctx context.Context, c *pgxpool.Conn) bool {
+func (b *pgxBackend) alive(ctx context.Context, c *pgxpool.Conn) bool {
 	ping, cancel := context.WithTimeout(ctx, min(pingLimit, b.base.cfg().DialTimeout))
 	defer cancel()
 	asked := time.Now()
-	if err := b.base.events.Guarded("a hook, in a ping,", func() error { return pingPG(ping, c.Conn()) }); err != nil {
+	if err := b.base.events.Guarded("a hook, in a ping,", func() error { return pgxPing(ping, c.Conn()) }); err != nil {
 		if ctx.Err() == nil {
-			b.base.diedInUse(err, time.Now()) // the others are suspect, as if it had been in use
+			b.base.noteDiedInUse(err, time.Now()) // the others are suspect, as if it had been in use
 		}
 		return false // if ctx has ended, pgx has closed the connection too
 	}
 	b.base.link.Saw(time.Since(asked))
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	record(c.Conn().PgConn()).seen = time.Now()
+	connOf(c.Conn().PgConn()).seen = time.Now()
 	return true
 }
 
-func (b *pgBackend) nextDue(o eviction.Sweep) time.Time {
+func (b *pgxBackend) nextDue(o eviction.Sweep) time.Time {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	open := make([]eviction.Conn, 0, len(b.all))
@@ -268,11 +268,11 @@ func (b *pgBackend) nextDue(o eviction.Sweep) time.Time {
 
 // flush sweeps only for what is stale. One at a time is enough: a later one finds what an earlier
 // one has missed.
-func (b *pgBackend) flush() {
+func (b *pgxBackend) flush() {
 	if !b.flushing.CompareAndSwap(false, true) {
 		return
 	}
-	b.closes.Go(func() {
+	b.pending.Go(func() {
 		b.flushing.Store(false)
 		for pause := firstFlush; ; pause = min(2*pause, lastFlush) {
 			b.mu.Lock()

@@ -24,8 +24,8 @@ type hijacks struct {
 // panics if c was released or hijacked before.
 func (p *Postgres) Hijack(c *pgxpool.Conn) *pgx.Conn { return p.back.hijack(c) }
 
-func (b *pgBackend) hijack(c *pgxpool.Conn) *pgx.Conn {
-	r := record(c.Conn().PgConn())
+func (b *pgxBackend) hijack(c *pgxpool.Conn) *pgx.Conn {
+	r := connOf(c.Conn().PgConn())
 	b.mu.Lock()
 	_, ours := b.all[r]
 	ours = ours && r != nil && b.base.held.Holds(&r.entry)
@@ -52,7 +52,7 @@ func (b *pgBackend) hijack(c *pgxpool.Conn) *pgx.Conn {
 // reconcile compares the pool's books with pgxpool's. A hijacked connection left unnoticed, so
 // reconcile gives its permit back. The comparison is valid only if no caller acquires or releases
 // meanwhile. It reports false if a caller did; a later one may be valid.
-func (b *pgBackend) reconcile() bool {
+func (b *pgxBackend) reconcile() bool {
 	b.mu.Lock()
 	events, booked := b.events, b.holding+b.lost+b.pings
 	b.mu.Unlock()
@@ -74,7 +74,7 @@ func (b *pgBackend) reconcile() bool {
 	// taken would be worse.
 	lost := min(gone, b.lost)
 	b.lost -= lost
-	b.left.ofLost += lost
+	b.hijacked.ofLost += lost
 	gone -= lost
 	if gone > 0 {
 		b.missLocked(gone)
@@ -88,15 +88,15 @@ func (b *pgBackend) reconcile() bool {
 }
 
 // missLocked books that n of the connections that are held have left.
-func (b *pgBackend) missLocked(n int) {
+func (b *pgxBackend) missLocked(n int) {
 	b.holding -= n
 	b.permits -= n
 	b.open -= n
-	b.left.unknown += n
+	b.hijacked.unknown += n
 	for r := range b.all {
 		if !r.candidate && b.base.held.Holds(&r.entry) {
 			r.candidate = true
-			b.left.candidates++
+			b.hijacked.candidates++
 			b.base.held.Doubt(&r.entry, true)
 		}
 	}
@@ -104,7 +104,7 @@ func (b *pgBackend) missLocked(n int) {
 }
 
 // backLocked books that a connection that was taken for hijacked has come back.
-func (b *pgBackend) backLocked(r *pgRecord) {
+func (b *pgxBackend) backLocked(r *pgxConn) {
 	r.gone = false
 	b.all[r] = struct{}{}
 	b.open++
@@ -113,8 +113,8 @@ func (b *pgBackend) backLocked(r *pgRecord) {
 
 // settleHijacksLocked takes the candidates off the books when all of them have left, and clears
 // them when none has.
-func (b *pgBackend) settleHijacksLocked() {
-	if b.left.candidates == 0 || b.left.unknown != 0 && b.left.unknown < b.left.candidates {
+func (b *pgxBackend) settleHijacksLocked() {
+	if b.hijacked.candidates == 0 || b.hijacked.unknown != 0 && b.hijacked.unknown < b.hijacked.candidates {
 		return
 	}
 	for r := range b.all {
@@ -122,55 +122,55 @@ func (b *pgBackend) settleHijacksLocked() {
 			continue
 		}
 		r.candidate = false
-		if b.left.unknown > 0 {
+		if b.hijacked.unknown > 0 {
 			b.offBooksLocked(r)
 		} else {
 			b.base.held.Doubt(&r.entry, false)
 		}
 	}
-	b.left.candidates, b.left.unknown = 0, 0
+	b.hijacked.candidates, b.hijacked.unknown = 0, 0
 }
 
 // clearLocked notes that a candidate has not left.
-func (b *pgBackend) clearLocked(r *pgRecord) {
+func (b *pgxBackend) clearLocked(r *pgxConn) {
 	r.candidate = false
-	b.left.candidates--
+	b.hijacked.candidates--
 	b.base.held.Doubt(&r.entry, false)
 	b.settleHijacksLocked()
 }
 
 // foundLocked notes that a candidate has left.
-func (b *pgBackend) foundLocked(r *pgRecord) {
+func (b *pgxBackend) foundLocked(r *pgxConn) {
 	r.candidate = false
-	b.left.candidates--
-	b.left.unknown--
+	b.hijacked.candidates--
+	b.hijacked.unknown--
 	b.offBooksLocked(r)
 	b.settleHijacksLocked()
 }
 
 // leaveLocked books that a connection leaves the pool.
-func (b *pgBackend) leaveLocked(r *pgRecord) {
+func (b *pgxBackend) leaveLocked(r *pgxConn) {
 	b.open--
 	b.events++
 	b.offBooksLocked(r)
 }
 
-func (b *pgBackend) offBooksLocked(r *pgRecord) {
+func (b *pgxBackend) offBooksLocked(r *pgxConn) {
 	r.gone = true
 	delete(b.all, r)
 	b.base.held.Release(&r.entry)
 }
 
 // returnedLocked books that a connection that was reclaimed no longer takes a place in pgxpool.
-func (b *pgBackend) returnedLocked(r *pgRecord) {
+func (b *pgxBackend) returnedLocked(r *pgxConn) {
 	r.returned = true
 	b.events++
-	if b.lost > 0 || b.left.ofLost == 0 {
+	if b.lost > 0 || b.hijacked.ofLost == 0 {
 		b.lost = max(b.lost-1, 0)
 		return
 	}
 	// It was taken for hijacked. So it was another one that left, which a caller had acquired.
-	b.left.ofLost--
+	b.hijacked.ofLost--
 	b.missLocked(1)
 	b.base.gate.Leave()
 }

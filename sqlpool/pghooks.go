@@ -23,7 +23,7 @@ const pingAfter = time.Second
 
 // beforeConnect is where every dial of pgxpool begins. What pgxpool was made with may be outdated
 // by a Reload.
-func (b *pgBackend) beforeConnect(ctx context.Context, conn *pgx.ConnConfig) (err error) {
+func (b *pgxBackend) beforeConnect(ctx context.Context, conn *pgx.ConnConfig) (err error) {
 	b.dialBegins(ctx)
 	defer func() {
 		if err != nil { // else the tracer or afterConnect notes the end
@@ -33,21 +33,21 @@ func (b *pgBackend) beforeConnect(ctx context.Context, conn *pgx.ConnConfig) (er
 	if f, ok := ctx.Value(fillKey{}).(*fillContext); ok {
 		f.begin()
 	}
-	generation := b.base.rec.generation.Load() // first: what is asked for below may be outdated by the time it is used
-	cfg, aim := b.base.cfg(), b.aimed.Load()
-	*conn = *aim.conn.Copy()
-	limit, err := b.personalize(ctx, aim, conn, cfg)
+	generation := b.base.recovery.generation.Load() // first: what is asked for below may be outdated by the time it is used
+	cfg, to := b.base.cfg(), b.target.Load()
+	*conn = *to.conn.Copy()
+	limit, err := b.personalize(ctx, to, conn, cfg)
 	if err != nil {
 		return err
 	}
-	conn.Tracer = &pgConnect{QueryTracer: conn.Tracer, b: b, generation: generation, limit: limit}
+	conn.Tracer = &pgxDialTracer{QueryTracer: conn.Tracer, b: b, generation: generation, limit: limit}
 	return nil
 }
 
 // afterConnect takes a new connection into the books.
-func (b *pgBackend) afterConnect(ctx context.Context, c *pgx.Conn) error {
+func (b *pgxBackend) afterConnect(ctx context.Context, c *pgx.Conn) error {
 	defer b.dialEnds(ctx)
-	if user := b.aimed.Load().native.AfterConnect; user != nil {
+	if user := b.target.Load().native.AfterConnect; user != nil {
 		var err error
 		if panicked := b.base.callback("AfterConnect", func() { err = user(ctx, c) }); panicked != nil {
 			return panicked
@@ -56,7 +56,7 @@ func (b *pgBackend) afterConnect(ctx context.Context, c *pgx.Conn) error {
 			return err
 		}
 	}
-	r := record(c.PgConn())
+	r := connOf(c.PgConn())
 	now := time.Now()
 	b.mu.Lock()
 	r.born, r.used, r.seen = now, now, now
@@ -69,11 +69,11 @@ func (b *pgBackend) afterConnect(ctx context.Context, c *pgx.Conn) error {
 }
 
 // beforeClose takes a connection out of the books.
-func (b *pgBackend) beforeClose(c *pgx.Conn) {
-	if user := b.aimed.Load().native.BeforeClose; user != nil {
+func (b *pgxBackend) beforeClose(c *pgx.Conn) {
+	if user := b.target.Load().native.BeforeClose; user != nil {
 		_ = b.base.callback("BeforeClose", func() { user(c) })
 	}
-	r := record(c.PgConn())
+	r := connOf(c.PgConn())
 	if r == nil {
 		return
 	}
@@ -95,13 +95,13 @@ func (b *pgBackend) beforeClose(c *pgx.Conn) {
 			reason = poolkeeper.EvictedClosed
 		}
 	}
-	b.base.met.evicted(reason)
+	b.base.metrics.evicted(reason)
 	b.base.evictor.Wake()
 	if owes || c.IsClosed() {
 		done := c.PgConn().CleanupDone()
 		// Owner: the backend. It ends within CloseGrace, or without one when pgx has closed the
 		// connection, within 15 s whatever the server does; close waits for it.
-		b.closes.Go(func() {
+		b.pending.Go(func() {
 			b.endCleanup(r, done)
 			if owes {
 				b.givePermit()
@@ -112,7 +112,7 @@ func (b *pgBackend) beforeClose(c *pgx.Conn) {
 
 // endCleanup waits until pgx has cleaned up behind a query that was given up, up to CloseGrace:
 // then the socket is closed under it.
-func (b *pgBackend) endCleanup(r *pgRecord, done <-chan struct{}) {
+func (b *pgxBackend) endCleanup(r *pgxConn, done <-chan struct{}) {
 	if grace := b.base.cfg().CloseGrace; grace > 0 {
 		t := time.NewTimer(grace)
 		defer t.Stop()
@@ -127,15 +127,15 @@ func (b *pgBackend) endCleanup(r *pgRecord, done <-chan struct{}) {
 }
 
 // prepareConn looks at a connection before a caller gets it.
-func (b *pgBackend) prepareConn(ctx context.Context, c *pgx.Conn) (bool, error) {
+func (b *pgxBackend) prepareConn(ctx context.Context, c *pgx.Conn) (bool, error) {
 	switch ctx.(type) {
 	case *sweepContext:
 		return true, nil
 	}
-	if b.aimed.Load().native.ShouldPing != nil {
+	if b.target.Load().native.ShouldPing != nil {
 		b.pingBegins(ctx, false)
 	}
-	r := record(c.PgConn())
+	r := connOf(c.PgConn())
 	if err := r.hookErr; err != nil {
 		r.hookErr = nil
 		return false, err
@@ -153,13 +153,13 @@ func (b *pgBackend) prepareConn(ctx context.Context, c *pgx.Conn) (bool, error) 
 	if now.IsZero() {
 		now = time.Now()
 	}
-	fit, err := b.fits(ctx, c, r, now)
+	fit, err := b.fit(ctx, c, r, now)
 	if fit || err != nil {
 		return fit, err
 	}
 	b.bound(ctx, now)
 	if isNew {
-		if err := b.wasted(ctx, r); err != nil {
+		if err := b.noteDiscarded(ctx, r); err != nil {
 			return false, err
 		}
 	}
@@ -169,8 +169,8 @@ func (b *pgBackend) prepareConn(ctx context.Context, c *pgx.Conn) (bool, error) 
 	return false, b.exchange(ctx, r, now) // the caller is in for a new connection
 }
 
-// wasted notes that a new connection is thrown away.
-func (b *pgBackend) wasted(ctx context.Context, r *pgRecord) error {
+// noteDiscarded notes that a new connection is thrown away.
+func (b *pgxBackend) noteDiscarded(ctx context.Context, r *pgxConn) error {
 	w := b.waitingOf(ctx)
 	if w == nil {
 		return nil
@@ -181,13 +181,13 @@ func (b *pgBackend) wasted(ctx context.Context, r *pgRecord) error {
 	if reason == "" {
 		return nil // the user's PrepareConn refused it
 	}
-	return w.fresh.another(ctx, b.base, b, reason, w.start)
+	return w.fresh.noteAnother(ctx, b.base, b, reason, w.start)
 }
 
-// fits says whether a caller may have the connection.
-func (b *pgBackend) fits(ctx context.Context, c *pgx.Conn, r *pgRecord, now time.Time) (bool, error) {
+// fit says whether a caller may have the connection.
+func (b *pgxBackend) fit(ctx context.Context, c *pgx.Conn, r *pgxConn, now time.Time) (bool, error) {
 	reason := b.base.stale(&r.times, now)
-	if reason == "" && !b.proves(ctx, c, r, now) {
+	if reason == "" && !b.answersPing(ctx, c, r, now) {
 		reason = poolkeeper.EvictedDead
 	}
 	if reason != "" {
@@ -196,7 +196,7 @@ func (b *pgBackend) fits(ctx context.Context, c *pgx.Conn, r *pgRecord, now time
 		r.reason = reason
 		return false, nil
 	}
-	if user := b.aimed.Load().prepare; user != nil {
+	if user := b.target.Load().prepare; user != nil {
 		b.bound(ctx, now)
 		ok, err := false, error(nil)
 		if panicked := b.base.events.Panicked("PrepareConn", guard.Catch(func() { ok, err = user(ctx, c) })); panicked != nil {
@@ -208,19 +208,19 @@ func (b *pgBackend) fits(ctx context.Context, c *pgx.Conn, r *pgRecord, now time
 }
 
 // hooked says whether hooks of the user's see the contexts of acquisitions.
-func (b *pgBackend) hooked() bool {
-	aim := b.aimed.Load()
-	return aim.prepare != nil || aim.native.ShouldPing != nil
+func (b *pgxBackend) hooked() bool {
+	to := b.target.Load()
+	return to.prepare != nil || to.native.ShouldPing != nil
 }
 
 // shouldPing leaves pings to prepareConn, unless the user has set ShouldPing. prepareConn draws
 // conclusions from pings that fail. The user's ShouldPing gets the time that the connection has
 // really been silent, because a sweep makes it look fresh to pgxpool.
-func (b *pgBackend) shouldPing(ctx context.Context, p pgxpool.ShouldPingParams) bool {
-	r := record(p.Conn.PgConn())
+func (b *pgxBackend) shouldPing(ctx context.Context, p pgxpool.ShouldPingParams) bool {
+	r := connOf(p.Conn.PgConn())
 	now := time.Now()
 	r.at = now
-	user := b.aimed.Load().native.ShouldPing
+	user := b.target.Load().native.ShouldPing
 	if user == nil {
 		return false
 	}
@@ -242,13 +242,13 @@ func (b *pgBackend) shouldPing(ctx context.Context, p pgxpool.ShouldPingParams) 
 // TLS record begins with this byte.
 const errorResponse = 'E'
 
-// proves looks at a silent connection and pings it where that is needed. It pings if the connection
+// answersPing looks at a silent connection and pings it where that is needed. It pings if the connection
 // is suspect, was silent for long, or has received something: under TLS that may be the server's
 // last message before it closed. It reports false if the connection must not be used.
-func (b *pgBackend) proves(ctx context.Context, c *pgx.Conn, r *pgRecord, now time.Time) bool {
+func (b *pgxBackend) answersPing(ctx context.Context, c *pgx.Conn, r *pgxConn, now time.Time) bool {
 	cfg := b.base.cfg()
 	spoken := false
-	if !cfg.DisablePeek && (now.Sub(r.seen) >= peekAfter || b.base.wary(now)) {
+	if !cfg.DisablePeek && (now.Sub(r.seen) >= peekAfter || b.base.lostLately(now)) {
 		transport, _ := r.sock.(syscall.Conn)
 		state, next := socket.Peek(transport)
 		spoken = state == socket.Unread
@@ -262,7 +262,7 @@ func (b *pgBackend) proves(ctx context.Context, c *pgx.Conn, r *pgRecord, now ti
 	case suspect:
 	case spoken:
 		patience = b.base.link.Limit(0)
-	case now.Sub(r.seen) > pingAfter && b.aimed.Load().native.ShouldPing == nil:
+	case now.Sub(r.seen) > pingAfter && b.target.Load().native.ShouldPing == nil:
 		patience = b.pingTimeout()
 	default:
 		return true
@@ -270,7 +270,7 @@ func (b *pgBackend) proves(ctx context.Context, c *pgx.Conn, r *pgRecord, now ti
 	b.bound(ctx, now)
 	ping, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	err := pingPG(ping, c)
+	err := pgxPing(ping, c)
 	switch {
 	case err == nil:
 		b.base.link.Saw(time.Since(now))
@@ -278,18 +278,18 @@ func (b *pgBackend) proves(ctx context.Context, c *pgx.Conn, r *pgRecord, now ti
 		defer b.mu.Unlock()
 		r.seen = time.Now()
 	case !suspect && ctx.Err() == nil:
-		b.base.diedInUse(err, time.Now()) // the others are suspect, as if it had been in use
+		b.base.noteDiedInUse(err, time.Now()) // the others are suspect, as if it had been in use
 	case !suspect:
-		b.base.diedInUse(ctx.Err(), time.Now())
+		b.base.noteDiedInUse(ctx.Err(), time.Now())
 	case ctx.Err() == nil: // else the caller had no time left
-		b.base.pingedInVain(b)
+		b.base.noteSilent(b)
 	}
 	return err == nil
 }
 
 // pingTimeout bounds pings of connections against which nothing speaks but their silence.
-func (b *pgBackend) pingTimeout() time.Duration {
-	if user := b.aimed.Load().native.PingTimeout; user > 0 {
+func (b *pgxBackend) pingTimeout() time.Duration {
+	if user := b.target.Load().native.PingTimeout; user > 0 {
 		return user
 	}
 	return min(pingLimit, b.base.cfg().DialTimeout)

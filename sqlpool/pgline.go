@@ -12,11 +12,11 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// pgLine opens the sockets of one connection: its own, and those by which pgconn asks the server to
+// pgxDialer opens the sockets of one connection: its own, and those by which pgconn asks the server to
 // cancel what the connection runs. pgconn finds it in the configuration of the connection, which
 // users may copy and connect by: all other dials are theirs.
-type pgLine struct {
-	b    *pgBackend
+type pgxDialer struct {
+	b    *pgxBackend
 	own  *dialing // of the connection itself
 	dial pgconn.DialFunc
 
@@ -25,7 +25,7 @@ type pgLine struct {
 }
 
 // open is the connection's DialFunc.
-func (l *pgLine) open(ctx context.Context, network, addr string) (net.Conn, error) {
+func (l *pgxDialer) open(ctx context.Context, network, addr string) (net.Conn, error) {
 	if d, _ := ctx.Value(dialKey{}).(*dialing); d == l.own {
 		return d.connect(func() (net.Conn, error) { return l.dial(ctx, network, addr) })
 	}
@@ -40,7 +40,7 @@ func (l *pgLine) open(ctx context.Context, network, addr string) (net.Conn, erro
 }
 
 // openCancel bounds a cancel request, so that Stop ends it.
-func (l *pgLine) openCancel(ctx context.Context, network, addr string) (net.Conn, error) {
+func (l *pgxDialer) openCancel(ctx context.Context, network, addr string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, l.limit())
 	defer cancel()
 	defer context.AfterFunc(l.b.life, cancel)() //nolint:contextcheck // two lives bound it
@@ -52,7 +52,7 @@ func (l *pgLine) openCancel(ctx context.Context, network, addr string) (net.Conn
 }
 
 // limit is how long a cancel request may take.
-func (l *pgLine) limit() time.Duration {
+func (l *pgxDialer) limit() time.Duration {
 	if grace := l.b.base.cfg().CloseGrace; grace > 0 {
 		return grace
 	}
@@ -60,22 +60,22 @@ func (l *pgLine) limit() time.Duration {
 }
 
 // begin notes that a call begins.
-func (l *pgLine) begin() { l.busy.Store(true) }
+func (l *pgxDialer) begin() { l.busy.Store(true) }
 
 // rest notes that it has ended. A call that has closed its connection leaves a cancel request
 // behind.
-func (l *pgLine) rest(c *pgx.Conn) {
+func (l *pgxDialer) rest(c *pgx.Conn) {
 	if !c.IsClosed() {
 		l.busy.Store(false)
 	}
 }
 
-// pingPG pings a connection of the pool. No tracer hears of pings, and one that is given up leaves
+// pgxPing pings a connection of the pool. No tracer hears of pings, and one that is given up leaves
 // a cancel request behind.
-func pingPG(ctx context.Context, c *pgx.Conn) error {
-	if r := record(c.PgConn()); r != nil && r.line != nil {
-		r.line.begin()
-		defer r.line.rest(c)
+func pgxPing(ctx context.Context, c *pgx.Conn) error {
+	if r := connOf(c.PgConn()); r != nil && r.dialer != nil {
+		r.dialer.begin()
+		defer r.dialer.rest(c)
 	}
 	return c.Ping(ctx)
 }
@@ -89,7 +89,7 @@ const cancelCode = 80877102
 type undecidedConn struct {
 	net.Conn
 
-	l    *pgLine
+	l    *pgxDialer
 	once sync.Once
 }
 

@@ -21,7 +21,7 @@ const (
 const reconcileEvery = 100 * time.Millisecond
 
 // tryPermit does not wait. With permitIdle comes the context of the acquisition.
-func (b *pgBackend) tryPermit(ctx context.Context) (permit, *acquisition) {
+func (b *pgxBackend) tryPermit(ctx context.Context) (permit, *acquisition) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.waiting.Len() > 0 || !b.mayLocked() {
@@ -41,7 +41,7 @@ func (b *pgBackend) tryPermit(ctx context.Context) (permit, *acquisition) {
 // mayLocked says whether one more caller may go on to pgxpool: within MaxOpen, and as far as what
 // is idle and MaxDials reach. So a burst waits for the first connection that is ready, new or
 // returned, and opens no more than it needs.
-func (b *pgBackend) mayLocked() bool {
+func (b *pgxBackend) mayLocked() bool {
 	most := b.base.cfg().MaxDials
 	return b.paused == 0 && !b.held && b.permits < b.roomLocked() &&
 		(b.permits < b.open || b.permits-b.open-b.slow < most && b.dials-b.slow < most)
@@ -49,11 +49,11 @@ func (b *pgBackend) mayLocked() bool {
 
 // roomLocked is how many connections there may be: MaxOpen, less what has been taken away from its
 // holders and takes a place in pgxpool all the same.
-func (b *pgBackend) roomLocked() int { return min(b.max, b.base.cfg().MaxOpenCeiling-b.lost) }
+func (b *pgxBackend) roomLocked() int { return min(b.max, b.base.cfg().MaxOpenCeiling-b.lost) }
 
-func (b *pgBackend) grantLocked() {
+func (b *pgxBackend) grantLocked() {
 	for b.waiting.Len() > 0 && b.mayLocked() {
-		w := b.waiting.PopInTime(b.base.met.shortUse.Load())
+		w := b.waiting.PopInTime(b.base.metrics.shortUse.Load())
 		if w == nil {
 			return
 		}
@@ -63,7 +63,7 @@ func (b *pgBackend) grantLocked() {
 	}
 }
 
-func (b *pgBackend) givePermit() {
+func (b *pgxBackend) givePermit() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.permits--
@@ -76,7 +76,7 @@ func (b *pgBackend) givePermit() {
 // would dial at once after a server has ended all its sessions. The caller goes before those that
 // wait already, because they asked later. If exchange fails, the caller keeps its permit, and
 // TraceAcquireEnd gives it back.
-func (b *pgBackend) exchange(ctx context.Context, r *pgRecord, start time.Time) error {
+func (b *pgxBackend) exchange(ctx context.Context, r *pgxConn, start time.Time) error {
 	b.mu.Lock()
 	r.discounted = true
 	b.open--
@@ -101,7 +101,7 @@ func (b *pgBackend) exchange(ctx context.Context, r *pgRecord, start time.Time) 
 }
 
 // grantEarlyLocked lets those go on whose connections a Pause would wait for.
-func (b *pgBackend) grantEarlyLocked() {
+func (b *pgxBackend) grantEarlyLocked() {
 	for b.waiting.Len() > 0 && b.waiting.First().Early() {
 		b.permits++
 		b.events++
@@ -110,7 +110,7 @@ func (b *pgBackend) grantEarlyLocked() {
 }
 
 // awaitPermit queues, unless MaxWaiting callers do already.
-func (b *pgBackend) awaitPermit(ctx context.Context, start time.Time) error {
+func (b *pgxBackend) awaitPermit(ctx context.Context, start time.Time) error {
 	b.mu.Lock()
 	if d := b.base.down(); d != nil { // refuseAll may have come before
 		b.mu.Unlock()
@@ -128,7 +128,7 @@ func (b *pgBackend) awaitPermit(ctx context.Context, start time.Time) error {
 }
 
 // permitted waits for what w queues for.
-func (b *pgBackend) permitted(ctx context.Context, w *waiter, start time.Time) error {
+func (b *pgxBackend) permitted(ctx context.Context, w *waiter, start time.Time) error {
 	if g, ok := b.base.waitFor(ctx, w, start); ok {
 		if errors.Is(g.Err, queue.ErrTooLate) {
 			return b.base.tooLate(b, start)
@@ -149,7 +149,7 @@ func (b *pgBackend) permitted(ctx context.Context, w *waiter, start time.Time) e
 
 // reconcileLaterLocked keeps looking for hijacked connections as long as a caller waits. Nothing
 // else would.
-func (b *pgBackend) reconcileLaterLocked() {
+func (b *pgxBackend) reconcileLaterLocked() {
 	if b.waiting.Len() == 0 || b.closed {
 		return
 	}

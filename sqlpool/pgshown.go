@@ -13,7 +13,7 @@ import (
 // sizes and times of cfg. pgxpool keeps the pointer that it was made with, and has copied the
 // hooks. Of the rest it reads only ConnConfig, which beforeConnect replaces. So a pool or a
 // connection that a caller makes from it does not involve this pool.
-func (b *pgBackend) shown(t *pgTarget, cfg config) *pgxpool.Config {
+func (b *pgxBackend) shown(t *pgxTarget, cfg config) *pgxpool.Config {
 	out := t.native.Copy()
 	out.ConnConfig = t.conn.Copy()
 	out.MaxConns = int32(cfg.MaxOpen)     //nolint:gosec // at most maxMaxOpen
@@ -32,11 +32,11 @@ func (b *pgBackend) shown(t *pgTarget, cfg config) *pgxpool.Config {
 
 // rotating returns a BeforeConnect that logs in as the pool does at that moment, unless the login
 // was changed. Then comes the user's own.
-func (b *pgBackend) rotating(t *pgTarget) func(context.Context, *pgx.ConnConfig) error {
+func (b *pgxBackend) rotating(t *pgxTarget) func(context.Context, *pgx.ConnConfig) error {
 	user, password, then := t.conn.User, t.conn.Password, t.native.BeforeConnect
 	return func(ctx context.Context, conn *pgx.ConnConfig) error {
 		if conn.User == user && conn.Password == password {
-			now := b.aimed.Load().conn
+			now := b.target.Load().conn
 			conn.User, conn.Password = now.User, now.Password
 			if err := b.base.logIn(ctx, conn, b.base.cfg()); err != nil {
 				return err

@@ -13,17 +13,17 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// pgTarget says how connections to PostgreSQL are opened, and which hooks of the user's they pass.
+// pgxTarget says how connections to PostgreSQL are opened, and which hooks of the user's they pass.
 // It never changes.
-type pgTarget struct {
+type pgxTarget struct {
 	native *pgxpool.Config // as the user has it
 	conn   *pgx.ConnConfig // the same of one connection, with TLS and login
 
 	prepare func(context.Context, *pgx.Conn) (bool, error)
 }
 
-func (b *pgBackend) targetOf(native *pgxpool.Config, cfg config, on disk) *pgTarget {
-	t := &pgTarget{native: native, prepare: native.PrepareConn}
+func (b *pgxBackend) newTarget(native *pgxpool.Config, cfg config, on secretFiles) *pgxTarget {
+	t := &pgxTarget{native: native, prepare: native.PrepareConn}
 	if before := native.BeforeAcquire; t.prepare == nil && before != nil { //nolint:staticcheck // users have it
 		t.prepare = func(ctx context.Context, c *pgx.Conn) (bool, error) { return before(ctx, c), nil }
 	}
@@ -41,9 +41,9 @@ func (b *pgBackend) targetOf(native *pgxpool.Config, cfg config, on disk) *pgTar
 }
 
 // tracer composes the pool's own tracer with the user's: of pgxpool, or of the connection behind
-// line.
-func (b *pgBackend) tracer(user pgx.QueryTracer, line *pgLine) pgx.QueryTracer {
-	own := &pgTracer{b: b, line: line}
+// dialer.
+func (b *pgxBackend) tracer(user pgx.QueryTracer, dialer *pgxDialer) pgx.QueryTracer {
+	own := &pgxTracer{b: b, dialer: dialer}
 	if user == nil {
 		return own
 	}
@@ -58,7 +58,7 @@ func (b *pgBackend) tracer(user pgx.QueryTracer, line *pgLine) pgx.QueryTracer {
 // personalize puts the credentials of the moment into conn, and lets the user's own hook have the
 // last word. It returns how long the dial of each host may take: the pool's bound, unless the hook
 // has set another.
-func (b *pgBackend) personalize(ctx context.Context, t *pgTarget, conn *pgx.ConnConfig, cfg *config) (time.Duration, error) {
+func (b *pgxBackend) personalize(ctx context.Context, t *pgxTarget, conn *pgx.ConnConfig, cfg *config) (time.Duration, error) {
 	if err := b.base.logIn(ctx, conn, cfg); err != nil {
 		return 0, err
 	}
@@ -125,20 +125,20 @@ func tlsFor(c *pgx.ConnConfig, t *tls.Config) {
 	}
 }
 
-func (b *pgBackend) pause() bool { return b.setHeld(true) }
+func (b *pgxBackend) pause() bool { return b.setHeld(true) }
 
-func (b *pgBackend) resume() { b.setHeld(false) }
+func (b *pgxBackend) resume() { b.setHeld(false) }
 
 // opening reports whether a connection is being opened, or a fill or a sweep has callers wait for a
 // moment.
-func (b *pgBackend) opening() bool {
+func (b *pgxBackend) opening() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.dials > 0 || b.paused > 0 || b.permits > 0
 }
 
 // setHeld makes callers queue, or lets them go on. It reports false if they do already.
-func (b *pgBackend) setHeld(held bool) bool {
+func (b *pgxBackend) setHeld(held bool) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.held == held {
@@ -150,26 +150,26 @@ func (b *pgBackend) setHeld(held bool) bool {
 	return true
 }
 
-func (b *pgBackend) aim(cfg config, on disk) (target, config, error) { return b.aimPostgres(cfg, on) }
+func (b *pgxBackend) resolve(cfg config, on secretFiles) (target, config, error) { return b.postgresTarget(cfg, on) }
 
-func (b *pgBackend) current() target { return b.aimed.Load() }
+func (b *pgxBackend) current() target { return b.target.Load() }
 
-func (b *pgBackend) try(ctx context.Context, aim target, cfg *config) error {
-	t, ok := aim.(*pgTarget)
+func (b *pgxBackend) try(ctx context.Context, to target, cfg *config) error {
+	t, ok := to.(*pgxTarget)
 	if !ok {
-		return fmt.Errorf("sqlpool: not a target of pgx: %T", aim)
+		return fmt.Errorf("sqlpool: not a target of pgx: %T", to)
 	}
 	c, err := b.dialOutside(ctx, t, cfg)
 	if err != nil {
 		return err
 	}
 	defer b.hangUp(ctx, c)
-	return b.base.answered(askPG(ctx, c, cfg.CheckQuery))
+	return b.base.answered(pgxProbe(ctx, c, cfg.CheckQuery))
 }
 
-func (b *pgBackend) use(ctx context.Context, aim target, cfg *config, elsewhere bool) {
-	if t, ok := aim.(*pgTarget); ok {
-		b.aimed.Store(t)
+func (b *pgxBackend) use(ctx context.Context, to target, cfg *config, elsewhere bool) {
+	if t, ok := to.(*pgxTarget); ok {
+		b.target.Store(t)
 	}
 	b.mu.Lock()
 	b.max = cfg.MaxOpen

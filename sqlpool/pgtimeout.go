@@ -25,7 +25,7 @@ const (
 )
 
 // bounded returns ctx, or if it has no deadline a context that ends with QueryTimeout.
-func (t *pgTracer) bounded(ctx context.Context, of traced) context.Context {
+func (t *pgxTracer) bounded(ctx context.Context, of traced) context.Context {
 	limit := t.b.base.cfg().QueryTimeout
 	if limit <= 0 {
 		return ctx
@@ -46,47 +46,47 @@ func ends(ctx context.Context, of traced) {
 
 // TraceQueryStart bounds Exec, Query and QueryRow, and with them Begin, Commit and Rollback. pgx
 // calls TraceQueryEnd when the rows are closed.
-func (t *pgTracer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
-	t.line.begin()
+func (t *pgxTracer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+	t.dialer.begin()
 	return t.bounded(ctx, tracedQuery)
 }
 
 // TraceQueryEnd ends it.
-func (t *pgTracer) TraceQueryEnd(ctx context.Context, c *pgx.Conn, data pgx.TraceQueryEndData) {
+func (t *pgxTracer) TraceQueryEnd(ctx context.Context, c *pgx.Conn, data pgx.TraceQueryEndData) {
 	ends(ctx, tracedQuery)
-	t.line.rest(c)
+	t.dialer.rest(c)
 	t.ended(c, data.Err)
 }
 
 // TraceBatchStart bounds SendBatch, until its results are closed.
-func (t *pgTracer) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchStartData) context.Context {
-	t.line.begin()
+func (t *pgxTracer) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchStartData) context.Context {
+	t.dialer.begin()
 	return t.bounded(ctx, tracedBatch)
 }
 
 // TraceBatchQuery implements pgx.BatchTracer.
-func (t *pgTracer) TraceBatchQuery(_ context.Context, c *pgx.Conn, data pgx.TraceBatchQueryData) {
+func (t *pgxTracer) TraceBatchQuery(_ context.Context, c *pgx.Conn, data pgx.TraceBatchQueryData) {
 	t.ended(c, data.Err)
 }
 
 // TraceBatchEnd ends it.
-func (t *pgTracer) TraceBatchEnd(ctx context.Context, c *pgx.Conn, data pgx.TraceBatchEndData) {
+func (t *pgxTracer) TraceBatchEnd(ctx context.Context, c *pgx.Conn, data pgx.TraceBatchEndData) {
 	ends(ctx, tracedBatch)
-	t.line.rest(c)
+	t.dialer.rest(c)
 	t.ended(c, data.Err)
 }
 
 // TracePrepareStart bounds Prepare.
-func (t *pgTracer) TracePrepareStart(ctx context.Context, _ *pgx.Conn, _ pgx.TracePrepareStartData) context.Context {
-	t.line.prepares = !t.line.busy.Swap(true)
+func (t *pgxTracer) TracePrepareStart(ctx context.Context, _ *pgx.Conn, _ pgx.TracePrepareStartData) context.Context {
+	t.dialer.prepares = !t.dialer.busy.Swap(true)
 	return t.bounded(ctx, tracedPrepare)
 }
 
 // TracePrepareEnd ends it.
-func (t *pgTracer) TracePrepareEnd(ctx context.Context, c *pgx.Conn, data pgx.TracePrepareEndData) {
+func (t *pgxTracer) TracePrepareEnd(ctx context.Context, c *pgx.Conn, data pgx.TracePrepareEndData) {
 	ends(ctx, tracedPrepare)
-	if t.line.prepares {
-		t.line.rest(c)
+	if t.dialer.prepares {
+		t.dialer.rest(c)
 	}
 	t.ended(c, data.Err)
 }

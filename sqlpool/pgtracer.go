@@ -11,10 +11,10 @@ import (
 	"github.com/poolkeeper/poolkeeper/sqlpool/internal/fault"
 )
 
-// pgTracer is where pgx and pgxpool tell the pool of acquisitions, releases, dials and failures.
-type pgTracer struct {
-	b    *pgBackend
-	line *pgLine // of the connection; nil: it is the tracer of pgxpool
+// pgxTracer is where pgx and pgxpool tell the pool of acquisitions, releases, dials and failures.
+type pgxTracer struct {
+	b    *pgxBackend
+	dialer *pgxDialer // of the connection; nil: it is the tracer of pgxpool
 	// user is the user's own tracer of acquisitions, if any. It is called from here: pgxpool must
 	// get the context that the pool makes, and the pool must see the caller's.
 	user pgxpool.AcquireTracer
@@ -24,7 +24,7 @@ type pgTracer struct {
 }
 
 // TraceAcquireStart gets the caller a permit. On the fast path it allocates nothing.
-func (t *pgTracer) TraceAcquireStart(ctx context.Context, pool *pgxpool.Pool, data pgxpool.TraceAcquireStartData) context.Context {
+func (t *pgxTracer) TraceAcquireStart(ctx context.Context, pool *pgxpool.Pool, data pgxpool.TraceAcquireStartData) context.Context {
 	b := t.b
 	if _, ok := ctx.(*fillContext); ok && pool == b.pool {
 		return ctx
@@ -57,7 +57,7 @@ func (t *pgTracer) TraceAcquireStart(ctx context.Context, pool *pgxpool.Pool, da
 }
 
 // TraceAcquireEnd books the outcome.
-func (t *pgTracer) TraceAcquireEnd(ctx context.Context, pool *pgxpool.Pool, data pgxpool.TraceAcquireEndData) {
+func (t *pgxTracer) TraceAcquireEnd(ctx context.Context, pool *pgxpool.Pool, data pgxpool.TraceAcquireEndData) {
 	b := t.b
 	if _, ok := ctx.(*fillContext); ok && pool == b.pool {
 		return
@@ -82,7 +82,7 @@ func (t *pgTracer) TraceAcquireEnd(ctx context.Context, pool *pgxpool.Pool, data
 		}
 		return
 	}
-	r := record(data.Conn.PgConn())
+	r := connOf(data.Conn.PgConn())
 	b.mu.Lock()
 	b.holding++
 	b.events++
@@ -95,13 +95,13 @@ func (t *pgTracer) TraceAcquireEnd(ctx context.Context, pool *pgxpool.Pool, data
 	if now.IsZero() {
 		now = time.Now()
 	}
-	b.base.met.wait.Record(waited)
+	b.base.metrics.wait.Record(waited)
 	b.base.held.HoldAt(&r.entry, poolkeeper.KindConn, now)
 }
 
 // returnLocked books the return of a connection. It reports whether the connection must be closed
 // because it is stale.
-func (b *pgBackend) returnLocked(r *pgRecord, doomed bool, now time.Time) (retired bool) {
+func (b *pgxBackend) returnLocked(r *pgxConn, doomed bool, now time.Time) (retired bool) {
 	switch {
 	case doomed:
 		b.holding--
@@ -121,7 +121,7 @@ func (b *pgBackend) returnLocked(r *pgRecord, doomed bool, now time.Time) (retir
 
 // TraceRelease books a connection as returned. A connection that pgxpool is about to close keeps
 // its place until it is closed, as in pgxpool.
-func (t *pgTracer) TraceRelease(pool *pgxpool.Pool, data pgxpool.TraceReleaseData) {
+func (t *pgxTracer) TraceRelease(pool *pgxpool.Pool, data pgxpool.TraceReleaseData) {
 	b, conn := t.b, data.Conn
 	if t.userRelease != nil {
 		_ = b.base.events.Panicked("TraceRelease", guard.Catch(func() { t.userRelease.TraceRelease(pool, data) }))
@@ -129,7 +129,7 @@ func (t *pgTracer) TraceRelease(pool *pgxpool.Pool, data pgxpool.TraceReleaseDat
 	if pool != b.pool {
 		return
 	}
-	r := record(conn.PgConn())
+	r := connOf(conn.PgConn())
 	if r == nil {
 		return
 	}
@@ -139,9 +139,9 @@ func (t *pgTracer) TraceRelease(pool *pgxpool.Pool, data pgxpool.TraceReleaseDat
 		b.givenBack(conn, r) // or it was acquired with all that was idle
 		return
 	}
-	b.base.met.use.Record(d)
+	b.base.metrics.use.Record(d)
 	if !conn.IsClosed() {
-		b.base.met.shortUse.Record(d)
+		b.base.metrics.shortUse.Record(d)
 	}
 	lost := conn.IsClosed()
 	doomed := lost || conn.PgConn().IsBusy() || conn.PgConn().TxStatus() != 'I'
@@ -166,7 +166,7 @@ func (t *pgTracer) TraceRelease(pool *pgxpool.Pool, data pgxpool.TraceReleaseDat
 		b.flush()
 	}
 	if lost {
-		b.base.diedInUse(lastErr, now)
+		b.base.noteDiedInUse(lastErr, now)
 	} else {
 		b.base.observer.Succeeded()
 	}

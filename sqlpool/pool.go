@@ -7,7 +7,7 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 )
 
-// base is what all pools have in common, adopted handles too.
+// component is what all pools have in common, adopted handles too.
 type component struct{ m *manager }
 
 // Abort is a Stop that does not wait for callers. It also ends a Stop under way.

@@ -23,7 +23,7 @@ import (
 type Postgres struct {
 	pool
 
-	back *pgBackend
+	back *pgxBackend
 
 	mu sync.Mutex // guards the following
 	db *sql.DB    // made by the first DB
@@ -38,29 +38,29 @@ func NewPostgres(cfg PostgresConfig) (*Postgres, error) {
 }
 
 func newPostgres(cfg config) (*Postgres, error) {
-	b := newPGBackend()
+	b := newPgxBackend()
 	on := cfg.readFiles()
-	aim, cfg, err := b.aimPostgres(cfg, on)
+	to, cfg, err := b.postgresTarget(cfg, on)
 	if err != nil {
 		return nil, err
 	}
 	b.base = newBase(cfg, "postgres")
 	b.base.held.SettleBy(func() { b.reconcile() })
-	b.aimed.Store(aim)
+	b.target.Store(to)
 	b.max = cfg.MaxOpen
 	// No context of a caller: the pool's goroutine lives until Close.
-	managed := b.managed(aim.native, cfg)
+	managed := b.managed(to.native, cfg)
 	b.pool, err = pgxpool.NewWithConfig(context.Background(), managed) //nolint:forbidigo // see above
 	if err != nil {
 		return nil, fmt.Errorf("sqlpool: pgxpool refuses the configuration: %w", err)
 	}
-	*managed = *b.shown(aim, cfg)
+	*managed = *b.shown(to, cfg)
 	b.base.evictor = eviction.New(b, cfg.policy())
 	return &Postgres{pool: pool{component{newManager(b.base, b, on)}}, back: b}, nil
 }
 
-// aimPostgres turns cfg into pgx's own configuration, and fills in what URL adds.
-func (b *pgBackend) aimPostgres(cfg config, on disk) (*pgTarget, config, error) {
+// postgresTarget turns cfg into pgx's own configuration, and fills in what URL adds.
+func (b *pgxBackend) postgresTarget(cfg config, on secretFiles) (*pgxTarget, config, error) {
 	err := errors.Join(cfg.validate(), on.err)
 	native, parseErr := parsePostgres(&cfg)
 	if err = errors.Join(err, parseErr); err != nil {
@@ -76,7 +76,7 @@ func (b *pgBackend) aimPostgres(cfg config, on disk) (*pgTarget, config, error) 
 	}
 	cfg = cfg.withDefaults("postgres")
 	cfg.MaxOpenCeiling = max(cfg.MaxOpenCeiling, cfg.MaxOpen)
-	return b.targetOf(native, cfg, on), cfg, nil
+	return b.newTarget(native, cfg, on), cfg, nil
 }
 
 // parsePostgres parses cfg.URL and moves the pool_ parameters in it to the fields of cfg that are
@@ -85,7 +85,7 @@ func parsePostgres(cfg *config) (*pgxpool.Config, error) {
 	if cfg.URL == "" { // pgx would go by the environment, and then by a socket on this machine
 		return nil, errors.New(`sqlpool: URL is empty; it must be a postgres:// URL or "host=… user=…"`)
 	}
-	if err := poolParams(cfg); err != nil {
+	if err := readPoolParams(cfg); err != nil {
 		return nil, err
 	}
 	native, err := pgxpool.ParseConfig(cfg.URL)
@@ -101,8 +101,8 @@ func parsePostgres(cfg *config) (*pgxpool.Config, error) {
 // pgxConnectTimeout is pgconn's default; any other value was asked for.
 const pgxConnectTimeout = 2 * time.Minute
 
-// poolParams reads what pgxpool.ParseConfig would take for itself.
-func poolParams(cfg *config) error {
+// readPoolParams reads what pgxpool.ParseConfig would take for itself.
+func readPoolParams(cfg *config) error {
 	p, err := dsn.PostgresParams(cfg.URL)
 	if err != nil {
 		return err
@@ -123,9 +123,9 @@ func poolParams(cfg *config) error {
 
 // managed returns native with the pool's hooks, and with sizes and times taken into the pool's own
 // hands.
-func (b *pgBackend) managed(native *pgxpool.Config, cfg config) *pgxpool.Config {
+func (b *pgxBackend) managed(native *pgxpool.Config, cfg config) *pgxpool.Config {
 	native = native.Copy()
-	native.ConnConfig = b.aimed.Load().conn.Copy()
+	native.ConnConfig = b.target.Load().conn.Copy()
 	native.ConnConfig.Tracer = b.tracer(native.ConnConfig.Tracer, nil)
 	native.BeforeAcquire = nil //nolint:staticcheck // taken over as PrepareConn
 	native.BeforeConnect, native.AfterConnect, native.BeforeClose = b.beforeConnect, b.afterConnect, b.beforeClose
@@ -162,7 +162,7 @@ func (p *Postgres) DB() *sql.DB {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.db == nil {
-		p.db = openOnce(p.back)
+		p.db = openPgxDB(p.back)
 		if p.m.state.At() == life.Stopped {
 			_ = p.db.Close() // it would never be closed, and it has a goroutine
 		}

@@ -18,8 +18,8 @@ func (m *manager) reclaimNow(limit time.Duration) {
 	now := time.Now()
 	taken, out := m.back.reclaim(now, limit)
 	for _, h := range taken {
-		m.met.use.Record(now.Sub(h.Since))
-		m.met.evicted(poolkeeper.EvictedDead)
+		m.metrics.use.Record(now.Sub(h.Since))
+		m.metrics.evicted(poolkeeper.EvictedDead)
 		m.gate.Leave()
 		m.events.Emit(event.OfReclaim(h, now, limit))
 	}
@@ -38,7 +38,7 @@ func (m *manager) reclaimNow(limit time.Duration) {
 // reclaim takes connections away from their holders. It closes their sockets, so that the holder's
 // next use fails, and frees their places at once. database/sql returns the closed connection when
 // its holder is done with it, or never.
-func (b *store) reclaim(now time.Time, limit time.Duration) (taken []poolkeeper.Holder, out int) {
+func (b *dbBackend) reclaim(now time.Time, limit time.Duration) (taken []poolkeeper.Holder, out int) {
 	type victim struct {
 		n   *native
 		who func() poolkeeper.Holder
@@ -70,7 +70,7 @@ func (b *store) reclaim(now time.Time, limit time.Duration) (taken []poolkeeper.
 	for _, v := range victims {
 		b.base.cut(v.n.sock) // unblocks a caller that reads or writes
 		taken = append(taken, v.who())
-		b.left.End() // Stop does not wait until the holder returns it
+		b.pending.End() // Stop does not wait until the holder returns it
 	}
 	return taken, out
 }
@@ -78,12 +78,12 @@ func (b *store) reclaim(now time.Time, limit time.Duration) (taken []poolkeeper.
 // reclaim does the same on pgxpool, whose own place for a connection is free only when it is
 // released: it counts against MaxOpenCeiling until then. A connection that may have been hijacked
 // is left alone.
-func (b *pgBackend) reclaim(now time.Time, limit time.Duration) (taken []poolkeeper.Holder, out int) {
+func (b *pgxBackend) reclaim(now time.Time, limit time.Duration) (taken []poolkeeper.Holder, out int) {
 	if !b.reconcile() {
 		return nil, 0 // too busy for now
 	}
 	type victim struct {
-		r   *pgRecord
+		r   *pgxConn
 		who func() poolkeeper.Holder
 	}
 	var victims []victim
@@ -119,7 +119,7 @@ func (b *pgBackend) reclaim(now time.Time, limit time.Duration) (taken []poolkee
 
 // givenBack books the release of a connection that had been reclaimed, and has pgxpool see that it
 // is closed; so with one that the user's AcquireAllIdle has kept until it was stale.
-func (b *pgBackend) givenBack(c *pgx.Conn, r *pgRecord) {
+func (b *pgxBackend) givenBack(c *pgx.Conn, r *pgxConn) {
 	b.mu.Lock()
 	if r.gone {
 		b.backLocked(r)

@@ -50,9 +50,9 @@ func (c *base) stale(t *times, now time.Time) string {
 // Empty: it is not.
 func (c *base) condemned(t *times) string {
 	switch {
-	case t.generation < c.rec.generation.Load():
+	case t.generation < c.recovery.generation.Load():
 		return c.resetReason()
-	case t.silentSince(c.rec.condemned.Load()):
+	case t.silentSince(c.recovery.condemned.Load()):
 		return poolkeeper.EvictedDead
 	default:
 		return ""
@@ -60,9 +60,9 @@ func (c *base) condemned(t *times) string {
 }
 
 func (c *base) resetReason() string {
-	c.rec.mu.Lock()
-	defer c.rec.mu.Unlock()
-	return c.rec.reason
+	c.recovery.mu.Lock()
+	defer c.recovery.mu.Unlock()
+	return c.recovery.reason
 }
 
 // suspectLimit is how long a suspect connection may take to answer.
@@ -70,35 +70,35 @@ func (c *base) suspectLimit() time.Duration { return c.link.Limit(c.cfg().Suspec
 
 // suspect says whether a connection is to be pinged before it is used.
 func (c *base) suspect(t *times) bool {
-	return c.cfg().SuspectPing != poolkeeper.Off && t.silentSince(c.rec.suspected.Load())
+	return c.cfg().SuspectPing != poolkeeper.Off && t.silentSince(c.recovery.suspected.Load())
 }
 
-// wary says whether a connection has died lately: sessions that are ended all at once do not end
+// lostLately says whether a connection has died lately: sessions that are ended all at once do not end
 // all at once.
-func (c *base) wary(now time.Time) bool {
-	return monotime.Of(now).Sub(monotime.Time(c.rec.suspected.Load())) < time.Second
+func (c *base) lostLately(now time.Time) bool {
+	return monotime.Of(now).Sub(monotime.Time(c.recovery.suspected.Load())) < time.Second
 }
 
-// diedInUse raises suspicion against every connection that has been silent until now. cause is the
+// noteDiedInUse raises suspicion against every connection that has been silent until now. cause is the
 // last error seen of the connection. A caller that gave up says nothing about the server.
-func (c *base) diedInUse(cause error, now time.Time) {
+func (c *base) noteDiedInUse(cause error, now time.Time) {
 	if !errors.Is(cause, context.Canceled) {
-		c.rec.suspected.Store(int64(monotime.Of(now)))
+		c.recovery.suspected.Store(int64(monotime.Of(now)))
 	}
 }
 
-// pingedInVain condemns every connection that has been silent since before the suspicion: nothing
+// noteSilent condemns every connection that has been silent since before the suspicion: nothing
 // is learnt by having each caller find out for itself. Several callers may ping in vain in one
 // incident, which is one event.
-func (c *base) pingedInVain(of reporter) {
+func (c *base) noteSilent(of reporter) {
 	now := monotime.Now()
-	c.rec.mu.Lock()
-	again := c.rec.toldLost != 0 && now.Sub(c.rec.toldLost) < resetLast
-	c.rec.toldLost = now
-	c.rec.mu.Unlock()
+	c.recovery.mu.Lock()
+	again := c.recovery.toldLost != 0 && now.Sub(c.recovery.toldLost) < resetLast
+	c.recovery.toldLost = now
+	c.recovery.mu.Unlock()
 	open := of.Open()
-	mark := c.rec.suspected.Load()
-	if c.rec.condemned.Swap(mark) != mark {
+	mark := c.recovery.suspected.Load()
+	if c.recovery.condemned.Swap(mark) != mark {
 		c.link.Condemned()
 	}
 	of.flush()
@@ -110,10 +110,10 @@ func (c *base) pingedInVain(of reporter) {
 // reset throws away every connection dialled so far: idle ones now, those in use when they come
 // back.
 func (m *manager) reset(reason string) {
-	m.rec.mu.Lock()
-	m.rec.reason = reason
-	m.rec.mu.Unlock()
-	m.rec.generation.Add(1)
+	m.recovery.mu.Lock()
+	m.recovery.reason = reason
+	m.recovery.mu.Unlock()
+	m.recovery.generation.Add(1)
 	m.back.flush()
 }
 
@@ -131,26 +131,26 @@ func (m *manager) failedOver() {
 	m.reset(poolkeeper.EvictedFailover)
 }
 
-// refusedWrite resets the pool because a write was refused on a connection of the given generation. At
+// noteRefusedWrite resets the pool because a write was refused on a connection of the given generation. At
 // most once a second, and less often as long as it does not help.
-func (c *base) refusedWrite(of reporter, generation uint64, err error) {
-	if c.cfg().DisableResetOnReadOnly || generation < c.rec.generation.Load() {
+func (c *base) noteRefusedWrite(of reporter, generation uint64, err error) {
+	if c.cfg().DisableResetOnReadOnly || generation < c.recovery.generation.Load() {
 		return
 	}
 	now := monotime.Now()
-	c.rec.mu.Lock()
-	if now < c.rec.next {
-		c.rec.mu.Unlock()
+	c.recovery.mu.Lock()
+	if now < c.recovery.next {
+		c.recovery.mu.Unlock()
 		return
 	}
-	if now.Sub(c.rec.next) > resetLast {
-		c.rec.pause = 0 // the last time was another incident
+	if now.Sub(c.recovery.next) > resetLast {
+		c.recovery.pause = 0 // the last time was another incident
 	}
-	c.rec.pause = min(max(2*c.rec.pause, resetFirst), resetLast)
-	c.rec.next = now.Add(c.rec.pause)
-	c.rec.reason = poolkeeper.EvictedFailover
-	c.rec.generation.Add(1) // under the lock: a caller that returns above can rely on it
-	c.rec.mu.Unlock()
+	c.recovery.pause = min(max(2*c.recovery.pause, resetFirst), resetLast)
+	c.recovery.next = now.Add(c.recovery.pause)
+	c.recovery.reason = poolkeeper.EvictedFailover
+	c.recovery.generation.Add(1) // under the lock: a caller that returns above can rely on it
+	c.recovery.mu.Unlock()
 	open := of.Open()
 	of.flush()
 	c.events.Emit(event.OfReset(event.Demoted, open, err))

@@ -53,8 +53,8 @@ func leads(ch poolkeeper.Change) bool {
 
 // staged is a configuration that has been found possible, and not been put in effect.
 type staged struct {
-	on   disk
-	aim  target
+	on   secretFiles
+	target  target
 	next config // with defaults
 	list []poolkeeper.Change
 }
@@ -66,7 +66,7 @@ func (m *manager) stage(wanted config) (staged, error) {
 	}
 	s := staged{on: wanted.readFiles()}
 	var err error
-	if s.aim, s.next, err = m.back.aim(wanted, s.on); err != nil {
+	if s.target, s.next, err = m.back.resolve(wanted, s.on); err != nil {
 		return s, err
 	}
 	if wanted.MaxOpenCeiling == 0 {
@@ -75,7 +75,7 @@ func (m *manager) stage(wanted config) (staged, error) {
 	s.next = *m.within(&s.next, &wanted)
 	s.list, err = m.plan(&s.next)
 	if wanted.files() == m.cfg().files() { // the names are; what they hold may not be
-		s.list = append(s.list, onfile.Differ(*m.disk.Load(), s.on.Contents)...)
+		s.list = append(s.list, onfile.Differ(*m.inEffect.Load(), s.on.Contents)...)
 	}
 	return s, err
 }
@@ -117,56 +117,56 @@ func (m *manager) replace(ctx context.Context, wanted config) ([]poolkeeper.Chan
 	if err != nil {
 		return nil, fmt.Errorf("sqlpool: reload %q: nothing was changed: %w", name, err)
 	}
-	on, aim, next, list := s.on, s.aim, s.next, s.list
+	on, to, next, list := s.on, s.target, s.next, s.list
 	if len(list) == 0 {
 		return nil, nil
 	}
 	elsewhere := slices.ContainsFunc(list, leads)
 	if elsewhere {
-		if err := m.tryTarget(ctx, aim, &next); err != nil {
+		if err := m.tryTarget(ctx, to, &next); err != nil {
 			return nil, fmt.Errorf("sqlpool: reload %q: nothing was changed: %w", name, fault.Wrap(err))
 		}
 	}
-	if err := m.switchTo(ctx, aim, &next, elsewhere); err != nil {
+	if err := m.switchTo(ctx, to, &next, elsewhere); err != nil {
 		return nil, err
 	}
-	m.disk.Store(&on.Contents)
+	m.inEffect.Store(&on.Contents)
 	m.asked = &on.asked
 	return list, nil
 }
 
 // tryTarget opens a connection and closes it. It ends with the pool's life; shut waits for it.
-func (m *manager) tryTarget(ctx context.Context, aim target, cfg *config) error {
+func (m *manager) tryTarget(ctx context.Context, to target, cfg *config) error {
 	m.work.Begin()
 	defer m.work.End()
 	ctx, cancel := context.WithTimeout(ctx, cfg.DialTimeout)
 	defer cancel()
 	defer context.AfterFunc(m.life, cancel)() //nolint:contextcheck // two lives bound it
-	return m.back.try(ctx, aim, cfg)
+	return m.back.try(ctx, to, cfg)
 }
 
-func (m *manager) switchTo(ctx context.Context, aim target, next *config, elsewhere bool) error {
-	oldAim, old := m.back.current(), m.cfg()
-	m.put(ctx, aim, next, elsewhere)
+func (m *manager) switchTo(ctx context.Context, to target, next *config, elsewhere bool) error {
+	oldTarget, old := m.back.current(), m.cfg()
+	m.putInEffect(ctx, to, next, elsewhere)
 	if !elsewhere {
 		return nil
 	}
 	check, cancel := context.WithTimeout(ctx, next.DialTimeout)
 	defer cancel()
 	if err := m.back.check(check); err != nil {
-		m.put(ctx, oldAim, old, true)
+		m.putInEffect(ctx, oldTarget, old, true)
 		return fmt.Errorf("sqlpool: reload %q: the check failed, and the old configuration is back: %w", m.poolName(), fault.Wrap(err))
 	}
 	return nil
 }
 
-// put makes a configuration the one in effect.
-func (m *manager) put(ctx context.Context, aim target, cfg *config, elsewhere bool) {
+// putInEffect makes a configuration the one in effect.
+func (m *manager) putInEffect(ctx context.Context, to target, cfg *config, elsewhere bool) {
 	m.conf.Store(cfg)
 	m.logins.Store(new(rotation.Watch))
 	m.held.SetStacks(!cfg.DisableLeakStacks)
 	m.watchAnew(m.watchesFor(cfg))
-	m.back.use(ctx, aim, cfg, elsewhere)
+	m.back.use(ctx, to, cfg, elsewhere)
 	if m.evictor != nil {
 		_ = m.evictor.SetPolicy(cfg.policy()) // Validate has accepted every part of it
 	}

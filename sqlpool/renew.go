@@ -55,26 +55,26 @@ func (m *manager) lookAtFiles() {
 func (m *manager) renew(ctx context.Context) error {
 	cfg := m.cfg()
 	now := m.asked.readFiles()
-	if now.err != nil || now.Contents == *m.disk.Load() {
+	if now.err != nil || now.Contents == *m.inEffect.Load() {
 		return now.err
 	}
-	aim, _, err := m.back.aim(*m.asked, now)
+	to, _, err := m.back.resolve(*m.asked, now)
 	if err != nil {
 		return err
 	}
-	if err := m.tryTarget(ctx, aim, cfg); err != nil {
+	if err := m.tryTarget(ctx, to, cfg); err != nil {
 		return fmt.Errorf("the server does not accept it, and the old is kept: %w", fault.Wrap(err))
 	}
-	list := onfile.Differ(*m.disk.Load(), now.Contents)
-	m.disk.Store(&now.Contents)
-	m.back.use(ctx, aim, cfg, true)
+	list := onfile.Differ(*m.inEffect.Load(), now.Contents)
+	m.inEffect.Store(&now.Contents)
+	m.back.use(ctx, to, cfg, true)
 	m.reset(poolkeeper.EvictedReload)
 	m.events.Emit(event.OfRenewal(list))
 	return nil
 }
 
-// doubt has the files looked at when a failed dial says that they may have changed.
-func (m *manager) doubt(err error) {
+// dialFailed has the files looked at when a failed dial says that they may have changed.
+func (m *manager) dialFailed(err error) {
 	cfg := m.cfg()
 	if !cfg.files().Any() || cfg.FileInterval <= 0 || monotime.Since(monotime.Time(m.looked.Load())) < soonestLook {
 		return

@@ -10,18 +10,18 @@ import (
 )
 
 const (
-	rescueFrom = 20 * time.Microsecond // first pause of a rescue
-	rescueTo   = 5 * time.Millisecond  // last
+	fetchIdleFrom = 20 * time.Microsecond // the first pause
+	fetchIdleTo   = 5 * time.Millisecond  // last
 )
 
-// rescue fetches idle connections for the queue in which w stands. It is needed in two cases: a
+// fetchIdle fetches idle connections for the queue in which w stands. It is needed in two cases: a
 // connection was checked in just before w queued and had not reached database/sql's free list when
 // it was asked, or database/sql has seen two broken connections in a row and insists on a new one
 // while the pool is full. It ends AcquireTimeout after start.
-func (b *store) rescue(ctx context.Context, w *waiter, start time.Time) {
+func (b *dbBackend) fetchIdle(ctx context.Context, w *waiter, start time.Time) {
 	b.ownLimits()
 	limit := b.base.cfg().AcquireTimeout
-	for pause := rescueFrom; b.stranded(w); pause = min(2*pause, rescueTo) {
+	for pause := fetchIdleFrom; b.waitsBesideIdle(w); pause = min(2*pause, fetchIdleTo) {
 		if limit > 0 && time.Since(start) >= limit {
 			return
 		}
@@ -30,7 +30,7 @@ func (b *store) rescue(ctx context.Context, w *waiter, start time.Time) {
 				b.mu.Lock()
 				defer b.mu.Unlock()
 				b.coming--
-				c.hand = true
+				c.handOver = true
 				return driver.ErrBadConn // database/sql closes the wrapper, which hands the connection over
 			})
 			continue
@@ -45,8 +45,8 @@ func (b *store) rescue(ctx context.Context, w *waiter, start time.Time) {
 	}
 }
 
-// stranded reports whether w waits beside something idle.
-func (b *store) stranded(w *waiter) bool {
+// waitsBesideIdle reports whether w waits beside something idle.
+func (b *dbBackend) waitsBesideIdle(w *waiter) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return w.Queued() && b.idle > 0 && b.dialing == 0
@@ -55,7 +55,7 @@ func (b *store) stranded(w *waiter) bool {
 // ownLimits takes back the limit that a caller has set on the handle. At that limit callers would
 // wait inside database/sql, where the pool cannot see them. The pool itself would wait for idle
 // connections that it is to sweep.
-func (b *store) ownLimits() {
+func (b *dbBackend) ownLimits() {
 	if n := b.db.Stats().MaxOpenConnections; n > 0 {
 		b.db.SetMaxOpenConns(0)
 		b.base.events.Emit(event.Event{

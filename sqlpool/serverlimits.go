@@ -25,7 +25,7 @@ const pgLimits = `select current_setting('max_connections')::int,
 	coalesce(inet_client_port(), 0), pg_backend_pid()
 	from pg_roles r, pg_database d where r.rolname = current_user and d.datname = current_database()`
 
-func (b *pgBackend) limits(ctx context.Context) (Limits, error) {
+func (b *pgxBackend) limits(ctx context.Context) (Limits, error) {
 	var l Limits
 	err := b.probe.Use(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		var role, db, idle, port int
@@ -67,7 +67,7 @@ func lower(a, b int) int {
 }
 
 // sharesSessions asks by a second connection whether a pooler shares first with other clients.
-func (b *pgBackend) sharesSessions(ctx context.Context, first uint32) (bool, error) {
+func (b *pgxBackend) sharesSessions(ctx context.Context, first uint32) (bool, error) {
 	second, err := b.dialCheck(ctx)
 	if err != nil {
 		return false, err
@@ -77,11 +77,11 @@ func (b *pgBackend) sharesSessions(ctx context.Context, first uint32) (bool, err
 }
 
 // execMode is how pgx runs queries, as the user has configured it.
-func (b *pgBackend) execMode() pgx.QueryExecMode {
-	return b.aimed.Load().native.ConnConfig.DefaultQueryExecMode
+func (b *pgxBackend) execMode() pgx.QueryExecMode {
+	return b.target.Load().native.ConnConfig.DefaultQueryExecMode
 }
 
-func (b *store) limits(ctx context.Context) (Limits, error) {
+func (b *dbBackend) limits(ctx context.Context) (Limits, error) {
 	if b.base.kind != "mysql" {
 		return Limits{}, fmt.Errorf("of this driver nothing is known: %w", errors.ErrUnsupported)
 	}

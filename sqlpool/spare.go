@@ -37,7 +37,7 @@ func serverIsFull(err error) bool { return fault.Classify(err).Kind == health.Ki
 
 // withIdle runs f on an idle connection, which is closed if f returns false. It reports false if
 // none is idle, or f did.
-func (b *store) withIdle(ctx context.Context, f func(context.Context, *native) bool) bool {
+func (b *dbBackend) withIdle(ctx context.Context, f func(context.Context, *native) bool) bool {
 	x, ok := b.takeOne(ctx)
 	if !ok {
 		return false
@@ -56,11 +56,11 @@ func (b *store) withIdle(ctx context.Context, f func(context.Context, *native) b
 }
 
 // takeOne takes out one idle connection. It reports false if there is none.
-func (b *store) takeOne(ctx context.Context) (taken, bool) {
+func (b *dbBackend) takeOne(ctx context.Context) (taken, bool) {
 	b.mu.Lock()
-	if last := len(b.stash) - 1; last >= 0 && !b.closed {
-		n := b.stash[last]
-		b.stash = b.stash[:last]
+	if last := len(b.prefilled) - 1; last >= 0 && !b.closed {
+		n := b.prefilled[last]
+		b.prefilled = b.prefilled[:last]
 		b.swept++
 		b.coming++
 		b.mu.Unlock()
@@ -76,7 +76,7 @@ func (b *store) takeOne(ctx context.Context) (taken, bool) {
 
 // withIdle does the same on pgxpool. It takes a permit, so that no caller counts on the connection
 // meanwhile.
-func (b *pgBackend) withIdle(ctx context.Context, f func(context.Context, *pgx.Conn) bool) bool {
+func (b *pgxBackend) withIdle(ctx context.Context, f func(context.Context, *pgx.Conn) bool) bool {
 	c := b.takeOne(ctx)
 	if c == nil {
 		return false
@@ -84,21 +84,21 @@ func (b *pgBackend) withIdle(ctx context.Context, f func(context.Context, *pgx.C
 	defer b.givePermit()
 	if !f(ctx, c.Conn()) {
 		b.mu.Lock()
-		record(c.Conn().PgConn()).discounted = true
+		connOf(c.Conn().PgConn()).discounted = true
 		b.open--
 		b.mu.Unlock()
 		b.drop(ctx, c, poolkeeper.EvictedDead)
 		return false
 	}
 	b.mu.Lock()
-	record(c.Conn().PgConn()).seen = time.Now()
+	connOf(c.Conn().PgConn()).seen = time.Now()
 	b.mu.Unlock()
 	c.Release()
 	return true
 }
 
 // takeOne takes out one idle connection under a permit of its own, or returns nil.
-func (b *pgBackend) takeOne(ctx context.Context) *pgxpool.Conn {
+func (b *pgxBackend) takeOne(ctx context.Context) *pgxpool.Conn {
 	b.mu.Lock()
 	ok := b.waiting.Len() == 0 && b.mayLocked() && b.permits < b.open
 	if ok {

@@ -10,11 +10,11 @@ import (
 // start reaches the server as the policy says, then sets eviction and leak reports going. If it
 // fails it leaves nothing of its own running (INV-13); the handle still wants a Stop.
 func (m *manager) start(ctx context.Context) error {
-	return m.state.Start(ctx, m.reach, m.startWatches)
+	return m.state.Start(ctx, m.reachServer, m.startWatches)
 }
 
-// reach reaches the server as the policy says.
-func (m *manager) reach(ctx context.Context) error {
+// reachServer reaches the server as the policy says.
+func (m *manager) reachServer(ctx context.Context) error {
 	reached, err := m.state.Reach(ctx, m.cfg().Start, m.events, m.attempt)
 	if reached {
 		m.warnOfLimits(ctx)

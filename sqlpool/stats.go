@@ -52,7 +52,7 @@ func (m *metrics) byReason(reason string) *atomic.Uint64 {
 
 // stats returns one moment of the pool.
 func (m *manager) stats() poolkeeper.Stats {
-	n := &m.met
+	n := &m.metrics
 	s := poolkeeper.Stats{
 		WaitCount: n.waits.Load(), WaitDuration: time.Duration(n.waited.Load()),
 		Dials: n.dials.Load(), DialErrors: n.dialErrors.Load(),

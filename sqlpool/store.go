@@ -17,27 +17,27 @@ import (
 	"github.com/poolkeeper/poolkeeper/sqlpool/internal/checkconn"
 )
 
-// store holds the driver's connections of one *sql.DB: it opens them, knows which are in use, idle
+// dbBackend holds the driver's connections of one *sql.DB: it opens them, knows which are in use, idle
 // or on their way, and hands them to callers first in, first out. database/sql keeps the idle ones;
 // its own limit is off.
 //
 //	caller ─ database/sql ─┬─ free list ─ ResetSession ─▶ checkOut
-//	                       └─ Connect ─▶ acquire ─┬─ stash (opened ahead of need)
+//	                       └─ Connect ─▶ acquire ─┬─ prefilled (opened ahead of need)
 //	                                              └─ queue ◀─┬─ dial
 //	                                                         └─ checkIn of another caller: handed over
-type store struct {
+type dbBackend struct {
 	base     *base
 	probe    *checkconn.Conn[*native]
-	aimAt    func(config, disk) (driver.Connector, config, error)
+	resolveBy    func(config, secretFiles) (driver.Connector, config, error)
 	closing  life.Closer
 	db       *sql.DB         // set before the backend is used
-	life     context.Context //nolint:containedctx // ends when the store closes; bounds dials
+	life     context.Context //nolint:containedctx // ends when the backend closes; bounds dials
 	end      context.CancelFunc
-	left     inflight.Group // connections, and goroutines that open or close one
+	pending     inflight.Group // connections, and goroutines that open or close one
 	flushing atomic.Bool
 
 	// mu guards the following, the state of every conn and the times of every native. No I/O, no
-	// callback and no call of database/sql under it. open = in use + idle + swept + stashed + being
+	// callback and no call of database/sql under it. open = in use + idle + swept + prefilled + being
 	// handed over.
 	mu        sync.Mutex
 	connector driver.Connector // the driver's, or what stands for it
@@ -52,7 +52,7 @@ type store struct {
 	coming  int // of swept, those about to be given back: no reason to dial
 	peak    int // most connections in use or waited for at once since the last Peak
 	all     map[*native]struct{}
-	stash   []*native // idle, the last opened last
+	prefilled   []*native // idle, the last opened last
 	waiting queue.Queue[*native]
 	paused  bool // no caller gets a connection
 	closed  bool
@@ -61,23 +61,23 @@ type store struct {
 	looked   time.Duration // how long it took, with those just before it
 }
 
-func newStore(c *base, connector driver.Connector, aimAt func(config, disk) (driver.Connector, config, error)) *store {
-	s := &store{base: c, aimAt: aimAt, connector: connector, max: c.cfg().MaxOpen, all: make(map[*native]struct{})}
-	s.life, s.end = context.WithCancel(context.Background()) //nolint:forbidigo // the store's own life, ended by shut
+func newDBBackend(c *base, connector driver.Connector, resolve func(config, secretFiles) (driver.Connector, config, error)) *dbBackend {
+	s := &dbBackend{base: c, resolveBy: resolve, connector: connector, max: c.cfg().MaxOpen, all: make(map[*native]struct{})}
+	s.life, s.end = context.WithCancel(context.Background()) //nolint:forbidigo // the backend's own life, ended by shut
 	s.probe = checkconn.New(checkconn.Driver[*native]{
 		Dial: s.dialCheck, Probe: s.ask, HangUp: s.hangUpCheck, Full: serverIsFull, Spare: s.withIdle,
 	})
 	return s
 }
 
-func (b *store) connectorNow() driver.Connector {
+func (b *dbBackend) connectorNow() driver.Connector {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.connector
 }
 
 // setConnector makes new connections be opened by connector, and at most limit of them be open.
-func (b *store) setConnector(connector driver.Connector, limit int) {
+func (b *dbBackend) setConnector(connector driver.Connector, limit int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.connector, b.max = connector, limit
@@ -85,16 +85,16 @@ func (b *store) setConnector(connector driver.Connector, limit int) {
 }
 
 // setPaused makes callers queue, or lets them go on. It reports false if they do already.
-func (b *store) setPaused(paused bool) bool {
+func (b *dbBackend) setPaused(paused bool) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.paused == paused {
 		return false
 	}
 	b.paused = paused
-	stash := b.stash
-	b.stash = nil
-	for _, n := range stash { // empty, unless a dial has ended meanwhile
+	prefilled := b.prefilled
+	b.prefilled = nil
+	for _, n := range prefilled { // empty, unless a dial has ended meanwhile
 		b.deliverLocked(n)
 	}
 	b.dialLocked()
@@ -103,7 +103,7 @@ func (b *store) setPaused(paused bool) bool {
 
 // checkOut books an idle connection as in use. It reports false if the connection must not be used:
 // draining, or past its lifetime.
-func (b *store) checkOut(c *conn, now time.Time) bool {
+func (b *dbBackend) checkOut(c *conn, now time.Time) bool {
 	admitted := b.base.gate.Enter()
 	b.mu.Lock()
 	b.idle--
@@ -130,7 +130,7 @@ func (b *store) checkOut(c *conn, now time.Time) bool {
 
 // checkIn books a connection as returned. It reports false if database/sql is to close it. That is
 // so if it is broken, past its time, one too many, or handed to a caller in the queue.
-func (b *store) checkIn(c *conn, ok bool) bool {
+func (b *dbBackend) checkIn(c *conn, ok bool) bool {
 	now := time.Now()
 	b.mu.Lock()
 	was := b.leaveLocked(c)
@@ -148,7 +148,7 @@ func (b *store) checkIn(c *conn, ok bool) bool {
 	case b.open > b.max, b.paused:
 		c.reason = poolkeeper.EvictedReload
 	case b.waiting.Len() > 0:
-		c.hand = true
+		c.handOver = true
 	default:
 		c.state = stateIdle
 		b.idle++
@@ -156,14 +156,14 @@ func (b *store) checkIn(c *conn, ok bool) bool {
 	kept := c.state == stateIdle
 	b.mu.Unlock()
 	if was == stateInUse {
-		b.base.released(&c.n.entry, now, ok)
-		b.returned(c, ok, now)
+		b.base.noteReleased(&c.n.entry, now, ok)
+		b.noteReturned(c, ok, now)
 	}
 	return kept
 }
 
 // closeConn ends a wrapper: its connection is handed over or closed.
-func (b *store) closeConn(c *conn) error {
+func (b *dbBackend) closeConn(c *conn) error {
 	b.mu.Lock()
 	if c.state == stateClosed {
 		b.mu.Unlock()
@@ -175,7 +175,7 @@ func (b *store) closeConn(c *conn) error {
 		b.mu.Unlock()
 		return b.hangUp(c.n, nil, hangUpLimit)
 	}
-	if c.hand && !b.closed {
+	if c.handOver && !b.closed {
 		b.deliverLocked(c.n)
 		b.mu.Unlock()
 		return nil
@@ -190,8 +190,8 @@ func (b *store) closeConn(c *conn) error {
 	b.mu.Unlock()
 	if was == stateInUse {
 		now := time.Now()
-		b.base.released(&c.n.entry, now, false)
-		b.returned(c, false, now)
+		b.base.noteReleased(&c.n.entry, now, false)
+		b.noteReturned(c, false, now)
 	}
 	limit := hangUpLimit
 	if c.given { // a caller is still waiting for another one
@@ -201,7 +201,7 @@ func (b *store) closeConn(c *conn) error {
 }
 
 // leaveLocked takes c out of the count of its state, and returns which that was.
-func (b *store) leaveLocked(c *conn) connState {
+func (b *dbBackend) leaveLocked(c *conn) connState {
 	was := c.state
 	switch was {
 	case stateInUse:
@@ -219,36 +219,36 @@ func (b *store) leaveLocked(c *conn) connState {
 }
 
 // deliverLocked gives n to the first in the queue, or keeps it for the next caller.
-func (b *store) deliverLocked(n *native) {
+func (b *dbBackend) deliverLocked(n *native) {
 	if !b.paused {
-		if w := b.waiting.PopInTime(b.base.met.shortUse.Load()); w != nil {
+		if w := b.waiting.PopInTime(b.base.metrics.shortUse.Load()); w != nil {
 			b.inUse++
 			w.Grant(n)
 			return
 		}
 	}
 	n.aged = true
-	b.stash = append(b.stash, n)
+	b.prefilled = append(b.prefilled, n)
 }
 
 // discard closes n and frees its place. It waits for the driver no longer than limit.
-func (b *store) discard(n *native, reason string, limit time.Duration) error {
+func (b *dbBackend) discard(n *native, reason string, limit time.Duration) error {
 	err := b.hangUp(n, nil, limit)
 	b.mu.Lock()
 	delete(b.all, n)
 	b.open--
 	b.dialLocked()
 	b.mu.Unlock()
-	b.left.End()
-	b.base.met.evicted(reason)
+	b.pending.End()
+	b.base.metrics.evicted(reason)
 	b.base.evictor.Wake()
 	return err
 }
 
-// take gives a caller a connection from the stash, or puts it into the queue, or neither because of
-// MaxWaiting. beside says that idle connections exist which are not in the stash: database/sql is
+// take gives a caller a connection from what is prefilled, or puts it into the queue, or neither because of
+// MaxWaiting. beside says that idle connections exist which are not in what is prefilled: database/sql is
 // just about to have them, or was told not to use them.
-func (b *store) take(ctx context.Context, start time.Time) (n *native, w *waiter, beside bool, err error) {
+func (b *dbBackend) take(ctx context.Context, start time.Time) (n *native, w *waiter, beside bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
@@ -257,9 +257,9 @@ func (b *store) take(ctx context.Context, start time.Time) (n *native, w *waiter
 	if d := b.base.down(); d != nil {
 		return nil, nil, false, d
 	}
-	if b.waiting.Len() == 0 && len(b.stash) > 0 && !b.paused {
-		n := b.stash[len(b.stash)-1]
-		b.stash = b.stash[:len(b.stash)-1]
+	if b.waiting.Len() == 0 && len(b.prefilled) > 0 && !b.paused {
+		n := b.prefilled[len(b.prefilled)-1]
+		b.prefilled = b.prefilled[:len(b.prefilled)-1]
 		b.inUse++
 		b.raiseLocked()
 		return n, nil, false, nil
@@ -274,8 +274,8 @@ func (b *store) take(ctx context.Context, start time.Time) (n *native, w *waiter
 }
 
 // acquire returns a connection for a caller that asked at start.
-func (b *store) acquire(ctx context.Context, start time.Time) (*native, error) {
-	var fresh wasted
+func (b *dbBackend) acquire(ctx context.Context, start time.Time) (*native, error) {
+	var fresh discarded
 	for {
 		n, err := b.takeOrAwait(ctx, start)
 		if err != nil {
@@ -286,14 +286,14 @@ func (b *store) acquire(ctx context.Context, start time.Time) (*native, error) {
 			return n, nil
 		}
 		if isNew {
-			if err := fresh.another(ctx, b.base, b, reason, start); err != nil {
+			if err := fresh.noteAnother(ctx, b.base, b, reason, start); err != nil {
 				return nil, err
 			}
 		}
 	}
 }
 
-func (b *store) takeOrAwait(ctx context.Context, start time.Time) (*native, error) {
+func (b *dbBackend) takeOrAwait(ctx context.Context, start time.Time) (*native, error) {
 	n, w, beside, err := b.take(ctx, start)
 	switch {
 	case err != nil || n != nil:
@@ -301,13 +301,13 @@ func (b *store) takeOrAwait(ctx context.Context, start time.Time) (*native, erro
 	case w == nil:
 		return nil, b.base.refused(b)
 	case beside:
-		b.rescue(ctx, w, start)
+		b.fetchIdle(ctx, w, start)
 	}
 	return b.await(ctx, w, start)
 }
 
 // await waits for a grant, up to what is left of AcquireTimeout.
-func (b *store) await(ctx context.Context, w *waiter, start time.Time) (*native, error) {
+func (b *dbBackend) await(ctx context.Context, w *waiter, start time.Time) (*native, error) {
 	if g, ok := b.base.waitFor(ctx, w, start); ok {
 		if errors.Is(g.Err, queue.ErrTooLate) {
 			return nil, b.base.tooLate(b, start)
@@ -326,7 +326,7 @@ func (b *store) await(ctx context.Context, w *waiter, start time.Time) (*native,
 	return nil, failure
 }
 
-func (b *store) putBack(n *native) {
+func (b *dbBackend) putBack(n *native) {
 	b.mu.Lock()
 	b.inUse--
 	if b.closed {
@@ -341,7 +341,7 @@ func (b *store) putBack(n *native) {
 // fit makes a connection that is not new ready for a caller that asked at start, as database/sql
 // does at checkout. If the connection must not be used it says why, and closes it in the
 // background.
-func (b *store) fit(ctx context.Context, n *native, start time.Time) (reason string, isNew bool) {
+func (b *dbBackend) fit(ctx context.Context, n *native, start time.Time) (reason string, isNew bool) {
 	b.mu.Lock()
 	isNew = !n.aged
 	b.mu.Unlock()
@@ -355,41 +355,41 @@ func (b *store) fit(ctx context.Context, n *native, start time.Time) (reason str
 	b.mu.Lock()
 	b.inUse--
 	b.mu.Unlock()
-	// Owner: the store. It is bounded by hangUpLimit; close waits for it.
-	b.left.Go(func() { _ = b.discard(n, reason, hangUpLimit) })
+	// Owner: the backend. It is bounded by hangUpLimit; close waits for it.
+	b.pending.Go(func() { _ = b.discard(n, reason, hangUpLimit) })
 	return reason, isNew
 }
 
-func (b *store) raiseLocked() {
+func (b *dbBackend) raiseLocked() {
 	b.peak = max(b.peak, b.inUse+b.waiting.Len())
 }
 
 // load implements reporter. The place of a reclaimed connection is free at once.
-func (b *store) load() load {
+func (b *dbBackend) load() load {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return load{max: b.max, inUse: b.inUse, waiting: b.waiting.Len(), dialing: b.dialing}
 }
 
 // stats fills in the gauges.
-func (b *store) stats(out *poolkeeper.Stats) {
+func (b *dbBackend) stats(out *poolkeeper.Stats) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	out.Max, out.Open, out.InUse, out.Waiting = b.max, b.open, b.inUse, b.waiting.Len()
-	out.Idle = b.idle + b.swept + len(b.stash)
+	out.Idle = b.idle + b.swept + len(b.prefilled)
 }
 
-// shut closes the store: callers in the queue are refused, the stash is closed, and what comes back
+// shut closes the backend: callers in the queue are refused, what is prefilled is closed, and what comes back
 // is closed then.
-func (b *store) shut() error {
+func (b *dbBackend) shut() error {
 	b.mu.Lock()
 	if b.closed {
 		b.mu.Unlock()
 		return nil
 	}
 	b.closed = true
-	stash := b.stash
-	b.stash = nil
+	prefilled := b.prefilled
+	b.prefilled = nil
 	var refused []*waiter
 	for w := b.waiting.Pop(); w != nil; w = b.waiting.Pop() {
 		refused = append(refused, w)
@@ -400,7 +400,7 @@ func (b *store) shut() error {
 	for _, w := range refused {
 		w.Refuse(fmt.Errorf("sqlpool: acquire from %q: %w", b.base.poolName(), poolkeeper.ErrClosed))
 	}
-	for _, n := range stash {
+	for _, n := range prefilled {
 		errs = append(errs, b.discard(n, poolkeeper.EvictedClosed, hangUpLimit))
 	}
 	return errors.Join(errs...)

@@ -12,8 +12,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/sqlpool/internal/fault"
 )
 
-// dialTrouble is a time in which no connection could be opened. It never changes.
-type dialTrouble struct {
+// dialFailure is a time in which no connection could be opened. It never changes.
+type dialFailure struct {
 	since time.Time // when the first attempt began
 	err   error     // of the last one
 }
@@ -29,13 +29,13 @@ func (noAnswerError) HealthFault() health.Fault { return health.FaultOf(health.K
 // dialEnded books how a dial of the pool's has ended. login is what Credentials said; nil: it was not
 // asked.
 func (c *base) dialEnded(began time.Time, login *rotation.Login, err error) {
-	c.met.dial.Record(time.Since(began))
+	c.metrics.dial.Record(time.Since(began))
 	c.dialled(began, err)
 	if err != nil {
-		c.met.dialErrors.Add(1)
+		c.metrics.dialErrors.Add(1)
 		c.observer.Observe(err)
 	} else {
-		c.met.dials.Add(1)
+		c.metrics.dials.Add(1)
 	}
 	c.onDial(login, err)
 }
@@ -44,14 +44,14 @@ func (c *base) dialEnded(began time.Time, login *rotation.Login, err error) {
 func (c *base) dialled(began time.Time, err error) {
 	if err != nil {
 		if !errors.Is(err, context.Canceled) { // one that was given up says nothing new
-			c.noteTrouble(began, err)
+			c.noteDialFailure(began, err)
 		}
 		c.breaker.Failed(monotime.Of(began), err)
 		return
 	}
 	c.lastDial.Store(int64(monotime.Of(began)))
-	if c.trouble.Load() != nil {
-		c.trouble.Store(nil)
+	if c.dialFailing.Load() != nil {
+		c.dialFailing.Store(nil)
 	}
 	c.dials.took(time.Since(began))
 	c.link.Saw(time.Since(began) / 2) // a dial takes two round trips at least: one of TCP, one of the login
@@ -60,27 +60,27 @@ func (c *base) dialled(began time.Time, err error) {
 
 // dialsSlowly notes that an attempt to open a connection takes long.
 func (c *base) dialsSlowly(began time.Time) {
-	if c.trouble.Load() == nil {
-		c.noteTrouble(began, noAnswerError{})
+	if c.dialFailing.Load() == nil {
+		c.noteDialFailure(began, noAnswerError{})
 	}
 	c.breaker.Slow(monotime.Of(began))
 }
 
-// noteTrouble notes why an attempt that began then gets no connection, unless one that began later
+// noteDialFailure notes why an attempt that began then gets no connection, unless one that began later
 // has got one: that says more about the server.
-func (c *base) noteTrouble(began time.Time, err error) {
+func (c *base) noteDialFailure(began time.Time, err error) {
 	if monotime.Of(began) < monotime.Time(c.lastDial.Load()) {
 		return
 	}
-	if old := c.trouble.Load(); old != nil {
+	if old := c.dialFailing.Load(); old != nil {
 		began = old.since
 	}
-	c.trouble.Store(&dialTrouble{began, err})
+	c.dialFailing.Store(&dialFailure{began, err})
 }
 
 // cannotDial says why no connection can be opened, or nil.
 func (c *base) cannotDial(now time.Time) error {
-	t := c.trouble.Load()
+	t := c.dialFailing.Load()
 	if t == nil {
 		return nil
 	}

@@ -12,8 +12,8 @@ import (
 // usable makes an idle connection ready for a caller that asked at start, and pings it if it is
 // suspect. It reports false if the connection must not be used. It waits no longer than patience
 // says.
-func (b *store) usable(ctx context.Context, n *native, start time.Time) bool {
-	return b.resets(ctx, n, start) && b.proves(ctx, n, start)
+func (b *dbBackend) usable(ctx context.Context, n *native, start time.Time) bool {
+	return b.resets(ctx, n, start) && b.answersPing(ctx, n, start)
 }
 
 // patience is how long a caller that asked at start may wait for an answer on an idle connection:
@@ -35,7 +35,7 @@ const resetAfter = 500 * time.Millisecond
 
 // resets has the driver reset the session, and reports false if the connection is of no use. A
 // network that is gone does not hold up the caller.
-func (b *store) resets(ctx context.Context, n *native, start time.Time) bool {
+func (b *dbBackend) resets(ctx context.Context, n *native, start time.Time) bool {
 	if n.Resetter == nil {
 		return true
 	}
@@ -56,9 +56,9 @@ func (b *store) resets(ctx context.Context, n *native, start time.Time) bool {
 		return !errors.Is(err, driver.ErrBadConn)
 	case !telling:
 	case suspect:
-		b.base.pingedInVain(b)
+		b.base.noteSilent(b)
 	default:
-		b.base.diedInUse(errLost, time.Now()) // the others are suspect, as if it had been in use
+		b.base.noteDiedInUse(errLost, time.Now()) // the others are suspect, as if it had been in use
 	}
 	return false
 }
@@ -77,8 +77,8 @@ func (n *native) resetWithin(ctx context.Context, c *base, limit time.Duration) 
 	return err, cut.Stop()
 }
 
-// proves pings a connection if it is suspect, and reports false if it is not to be used.
-func (b *store) proves(ctx context.Context, n *native, start time.Time) bool {
+// answersPing pings a connection if it is suspect, and reports false if it is not to be used.
+func (b *dbBackend) answersPing(ctx context.Context, n *native, start time.Time) bool {
 	if n.Pinger == nil || !b.base.suspect(&n.times) {
 		return true
 	}
@@ -94,7 +94,7 @@ func (b *store) proves(ctx context.Context, n *native, start time.Time) bool {
 		return true
 	}
 	if ctx.Err() == nil && (telling || ping.Err() == nil) { // else it is the caller that had no time
-		b.base.pingedInVain(b)
+		b.base.noteSilent(b)
 	}
 	return false
 }
@@ -104,7 +104,7 @@ func (b *store) proves(ctx context.Context, n *native, start time.Time) bool {
 const lookGap = 50 * time.Millisecond
 
 // lookedFrom notes that a caller has looked at an idle connection in vain since start.
-func (b *store) lookedFrom(start time.Time) {
+func (b *dbBackend) lookedFrom(start time.Time) {
 	now := time.Now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -121,7 +121,7 @@ func (b *store) lookedFrom(start time.Time) {
 // since returns when a caller that needs a new connection now began to ask. database/sql does not
 // tell whether it is the caller that has just looked at idle ones in vain, so it counts as that
 // one. So no caller waits for longer than AcquireTimeout in all.
-func (b *store) since(now time.Time) time.Time {
+func (b *dbBackend) since(now time.Time) time.Time {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if now.Sub(b.lookedAt) > lookGap {
@@ -133,7 +133,7 @@ func (b *store) since(now time.Time) time.Time {
 // refuse keeps an idle connection from a caller, because the server is known to be down. Its socket
 // is closed first: what database/sql prepared on it is closed with it, and no driver waits for an
 // answer to that.
-func (b *store) refuse(c *conn) {
+func (b *dbBackend) refuse(c *conn) {
 	b.mu.Lock()
 	was := b.leaveLocked(c)
 	c.reason = poolkeeper.EvictedDead
