@@ -49,3 +49,7 @@ type backend interface {
 	// many it could not reach.
 	cut(idleToo bool) (cut, left int)
 }
+
+// target says how connections are opened: what URL, TLS, Credentials and Configure come
+// down to. Each backend has its own.
+type target any

@@ -7,7 +7,6 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/breaker"
 	"github.com/poolkeeper/poolkeeper/internal/event"
-	"github.com/poolkeeper/poolkeeper/internal/life"
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
 	"github.com/poolkeeper/poolkeeper/sqlpool/internal/fault"
 )
@@ -48,24 +47,4 @@ func (c *base) down() *poolkeeper.DownError {
 		return d
 	}
 	return nil
-}
-
-// evenIfDown marks the context of a Check: it finds out for itself whether a server that counts as down
-// is back.
-type evenIfDown struct{}
-
-// checkDial opens the connection of the checks, but for looks and limits not while the server is
-// known to be down. Attempts before the pool runs are Start's affair: if that fails it leaves
-// nothing at work.
-func checkDial[T any](ctx context.Context, c *base, dial func(context.Context) (T, error)) (T, error) {
-	if d := c.down(); d != nil && ctx.Value(evenIfDown{}) == nil {
-		var none T
-		return none, d
-	}
-	began := time.Now()
-	conn, err := dial(ctx)
-	if c.state.At() >= life.Running {
-		c.dialled(began, err)
-	}
-	return conn, err
 }

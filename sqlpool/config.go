@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/onfile"
 	"github.com/poolkeeper/poolkeeper/internal/settings"
 )
 
@@ -115,4 +116,22 @@ func (c config) withDefaults(kind string) config {
 		c.Logger = slog.Default()
 	}
 	return c
+}
+
+// files are what is read from disk.
+func (c config) files() onfile.Names {
+	return onfile.Names{TLSFiles: c.TLSFiles, Credentials: c.CredentialsFile}
+}
+
+func (c config) readFiles() secretFiles {
+	held, err := onfile.Read("sqlpool: ", c.files())
+	return secretFiles{held, err, c}
+}
+
+// secretFiles is what the files of a configuration hold, or why they cannot be used.
+type secretFiles struct {
+	onfile.Contents
+
+	err   error
+	asked config // the configuration, as it was given
 }

@@ -2,19 +2,97 @@ package sqlpool
 
 import (
 	"context"
+	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/inflight"
+	"github.com/poolkeeper/poolkeeper/internal/life"
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
+	"github.com/poolkeeper/poolkeeper/internal/queue"
+	"github.com/poolkeeper/poolkeeper/sqlpool/internal/checkconn"
 )
+
+// dbBackend holds the driver's connections of one *sql.DB: it opens them, knows which are in use, idle
+// or on their way, and hands them to callers first in, first out. database/sql keeps the idle ones;
+// its own limit is off.
+//
+//	caller ─ database/sql ─┬─ free list ─ ResetSession ─▶ checkOut
+//	                       └─ Connect ─▶ acquire ─┬─ prefilled (opened ahead of need)
+//	                                              └─ queue ◀─┬─ dial
+//	                                                         └─ checkIn of another caller: handed over
+type dbBackend struct {
+	base      *base
+	probe     *checkconn.Conn[*native]
+	resolveBy func(config, secretFiles) (driver.Connector, config, error)
+	closing   life.Closer
+	db        *sql.DB         // set before the backend is used
+	life      context.Context //nolint:containedctx // ends when the backend closes; bounds dials
+	end       context.CancelFunc
+	pending   inflight.Group // connections, and goroutines that open or close one
+	flushing  atomic.Bool
+
+	// mu guards the following, the state of every conn and the times of every native. No I/O, no
+	// callback and no call of database/sql under it. open = in use + idle + swept + prefilled + being
+	// handed over.
+	mu        sync.Mutex
+	connector driver.Connector // the driver's, or what stands for it
+
+	max       int
+	open      int
+	dialing   int        // being opened; open + dialing ≤ max
+	slow      []*dialing // of those, the ones that take long, the oldest first
+	inUse     int
+	idle      int // checked in to database/sql
+	swept     int // taken out by the evictor
+	coming    int // of swept, those about to be given back: no reason to dial
+	peak      int // most connections in use or waited for at once since the last Peak
+	all       map[*native]struct{}
+	prefilled []*native // idle, the last opened last
+	waiting   queue.Queue[*native]
+	paused    bool // no caller gets a connection
+	closed    bool
+
+	lookedAt time.Time     // when a look at an idle connection last ended in vain
+	looked   time.Duration // how long it took, with those just before it
+}
+
+func newDBBackend(c *base, connector driver.Connector, resolve func(config, secretFiles) (driver.Connector, config, error)) *dbBackend {
+	s := &dbBackend{base: c, resolveBy: resolve, connector: connector, max: c.cfg().MaxOpen, all: make(map[*native]struct{})}
+	s.life, s.end = context.WithCancel(context.Background()) //nolint:forbidigo // the backend's own life, ended by shut
+	s.probe = checkconn.New(checkconn.Driver[*native]{
+		Dial: s.dialCheck, Probe: s.ask, HangUp: s.hangUpCheck, Full: serverIsFull, Spare: s.withIdle,
+	})
+	return s
+}
+
+// load implements reporter. The place of a reclaimed connection is free at once.
+func (b *dbBackend) load() load {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return load{max: b.max, inUse: b.inUse, waiting: b.waiting.Len(), dialing: b.dialing}
+}
+
+// stats fills in the gauges.
+func (b *dbBackend) stats(out *poolkeeper.Stats) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	out.Max, out.Open, out.InUse, out.Waiting = b.max, b.open, b.inUse, b.waiting.Len()
+	out.Idle = b.idle + b.swept + len(b.prefilled)
+}
 
 func (b *dbBackend) check(ctx context.Context) error {
 	return b.probe.Check(context.WithValue(ctx, evenIfDown{}, true))
 }
 
-func (b *dbBackend) resolve(cfg config, on secretFiles) (target, config, error) { return b.resolveBy(cfg, on) }
+func (b *dbBackend) resolve(cfg config, on secretFiles) (target, config, error) {
+	return b.resolveBy(cfg, on)
+}
 
 func (b *dbBackend) current() target { return b.connectorNow() }
 
@@ -135,4 +213,48 @@ func (b *dbBackend) handleClosed() error {
 	ctx, cancel := context.WithTimeout(context.Background(), hangUpLimit) //nolint:forbidigo // DB.Close has no context
 	defer cancel()
 	return errors.Join(b.base.handleClosed(ctx), b.probe.Close(ctx))
+}
+
+// setPaused makes callers queue, or lets them go on. It reports false if they do already.
+func (b *dbBackend) setPaused(paused bool) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.paused == paused {
+		return false
+	}
+	b.paused = paused
+	prefilled := b.prefilled
+	b.prefilled = nil
+	for _, n := range prefilled { // empty, unless a dial has ended meanwhile
+		b.deliverLocked(n)
+	}
+	b.dialLocked()
+	return true
+}
+
+// shut closes the backend: callers in the queue are refused, what is prefilled is closed, and what comes back
+// is closed then.
+func (b *dbBackend) shut() error {
+	b.mu.Lock()
+	if b.closed {
+		b.mu.Unlock()
+		return nil
+	}
+	b.closed = true
+	prefilled := b.prefilled
+	b.prefilled = nil
+	var refused []*waiter
+	for w := b.waiting.Pop(); w != nil; w = b.waiting.Pop() {
+		refused = append(refused, w)
+	}
+	b.mu.Unlock()
+	b.end()
+	var errs []error
+	for _, w := range refused {
+		w.Refuse(fmt.Errorf("sqlpool: acquire from %q: %w", b.base.poolName(), poolkeeper.ErrClosed))
+	}
+	for _, n := range prefilled {
+		errs = append(errs, b.discard(n, poolkeeper.EvictedClosed, hangUpLimit))
+	}
+	return errors.Join(errs...)
 }

@@ -4,10 +4,12 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
+	"log/slog"
 	"time"
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/eviction"
+	"github.com/poolkeeper/poolkeeper/internal/event"
 	"github.com/poolkeeper/poolkeeper/internal/guard"
 )
 
@@ -25,57 +27,6 @@ func (b *dbBackend) Peak() int {
 	p := b.peak
 	b.peak = b.inUse + b.waiting.Len()
 	return p
-}
-
-// Fill opens connections into what is prefilled, one after the other, as long as fewer than n are idle.
-func (b *dbBackend) Fill(ctx context.Context, n int) error {
-	if d := b.base.down(); d != nil {
-		return d
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(b.life, cancel)() //nolint:contextcheck // two lives bound it
-	for {
-		b.mu.Lock()
-		enough := b.closed || b.paused || b.idle+b.swept+len(b.prefilled) >= n || b.open+b.dialing >= b.max
-		if !enough {
-			b.dialing++
-		}
-		b.mu.Unlock()
-		if enough || ctx.Err() != nil {
-			if !enough {
-				b.undial()
-			}
-			return ctx.Err()
-		}
-		c, err := b.connectWithin(ctx)
-		b.filled(c, err)
-		if err != nil {
-			return err
-		}
-	}
-}
-
-func (b *dbBackend) undial() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.dialing--
-	b.dialLocked()
-}
-
-func (b *dbBackend) connectWithin(ctx context.Context) (*native, error) {
-	ctx, cancel := context.WithTimeout(ctx, b.base.cfg().DialTimeout)
-	defer cancel()
-	return b.connect(ctx)
-}
-
-// filled books the outcome of a dial that no caller waited for. No caller gets its failure.
-func (b *dbBackend) filled(n *native, err error) {
-	if err == nil {
-		b.dialled(new(dialing), n, nil)
-		return
-	}
-	b.undial()
 }
 
 // checkOutForSweep is the checkout by the pool itself.
@@ -264,4 +215,96 @@ func (b *dbBackend) flush() {
 		b.mu.Unlock()
 		b.Sweep(b.life, eviction.Sweep{Now: time.Now(), Batch: 1, Surplus: surplus}) // Stats tells what it closes
 	})
+}
+
+// withIdle runs f on an idle connection, which is closed if f returns false. It reports false if
+// none is idle, or f did.
+func (b *dbBackend) withIdle(ctx context.Context, f func(context.Context, *native) bool) bool {
+	x, ok := b.takeOne(ctx)
+	if !ok {
+		return false
+	}
+	alive := f(ctx, x.n)
+	if alive {
+		b.mu.Lock()
+		x.n.seen = time.Now()
+		b.mu.Unlock()
+		b.giveBack(x)
+	} else {
+		b.drop(x, poolkeeper.EvictedDead)
+	}
+	b.came(1)
+	return alive
+}
+
+// takeOne takes out one idle connection. It reports false if there is none.
+func (b *dbBackend) takeOne(ctx context.Context) (taken, bool) {
+	b.mu.Lock()
+	if last := len(b.prefilled) - 1; last >= 0 && !b.closed {
+		n := b.prefilled[last]
+		b.prefilled = b.prefilled[:last]
+		b.swept++
+		b.coming++
+		b.mu.Unlock()
+		return taken{n: n}, true
+	}
+	b.mu.Unlock()
+	lease, w := b.lease(ctx)
+	if lease == nil {
+		return taken{}, false
+	}
+	return taken{lease: lease, w: w, n: w.n}, true
+}
+
+// reclaim takes connections away from their holders. It closes their sockets, so that the holder's
+// next use fails, and frees their places at once. database/sql returns the closed connection when
+// its holder is done with it, or never.
+func (b *dbBackend) reclaim(now time.Time, limit time.Duration) (taken []poolkeeper.Holder, out int) {
+	type victim struct {
+		n   *native
+		who func() poolkeeper.Holder
+	}
+	var victims []victim
+	b.mu.Lock()
+	for n := range b.all {
+		if n.in == nil || n.in.state != stateInUse {
+			continue
+		}
+		if n.sock == nil {
+			if b.base.held.HeldFor(&n.entry, now) > limit {
+				out++
+			}
+			continue
+		}
+		who, ok := b.base.held.Seize(&n.entry, now, limit)
+		if !ok {
+			continue
+		}
+		victims = append(victims, victim{n, who})
+		n.in.state = stateReclaimed
+		b.inUse--
+		b.open--
+		delete(b.all, n)
+	}
+	b.dialLocked()
+	b.mu.Unlock()
+	for _, v := range victims {
+		b.base.cut(v.n.sock) // unblocks a caller that reads or writes
+		taken = append(taken, v.who())
+		b.pending.End() // Stop does not wait until the holder returns it
+	}
+	return taken, out
+}
+
+// ownLimits takes back the limit that a caller has set on the handle. At that limit callers would
+// wait inside database/sql, where the pool cannot see them. The pool itself would wait for idle
+// connections that it is to sweep.
+func (b *dbBackend) ownLimits() {
+	if n := b.db.Stats().MaxOpenConnections; n > 0 {
+		b.db.SetMaxOpenConns(0)
+		b.base.events.Emit(event.Event{
+			Kind: event.Misuse, Level: slog.LevelWarn, Text: "SetMaxOpenConns on a managed *sql.DB has been undone; use MaxOpen of its configuration",
+			Attrs: []slog.Attr{slog.Int("value", n), slog.Int("max_open", b.base.cfg().MaxOpen)},
+		})
+	}
 }

@@ -7,7 +7,6 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/eviction"
-	"github.com/poolkeeper/poolkeeper/internal/monotime"
 )
 
 // pingLimit is how long an idle connection may take to answer a ping before it counts as dead.
@@ -32,30 +31,6 @@ func (c config) policy() eviction.Policy {
 		KeepAlive: c.KeepAlive, Interval: c.EvictionInterval,
 	}
 }
-
-// times are what eviction wants to know of a connection. All of them keep their monotonic reading,
-// so that a wall clock that is set changes no decision.
-type times struct {
-	born time.Time // when it was opened
-	draw float64   // of its lifetime's jitter
-
-	generation uint64 // of the pool when its dial began
-
-	used time.Time // when a caller returned it last; when it was opened, if none has
-	seen time.Time // when it last gave a sign of life
-}
-
-// expired reports whether a connection has reached its lifetime at now.
-func (t *times) expired(c *config, now time.Time) bool {
-	return eviction.Sweep{Now: now, MaxLifetime: c.MaxLifetime, LifetimeJitter: c.LifetimeJitter}.Expired(t.born, t.draw)
-}
-
-// answeredSince reports whether the connection has given a sign of life since then.
-func (t *times) answeredSince(then monotime.Time) bool { return monotime.Of(t.seen) > then }
-
-// silentSince reports whether a connection has given no sign of life since mark, a monotime.Time. A
-// connection whose dial began after mark has.
-func (t *times) silentSince(mark int64) bool { return int64(monotime.Of(t.seen)) < mark }
 
 // candidate is an idle connection that a sweep has taken out of its pool.
 type candidate[T any] struct {

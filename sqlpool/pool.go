@@ -2,9 +2,14 @@ package sqlpool
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/printing"
+	"github.com/poolkeeper/poolkeeper/internal/settings"
+	"github.com/poolkeeper/poolkeeper/sqlpool/internal/fault"
 )
 
 // component is what all pools have in common, adopted handles too.
@@ -77,3 +82,75 @@ func (p *pool) Settings() []slog.Attr { return p.m.effective() }
 // ObserveWith reports the outcome of traffic to o. o gets nil for a connection that came back well,
 // and the error of a connection-level failure. A nil o ends the reports. It does not block.
 func (p *pool) ObserveWith(o poolkeeper.Observer) { p.m.observer.Set(o) }
+
+// Classify says what kind of failure err is, and what to look at first: PostgreSQL by SQLSTATE,
+// MySQL and MariaDB by number, the pool's own errors, and what health.Classify knows. nil is
+// health.KindNone.
+func Classify(err error) health.Fault { return fault.Classify(err) }
+
+// effective lists what is in effect, of the fields that this kind of pool has. It names no server
+// and no user: those are part of URL, and URL is not printed.
+func (m *manager) effective() []slog.Attr {
+	cfg := m.cfg()
+	out := []slog.Attr{
+		slog.String("kind", m.kind),
+		slog.Int("max_open", cfg.MaxOpen),
+		slog.Int("min_idle", cfg.MinIdle),
+		settings.Duration("max_idle_time", cfg.MaxIdleTime),
+		settings.Duration("max_lifetime", cfg.MaxLifetime),
+		slog.Float64("lifetime_jitter", cfg.LifetimeJitter),
+		settings.Duration("keep_alive", cfg.KeepAlive),
+		settings.Duration("eviction_interval", cfg.EvictionInterval),
+		settings.Duration("acquire_timeout", cfg.AcquireTimeout),
+		settings.Duration("query_timeout", cfg.QueryTimeout),
+		slog.Int("max_waiting", cfg.MaxWaiting),
+		settings.Duration("dial_timeout", cfg.DialTimeout),
+		settings.Duration("fail_fast_after", cfg.FailFastAfter),
+		slog.Int("max_dials", cfg.MaxDials),
+		settings.Adaptive("suspect_ping", cfg.SuspectPing),
+		slog.Bool("disable_reset_on_read_only", cfg.DisableResetOnReadOnly),
+		settings.Duration("leak_threshold", cfg.LeakThreshold),
+		settings.Duration("reclaim_after", cfg.ReclaimAfter),
+		slog.Bool("disable_leak_stacks", cfg.DisableLeakStacks),
+		slog.String("start", cfg.Start.String()),
+		slog.Int("instances", cfg.Instances),
+		slog.Bool("cuts_sockets", m.kind != "db"),
+	}
+	if m.kind == "postgres" {
+		out = append(out,
+			slog.Int("max_open_ceiling", cfg.MaxOpenCeiling),
+			slog.Bool("disable_peek", cfg.DisablePeek),
+			settings.Duration("close_grace", cfg.CloseGrace))
+	}
+	if m.kind == "postgres" || m.kind == "mysql" {
+		out = append(out,
+			slog.Bool("tls_given", cfg.TLS != nil),
+			slog.Bool("credentials_given", cfg.Credentials != nil),
+			slog.Bool("tls_files", cfg.TLSFiles != poolkeeper.TLSFiles{}),
+			slog.Bool("credentials_file", cfg.CredentialsFile != ""),
+			settings.Duration("file_interval", cfg.FileInterval))
+	}
+	return out
+}
+
+// A pool holds passwords, and changes while it is printed. So pools print a line about themselves,
+// whatever the verb.
+
+// printed is what a pool prints.
+func (m *manager) printed() string {
+	kind := map[string]string{"postgres": "Postgres", "mysql": "MySQL", "db": "DB", "adopted": "Adopted"}[m.kind]
+	s := m.stats()
+	return fmt.Sprintf("sqlpool.%s{%q, in use: %d of %d}", kind, m.poolName(), s.InUse, s.Max)
+}
+
+// String returns the pool's name, and how many of its connections are in use.
+func (b *component) String() string { return b.m.printed() }
+
+// Format prints String, whatever the verb.
+func (b *component) Format(f fmt.State, _ rune) { printing.Format(f, b) }
+
+// LogValue is String, for slog.
+func (b *component) LogValue() slog.Value { return printing.LogValue(b) }
+
+// MarshalJSON returns String as a JSON string.
+func (b *component) MarshalJSON() ([]byte, error) { return printing.JSON(b) }

@@ -3,19 +3,23 @@ package sqlpool
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"sync"
-	"time"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/eviction"
 	"github.com/poolkeeper/poolkeeper/internal/life"
 	"github.com/poolkeeper/poolkeeper/internal/settings"
-	"github.com/poolkeeper/poolkeeper/sqlpool/internal/dsn"
+	"github.com/poolkeeper/poolkeeper/sqlpool/internal/checkconn"
 )
 
 // Postgres is a *pgxpool.Pool whose connections are opened, watched and closed in order. All
@@ -59,66 +63,13 @@ func newPostgres(cfg config) (*Postgres, error) {
 	return &Postgres{pool: pool{component{newManager(b.base, b, on)}}, back: b}, nil
 }
 
-// postgresTarget turns cfg into pgx's own configuration, and fills in what URL adds.
-func (b *pgxBackend) postgresTarget(cfg config, on secretFiles) (*pgxTarget, config, error) {
-	err := errors.Join(cfg.validate(), on.err)
-	native, parseErr := parsePostgres(&cfg)
-	if err = errors.Join(err, parseErr); err != nil {
-		return nil, config{}, err
-	}
-	if err = cfg.validate(); err != nil { // again, with what URL has added
-		return nil, config{}, err
-	}
-	if cfg.ConfigurePostgres != nil {
-		if err = cfg.ConfigurePostgres(native); err != nil {
-			return nil, config{}, fmt.Errorf("sqlpool: Configure: %w", err)
-		}
-	}
-	cfg = cfg.withDefaults("postgres")
-	cfg.MaxOpenCeiling = max(cfg.MaxOpenCeiling, cfg.MaxOpen)
-	return b.newTarget(native, cfg, on), cfg, nil
-}
-
-// parsePostgres parses cfg.URL and moves the pool_ parameters in it to the fields of cfg that are
-// zero.
-func parsePostgres(cfg *config) (*pgxpool.Config, error) {
-	if cfg.URL == "" { // pgx would go by the environment, and then by a socket on this machine
-		return nil, errors.New(`sqlpool: URL is empty; it must be a postgres:// URL or "host=… user=…"`)
-	}
-	if err := readPoolParams(cfg); err != nil {
-		return nil, err
-	}
-	native, err := pgxpool.ParseConfig(cfg.URL)
-	if err != nil {
-		return nil, dsn.NotShown(err)
-	}
-	if t := native.ConnConfig.ConnectTimeout; cfg.DialTimeout == 0 && t > 0 && t != pgxConnectTimeout {
-		cfg.DialTimeout = t // connect_timeout of URL or PGCONNECT_TIMEOUT
-	}
-	return native, nil
-}
-
-// pgxConnectTimeout is pgconn's default; any other value was asked for.
-const pgxConnectTimeout = 2 * time.Minute
-
-// readPoolParams reads what pgxpool.ParseConfig would take for itself.
-func readPoolParams(cfg *config) error {
-	p, err := dsn.PostgresParams(cfg.URL)
-	if err != nil {
-		return err
-	}
-	p.Number(&cfg.MaxOpen, "pool_max_conns")
-	p.Number(&cfg.MinIdle, "pool_min_idle_conns")
-	p.Number(&cfg.MinIdle, "pool_min_conns")
-	p.Span(&cfg.MaxLifetime, "pool_max_conn_lifetime")
-	p.Span(&cfg.MaxIdleTime, "pool_max_conn_idle_time")
-	p.Span(&cfg.EvictionInterval, "pool_health_check_period")
-	var jitter time.Duration
-	p.Span(&jitter, "pool_max_conn_lifetime_jitter")
-	if jitter > 0 && cfg.LifetimeJitter == 0 && cfg.MaxLifetime > 0 {
-		cfg.LifetimeJitter = min(jitter.Seconds()/cfg.MaxLifetime.Seconds(), 1)
-	}
-	return p.Err()
+func newPgxBackend() *pgxBackend {
+	b := &pgxBackend{all: make(map[*pgxConn]struct{}), waits: make(map[*waitingContext]struct{})}
+	b.life, b.end = context.WithCancel(context.Background()) //nolint:forbidigo // the backend's own life, ended by close
+	b.probe = checkconn.New(checkconn.Driver[*pgx.Conn]{
+		Dial: b.dialCheck, Probe: b.ask, HangUp: b.hangUp, Full: serverIsFull, Spare: b.withIdle,
+	})
+	return b
 }
 
 // managed returns native with the pool's hooks, and with sizes and times taken into the pool's own
@@ -212,4 +163,66 @@ func (p *Postgres) Reload(ctx context.Context, cfg PostgresConfig) error {
 // every change that is not possible. It changes nothing and does not dial.
 func (p *Postgres) Plan(cfg PostgresConfig) ([]poolkeeper.Change, error) {
 	return p.m.planned(cfg.config())
+}
+
+// Hijack takes a connection out of the pool for good, as c.Hijack does. The caller must close it;
+// its place is free at once. c.Hijack works too, but then the pool cannot tell which connection has
+// left while callers hold several. It reports none of those as leaks until it can. Like c.Hijack it
+// panics if c was released or hijacked before.
+func (p *Postgres) Hijack(c *pgxpool.Conn) *pgx.Conn { return p.back.hijack(c) }
+
+// lostError is how a statement fails whose connection was lost while it ran, where the driver calls
+// that safe to retry. It never matches driver.ErrBadConn: the server may have carried out the
+// statement, and database/sql would send it again.
+type lostError struct{}
+
+func (lostError) Error() string {
+	return "sqlpool: the connection was lost while the statement ran; the server may have carried it out"
+}
+
+func (lostError) SafeToRetry() bool { return false }
+
+func (lostError) Is(target error) bool {
+	return target == io.ErrUnexpectedEOF || target == pgconn.ErrConnClosed
+}
+
+// pgxConnector is pgx's connector over a *pgxpool.Pool, of connections that send a statement once.
+type pgxConnector struct{ driver.Connector }
+
+func (o pgxConnector) Connect(ctx context.Context) (driver.Conn, error) {
+	c, err := o.Connector.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if pg, ok := c.(*stdlib.Conn); ok {
+		return &pgxSQLConn{pg}, nil
+	}
+	return c, nil
+}
+
+// pgxSQLConn is pgx's connection for database/sql, but for one answer: pgx takes a connection that
+// broke under a statement without arguments for one that was closed before, and has database/sql
+// send the statement again.
+type pgxSQLConn struct{ *stdlib.Conn }
+
+// Unwrap returns pgx's own.
+func (c *pgxSQLConn) Unwrap() driver.Conn { return c.Conn }
+
+func (c *pgxSQLConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	pg := c.Conn.Conn()
+	before := pg.IsClosed()
+	res, err := c.Conn.ExecContext(ctx, query, args)
+	if before || !errors.Is(err, driver.ErrBadConn) || !pg.IsClosed() {
+		return res, err
+	}
+	if r := connOf(pg.PgConn()); r != nil && !errors.Is(r.lastErr, pgconn.ErrConnClosed) {
+		return res, err // nothing was sent
+	}
+	return nil, lostError{}
+}
+
+func openPgxDB(b *pgxBackend) *sql.DB {
+	db := sql.OpenDB(pgxConnector{stdlib.GetPoolConnector(b.pool)})
+	db.SetMaxIdleConns(0) // pgxpool keeps the idle ones
+	return db
 }

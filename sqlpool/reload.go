@@ -15,10 +15,6 @@ import (
 	"github.com/poolkeeper/poolkeeper/sqlpool/internal/fault"
 )
 
-// target says how connections are opened: what URL, TLS, Credentials and Configure come
-// down to. Each backend has its own.
-type target any
-
 // plan says what a reload with next would change, and refuses what cannot change while the pool
 // lives. next has its defaults.
 func (m *manager) plan(next *config) ([]poolkeeper.Change, error) {
@@ -53,10 +49,10 @@ func leads(ch poolkeeper.Change) bool {
 
 // staged is a configuration that has been found possible, and not been put in effect.
 type staged struct {
-	on   secretFiles
-	target  target
-	next config // with defaults
-	list []poolkeeper.Change
+	on     secretFiles
+	target target
+	next   config // with defaults
+	list   []poolkeeper.Change
 }
 
 // stage finds out what a reload with wanted would change. It changes nothing, and does not dial.
@@ -133,16 +129,6 @@ func (m *manager) replace(ctx context.Context, wanted config) ([]poolkeeper.Chan
 	m.inEffect.Store(&on.Contents)
 	m.asked = &on.asked
 	return list, nil
-}
-
-// tryTarget opens a connection and closes it. It ends with the pool's life; shut waits for it.
-func (m *manager) tryTarget(ctx context.Context, to target, cfg *config) error {
-	m.work.Begin()
-	defer m.work.End()
-	ctx, cancel := context.WithTimeout(ctx, cfg.DialTimeout)
-	defer cancel()
-	defer context.AfterFunc(m.life, cancel)() //nolint:contextcheck // two lives bound it
-	return m.back.try(ctx, to, cfg)
 }
 
 func (m *manager) switchTo(ctx context.Context, to target, next *config, elsewhere bool) error {

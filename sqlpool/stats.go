@@ -1,7 +1,6 @@
 package sqlpool
 
 import (
-	"errors"
 	"sync/atomic"
 	"time"
 
@@ -72,4 +71,5 @@ func (m *manager) stats() poolkeeper.Stats {
 	return s
 }
 
-func isTimeout(err error) bool { return errors.Is(err, poolkeeper.ErrAcquireTimeout) }
+// open is how many connections the pool has now.
+func (m *manager) open() int { return m.stats().Open }

@@ -6,7 +6,79 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/poolkeeper/poolkeeper/sqlpool/internal/driverconn"
 )
+
+// stmt is a prepared statement of the driver, wrapped only to see how its executions end: most
+// queries with arguments of go-sql-driver/mysql go this way.
+type stmt struct {
+	driverconn.Stmt
+
+	c *conn
+}
+
+func (s *stmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
+	res, err := s.Stmt.ExecContext(s.c.bounded(ctx), args)
+	s.c.unbound()
+	s.c.after(ctx, err)
+	return res, err
+}
+
+func (s *stmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
+	rows, err := s.Stmt.QueryContext(s.c.bounded(ctx), args)
+	s.c.after(ctx, err)
+	return rows, err
+}
+
+// database/sql behaves differently by whether a statement checks named values and converts columns;
+// so there are four types.
+type (
+	stmtChecking struct {
+		stmt
+
+		checker driver.NamedValueChecker
+	}
+	stmtConverting struct {
+		stmt
+
+		converter driver.ColumnConverter //nolint:staticcheck // old drivers have it
+	}
+	stmtBoth struct {
+		stmtChecking
+
+		converter driver.ColumnConverter //nolint:staticcheck // old drivers have it
+	}
+)
+
+func (s *stmtChecking) CheckNamedValue(v *driver.NamedValue) error {
+	return s.checker.CheckNamedValue(v)
+}
+
+func (s *stmtConverting) ColumnConverter(i int) driver.ValueConverter {
+	return s.converter.ColumnConverter(i)
+}
+
+func (s *stmtBoth) ColumnConverter(i int) driver.ValueConverter {
+	return s.converter.ColumnConverter(i)
+}
+
+// wrapStmt makes a wrapper around a statement that was prepared on c.
+func (c *conn) wrapStmt(native driver.Stmt) driver.Stmt {
+	s := stmt{Stmt: driverconn.StmtOf(native), c: c}
+	checker, checks := native.(driver.NamedValueChecker)
+	converter, converts := native.(driver.ColumnConverter) //nolint:staticcheck // old drivers have it
+	switch {
+	case checks && converts:
+		return &stmtBoth{stmtChecking{s, checker}, converter}
+	case checks:
+		return &stmtChecking{s, checker}
+	case converts:
+		return &stmtConverting{s, converter}
+	default:
+		return &s
+	}
+}
 
 // timedError is the error of a statement whose connection was cut by QueryTimeout. It matches
 // context.DeadlineExceeded. It never matches driver.ErrBadConn, because database/sql would then
@@ -19,8 +91,11 @@ type timedError struct {
 func (e *timedError) Error() string {
 	return fmt.Sprintf("sqlpool: QueryTimeout of %s is over; the server may have run the statement all the same: %s", e.limit, e.text)
 }
-func (e *timedError) Timeout() bool        { return true }
-func (e *timedError) Temporary() bool      { return false }
+
+func (e *timedError) Timeout() bool { return true }
+
+func (e *timedError) Temporary() bool { return false }
+
 func (e *timedError) Is(target error) bool { return target == context.DeadlineExceeded }
 
 // bounded returns ctx, or if it has no deadline a context that ends with QueryTimeout. That lasts
@@ -79,7 +154,8 @@ type timedTx struct {
 	conn *conn
 }
 
-func (t *timedTx) Commit() error   { return t.end(t.Tx.Commit) }
+func (t *timedTx) Commit() error { return t.end(t.Tx.Commit) }
+
 func (t *timedTx) Rollback() error { return t.end(t.Tx.Rollback) }
 
 // end bounds f also if the transaction's context has a deadline: database/sql rolls back when that

@@ -30,7 +30,8 @@ type refusedContext struct {
 }
 
 func (c *refusedContext) Done() <-chan struct{} { return ended }
-func (c *refusedContext) Err() error            { return c.err }
+
+func (c *refusedContext) Err() error { return c.err }
 
 var ended = func() chan struct{} { c := make(chan struct{}); close(c); return c }() //nolint:gochecknoglobals // a constant
 

@@ -1,8 +1,13 @@
 package sqlpool
 
 import (
+	"context"
+	"time"
+
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/poolkeeper/poolkeeper"
 )
 
 // pgxpool does not report a Hijack. The pool finds out by comparing its books with pgxpool's count
@@ -17,12 +22,6 @@ type hijacks struct {
 	candidates int
 	ofLost     int // connections taken away by ReclaimAfter that seem to have been hijacked by their holders
 }
-
-// Hijack takes a connection out of the pool for good, as c.Hijack does. The caller must close it;
-// its place is free at once. c.Hijack works too, but then the pool cannot tell which connection has
-// left while callers hold several. It reports none of those as leaks until it can. Like c.Hijack it
-// panics if c was released or hijacked before.
-func (p *Postgres) Hijack(c *pgxpool.Conn) *pgx.Conn { return p.back.hijack(c) }
 
 func (b *pgxBackend) hijack(c *pgxpool.Conn) *pgx.Conn {
 	r := connOf(c.Conn().PgConn())
@@ -173,4 +172,86 @@ func (b *pgxBackend) returnedLocked(r *pgxConn) {
 	b.hijacked.ofLost--
 	b.missLocked(1)
 	b.base.gate.Leave()
+}
+
+// reclaim does the same on pgxpool, whose own place for a connection is free only when it is
+// released: it counts against MaxOpenCeiling until then. A connection that may have been hijacked
+// is left alone.
+func (b *pgxBackend) reclaim(now time.Time, limit time.Duration) (taken []poolkeeper.Holder, out int) {
+	if !b.reconcile() {
+		return nil, 0 // too busy for now
+	}
+	type victim struct {
+		r   *pgxConn
+		who func() poolkeeper.Holder
+	}
+	var victims []victim
+	b.mu.Lock()
+	for r := range b.all {
+		if r.candidate { // a caller may have hijacked it
+			if b.base.held.HeldFor(&r.entry, now) > limit {
+				out++
+			}
+			continue
+		}
+		who, ok := b.base.held.Seize(&r.entry, now, limit)
+		if !ok {
+			continue
+		}
+		victims = append(victims, victim{r, who})
+		r.reclaimed, r.reason = true, poolkeeper.EvictedDead
+		delete(b.all, r)
+		b.lost++
+		b.holding--
+		b.permits--
+		b.open--
+		b.events++
+	}
+	b.grantLocked()
+	b.mu.Unlock()
+	for _, v := range victims {
+		b.base.cut(v.r.sock) // unblocks a caller that reads or writes
+		taken = append(taken, v.who())
+	}
+	return taken, out
+}
+
+// givenBack books the release of a connection that had been reclaimed, and has pgxpool see that it
+// is closed; so with one that the user's AcquireAllIdle has kept until it was stale.
+func (b *pgxBackend) givenBack(c *pgx.Conn, r *pgxConn) {
+	b.mu.Lock()
+	if r.gone {
+		b.backLocked(r)
+	}
+	stale := ""
+	if r.allIdle {
+		stale, r.allIdle = b.base.stale(&r.times, time.Now()), false
+		r.reason = stale
+	}
+	reclaimed := r.reclaimed && !r.returned
+	if reclaimed {
+		b.returnedLocked(r)
+		b.grantLocked()
+	}
+	b.mu.Unlock()
+	switch {
+	case reclaimed:
+		ctx, cancel := context.WithTimeout(b.life, hangUpLimit)
+		defer cancel()
+		_ = c.Close(ctx) // its socket is closed already: this does not block
+	case stale != "":
+		b.hangUp(b.life, c)
+	}
+}
+
+// forget ends the record of a connection that no caller has any more. All but hijacked connections
+// have left the books before.
+func (b *pgxBackend) forget(r *pgxConn) {
+	b.mu.Lock()
+	if r.candidate {
+		b.foundLocked(r)
+	}
+	delete(b.all, r)
+	b.mu.Unlock()
+	b.base.held.Release(&r.entry)
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/poolkeeper/poolkeeper"
@@ -286,4 +287,51 @@ func (b *pgxBackend) flush() {
 			}
 		}
 	})
+}
+
+// withIdle does the same on pgxpool. It takes a permit, so that no caller counts on the connection
+// meanwhile.
+func (b *pgxBackend) withIdle(ctx context.Context, f func(context.Context, *pgx.Conn) bool) bool {
+	c := b.takeOne(ctx)
+	if c == nil {
+		return false
+	}
+	defer b.givePermit()
+	if !f(ctx, c.Conn()) {
+		b.mu.Lock()
+		connOf(c.Conn().PgConn()).discounted = true
+		b.open--
+		b.mu.Unlock()
+		b.drop(ctx, c, poolkeeper.EvictedDead)
+		return false
+	}
+	b.mu.Lock()
+	connOf(c.Conn().PgConn()).seen = time.Now()
+	b.mu.Unlock()
+	c.Release()
+	return true
+}
+
+// takeOne takes out one idle connection under a permit of its own, or returns nil.
+func (b *pgxBackend) takeOne(ctx context.Context) *pgxpool.Conn {
+	b.mu.Lock()
+	ok := b.waiting.Len() == 0 && b.mayLocked() && b.permits < b.open
+	if ok {
+		b.permits++
+		b.events++
+	}
+	b.mu.Unlock()
+	if !ok {
+		return nil
+	}
+	resume := b.standStill()
+	idle := b.pool.AcquireAllIdle(&sweepContext{ctx}) //nolint:contextcheck // it is ctx, marked
+	if len(idle) == 0 {
+		resume()
+		b.givePermit()
+		return nil
+	}
+	releaseAll(idle[1:])
+	resume()
+	return idle[0]
 }

@@ -2,18 +2,22 @@ package sqlpool
 
 import (
 	"context"
+	"errors"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/guard"
 	"github.com/poolkeeper/poolkeeper/sqlpool/internal/fault"
+	"github.com/poolkeeper/poolkeeper/sqlpool/internal/pooler"
 )
 
 // pgxTracer is where pgx and pgxpool tell the pool of acquisitions, releases, dials and failures.
 type pgxTracer struct {
-	b    *pgxBackend
+	b      *pgxBackend
 	dialer *pgxDialer // of the connection; nil: it is the tracer of pgxpool
 	// user is the user's own tracer of acquisitions, if any. It is called from here: pgxpool must
 	// get the context that the pool makes, and the pool must see the caller's.
@@ -170,4 +174,131 @@ func (t *pgxTracer) TraceRelease(pool *pgxpool.Pool, data pgxpool.TraceReleaseDa
 	} else {
 		b.base.observer.Succeeded()
 	}
+}
+
+// timedContext is that of a statement without a deadline of its own, bounded by QueryTimeout.
+type timedContext struct {
+	context.Context //nolint:containedctx // it is a context
+
+	of     traced
+	cancel context.CancelFunc
+}
+
+// traced is what pgx tells a tracer of. A statement that is prepared on the way runs under the
+// context of its query.
+type traced int
+
+const (
+	tracedQuery traced = iota
+	tracedBatch
+	tracedPrepare
+)
+
+// bounded returns ctx, or if it has no deadline a context that ends with QueryTimeout.
+func (t *pgxTracer) bounded(ctx context.Context, of traced) context.Context {
+	limit := t.b.base.cfg().QueryTimeout
+	if limit <= 0 {
+		return ctx
+	}
+	if _, has := ctx.Deadline(); has {
+		return ctx
+	}
+	bounded, cancel := context.WithTimeout(ctx, limit)
+	return &timedContext{bounded, of, cancel}
+}
+
+// ends ends what bounded has begun.
+func ends(ctx context.Context, of traced) {
+	if c, ok := ctx.(*timedContext); ok && c.of == of {
+		c.cancel()
+	}
+}
+
+// TraceQueryStart bounds Exec, Query and QueryRow, and with them Begin, Commit and Rollback. pgx
+// calls TraceQueryEnd when the rows are closed.
+func (t *pgxTracer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+	t.dialer.begin()
+	return t.bounded(ctx, tracedQuery)
+}
+
+// TraceQueryEnd ends it.
+func (t *pgxTracer) TraceQueryEnd(ctx context.Context, c *pgx.Conn, data pgx.TraceQueryEndData) {
+	ends(ctx, tracedQuery)
+	t.dialer.rest(c)
+	t.ended(c, data.Err)
+}
+
+// TraceBatchStart bounds SendBatch, until its results are closed.
+func (t *pgxTracer) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchStartData) context.Context {
+	t.dialer.begin()
+	return t.bounded(ctx, tracedBatch)
+}
+
+// TraceBatchQuery implements pgx.BatchTracer.
+func (t *pgxTracer) TraceBatchQuery(_ context.Context, c *pgx.Conn, data pgx.TraceBatchQueryData) {
+	t.ended(c, data.Err)
+}
+
+// TraceBatchEnd ends it.
+func (t *pgxTracer) TraceBatchEnd(ctx context.Context, c *pgx.Conn, data pgx.TraceBatchEndData) {
+	ends(ctx, tracedBatch)
+	t.dialer.rest(c)
+	t.ended(c, data.Err)
+}
+
+// TracePrepareStart bounds Prepare.
+func (t *pgxTracer) TracePrepareStart(ctx context.Context, _ *pgx.Conn, _ pgx.TracePrepareStartData) context.Context {
+	t.dialer.prepares = !t.dialer.busy.Swap(true)
+	return t.bounded(ctx, tracedPrepare)
+}
+
+// TracePrepareEnd ends it.
+func (t *pgxTracer) TracePrepareEnd(ctx context.Context, c *pgx.Conn, data pgx.TracePrepareEndData) {
+	ends(ctx, tracedPrepare)
+	if t.dialer.prepares {
+		t.dialer.rest(c)
+	}
+	t.ended(c, data.Err)
+}
+
+// ended notes how a call of pgx on a connection ended.
+func (t *pgxTracer) ended(c *pgx.Conn, err error) {
+	if err == nil {
+		return
+	}
+	b, r := t.b, connOf(c.PgConn())
+	if b.pooled.Load() {
+		pooler.Explain(err, b.execMode())
+	}
+	said, known := errors.AsType[*pgconn.PgError](err) // to heard
+	if r != nil {
+		again := r.lastErr != nil && errors.Is(err, r.lastErr) // a query's own Prepare, or part of a batch
+		// A server that was set read-only says so behind the first error that comes of it: heard
+		// did not know yet.
+		if !again && !r.demoted.Swap(false) && known && fault.PGRefusesWrites(c.PgConn(), said) {
+			b.noteDemoted(r, said)
+			r.demoted.Store(false)
+		}
+		known = known || again
+		r.lastErr = err
+	}
+	if known {
+		return
+	}
+	lost := c.IsClosed() && !errors.Is(err, context.Canceled) // pgx closes it when a caller gives up
+	if lost || fault.ConnectionLevel(err) {
+		b.base.observer.Observe(err)
+	}
+}
+
+// TraceCopyFromStart notes that COPY begins. QueryTimeout does not bound it.
+func (t *pgxTracer) TraceCopyFromStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceCopyFromStartData) context.Context {
+	t.dialer.begin()
+	return ctx
+}
+
+// TraceCopyFromEnd implements pgx.CopyFromTracer.
+func (t *pgxTracer) TraceCopyFromEnd(_ context.Context, c *pgx.Conn, data pgx.TraceCopyFromEndData) {
+	t.dialer.rest(c)
+	t.ended(c, data.Err)
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/event"
@@ -103,4 +105,43 @@ func (m *manager) loggedIn(now rotation.Login) {
 			m.events.Emit(event.OfRenewal([]poolkeeper.Change{{Field: "Credentials", From: "…", To: "…"}}))
 		}
 	})
+}
+
+// askLogin asks the service for user and password.
+func (c *base) askLogin(ctx context.Context, f func(context.Context) (user, password string, err error)) (login rotation.Login, err error) {
+	err = c.events.Guarded("Credentials", func() error {
+		if login.User, login.Password, err = f(ctx); err != nil {
+			return fmt.Errorf("sqlpool: Credentials: %w", err)
+		}
+		return nil
+	})
+	return login, err
+}
+
+// logIn asks Credentials.
+func (c *base) logIn(ctx context.Context, conn *pgx.ConnConfig, cfg *config) error {
+	if cfg.Credentials == nil {
+		return nil
+	}
+	ask, cancel := context.WithTimeout(ctx, cfg.DialTimeout)
+	defer cancel()
+	login, err := c.askLogin(ask, cfg.Credentials)
+	if err != nil {
+		return err
+	}
+	if login.User != "" {
+		conn.User = login.User
+	}
+	conn.Password = login.Password
+	return nil
+}
+
+// tryTarget opens a connection and closes it. It ends with the pool's life; shut waits for it.
+func (m *manager) tryTarget(ctx context.Context, to target, cfg *config) error {
+	m.work.Begin()
+	defer m.work.End()
+	ctx, cancel := context.WithTimeout(ctx, cfg.DialTimeout)
+	defer cancel()
+	defer context.AfterFunc(m.life, cancel)() //nolint:contextcheck // two lives bound it
+	return m.back.try(ctx, to, cfg)
 }

@@ -1,6 +1,7 @@
 package sqlpool
 
 import (
+	"log/slog"
 	"time"
 
 	"github.com/poolkeeper/poolkeeper"
@@ -45,5 +46,29 @@ func (m *manager) reportLeaks(late []poolkeeper.Holder) {
 	for _, h := range late {
 		m.metrics.leaks.Add(1)
 		m.events.Emit(event.OfLeak(h, now, m.cfg().LeakThreshold))
+	}
+}
+
+// reclaimLooks is how often during one ReclaimAfter the holds are compared with it.
+const reclaimLooks = 8
+
+func (m *manager) reclaimNow(limit time.Duration) {
+	now := time.Now()
+	taken, out := m.back.reclaim(now, limit)
+	for _, h := range taken {
+		m.metrics.use.Record(now.Sub(h.Since))
+		m.metrics.evicted(poolkeeper.EvictedDead)
+		m.gate.Leave()
+		m.events.Emit(event.OfReclaim(h, now, limit))
+	}
+	if len(taken) > 0 {
+		m.evictor.Wake()
+	}
+	if out > 0 && m.unreached.CompareAndSwap(false, true) {
+		m.events.Emit(event.Event{
+			Kind: event.Trouble, Level: slog.LevelError,
+			Text:  "connections are held beyond ReclaimAfter and cannot be taken away: their sockets are out of reach, or one was hijacked",
+			Attrs: []slog.Attr{slog.Int("connections", out)},
+		})
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/guard"
 	"github.com/poolkeeper/poolkeeper/internal/life"
+	"github.com/poolkeeper/poolkeeper/internal/retry"
 	"github.com/poolkeeper/poolkeeper/internal/socket"
 )
 
@@ -293,4 +294,43 @@ func (b *pgxBackend) pingTimeout() time.Duration {
 		return user
 	}
 	return min(pingLimit, b.base.cfg().DialTimeout)
+}
+
+// afterRelease runs the user's AfterRelease. Meanwhile pgxpool gives the connection to no other
+// caller.
+func (b *pgxBackend) afterRelease(c *pgx.Conn) bool {
+	keep := true
+	if user := b.target.Load().native.AfterRelease; user != nil {
+		if b.base.callback("AfterRelease", func() { keep = user(c) }) != nil {
+			keep = false
+		}
+	}
+	r := connOf(c.PgConn())
+	if r == nil {
+		return keep
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !r.releasing {
+		return keep
+	}
+	r.releasing = false
+	b.holding--
+	b.events++
+	if !keep {
+		r.owes, r.reason = true, poolkeeper.EvictedDead
+		return false
+	}
+	now := time.Now()
+	r.used, r.seen = now, now
+	if b.retireLocked(r, now) {
+		return false
+	}
+	acquired := b.pool.Stat().AcquiredConns()
+	// Owner: the backend. It ends within a millisecond; close waits for it.
+	b.pending.Go(func() {
+		retry.Briefly(b.life, func() bool { return b.pool.Stat().AcquiredConns() < acquired })
+		b.givePermit()
+	})
+	return true
 }

@@ -39,7 +39,8 @@ func (m *manager) closeGate() {
 
 // stop drains and closes. abort is a stop that does not wait for callers.
 func (m *manager) stop(ctx context.Context) error { return m.state.Stop(ctx, m.shutDown) }
-func (m *manager) abort() error                   { return m.state.Abort(m.shutDown) }
+
+func (m *manager) abort() error { return m.state.Abort(m.shutDown) }
 
 // shutDown ends the pool's own work, waits for callers, and closes the connections. At the end of ctx
 // it cuts off the callers that are left.

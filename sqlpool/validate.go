@@ -68,3 +68,7 @@ func (c config) validateStart() error {
 	}
 	return nil
 }
+
+func (c config) fileFaults() error {
+	return c.files().Clash("sqlpool: ", c.TLS, c.Credentials != nil)
+}

@@ -4,12 +4,56 @@ import (
 	"context"
 	"database/sql/driver"
 	"errors"
+	"io"
 	"time"
 
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/poolkeeper/poolkeeper"
 )
+
+// errNothingIdle is what a sweep gets when it asks for one more idle connection than there is.
+var errNothingIdle = errors.New("sqlpool: nothing is idle")
+
+// dbConnector is the connector that database/sql sees. With it the pool sees every checkout and
+// check-in of an unchanged *sql.DB.
+type dbConnector struct{ b *dbBackend }
+
+// Driver returns the driver's own.
+func (w dbConnector) Driver() driver.Driver { return w.b.connectorNow().Driver() }
+
+// Connect is a checkout for which database/sql has nothing idle. It queues behind callers that
+// asked before.
+func (w dbConnector) Connect(ctx context.Context) (driver.Conn, error) {
+	if _, ok := ctx.(*sweepContext); ok {
+		return nil, errNothingIdle // a sweep wants idle connections, not new ones
+	}
+	s := w.b
+	if !s.base.gate.Enter() {
+		return nil, s.base.refusal()
+	}
+	start := s.since(time.Now())
+	n, err := s.acquire(ctx, start)
+	now := time.Now()
+	if err != nil {
+		s.base.gate.Leave()
+		return nil, err
+	}
+	s.base.evictor.Wake()
+	s.base.metrics.wait.Record(now.Sub(start))
+	s.base.held.HoldAt(&n.entry, poolkeeper.KindConn, now)
+	return s.wrap(n), nil
+}
+
+// Close ends the backend. database/sql calls it at the end of every DB.Close.
+func (w dbConnector) Close() error {
+	err := w.b.shut()
+	errs := []error{err, w.b.handleClosed()}
+	if c, ok := w.b.connectorNow().(io.Closer); ok {
+		errs = append(errs, w.b.base.guarded("the connector's Close", c.Close))
+	}
+	return errors.Join(errs...)
+}
 
 // conn is what database/sql holds in place of the driver's connection. It sees each checkout
 // (Connect or ResetSession) and each check-in (IsValid or Close).
@@ -35,9 +79,9 @@ type conn struct {
 	readOnly bool            // its transaction was asked to be read-only
 
 	// guarded by s.mu
-	state  connState
-	handOver   bool   // Close passes n on to the first waiter
-	reason string // why Close is to close n: one of poolkeeper's Evicted constants
+	state    connState
+	handOver bool   // Close passes n on to the first waiter
+	reason   string // why Close is to close n: one of poolkeeper's Evicted constants
 }
 
 type connState int
@@ -169,24 +213,6 @@ func (c *conn) exec(ctx context.Context, query string, args []driver.NamedValue)
 	c.unbound()
 	c.after(ctx, err)
 	return res, err
-}
-
-// after looks at how an operation under ctx ended.
-func (c *conn) after(ctx context.Context, err error) {
-	c.last = ctx
-	if err != nil && err != driver.ErrSkip { //nolint:errorlint // ErrSkip is compared, never wrapped
-		c.lastErr = err
-		c.b.noteFailed(c, err)
-	}
-}
-
-// cause is why a connection died in use, as far as it was seen: rows end without a word, but under
-// their context.
-func (c *conn) cause() error {
-	if c.lastErr == nil && c.last != nil {
-		return c.last.Err()
-	}
-	return c.lastErr
 }
 
 // discardingTx condemns its connection when its context rolls it back.
