@@ -33,8 +33,8 @@ func gaveUp(ctx context.Context, limit time.Duration) error {
 	return acquire.GaveUp(ctx)
 }
 
-// waiter is a caller in the queue of a pool. On pgxpool it is granted the right to a connection, and
-// its Grant has none.
+// waiter is a caller in the queue of a pool. On pgxpool it is granted the right to a connection,
+// and its Grant has none.
 type waiter = queue.Waiter[*native]
 
 // waitFor blocks until w is granted something, and reports false if ctx or AcquireTimeout ends
@@ -109,8 +109,8 @@ const (
 // discarded counts the new connections that one acquisition has thrown away.
 type discarded int
 
-// noteAnother notes that one more new connection was thrown away, and pauses, for as long as ctx lets
-// it. It returns an error if that was the last one for the caller, which asked at start.
+// noteAnother notes that one more new connection was thrown away, and pauses, for as long as ctx
+// lets it. It returns an error if that was the last one for the caller, which asked at start.
 func (w *discarded) noteAnother(ctx context.Context, c *base, of reporter, reason string, start time.Time) error {
 	*w++
 	if *w == freshLimit {

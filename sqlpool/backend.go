@@ -8,7 +8,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
 )
 
-// backend is a pool of one driver, as a manager works on it. Its methods are safe for concurrent use.
+// backend is a pool of one driver, as a manager works on it. Its methods are safe for concurrent
+// use.
 type backend interface {
 	// check asks the server for a sign of life on a connection that no caller uses.
 	check(ctx context.Context) error
@@ -19,13 +20,13 @@ type backend interface {
 	// close closes the handle, the idle connections and the check's own, and waits until they are
 	// closed or ctx ends. It may be called more than once.
 	close(ctx context.Context) error
-	// resolve returns how connections are to be opened under cfg and what its files hold, and cfg with
-	// its defaults and what URL adds. It reports every fault of cfg and does no I/O.
+	// resolve returns how connections are to be opened under cfg and what its files hold, and cfg
+	// with its defaults and what URL adds. It reports every fault of cfg and does no I/O.
 	resolve(cfg config, on secretFiles) (target, config, error)
 	// try opens a connection by to, checks it and closes it.
 	try(ctx context.Context, to target, cfg *config) error
-	// current returns the target in use, and use sets another, with the sizes of cfg. elsewhere says
-	// that the target has changed.
+	// current returns the target in use, and use sets another, with the sizes of cfg. elsewhere
+	// says that the target has changed.
 	current() target
 	use(ctx context.Context, to target, cfg *config, elsewhere bool)
 	// pause makes new callers queue, and reports false if they do already; resume lets them go on.

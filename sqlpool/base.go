@@ -82,9 +82,9 @@ func (c *base) refusal() error {
 	return fmt.Errorf("sqlpool: acquire from %q: %w", c.poolName(), max(c.state.At(), life.Draining).Refusal())
 }
 
-// noteReleased books a connection as returned now. It does nothing but leave the gate if e is not held.
-// The clock is read once per checkout and once per check-in: on many virtual machines that is what
-// a checkout costs most.
+// noteReleased books a connection as returned now. It does nothing but leave the gate if e is not
+// held. The clock is read once per checkout and once per check-in: on many virtual machines that is
+// what a checkout costs most.
 func (c *base) noteReleased(e *holders.Entry, now time.Time, well bool) {
 	if d, ok := c.held.ReleaseAt(e, now); ok {
 		c.metrics.use.Record(d)

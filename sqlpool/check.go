@@ -46,8 +46,8 @@ func (c *base) answered(err error) error {
 // serverIsFull reports whether the server grants no connection more.
 func serverIsFull(err error) bool { return fault.Classify(err).Kind == health.KindTooManyConnections }
 
-// evenIfDown marks the context of a Check: it finds out for itself whether a server that counts as down
-// is back.
+// evenIfDown marks the context of a Check: it finds out for itself whether a server that counts as
+// down is back.
 type evenIfDown struct{}
 
 // checkDial opens the connection of the checks, but for looks and limits not while the server is

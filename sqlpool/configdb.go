@@ -31,9 +31,9 @@ type DBConfig struct {
 	// balancers forget a connection. Off: never.
 	MaxIdleTime time.Duration
 
-	// MaxLifetime is how long a connection may live; one in use is closed when it comes back. Choose
-	// it below the server's own limits (wait_timeout, a proxy's). Default: DefaultMaxLifetime. Off:
-	// no limit.
+	// MaxLifetime is how long a connection may live; one in use is closed when it comes back.
+	// Choose it below the server's own limits (wait_timeout, a proxy's). Default:
+	// DefaultMaxLifetime. Off: no limit.
 	MaxLifetime time.Duration
 
 	// LifetimeJitter is the part of MaxLifetime, from 0 to 1, by which lifetimes differ at random,
@@ -44,8 +44,8 @@ type DBConfig struct {
 
 	// KeepAlive is the silence after which an idle connection is pinged, so that neither server nor
 	// network forget it. Default: DefaultKeepAlive, or half of what the server allows if that is
-	// known to be no more (wait_timeout, idle_session_timeout). Off: never. A driver without Ping is
-	// never pinged.
+	// known to be no more (wait_timeout, idle_session_timeout). Off: never. A driver without Ping
+	// is never pinged.
 	KeepAlive time.Duration
 
 	// EvictionInterval is how often demand is sampled and idle connections are looked through; none
@@ -60,9 +60,9 @@ type DBConfig struct {
 	// DefaultAcquireTimeout. Off: the caller's context alone decides.
 	AcquireTimeout time.Duration
 
-	// QueryTimeout bounds each statement whose context has no deadline: Exec, Query, Prepare, Begin,
-	// Commit and Rollback, to the end of the rows. So a network that loses packets cannot block a
-	// caller for ever. Past it the connection is closed, and the error matches
+	// QueryTimeout bounds each statement whose context has no deadline: Exec, Query, Prepare,
+	// Begin, Commit and Rollback, to the end of the rows. So a network that loses packets cannot
+	// block a caller for ever. Past it the connection is closed, and the error matches
 	// context.DeadlineExceeded; the server may have run the statement, or may still run it. What
 	// goes to the driver's own connection (sql.Conn.Raw) is not bounded. A result set that is not
 	// closed is cut off too. Begin, Commit and Rollback are bounded only where the pool knows the
@@ -72,22 +72,22 @@ type DBConfig struct {
 	// MaxWaiting is how many callers may wait for a connection beyond the MaxOpen that have one or
 	// are about to: one more is refused at once, with an AcquireError that matches
 	// poolkeeper.ErrTooManyWaiting. Choose it when an answer that comes late is worth nothing, so
-	// that an overload ends in errors and not in queues. Default: 0, no limit; poolkeeper.NoWaiting:
-	// no caller waits. Bounds: NoWaiting or not negative.
+	// that an overload ends in errors and not in queues. Default: 0, no limit;
+	// poolkeeper.NoWaiting: no caller waits. Bounds: NoWaiting or not negative.
 	MaxWaiting int
 
 	// DialTimeout bounds opening one connection, authentication included. Default:
 	// DefaultDialTimeout. It cannot be turned off.
 	DialTimeout time.Duration
 
-	// FailFastAfter is how long every dial must have failed before callers fail at once. Their error
-	// is a poolkeeper.DownError (errors.Is(err, poolkeeper.ErrDown)). Callers that wait already fail
-	// too, so that they can fall back. A trial, a connection of the pool's own, must have failed as
-	// well. A pool that started without its server (StartDegraded) is down from the start. Then only
-	// trials dial, at most ten a second, and the first that is answered lets all callers in. Any
-	// answer of a running server counts: callers get the errors of a wrong password or a full server
-	// unchanged. Statements do not count, however slow, and callers that have a connection keep it.
-	// Default: DefaultFailFastAfter. Off: every caller tries by itself.
+	// FailFastAfter is how long every dial must have failed before callers fail at once. Their
+	// error is a poolkeeper.DownError (errors.Is(err, poolkeeper.ErrDown)). Callers that wait
+	// already fail too, so that they can fall back. A trial, a connection of the pool's own, must
+	// have failed as well. A pool that started without its server (StartDegraded) is down from the
+	// start. Then only trials dial, at most ten a second, and the first that is answered lets all
+	// callers in. Any answer of a running server counts: callers get the errors of a wrong password
+	// or a full server unchanged. Statements do not count, however slow, and callers that have a
+	// connection keep it. Default: DefaultFailFastAfter. Off: every caller tries by itself.
 	FailFastAfter time.Duration
 
 	// MaxDials is the most connections being dialled at once. So neither a burst nor the end of an
@@ -118,12 +118,12 @@ type DBConfig struct {
 	// no suspicion.
 	SuspectPing time.Duration
 
-	// DisableResetOnReadOnly keeps connections after the server has refused a write as read-only. By
-	// default the pool then replaces every connection, at most once a second: after a failover
+	// DisableResetOnReadOnly keeps connections after the server has refused a write as read-only.
+	// By default the pool then replaces every connection, at most once a second: after a failover
 	// behind the same name the old ones lead to the wrong server for ever. The pool does not see
 	// writes that are refused in the later result sets of a Query of several statements, whose rows
-	// are the driver's own. It sees all those of an Exec. Set it on a pool that reads from a replica
-	// on purpose.
+	// are the driver's own. It sees all those of an Exec. Set it on a pool that reads from a
+	// replica on purpose.
 	DisableResetOnReadOnly bool
 
 	// Start says what Start does while the server cannot be reached. Default:

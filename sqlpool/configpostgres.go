@@ -26,9 +26,9 @@ type PostgresConfig struct {
 	Name string
 
 	// URL says where the server is. It is what pgx takes: a postgres:// URL or "host=… user=…",
-	// completed by PGHOST and its kin ("dbname=orders" leaves the rest to them), .pgpass and service
-	// files. pool_max_conns and the other pool_ parameters stand in for fields that are zero. It is
-	// required, and never printed.
+	// completed by PGHOST and its kin ("dbname=orders" leaves the rest to them), .pgpass and
+	// service files. pool_max_conns and the other pool_ parameters stand in for fields that are
+	// zero. It is required, and never printed.
 	//
 	// A PostgresConfig prints without it. fmt cannot call methods of unexported fields, though: a
 	// struct of yours with an unexported field of this type shows its URL when fmt prints that
@@ -52,9 +52,9 @@ type PostgresConfig struct {
 	// balancers forget a connection. Off: never.
 	MaxIdleTime time.Duration
 
-	// MaxLifetime is how long a connection may live; one in use is closed when it comes back. Choose
-	// it below the server's own limits (wait_timeout, a proxy's). Default: DefaultMaxLifetime. Off:
-	// no limit.
+	// MaxLifetime is how long a connection may live; one in use is closed when it comes back.
+	// Choose it below the server's own limits (wait_timeout, a proxy's). Default:
+	// DefaultMaxLifetime. Off: no limit.
 	MaxLifetime time.Duration
 
 	// LifetimeJitter is the part of MaxLifetime, from 0 to 1, by which lifetimes differ at random,
@@ -83,8 +83,8 @@ type PostgresConfig struct {
 	// QueryTimeout bounds each statement whose context has no deadline: Exec, Query, Prepare, a
 	// batch, Begin, Commit and Rollback, to the end of the rows. So a network that loses packets
 	// cannot block a caller for ever. Past it the connection is closed, and the error matches
-	// context.DeadlineExceeded; the server may have run the statement, or may still run it. COPY and
-	// WaitForNotification are not bounded, nor is what goes to pgx's own connection (PgConn,
+	// context.DeadlineExceeded; the server may have run the statement, or may still run it. COPY
+	// and WaitForNotification are not bounded, nor is what goes to pgx's own connection (PgConn,
 	// sql.Conn.Raw). Through DB a result set that is not closed is cut off too, and Commit and
 	// Rollback are bounded whatever their transaction's context. Default: 0, no bound. Bounds:
 	// positive.
@@ -93,22 +93,22 @@ type PostgresConfig struct {
 	// MaxWaiting is how many callers may wait for a connection beyond the MaxOpen that have one or
 	// are about to: one more is refused at once, with an AcquireError that matches
 	// poolkeeper.ErrTooManyWaiting. Choose it when an answer that comes late is worth nothing, so
-	// that an overload ends in errors and not in queues. Default: 0, no limit; poolkeeper.NoWaiting:
-	// no caller waits. Bounds: NoWaiting or not negative.
+	// that an overload ends in errors and not in queues. Default: 0, no limit;
+	// poolkeeper.NoWaiting: no caller waits. Bounds: NoWaiting or not negative.
 	MaxWaiting int
 
 	// DialTimeout bounds opening one connection, authentication included. Of several hosts in URL
 	// each has an equal share of it. Default: DefaultDialTimeout. It cannot be turned off.
 	DialTimeout time.Duration
 
-	// FailFastAfter is how long every dial must have failed before callers fail at once. Their error
-	// is a poolkeeper.DownError (errors.Is(err, poolkeeper.ErrDown)). Callers that wait already fail
-	// too, so that they can fall back. A trial, a connection of the pool's own, must have failed as
-	// well. A pool that started without its server (StartDegraded) is down from the start. Then only
-	// trials dial, at most ten a second, and the first that is answered lets all callers in. Any
-	// answer of a running server counts: callers get the errors of a wrong password or a full server
-	// unchanged. Statements do not count, however slow, and callers that have a connection keep it.
-	// Default: DefaultFailFastAfter. Off: every caller tries by itself.
+	// FailFastAfter is how long every dial must have failed before callers fail at once. Their
+	// error is a poolkeeper.DownError (errors.Is(err, poolkeeper.ErrDown)). Callers that wait
+	// already fail too, so that they can fall back. A trial, a connection of the pool's own, must
+	// have failed as well. A pool that started without its server (StartDegraded) is down from the
+	// start. Then only trials dial, at most ten a second, and the first that is answered lets all
+	// callers in. Any answer of a running server counts: callers get the errors of a wrong password
+	// or a full server unchanged. Statements do not count, however slow, and callers that have a
+	// connection keep it. Default: DefaultFailFastAfter. Off: every caller tries by itself.
 	FailFastAfter time.Duration
 
 	// MaxDials is the most connections being dialled at once. So neither a burst nor the end of an
@@ -122,9 +122,10 @@ type PostgresConfig struct {
 	LeakThreshold time.Duration
 
 	// ReclaimAfter is how long a caller may hold a connection at all. Past it the pool closes the
-	// socket under its holder and frees its place. The holder's next use fails. A place is free only
-	// within MaxOpenCeiling, until the holder releases it. A connection that may have been hijacked
-	// is left alone until it is known: see Postgres.Hijack. Default: never. Bounds: positive.
+	// socket under its holder and frees its place. The holder's next use fails. A place is free
+	// only within MaxOpenCeiling, until the holder releases it. A connection that may have been
+	// hijacked is left alone until it is known: see Postgres.Hijack. Default: never. Bounds:
+	// positive.
 	ReclaimAfter time.Duration
 
 	// DisableLeakStacks says not to record the caller's stack for each connection in use, which
@@ -139,8 +140,8 @@ type PostgresConfig struct {
 	// no suspicion.
 	SuspectPing time.Duration
 
-	// DisableResetOnReadOnly keeps connections after the server has refused a write as read-only. By
-	// default the pool then replaces every connection, at most once a second: after a failover
+	// DisableResetOnReadOnly keeps connections after the server has refused a write as read-only.
+	// By default the pool then replaces every connection, at most once a second: after a failover
 	// behind the same name the old ones lead to the wrong server for ever. The pool sees every
 	// refused write. Set it on a pool that reads from a replica on purpose.
 	DisableResetOnReadOnly bool
@@ -175,10 +176,10 @@ type PostgresConfig struct {
 	// be safe for concurrent use. Default: nil.
 	Credentials func(ctx context.Context) (user, password string, err error)
 
-	// TLSFiles names certificate files that complete TLS. Any of them turns TLS on, in place of what
-	// URL says about it. The constructor reads them, and the pool checks them every FileInterval.
-	// When they have changed, and the server accepts the new content, the pool replaces connections
-	// opened with the old one as they become idle. Default: none.
+	// TLSFiles names certificate files that complete TLS. Any of them turns TLS on, in place of
+	// what URL says about it. The constructor reads them, and the pool checks them every
+	// FileInterval. When they have changed, and the server accepts the new content, the pool
+	// replaces connections opened with the old one as they become idle. Default: none.
 	TLSFiles poolkeeper.TLSFiles
 
 	// CredentialsFile holds "user:password", or a password alone (the user is then that of URL);
@@ -204,8 +205,8 @@ type PostgresConfig struct {
 	Logger *slog.Logger
 }
 
-// Validate returns every fault of c that can be seen without parsing URL, joined, or nil. It changes
-// nothing. [NewPostgres] calls it.
+// Validate returns every fault of c that can be seen without parsing URL, joined, or nil. It
+// changes nothing. [NewPostgres] calls it.
 func (c PostgresConfig) Validate() error { return c.config().validate() }
 
 // String prints the fields that are set. It prints "…" in place of URL, which may hold a password,

@@ -87,8 +87,8 @@ func (m *manager) dialFailed(err error) {
 	}
 }
 
-// loggedIn takes note of a login that the server has accepted. If Credentials has changed its answer
-// for good, connections that were opened by the old one are replaced.
+// loggedIn takes note of a login that the server has accepted. If Credentials has changed its
+// answer for good, connections that were opened by the old one are replaced.
 func (m *manager) loggedIn(now rotation.Login) {
 	cfg, w := m.cfg(), m.logins.Load()
 	if cfg.Credentials == nil || !w.Changed(now) { // nil: a Reload is just doing away with it

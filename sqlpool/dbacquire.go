@@ -43,9 +43,9 @@ func (b *dbBackend) takeOrAwait(ctx context.Context, start time.Time) (*native, 
 	return b.await(ctx, w, start)
 }
 
-// take gives a caller a connection from what is prefilled, or puts it into the queue, or neither because of
-// MaxWaiting. beside says that idle connections exist which are not in what is prefilled: database/sql is
-// just about to have them, or was told not to use them.
+// take gives a caller a connection from what is prefilled, or puts it into the queue, or neither
+// because of MaxWaiting. beside says that idle connections exist which are not in what is
+// prefilled: database/sql is just about to have them, or was told not to use them.
 func (b *dbBackend) take(ctx context.Context, start time.Time) (n *native, w *waiter, beside bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -18,9 +18,9 @@ import (
 	"github.com/poolkeeper/poolkeeper/sqlpool/internal/checkconn"
 )
 
-// dbBackend holds the driver's connections of one *sql.DB: it opens them, knows which are in use, idle
-// or on their way, and hands them to callers first in, first out. database/sql keeps the idle ones;
-// its own limit is off.
+// dbBackend holds the driver's connections of one *sql.DB: it opens them, knows which are in use,
+// idle or on their way, and hands them to callers first in, first out. database/sql keeps the idle
+// ones; its own limit is off.
 //
 //	caller ─ database/sql ─┬─ free list ─ ResetSession ─▶ checkOut
 //	                       └─ Connect ─▶ acquire ─┬─ prefilled (opened ahead of need)
@@ -38,8 +38,8 @@ type dbBackend struct {
 	flushing  atomic.Bool
 
 	// mu guards the following, the state of every conn and the times of every native. No I/O, no
-	// callback and no call of database/sql under it. open = in use + idle + swept + prefilled + being
-	// handed over.
+	// callback and no call of database/sql under it. open = in use + idle + swept + prefilled +
+	// being handed over.
 	mu        sync.Mutex
 	connector driver.Connector // the driver's, or what stands for it
 
@@ -232,8 +232,8 @@ func (b *dbBackend) setPaused(paused bool) bool {
 	return true
 }
 
-// shut closes the backend: callers in the queue are refused, what is prefilled is closed, and what comes back
-// is closed then.
+// shut closes the backend: callers in the queue are refused, what is prefilled is closed, and what
+// comes back is closed then.
 func (b *dbBackend) shut() error {
 	b.mu.Lock()
 	if b.closed {

@@ -165,8 +165,8 @@ func (b *dbBackend) openNative(ctx context.Context, connector driver.Connector) 
 		err  error
 	}
 	ready, left := make(chan result), make(chan struct{})
-	// Owner: the backend. It ends when the driver returns, which is not in our hands; close waits for
-	// it up to its own deadline.
+	// Owner: the backend. It ends when the driver returns, which is not in our hands; close waits
+	// for it up to its own deadline.
 	b.pending.Go(func() {
 		conn, err := b.base.connectGuarded(ctx, connector)
 		select {
@@ -237,7 +237,8 @@ func socketOf(c driver.Conn) net.Conn {
 	return nil
 }
 
-// Fill opens connections into what is prefilled, one after the other, as long as fewer than n are idle.
+// Fill opens connections into what is prefilled, one after the other, as long as fewer than n are
+// idle.
 func (b *dbBackend) Fill(ctx context.Context, n int) error {
 	if d := b.base.down(); d != nil {
 		return d

@@ -129,8 +129,8 @@ func (noAnswerError) Error() string { return "no answer yet" }
 // HealthFault makes health.Classify know it.
 func (noAnswerError) HealthFault() health.Fault { return health.FaultOf(health.KindTimeout) }
 
-// dialEnded books how a dial of the pool's has ended. login is what Credentials said; nil: it was not
-// asked.
+// dialEnded books how a dial of the pool's has ended. login is what Credentials said; nil: it was
+// not asked.
 func (c *base) dialEnded(began time.Time, login *rotation.Login, err error) {
 	c.metrics.dial.Record(time.Since(began))
 	c.dialled(began, err)
@@ -169,8 +169,8 @@ func (c *base) dialsSlowly(began time.Time) {
 	c.breaker.Slow(monotime.Of(began))
 }
 
-// noteDialFailure notes why an attempt that began then gets no connection, unless one that began later
-// has got one: that says more about the server.
+// noteDialFailure notes why an attempt that began then gets no connection, unless one that began
+// later has got one: that says more about the server.
 func (c *base) noteDialFailure(began time.Time, err error) {
 	if monotime.Of(began) < monotime.Time(c.lastDial.Load()) {
 		return

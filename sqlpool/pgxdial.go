@@ -31,8 +31,8 @@ func (b *pgxBackend) dialOutside(ctx context.Context, to *pgxTarget, cfg *config
 	return pgx.ConnectConfig(ctx, conn)
 }
 
-// pgxDialTracer is the tracer of one dial, of pgxpool or of a check. All that users can read before and
-// after the dial (in BeforeConnect, in tracers, by Conn.Config) is their own configuration; the
+// pgxDialTracer is the tracer of one dial, of pgxpool or of a check. All that users can read before
+// and after the dial (in BeforeConnect, in tracers, by Conn.Config) is their own configuration; the
 // pool's tracer, dialer and time are in it for the dial alone.
 //
 //	beforeConnect ─ pgxDialTracer ─▶ TraceConnectStart ─ pgxDialer, pgxTracer ─▶ dial, login ─▶ TraceConnectEnd ─ the user's again
@@ -159,8 +159,8 @@ func (b *pgxBackend) endDial(ctx context.Context, dialer *pgxDialer, used *pgx.C
 	}
 }
 
-// pgxDialer opens the sockets of one connection: its own, and those by which pgconn asks the server to
-// cancel what the connection runs. pgconn finds it in the configuration of the connection, which
+// pgxDialer opens the sockets of one connection: its own, and those by which pgconn asks the server
+// to cancel what the connection runs. pgconn finds it in the configuration of the connection, which
 // users may copy and connect by: all other dials are theirs.
 type pgxDialer struct {
 	b    *pgxBackend
@@ -294,9 +294,9 @@ func (b *pgxBackend) onPgError(user pgconn.PgErrorHandler) pgconn.PgErrorHandler
 	}
 }
 
-// noteServerError draws conclusions from an error of the server. Errors before a connection is established
-// are those of its dial. It may run on a goroutine of pgconn, which reads what the server still has
-// to say after a caller gave up.
+// noteServerError draws conclusions from an error of the server. Errors before a connection is
+// established are those of its dial. It may run on a goroutine of pgconn, which reads what the
+// server still has to say after a caller gave up.
 func (b *pgxBackend) noteServerError(c *pgconn.PgConn, e *pgconn.PgError) {
 	r := connOf(c)
 	if r == nil {

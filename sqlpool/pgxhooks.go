@@ -243,9 +243,9 @@ func (b *pgxBackend) shouldPing(ctx context.Context, p pgxpool.ShouldPingParams)
 // TLS record begins with this byte.
 const errorResponse = 'E'
 
-// answersPing looks at a silent connection and pings it where that is needed. It pings if the connection
-// is suspect, was silent for long, or has received something: under TLS that may be the server's
-// last message before it closed. It reports false if the connection must not be used.
+// answersPing looks at a silent connection and pings it where that is needed. It pings if the
+// connection is suspect, was silent for long, or has received something: under TLS that may be the
+// server's last message before it closed. It reports false if the connection must not be used.
 func (b *pgxBackend) answersPing(ctx context.Context, c *pgx.Conn, r *pgxConn, now time.Time) bool {
 	cfg := b.base.cfg()
 	spoken := false

@@ -41,8 +41,8 @@ func (p *pool) Drain(ctx context.Context) error { return p.m.drain(ctx) }
 
 // Stop drains and closes the pool. It blocks until every connection is closed, and then returns
 // nil. If ctx ends before, it cuts off the callers that still hold a connection, as far as the
-// driver allows, and returns a [*poolkeeper.HeldError]. It may be called without Start, more than once and
-// concurrently: all calls return the outcome of the first.
+// driver allows, and returns a [*poolkeeper.HeldError]. It may be called without Start, more than
+// once and concurrently: all calls return the outcome of the first.
 func (p *pool) Stop(ctx context.Context) error { return p.m.stop(ctx) }
 
 // Reset closes every connection opened so far: idle ones now, those in use when they are returned.

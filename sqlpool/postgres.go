@@ -99,10 +99,10 @@ func (b *pgxBackend) managed(native *pgxpool.Config, cfg config) *pgxpool.Config
 // with [poolkeeper.ErrDraining] once draining has begun. A caller may close it; Stop is still
 // needed, to end the pool's own work.
 //
-// Its Config is the caller's own configuration with the sizes and times of the
-// PostgresConfig in effect, also after a Reload: a pool or a connection made by it is pgx's own, which
-// this pool neither counts nor closes. With Credentials or a CredentialsFile its BeforeConnect logs
-// in as this pool does, unless User or Password was changed.
+// Its Config is the caller's own configuration with the sizes and times of the PostgresConfig in
+// effect, also after a Reload: a pool or a connection made by it is pgx's own, which this pool
+// neither counts nor closes. With Credentials or a CredentialsFile its BeforeConnect logs in as
+// this pool does, unless User or Password was changed.
 func (p *Postgres) Pool() *pgxpool.Pool { return p.back.pool }
 
 // DB returns a *sql.DB over the same connections, for code that needs database/sql. It keeps no
@@ -132,9 +132,9 @@ func (p *Postgres) closeDB() {
 
 // Stop drains and closes the pool. It blocks until every connection is closed, and then returns
 // nil. If ctx ends before, it cuts off the callers that still hold a connection and returns a
-// [*poolkeeper.HeldError]. For each connection that is never released, one goroutine of pgxpool's Close stays.
-// The owners of hijacked connections must close them. It may be called without Start, more than
-// once and concurrently: all calls return the outcome of the first.
+// [*poolkeeper.HeldError]. For each connection that is never released, one goroutine of pgxpool's
+// Close stays. The owners of hijacked connections must close them. It may be called without Start,
+// more than once and concurrently: all calls return the outcome of the first.
 func (p *Postgres) Stop(ctx context.Context) error {
 	err := p.m.stop(ctx)
 	p.closeDB()

@@ -98,14 +98,14 @@ func (c *base) suspect(t *times) bool {
 	return c.cfg().SuspectPing != poolkeeper.Off && t.silentSince(c.recovery.suspected.Load())
 }
 
-// lostLately says whether a connection has died lately: sessions that are ended all at once do not end
-// all at once.
+// lostLately says whether a connection has died lately: sessions that are ended all at once do not
+// end all at once.
 func (c *base) lostLately(now time.Time) bool {
 	return monotime.Of(now).Sub(monotime.Time(c.recovery.suspected.Load())) < time.Second
 }
 
-// noteDiedInUse raises suspicion against every connection that has been silent until now. cause is the
-// last error seen of the connection. A caller that gave up says nothing about the server.
+// noteDiedInUse raises suspicion against every connection that has been silent until now. cause is
+// the last error seen of the connection. A caller that gave up says nothing about the server.
 func (c *base) noteDiedInUse(cause error, now time.Time) {
 	if !errors.Is(cause, context.Canceled) {
 		c.recovery.suspected.Store(int64(monotime.Of(now)))
@@ -156,8 +156,8 @@ func (m *manager) failedOver() {
 	m.reset(poolkeeper.EvictedFailover)
 }
 
-// noteRefusedWrite resets the pool because a write was refused on a connection of the given generation. At
-// most once a second, and less often as long as it does not help.
+// noteRefusedWrite resets the pool because a write was refused on a connection of the given
+// generation. At most once a second, and less often as long as it does not help.
 func (c *base) noteRefusedWrite(of reporter, generation uint64, err error) {
 	if c.cfg().DisableResetOnReadOnly || generation < c.recovery.generation.Load() {
 		return

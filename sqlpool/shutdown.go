@@ -42,8 +42,8 @@ func (m *manager) stop(ctx context.Context) error { return m.state.Stop(ctx, m.s
 
 func (m *manager) abort() error { return m.state.Abort(m.shutDown) }
 
-// shutDown ends the pool's own work, waits for callers, and closes the connections. At the end of ctx
-// it cuts off the callers that are left.
+// shutDown ends the pool's own work, waits for callers, and closes the connections. At the end of
+// ctx it cuts off the callers that are left.
 func (m *manager) shutDown(ctx context.Context, started <-chan struct{}) error {
 	m.closeGate()
 	var errs []error

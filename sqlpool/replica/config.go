@@ -18,8 +18,8 @@ const (
 	DefaultPollTimeout  = 2 * time.Second
 )
 
-// PostgresConfig configures [NewPostgres]. The zero value of each field means its default. No duration
-// may be longer than 100 years.
+// PostgresConfig configures [NewPostgres]. The zero value of each field means its default. No
+// duration may be longer than 100 years.
 type PostgresConfig struct {
 	// Name is the name in logs, errors and metrics until SetName gives another; a Registry does.
 	// Default: "replicated". The pools are named after it: "orders/primary", "orders/replica-1".

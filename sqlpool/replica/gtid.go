@@ -52,8 +52,8 @@ func parseMariaDBGTIDs(text string) (mariadbGTIDs, error) {
 }
 
 // mysqlGTIDs is a position in MySQL's binary logs: which transactions of each source have been
-// executed. They may have gaps, where several threads apply them. The key is the server's UUID, with the tag
-// if there is one.
+// executed. They may have gaps, where several threads apply them. The key is the server's UUID,
+// with the tag if there is one.
 type mysqlGTIDs map[string][]span
 
 // span is a range of transactions, both ends included.

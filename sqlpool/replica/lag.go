@@ -122,8 +122,8 @@ func (o *observation) measureByPosition(h *history) {
 	}
 }
 
-// unsettled reports whether one more poll may tell a lag that this one did not. A replica that was a
-// moment behind when the primary was seen first has reached that position by then. One that is
+// unsettled reports whether one more poll may tell a lag that this one did not. A replica that was
+// a moment behind when the primary was seen first has reached that position by then. One that is
 // further behind is not worth the haste.
 func (o *observation) unsettled(h *history, moment time.Duration) bool {
 	if o == nil || o.err != nil || !o.readOnly || !h.known() {

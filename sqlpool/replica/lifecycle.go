@@ -41,10 +41,10 @@ func (s *set) refusal() error {
 	return s.phase.Refusal()
 }
 
-// Start starts all pools at once, each as its own Config.Start says. Then it polls every server, and
-// goes on polling until Stop. It blocks until every server was polled once, at most until ctx ends.
-// If one pool cannot start, what has been started is closed for good, and Start returns why: make
-// another one to try again.
+// Start starts all pools at once, each as its own Config.Start says. Then it polls every server,
+// and goes on polling until Stop. It blocks until every server was polled once, at most until ctx
+// ends. If one pool cannot start, what has been started is closed for good, and Start returns why:
+// make another one to try again.
 func (s *set) Start(ctx context.Context) error {
 	if err := s.beginStart(); err != nil {
 		return err

@@ -273,8 +273,8 @@ func statusValue(columns, row []string, name string) string {
 	return row[i]
 }
 
-// oneRow returns the first row of a query's answer. It fails if there is none, or if it does not have
-// that many columns.
+// oneRow returns the first row of a query's answer. It fails if there is none, or if it does not
+// have that many columns.
 func oneRow(ctx context.Context, c probe.Conn, query string, columns int) ([]string, error) {
 	_, rows, err := c.Query(ctx, query)
 	switch {

@@ -55,11 +55,11 @@ func (s *set) Members() []Member {
 	return out
 }
 
-// Check polls the primary now. It fails if the primary does not answer or takes no writes. A replica
-// that the last poll found down, behind or promoted is only a reservation ([health.Degraded]),
-// because reads go on by Fallback. Before Start, Check polls all servers at once. It names a
-// silent server, which does not delay the others. Check blocks at most until ctx ends, or for
-// PollTimeout. It waits for one server three quarters of the time that ctx leaves.
+// Check polls the primary now. It fails if the primary does not answer or takes no writes. A
+// replica that the last poll found down, behind or promoted is only a reservation
+// ([health.Degraded]), because reads go on by Fallback. Before Start, Check polls all servers at
+// once. It names a silent server, which does not delay the others. Check blocks at most until ctx
+// ends, or for PollTimeout. It waits for one server three quarters of the time that ctx leaves.
 func (s *set) Check(ctx context.Context) error {
 	s.mu.Lock()
 	name, at := s.name, s.phase

@@ -32,8 +32,8 @@ type Driver[T any] struct {
 	Spare func(ctx context.Context, f func(context.Context, T) bool) bool
 }
 
-// Conn is the connection that only checks use. It is dialled at the first check and kept. It is safe
-// for concurrent use.
+// Conn is the connection that only checks use. It is dialled at the first check and kept. It is
+// safe for concurrent use.
 type Conn[T any] struct {
 	Driver[T]
 

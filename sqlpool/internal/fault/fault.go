@@ -211,8 +211,8 @@ func PGRefusesWrites(c *pgconn.PgConn, e *pgconn.PgError) bool {
 	}
 }
 
-// AlreadyClosed recognizes the error of closing a connection that the server had closed already. The
-// connection is closed, so this is no failure. The MySQL driver's own error is not exported.
+// AlreadyClosed recognizes the error of closing a connection that the server had closed already.
+// The connection is closed, so this is no failure. The MySQL driver's own error is not exported.
 func AlreadyClosed(err error) bool {
 	return errors.Is(err, driver.ErrBadConn) || errors.Is(err, mysql.ErrInvalidConn) || err != nil && err.Error() == "bad connection"
 }

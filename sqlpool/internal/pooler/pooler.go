@@ -3,9 +3,9 @@
 //
 //	client ── pooler ──▶ a session of the server for each client, or for each transaction
 //
-// In transaction mode the state of a session is lost after each transaction, or is another client's.
-// That hits prepared statements above all, which pgx makes for every query by default. The package
-// knows no pool, and changes no setting.
+// In transaction mode the state of a session is lost after each transaction, or is another
+// client's. That hits prepared statements above all, which pgx makes for every query by default.
+// The package knows no pool, and changes no setting.
 package pooler
 
 import (
@@ -82,8 +82,8 @@ func LostStatement(e *pgconn.PgError) bool {
 	return false
 }
 
-// Explain adds to the error of a lost statement what to do, if a pooler is known to be there. err is
-// the one that the caller gets.
+// Explain adds to the error of a lost statement what to do, if a pooler is known to be there. err
+// is the one that the caller gets.
 func Explain(err error, mode pgx.QueryExecMode) {
 	e, ok := errors.AsType[*pgconn.PgError](err)
 	if ok && LostStatement(e) && prepares(mode) && !strings.Contains(e.Message, remedy) {
