@@ -40,7 +40,7 @@ func TestLeakIsReportedOnceWithWhereItWasTaken(t *testing.T) {
 		if n := strings.Count(text, "held for too long"); n != 1 {
 			t.Errorf("%d reports, want 1:\n%s", n, text)
 		}
-		for _, want := range []string{"pool=orders-db", "holder=rows", "TestLeakIsReportedOnceWithWhereItWasTaken", "leak_test.go:"} {
+		for _, want := range []string{"pool=orders-db", "holder=rows", "TestLeakIsReportedOnceWithWhereItWasTaken", "holders_test.go:"} {
 			if !strings.Contains(text, want) {
 				t.Errorf("the report does not have %q:\n%s", want, text)
 			}

@@ -163,7 +163,7 @@ func survivesFault(t *testing.T, part, how string, f func()) {
 // wasTold checks that there was an event, and of a panic with its stack.
 func wasTold(t *testing.T, lines, how string) {
 	t.Helper()
-	if !strings.Contains(lines, "kind=panic") || how == "panic" && !strings.Contains(lines, "guarded_test.go") {
+	if !strings.Contains(lines, "kind=panic") || how == "panic" && !strings.Contains(lines, "pgxguard_test.go") {
 		t.Errorf("no event of the %s in\n%.3000s", how, lines)
 	}
 }
