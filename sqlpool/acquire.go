@@ -81,7 +81,8 @@ func (c *base) tooLate(of reporter, since time.Time) *poolkeeper.AcquireError {
 	now := time.Now()
 	c.metrics.acquireTimeouts.Add(1)
 	return c.acquireFailure(of, now, now.Sub(since), &acquire.TimeoutError{Text: fmt.Sprintf(
-		"its deadline comes too soon for a connection to be of use: nearly all are needed for %s or longer", c.metrics.shortUse.Load(),
+		"its deadline comes too soon for a connection to be of use: nearly all are needed for %s or longer",
+		c.metrics.shortUse.Load(),
 	)})
 }
 

@@ -118,7 +118,8 @@ func (a *adopted) check(ctx context.Context) error {
 	err := a.probe(ctx, a.base.cfg().CheckQuery)
 	if limit, n := a.usage(); err != nil && ctx.Err() != nil && limit > 0 && n >= limit {
 		return health.Degraded(fmt.Errorf(
-			"all %d connections are in use, and an adopted pool has none to check with: %w", n, err))
+			"all %d connections are in use, and an adopted pool has none to check with: %w", n, err,
+		))
 	}
 	return a.base.answered(err)
 }

@@ -24,7 +24,9 @@ func (m *manager) newBreaker() *breaker.Breaker {
 		Alive:        func(since monotime.Time) bool { return m.back.answeredSince(since) },
 		Suspended:    m.paused.Load,
 		Error: func(since time.Time, err error) *poolkeeper.DownError {
-			return &poolkeeper.DownError{Pool: m.poolName(), Since: since, Advice: fault.Classify(err).Advice, Err: fault.Wrap(err)}
+			return &poolkeeper.DownError{
+				Pool: m.poolName(), Since: since, Advice: fault.Classify(err).Advice, Err: fault.Wrap(err),
+			}
 		},
 		WentDown: m.wentDown,
 		CameUp: func(down time.Duration) {

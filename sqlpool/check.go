@@ -37,7 +37,8 @@ func (c *base) answered(err error) error {
 	if c.unasked.CompareAndSwap(false, true) {
 		c.events.Emit(event.Event{
 			Kind: event.Misuse, Level: slog.LevelWarn, Err: fault.Wrap(err),
-			Text: "the server answers and refuses the query of checks, which counts as healthy; grant the privilege or set another CheckQuery",
+			Text: "the server answers and refuses the query of checks, which counts as healthy; " +
+				"grant the privilege or set another CheckQuery",
 		})
 	}
 	return nil

@@ -108,7 +108,9 @@ func (m *manager) loggedIn(now rotation.Login) {
 }
 
 // askLogin asks the service for user and password.
-func (c *base) askLogin(ctx context.Context, f func(context.Context) (user, password string, err error)) (login rotation.Login, err error) {
+func (c *base) askLogin(
+	ctx context.Context, f func(context.Context) (user, password string, err error),
+) (login rotation.Login, err error) {
 	err = c.events.Guarded("Credentials", func() error {
 		if login.User, login.Password, err = f(ctx); err != nil {
 			return fmt.Errorf("sqlpool: Credentials: %w", err)

@@ -54,7 +54,7 @@ type dbPool struct {
 }
 
 // newDBPool makes a pool of connections that are opened as resolve says.
-func newDBPool(kind string, cfg config, resolve func(config, secretFiles) (driver.Connector, config, error)) (dbPool, error) {
+func newDBPool(kind string, cfg config, resolve resolver) (dbPool, error) {
 	on := cfg.readFiles()
 	connector, cfg, err := resolve(cfg, on)
 	if err != nil {

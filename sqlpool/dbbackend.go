@@ -18,6 +18,9 @@ import (
 	"github.com/poolkeeper/poolkeeper/sqlpool/internal/checkconn"
 )
 
+// resolver returns how connections are to be opened, and the configuration with its defaults.
+type resolver func(config, secretFiles) (driver.Connector, config, error)
+
 // dbBackend holds the driver's connections of one *sql.DB: it opens them, knows which are in use,
 // idle or on their way, and hands them to callers first in, first out. database/sql keeps the idle
 // ones; its own limit is off.
@@ -29,7 +32,7 @@ import (
 type dbBackend struct {
 	base      *base
 	probe     *checkconn.Conn[*native]
-	resolveBy func(config, secretFiles) (driver.Connector, config, error)
+	resolveBy resolver
 	closing   life.Closer
 	db        *sql.DB         // set before the backend is used
 	life      context.Context //nolint:containedctx // ends when the backend closes; bounds dials
@@ -62,8 +65,11 @@ type dbBackend struct {
 	looked   time.Duration // how long it took, with those just before it
 }
 
-func newDBBackend(c *base, connector driver.Connector, resolve func(config, secretFiles) (driver.Connector, config, error)) *dbBackend {
-	s := &dbBackend{base: c, resolveBy: resolve, connector: connector, max: c.cfg().MaxOpen, all: make(map[*native]struct{})}
+func newDBBackend(c *base, connector driver.Connector, resolve resolver) *dbBackend {
+	s := &dbBackend{
+		base: c, resolveBy: resolve, connector: connector,
+		max: c.cfg().MaxOpen, all: make(map[*native]struct{}),
+	}
 	s.life, s.end = context.WithCancel(context.Background()) //nolint:forbidigo // the backend's own life, ended by shut
 	s.probe = checkconn.New(checkconn.Driver[*native]{
 		Dial: s.dialCheck, Probe: s.ask, HangUp: s.hangUpCheck, Full: serverIsFull, Spare: s.withIdle,

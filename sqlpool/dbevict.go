@@ -303,7 +303,8 @@ func (b *dbBackend) ownLimits() {
 	if n := b.db.Stats().MaxOpenConnections; n > 0 {
 		b.db.SetMaxOpenConns(0)
 		b.base.events.Emit(event.Event{
-			Kind: event.Misuse, Level: slog.LevelWarn, Text: "SetMaxOpenConns on a managed *sql.DB has been undone; use MaxOpen of its configuration",
+			Kind: event.Misuse, Level: slog.LevelWarn,
+			Text:  "SetMaxOpenConns on a managed *sql.DB has been undone; use MaxOpen of its configuration",
 			Attrs: []slog.Attr{slog.Int("value", n), slog.Int("max_open", b.base.cfg().MaxOpen)},
 		})
 	}

@@ -89,7 +89,8 @@ type timedError struct {
 }
 
 func (e *timedError) Error() string {
-	return fmt.Sprintf("sqlpool: QueryTimeout of %s is over; the server may have run the statement all the same: %s", e.limit, e.text)
+	return fmt.Sprintf("sqlpool: QueryTimeout of %s is over; the server may have run the statement all the same: %s",
+		e.limit, e.text)
 }
 
 func (e *timedError) Timeout() bool { return true }

@@ -187,5 +187,6 @@ func (c *base) cannotDial(now time.Time) error {
 	if t == nil {
 		return nil
 	}
-	return fault.Wrap(fmt.Errorf("no connection could be opened for %s: %w", now.Sub(t.since).Round(time.Millisecond), t.err))
+	return fault.Wrap(fmt.Errorf("no connection could be opened for %s: %w",
+		now.Sub(t.since).Round(time.Millisecond), t.err))
 }

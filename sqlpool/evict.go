@@ -23,7 +23,8 @@ const (
 type sweepContext struct{ context.Context } //nolint:containedctx // it is a context
 
 func (c config) policy() eviction.Policy {
-	if often := c.KeepAlive / 4; c.EvictionInterval == 0 && often > 0 && (c.MaxIdleTime == 0 || often < c.MaxIdleTime/10) && often < maxInterval {
+	often := c.KeepAlive / 4
+	if c.EvictionInterval == 0 && often > 0 && (c.MaxIdleTime == 0 || often < c.MaxIdleTime/10) && often < maxInterval {
 		c.EvictionInterval = max(often, minInterval) // or silence would be noticed too late
 	}
 	return eviction.Policy{
@@ -49,7 +50,9 @@ func (t *times) forEviction(mute bool) eviction.Conn {
 // choose sorts the idle connections by what the order makes of them, the coldest first in each:
 // those to be closed, those to be pinged now, and those that go back at once. needed is how many
 // callers wait for a connection. It reports whether another pass is needed for more pings.
-func choose[T any](c *base, idle []candidate[T], o eviction.Sweep, needed int) (drop, ask, rest []candidate[T], again bool) {
+func choose[T any](
+	c *base, idle []candidate[T], o eviction.Sweep, needed int,
+) (drop, ask, rest []candidate[T], again bool) {
 	slices.SortStableFunc(idle, func(a, b candidate[T]) int { return a.used.Compare(b.used) })
 	conns := make([]eviction.Conn, len(idle))
 	for i := range idle {

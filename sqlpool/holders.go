@@ -67,7 +67,8 @@ func (m *manager) reclaimNow(limit time.Duration) {
 	if out > 0 && m.unreached.CompareAndSwap(false, true) {
 		m.events.Emit(event.Event{
 			Kind: event.Trouble, Level: slog.LevelError,
-			Text:  "connections are held beyond ReclaimAfter and cannot be taken away: their sockets are out of reach, or one was hijacked",
+			Text: "connections are held beyond ReclaimAfter and cannot be taken away: " +
+				"their sockets are out of reach, or one was hijacked",
 			Attrs: []slog.Attr{slog.Int("connections", out)},
 		})
 	}

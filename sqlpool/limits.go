@@ -27,7 +27,7 @@ type Limits struct {
 
 	PerInstance int // MaxOpen, and one for checks
 	Instances   int // Instances of the configuration
-	Surge       int // more instances while a new version is rolled out: a quarter, rounded up, as Kubernetes does by default
+	Surge       int // more instances while a version is rolled out: a quarter, rounded up, as by default on Kubernetes
 	Demand      int // PerInstance × (Instances + Surge)
 
 	IdleTimeout time.Duration // after which the server closes a silent session; 0: never
@@ -103,7 +103,8 @@ func (m *manager) warnOfLimits(ctx context.Context) {
 			m.events.Emit(e)
 		}
 	}
-	fleet.Warn(m.events, l.Warnings, err, slog.Int("demand", l.Demand), slog.Int("granted", l.granted()), slog.Int("on_server", l.OnServer))
+	fleet.Warn(m.events, l.Warnings, err,
+		slog.Int("demand", l.Demand), slog.Int("granted", l.granted()), slog.Int("on_server", l.OnServer))
 }
 
 // granted is how many connections the server grants to ordinary users.

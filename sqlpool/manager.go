@@ -26,8 +26,10 @@ type manager struct {
 	inEffect  atomic.Pointer[onfile.Contents] // what the files hold that is used
 
 	// The turn of state guards the following. It is that of a Reload, a Pause or a look at files.
-	asked   *config // the configuration in effect, as it was given; a pointer, as fmt prints one level of what a pool points to
-	renewal string  // what was wrong with the files, said last
+	// asked is the configuration in effect, as it was given. It is a pointer, because fmt prints one
+	// level of what a pool points to.
+	asked   *config
+	renewal string // what was wrong with the files, said last
 
 	pausedAt atomic.Int64 // a monotime.Time: when callers began to wait for Resume
 }

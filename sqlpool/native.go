@@ -45,8 +45,10 @@ type native struct {
 	sock  net.Conn        // nil where it is out of reach
 	login *rotation.Login // by what it was opened, until that has been noted
 	entry holders.Entry
-	in    *conn     // the wrapper it is in; nil between two; guarded by the backend's mutex
-	aged  bool      // it has been used, or idle: it is to be reset, which is when drivers look whether it still lives; guarded by the backend's mutex
+	in    *conn // the wrapper it is in; nil between two; guarded by the backend's mutex
+	// aged says that it has been used, or idle: it is to be reset, which is when drivers look whether
+	// it still lives. Guarded by the backend's mutex.
+	aged  bool
 	reset time.Time // when a caller last had it reset; owned by the caller that has the connection
 }
 

@@ -33,7 +33,8 @@ func (c *refusedContext) Done() <-chan struct{} { return ended }
 
 func (c *refusedContext) Err() error { return c.err }
 
-var ended = func() chan struct{} { c := make(chan struct{}); close(c); return c }() //nolint:gochecknoglobals // a constant
+//nolint:gochecknoglobals // a constant
+var ended = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
 
 // waitingContext is that of an acquisition that may take time: it ends with AcquireTimeout too, and
 // then says why.

@@ -140,7 +140,8 @@ func (b *pgxBackend) close(ctx context.Context) error {
 	}
 	err := b.closing.Do(ctx, func() error { b.pool.Close(); return nil })
 	if n := b.neverReturned(); n > 0 && err != nil {
-		err = fmt.Errorf("%s taken away by ReclaimAfter and never released, for which pgxpool waits for ever", plural.Of(n, "connection"))
+		err = fmt.Errorf("%s taken away by ReclaimAfter and never released, for which pgxpool waits for ever",
+			plural.Of(n, "connection"))
 	}
 	return errors.Join(err, stillUnderWay(b.pending.Wait(ctx)), b.probe.Close(ctx))
 }

@@ -128,7 +128,9 @@ func (b *pgxBackend) tracer(user pgx.QueryTracer, dialer *pgxDialer) pgx.QueryTr
 // personalize puts the credentials of the moment into conn, and lets the user's own hook have the
 // last word. It returns how long the dial of each host may take: the pool's bound, unless the hook
 // has set another.
-func (b *pgxBackend) personalize(ctx context.Context, t *pgxTarget, conn *pgx.ConnConfig, cfg *config) (time.Duration, error) {
+func (b *pgxBackend) personalize(
+	ctx context.Context, t *pgxTarget, conn *pgx.ConnConfig, cfg *config,
+) (time.Duration, error) {
 	if err := b.base.logIn(ctx, conn, cfg); err != nil {
 		return 0, err
 	}

@@ -35,7 +35,9 @@ func (b *pgxBackend) dialOutside(ctx context.Context, to *pgxTarget, cfg *config
 // and after the dial (in BeforeConnect, in tracers, by Conn.Config) is their own configuration; the
 // pool's tracer, dialer and time are in it for the dial alone.
 //
-//	beforeConnect ─ pgxDialTracer ─▶ TraceConnectStart ─ pgxDialer, pgxTracer ─▶ dial, login ─▶ TraceConnectEnd ─ the user's again
+//	beforeConnect ─ pgxDialTracer ─▶ TraceConnectStart ─ pgxDialer, pgxTracer ─▶ dial, login
+//	                                                                                │
+//	                              the user's own again ◀─ TraceConnectEnd ◀─────────┘
 type pgxDialTracer struct {
 	pgx.QueryTracer // the user's; nil: none
 
@@ -54,7 +56,8 @@ func (t *pgxDialTracer) TraceConnectStart(ctx context.Context, data pgx.TraceCon
 	t.conf = data.ConnConfig
 	t.conf.Tracer = t.QueryTracer
 	if user, ok := t.QueryTracer.(pgx.ConnectTracer); ok {
-		_ = t.b.base.callback("TraceConnectStart", func() { ctx = user.TraceConnectStart(ctx, data) }) //nolint:fatcontext // called once
+		//nolint:fatcontext // called once
+		_ = t.b.base.callback("TraceConnectStart", func() { ctx = user.TraceConnectStart(ctx, data) })
 	}
 	d := &dialing{began: time.Now(), generation: t.generation}
 	pghooks.Guard(t.b.base.events, &t.conf.Config)
@@ -130,7 +133,9 @@ func (b *pgxBackend) tooSlow(d *dialing, slow, gone bool) {
 }
 
 // endDial books its outcome.
-func (b *pgxBackend) endDial(ctx context.Context, dialer *pgxDialer, used *pgx.ConnConfig, data pgx.TraceConnectEndData) {
+func (b *pgxBackend) endDial(
+	ctx context.Context, dialer *pgxDialer, used *pgx.ConnConfig, data pgx.TraceConnectEndData,
+) {
 	d := dialer.own
 	d.done()
 	d.cancel()

@@ -34,7 +34,8 @@ func (b *pgxBackend) beforeConnect(ctx context.Context, conn *pgx.ConnConfig) (e
 	if f, ok := ctx.Value(fillKey{}).(*fillContext); ok {
 		f.begin()
 	}
-	generation := b.base.recovery.generation.Load() // first: what is asked for below may be outdated by the time it is used
+	// First: what is asked for below may be outdated by the time it is used.
+	generation := b.base.recovery.generation.Load()
 	cfg, to := b.base.cfg(), b.target.Load()
 	*conn = *to.conn.Copy()
 	limit, err := b.personalize(ctx, to, conn, cfg)
@@ -200,7 +201,8 @@ func (b *pgxBackend) fit(ctx context.Context, c *pgx.Conn, r *pgxConn, now time.
 	if user := b.target.Load().prepare; user != nil {
 		b.bound(ctx, now)
 		ok, err := false, error(nil)
-		if panicked := b.base.events.Panicked("PrepareConn", guard.Catch(func() { ok, err = user(ctx, c) })); panicked != nil {
+		caught := guard.Catch(func() { ok, err = user(ctx, c) })
+		if panicked := b.base.events.Panicked("PrepareConn", caught); panicked != nil {
 			return false, panicked // pgxpool would lose the connection's place for ever
 		}
 		return ok, err
@@ -229,7 +231,8 @@ func (b *pgxBackend) shouldPing(ctx context.Context, p pgxpool.ShouldPingParams)
 	p.IdleDuration = now.Sub(r.seen)
 	b.mu.Unlock()
 	ping := false
-	r.hookErr = b.base.events.Panicked("ShouldPing", guard.Catch(func() { ping = user(ctx, p) })) // pgxpool would lose its place
+	caught := guard.Catch(func() { ping = user(ctx, p) }) // pgxpool would lose its place
+	r.hookErr = b.base.events.Panicked("ShouldPing", caught)
 	if ping {
 		b.bound(ctx, now)
 		b.pingBegins(ctx, true)
@@ -253,7 +256,8 @@ func (b *pgxBackend) answersPing(ctx context.Context, c *pgx.Conn, r *pgxConn, n
 		transport, _ := r.sock.(syscall.Conn)
 		state, next := socket.Peek(transport)
 		spoken = state == socket.Unread
-		if state == socket.Closed || spoken && next == errorResponse { // a server that ends a session says why before it hangs up
+		// A server that ends a session says why before it hangs up.
+		if state == socket.Closed || spoken && next == errorResponse {
 			return false
 		}
 	}

@@ -28,7 +28,9 @@ type pgxTracer struct {
 }
 
 // TraceAcquireStart gets the caller a permit. On the fast path it allocates nothing.
-func (t *pgxTracer) TraceAcquireStart(ctx context.Context, pool *pgxpool.Pool, data pgxpool.TraceAcquireStartData) context.Context {
+func (t *pgxTracer) TraceAcquireStart(
+	ctx context.Context, pool *pgxpool.Pool, data pgxpool.TraceAcquireStartData,
+) context.Context {
 	b := t.b
 	if _, ok := ctx.(*fillContext); ok && pool == b.pool {
 		return ctx

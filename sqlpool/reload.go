@@ -25,13 +25,16 @@ func (m *manager) plan(next *config) ([]poolkeeper.Change, error) {
 		case "ConfigurePostgres", "ConfigureMySQL":
 			out[i].Field = "Configure" // as the user knows it
 		case "Name", "Start":
-			errs = append(errs, fmt.Errorf("sqlpool: %s cannot change while the pool lives (%s, wanted %s)", ch.Field, ch.From, ch.To))
+			errs = append(errs, fmt.Errorf("sqlpool: %s cannot change while the pool lives (%s, wanted %s)",
+				ch.Field, ch.From, ch.To))
 		case "MaxOpenCeiling":
-			errs = append(errs, fmt.Errorf("sqlpool: MaxOpenCeiling is fixed when the pool is made (%s, wanted %s)", ch.From, ch.To))
+			errs = append(errs, fmt.Errorf("sqlpool: MaxOpenCeiling is fixed when the pool is made (%s, wanted %s)",
+				ch.From, ch.To))
 		}
 	}
 	if ceiling := m.cfg().MaxOpenCeiling; ceiling > 0 && next.MaxOpen > ceiling {
-		errs = append(errs, fmt.Errorf("sqlpool: MaxOpen %d is above MaxOpenCeiling, %d: pgxpool cannot grow beyond it", next.MaxOpen, ceiling))
+		errs = append(errs, fmt.Errorf("sqlpool: MaxOpen %d is above MaxOpenCeiling, %d: pgxpool cannot grow beyond it",
+			next.MaxOpen, ceiling))
 	}
 	return out, errors.Join(errs...)
 }
@@ -141,7 +144,8 @@ func (m *manager) switchTo(ctx context.Context, to target, next *config, elsewhe
 	defer cancel()
 	if err := m.back.check(check); err != nil {
 		m.putInEffect(ctx, oldTarget, old, true)
-		return fmt.Errorf("sqlpool: reload %q: the check failed, and the old configuration is back: %w", m.poolName(), fault.Wrap(err))
+		return fmt.Errorf("sqlpool: reload %q: the check failed, and the old configuration is back: %w",
+			m.poolName(), fault.Wrap(err))
 	}
 	return nil
 }

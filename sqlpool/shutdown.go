@@ -23,7 +23,8 @@ func (m *manager) drain(ctx context.Context) error {
 	m.closeGate()
 	if err := m.back.settle(ctx); err != nil {
 		if n := m.held.Len(); n > 0 { // Stop names the holders, once
-			return fmt.Errorf("sqlpool: drain %q: %s still held: %w", m.poolName(), plural.Of(n, "connection"), context.Cause(ctx))
+			return fmt.Errorf("sqlpool: drain %q: %s still held: %w",
+				m.poolName(), plural.Of(n, "connection"), context.Cause(ctx))
 		}
 		return fmt.Errorf("sqlpool: drain %q: %w", m.poolName(), err)
 	}

@@ -24,14 +24,16 @@ func (c config) validateSizes() error {
 	limit, ceiling := c.maxOpenOrDefault(), c.MaxOpenCeiling
 	if ceiling != 0 && (ceiling < limit || ceiling > maxMaxOpen) {
 		errs = append(errs, fmt.Errorf(
-			"sqlpool: MaxOpenCeiling is %d; it must be 0 (MaxOpen) or from MaxOpen, %d, to %d", ceiling, limit, maxMaxOpen))
+			"sqlpool: MaxOpenCeiling is %d; it must be 0 (MaxOpen) or from MaxOpen, %d, to %d", ceiling, limit, maxMaxOpen,
+		))
 	}
 	if c.Instances < 0 {
 		errs = append(errs, fmt.Errorf("sqlpool: Instances is %d; it must not be negative", c.Instances))
 	}
 	if c.MaxWaiting < poolkeeper.NoWaiting {
 		errs = append(errs, fmt.Errorf(
-			"sqlpool: MaxWaiting is %d; it must be NoWaiting, 0 (no limit) or positive", c.MaxWaiting))
+			"sqlpool: MaxWaiting is %d; it must be NoWaiting, 0 (no limit) or positive", c.MaxWaiting,
+		))
 	}
 	if c.MaxDials < 0 {
 		errs = append(errs, fmt.Errorf("sqlpool: MaxDials is %d; it must not be negative", c.MaxDials))

@@ -61,7 +61,8 @@ func (s *set) reloadable(old *config, cfg config) error {
 			old.Name, cfg.Name))
 	}
 	if a, b := len(old.servers)-1, len(cfg.servers)-1; a != b {
-		errs = append(errs, fmt.Errorf("replica: the number of Replicas is fixed when the pools are made (%d, wanted %d)", a, b))
+		errs = append(errs, fmt.Errorf("replica: the number of Replicas is fixed when the pools are made (%d, wanted %d)",
+			a, b))
 		return errors.Join(errs...)
 	}
 	for i, m := range s.members {

@@ -111,8 +111,10 @@ func (c config) validateOwn() error {
 	)}
 	lag, every := settings.Or(c.MaxLag, DefaultMaxLag), settings.Or(c.PollInterval, DefaultPollInterval)
 	if lag > 0 && lag < every {
-		errs = append(errs, fmt.Errorf("replica: MaxLag is %s; it must not be below PollInterval, %s: lag is not known better",
-			lag, every))
+		errs = append(errs, fmt.Errorf(
+			"replica: MaxLag is %s; it must not be below PollInterval, %s: lag is not known better",
+			lag, every,
+		))
 	}
 	if c.Fallback < FallbackPrimary || c.Fallback > FallbackNone {
 		errs = append(errs, fmt.Errorf("replica: Fallback is %s; it must be FallbackPrimary, FallbackStale or FallbackNone",

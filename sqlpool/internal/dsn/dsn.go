@@ -64,7 +64,8 @@ func dsnFault(dsn string, err error) string {
 	return notShown
 }
 
-const notShown = "it must be user:password@tcp(host:3306)/database?parameter=value; what is wrong is not shown, because it may be a part of the password"
+const notShown = "it must be user:password@tcp(host:3306)/database?parameter=value; " +
+	"what is wrong is not shown, because it may be a part of the password"
 
 func mysqlOfURL(u *url.URL) (*mysql.Config, error) {
 	// The driver knows its parameters and defaults; user, password and database are put in

@@ -154,7 +154,8 @@ func ConnectionLevel(err error) bool {
 	if errors.Is(err, context.Canceled) {
 		return false
 	}
-	if errors.Is(err, driver.ErrBadConn) || errors.Is(err, mysql.ErrInvalidConn) || errors.Is(err, context.DeadlineExceeded) ||
+	if errors.Is(err, driver.ErrBadConn) || errors.Is(err, mysql.ErrInvalidConn) ||
+		errors.Is(err, context.DeadlineExceeded) ||
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return true
 	}
@@ -162,7 +163,8 @@ func ConnectionLevel(err error) bool {
 		return true
 	}
 	switch Classify(err).Kind { //nolint:exhaustive // the rest says nothing about the server
-	case health.KindShuttingDown, health.KindStarting, health.KindTooManyConnections, health.KindReadOnly, health.KindReset,
+	case health.KindShuttingDown, health.KindStarting, health.KindTooManyConnections, health.KindReadOnly,
+		health.KindReset,
 		health.KindRefused, health.KindUnreachable:
 		return true
 	default:
@@ -214,7 +216,8 @@ func PGRefusesWrites(c *pgconn.PgConn, e *pgconn.PgError) bool {
 // AlreadyClosed recognizes the error of closing a connection that the server had closed already.
 // The connection is closed, so this is no failure. The MySQL driver's own error is not exported.
 func AlreadyClosed(err error) bool {
-	return errors.Is(err, driver.ErrBadConn) || errors.Is(err, mysql.ErrInvalidConn) || err != nil && err.Error() == "bad connection"
+	return errors.Is(err, driver.ErrBadConn) || errors.Is(err, mysql.ErrInvalidConn) ||
+		err != nil && err.Error() == "bad connection"
 }
 
 // Judge says what the error of a dial or a trial means for the breaker. A server that runs has

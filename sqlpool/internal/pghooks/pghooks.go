@@ -51,7 +51,9 @@ func Guard(events *event.Log, conf *pgconn.Config) {
 		}
 	}
 	if f := conf.OnNotice; f != nil {
-		conf.OnNotice = func(conn *pgconn.PgConn, n *pgconn.Notice) { _ = callback(events, "OnNotice", func() { f(conn, n) }) }
+		conf.OnNotice = func(conn *pgconn.PgConn, n *pgconn.Notice) {
+			_ = callback(events, "OnNotice", func() { f(conn, n) })
+		}
 	}
 	if f := conf.OnNotification; f != nil {
 		conf.OnNotification = func(conn *pgconn.PgConn, n *pgconn.Notification) {

@@ -23,7 +23,8 @@ import (
 
 // remedy is what to do about it. `exec` sends a query and its arguments in one round trip,
 // unprepared.
-const remedy = "set default_query_exec_mode=exec in the URL, or raise max_prepared_statements of pgbouncer 1.21 or later"
+const remedy = "set default_query_exec_mode=exec in the URL, " +
+	"or raise max_prepared_statements of pgbouncer 1.21 or later"
 
 // SharesSessions reports whether a pooler gives a session to another client after each transaction.
 // first is the session on which another client, which is still connected, was answered, by its
@@ -65,7 +66,8 @@ func Event(mode pgx.QueryExecMode, transactionMode bool) (event.Event, bool) {
 	}
 	if transactionMode {
 		e.Level = slog.LevelWarn
-		e.Text = "a pooler in transaction mode stands before PostgreSQL: queries that pgx prepares fail unless the pooler follows them"
+		e.Text = "a pooler in transaction mode stands before PostgreSQL: " +
+			"queries that pgx prepares fail unless the pooler follows them"
 	}
 	return e, true
 }
