@@ -2,6 +2,7 @@ package redispool
 
 import (
 	"errors"
+	"io"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -94,4 +95,59 @@ func asFault(err error) error {
 		return nil
 	}
 	return fault{err}
+}
+
+// veiled is an error that go-redis does not take for one of the network, and so does not try again,
+// with a pause, what cannot succeed. Callers of a Cluster's node see the poolkeeper error in it;
+// others get what is in it.
+type veiled struct {
+	err       error
+	elsewhere bool // go-redis is to try another node
+}
+
+// veil returns err as go-redis shall see it.
+func veil(err error) error { return &veiled{err: err} }
+
+// Error is that of the error itself.
+func (v *veiled) Error() string { return v.err.Error() }
+
+// Is shows what is poolkeeper's. An EOF is what go-redis tries again, on another node of a Cluster.
+func (v *veiled) Is(target error) bool {
+	switch target {
+	case poolkeeper.ErrDown, poolkeeper.ErrAcquireTimeout, poolkeeper.ErrClosed, poolkeeper.ErrDraining:
+		return errors.Is(v.err, target)
+	case io.EOF:
+		return v.elsewhere
+	}
+	return false
+}
+
+// As shows what is poolkeeper's.
+func (v *veiled) As(target any) bool {
+	switch target.(type) {
+	case **poolkeeper.DownError, **poolkeeper.AcquireError:
+		return errors.As(v.err, target)
+	}
+	return false
+}
+
+// unveiled returns err as a caller shall see it.
+func unveiled(err error) error {
+	if v, ok := errors.AsType[*veiled](err); ok {
+		return v.err
+	}
+	return err
+}
+
+// unveilAll does the same for the commands of a pipeline.
+func unveilAll(cmds []redis.Cmder, err error) error {
+	if err == nil {
+		return nil
+	}
+	for _, cmd := range cmds {
+		if cmd.Err() != nil {
+			cmd.SetErr(unveiled(cmd.Err()))
+		}
+	}
+	return unveiled(err)
 }

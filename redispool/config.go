@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"log/slog"
 	"runtime"
 	"time"
@@ -217,31 +216,6 @@ type Config struct {
 // maxMaxOpen is far beyond what any server grants; it catches a typing error.
 const maxMaxOpen = 65_535
 
-// Validate returns every fault of c, joined, or nil. It reads the files that c names; it changes
-// nothing and dials nothing. New calls it.
-func (c Config) Validate() error {
-	_, _, err := c.resolve()
-	return err
-}
-
-// resolve returns c with its defaults, and where and how to connect.
-func (c Config) resolve() (Config, target, error) {
-	t, urlErr := c.target()
-	if urlErr == nil {
-		c = t.fill(c)
-	}
-	var fileErr error
-	t.disk, fileErr = c.readFiles()
-	errs := []error{urlErr, c.faults(), c.checkFaults(), c.fileFaults(), fileErr}
-	if urlErr == nil {
-		errs = append(errs, t.faults(), t.conflicts(c))
-	}
-	if err := errors.Join(errs...); err != nil {
-		return Config{}, target{}, err
-	}
-	return c.withDefaults(), t, nil
-}
-
 func (c Config) target() (target, error) {
 	switch {
 	case c.URL != "" && c.Options != nil:
@@ -253,67 +227,6 @@ func (c Config) target() (target, error) {
 	default:
 		return target{}, errors.New("redispool: neither URL nor Options is set")
 	}
-}
-
-// faults are those of the fields alone.
-func (c Config) faults() error {
-	var errs []error
-	fault := func(format string, args ...any) { errs = append(errs, fmt.Errorf("redispool: "+format, args...)) }
-
-	if !(c.LifetimeJitter >= 0 && c.LifetimeJitter <= 1) { // written so that NaN is refused too
-		fault("LifetimeJitter is %v; it must be 0 to 1", c.LifetimeJitter)
-	}
-	errs = append(errs, c.sizeFaults()...)
-	errs = append(errs, c.timeFaults())
-	if c.Start < poolkeeper.StartFailFast || c.Start > poolkeeper.StartDegraded {
-		fault("Start is %s; it must be StartFailFast, StartWaitForServer or StartDegraded", c.Start)
-	}
-	return errors.Join(errs...)
-}
-
-// sizeFaults are those of the numbers of connections and processes.
-func (c Config) sizeFaults() []error {
-	var errs []error
-	fault := func(format string, args ...any) { errs = append(errs, fmt.Errorf("redispool: "+format, args...)) }
-	limit := c.MaxOpen
-	if limit == 0 {
-		limit = defaultMaxOpen()
-	}
-	if c.MaxOpen < 0 || c.MaxOpen > maxMaxOpen {
-		fault("MaxOpen is %d; it must be 0 (the default) to %d", c.MaxOpen, maxMaxOpen)
-		limit = maxMaxOpen
-	}
-	if c.MinIdle < 0 || c.MinIdle > limit {
-		fault("MinIdle is %d; it must be 0 to MaxOpen, %d", c.MinIdle, limit)
-	}
-	if c.MaxOpenCeiling != 0 && (c.MaxOpenCeiling < limit || c.MaxOpenCeiling > maxMaxOpen) {
-		fault("MaxOpenCeiling is %d; it must be 0 (MaxOpen) or from MaxOpen, %d, to %d", c.MaxOpenCeiling, limit, maxMaxOpen)
-	}
-	if c.MaxWaiting < poolkeeper.NoWaiting {
-		fault("MaxWaiting is %d; it must be NoWaiting, 0 (no limit) or positive", c.MaxWaiting)
-	}
-	if c.Instances < 0 {
-		fault("Instances is %d; it must not be negative", c.Instances)
-	}
-	return errs
-}
-
-// timeFaults are those of the durations.
-func (c Config) timeFaults() error {
-	return settings.Times("redispool",
-		settings.Time{Name: "MaxIdleTime", Value: c.MaxIdleTime, Off: true, Long: true},
-		settings.Time{Name: "MaxLifetime", Value: c.MaxLifetime, Off: true, Long: true},
-		settings.Time{Name: "KeepAlive", Value: c.KeepAlive, Off: true, Long: true},
-		settings.Time{Name: "EvictionInterval", Value: c.EvictionInterval},
-		settings.Time{Name: "AcquireTimeout", Value: c.AcquireTimeout, Off: true},
-		settings.Time{Name: "DialTimeout", Value: c.DialTimeout},
-		settings.Time{Name: "FailFastAfter", Value: c.FailFastAfter, Off: true},
-		settings.Time{Name: "SuspectPing", Value: c.SuspectPing, Off: true},
-		settings.Time{Name: "ReadTimeout", Value: c.ReadTimeout, Off: true},
-		settings.Time{Name: "WriteTimeout", Value: c.WriteTimeout, Off: true},
-		settings.Time{Name: "LeakThreshold", Value: c.LeakThreshold, Off: true, Long: true},
-		settings.Time{Name: "FileInterval", Value: c.FileInterval, Off: true, Long: true},
-	)
 }
 
 func defaultMaxOpen() int { return DefaultMaxOpenPerCPU * runtime.GOMAXPROCS(0) }

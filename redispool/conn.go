@@ -9,7 +9,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/holders"
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
 	"github.com/poolkeeper/poolkeeper/internal/rotation"
@@ -26,44 +25,6 @@ const (
 	forTrial                       // the circuit breaker's own
 	forInspection                  // an inspector's own
 )
-
-// reason is why a connection was closed, or is to be.
-type reason uint32
-
-const (
-	stays reason = iota // it is not to be closed
-	unneeded
-	lifetime
-	dead
-	failover
-	reload
-	closed
-	reasons // how many there are
-)
-
-// String returns the key of [poolkeeper.Stats.Evicted].
-func (r reason) String() string {
-	switch r {
-	case unneeded:
-		return poolkeeper.EvictedIdle
-	case lifetime:
-		return poolkeeper.EvictedLifetime
-	case failover:
-		return poolkeeper.EvictedFailover
-	case reload:
-		return poolkeeper.EvictedReload
-	case closed:
-		return poolkeeper.EvictedClosed
-	case stays, dead, reasons:
-	}
-	return poolkeeper.EvictedDead
-}
-
-// errCondemned makes go-redis drop an idle connection instead of handing it out. No caller sees it.
-var errCondemned = errors.New("redispool: connection is to be closed")
-
-// errEnded does the same for one that the server has closed.
-var errEnded = errors.New("redispool: connection was closed by the server")
 
 // checkoutState is how a connection was last handed out.
 type checkoutState uint8
@@ -369,16 +330,6 @@ func (c *conn) hasEnded() bool {
 	return state == socket.Closed
 }
 
-// condemn has the connection closed as soon as it is idle, or at its next checkout if that is
-// sooner. The first reason counts. It reports whether this was it.
-func (c *conn) condemn(r reason) bool {
-	first := c.sentence.CompareAndSwap(uint32(stays), uint32(r))
-	if first {
-		c.node.purges.within(0)
-	}
-	return first
-}
-
 func (c *conn) is() purpose { return purpose(c.purpose.Load()) }
 
 // isHeld reports whether the connection is a Conn's, which may keep it for long after an answer.
@@ -386,8 +337,6 @@ func (c *conn) isHeld() bool {
 	s := c.lentTo.Load()
 	return s != nil && s.kind == chainConn
 }
-
-func (c *conn) sentenced() reason { return reason(c.sentence.Load()) }
 
 // bornAt is born for package eviction.
 func (c *conn) bornAt() time.Time { return c.node.pool.timeOf(c.born) }
@@ -403,3 +352,8 @@ type blindConn struct{}
 func (blindConn) Control(func(fd uintptr)) error    { return nil }
 func (blindConn) Read(func(fd uintptr) bool) error  { return nil }
 func (blindConn) Write(func(fd uintptr) bool) error { return nil }
+
+// closeNative closes a connection that the Dialer has made.
+func (c *conn) closeNative() error {
+	return c.node.pool.events.Guarded("Close of a connection", c.Conn.Close)
+}

@@ -303,3 +303,18 @@ func (n *node) adopt(native net.Conn, p purpose, by *aim, born monotime.Time, st
 	}
 	return c, nil
 }
+
+// connect opens a connection by a. The Dialer, and the functions of a tls.Config, are the
+// service's.
+func (p *Pool) connect(ctx context.Context, a *aim, network, addr string) (c net.Conn, err error) {
+	err = p.events.Guarded("the Dialer", func() error {
+		c, err = a.connect(ctx, network, addr)
+		return err
+	})
+	return c, err
+}
+
+// open opens a connection as the configuration in effect says.
+func (p *Pool) open(ctx context.Context, network, addr string) (net.Conn, error) {
+	return p.connect(ctx, p.aim.Load(), network, addr)
+}

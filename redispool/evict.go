@@ -10,6 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/eviction"
 )
 
@@ -231,3 +232,155 @@ func (n *node) addOne(ctx context.Context, free int) error {
 		return err
 	}
 }
+
+// firstPurge and lastPurge are the least and the most time between two purges while a condemned
+// connection is in use.
+const (
+	firstPurge = 2 * time.Millisecond
+	lastPurge  = time.Second
+)
+
+// purges closes condemned connections as soon as they are idle, without a caller. Otherwise they
+// would stay open below those in use, and a caller that meets three of them at a checkout would
+// have to dial.
+//
+// go-redis does not say when a connection comes back. A command's first answer on a condemned
+// connection says that it will soon: purges then begin again at firstPurge, and each later one
+// waits twice as long. A Conn may keep its connection for long after an answer, so its answers are
+// not counted: it is found within lastPurge after its Close.
+type purges struct {
+	node    *node
+	pending atomic.Bool // one is due or under way: a command may meet a condemned connection
+
+	mu    sync.Mutex    // guards the following
+	timer *time.Timer   // nil: none is due
+	delay time.Duration // of timer
+	runs  bool          // a purge is under way
+	again bool          // another is due after it
+}
+
+// within has a purge begin after delay at most. It does not block.
+func (p *purges) within(delay time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.runs:
+		p.again = true
+	case p.timer == nil:
+		p.setLocked(delay)
+	case p.delay > delay && p.timer.Stop():
+		p.setLocked(delay)
+	}
+}
+
+// setLocked sets the timer. A timer that fires after Stop does nothing.
+func (p *purges) setLocked(delay time.Duration) {
+	p.pending.Store(true)
+	p.delay = delay
+	p.timer = time.AfterFunc(delay, p.run)
+}
+
+// run is the timer's function: one purge, and the timer set for the next if that has something to
+// do.
+func (p *purges) run() {
+	n := p.node
+	if !n.pool.dialing.Enter() { // Stop waits for it as for a dial
+		return
+	}
+	defer n.pool.dialing.Leave()
+	p.mu.Lock()
+	p.timer, p.runs, p.again = nil, true, false
+	p.mu.Unlock()
+	done := n.purge(n.pool.life)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.runs = false
+	switch {
+	case p.again:
+		p.setLocked(firstPurge)
+	case !done || n.hasCondemned():
+		p.setLocked(min(max(2*p.delay, firstPurge), lastPurge))
+	default:
+		p.pending.Store(false)
+	}
+}
+
+// purge closes idle connections that are condemned, or that the server has closed. It reports
+// whether it has seen all that are idle.
+func (n *node) purge(ctx context.Context) (done bool) {
+	if n.upkeep.Take(ctx) != nil {
+		return true // the pool has ended
+	}
+	defer n.upkeep.End()
+	if n.idle() == 0 {
+		return true
+	}
+	_, err := n.sift(ctx, nil, func(idle []*loan) {
+		for _, l := range idle {
+			l.fate = l.conn.fate()
+		}
+	})
+	return err == nil || errors.Is(err, redis.ErrClosed)
+}
+
+// hasCondemned reports whether a condemned connection is open.
+func (n *node) hasCondemned() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, c := range n.conns {
+		if c.is() == forPool && c.sentenced() != stays {
+			return true
+		}
+	}
+	return false
+}
+
+// reason is why a connection was closed, or is to be.
+type reason uint32
+
+const (
+	stays reason = iota // it is not to be closed
+	unneeded
+	lifetime
+	dead
+	failover
+	reload
+	closed
+	reasons // how many there are
+)
+
+// String returns the key of [poolkeeper.Stats.Evicted].
+func (r reason) String() string {
+	switch r {
+	case unneeded:
+		return poolkeeper.EvictedIdle
+	case lifetime:
+		return poolkeeper.EvictedLifetime
+	case failover:
+		return poolkeeper.EvictedFailover
+	case reload:
+		return poolkeeper.EvictedReload
+	case closed:
+		return poolkeeper.EvictedClosed
+	case stays, dead, reasons:
+	}
+	return poolkeeper.EvictedDead
+}
+
+// errCondemned makes go-redis drop an idle connection instead of handing it out. No caller sees it.
+var errCondemned = errors.New("redispool: connection is to be closed")
+
+// errEnded does the same for one that the server has closed.
+var errEnded = errors.New("redispool: connection was closed by the server")
+
+// condemn has the connection closed as soon as it is idle, or at its next checkout if that is
+// sooner. The first reason counts. It reports whether this was it.
+func (c *conn) condemn(r reason) bool {
+	first := c.sentence.CompareAndSwap(uint32(stays), uint32(r))
+	if first {
+		c.node.purges.within(0)
+	}
+	return first
+}
+
+func (c *conn) sentenced() reason { return reason(c.sentence.Load()) }

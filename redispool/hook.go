@@ -262,3 +262,65 @@ func (d door) admit(ctx context.Context, cmds ...redis.Cmder) error {
 	}
 	return p.refusal()
 }
+
+// opener opens a client's connections in place of the client's own dialer, which is the user's. It
+// is a hook: a hook belongs to one client, while a dialer is part of the options, from which users
+// make other clients.
+//
+// It ignores what comes after it in the chain, so it has to be the last hook. A hook that the user
+// adds later comes after it: then the next dial adds another opener, and goes through the user's
+// hook to that one.
+type opener struct {
+	node  *node
+	after int64 // node.hooksAdded when it was added; -1 before
+}
+
+// addOpener makes a new opener the client's last hook.
+func (n *node) addOpener() { n.client.AddHook(&opener{node: n, after: -1}) }
+
+// DialHook opens connections, unless a later opener does. go-redis calls it in the AddHook that adds
+// the opener, under its own lock and before it calls earlier hooks, and then for each chain that it
+// builds. Only chains that AddHook builds are used for dials.
+func (o *opener) DialHook(redis.DialHook) redis.DialHook {
+	n := o.node
+	if o.after < 0 {
+		o.after = n.hooksAdded.Load()
+		n.opener.Store(o)
+	}
+	if n.opener.Load() != o {
+		return nil
+	}
+	return n.pool.open
+}
+
+// isLast reports whether no hook was added after the opener.
+func (o *opener) isLast() bool {
+	return o == nil || o.node.pool.reduced != nil || o.node.hooksAdded.Load() == o.after+1
+}
+
+// ProcessHook does nothing.
+func (*opener) ProcessHook(redis.ProcessHook) redis.ProcessHook { return nil }
+
+// ProcessPipelineHook does nothing.
+func (*opener) ProcessPipelineHook(redis.ProcessPipelineHook) redis.ProcessPipelineHook { return nil }
+
+// dialChain returns the client's hooks after the pool's own, with an opener at their end. next is
+// what followed when the chain in use was built.
+func (h *hook) dialChain(next redis.DialHook) redis.DialHook {
+	n := h.node
+	for {
+		if now := h.dialNext.Load(); now != nil {
+			next = *now
+		}
+		if n.opener.Load().isLast() {
+			return next
+		}
+		n.opening.Lock()
+		if !n.opener.Load().isLast() {
+			h.reopens.Store(true)
+			n.addOpener() // go-redis builds the chain anew, and calls DialHook of h
+			h.reopens.Store(false)
+		}
+		n.opening.Unlock()
+	}
+}

@@ -4,9 +4,9 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"net"
+	"reflect"
 	"strings"
 	"time"
 
@@ -93,71 +93,6 @@ func (t target) fill(c Config) Config {
 		c.LifetimeJitter = min(float64(o.ConnMaxLifetimeJitter)/float64(o.ConnMaxLifetime), 1)
 	}
 	return c
-}
-
-// ownTimes returns the durations of Options that stand in for no field of Config.
-func ownTimes(o redis.UniversalOptions) []settings.Time {
-	times := []settings.Time{
-		{Name: "MinRetryBackoff", Value: o.MinRetryBackoff},
-		{Name: "MaxRetryBackoff", Value: o.MaxRetryBackoff},
-		{Name: "DialerRetryTimeout", Value: o.DialerRetryTimeout},
-		{Name: "RouteByLatencyTolerance", Value: o.RouteByLatencyTolerance},
-	}
-	if m := o.MaintNotificationsConfig; m != nil {
-		times = append(times,
-			settings.Time{Name: "MaintNotificationsConfig.RelaxedTimeout", Value: m.RelaxedTimeout},
-			settings.Time{Name: "MaintNotificationsConfig.HandoffTimeout", Value: m.HandoffTimeout},
-			settings.Time{Name: "MaintNotificationsConfig.PostHandoffRelaxedDuration", Value: m.PostHandoffRelaxedDuration},
-			settings.Time{Name: "MaintNotificationsConfig.CircuitBreakerResetTimeout", Value: m.CircuitBreakerResetTimeout},
-		)
-	}
-	return times
-}
-
-// faults are what the pool cannot honour, and what go-redis would ignore without a word.
-func (t target) faults() error {
-	o := t.opts
-	var errs []error
-	fault := func(is bool, text string) {
-		if is {
-			errs = append(errs, errors.New("redispool: "+text))
-		}
-	}
-	fault(o.MaxIdleConns != 0, "MaxIdleConns (max_idle_conns) is set; idle connections are bounded by demand, see MaxIdleTime")
-	fault(o.MaxActiveConns != 0, "MaxActiveConns (max_active_conns) is set; MaxOpen is the limit")
-	fault(o.PipelinePoolSize > 0 || o.PipelineReadBufferSize > 0 || o.PipelineWriteBufferSize > 0,
-		"go-redis' pool for pipelines is configured (PipelinePoolSize, Pipeline…BufferSize); it has no eviction, so pipelines run on the one pool")
-	fault(o.ClientSideCache != nil || o.ClientSideCacheConfig != nil, "client-side caching is configured; it is not supported on a managed pool")
-	fault(o.ReadTimeout < -1 || o.WriteTimeout < -1, "ReadTimeout or WriteTimeout is below -1; a connection without deadlines cannot be bounded")
-	fault(o.MinRetryBackoff < -1, fmt.Sprintf("MinRetryBackoff is %s; it must be -1 (none) or more", o.MinRetryBackoff))
-	fault(o.MaxRetryBackoff < -1, fmt.Sprintf("MaxRetryBackoff is %s; it must be -1 (none) or more", o.MaxRetryBackoff))
-	fault(o.MaxRetries < -1, "MaxRetries is below -1")
-	for _, d := range ownTimes(o) {
-		fault(d.Value > settings.Longest, fmt.Sprintf("%s is %s; it must be at most 100 years", d.Name, d.Value))
-	}
-	fault(o.DB < 0, "the number of the database is negative")
-	fault(t.kind == kindCluster && o.DB != 0, "a database is chosen, but a Cluster has only database 0")
-	fault(t.kind == kindSentinel && (o.RouteByLatency || o.RouteRandomly || o.IsClusterMode),
-		"Sentinel with RouteByLatency, RouteRandomly or IsClusterMode: go-redis does not close that client's connections to the sentinels")
-	fault(t.kind != kindNode && len(o.Addrs) == 0, fmt.Sprintf("no address of a %s is given", t.kind))
-	return errors.Join(errs...)
-}
-
-// conflicts are contradictions between c and what URL or Options say.
-func (t target) conflicts(c Config) error {
-	o := t.opts
-	var errs []error
-	secure := c.TLS != nil || c.TLSFiles != (poolkeeper.TLSFiles{})
-	if secure && o.Dialer != nil {
-		errs = append(errs, errors.New("redispool: TLS is set, but Options.Dialer makes the connections; let it speak TLS"))
-	}
-	if secure && t.kind == kindNode && len(o.Addrs) > 0 && strings.HasPrefix(o.Addrs[0], "/") {
-		errs = append(errs, errors.New("redispool: TLS is set, but the server is a local socket"))
-	}
-	if (c.Credentials != nil || c.CredentialsFile != "") && o.StreamingCredentialsProvider != nil {
-		errs = append(errs, errors.New("redispool: Credentials, or CredentialsFile, and Options.StreamingCredentialsProvider are both set"))
-	}
-	return errors.Join(errs...)
 }
 
 // attempts is how often go-redis asks its pool for a connection for one command before it gives up.
@@ -295,4 +230,77 @@ func dialer(timeout time.Duration, config *tls.Config) func(context.Context, str
 		return plain.DialContext
 	}
 	return (&tls.Dialer{NetDialer: plain, Config: config}).DialContext
+}
+
+// shown returns the options that the native client is made with. Users read them, and make other
+// clients from them: so address, dialer, TLS and login are the user's own. The pool opens the
+// connections itself (opener), and they log in by themselves (login), so that Reload can change
+// either.
+func (p *Pool) shown() redis.UniversalOptions {
+	c, t := *p.cfg, p.target
+	o := t.universal(c)
+	if o.Dialer == nil {
+		if c.TLS != nil {
+			o.TLSConfig = c.TLS
+		}
+		if o.TLSConfig = t.disk.TLS(o.TLSConfig); o.TLSConfig != nil {
+			o.TLSConfig = o.TLSConfig.Clone()
+		}
+	}
+	if t.kind == kindSentinel {
+		o.Dialer = p.open // not shown: go-redis wraps it in one that asks the sentinels, and uses it to reach them
+	}
+	if c.CredentialsFile != "" && o.StreamingCredentialsProvider == nil {
+		user, password := t.disk.Login()
+		o.Username, o.Password = cmp.Or(user, o.Username), password
+		o.CredentialsProvider, o.CredentialsProviderContext = nil, nil
+	}
+	return o
+}
+
+// newAim returns what new connections are opened with by t and c, if that is put in effect.
+func (p *Pool) newAim(t target, c Config, givenTLS *tls.Config) *aim {
+	a := t.aim(c, givenTLS)
+	a.shown = p.cfg.Credentials == nil && c.Credentials == nil && sameLogin(*p.target, t)
+	return a
+}
+
+// sameLogin reports whether files, or else URL and Options, say the same about user and password.
+func sameLogin(x, y target) bool {
+	user, password := x.disk.Login()
+	if u, p := y.disk.Login(); u != user || p != password {
+		return false
+	}
+	a, b := reflect.ValueOf(x.opts), reflect.ValueOf(y.opts)
+	for _, name := range []string{"Username", "Password", "CredentialsProvider", "CredentialsProviderContext"} {
+		if !settings.Equal(a.FieldByName(name), b.FieldByName(name)) {
+			return false
+		}
+	}
+	return true
+}
+
+// ownOptions returns the options for a client of the pool's own, with few connections, that reaches the
+// node as the pool does.
+func (n *node) ownOptions() *redis.Options {
+	o := *n.client.Options()
+	if n.pool.target.kind != kindSentinel {
+		o.Dialer = n.pool.open
+	}
+	if o.StreamingCredentialsProvider == nil {
+		o.CredentialsProvider, o.Username, o.Password = nil, "", ""
+		o.CredentialsProviderContext = n.pool.login
+	}
+	o.PoolSize, o.MaxConcurrentDials = checkPoolSize, 0
+	o.MinIdleConns, o.PipelinePoolSize = 0, -1
+	o.ReadBufferSize, o.WriteBufferSize = checkBuffer, checkBuffer
+	o.MaxRetries = -1
+	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	return &o
+}
+
+// dialNative opens a connection as the client does, without the pool's books.
+func (n *node) dialNative(ctx context.Context) (net.Conn, error) {
+	o := n.ownOptions()
+	return o.Dialer(ctx, o.Network, o.Addr)
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper/internal/event"
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
+	"github.com/poolkeeper/poolkeeper/internal/socket"
 )
 
 // A generation is all connections dialled before some moment. After a failover behind the same name
@@ -96,4 +97,54 @@ func (n *node) flushAfter(born monotime.Time, source *conn) {
 		}
 	}
 	n.reset(event.Demoted, condemned, 0)
+}
+
+// flushBroken condemns what was dialled before begun and not heard of since. It is limited as the
+// other generations are: behind a name that stands for several servers, of which one is broken,
+// nothing else would help but patience.
+func (n *node) flushBroken(begun monotime.Time, why string) {
+	n.mu.Lock()
+	next := n.broken.nextLocked(monotime.Now())
+	n.mu.Unlock()
+	if !next {
+		return
+	}
+	condemned := 0
+	for _, c := range n.list() {
+		if c.heard.Load() < int64(begun) && c.born < begun && c.condemn(dead) {
+			condemned++
+		}
+	}
+	if condemned > 0 {
+		n.reset(why, condemned, 0)
+	}
+}
+
+// flushSilent condemns what was dialled before begun and not heard of since asked. What waits for
+// the answer to an ordinary command is cut off, and go-redis tries that command again elsewhere.
+func (n *node) flushSilent(asked, begun monotime.Time) {
+	condemned, cut := 0, 0
+	for _, c := range n.list() {
+		heard := c.heard.Load()
+		if heard >= int64(asked) || c.born >= begun {
+			continue
+		}
+		if c.condemn(dead) {
+			condemned++
+		}
+		if c.used.Load() < int64(asked) || heard != c.heard.Load() { // idle, or heard of just now
+			continue
+		}
+		if c.patient.Load() {
+			continue
+		}
+		if state, _ := socket.PeekRaw(c.raw); state == socket.Silent || state == socket.Closed {
+			c.cut()
+			cut++
+		}
+	}
+	if condemned > 0 {
+		n.link.Condemned()
+		n.reset(event.SilentOnly, condemned, cut)
+	}
 }

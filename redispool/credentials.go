@@ -139,3 +139,19 @@ func (p *Pool) replaceRotated(a *aim, now rotation.Login) {
 		})
 	}
 }
+
+// files are what is read from disk.
+func (c Config) files() onfile.Names {
+	return onfile.Names{TLSFiles: c.TLSFiles, Credentials: c.CredentialsFile}
+}
+
+func (c Config) readFiles() (onfile.Contents, error) { return onfile.Read("redispool: ", c.files()) }
+
+// ask asks the service for user and password.
+func (p *Pool) ask(ctx context.Context, a *aim) (user, password string, err error) {
+	err = p.events.Guarded("Credentials", func() error {
+		user, password, err = a.credentials(ctx)
+		return err
+	})
+	return user, password, err
+}

@@ -4,12 +4,39 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/event"
 )
+
+// newEvents returns the log of what happens to the pool.
+func (p *Pool) newEvents() *event.Log {
+	return event.NewLog("redispool", p.poolName, func() *slog.Logger { return p.config().Logger }, explainEvent)
+}
+
+// explainEvent names the cause of an event and what to look at first.
+func explainEvent(err error) (cause, advice string) {
+	f := Classify(err)
+	return string(f.Kind), f.Advice
+}
+
+// reset says that connections of a node are replaced.
+func (n *node) reset(why string, connections, cut int) {
+	attrs := []slog.Attr{slog.String("node", n.addr())}
+	if cut > 0 {
+		attrs = append(attrs, slog.Int("cut", cut))
+	}
+	n.pool.events.Emit(event.OfReset(why, connections, nil, attrs...))
+}
+
+// trouble says that the pool could not do a part of its own work.
+func (p *Pool) trouble(text string, err error, attrs ...slog.Attr) {
+	p.events.Emit(event.Event{Kind: event.Trouble, Level: slog.LevelWarn, Text: text, Err: err, Attrs: attrs})
+}
 
 // ObserveWith makes the pool report failures of connections to o as they happen. It also reports
 // the first success after a failure. It may be called again; nil turns it off. The Registry calls
@@ -68,3 +95,12 @@ func isConnFailure(err error) bool {
 	_, ok := errors.AsType[net.Error](err)
 	return ok
 }
+
+// Code of the service runs on goroutines of the pool: the Dialer, Credentials, and the methods of a
+// connection that the Dialer has made. A panic there would end the process, and a Goexit would
+// leave undone what others wait for. Functions that the pool calls itself are guarded one by one.
+// The rest is called by go-redis when the pool uses the client, so what the pool does with the
+// client on its own goroutines is guarded as a whole.
+
+// ownUse is what is guarded where it is not known which code of the service failed.
+const ownUse = "a hook, or a connection by the Dialer"
