@@ -47,9 +47,9 @@ func (n *node) acquireError(err error, waited time.Duration) *poolkeeper.Acquire
 	s := n.client.PoolStats()
 	out := &poolkeeper.AcquireError{
 		Pool: n.pool.poolName(), Max: n.pool.config().MaxOpen, InUse: int(s.TotalConns - s.IdleConns),
-		Waiting: n.valve.waiting(), Waited: waited, Time: time.Now(), Err: err,
+		Waiting: n.permits.waiting(), Waited: waited, Time: time.Now(), Err: err,
 	}
-	if !n.isDoor {
+	if !n.ownsGate {
 		out.Pool += "/" + n.addr()
 	}
 	out.Oldest = n.pool.held.Oldest()
@@ -94,7 +94,7 @@ func (n *node) mustBound() bool {
 	if n.lastDial.Load() != nil || n.troubled.Load() || n.purges.pending.Load() || n.pool.cfg.AcquireTimeout == 0 && n.watched.Load() {
 		return true
 	}
-	return n.valve.busy.Load() > n.open.Load() && (n.lent.Load() == 0 || n.idle() == 0)
+	return n.permits.busy.Load() > n.open.Load() && (n.lent.Load() == 0 || n.idle() == 0)
 }
 
 // acquisition returns the context for a command of a caller that has queued for so long. The caller
@@ -217,8 +217,8 @@ const forgetAfter = 10 * time.Second
 // attempts knows how long a Cluster's commands have waited, between one attempt and the next.
 // go-redis sends a command that is redirected or tried again through the hooks of another node. The
 // command is the same object there, so its attempts share one AcquireTimeout. An attempt takes the
-// entry of its commands, and notes a new one when it has failed; the door takes what is left when
-// the command ends. Commands on a node's own client (ForEachMaster) have no door. Their entries are
+// entry of its commands, and notes a new one when it has failed; the ClusterClient's hook takes what is left when
+// the command ends. Commands on a node's own client (ForEachMaster) do not pass that hook. Their entries are
 // dropped after forgetAfter.
 type attempts struct {
 	known atomic.Int64 // len(byCmd): while it is 0, a command does not lock
@@ -337,4 +337,4 @@ func gaveUpBefore(cmds []redis.Cmder, before time.Duration) error {
 
 // sharesTimeout reports whether the attempts of a command may go to several nodes, within one
 // AcquireTimeout.
-func (n *node) sharesTimeout() bool { return !n.isDoor && n.pool.cfg.AcquireTimeout > 0 }
+func (n *node) sharesTimeout() bool { return !n.ownsGate && n.pool.cfg.AcquireTimeout > 0 }

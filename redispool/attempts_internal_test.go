@@ -32,7 +32,7 @@ func TestAttemptsHaveTheLongestWaitAndThePauseAfterIt(t *testing.T) {
 	})
 }
 
-// A command on a node's own client has no door that would take its entry.
+// A command on a node's own client does not pass the hook that would take its entry.
 func TestAttemptsThatNobodyTakesAreForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var a attempts

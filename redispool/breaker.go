@@ -42,7 +42,7 @@ func (n *node) newBreaker() *breaker.Breaker {
 			return &poolkeeper.DownError{Pool: n.name(), Since: since, Advice: Classify(err).Advice, Err: asFault(err)}
 		},
 		WentDown: func(down *poolkeeper.DownError) {
-			n.valve.fail(down)
+			n.permits.fail(down)
 			p.events.Emit(event.OfDown(down.Since, down.Err, slog.String("node", n.addr())))
 		},
 		CameUp: func(down time.Duration) {
@@ -54,14 +54,14 @@ func (n *node) newBreaker() *breaker.Breaker {
 
 // name is the pool's, and the node's on a Cluster.
 func (n *node) name() string {
-	if n.isDoor {
+	if n.ownsGate {
 		return n.pool.poolName()
 	}
 	return n.pool.poolName() + "/" + n.addr()
 }
 
 // isPaused reports whether callers are held up by a pause.
-func (n *node) isPaused() bool { return n.pool.valve.isPaused() || n.valve.isPaused() }
+func (n *node) isPaused() bool { return n.pool.permits.isPaused() || n.permits.isPaused() }
 
 // down returns what callers get at once while the server is known to be down, or nil. A paused pool
 // holds them up.
@@ -88,7 +88,7 @@ func (n *node) refused() error {
 
 // delivered is d as the callers of a node get it.
 func (n *node) delivered(d *poolkeeper.DownError) error {
-	if n.isDoor {
+	if n.ownsGate {
 		return d
 	}
 	return &veiled{err: d, elsewhere: n.readsElsewhere()}
@@ -97,7 +97,7 @@ func (n *node) delivered(d *poolkeeper.DownError) error {
 // readsElsewhere reports whether go-redis may send a read to another node of a Cluster.
 func (n *node) readsElsewhere() bool {
 	o := n.pool.target.opts
-	return !n.isDoor && (o.ReadOnly || o.RouteByLatency || o.RouteRandomly)
+	return !n.ownsGate && (o.ReadOnly || o.RouteByLatency || o.RouteRandomly)
 }
 
 // answeredSince reports whether a connection that is open already was answered since then.

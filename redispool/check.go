@@ -188,7 +188,7 @@ func (k *checker) forgetGone(nodes []*node) {
 // addr is where the node's connections lead. The client's options show what New was given, also
 // after a Reload.
 func (n *node) addr() string {
-	if a := n.pool.aim.Load(); a != nil && a.addr != "" {
+	if a := n.pool.endpoint.Load(); a != nil && a.addr != "" {
 		return a.addr
 	}
 	return n.client.Options().Addr
@@ -244,7 +244,7 @@ var errFull = errors.New("the server is full (max number of clients reached): a 
 func (n *node) ask(ctx context.Context, own *redis.Client) error {
 	if command := n.pool.config().checkCommand(); command != nil {
 		err := own.Do(ctx, command...).Err()
-		if errors.Is(err, redis.Nil) || !n.isDoor && isRedirect(err) {
+		if errors.Is(err, redis.Nil) || !n.ownsGate && isRedirect(err) {
 			return nil // an answer
 		}
 		return err
@@ -345,11 +345,11 @@ func (n *node) askPooled(ctx context.Context) error {
 	if n.spare(0) <= 0 {
 		return errFull
 	}
-	l := n.borrow()
-	if n.takeIdle(ctx, l) != nil { // callers were quicker: the pool is in use
+	l := n.newIdleConn()
+	if n.acquireIdle(ctx, l) != nil { // callers were quicker: the pool is in use
 		return errFull
 	}
-	defer l.giveBack()
+	defer l.release()
 	return l.ping(ctx)
 }
 

@@ -20,7 +20,7 @@ func bookedConn(t *testing.T) *conn {
 	}
 	near, far := net.Pipe()
 	t.Cleanup(func() { _ = far.Close() })
-	c, err := p.allNodes()[0].adopt(near, forPool, p.aim.Load(), monotime.Now(), new(opening))
+	c, err := p.allNodes()[0].adopt(near, forPool, p.endpoint.Load(), monotime.Now(), new(opening))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +49,7 @@ func TestMarksDoNotFollowTheWallClock(t *testing.T) {
 				t.Errorf("clock set by %s: a connection just used has been silent for %s", set, silent)
 			}
 		}
-		if s := (eviction.Sweep{Now: time.Now(), KeepAlive: time.Minute, MaxLifetime: time.Minute}); s.Due(c.forEviction()) || c.fate() != stays {
+		if s := (eviction.Sweep{Now: time.Now(), KeepAlive: time.Minute, MaxLifetime: time.Minute}); s.Due(c.forEviction()) || c.overdueReason() != stays {
 			t.Error("a young connection is to be closed or pinged")
 		}
 	})
@@ -104,7 +104,7 @@ func TestMarksSpareWhatWasDialledAfterThem(t *testing.T) {
 		book := func(born monotime.Time) *conn {
 			near, far := net.Pipe()
 			t.Cleanup(func() { _ = far.Close() })
-			c, err := n.adopt(near, forPool, n.pool.aim.Load(), born, new(opening))
+			c, err := n.adopt(near, forPool, n.pool.endpoint.Load(), born, new(opening))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -114,21 +114,21 @@ func TestMarksSpareWhatWasDialledAfterThem(t *testing.T) {
 		time.Sleep(time.Second)
 		n.flushAfter(old.born, old)
 		underWay, young := book(before), book(monotime.Now())
-		if old.sentenced() != failover {
+		if old.closeReason() != failover {
 			t.Error("the old connection stays")
 		}
 		n.flushAfter(old.born, old) // news from a generation that is condemned
 		n.flushAfter(underWay.born, underWay)
-		if underWay.sentenced() != failover || young.sentenced() != stays {
-			t.Errorf("under way: %s; young: %s", underWay.sentenced(), young.sentenced())
+		if underWay.closeReason() != failover || young.closeReason() != stays {
+			t.Errorf("under way: %s; young: %s", underWay.closeReason(), young.closeReason())
 		}
 		mark := monotime.Now()
 		time.Sleep(time.Second)
 		later := book(monotime.Now())
 		n.flushBroken(mark+1, "a test")
 		n.flushSilent(mark+1, mark+1)
-		if young.sentenced() != dead || later.sentenced() != stays {
-			t.Errorf("dialled before the mark: %s; after it: %s", young.sentenced(), later.sentenced())
+		if young.closeReason() != dead || later.closeReason() != stays {
+			t.Errorf("dialled before the mark: %s; after it: %s", young.closeReason(), later.closeReason())
 		}
 	})
 }

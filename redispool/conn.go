@@ -32,7 +32,7 @@ type checkoutState uint8
 const (
 	notCheckedOut checkoutState = iota // it was dialled for its first user
 	checked
-	unchecked // while the pool took an idle connection: see node.taking
+	unchecked // while the pool took an idle connection: see node.acquiringIdle
 )
 
 // conn is a connection as go-redis sees it: the native one, TLS included, with what the pool must
@@ -51,7 +51,7 @@ type conn struct {
 	used     atomic.Int64    // a monotime.Time: when the last command was sent; 0 before the first
 	heard    atomic.Int64    // used of the last command that was answered; 0 before the first
 	raw      syscall.RawConn // of the transport below any TLS; blindConn if unknown. Kept, for each that is asked for is allocated
-	sentence atomic.Uint32   // a reason; stays until condemned
+	closeFor atomic.Uint32   // a reason; stays until condemned
 	secure   bool            // what comes out of raw is not what go-redis would read
 
 	// Only the goroutine that has the connection from go-redis uses the following.
@@ -65,7 +65,7 @@ type conn struct {
 	gone     atomic.Bool             // closed
 	lentTo   atomic.Pointer[session] // the session that has it, or had it when it was last heard of
 	below    *socket.Peeker          // of raw, where there is TLS
-	aim      *aim                    // by which it was opened
+	endpoint *endpoint               // by which it was opened
 	born     monotime.Time           // when its dial began
 	draw     float64                 // see eviction.Sweep.Expiry
 	start    *opening
@@ -97,8 +97,8 @@ func (o *opening) end() {
 var serials atomic.Uint64 //nolint:gochecknoglobals // a counter
 
 // newConn returns the conn of a dial that began at born.
-func newConn(n *node, native net.Conn, p purpose, by *aim, born monotime.Time, start *opening) *conn {
-	c := &conn{Conn: native, node: n, aim: by, born: born, draw: rand.Float64(), start: start, fresh: p == forPool}
+func newConn(n *node, native net.Conn, p purpose, by *endpoint, born monotime.Time, start *opening) *conn {
+	c := &conn{Conn: native, node: n, endpoint: by, born: born, draw: rand.Float64(), start: start, fresh: p == forPool}
 	c.purpose.Store(uint32(p))
 	start.serial = serials.Add(1)
 	start.greeting.Store(c.fresh)
@@ -177,7 +177,7 @@ func (c *conn) Read(b []byte) (int, error) {
 	}
 	if n > 0 {
 		used := c.used.Load()
-		if c.sentenced() != stays && c.heard.Load() != used && !c.isHeld() {
+		if c.closeReason() != stays && c.heard.Load() != used && !c.isHeld() {
 			c.node.purges.within(firstPurge) // it is about to come back
 		}
 		c.heard.Store(used)
@@ -275,13 +275,13 @@ func (c *conn) SyscallConn() (syscall.RawConn, error) {
 	if c.fresh && c.heard.Load() != 0 {
 		c.settle()
 	}
-	if c.node.taking.Load() {
+	if c.node.acquiringIdle.Load() {
 		c.checkout = unchecked
 		return blindConn{}, nil
 	}
 	c.checkout = checked
 	switch {
-	case c.sentenced() != stays:
+	case c.closeReason() != stays:
 		return nil, errCondemned
 	case c.secure && c.endedBelow():
 		return nil, errEnded

@@ -18,8 +18,8 @@ import (
 // only when the server accepts it is it used for new connections, and the old ones are replaced as
 // they become idle.
 
-// soonest is the least time between two looks that failed logins ask for.
-const soonest = 250 * time.Millisecond
+// minPollInterval is the least time between two looks that failed logins ask for.
+const minPollInterval = 250 * time.Millisecond
 
 // watchFiles sets the timer for the next look, if the pool runs and there are files, and else stops
 // it.
@@ -27,28 +27,28 @@ func (p *Pool) watchFiles() {
 	c := p.config()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.nextLook != nil {
-		p.nextLook.Stop()
-		p.nextLook = nil
+	if p.nextPoll != nil {
+		p.nextPoll.Stop()
+		p.nextPoll = nil
 	}
 	if p.state.At() == life.Running && c.files().Any() && c.FileInterval > 0 {
-		p.looked = time.Now()
-		p.nextLook = time.AfterFunc(c.FileInterval, p.lookAtFiles)
+		p.polledAt = time.Now()
+		p.nextPoll = time.AfterFunc(c.FileInterval, p.pollFiles)
 	}
 }
 
-// lookSoon brings the next look forward: the server does not accept what was read last.
-func (p *Pool) lookSoon() {
+// pollSoon brings the next look forward: the server does not accept what was read last.
+func (p *Pool) pollSoon() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.nextLook != nil && time.Since(p.looked) >= soonest {
-		p.looked = time.Now()
-		p.nextLook.Reset(0)
+	if p.nextPoll != nil && time.Since(p.polledAt) >= minPollInterval {
+		p.polledAt = time.Now()
+		p.nextPoll.Reset(0)
 	}
 }
 
-// lookAtFiles is the timer's function. Stop waits for it as for a dial.
-func (p *Pool) lookAtFiles() {
+// pollFiles is the timer's function. Stop waits for it as for a dial.
+func (p *Pool) pollFiles() {
 	if !p.dialing.Enter() {
 		return
 	}
@@ -71,15 +71,15 @@ func (p *Pool) lookAtFiles() {
 
 // renew puts what the files hold in effect, if it is new. It needs the turn to reload.
 func (p *Pool) renew(ctx context.Context) error {
-	cfg, was := p.config(), p.aim.Load()
+	cfg, was := p.config(), p.endpoint.Load()
 	now, err := cfg.readFiles()
 	if err != nil || now == was.target.disk {
 		return err
 	}
 	t := was.target
 	t.disk = now
-	s := staged{cfg: *cfg, aim: p.newAim(t, *cfg, was.given), changes: onfile.Differ(was.target.disk, now), leads: true}
-	if err := p.try(ctx, s.aim); err != nil {
+	s := staged{cfg: *cfg, endpoint: p.newEndpoint(t, *cfg, was.given), changes: onfile.Differ(was.target.disk, now), leads: true}
+	if err := p.try(ctx, s.endpoint); err != nil {
 		return fmt.Errorf("the server does not accept it, and the old is kept: %w", asFault(err))
 	}
 	if err := p.switchTo(ctx, s); err != nil {
@@ -96,13 +96,13 @@ func (n *node) doubt(err error) {
 	}
 	switch Classify(err).Kind { //nolint:exhaustive // the two that files can mend
 	case health.KindAuthentication, health.KindTLS:
-		n.pool.lookSoon()
+		n.pool.pollSoon()
 	}
 }
 
 // login asks for user and password, and takes note of them.
 func (p *Pool) login(ctx context.Context) (user, password string, err error) {
-	a := p.aim.Load()
+	a := p.endpoint.Load()
 	user, password, err = p.ask(ctx, a)
 	if err != nil {
 		return "", "", err
@@ -113,7 +113,7 @@ func (p *Pool) login(ctx context.Context) (user, password string, err error) {
 
 // noteLogin takes note of the login by a of a connection that is being opened. If it has changed by
 // itself for good, connections that were opened by the old one are replaced.
-func (p *Pool) noteLogin(a *aim, now rotation.Login) {
+func (p *Pool) noteLogin(a *endpoint, now rotation.Login) {
 	if !a.logins.Changed(now) || !p.dialing.Enter() {
 		return
 	}
@@ -127,7 +127,7 @@ func (p *Pool) noteLogin(a *aim, now rotation.Login) {
 
 // replaceRotated replaces connections that have logged in by another login, if the answer of a's
 // credentials has changed to now for good.
-func (p *Pool) replaceRotated(a *aim, now rotation.Login) {
+func (p *Pool) replaceRotated(a *endpoint, now rotation.Login) {
 	if a.logins.Lasting(p.life, p.patience(), now, func(ctx context.Context) (rotation.Login, error) {
 		user, password, err := p.ask(ctx, a)
 		return loginOf(user, password), err
@@ -148,7 +148,7 @@ func (c Config) files() onfile.Names {
 func (c Config) readFiles() (onfile.Contents, error) { return onfile.Read("redispool: ", c.files()) }
 
 // ask asks the service for user and password.
-func (p *Pool) ask(ctx context.Context, a *aim) (user, password string, err error) {
+func (p *Pool) ask(ctx context.Context, a *endpoint) (user, password string, err error) {
 	err = p.events.Guarded("Credentials", func() error {
 		user, password, err = a.credentials(ctx)
 		return err

@@ -63,12 +63,12 @@ func (n *node) dial(ctx context.Context, p purpose, next dialFunc) (net.Conn, er
 // callersWait reports whether callers with a permit have no connection yet.
 func (n *node) callersWait() bool {
 	s := n.client.PoolStats()
-	return int(n.valve.busy.Load()) > int(s.TotalConns)-int(s.IdleConns)
+	return int(n.permits.busy.Load()) > int(s.TotalConns)-int(s.IdleConns)
 }
 
 // dialBegins tells what waits for dials of the pool that one has begun.
 func (n *node) dialBegins() {
-	n.taking.Store(false)
+	n.acquiringIdle.Store(false)
 	select {
 	case n.dialEntered <- struct{}{}:
 	default:
@@ -97,10 +97,10 @@ func (n *node) veiledDown(d *poolkeeper.DownError) error {
 	return &veiled{err: d, elsewhere: n.readsElsewhere()}
 }
 
-// dialBy dials once, by the aim of now. It returns nothing if a Reload has come meanwhile: what
+// dialBy dials once, by the endpoint of now. It returns nothing if a Reload has come meanwhile: what
 // that replaces was listed before, and go-redis would log in by what is new.
 func (n *node) dialBy(ctx context.Context, p purpose, next dialFunc) (net.Conn, error) {
-	born, by, start := monotime.Now(), n.pool.aim.Load(), new(opening)
+	born, by, start := monotime.Now(), n.pool.endpoint.Load(), new(opening)
 	if p == forPool {
 		start.login = n.pool.newLogin(by)
 		start.watch = time.AfterFunc(slowDial, func() {
@@ -122,7 +122,7 @@ func (n *node) dialBy(ctx context.Context, p purpose, next dialFunc) (net.Conn, 
 	if err != nil {
 		return nil, err
 	}
-	if by != n.pool.aim.Load() {
+	if by != n.pool.endpoint.Load() {
 		c.condemn(reload)
 		c.cut()
 		return nil, nil //nolint:nilnil // once more
@@ -162,7 +162,7 @@ func (n *node) connect(ctx context.Context, p purpose, next dialFunc) (net.Conn,
 // this one.
 func (n *node) refusedPatience() time.Duration {
 	attempts := n.pool.target.attempts()
-	if n.isDoor {
+	if n.ownsGate {
 		return time.Duration(attempts) * refusedPatience
 	}
 	if limit := n.pool.cfg.AcquireTimeout; limit > 0 {
@@ -187,7 +187,7 @@ func (n *node) final(ctx context.Context, err error) error {
 		n.noAnswer()
 		return veil(n.gaveUpAfter(over, n.pool.cfg.AcquireTimeout))
 	}
-	if kind := Classify(err).Kind; n.isDoor && (kind == health.KindRefused || kind == health.KindTimeout) {
+	if kind := Classify(err).Kind; n.ownsGate && (kind == health.KindRefused || kind == health.KindTimeout) {
 		return veil(err)
 	}
 	return err
@@ -285,7 +285,7 @@ func (n *node) noteFailure(began monotime.Time, err error) {
 
 // adopt puts a connection just dialled on the books. If the pool has stopped meanwhile, it closes
 // it.
-func (n *node) adopt(native net.Conn, p purpose, by *aim, born monotime.Time, start *opening) (*conn, error) {
+func (n *node) adopt(native net.Conn, p purpose, by *endpoint, born monotime.Time, start *opening) (*conn, error) {
 	c := newConn(n, native, p, by, born, start)
 	if p == forPool {
 		n.greeting.Add(1)
@@ -306,7 +306,7 @@ func (n *node) adopt(native net.Conn, p purpose, by *aim, born monotime.Time, st
 
 // connect opens a connection by a. The Dialer, and the functions of a tls.Config, are the
 // service's.
-func (p *Pool) connect(ctx context.Context, a *aim, network, addr string) (c net.Conn, err error) {
+func (p *Pool) connect(ctx context.Context, a *endpoint, network, addr string) (c net.Conn, err error) {
 	err = p.events.Guarded("the Dialer", func() error {
 		c, err = a.connect(ctx, network, addr)
 		return err
@@ -316,5 +316,5 @@ func (p *Pool) connect(ctx context.Context, a *aim, network, addr string) (c net
 
 // open opens a connection as the configuration in effect says.
 func (p *Pool) open(ctx context.Context, network, addr string) (net.Conn, error) {
-	return p.connect(ctx, p.aim.Load(), network, addr)
+	return p.connect(ctx, p.endpoint.Load(), network, addr)
 }

@@ -26,7 +26,7 @@
 //	            gate, holders ─▶ node ◀───────── books
 //	                            ▲ ▲
 //	    eviction.Evictor ───────┘ └─────── checker: one connection of its own, outside the pool
-//	    borrows what is idle, to close
+//	    acquires what is idle, to close
 //	    or ping the coldest, or to fill up
 //
 // What it does, on a single node, behind Sentinel and on a Cluster (per node):
@@ -62,7 +62,7 @@
 // again, which [Pool.Holders], [Pool.Drain] and each sweep bring about. A Watch counts as held from
 // WATCH to EXEC or UNWATCH, so the pool does not see a function that goes on for long after EXEC. A
 // command that blocks on the server (BLPOP) is counted, but not listed. Hooks added to the client
-// after Start see the PINGs of the upkeep.
+// after Start see a PING, or a transaction of one, before the first command of a Conn or Watch; it does not reach the server.
 //
 // # What it refuses to do
 //

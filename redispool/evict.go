@@ -74,8 +74,8 @@ func (n *node) Sweep(ctx context.Context, s eviction.Sweep) (next time.Time) {
 		return time.Time{}
 	}
 	defer n.upkeep.End()
-	for again := n.isDue(s); again; s.Surplus = 0 {
-		asked, err := n.sift(ctx, nil, func(idle []*loan) { again = n.choose(idle, s) })
+	for again := n.needsSweep(s); again; s.Surplus = 0 {
+		asked, err := n.visitIdle(ctx, nil, func(idle []*idleConn) { again = n.choose(idle, s) })
 		if !n.pingAll(ctx, asked) || err != nil {
 			break // the next may take as long; the health check decides what these meant
 		}
@@ -90,31 +90,31 @@ func (n *node) Sweep(ctx context.Context, s eviction.Sweep) (next time.Time) {
 	return s.Next(open)
 }
 
-// isDue reports whether a look through what is idle can come to anything.
-func (n *node) isDue(s eviction.Sweep) bool {
+// needsSweep reports whether a look through what is idle can come to anything.
+func (n *node) needsSweep(s eviction.Sweep) bool {
 	return n.idle() > 0 && (s.Surplus > 0 || slices.ContainsFunc(n.list(), func(c *conn) bool { return s.Due(c.forEviction()) }))
 }
 
 // forEviction is what eviction has to know of a connection. Whether it has ended is looked up only
 // while it is borrowed.
 func (c *conn) forEviction() eviction.Conn {
-	return eviction.Conn{Born: c.bornAt(), Draw: c.draw, Heard: c.silentSince(), Condemned: c.sentenced() != stays}
+	return eviction.Conn{Born: c.bornAt(), Draw: c.draw, Heard: c.silentSince(), Condemned: c.closeReason() != stays}
 }
 
 // choose marks what becomes of the idle connections, the one used last first. It reports whether
 // some that are silent have to wait for the next pass.
-func (n *node) choose(idle []*loan, s eviction.Sweep) (again bool) {
+func (n *node) choose(idle []*idleConn, s eviction.Sweep) (again bool) {
 	conns := make([]eviction.Conn, len(idle))
 	for i, l := range idle {
 		c := l.conn.forEviction()
-		l.fate = l.conn.fate()
-		c.Condemned = l.fate != stays
+		l.closeFor = l.conn.overdueReason()
+		c.Condemned = l.closeFor != stays
 		conns[i] = c
 	}
 	slices.Reverse(conns)
-	// Callers at the valve need connections, and so do admitted callers that have none yet.
+	// Callers in the queue need connections, and so do admitted callers that have none yet.
 	inUse := n.Open() - len(idle)
-	needed := n.valve.waiting() + max(int(n.valve.busy.Load())-inUse, 0)
+	needed := n.permits.waiting() + max(int(n.permits.busy.Load())-inUse, 0)
 	actions, again := s.Choose(conns, needed)
 	slices.Reverse(actions)
 	for i, l := range idle {
@@ -122,18 +122,18 @@ func (n *node) choose(idle []*loan, s eviction.Sweep) (again bool) {
 		case eviction.ActionPing:
 			l.ask = true
 		case eviction.ActionCloseSurplus:
-			l.fate = unneeded
+			l.closeFor = unneeded
 		case eviction.ActionCloseExpired:
-			l.fate = lifetime
+			l.closeFor = lifetime
 		case eviction.ActionKeep, eviction.ActionCloseCondemned:
 		}
 	}
 	return again
 }
 
-// fate is why an idle connection is to be closed whatever the demand and its age.
-func (c *conn) fate() reason {
-	if r := c.sentenced(); r != stays || !c.hasEnded() {
+// overdueReason is why an idle connection is to be closed whatever the demand and its age.
+func (c *conn) overdueReason() reason {
+	if r := c.closeReason(); r != stays || !c.hasEnded() {
 		return r
 	}
 	return dead
@@ -141,7 +141,7 @@ func (c *conn) fate() reason {
 
 // pingAll asks connections for a sign of life, all at once, and gives them back. go-redis closes
 // one that gives none. It reports whether all did.
-func (n *node) pingAll(ctx context.Context, asked []*loan) bool {
+func (n *node) pingAll(ctx context.Context, asked []*idleConn) bool {
 	all := true
 	for _, err := range n.ping(ctx, asked) {
 		if err != nil {
@@ -153,14 +153,14 @@ func (n *node) pingAll(ctx context.Context, asked []*loan) bool {
 }
 
 // ping asks several connections at once, and gives them back.
-func (n *node) ping(ctx context.Context, asked []*loan) []error {
+func (n *node) ping(ctx context.Context, asked []*idleConn) []error {
 	ctx, cancel := context.WithTimeout(ctx, n.pool.patience())
 	defer cancel()
 	errs := make([]error, len(asked))
 	var wg sync.WaitGroup
 	for i, l := range asked { // they end with their answer or with ctx, and are waited for below
 		wg.Go(func() {
-			defer l.giveBack()
+			defer l.release()
 			errs[i] = n.pool.events.Guarded(ownUse, func() error { return l.ping(ctx) })
 		})
 	}
@@ -172,7 +172,7 @@ func (n *node) ping(ctx context.Context, asked []*loan) []error {
 // connection. So Fill borrows all idle connections, asks for one more, and returns the others as
 // soon as that dial has begun.
 func (n *node) Fill(ctx context.Context, want int) error {
-	if !n.isDoor && !n.used.Load() {
+	if !n.ownsGate && !n.used.Load() {
 		return nil // for example a Cluster's replica that no caller reads from
 	}
 	if err := n.upkeep.Take(ctx); err != nil {
@@ -201,32 +201,32 @@ func (n *node) addOne(ctx context.Context, free int) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, n.pool.patience())
 	defer cancel()
-	held := make([]*loan, 0, free)
-	giveBack := func() {
+	held := make([]*idleConn, 0, free)
+	releaseAll := func() {
 		for _, l := range slices.Backward(held) {
-			l.giveBack()
+			l.release()
 		}
 		held = nil
 	}
-	defer giveBack()
+	defer releaseAll()
 	for range free {
-		one := n.borrow()
-		if err := n.takeIdle(ctx, one); errors.Is(err, errBusy) {
+		one := n.newIdleConn()
+		if err := n.acquireIdle(ctx, one); errors.Is(err, errBusy) {
 			return nil // a connection was dialled, as intended
 		} else if err != nil {
 			return err
 		}
 		held = append(held, one)
 	}
-	added := n.borrow()
-	defer added.giveBack()
+	added := n.newIdleConn()
+	defer added.release()
 	done := make(chan error, 1)
 	// Owner: this call, which waits for it. It ends with ctx, or with the dial, which DialTimeout
 	// bounds.
-	go func() { done <- n.pool.events.Guarded(ownUse, func() error { return n.take(ctx, added) }) }()
+	go func() { done <- n.pool.events.Guarded(ownUse, func() error { return n.acquireFor(ctx, added) }) }()
 	select {
 	case <-n.dialEntered:
-		giveBack()
+		releaseAll()
 		return <-done
 	case err := <-done:
 		return err
@@ -315,9 +315,9 @@ func (n *node) purge(ctx context.Context) (done bool) {
 	if n.idle() == 0 {
 		return true
 	}
-	_, err := n.sift(ctx, nil, func(idle []*loan) {
+	_, err := n.visitIdle(ctx, nil, func(idle []*idleConn) {
 		for _, l := range idle {
-			l.fate = l.conn.fate()
+			l.closeFor = l.conn.overdueReason()
 		}
 	})
 	return err == nil || errors.Is(err, redis.ErrClosed)
@@ -328,7 +328,7 @@ func (n *node) hasCondemned() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, c := range n.conns {
-		if c.is() == forPool && c.sentenced() != stays {
+		if c.is() == forPool && c.closeReason() != stays {
 			return true
 		}
 	}
@@ -376,11 +376,11 @@ var errEnded = errors.New("redispool: connection was closed by the server")
 // condemn has the connection closed as soon as it is idle, or at its next checkout if that is
 // sooner. The first reason counts. It reports whether this was it.
 func (c *conn) condemn(r reason) bool {
-	first := c.sentence.CompareAndSwap(uint32(stays), uint32(r))
+	first := c.closeFor.CompareAndSwap(uint32(stays), uint32(r))
 	if first {
 		c.node.purges.within(0)
 	}
 	return first
 }
 
-func (c *conn) sentenced() reason { return reason(c.sentence.Load()) }
+func (c *conn) closeReason() reason { return reason(c.closeFor.Load()) }

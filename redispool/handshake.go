@@ -43,7 +43,7 @@ const (
 )
 
 // newLogin returns the login of a connection opened by a, or nil if the pool leaves it to go-redis.
-func (p *Pool) newLogin(a *aim) *login {
+func (p *Pool) newLogin(a *endpoint) *login {
 	if a.target.opts.StreamingCredentialsProvider != nil {
 		return nil
 	}
@@ -56,7 +56,7 @@ func (l *login) resolve(ctx context.Context, c *conn) {
 		return
 	}
 	p := c.node.pool
-	user, password, err := p.ask(ctx, c.aim)
+	user, password, err := p.ask(ctx, c.endpoint)
 	l.by, l.err = loginOf(user, password), err
 	if err == nil {
 		l.note(c, l.by)
@@ -66,7 +66,7 @@ func (l *login) resolve(ctx context.Context, c *conn) {
 // note says by which login the connection logs in.
 func (l *login) note(c *conn, by rotation.Login) {
 	c.start.by.Store(&by)
-	c.node.pool.noteLogin(c.aim, by)
+	c.node.pool.noteLogin(c.endpoint, by)
 }
 
 // instead returns what to send in place of b. Nothing: b is not complete, or is answered already.
@@ -231,7 +231,7 @@ func (staleError) Is(target error) bool { return target == io.EOF }
 func (c *conn) writeFirst(b []byte) (int, error) {
 	if c.checkout == unchecked {
 		c.checkout = checked
-		if c.sentenced() != stays || c.hasEnded() {
+		if c.closeReason() != stays || c.hasEnded() {
 			return 0, staleError{}
 		}
 	}

@@ -83,7 +83,7 @@ func (s *session) begin() (use, bool) {
 		s.node.gate.Join()
 		if !s.permit {
 			s.permit = true
-			s.node.valve.overdraw() // it has a connection already, and its owner may be waiting for this command
+			s.node.permits.acquireAnyway() // it has a connection already, and its owner may be waiting for this command
 		}
 	}
 	return use{session: s, joined: joined}, true
@@ -156,7 +156,7 @@ func (s *session) releaseLocked() {
 func (s *session) returnLocked() {
 	if s.permit {
 		s.permit = false
-		s.node.valve.done()
+		s.node.permits.release()
 	}
 }
 

@@ -195,16 +195,16 @@ func (n *node) pipelineOutcome(cmds []redis.Cmder, err error, a *acquisition) er
 	return out
 }
 
-// door is the pool's place in the chain of a ClusterClient, whose commands each go through the
+// clusterHook is the pool's place in the chain of a ClusterClient, whose commands each go through the
 // chain of some node after it. It refuses what begins after the pool has begun to drain, and leaves
 // the rest to the nodes' hooks.
-type door struct{ pool *Pool }
+type clusterHook struct{ pool *Pool }
 
 // DialHook does nothing: a ClusterClient dials through its nodes.
-func (door) DialHook(redis.DialHook) redis.DialHook { return nil }
+func (clusterHook) DialHook(redis.DialHook) redis.DialHook { return nil }
 
 // ProcessHook lets a command in.
-func (d door) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+func (d clusterHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		if err := d.admit(ctx, cmd); err != nil {
 			return err
@@ -215,7 +215,7 @@ func (d door) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 }
 
 // ProcessPipelineHook lets a pipeline in.
-func (d door) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+func (d clusterHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		if err := d.admit(ctx, cmds...); err != nil {
 			return failAll(cmds, err)
@@ -226,17 +226,17 @@ func (d door) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessP
 }
 
 // dismiss ends what admit let in.
-func (d door) dismiss(cmds ...redis.Cmder) {
+func (d clusterHook) dismiss(cmds ...redis.Cmder) {
 	d.pool.attempts.take(cmds...)
 	d.pool.gate.Leave()
 }
 
 // admit lets a command or a pipeline in. After nil the caller owes a dismiss.
-func (d door) admit(ctx context.Context, cmds ...redis.Cmder) error {
+func (d clusterHook) admit(ctx context.Context, cmds ...redis.Cmder) error {
 	p := d.pool
 	var waited time.Duration
 	for p.gate.Enter() {
-		if !p.valve.active.Load() {
+		if !p.permits.active.Load() {
 			if waited > 0 && p.cfg.AcquireTimeout > 0 {
 				p.attempts.note(waited, cmds...)
 			}
@@ -244,7 +244,7 @@ func (d door) admit(ctx context.Context, cmds ...redis.Cmder) error {
 		}
 		p.gate.Leave()
 		begun := time.Now()
-		err := p.valve.pass(ctx, queueing{limit: p.cfg.AcquireTimeout, waited: waited})
+		err := p.permits.acquire(ctx, queueing{limit: p.cfg.AcquireTimeout, waited: waited})
 		waited += time.Since(begun)
 		switch {
 		case errors.Is(err, errLifeEnded):
@@ -254,11 +254,11 @@ func (d door) admit(ctx context.Context, cmds ...redis.Cmder) error {
 				p.met.acquireTimeouts.Add(1)
 			}
 			return &poolkeeper.AcquireError{
-				Pool: p.poolName(), Max: p.config().MaxOpen, Waiting: p.valve.waiting(), Waited: waited,
+				Pool: p.poolName(), Max: p.config().MaxOpen, Waiting: p.permits.waiting(), Waited: waited,
 				Time: time.Now(), Err: fmt.Errorf("%w: %w", poolkeeper.ErrPaused, err),
 			}
 		}
-		p.valve.done()
+		p.permits.release()
 	}
 	return p.refusal()
 }

@@ -145,7 +145,7 @@ func (n *node) failed(c *conn, err error) {
 
 // suspect has a sign looked into, unless it comes from a connection that is known to be lost.
 func (n *node) suspect(c *conn, s signs) {
-	if n.pool.config().SuspectPing == poolkeeper.Off || c.gone.Load() || c.sentenced() != stays || !n.inspector.note(s) {
+	if n.pool.config().SuspectPing == poolkeeper.Off || c.gone.Load() || c.closeReason() != stays || !n.inspector.note(s) {
 		return
 	}
 	if !n.pool.dialing.Enter() {
@@ -176,7 +176,7 @@ func (n *node) inspect(ctx context.Context) {
 	defer cancel()
 	for {
 		begun := monotime.Now()
-		err := n.knock(ctx)
+		err := n.pingAnew(ctx)
 		switch {
 		case ctx.Err() != nil:
 			n.inspector.take()
@@ -225,8 +225,8 @@ func isEnd(err error) bool {
 // one is answered.
 func isLoss(err error) bool { return isEnd(err) || Classify(err).Kind == health.KindTimeout }
 
-// knock dials and asks, without logging in: any answer will do.
-func (n *node) knock(ctx context.Context) error {
+// pingAnew dials and asks, without logging in: any answer will do.
+func (n *node) pingAnew(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, n.askLimit())
 	defer cancel()
 	c, err := n.dial(ctx, forInspection, n.dialNative)
@@ -266,10 +266,10 @@ func (n *node) witnessDead(ctx context.Context, limit time.Duration, isDead func
 		return false
 	}
 	defer n.upkeep.End()
-	asked, err := n.sift(ctx, nil, func(idle []*loan) {
+	asked, err := n.visitIdle(ctx, nil, func(idle []*idleConn) {
 		left := witnesses
 		for _, l := range slices.Backward(idle) {
-			if l.fate = l.conn.fate(); l.fate == stays && left > 0 {
+			if l.closeFor = l.conn.overdueReason(); l.closeFor == stays && left > 0 {
 				l.ask = true
 				left--
 			}

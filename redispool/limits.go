@@ -76,7 +76,7 @@ func (p *Pool) Limits(ctx context.Context) (Limits, error) {
 func (p *Pool) limitsOf(ctx context.Context, n *node, own *redis.Client) (Limits, error) {
 	var l Limits
 	node := ""
-	if !n.isDoor {
+	if !n.ownsGate {
 		l.Node, node = n.addr(), "node "+n.addr()+": "
 	}
 	leftOut := func(what string, err error) {

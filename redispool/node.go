@@ -19,13 +19,13 @@ import (
 // node is one native client with one pool of connections: the whole of a single-node or Sentinel
 // pool, one of several of a Cluster.
 type node struct {
-	pool    *Pool
-	client  *redis.Client
-	gate    *inflight.Gate // commands under way and sessions that hold a connection: the demand
-	isDoor  bool           // gate is the pool's own, and refuses when it is closed
-	valve   *valve         // grants permits; the pool's own, which knows of pauses, where isDoor
-	evictor *eviction.Evictor
-	demand  demand
+	pool     *Pool
+	client   *redis.Client
+	gate     *inflight.Gate // commands under way and sessions that hold a connection: the demand
+	ownsGate bool           // gate is the pool's own, and refuses when it is closed
+	permits  *permits       // grants permits; the pool's own, which knows of pauses, where ownsGate
+	evictor  *eviction.Evictor
+	demand   demand
 
 	own        *redis.Client          // the client without hooks, on the same connections: the pool's own use of them
 	active     atomic.Pointer[hook]   // the one of our hooks that acts
@@ -48,12 +48,12 @@ type node struct {
 
 	inspector inspector
 
-	upkeep    turn.Turn                          // held while the pool borrows from itself
-	taking    atomic.Bool                        // the pool takes an idle connection: no checkout refuses one
-	acquiring atomic.Int64                       // sessions that acquire their connection
-	greeting  atomic.Int64                       // connections whose handshake may be under way
-	onDial    atomic.Pointer[context.CancelFunc] // called when a dial for the pool begins
-	purges    purges                             // of condemned connections
+	upkeep           turn.Turn                          // held while the pool borrows from itself
+	acquiringIdle    atomic.Bool                        // the pool takes an idle connection: no checkout refuses one
+	acquiringSession atomic.Int64                       // sessions that acquire their connection
+	greeting         atomic.Int64                       // connections whose handshake may be under way
+	onDial           atomic.Pointer[context.CancelFunc] // called when a dial for the pool begins
+	purges           purges                             // of condemned connections
 
 	held     atomic.Int64 // sessions that hold a connection
 	lent     atomic.Int64 // Conns that hold a connection, some of them closed by now
@@ -68,14 +68,14 @@ type node struct {
 
 func newNode(p *Pool, client *redis.Client, gate *inflight.Gate) *node {
 	n := &node{
-		pool: p, client: client, gate: gate, isDoor: gate == p.gate, valve: p.valve,
+		pool: p, client: client, gate: gate, ownsGate: gate == p.gate, permits: p.permits,
 		dialEntered: make(chan struct{}, 1), upkeep: turn.New(),
 		conns: map[uint64]*conn{}, own: client.WithTimeout(p.cfg.ReadTimeout),
 	}
-	if !n.isDoor {
-		n.valve = &valve{wait: &p.met.wait, stop: p.life.Done()}
+	if !n.ownsGate {
+		n.permits = &permits{wait: &p.met.wait, stop: p.life.Done()}
 	}
-	n.valve.gate = n.gate
+	n.permits.gate = n.gate
 	n.purges.node = n
 	n.breaker = n.newBreaker()
 	n.obeyLimit()
@@ -87,13 +87,13 @@ func newNode(p *Pool, client *redis.Client, gate *inflight.Gate) *node {
 // obeyLimit sets the number of permits.
 func (n *node) obeyLimit() {
 	limit := int64(n.pool.config().MaxOpen)
-	n.valve.set(func(v *valve) { v.limit.Store(limit) })
+	n.permits.set(func(v *permits) { v.limit.Store(limit) })
 }
 
 // enter begins a command of the client itself. The commands of a Cluster's node were let in by the
-// door.
+// ClusterClient's hook.
 func (n *node) enter() bool {
-	if n.isDoor {
+	if n.ownsGate {
 		return n.gate.Enter()
 	}
 	if !n.used.Load() {
@@ -122,7 +122,7 @@ func (n *node) forget(c *conn) {
 		return
 	}
 	n.open.Add(-1)
-	why := c.sentenced()
+	why := c.closeReason()
 	switch {
 	case why != stays:
 	case n.pool.life.Err() != nil:
@@ -181,7 +181,7 @@ func (n *node) rotate(ctx context.Context) {
 	if n.lent.Load() == 0 {
 		return
 	}
-	moment := time.NewTimer(glance)
+	moment := time.NewTimer(pollInterval)
 	defer moment.Stop()
 	select {
 	case n.upkeep <- struct{}{}:
@@ -189,5 +189,5 @@ func (n *node) rotate(ctx context.Context) {
 		return
 	}
 	defer n.upkeep.End()
-	_, _ = n.sift(context.WithoutCancel(ctx), func() bool { return n.lent.Load() > 0 }, func([]*loan) {})
+	_, _ = n.visitIdle(context.WithoutCancel(ctx), func() bool { return n.lent.Load() > 0 }, func([]*idleConn) {})
 }

@@ -27,14 +27,14 @@ func (p *Pool) Pause(ctx context.Context) error {
 		return fmt.Errorf("redispool: pause %q: %w", p.poolName(), err)
 	}
 	defer p.state.EndTurn()
-	if p.valve.isPaused() {
+	if p.permits.isPaused() {
 		return nil
 	}
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	p.onResume(end)
 	defer p.onResume(nil)
-	p.valve.set(func(v *valve) { v.paused = true })
+	p.permits.set(func(v *permits) { v.paused = true })
 	p.pauseBegins()
 	if p.gate.Closed() { // Drain has come meanwhile, and ended pauses before there was one
 		p.resume(poolkeeper.ErrDraining)
@@ -64,7 +64,7 @@ func (p *Pool) resume(why error) {
 	if end != nil {
 		end(why)
 	}
-	p.valve.set(func(v *valve) { v.paused = false })
+	p.permits.set(func(v *permits) { v.paused = false })
 	p.pauseEnds(why)
 }
 
@@ -100,7 +100,7 @@ func (p *Pool) onResume(end context.CancelCauseFunc) {
 // empty closes the connections of a pool at rest. One may be being opened by the pool itself, so it
 // looks again.
 func (p *Pool) empty(ctx context.Context) error {
-	t := time.NewTicker(glance)
+	t := time.NewTicker(pollInterval)
 	defer t.Stop()
 	for {
 		if ctx.Err() != nil {
@@ -158,10 +158,10 @@ func (p *Pool) recycle(ctx context.Context, isOld func(*conn) bool) {
 func (n *node) recycle(ctx context.Context, isOld func(*conn) bool) {
 	old := slices.DeleteFunc(n.list(), func(c *conn) bool { return !isOld(c) })
 	if len(old) > 0 && n.upkeep.Take(ctx) == nil {
-		_, _ = n.sift(ctx, nil, func(idle []*loan) { // what it does not get is condemned below
+		_, _ = n.visitIdle(ctx, nil, func(idle []*idleConn) { // what it does not get is condemned below
 			for _, l := range idle {
 				if isOld(l.conn) {
-					l.fate = reload
+					l.closeFor = reload
 				}
 			}
 		})

@@ -33,14 +33,14 @@ type origin struct {
 type Pool struct {
 	*origin
 
-	live   atomic.Pointer[Config] // what is in effect
-	aim    atomic.Pointer[aim]    // what new connections are opened with
-	made   time.Time              // by New
-	epoch  monotime.Time          // made, on the clock by which connections are marked
-	client redis.UniversalClient
+	live     atomic.Pointer[Config]   // what is in effect
+	endpoint atomic.Pointer[endpoint] // what new connections are opened with
+	made     time.Time                // by New
+	epoch    monotime.Time            // made, on the clock by which connections are marked
+	client   redis.UniversalClient
 
-	valve   *valve      // holds callers up while the pool is paused
-	state   *life.State // its turn is that of a Reload, a Pause or a look at the files
+	permits *permits    // holds callers up while the pool is paused
+	state   *life.State // its turn is that of a Reload, a Pause or a poll of the files
 	events  *event.Log
 	renewal string          // what was wrong with the files, said last; guarded by that turn
 	gate    *inflight.Gate  // commands under way; refuses new ones while draining
@@ -67,8 +67,8 @@ type Pool struct {
 	nodes    []*node                 // in order of appearance
 	endPause context.CancelCauseFunc // of the Pause under way
 	paused   time.Time               // when callers began to wait for Resume; zero: they do not
-	nextLook *time.Timer             // at the files; nil: there are none, or the pool does not run
-	looked   time.Time               // when it was set, or brought forward
+	nextPoll *time.Timer             // at the files; nil: there are none, or the pool does not run
+	polledAt time.Time               // when it was set, or brought forward
 }
 
 // New returns a pool that is not started. It reports every fault of cfg at once, with Config.Name,
@@ -87,7 +87,7 @@ func New(cfg Config) (*Pool, error) {
 		made: now, epoch: monotime.Of(now), gate: inflight.New(), dialing: inflight.New(), life: ctx, endLife: end,
 		held: holders.NewTable(!cfg.DisableLeakStacks), reduced: checkGoRedis(),
 	}
-	p.valve = &valve{wait: &p.met.wait, stop: ctx.Done(), size: cfg.MaxOpenCeiling}
+	p.permits = &permits{wait: &p.met.wait, stop: ctx.Done(), size: cfg.MaxOpenCeiling}
 	p.live.Store(&cfg)
 	p.events = p.newEvents()
 	p.observer.OnPanic = func(err error) { _ = p.events.Panicked("the Observer", err) }
@@ -96,7 +96,7 @@ func New(cfg Config) (*Pool, error) {
 		p.watch = holders.NewWatch(p.held, cfg.LeakThreshold, p.reportLeaks)
 	}
 	p.setRefusal()
-	p.aim.Store(p.newAim(t, cfg, given))
+	p.endpoint.Store(p.newEndpoint(t, cfg, given))
 	opts := p.shown()
 	switch t.kind {
 	case kindCluster:
@@ -116,7 +116,7 @@ func (p *Pool) adoptClient(c *redis.Client) *redis.Client {
 
 func (p *Pool) newCluster(o *redis.ClusterOptions) *redis.ClusterClient {
 	c := redis.NewClusterClient(o)
-	c.AddHook(door{p})
+	c.AddHook(clusterHook{p})
 	c.OnNewNode(func(client *redis.Client) { p.nodeCame(newNode(p, client, inflight.New())) })
 	return c
 }

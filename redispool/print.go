@@ -43,7 +43,7 @@ func (p *Pool) MarshalJSON() ([]byte, error) { return printing.JSON(p) }
 // Settings returns the configuration in effect, with defaults. It has addresses and limits, but no
 // user and no password.
 func (p *Pool) Settings() []slog.Attr {
-	c, o := p.config(), p.aim.Load().target.opts
+	c, o := p.config(), p.endpoint.Load().target.opts
 	return []slog.Attr{
 		slog.String("kind", p.target.kind.String()),
 		slog.String("addresses", strings.Join(o.Addrs, ",")),

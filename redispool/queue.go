@@ -16,14 +16,14 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
 )
 
-// valve grants permits, one for each connection that the pool may open, in order of arrival. A
+// permits grants permits, one for each connection that the pool may open, in order of arrival. A
 // caller takes one before it asks go-redis for a connection, so that no caller waits inside
 // go-redis, where it could not be woken. While the pool is paused, or goes through its idle
-// connections, the valve grants none. A free permit costs two atomic operations.
-type valve struct {
+// connections, the queue grants none. A free permit costs two atomic operations.
+type permits struct {
 	busy   atomic.Int64 // permits granted; for a moment more, by callers that find it full
 	limit  atomic.Int64 // how many there are; 0: no limit
-	active atomic.Bool  // paused or shut, or with a queue: permits are granted under mu only
+	active atomic.Bool  // paused or held, or with a queue: permits are granted under mu only
 
 	wait *histogram.Recorder // how long callers queue
 	gate *inflight.Gate      // is joined for each caller that has queued; nil: none
@@ -31,15 +31,15 @@ type valve struct {
 
 	mu     sync.Mutex // guards the following
 	paused bool
-	shut   bool      // for a moment: the pool goes through what is idle
+	held   bool      // for a moment: the pool goes through what is idle
 	size   int       // callers held up by a pause go on in order, this many at a time; 0: up to limit
 	queue  list.List // of *waiter
 }
 
-// waiter is a caller in the queue. turn is closed when its wait is over.
+// waiter is a caller in the queue. ready is closed when its wait is over.
 type waiter struct {
-	turn chan struct{}
-	err  error // why it got no permit; nil: it has one
+	ready chan struct{}
+	err   error // why it got no permit; nil: it has one
 }
 
 // queueing says how a caller waits.
@@ -48,30 +48,30 @@ type queueing struct {
 	waited  time.Duration // how much of the limit has passed before
 	most    int           // MaxWaiting
 	mayWait func() error  // asked once it is in the queue; an error ends its wait; nil: it may
-	found   func() bool   // asked every lookElsewhere; true ends the wait with errElsewhere; nil: never
+	found   func() bool   // asked every recheckInterval; true ends the wait with errSessionFound; nil: never
 }
 
 // set changes what holds callers up, and grants what it can.
-func (v *valve) set(change func(v *valve)) {
+func (v *permits) set(change func(v *permits)) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	change(v)
 	v.grantLocked()
 }
 
-func (v *valve) isPaused() bool {
+func (v *permits) isPaused() bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.paused
 }
 
 // isFull reports whether all permits are granted.
-func (v *valve) isFull() bool {
+func (v *permits) isFull() bool {
 	limit := v.limit.Load()
 	return limit > 0 && v.busy.Load() >= limit
 }
 
-func (v *valve) waiting() int {
+func (v *permits) waiting() int {
 	if !v.active.Load() {
 		return 0
 	}
@@ -80,8 +80,8 @@ func (v *valve) waiting() int {
 	return v.queue.Len()
 }
 
-// tryPass takes a permit if one is free and no caller waits. After true the caller owes a done.
-func (v *valve) tryPass() bool {
+// tryAcquire takes a permit if one is free and no caller waits. After true the caller owes a release.
+func (v *permits) tryAcquire() bool {
 	if v.active.Load() {
 		return false
 	}
@@ -89,17 +89,17 @@ func (v *valve) tryPass() bool {
 	if limit := v.limit.Load(); (limit == 0 || n <= limit) && !v.active.Load() {
 		return true
 	}
-	v.done()
+	v.release()
 	return false
 }
 
-// overdraw takes a permit that may not be there, for a caller that has a connection already.
-func (v *valve) overdraw() { v.busy.Add(1) }
+// acquireAnyway takes a permit that may not be there, for a caller that has a connection already.
+func (v *permits) acquireAnyway() { v.busy.Add(1) }
 
-// pass waits for a permit. After nil the caller owes a done, and the valve has joined the gate for
+// acquire waits for a permit. After nil the caller owes a release, and the queue has joined the gate for
 // it.
-func (v *valve) pass(ctx context.Context, q queueing) error {
-	w := &waiter{turn: make(chan struct{})}
+func (v *permits) acquire(ctx context.Context, q queueing) error {
+	w := &waiter{ready: make(chan struct{})}
 	v.mu.Lock()
 	e := v.queue.PushBack(w)
 	v.active.Store(true) // before the permits are counted: a caller that returns one from now on grants it
@@ -112,7 +112,7 @@ func (v *valve) pass(ctx context.Context, q queueing) error {
 	}
 	v.mu.Unlock()
 	select {
-	case <-w.turn:
+	case <-w.ready:
 		return w.err
 	default:
 	}
@@ -131,13 +131,13 @@ func (v *valve) pass(ctx context.Context, q queueing) error {
 	}
 	var look <-chan time.Time
 	if q.found != nil {
-		t := time.NewTicker(lookElsewhere)
+		t := time.NewTicker(recheckInterval)
 		defer t.Stop()
 		look = t.C
 	}
 	for {
 		select {
-		case <-w.turn:
+		case <-w.ready:
 			return w.err
 		case <-ctx.Done():
 			return v.withdraw(e, w, acquire.GaveUp(ctx))
@@ -147,18 +147,18 @@ func (v *valve) pass(ctx context.Context, q queueing) error {
 			return v.withdraw(e, w, errLifeEnded)
 		case <-look:
 			if q.found() {
-				return v.withdraw(e, w, errElsewhere)
+				return v.withdraw(e, w, errSessionFound)
 			}
 		}
 	}
 }
 
 // withdraw ends a wait with err, and returns a permit that was granted at the same moment.
-func (v *valve) withdraw(e *list.Element, w *waiter, err error) error {
+func (v *permits) withdraw(e *list.Element, w *waiter, err error) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	select {
-	case <-w.turn:
+	case <-w.ready:
 		if w.err != nil {
 			return w.err
 		}
@@ -175,7 +175,7 @@ func (v *valve) withdraw(e *list.Element, w *waiter, err error) error {
 
 // tooManyLocked reports whether the caller at the end of the queue is one more than may wait.
 // Callers for which there is a permit, and that are held up for another reason, do not count.
-func (v *valve) tooManyLocked(last *list.Element, most int) bool {
+func (v *permits) tooManyLocked(last *list.Element, most int) bool {
 	limit := int(v.limit.Load())
 	if most == 0 || limit == 0 || v.queue.Back() != last {
 		return false
@@ -185,7 +185,7 @@ func (v *valve) tooManyLocked(last *list.Element, most int) bool {
 }
 
 // fail ends the waits of all callers in the queue, but not of those held up by a pause.
-func (v *valve) fail(err error) {
+func (v *permits) fail(err error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.paused {
@@ -194,13 +194,13 @@ func (v *valve) fail(err error) {
 	for e := v.queue.Front(); e != nil; e = v.queue.Front() {
 		w, _ := v.queue.Remove(e).(*waiter)
 		w.err = err
-		close(w.turn)
+		close(w.ready)
 	}
 	v.grantLocked()
 }
 
-// done returns a permit.
-func (v *valve) done() {
+// release returns a permit.
+func (v *permits) release() {
 	v.busy.Add(-1)
 	if v.active.Load() {
 		v.mu.Lock()
@@ -209,24 +209,24 @@ func (v *valve) done() {
 	}
 }
 
-func (v *valve) openLocked() bool {
+func (v *permits) openLocked() bool {
 	limit := v.limit.Load()
 	if limit == 0 {
 		limit = int64(v.size)
 	}
-	return !v.paused && !v.shut && (limit == 0 || v.busy.Load() < limit)
+	return !v.paused && !v.held && (limit == 0 || v.busy.Load() < limit)
 }
 
-func (v *valve) grantLocked() {
+func (v *permits) grantLocked() {
 	for e := v.queue.Front(); e != nil && v.openLocked(); e = v.queue.Front() {
 		w, _ := v.queue.Remove(e).(*waiter)
 		v.busy.Add(1)
 		if v.gate != nil {
 			v.gate.Join()
 		}
-		close(w.turn)
+		close(w.ready)
 	}
-	v.active.Store(v.paused || v.shut || v.queue.Len() > 0)
+	v.active.Store(v.paused || v.held || v.queue.Len() > 0)
 }
 
 // closedConnsEvery is how often a queue looks for Conns that were closed: go-redis does not say.
@@ -244,7 +244,7 @@ func (n *node) admit(ctx context.Context, before time.Duration) (waited time.Dur
 	if !n.enter() {
 		return before, n.pool.refusal()
 	}
-	if n.valve.tryPass() { // in the gate: Pause stops permits first and then counts the callers in it
+	if n.permits.tryAcquire() { // in the gate: Pause stops permits first and then counts the callers in it
 		return before, nil
 	}
 	n.gate.Leave()
@@ -253,30 +253,30 @@ func (n *node) admit(ctx context.Context, before time.Duration) (waited time.Dur
 
 // dismiss ends a command that admit let in.
 func (n *node) dismiss() {
-	n.valve.done() // before it leaves the gate, so that the next caller is in it already
+	n.permits.release() // before it leaves the gate, so that the next caller is in it already
 	n.gate.Leave()
 }
 
 // queue waits for a permit. waited includes what the caller waited before. After nil it owes a
-// dismiss. If found is not nil and reports true meanwhile, queue returns errElsewhere.
+// dismiss. If found is not nil and reports true meanwhile, queue returns errSessionFound.
 func (n *node) queue(ctx context.Context, before time.Duration, found func() bool) (waited time.Duration, err error) {
 	if n.lent.Load() > 0 {
-		if n.valve.isFull() {
+		if n.permits.isFull() {
 			n.rotate(ctx) // a Conn that was closed may still count
 		}
 		n.noticeClosed()
 	}
-	begun, heldUp := time.Now(), n.valve.isPaused()
-	err = n.valve.pass(ctx, queueing{
+	begun, heldUp := time.Now(), n.permits.isPaused()
+	err = n.permits.acquire(ctx, queueing{
 		limit: n.pool.cfg.AcquireTimeout, waited: before, most: n.pool.config().MaxWaiting, mayWait: n.mayWait,
 		found: found,
 	})
 	waited = before + time.Since(begun)
-	if err == nil && heldUp && n.isDoor && n.gate.Closed() {
+	if err == nil && heldUp && n.ownsGate && n.gate.Closed() {
 		n.dismiss() // it was not in flight when the drain began
 		return waited, n.pool.refusal()
 	}
-	if err != nil && err != errElsewhere { //nolint:errorlint // it is bare
+	if err != nil && err != errSessionFound { //nolint:errorlint // it is bare
 		err = n.notAdmitted(err, waited)
 	}
 	return waited, err
@@ -285,7 +285,7 @@ func (n *node) queue(ctx context.Context, before time.Duration, found func() boo
 // mayWait is asked once a caller is in the queue, where a drain counts it, and an end of waits
 // finds it.
 func (n *node) mayWait() error {
-	if n.isDoor && n.gate.Closed() {
+	if n.ownsGate && n.gate.Closed() {
 		return n.pool.refusal()
 	}
 	return n.refused()
@@ -303,7 +303,7 @@ func (n *node) notAdmitted(err error, waited time.Duration) error {
 		return n.delivered(down)
 	}
 	out := n.gaveUpAfter(err, waited)
-	if n.valve.isPaused() || n.pool.valve.isPaused() {
+	if n.permits.isPaused() || n.pool.permits.isPaused() {
 		out.Err = fmt.Errorf("%w: %w", poolkeeper.ErrPaused, err)
 	}
 	return out
@@ -322,7 +322,7 @@ func (n *node) noticeClosed() {
 			return
 		}
 		defer n.pool.dialing.Leave()
-		if n.lent.Load() == 0 || n.valve.waiting() == 0 {
+		if n.lent.Load() == 0 || n.permits.waiting() == 0 {
 			return
 		}
 		if n.idle() > 0 {
@@ -332,18 +332,18 @@ func (n *node) noticeClosed() {
 	})
 }
 
-// waitOutPause is for sessions of a Cluster's node, whose valve knows of permits only. waited
+// waitOutPause is for sessions of a Cluster's node, whose queue knows of permits only. waited
 // includes what the caller waited before.
 func (n *node) waitOutPause(ctx context.Context, before time.Duration) (waited time.Duration, err error) {
-	if n.isDoor || !n.pool.valve.active.Load() {
+	if n.ownsGate || !n.pool.permits.active.Load() {
 		return before, nil
 	}
 	begun := time.Now()
-	err = n.pool.valve.pass(ctx, queueing{limit: n.pool.cfg.AcquireTimeout, waited: before})
+	err = n.pool.permits.acquire(ctx, queueing{limit: n.pool.cfg.AcquireTimeout, waited: before})
 	waited = before + time.Since(begun)
 	if err != nil {
 		return waited, n.notAdmitted(err, waited)
 	}
-	n.pool.valve.done()
+	n.pool.permits.release()
 	return waited, nil
 }

@@ -13,9 +13,9 @@ import (
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
 
-// BenchmarkActiveValve compares GETs on a pool whose MaxOpen is below its MaxOpenCeiling, so that
-// each command passes the valve, with GETs on one without. Both are managed.
-func BenchmarkActiveValve(b *testing.B) {
+// BenchmarkActiveQueue compares GETs on a pool whose MaxOpen is below its MaxOpenCeiling, so that
+// each command passes the queue, with GETs on one without. Both are managed.
+func BenchmarkActiveQueue(b *testing.B) {
 	srv := testserver.SharedRedis(b)
 	open := started(b, redispool.Config{URL: srv.URL(), MaxOpen: 32})
 	active := started(b, redispool.Config{URL: srv.URL(), MaxOpen: 32, MaxOpenCeiling: 64})

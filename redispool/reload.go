@@ -62,7 +62,7 @@ func (p *Pool) reload(ctx context.Context, cfg Config) (staged, error) {
 		return s, nil
 	}
 	if s.leads {
-		if err := p.try(ctx, s.aim); err != nil {
+		if err := p.try(ctx, s.endpoint); err != nil {
 			return s, fmt.Errorf("redispool: reload %q: nothing was changed: %w", p.poolName(), asFault(err))
 		}
 	}
@@ -82,10 +82,10 @@ func (p *Pool) Plan(cfg Config) ([]poolkeeper.Change, error) {
 
 // staged is a configuration that has been found possible, and not been put in effect.
 type staged struct {
-	cfg     Config // with defaults
-	aim     *aim
-	changes []poolkeeper.Change
-	leads   bool // connections open already are of another kind
+	cfg      Config // with defaults
+	endpoint *endpoint
+	changes  []poolkeeper.Change
+	leads    bool // connections open already are of another kind
 }
 
 func (p *Pool) stage(cfg Config) (staged, error) {
@@ -100,11 +100,11 @@ func (p *Pool) stage(cfg Config) (staged, error) {
 	if ceiling == 0 {
 		next.MaxOpenCeiling = p.cfg.MaxOpenCeiling
 	}
-	s := staged{cfg: next, aim: p.aim.Load()}
+	s := staged{cfg: next, endpoint: p.endpoint.Load()}
 	s.changes, err = p.plan(&next, t, given)
 	s.leads = slices.ContainsFunc(s.changes, leads)
 	if s.leads {
-		s.aim = p.newAim(t, next, given)
+		s.endpoint = p.newEndpoint(t, next, given)
 	}
 	return s, err
 }
@@ -122,7 +122,7 @@ func leads(c poolkeeper.Change) bool {
 
 // plan says what a reload would change, and refuses what cannot change while the pool lives.
 func (p *Pool) plan(next *Config, t target, givenTLS *tls.Config) ([]poolkeeper.Change, error) {
-	was := p.aim.Load()
+	was := p.endpoint.Load()
 	out := changes(p.config(), next)
 	if givenTLS != was.given {
 		out = append(out, poolkeeper.Change{Field: "TLS", From: "…", To: "…"})
@@ -206,7 +206,7 @@ func sameSchemeTLS(from, to target) bool {
 
 // try opens a connection by a, logs in and asks for a sign of life. Behind Sentinel it asks the
 // sentinels by a too.
-func (p *Pool) try(ctx context.Context, a *aim) error {
+func (p *Pool) try(ctx context.Context, a *endpoint) error {
 	ctx, cancel := context.WithTimeout(ctx, p.patience())
 	defer cancel()
 	nodes := p.liveNodes(ctx)
@@ -237,16 +237,16 @@ func (p *Pool) try(ctx context.Context, a *aim) error {
 
 // switchTo puts a configuration in effect, and the old one back if the check that follows fails.
 func (p *Pool) switchTo(ctx context.Context, s staged) error {
-	oldAim, old := p.aim.Load(), p.config()
-	p.put(s.aim, &s.cfg)
+	oldAim, old := p.endpoint.Load(), p.config()
+	p.put(s.endpoint, &s.cfg)
 	if s.leads {
 		if err := p.checkAnew(ctx); err != nil {
 			p.put(oldAim, old)
 			p.checker.hangUp(ctx)
-			p.recycle(context.WithoutCancel(ctx), func(c *conn) bool { return c.aim != oldAim })
+			p.recycle(context.WithoutCancel(ctx), func(c *conn) bool { return c.endpoint != oldAim })
 			return fmt.Errorf("redispool: reload %q: the check failed, and the old configuration is back: %w", p.poolName(), asFault(err))
 		}
-		p.recycle(ctx, func(c *conn) bool { return c.aim != s.aim })
+		p.recycle(ctx, func(c *conn) bool { return c.endpoint != s.endpoint })
 	}
 	for _, n := range p.allNodes() {
 		n.trim(ctx, s.cfg.MaxOpen)
@@ -255,9 +255,9 @@ func (p *Pool) switchTo(ctx context.Context, s staged) error {
 }
 
 // put makes a configuration the one in effect.
-func (p *Pool) put(aim *aim, cfg *Config) {
+func (p *Pool) put(to *endpoint, cfg *Config) {
 	p.live.Store(cfg)
-	p.aim.Store(aim)
+	p.endpoint.Store(to)
 	p.held.SetStacks(!cfg.DisableLeakStacks)
 	p.watchFor(cfg.LeakThreshold)
 	for _, n := range p.allNodes() {
@@ -283,10 +283,10 @@ func (n *node) trim(ctx context.Context, limit int) {
 		return
 	}
 	defer n.upkeep.End()
-	_, _ = n.sift(ctx, nil, func(idle []*loan) { // what it does not get is condemned below
+	_, _ = n.visitIdle(ctx, nil, func(idle []*idleConn) { // what it does not get is condemned below
 		over := min(max(n.Open()-limit, 0), len(idle))
 		for _, l := range idle[len(idle)-over:] {
-			l.fate = reload
+			l.closeFor = reload
 		}
 	})
 	over := n.Open() - limit

@@ -83,7 +83,7 @@ func (l *link) otherCommand(ctx context.Context, cmd redis.Cmder) (done bool, er
 	if known != nil {
 		return false, nil
 	}
-	u, ok := l.elsewhere(ctx)
+	u, ok := l.findSession(ctx)
 	if !ok {
 		return true, n.single(ctx, l.nextCommand, cmd)
 	}
@@ -104,7 +104,7 @@ func (n *node) otherPipeline(ctx context.Context, next redis.ProcessPipelineHook
 	if n.others.Load() {
 		l := n.newLink(chainUnknown)
 		l.nextPipeline = next
-		if u, ok := l.elsewhere(ctx); ok {
+		if u, ok := l.findSession(ctx); ok {
 			defer n.leave(u, end{})
 			return n.pipelineOutcome(cmds, next(ctx, cmds), nil)
 		}
@@ -144,7 +144,7 @@ func (l *link) enter(ctx context.Context) (use, error) {
 				return u, nil
 			}
 			l.node.gate.Join() // the session is over: go-redis will say so, and there is nothing to wait for
-			l.node.valve.overdraw()
+			l.node.permits.acquireAnyway()
 			return use{}, nil
 		case other == nil:
 			return l.acquire(ctx, waited)
@@ -195,7 +195,7 @@ func (l *link) acquire(ctx context.Context, waited time.Duration) (u use, err er
 	defer func() { l.settle(u.session, err) }()
 	looked := l.nextPipeline != nil && n.held.Load() > 0 // most likely a command came before the pipeline
 	if looked {
-		if u, ok := l.elsewhere(ctx); ok {
+		if u, ok := l.findSession(ctx); ok {
 			return u, nil
 		}
 	}
@@ -203,7 +203,7 @@ func (l *link) acquire(ctx context.Context, waited time.Duration) (u use, err er
 	if !n.freePermit() {
 		n.gate.Leave()
 		if !looked {
-			if u, ok := l.elsewhere(ctx); ok {
+			if u, ok := l.findSession(ctx); ok {
 				return u, nil
 			}
 		}
@@ -231,12 +231,12 @@ func (l *link) acquire(ctx context.Context, waited time.Duration) (u use, err er
 
 // freePermit takes a permit if that needs no wait.
 func (n *node) freePermit() bool {
-	return n.breaker.Down() == nil && (n.isDoor || !n.pool.valve.active.Load()) && n.valve.tryPass()
+	return n.breaker.Down() == nil && (n.ownsGate || !n.pool.permits.active.Load()) && n.permits.tryAcquire()
 }
 
-// elsewhere begins a command of the session if another link has acquired its connection: go-redis
+// findSession begins a command of the session if another link has acquired its connection: go-redis
 // then gives it out at once, and gives out no other when the context has ended.
-func (l *link) elsewhere(ctx context.Context) (use, bool) {
+func (l *link) findSession(ctx context.Context) (use, bool) {
 	n := l.node
 	answer, err := l.ask(withEnd(ctx))
 	if err != nil {
@@ -247,7 +247,7 @@ func (l *link) elsewhere(ctx context.Context) (use, bool) {
 		return use{}, false
 	}
 	n.gate.Join()
-	n.valve.overdraw()
+	n.permits.acquireAnyway()
 	kind := l.kind
 	if kind == chainUnknown {
 		kind = chainConn
@@ -255,12 +255,12 @@ func (l *link) elsewhere(ctx context.Context) (use, bool) {
 	return n.bind(c, kind), true
 }
 
-// lookElsewhere is how often a command in the queue looks whether another link of its session has
+// recheckInterval is how often a command in the queue looks whether another link of its session has
 // acquired the connection: it must not wait for what the session itself has.
-const lookElsewhere = 10 * time.Millisecond
+const recheckInterval = 10 * time.Millisecond
 
-// errElsewhere ends the wait of such a command. No caller sees it.
-var errElsewhere = errors.New("redispool: the session has a connection")
+// errSessionFound ends the wait of such a command. No caller sees it.
+var errSessionFound = errors.New("redispool: the session has a connection")
 
 // queue waits for a permit, or for another link of the session to have a connection.
 func (l *link) queue(ctx context.Context, waited time.Duration) (u use, total time.Duration, err error) {
@@ -272,7 +272,7 @@ func (l *link) queue(ctx context.Context, waited time.Duration) (u use, total ti
 		return use{}, waited, err
 	}
 	waited, err = n.queue(ctx, waited, func() (found bool) {
-		u, found = l.elsewhere(ctx)
+		u, found = l.findSession(ctx)
 		return found
 	})
 	if u.session != nil {
@@ -284,9 +284,9 @@ func (l *link) queue(ctx context.Context, waited time.Duration) (u use, total ti
 // take makes go-redis acquire the session's connection, and returns it.
 func (l *link) take(ctx context.Context, waited time.Duration) (*conn, error) {
 	n := l.node
-	n.acquiring.Add(1)
-	defer n.acquiring.Add(-1)
-	for n.taking.Load() { // for microseconds
+	n.acquiringSession.Add(1)
+	defer n.acquiringSession.Add(-1)
+	for n.acquiringIdle.Load() { // for microseconds
 		runtime.Gosched()
 	}
 	var answer string

@@ -364,7 +364,7 @@ func (w watcher) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proce
 	}
 }
 
-// Two commands of one session may wait at the valve at once, and each is let through; both are owed
+// Two commands of one session may wait for a permit at once, and each is let through; both are owed
 // for.
 func TestConcurrentCommandsOfASessionReturnAllTheyWereGranted(t *testing.T) {
 	synctest.Test(dropsTimers(t), func(t *testing.T) {

@@ -23,8 +23,8 @@ import (
 const (
 	// cutGrace is how long after its deadline a Stop waits for what it has cut off to notice.
 	cutGrace = 100 * time.Millisecond
-	// glance is how often a drain looks whether Conns were closed: go-redis does not say.
-	glance = 10 * time.Millisecond
+	// pollInterval is how often a drain looks whether Conns were closed: go-redis does not say.
+	pollInterval = 10 * time.Millisecond
 )
 
 // Drain refuses new work with poolkeeper.ErrDraining and waits for the work in flight. It waits for
@@ -70,7 +70,7 @@ func (p *Pool) closeGate(at life.Phase) {
 // settle waits until nothing is under way. The gate is closed before, and with it the source of a
 // Cluster's nodes' work, but for what callers do with a node's client directly.
 func (p *Pool) settle(ctx context.Context) error {
-	t := time.NewTicker(glance)
+	t := time.NewTicker(pollInterval)
 	defer t.Stop()
 	var soon <-chan struct{} // says that nothing is left, without waiting for the ticker
 	if p.target.kind != kindCluster {
@@ -111,13 +111,13 @@ func (p *Pool) working(ctx context.Context) int {
 	}
 	queued := 0
 	for _, n := range nodes {
-		if !n.valve.isPaused() {
-			queued += n.valve.waiting() // first: from the queue they go into the gate
+		if !n.permits.isPaused() {
+			queued += n.permits.waiting() // first: from the queue they go into the gate
 		}
 	}
 	total := queued + p.gate.InFlight()
 	for _, n := range nodes {
-		if !n.isDoor {
+		if !n.ownsGate {
 			total += n.gate.InFlight()
 		}
 	}
@@ -153,9 +153,9 @@ func (p *Pool) holding() (n int) {
 func (p *Pool) commands(held int) (running, waiting int) {
 	total := p.gate.InFlight()
 	for _, n := range p.allNodes() {
-		queued := n.valve.waiting()
+		queued := n.permits.waiting()
 		waiting += queued
-		if !n.isDoor { // a Cluster's command is counted at the door, while it waits too; only its nodes' sessions are not
+		if !n.ownsGate { // a Cluster's command is counted by the ClusterClient's hook, while it waits too; only its nodes' sessions are not
 			total = max(total-queued, n.gate.InFlight())
 		}
 	}
@@ -226,7 +226,7 @@ func (p *Pool) closeClient(ctx context.Context) <-chan struct{} {
 // awaitSockets waits until all connections are closed: go-redis closes one that was in use when it
 // comes back.
 func (p *Pool) awaitSockets(ctx context.Context) error {
-	t := time.NewTicker(glance)
+	t := time.NewTicker(pollInterval)
 	defer t.Stop()
 	for {
 		left := 0

@@ -16,7 +16,7 @@ import (
 // (StartFailFast, StartDegraded), or ctx ends. If it fails it leaves only the native client running.
 // Call Start again then, or Stop or Abort to close the client.
 func (p *Pool) Start(ctx context.Context) error {
-	if err := p.state.Start(ctx, p.reach, p.startWatch); err != nil {
+	if err := p.state.Start(ctx, p.awaitServer, p.startWatch); err != nil {
 		return err
 	}
 	if p.reduced != nil {
@@ -49,8 +49,8 @@ func (p *Pool) startWatch() {
 	}
 }
 
-// reach reaches the server as the policy says.
-func (p *Pool) reach(ctx context.Context) error {
+// awaitServer reaches the server as the policy says.
+func (p *Pool) awaitServer(ctx context.Context) error {
 	reached, err := p.state.Reach(ctx, p.cfg.Start, p.events, p.attempt)
 	if reached {
 		p.warnOfLimits(ctx)

@@ -39,12 +39,12 @@ func (p *Pool) Stats() poolkeeper.Stats {
 		s.Max += p.config().MaxOpen
 		s.Open += int(native.TotalConns)
 		s.Idle += int(native.IdleConns)
-		s.Waiting += int(native.PendingRequests) + n.valve.waiting()
+		s.Waiting += int(native.PendingRequests) + n.permits.waiting()
 		s.WaitCount += uint64(native.WaitCount)
 		s.WaitDuration += time.Duration(native.WaitDurationNs)
 	}
 	if p.target.kind == kindCluster {
-		s.Waiting += p.valve.waiting()
+		s.Waiting += p.permits.waiting()
 	}
 	s.InUse = s.Open - s.Idle
 	return s

@@ -139,9 +139,9 @@ func (t target) universal(c Config) redis.UniversalOptions {
 	return o
 }
 
-// aim is what a new connection is opened with. It is one value, so that Reload can change all of it
+// endpoint is what a new connection is opened with. It is one value, so that Reload can change all of it
 // at once.
-type aim struct {
+type endpoint struct {
 	network, addr string // of a single node; empty where sentinels or the Cluster say
 	dial          func(ctx context.Context, network, addr string) (net.Conn, error)
 	credentials   func(ctx context.Context) (user, password string, err error)
@@ -151,10 +151,10 @@ type aim struct {
 	shown         bool           // go-redis logs in by credentials, when it logs in by the options that the client shows
 }
 
-// aim returns it for c (with its defaults, and so with a copy of the TLS that was given).
-func (t target) aim(c Config, given *tls.Config) *aim {
+// endpoint returns it for c (with its defaults, and so with a copy of the TLS that was given).
+func (t target) endpoint(c Config, given *tls.Config) *endpoint {
 	o := t.opts
-	a := &aim{dial: o.Dialer, target: t, given: given}
+	a := &endpoint{dial: o.Dialer, target: t, given: given}
 	if a.dial == nil {
 		secure := o.TLSConfig
 		if c.TLS != nil {
@@ -204,7 +204,7 @@ func (t target) pushes() bool {
 }
 
 // connect opens a connection to where a leads; addr counts where a does not say.
-func (a *aim) connect(ctx context.Context, network, addr string) (net.Conn, error) {
+func (a *endpoint) connect(ctx context.Context, network, addr string) (net.Conn, error) {
 	if a.addr != "" {
 		network, addr = a.network, a.addr
 	}
@@ -259,8 +259,8 @@ func (p *Pool) shown() redis.UniversalOptions {
 }
 
 // newAim returns what new connections are opened with by t and c, if that is put in effect.
-func (p *Pool) newAim(t target, c Config, givenTLS *tls.Config) *aim {
-	a := t.aim(c, givenTLS)
+func (p *Pool) newEndpoint(t target, c Config, givenTLS *tls.Config) *endpoint {
+	a := t.endpoint(c, givenTLS)
 	a.shown = p.cfg.Credentials == nil && c.Credentials == nil && sameLogin(*p.target, t)
 	return a
 }
