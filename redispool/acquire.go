@@ -217,9 +217,9 @@ const forgetAfter = 10 * time.Second
 // attempts knows how long a Cluster's commands have waited, between one attempt and the next.
 // go-redis sends a command that is redirected or tried again through the hooks of another node. The
 // command is the same object there, so its attempts share one AcquireTimeout. An attempt takes the
-// entry of its commands, and notes a new one when it has failed; the ClusterClient's hook takes what is left when
-// the command ends. Commands on a node's own client (ForEachMaster) do not pass that hook. Their entries are
-// dropped after forgetAfter.
+// entry of its commands, and notes a new one when it has failed. The ClusterClient's hook takes what
+// is left when the command ends. Commands on a node's own client (ForEachMaster) do not pass that
+// hook. Their entries are dropped after forgetAfter.
 type attempts struct {
 	known atomic.Int64 // len(byCmd): while it is 0, a command does not lock
 

@@ -67,7 +67,8 @@ func Adopt(client redis.UniversalClient, cfg AdoptConfig) (*Adopted, error) {
 	}
 	if cfg.Start < poolkeeper.StartFailFast || cfg.Start > poolkeeper.StartDegraded {
 		errs = append(errs, fmt.Errorf(
-			"redispool: Start is %s; it must be StartFailFast, StartWaitForServer or StartDegraded", cfg.Start))
+			"redispool: Start is %s; it must be StartFailFast, StartWaitForServer or StartDegraded", cfg.Start,
+		))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, settings.Named("redispool", cfg.Name, err)
@@ -199,7 +200,8 @@ func (a *Adopted) Check(ctx context.Context) error {
 	if busy := s.Max > 0 && s.InUse >= s.Max; errors.Is(err, redis.ErrPoolTimeout) || ctx.Err() != nil && busy {
 		return health.Degraded(fmt.Errorf(
 			"redispool: check %q: all %d connections are in use, and an adopted client has none to check with: %w",
-			a.state.Name(), s.InUse, asFault(err)))
+			a.state.Name(), s.InUse, asFault(err),
+		))
 	}
 	return fmt.Errorf("redispool: check %q: %w", a.state.Name(), asFault(err))
 }

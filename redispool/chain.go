@@ -171,12 +171,15 @@ func length(b []byte, kind byte) (n int, rest []byte, ok bool) {
 
 // commandName returns the name of the command that b begins with, in lower case, or "".
 func commandName(b []byte) string {
-	if _, b, ok := length(b, '*'); ok {
-		if n, b, ok := length(b, '$'); ok && len(b) >= n {
-			return strings.ToLower(string(b[:n]))
-		}
+	_, rest, ok := length(b, '*')
+	if !ok {
+		return ""
 	}
-	return ""
+	n, rest, ok := length(rest, '$')
+	if !ok || len(rest) < n {
+		return ""
+	}
+	return strings.ToLower(string(rest[:n]))
 }
 
 // askByCommand acquires the connection of a chain by a command with the token, and returns the

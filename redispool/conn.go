@@ -154,40 +154,47 @@ func (c *conn) Read(b []byte) (int, error) {
 	if c.answering {
 		return c.answerToken(b), nil
 	}
-	if l := c.start.login; l != nil && l.failed != nil {
+	l := c.start.login
+	if l == nil {
+		return c.read(b)
+	}
+	if l.failed != nil {
 		return 0, l.failed
 	}
+	n, err := c.read(b)
+	if n > 0 && l.answered(c, b[:n]) != nil {
+		return 0, l.failed
+	}
+	return n, err
+}
+
+func (c *conn) read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if c.heard.Load() == 0 {
 		err = c.opened(b[:n], err)
 	}
-	if l := c.start.login; l != nil && n > 0 {
-		if err := l.answered(c, b[:n]); err != nil {
-			return 0, err
-		}
-	}
-	if p := c.is(); p != forPool {
-		if n > 0 {
-			if p == forCheck {
-				c.node.link.Saw(c.waited())
-			}
-			c.heard.Store(c.used.Load())
-		}
-		return n, err
-	}
-	if n > 0 {
-		used := c.used.Load()
-		if c.closeReason() != stays && c.heard.Load() != used && !c.isHeld() {
-			c.node.purges.within(firstPurge) // it is about to come back
-		}
-		c.heard.Store(used)
-		if b[0] == '-' {
-			c.node.heardError(c, b[:n])
-		}
-	} else if err != nil {
+	switch p := c.is(); {
+	case n > 0:
+		c.noteAnswer(p, b[:n])
+	case err != nil && p == forPool:
 		c.node.failed(c, err)
 	}
 	return n, err
+}
+
+// noteAnswer notes an answer, or a part of one.
+func (c *conn) noteAnswer(p purpose, answer []byte) {
+	used := c.used.Load()
+	switch {
+	case p == forCheck:
+		c.node.link.Saw(c.waited())
+	case p == forPool && c.closeReason() != stays && c.heard.Load() != used && !c.isHeld():
+		c.node.purges.within(firstPurge) // it is about to come back
+	}
+	c.heard.Store(used)
+	if p == forPool && answer[0] == '-' {
+		c.node.heardError(c, answer)
+	}
 }
 
 // opened notes the first answer, or why there is none, and returns err as go-redis shall see it.

@@ -20,7 +20,7 @@ type dialErrors struct {
 }
 
 // dial dials by open, now or later.
-func (e *dialErrors) dial(ctx context.Context, life context.Context, limit time.Duration, open dialFunc) (net.Conn, error) {
+func (e *dialErrors) dial(ctx, life context.Context, limit time.Duration, open dialFunc) (net.Conn, error) {
 	if e.count.Load() >= e.most {
 		d := &deferred{errs: e, limit: limit, life: life, open: open}
 		d.greets(1)

@@ -62,7 +62,8 @@
 // again, which [Pool.Holders], [Pool.Drain] and each sweep bring about. A Watch counts as held from
 // WATCH to EXEC or UNWATCH, so the pool does not see a function that goes on for long after EXEC. A
 // command that blocks on the server (BLPOP) is counted, but not listed. Hooks added to the client
-// after Start see a PING, or a transaction of one, before the first command of a Conn or Watch; it does not reach the server.
+// after Start see a PING, or a transaction of one, before the first command of a Conn or Watch. It
+// tells the pool which connection that has, and does not reach the server.
 //
 // # What it refuses to do
 //

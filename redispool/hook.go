@@ -79,21 +79,26 @@ func (h *hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Process
 		return nil
 	}
 	n := h.node
-	switch kind := n.kindOfChain(1); kind {
+	kind := n.kindOfChain(1)
+	switch kind {
 	case chainRoot, chainClone:
 		return func(ctx context.Context, cmds []redis.Cmder) error { return n.singlePipeline(ctx, next, cmds) }
 	case chainUnknown:
 		return func(ctx context.Context, cmds []redis.Cmder) error { return n.otherPipeline(ctx, next, cmds) }
-	default:
-		l := n.newLink(kind)
-		l.nextPipeline = next
-		return l.pipeline
+	case chainConn, chainWatch:
 	}
+	l := n.newLink(kind)
+	l.nextPipeline = next
+	return l.pipeline
 }
 
 // single sends a command that counts by itself.
 func (n *node) single(ctx context.Context, next redis.ProcessHook, cmd redis.Cmder) error {
-	waited, err := n.admit(ctx, n.pool.attempts.take(cmd))
+	var before time.Duration
+	if n.pool.attempts.known.Load() > 0 {
+		before = n.pool.attempts.take(cmd)
+	}
+	waited, err := n.admit(ctx, before)
 	if err != nil {
 		n.tried(cmd, waited, err)
 		return err

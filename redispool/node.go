@@ -90,19 +90,6 @@ func (n *node) obeyLimit() {
 	n.permits.set(func(v *permits) { v.limit.Store(limit) })
 }
 
-// enter begins a command of the client itself. The commands of a Cluster's node were let in by the
-// ClusterClient's hook.
-func (n *node) enter() bool {
-	if n.ownsGate {
-		return n.gate.Enter()
-	}
-	if !n.used.Load() {
-		n.used.Store(true)
-	}
-	n.gate.Join()
-	return true
-}
-
 // forget takes a connection that is being closed off the books.
 func (n *node) forget(c *conn) {
 	n.mu.Lock()

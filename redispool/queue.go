@@ -238,10 +238,18 @@ var errLifeEnded = errors.New("redispool: the pool's life has ended")
 // admit lets a command of the client itself in, with a permit. waited is how long it has queued for
 // that, added to what it waited before. After nil the caller owes a dismiss.
 func (n *node) admit(ctx context.Context, before time.Duration) (waited time.Duration, err error) {
-	if err := n.refused(); err != nil {
-		return before, err
+	if n.breaker.Down() != nil {
+		if err := n.refused(); err != nil {
+			return before, err
+		}
 	}
-	if !n.enter() {
+	switch {
+	case !n.ownsGate: // the ClusterClient's hook has let the command in
+		if !n.used.Load() {
+			n.used.Store(true)
+		}
+		n.gate.Join()
+	case !n.gate.Enter():
 		return before, n.pool.refusal()
 	}
 	if n.permits.tryAcquire() { // in the gate: Pause stops permits first and then counts the callers in it

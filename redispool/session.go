@@ -193,23 +193,9 @@ func (l *link) settle(s *session, err error) {
 func (l *link) acquire(ctx context.Context, waited time.Duration) (u use, err error) {
 	n := l.node
 	defer func() { l.settle(u.session, err) }()
-	looked := l.nextPipeline != nil && n.held.Load() > 0 // most likely a command came before the pipeline
-	if looked {
-		if u, ok := l.findSession(ctx); ok {
-			return u, nil
-		}
-	}
-	n.gate.Join() // before the permit: Pause stops permits first and then counts the callers in the gate
-	if !n.freePermit() {
-		n.gate.Leave()
-		if !looked {
-			if u, ok := l.findSession(ctx); ok {
-				return u, nil
-			}
-		}
-		if u, waited, err = l.queue(ctx, waited); err != nil || u.session != nil {
-			return u, err
-		}
+	u, waited, err = l.admit(ctx, waited)
+	if err != nil || u.session != nil {
+		return u, err
 	}
 	n.evictor.Wake()
 	kept := false
@@ -227,6 +213,26 @@ func (l *link) acquire(ctx context.Context, waited time.Duration) (u use, err er
 		return use{}, nil
 	}
 	return n.bind(c, l.kind), nil
+}
+
+// admit waits for a permit, unless another link of the session turns out to have its connection:
+// then it begins the command.
+func (l *link) admit(ctx context.Context, waited time.Duration) (u use, total time.Duration, err error) {
+	n, found := l.node, false
+	if l.nextPipeline != nil && n.held.Load() > 0 { // most likely a command came before the pipeline
+		if u, found = l.findSession(ctx); found {
+			return u, waited, nil
+		}
+	}
+	n.gate.Join() // before the permit: Pause stops permits first and then counts the callers in the gate
+	if n.freePermit() {
+		return use{}, waited, nil
+	}
+	n.gate.Leave()
+	if u, found = l.findSession(ctx); found {
+		return u, waited, nil
+	}
+	return l.queue(ctx, waited)
 }
 
 // freePermit takes a permit if that needs no wait.

@@ -5,9 +5,10 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/settings"
-	"github.com/redis/go-redis/v9"
 )
 
 // Validate returns every fault of c, joined, or nil. It reads the files that c names; it changes
