@@ -14,6 +14,9 @@ CC_FOUND := $(shell command -v "$$(go env CC | cut -d' ' -f1)" 2>/dev/null)
 RACE     := $(if $(CC_FOUND),-race,)
 export CGO_ENABLED := $(if $(CC_FOUND),1,0)
 
+# Tests mostly wait for servers: without the slow ones, more packages run at once than there are cores.
+ATONCE := $(if $(POOLKEEPER_FULL),,-p 4)
+
 FUZZTIME  ?= 5s
 BENCHTIME ?= 1s
 
@@ -27,11 +30,15 @@ help: ## List the targets
 run: ## The quickstart: a small service on embedded servers
 	go run ./examples/quickstart
 
-test: bin/gotestsum ## All tests; those that need a real server are skipped, and counted, where it is missing
-	@for m in $(MODULES); do \
+test: bin/gotestsum ## The tests, in some 3 minutes: without slow ones (POOLKEEPER_FULL=1 runs all), and without what needs a missing server
+	@begun=$$SECONDS; slow=0; missing=0; mkdir -p .cache; \
+	for m in $(MODULES); do \
 		echo "== module $$m"; \
-		(cd $$m && "$(CURDIR)/bin/gotestsum" --format pkgname -- $(RACE) ./...); \
-	done
+		(cd $$m && "$(CURDIR)/bin/gotestsum" --format pkgname --hide-summary=skipped --jsonfile "$(CURDIR)/.cache/test.json" -- $(RACE) $(ATONCE) ./...); \
+		slow=$$((slow + $$(grep -c 'left out: it is slow' .cache/test.json || true))); \
+		missing=$$((missing + $$(grep -c 'needs a real server' .cache/test.json || true))); \
+	done; \
+	echo "in $$((SECONDS - begun)) s; left out: $$slow slow tests (POOLKEEPER_FULL=1 runs them), $$missing whose server is missing"
 
 check: fmt-check vet tidy-check lint race test-clock test-pgo test-noinline test-peers bench-smoke examples fuzz-smoke ## Everything CI runs
 
@@ -71,11 +78,11 @@ tidy: ## go mod tidy, in every module
 tidy-check: ## Fail if go.mod or go.sum of a module is not tidy
 	@for m in $(MODULES) $(APART) tools; do echo "tidy $$m"; (cd $$m && GOWORK=off go mod tidy -diff); done
 
-race: bin/gotestsum ## All tests under the race detector; a missing server or C compiler is a failure
+race: bin/gotestsum ## All tests, slow ones too, under the race detector; a missing server or C compiler is a failure
 	@test -n "$(RACE)" || { echo "make race: the race detector needs a C compiler"; exit 1; }
 	@for m in $(MODULES); do \
 		echo "== module $$m"; \
-		(cd $$m && POOLKEEPER_REQUIRE_SERVERS=1 "$(CURDIR)/bin/gotestsum" --format pkgname -- -race ./...); \
+		(cd $$m && POOLKEEPER_FULL=1 "$(CURDIR)/bin/gotestsum" --format pkgname -- -race ./...); \
 	done
 
 test-clock: ## The pools while the wall clock is set back and forth
@@ -107,7 +114,7 @@ test-peers: ## The trials, with the peers: they fail where docs/benchmarks.md sa
 	cd bench && GOWORK=off go test -count=1 ./...
 
 bench-outage: ## What a call costs while its server is gone, raw beside managed (some 15 minutes)
-	POOLKEEPER_REQUIRE_SERVERS=1 POOLKEEPER_MEASURE=1 go test -run '^$$' -bench Outage -benchtime 1x -timeout 60m ./integration/outage
+	POOLKEEPER_FULL=1 POOLKEEPER_MEASURE=1 go test -run '^$$' -bench Outage -benchtime 1x -timeout 60m ./integration/outage
 
 bench-smoke: ## Compile every benchmark and run it once
 	@for m in $(MODULES); do (cd $$m && go test -run '^$$' -bench . -benchtime 1x ./... >/dev/null); done; echo "benchmarks: each ran once"

@@ -16,7 +16,7 @@ import (
 // Kind is the class of a failure: what went wrong, in one word that can be alerted on.
 type Kind string
 
-// Kinds of failure. Drivers' packages use the same ones.
+// Kinds of failure. Drivers' packages use the same ones; package quality adds its own.
 const (
 	KindNone               Kind = ""                     // no error
 	KindUnknown            Kind = "unknown"              // an error nothing is known about
@@ -42,8 +42,6 @@ const (
 	KindDraining           Kind = "draining"             // our own pool is draining or closed
 	KindPanic              Kind = "panic"                // the probe panicked
 	KindStale              Kind = "stale"                // the last result is older than MaxAge
-	KindSlow               Kind = "slow"                 // it works, but slowly
-	KindFlaky              Kind = "flaky"                // it works, but too much of what is asked of it fails
 )
 
 // Fault is a classified failure. It holds no part of the error's text, so it has no secret in it.
@@ -85,8 +83,6 @@ func (k Kind) advice() string {
 		{KindDraining, "our own pool is shutting down: nothing to mend"},
 		{KindPanic, "the probe panicked: a fault of its code"},
 		{KindStale, "no result came in for longer than MaxAge: the scheduler is stuck or starved"},
-		{KindSlow, "it answers, but slowly: look at the server's load and at the network"},
-		{KindFlaky, "part of the work fails: look at the errors of the pool and at the server's log"},
 	} {
 		if a.kind == k {
 			return a.line

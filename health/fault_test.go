@@ -214,7 +214,7 @@ func TestEveryKindHasAdvice(t *testing.T) {
 		health.KindReset, health.KindTLS, health.KindAuthentication, health.KindAuthorization, health.KindTooManyConnections,
 		health.KindReadOnly, health.KindPoolExhausted, health.KindShuttingDown, health.KindStarting, health.KindNotFound,
 		health.KindResources, health.KindClusterDown, health.KindProtocol, health.KindDraining, health.KindPanic,
-		health.KindStale, health.KindSlow, health.KindFlaky,
+		health.KindStale,
 	} {
 		if f := health.FaultOf(k); f.Kind != k || f.Advice == "" {
 			t.Errorf("%s: %+v", k, f)

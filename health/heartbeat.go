@@ -61,3 +61,8 @@ func (h *Heartbeat) Stop() {
 	m.heartbeats = slices.Delete(slices.Clone(m.heartbeats), at, at+1)
 	m.publishLocked(m.clock.now())
 }
+
+// Format prints the name of the heartbeat, for every verb: fmt would read what changes meanwhile.
+func (h *Heartbeat) Format(f fmt.State, _ rune) {
+	_, _ = fmt.Fprintf(f, "health.Heartbeat{%s}", h.h.name)
+}

@@ -52,6 +52,12 @@ func (m *Monitor) Validate(c Check) error { return c.validate(m.cfg) }
 // Name returns the name of the check.
 func (r *Registration) Name() string { return r.state.check.Name }
 
+// Format prints the name of the check, for every verb: fmt would read what changes meanwhile, and
+// print errors whose text may hold secrets.
+func (r *Registration) Format(f fmt.State, _ rune) {
+	_, _ = fmt.Fprintf(f, "health.Registration{%s}", r.Name())
+}
+
 // Observe tells the check what live traffic saw; it makes a Registration a poolkeeper.Observer. It
 // never changes the verdict by itself. What is news brings the next run forward, at most once per
 // RetryInterval: an error while the check does not fail, a success while it does. nil costs a few

@@ -12,6 +12,7 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
+	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 )
 
 // roughly is whether d is want, but for the billionth that NoJitter leaves.
@@ -229,6 +230,7 @@ func goroutines() int {
 }
 
 func TestTenThousandIdleChecksHaveNoGoroutine(t *testing.T) {
+	testkit.Slow(t)
 	synctest.Test(t, func(t *testing.T) {
 		m := health.New(health.Config{Interval: time.Hour})
 		for i := range 10_000 {

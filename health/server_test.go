@@ -12,6 +12,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
 )
 
@@ -84,9 +85,7 @@ func (deaf) Observe(error) {}
 // readiness end.
 func trouble(t *testing.T, passive bool, harm, mend func(*testserver.Server, testing.TB)) {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("takes 12 s")
-	}
+	testkit.Slow(t)
 	server := testserver.Postgres(t)
 	var cfg health.Config
 	if passive {
@@ -149,6 +148,7 @@ func TestKilledServerIsNotReady(t *testing.T) {
 // A frozen PostgreSQL (SIGSTOP) answers nothing. How long that takes is shown in a bubble, by
 // TestFrozenDependencyIsNotReadyWithinTimeoutTimesThreshold.
 func TestFrozenServerIsNotReady(t *testing.T) {
+	testkit.Slow(t)
 	t.Parallel()
 	freeze, thaw := (*testserver.Server).Freeze, (*testserver.Server).Thaw
 	trouble(t, true, freeze, thaw)

@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
@@ -99,6 +100,7 @@ func TestCheckOfAFullServerAsksOnAnIdleConnection(t *testing.T) {
 // A silent node of a Cluster is named alone, and the Cluster is degraded, within the time of one
 // check.
 func TestSilentNodeOfAClusterIsNamedAlone(t *testing.T) {
+	testkit.Slow(t)
 	k := newCluster(t, 3, 0)
 	p := started(t, redispool.Config{Options: k.options()})
 	if err := p.Check(within(t, patience)); err != nil {

@@ -35,6 +35,7 @@ func (k *cluster) keyAt(t *testing.T, node int) string {
 }
 
 func TestReloadOfAClusterReachesEveryNodeAndThoseToCome(t *testing.T) {
+	testkit.Slow(t)
 	k := newCluster(t, 2, 0)
 	for _, look := range k.looks {
 		do(t, look, "acl setuser app on >one >two ~* &* +@all")
@@ -116,6 +117,7 @@ func TestReloadOfAClusterReachesEveryNodeAndThoseToCome(t *testing.T) {
 
 // A node that joins while the pool works is one of its nodes like the others.
 func TestNodeThatJoinsTheClusterIsLookedAfter(t *testing.T) { // INV-7, INV-9
+	testkit.Slow(t)
 	k := newCluster(t, 2, 0)
 	p := started(t, redispool.Config{
 		Options: k.options(), MaxOpen: 10, MinIdle: 1, MaxIdleTime: 300 * time.Millisecond, EvictionInterval: 20 * time.Millisecond,
@@ -191,6 +193,7 @@ func TestNodeThatJoinsTheClusterIsLookedAfter(t *testing.T) { // INV-7, INV-9
 // later go-redis closes its client. Callers that use other nodes do not notice, and nothing of it
 // remains.
 func TestNodeThatLeavesTheClusterIsForgotten(t *testing.T) { // INV-9
+	testkit.Slow(t)
 	k := newClusterOf(t, 3, 0, func() []string { return []string{"--cluster-require-full-coverage", "no"} })
 	var out testkit.Log
 	p := started(t, redispool.Config{
@@ -269,6 +272,7 @@ func portOf(t *testing.T, look *redis.Client, setting string) string {
 
 // A failover that Sentinel is asked for, under load: callers see no more than a delay.
 func TestSentinelFailoverUnderPause(t *testing.T) {
+	testkit.Slow(t)
 	s := newSentinels(t)
 	p := started(t, redispool.Config{URL: s.url("&max_retries=-1"), MaxOpen: 10, MinIdle: 2, AcquireTimeout: patience})
 	load := lightTraffic(t, p.Client(), 6)

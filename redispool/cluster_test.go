@@ -15,6 +15,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
@@ -236,6 +237,7 @@ func TestClusterIsEvictedPerNodeAndDrained(t *testing.T) { // INV-7, INV-8, INV-
 }
 
 func TestClusterCheck(t *testing.T) {
+	testkit.Slow(t)
 	k := newCluster(t, 3, 0)
 	p := started(t, redispool.Config{Options: k.options()})
 	if err := p.Check(within(t, patience)); err != nil {
@@ -342,6 +344,7 @@ func TestClusterFailoverIsFollowed(t *testing.T) {
 // A primary falls silent under load until its breaker is open, and a replica takes over. Callers
 // are refused without a dial by then, and must be led to the new primary all the same.
 func TestClusterFailoverIsFollowedWhileTheBreakerIsOpen(t *testing.T) {
+	testkit.Slow(t)
 	k := newCluster(t, 3, 1) // the replica is the first primary's
 	p := started(t, redispool.Config{
 		Options: k.options(), MaxOpen: 10, DialTimeout: time.Second, ReadTimeout: time.Second, FailFastAfter: 200 * time.Millisecond,

@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
@@ -133,6 +134,7 @@ func TestSurplusOfABurstIsClosedUnderTraffic(t *testing.T) { // INV-7
 // What a sweep leaves must be the connections used last, or a load balancer that forgets silent
 // connections would leave us with the dead ones.
 func TestSweepKeepsTheConnectionsUsedLast(t *testing.T) {
+	testkit.Slow(t)
 	srv := testserver.Redis(t)
 	look := admin(t, srv.Addr())
 	for _, fifo := range []bool{false, true} {
@@ -372,6 +374,7 @@ func TestLifetimeEndsWithoutTraffic(t *testing.T) {
 }
 
 func TestKeepAliveReachesTheServerAndFindsTheDead(t *testing.T) {
+	testkit.Slow(t)
 	srv := testserver.Redis(t, "--timeout", "1") // the server closes what is silent for a second
 	look := admin(t, srv.Addr())
 	for _, test := range []struct {

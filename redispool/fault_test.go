@@ -115,6 +115,7 @@ func rawClient(tb testing.TB, o *redis.Options) *redis.Client {
 // load balancer does that forgets. On its own go-redis lets callers time out until every connection
 // has been tried.
 func TestSilentLossIsPaidForOncePerCaller(t *testing.T) {
+	testkit.Slow(t)
 	const conns = 40
 	srv := testserver.Redis(t)
 	look := admin(t, srv.Addr())
@@ -143,6 +144,7 @@ func TestSilentLossIsPaidForOncePerCaller(t *testing.T) {
 
 // The name stands for another server now, and old connections lead to what has become its replica.
 func TestDemotedServerIsLeftAtOnce(t *testing.T) {
+	testkit.Slow(t)
 	const conns = 40
 	results := map[string]outage{}
 	for _, name := range []string{"raw", "managed", "managed without retries"} {
@@ -256,6 +258,7 @@ func TestRepliesThatSayWrongServerEndAGeneration(t *testing.T) {
 // While the server refuses, callers are held within their own contexts, and are served as soon as
 // it is back.
 func TestRestartIsOverWhenTheServerIsBack(t *testing.T) {
+	testkit.Slow(t)
 	srv := testserver.Redis(t)
 	p := started(t, redispool.Config{URL: srv.URL(), MaxOpen: callers})
 	together(t, admin(t, srv.Addr()), p.Client(), callers)

@@ -15,6 +15,7 @@ import (
 
 // On sockets: a server that is killed, and one that accepts and says nothing.
 func TestARealServerGoesDownAndComesBack(t *testing.T) {
+	testkit.Slow(t)
 	for name, fault := range map[string]func(tb testing.TB, srv *testserver.Server, px *testkit.Proxy) (heal func()){
 		"killed": func(tb testing.TB, _ *testserver.Server, px *testkit.Proxy) func() {
 			tb.Helper()

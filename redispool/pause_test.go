@@ -282,7 +282,7 @@ func TestPlannedFailoverUnderPause(t *testing.T) {
 
 func TestClusterIsPausedAtItsDoor(t *testing.T) {
 	k := newCluster(t, 2, 0)
-	p := started(t, redispool.Config{Options: k.options(), AcquireTimeout: 50 * time.Millisecond})
+	p := started(t, redispool.Config{Options: k.options(), AcquireTimeout: time.Second})
 	c := p.Client()
 	if err := c.Set(t.Context(), "a", 1, 0).Err(); err != nil {
 		t.Fatal(err)

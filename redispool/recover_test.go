@@ -198,6 +198,7 @@ func TestEndOfThePoolsPatienceIsARefusal(t *testing.T) {
 
 // One connection that ends, for reasons of its own, is no reason to throw the others away.
 func TestConnectionThatEndsAloneCondemnsNobody(t *testing.T) {
+	testkit.Slow(t)
 	const conns = 10
 	for name, end := range map[string]func(t *testing.T, look *redis.Client, p *redispool.Pool) (ended int){
 		"killed in use": func(t *testing.T, look *redis.Client, p *redispool.Pool) int {
@@ -309,6 +310,7 @@ func TestRestartBehindTLSIsSeenBeforeTheNextCommand(t *testing.T) {
 
 // Nodes of a Cluster are judged one by one.
 func TestNodeThatIsGoneTakesNoConnectionOfAnotherWithIt(t *testing.T) {
+	testkit.Slow(t)
 	const conns = 6
 	k := newCluster(t, 2, 0)
 	var out testkit.Log
@@ -357,6 +359,7 @@ func TestNodeThatIsGoneTakesNoConnectionOfAnotherWithIt(t *testing.T) {
 // Behind Sentinel the inspection asks the sentinels too. A primary that dies takes all its
 // connections with it. Writers that may try again see the failover as a delay.
 func TestGenerationOfADeadPrimaryIsLeftBehindSentinel(t *testing.T) {
+	testkit.Slow(t)
 	s := newSentinels(t)
 	var out testkit.Log
 	p := started(t, redispool.Config{

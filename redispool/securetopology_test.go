@@ -142,6 +142,7 @@ func newSecureCluster(t *testing.T, k *pki, primaries, replicas int) (c *cluster
 }
 
 func TestClusterBehindMutualTLSIsManagedAndRenewed(t *testing.T) { // INV-7, INV-8, INV-9
+	testkit.Slow(t)
 	k := newPKI(t)
 	c, secure := newSecureCluster(t, k, 2, 1)
 	var out testkit.Log
@@ -179,6 +180,7 @@ func TestClusterBehindMutualTLSIsManagedAndRenewed(t *testing.T) { // INV-7, INV
 }
 
 func TestSentinelBehindMutualTLSIsManagedAndRenewed(t *testing.T) { // INV-7, INV-8, INV-9
+	testkit.Slow(t)
 	k := newPKI(t)
 	s := newSecureSentinels(t, k)
 	var out testkit.Log
@@ -215,6 +217,7 @@ func TestSentinelBehindMutualTLSIsManagedAndRenewed(t *testing.T) { // INV-7, IN
 
 // A client that shows no certificate, or does not know the servers' authority, is told so at Start.
 func TestTopologiesBehindMutualTLSRefuseStrangers(t *testing.T) {
+	testkit.Slow(t)
 	k := newPKI(t)
 	_, secure := newSecureCluster(t, k, 1, 0)
 	s := newSecureSentinels(t, k)

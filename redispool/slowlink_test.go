@@ -19,6 +19,7 @@ import (
 // A command is given up after a round trip of 300 ms and more. The idle connections are slow, and
 // alive.
 func TestSlowLinkCondemnsNothing(t *testing.T) {
+	testkit.Slow(t)
 	const others = 4
 	for _, c := range []struct {
 		name    string

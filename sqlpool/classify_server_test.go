@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 	"github.com/poolkeeper/poolkeeper/sqlpool/internal/test/sqltest"
@@ -119,6 +120,7 @@ func TestClassifyKnowsWhatARealPostgresSays(t *testing.T) {
 
 // What a real MariaDB really says, seen through go-sql-driver/mysql.
 func TestClassifyKnowsWhatARealMariaDBSays(t *testing.T) {
+	testkit.Slow(t)
 	srv := testserver.MariaDB(t, "--max-connections=10")
 	ctx := within(t, time.Minute)
 	admin := openMySQL(t, srv.DSN())

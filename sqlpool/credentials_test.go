@@ -15,6 +15,7 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/test/testcerts"
+	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 	"github.com/poolkeeper/poolkeeper/sqlpool/internal/test/sqltest"
@@ -118,6 +119,7 @@ func TestPostgresFailedLoginHasTheFileLookedAt(t *testing.T) {
 }
 
 func TestMySQLPasswordInAFileIsRenewedWithoutAFailedQuery(t *testing.T) {
+	testkit.Slow(t)
 	srv := testserver.MariaDB(t)
 	mysqlExec(t, srv, "create user app identified by 'first'", "grant all on *.* to app")
 	file := filepath.Join(t.TempDir(), "secret")
@@ -159,6 +161,7 @@ func secure(t *testing.T, srv *testserver.Server, ca *testcerts.Authority) {
 
 // The authority, the server's certificate and the client's are all replaced.
 func TestPostgresCertificatesAreRenewedWithoutAFailedQuery(t *testing.T) {
+	testkit.Slow(t)
 	srv := testserver.Postgres(t)
 	pgExec(t, srv, "create role app login")
 	srv.WriteFile(t, "data/pg_hba.conf", []byte("hostssl all app 127.0.0.1/32 cert\nhost all all 127.0.0.1/32 trust\n"))
@@ -198,6 +201,7 @@ func TestPostgresCertificatesAreRenewedWithoutAFailedQuery(t *testing.T) {
 }
 
 func TestMySQLCertificatesAreRenewedWithoutAFailedQuery(t *testing.T) {
+	testkit.Slow(t)
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
 	files := poolkeeper.TLSFiles{CA: at("ca"), Cert: at("cert"), Key: at("key")}
@@ -261,6 +265,7 @@ func TestPostgresTLS(t *testing.T) {
 }
 
 func TestMySQLTLS(t *testing.T) {
+	testkit.Slow(t)
 	dir := t.TempDir()
 	ca := testcerts.New(t)
 	cert, key := ca.Leaf(t, "127.0.0.1")
@@ -285,6 +290,7 @@ func TestMySQLTLS(t *testing.T) {
 // A function's answer is noticed at the next dial. If it stays, the old connections go; if every
 // answer is another, as with tokens, they stay.
 func TestPostgresAnswersOfCredentialsThatChange(t *testing.T) {
+	testkit.Slow(t)
 	for name, tokens := range map[string]bool{"a new password": false, "tokens": true} {
 		t.Run(name, func(t *testing.T) {
 			var password atomic.Int64
@@ -327,6 +333,7 @@ func TestPostgresAnswersOfCredentialsThatChange(t *testing.T) {
 }
 
 func TestPostgresPassfileAndServiceFileGoOnWorking(t *testing.T) {
+	testkit.Slow(t)
 	srv := scram(t)
 	host, port, _ := strings.Cut(srv.Addr(), ":")
 	dir := t.TempDir()

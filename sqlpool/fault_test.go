@@ -339,9 +339,15 @@ func runFault(ctx context.Context, tb testing.TB, f faultServers, i int, v varia
 
 // The goals of the fault table. Raw pgxpool needs 13 to 15 s after a silent network, and for ever
 // after a demotion.
-func TestPostgresRecoversFromFaults(t *testing.T) { recovers(t, pgFaults(t)) }
+func TestPostgresRecoversFromFaults(t *testing.T) {
+	testkit.Slow(t)
+	recovers(t, pgFaults(t))
+}
 
-func TestMySQLRecoversFromFaults(t *testing.T) { recovers(t, mysqlFaults(t)) }
+func TestMySQLRecoversFromFaults(t *testing.T) {
+	testkit.Slow(t)
+	recovers(t, mysqlFaults(t))
+}
 
 func recovers(t *testing.T, f faultServers) {
 	t.Helper()
@@ -374,6 +380,7 @@ func recovers(t *testing.T, f faultServers) {
 // use: not one query is lost. Without the peek the first query finds out, and the suspicion it
 // raises saves the others.
 func TestPostgresTerminatedWhileIdleCostsNoQuery(t *testing.T) {
+	testkit.Slow(t)
 	srv := testserver.SharedPostgres(t)
 	for name, c := range map[string]struct {
 		change func(*sqlpool.PostgresConfig)

@@ -16,6 +16,7 @@ import (
 )
 
 func TestPostgresLimitsAreComparedWithTheServers(t *testing.T) {
+	testkit.Slow(t)
 	srv := testserver.Postgres(t, "max_connections=30", "superuser_reserved_connections=3", "idle_session_timeout=60000")
 	log, logged := logTo()
 	p, _ := pgFor(t, srv, sqlpool.PostgresConfig{MaxOpen: 9, Instances: 3, KeepAlive: 2 * time.Minute, Logger: log})
@@ -69,6 +70,7 @@ func TestPostgresLimitsAreComparedWithTheServers(t *testing.T) {
 }
 
 func TestMySQLLimitsAreComparedWithTheServers(t *testing.T) {
+	testkit.Slow(t)
 	srv := testserver.MariaDB(t, "--max-connections=40", "--wait-timeout=30")
 	p, _ := mysqlFor(t, srv, sqlpool.MySQLConfig{MaxOpen: 19, Instances: 2, KeepAlive: time.Minute})
 	l, err := p.Limits(t.Context())
@@ -84,6 +86,7 @@ func TestMySQLLimitsAreComparedWithTheServers(t *testing.T) {
 // A Config without a KeepAlive gets one that the server allows, and keeps it over a Reload. So idle
 // connections outlive the server's own time-out.
 func TestKeepAliveIsChosenBelowTheServersTimeout(t *testing.T) {
+	testkit.Slow(t)
 	pg, onPG := pgFor(t, testserver.Postgres(t, "idle_session_timeout=2000"), sqlpool.PostgresConfig{MaxOpen: 3, MinIdle: 2, Logger: quiet()})
 	my, onMySQL := mysqlFor(t, testserver.MariaDB(t, "--wait-timeout=2"), sqlpool.MySQLConfig{MaxOpen: 3, MinIdle: 2, Logger: quiet()})
 	pools := []interface {

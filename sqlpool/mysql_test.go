@@ -19,6 +19,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 	"github.com/poolkeeper/poolkeeper/sqlpool/internal/test/sqltest"
@@ -90,6 +91,7 @@ func TestMySQLServesAndLeavesNothingOnTheServer(t *testing.T) {
 // A leaked Rows, Tx and Conn: named with file and line, and cut off the server. A query that runs
 // on is ended.
 func TestMySQLStopNamesLeaksAndCutsThemOff(t *testing.T) {
+	testkit.Slow(t)
 	p, onServer := startMySQL(t, sqlpool.MySQLConfig{MaxOpen: 8})
 	ctx := t.Context()
 	rows, err := p.DB().QueryContext(ctx, "select seq from seq_1_to_1000000")
@@ -141,6 +143,7 @@ func TestMySQLStopNamesLeaksAndCutsThemOff(t *testing.T) {
 }
 
 func TestMySQLStopAndCheckAreBoundedWhileTheServerIsFrozen(t *testing.T) {
+	testkit.Slow(t)
 	srv := testserver.MariaDB(t)
 	p, _ := mysqlFor(t, srv, sqlpool.MySQLConfig{MaxOpen: 3})
 	if err := p.Start(t.Context()); err != nil {
@@ -177,6 +180,7 @@ func TestMySQLStopAndCheckAreBoundedWhileTheServerIsFrozen(t *testing.T) {
 }
 
 func TestMySQLStartPoliciesAndRecovery(t *testing.T) {
+	testkit.Slow(t)
 	srv := testserver.MariaDB(t)
 	p, _ := mysqlFor(t, srv, sqlpool.MySQLConfig{Start: poolkeeper.StartDegraded, MinIdle: 2, EvictionInterval: 50 * time.Millisecond})
 	fast, _ := mysqlFor(t, srv, sqlpool.MySQLConfig{})

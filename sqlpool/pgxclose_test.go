@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 	"github.com/poolkeeper/poolkeeper/sqlpool/sqlpooltest"
@@ -118,6 +119,7 @@ func counting(open *atomic.Int64) func(*pgxpool.Config) error {
 
 // The server does not answer a check: nothing of the connection is left when Stop has returned.
 func TestPostgresStopLeavesNothingOfACheckThatTimedOut(t *testing.T) {
+	testkit.Slow(t)
 	srv := testserver.Postgres(t)
 	var open atomic.Int64
 	p, _ := pgFor(t, srv, sqlpool.PostgresConfig{Configure: counting(&open), CloseGrace: 100 * time.Millisecond})

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 	"github.com/poolkeeper/poolkeeper/sqlpool/internal/test/sqltest"
@@ -275,6 +276,7 @@ func TestPostgresTracerOfBeforeConnectTraces(t *testing.T) {
 
 // A cancel request that pgconn makes outside pgx's calls is bounded too; another connection is not.
 func TestPostgresCancelRequestOfPgConnIsBounded(t *testing.T) {
+	testkit.Slow(t)
 	srv := testserver.Postgres(t)
 	var open atomic.Int64
 	p, _ := pgFor(t, srv, sqlpool.PostgresConfig{Configure: counting(&open), CloseGrace: 100 * time.Millisecond})

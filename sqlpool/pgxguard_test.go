@@ -170,6 +170,7 @@ func wasTold(t *testing.T, lines, how string) {
 
 // pgconn asks the server to cancel a query on a goroutine of its own, by the service's DialFunc.
 func TestADialFuncThatPanicsInACancelRequestDoesNotEndTheProcess(t *testing.T) {
+	testkit.Slow(t)
 	srv := testserver.Postgres(t)
 	for how, f := range map[string]func(){"panic": func() { panic("service") }, "goexit": runtime.Goexit} {
 		for part, query := range map[string]string{

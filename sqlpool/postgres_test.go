@@ -18,6 +18,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 	"github.com/poolkeeper/poolkeeper/sqlpool/internal/test/sqltest"
@@ -82,7 +83,10 @@ func hangs(t *testing.T, p interface{ Stats() poolkeeper.Stats }) {
 
 // INV-9, seen from the server.
 func TestPostgresServesBothHandlesAndLeavesNothingOnTheServer(t *testing.T) {
-	p, onServer := startPG(t, sqlpool.PostgresConfig{MaxOpen: 4, MinIdle: 2, AcquireTimeout: 30 * time.Second})
+	p, onServer := startPG(t, sqlpool.PostgresConfig{ // nothing that a busy machine could be too slow for
+		MaxOpen: 4, MinIdle: 2, AcquireTimeout: time.Minute, DialTimeout: time.Minute,
+		KeepAlive: poolkeeper.Off, SuspectPing: poolkeeper.Off,
+	})
 	var wg sync.WaitGroup
 	for i := range 16 {
 		wg.Go(func() {
@@ -105,8 +109,8 @@ func TestPostgresServesBothHandlesAndLeavesNothingOnTheServer(t *testing.T) {
 	eventually(t, "the pool's connections and the check's are on the server", func() bool { return onServer() == p.Stats().Open+1 })
 	stop(t, p)
 	eventually(t, "no connection is left on the server", func() bool { return onServer() == 0 })
-	if got := p.Stats().Evicted["closed"]; got != st.Dials {
-		t.Errorf("%d of %d connections count as closed", got, st.Dials)
+	if end := p.Stats(); end.Evicted["closed"] != end.Dials || end.Dials > 4 {
+		t.Errorf("%d of %d connections count as closed", end.Evicted["closed"], end.Dials)
 	}
 	for what, err := range map[string]error{
 		"pool":  p.Pool().Ping(t.Context()),
@@ -540,6 +544,7 @@ func TestPostgresStopAndCheckAreBoundedWhileTheServerIsFrozen(t *testing.T) {
 }
 
 func TestPostgresStartPoliciesAndRecovery(t *testing.T) {
+	testkit.Slow(t)
 	srv := testserver.Postgres(t)
 	srv.Kill(t)
 	fast, _ := pgFor(t, srv, sqlpool.PostgresConfig{})
@@ -598,6 +603,7 @@ func TestPostgresCredentialsAreAskedForEachDial(t *testing.T) {
 }
 
 func TestPostgresObserverHearsOfTheServer(t *testing.T) {
+	testkit.Slow(t)
 	srv := testserver.Postgres(t)
 	p, _ := pgFor(t, srv, sqlpool.PostgresConfig{})
 	if err := p.Start(t.Context()); err != nil {

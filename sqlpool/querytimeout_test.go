@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 	"github.com/poolkeeper/poolkeeper/sqlpool/sqlpooltest"
@@ -68,6 +69,7 @@ func TestQueryTimeoutEndsStatementsOnAConnectionThatLeadsNowhere(t *testing.T) {
 }
 
 func TestQueryTimeoutLastsToTheEndOfTheRows(t *testing.T) {
+	testkit.Slow(t)
 	pg, my := testserver.Postgres(t), testserver.MariaDB(t)
 	cfg := sqlpool.MySQLConfig{QueryTimeout: 500 * time.Millisecond, Logger: quiet(), MaxOpen: 2}
 	pgPool, _ := pgFor(t, pg, like[sqlpool.PostgresConfig](cfg))

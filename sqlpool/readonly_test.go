@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 	"github.com/poolkeeper/poolkeeper/sqlpool/internal/test/sqltest"
@@ -99,6 +100,7 @@ var pgWrites = map[string]func(ctx context.Context, p *sqlpool.Postgres) error{
 }
 
 func TestReadOnlyRefusalIsHeardOnEveryPath(t *testing.T) {
+	testkit.Slow(t)
 	primary := testserver.Postgres(t)
 	sqltest.Exec(t, primary, "create table t (n int)")
 	standby := testserver.PostgresStandby(t, primary)
@@ -235,6 +237,7 @@ func TestReadOnlyRefusalOfAStandbyIsHeardByNewDB(t *testing.T) {
 }
 
 func TestReadOnlyRefusalOfMariaDBIsHeardOnEveryPath(t *testing.T) {
+	testkit.Slow(t)
 	srv := testserver.MariaDB(t)
 	admin, err := sql.Open("mysql", srv.DSN())
 	if err != nil {

@@ -38,7 +38,16 @@ type LimitError struct {
 func (e *LimitError) Error() string { return strings.Join(e.lines, ", ") }
 
 // HealthFault is of the kind of the limit that was passed.
-func (e *LimitError) HealthFault() health.Fault { return health.FaultOf(e.kind) }
+func (e *LimitError) HealthFault() health.Fault {
+	switch e.kind {
+	case KindSlow:
+		return health.Fault{Kind: e.kind, Advice: "it answers, but slowly: look at the server's load and at the network"}
+	case KindFlaky:
+		return health.Fault{Kind: e.kind, Advice: "part of the work fails: look at the errors of the pool and at the server's log"}
+	default:
+		return health.FaultOf(e.kind)
+	}
+}
 
 // Meter is a probe that also judges how well a pool serves. It runs another probe and measures its
 // round trip, reads the statistics of the pool, and returns a [LimitError] if a limit of its policy

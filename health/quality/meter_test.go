@@ -109,7 +109,7 @@ func TestMeterDegradesWhereALimitIsPassed(t *testing.T) {
 			t.Errorf("%+v", q)
 		}
 		latency = 300 * time.Millisecond
-		run(health.KindSlow, "latency 300ms (limit 100ms)", "worst latency 300ms (limit 250ms)")
+		run(quality.KindSlow, "latency 300ms (limit 100ms)", "worst latency 300ms (limit 250ms)")
 		latency = time.Millisecond
 		p.stats.InUse = 9
 		run(health.KindPoolExhausted, "saturation 90% (limit 80%)")
@@ -119,7 +119,7 @@ func TestMeterDegradesWhereALimitIsPassed(t *testing.T) {
 		p.stats.Use.Count += 80
 		p.stats.AcquireTimeouts += 15
 		p.stats.DialErrors += 5
-		run(health.KindFlaky, "errors 20.0% (limit 10.0%)")
+		run(quality.KindFlaky, "errors 20.0% (limit 10.0%)")
 		run(health.KindNone) // nothing more has failed since
 		p.stats = poolkeeper.Stats{Max: 10}
 		run(health.KindNone) // counters that begin anew are no errors

@@ -19,6 +19,12 @@ const (
 	defaultErrorWeight      = 30
 )
 
+// Kinds of a pool that works, but not well. A saturated one is health.KindPoolExhausted.
+const (
+	KindSlow  health.Kind = "slow"  // it answers, but slowly
+	KindFlaky health.Kind = "flaky" // too much of what is asked of it fails
+)
+
 // Policy sets the limits past which a working pool counts as degraded, and how its score is
 // weighed. The zero Policy keeps a score and degrades nothing.
 type Policy struct {
@@ -105,12 +111,12 @@ func (p Policy) faults(q Reading) (health.Kind, []string) {
 	}
 	add(p.MaxSaturation > 0 && q.Saturation > p.MaxSaturation, health.KindPoolExhausted,
 		"saturation %.0f%% (limit %.0f%%)", 100*q.Saturation, 100*p.MaxSaturation)
-	add(p.MaxErrorRatio > 0 && q.ErrorRatio > p.MaxErrorRatio, health.KindFlaky,
+	add(p.MaxErrorRatio > 0 && q.ErrorRatio > p.MaxErrorRatio, KindFlaky,
 		"errors %.1f%% (limit %.1f%%)", 100*q.ErrorRatio, 100*p.MaxErrorRatio)
-	add(p.MaxLatency > 0 && q.Latency > p.MaxLatency, health.KindSlow,
+	add(p.MaxLatency > 0 && q.Latency > p.MaxLatency, KindSlow,
 		"latency %v (limit %v)", q.Latency.Round(time.Microsecond), p.MaxLatency)
-	add(p.MaxWorstLatency > 0 && q.WorstLatency > p.MaxWorstLatency, health.KindSlow,
+	add(p.MaxWorstLatency > 0 && q.WorstLatency > p.MaxWorstLatency, KindSlow,
 		"worst latency %v (limit %v)", q.WorstLatency.Round(time.Microsecond), p.MaxWorstLatency)
-	add(p.MinScore > 0 && q.Score < p.MinScore, health.KindFlaky, "score %d (limit %d)", q.Score, p.MinScore)
+	add(p.MinScore > 0 && q.Score < p.MinScore, KindFlaky, "score %d (limit %d)", q.Score, p.MinScore)
 	return kind, lines
 }

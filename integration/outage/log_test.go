@@ -45,6 +45,7 @@ func lines(t *testing.T, out string) map[line]int {
 // line when it is over. With POOLKEEPER_MEASURE the outage takes 17 s, and PostgreSQL's log is the
 // one of docs/operations.md.
 func TestOneOutageIsOneLineOfEachKind(t *testing.T) {
+	testkit.Slow(t)
 	for name, start := range map[string]func(*testing.T, *slog.Logger) patient{"orders": postgresPatient, "cache": redisPatient} {
 		t.Run(name, func(t *testing.T) {
 			var out testkit.Log
@@ -120,6 +121,7 @@ func redisPatient(t *testing.T, log *slog.Logger) patient {
 
 // A failover leaves the service on a server that takes no writes.
 func TestAReadOnlyServerIsOneWarning(t *testing.T) {
+	testkit.Slow(t)
 	srv := testserver.Postgres(t)
 	var out testkit.Log
 	log := slog.New(slog.NewJSONHandler(&out, nil))

@@ -16,6 +16,7 @@ import (
 
 // A service that can do without its cache starts before Redis does.
 func TestACacheThatComesLateIsOneLineOfEachKind(t *testing.T) {
+	testkit.Slow(t)
 	srv := testserver.Redis(t)
 	srv.Kill(t)
 	var out testkit.Log

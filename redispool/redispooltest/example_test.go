@@ -16,10 +16,12 @@ func ExampleStart() {
 	tb := newTB()
 	defer tb.end()
 
-	cache := redispooltest.Start(tb)
+	// A busy machine may need long for what succeeds; what fails is waited for in full.
+	const long, short = 30 * time.Second, time.Second
+	cache := redispooltest.Start(tb, func(c *redispool.Config) { c.AcquireTimeout = long })
 	cache.Client().Set(tb.Context(), "stock", 3, 0)
-	get := func() {
-		ctx, cancel := context.WithTimeout(tb.Context(), time.Second)
+	get := func(limit time.Duration) {
+		ctx, cancel := context.WithTimeout(tb.Context(), limit)
 		defer cancel()
 		stock, err := cache.Client().Get(ctx, "stock").Int()
 		if err != nil {
@@ -28,25 +30,25 @@ func ExampleStart() {
 		}
 		fmt.Println("stock:", stock)
 	}
-	get()
+	get(long)
 
 	cache.Drop() // every connection is lost, once: go-redis tries again
-	get()
+	get(long)
 
 	cache.Refuse() // the server is gone
-	get()
+	get(short)
 	cache.Heal() // and back, with its data
-	get()
+	get(long)
 
 	cache.Hang() // the network drops packets
-	get()
+	get(short)
 	cache.Heal()
-	get()
+	get(long)
 
 	if err := cache.Mini.Set("stock", "7"); err != nil { // the server's data can be set and read
 		fmt.Println(err)
 	}
-	get()
+	get(long)
 	// Output:
 	// stock: 3
 	// stock: 3

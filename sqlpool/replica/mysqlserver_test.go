@@ -13,6 +13,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 	"github.com/poolkeeper/poolkeeper/sqlpool/internal/test/sqltest"
@@ -99,6 +100,7 @@ func (p *mysqlPair) becomes(t *testing.T, want replica.State) {
 }
 
 func TestMariaDBReplicaIsReadWhileItKeepsUp(t *testing.T) {
+	testkit.Slow(t)
 	p := newMySQLPair(t, nil)
 	p.becomes(t, replica.StateReady)
 
@@ -215,6 +217,7 @@ func TestMariaDBReplicaThatIsBehindAtTheStartHasNoLagUntilItHasComeSoFar(t *test
 }
 
 func TestMariaDBFrozenAndKilledReplicaIsLeftAloneUntilItIsBack(t *testing.T) {
+	testkit.Slow(t)
 	p := newMySQLPair(t, nil)
 	isLeftAloneWhileItIsAway(t, p, p.replica)
 
@@ -234,6 +237,7 @@ func TestMariaDBFrozenAndKilledReplicaIsLeftAloneUntilItIsBack(t *testing.T) {
 }
 
 func TestMariaDBDrainAndStopCoverBothServersAndNameTheHolder(t *testing.T) {
+	testkit.Slow(t)
 	p := newMySQLPair(t, nil)
 	p.becomes(t, replica.StateReady)
 	tx, err := p.BeginReadOnly(t.Context())
@@ -262,6 +266,7 @@ func TestMariaDBDrainAndStopCoverBothServersAndNameTheHolder(t *testing.T) {
 }
 
 func TestMariaDBFailoverIsSeenByWhoTakesWrites(t *testing.T) {
+	testkit.Slow(t)
 	p := newMySQLPair(t, nil)
 	p.becomes(t, replica.StateReady)
 	eventually(t, "a connection will lead to a demoted server", func() bool { return p.Primary().Stats().Open > 0 })
@@ -303,6 +308,7 @@ func TestMariaDBFailoverIsSeenByWhoTakesWrites(t *testing.T) {
 }
 
 func TestReadOnlyTransactionOnMariaDBRefusesWritesOnThePrimaryToo(t *testing.T) {
+	testkit.Slow(t)
 	r := startMySQL(t, replica.MySQLConfig{
 		Primary: sqlpool.MySQLConfig{URL: testserver.SharedMariaDB(t).URL()}, Logger: quiet(), PollInterval: 20 * time.Millisecond,
 	})
@@ -329,6 +335,7 @@ func TestReadOnlyTransactionOnMariaDBRefusesWritesOnThePrimaryToo(t *testing.T) 
 }
 
 func TestMariaDBKilledReplicaCostsTheReadsInFlight(t *testing.T) {
+	testkit.Slow(t)
 	p := newMySQLPair(t, func(cfg *replica.MySQLConfig) { cfg.PollInterval, cfg.MaxLag = 0, 0 })
 	costsTheReadsInFlight(t, p, p.replica, func(ctx context.Context) error {
 		var n sql.NullInt64

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 	"github.com/poolkeeper/poolkeeper/sqlpool/internal/test/sqltest"
@@ -75,6 +76,7 @@ func (p *pair) becomes(t *testing.T, want replica.State) {
 }
 
 func TestStreamingReplicaIsReadWhileItKeepsUp(t *testing.T) {
+	testkit.Slow(t)
 	p := newPair(t, nil)
 	p.becomes(t, replica.StateReady)
 
@@ -172,6 +174,7 @@ func TestStreamingReplicaIsReadWhileItKeepsUp(t *testing.T) {
 }
 
 func TestFrozenAndKilledReplicaIsLeftAloneUntilItIsBack(t *testing.T) {
+	testkit.Slow(t)
 	p := newPair(t, nil)
 	isLeftAloneWhileItIsAway(t, p, p.standby)
 
@@ -242,6 +245,7 @@ func TestPromotedStandbyTakesOverBehindTheSameHandles(t *testing.T) {
 }
 
 func TestKilledReplicaCostsTheReadsInFlight(t *testing.T) {
+	testkit.Slow(t)
 	p := newPair(t, func(cfg *replica.PostgresConfig) { cfg.PollInterval, cfg.MaxLag = 0, 0 })
 	costsTheReadsInFlight(t, p, p.standby, func(ctx context.Context) error {
 		var n int

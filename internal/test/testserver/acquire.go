@@ -8,11 +8,9 @@ import (
 	"os/exec"
 	"sync"
 	"testing"
-)
 
-// RequireEnv names the variable that turns a missing server from a skip into a failure when it is
-// "1".
-const RequireEnv = "POOLKEEPER_REQUIRE_SERVERS"
+	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
+)
 
 // own starts a server for one test.
 func own(tb testing.TB, k kind, extra []string) *Server {
@@ -33,13 +31,16 @@ func own(tb testing.TB, k kind, extra []string) *Server {
 // need skips or fails the test if the server's binary is missing.
 func need(tb testing.TB, k kind) {
 	tb.Helper()
+	if testing.Short() {
+		tb.Skip("needs a real server: not with -short")
+	}
 	_, err := k.binary()
 	switch {
 	case err == nil:
 	case !errors.Is(err, exec.ErrNotFound):
 		tb.Fatal(err)
-	case os.Getenv(RequireEnv) == "1":
-		tb.Fatalf("testserver: %v, and %s=1: apt-get install %s", err, RequireEnv, k.install)
+	case testkit.Full():
+		tb.Fatalf("testserver: %v, and %s=1: apt-get install %s", err, testkit.FullEnv, k.install)
 	default:
 		tb.Skipf("needs a real server: %v: apt-get install %s", err, k.install)
 	}

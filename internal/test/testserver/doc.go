@@ -16,8 +16,8 @@
 //	}
 //
 // A test that needs a server which is not installed is skipped with a message that says what to
-// install, or fails if POOLKEEPER_REQUIRE_SERVERS=1. Nothing relies on a server that happens to be
-// running already.
+// install, or fails if POOLKEEPER_FULL=1. With -short it is skipped in any case. Nothing relies on a
+// server that happens to be running already.
 //
 // It refuses to use containers, fixed ports and the machine's own databases.
 package testserver

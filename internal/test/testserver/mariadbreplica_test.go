@@ -11,6 +11,7 @@ import (
 )
 
 func TestMariaDBReplicaFollowsItsPrimaryAlsoOverARestart(t *testing.T) {
+	testkit.Slow(t)
 	primary := testserver.MariaDBPrimary(t)
 	replica := testserver.MariaDBReplica(t, primary)
 	open := func(s *testserver.Server) *sql.DB {

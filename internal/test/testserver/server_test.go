@@ -8,6 +8,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
 )
 
@@ -21,6 +22,7 @@ var kinds = map[string]func(testing.TB, ...string) *testserver.Server{
 }
 
 func TestKilledServerIsGoneAndComesBackOnTheSameAddress(t *testing.T) {
+	testkit.Slow(t)
 	for name, own := range kinds {
 		t.Run(name, func(t *testing.T) {
 			s := own(t)
@@ -80,6 +82,7 @@ func TestSharedServerIsStartedOnceAndOwnOnesAreApart(t *testing.T) {
 }
 
 func TestServerLeavesNoDirectoryBehind(t *testing.T) {
+	testkit.Slow(t)
 	for name, own := range kinds {
 		t.Run(name, func(t *testing.T) {
 			var dir string

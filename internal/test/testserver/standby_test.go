@@ -10,6 +10,7 @@ import (
 )
 
 func TestStandbyStreamsFromItsPrimary(t *testing.T) {
+	testkit.Slow(t)
 	primary := testserver.Postgres(t)
 	standby := testserver.PostgresStandby(t, primary)
 	at := func(s *testserver.Server, sql string) (n int, err error) {
