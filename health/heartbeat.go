@@ -13,11 +13,6 @@ type Heartbeat struct {
 	h *heart
 }
 
-// Format prints the name of the heartbeat, for every verb: fmt would read what changes meanwhile.
-func (h *Heartbeat) Format(f fmt.State, _ rune) {
-	_, _ = fmt.Fprintf(f, "health.Heartbeat{%s}", h.h.name)
-}
-
 // Heartbeat adds a heartbeat that counts as missed when the last beat is older than maxAge. The
 // time of the call counts as a beat, and so does Start. An empty or taken name, and a maxAge that
 // is not positive, are errors. Before Start, while draining and after Stop a silent heart fails

@@ -12,11 +12,6 @@ type Registration struct {
 	state *checkState
 }
 
-// Format prints the name of the check, for every verb: fmt would read what changes meanwhile.
-func (r *Registration) Format(f fmt.State, _ rune) {
-	_, _ = fmt.Fprintf(f, "health.Registration{%s}", r.state.check.Name)
-}
-
 // Register adds a check; it may be called before and after Start. The error lists every fault of
 // the check, or wraps ErrDuplicate or ErrStopped. Until its first result a critical check is not
 // ready.

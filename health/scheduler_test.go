@@ -12,7 +12,6 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
-	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 )
 
 // roughly is whether d is want, but for the billionth that NoJitter leaves.

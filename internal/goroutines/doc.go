@@ -1,2 +1,0 @@
-// Package goroutines tells the calling goroutine from others.
-package goroutines
