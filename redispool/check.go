@@ -14,7 +14,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
-	"github.com/poolkeeper/poolkeeper/internal/turn"
+	"github.com/poolkeeper/poolkeeper/internal/ctxmutex"
 )
 
 // Check asks the server for a sign of life, on a connection of its own outside the pool: a pool
@@ -50,19 +50,19 @@ const checkBuffer = 1 << 10
 
 // checker has the connections that only checks use, one per node.
 type checker struct {
-	pool *Pool
-	turn turn.Turn // to check; guards the following
-	own  map[string]*redis.Client
-	done bool
+	pool     *Pool
+	checking ctxmutex.Mutex // to check; guards the following
+	own      map[string]*redis.Client
+	done     bool
 }
 
 func newChecker(p *Pool) *checker {
-	return &checker{pool: p, turn: turn.New(), own: map[string]*redis.Client{}}
+	return &checker{pool: p, checking: ctxmutex.New(), own: map[string]*redis.Client{}}
 }
 
-// begin takes the turn. The caller owes an end.
+// begin locks the checker. The caller owes an end.
 func (k *checker) begin(ctx context.Context) error {
-	if err := k.turn.Take(ctx); err != nil {
+	if err := k.checking.Lock(ctx); err != nil {
 		return fmt.Errorf("another check is still under way: %w", err)
 	}
 	if k.done {
@@ -72,7 +72,7 @@ func (k *checker) begin(ctx context.Context) error {
 	return nil
 }
 
-func (k *checker) end() { k.turn.End() }
+func (k *checker) end() { k.checking.Unlock() }
 
 // use lends the check's own client for a node, until done is called.
 func (k *checker) use(ctx context.Context, n *node) (own *redis.Client, done func(), err error) {
@@ -146,7 +146,7 @@ func (k *checker) checkCluster(ctx context.Context) (reservation, err error) {
 
 // each runs ask for all nodes at once, with the check's own client of each. Each has three quarters
 // of the time that is left, so that those that answer are not held responsible for one that is
-// silent. It needs the turn.
+// silent. The caller holds checking.
 func (k *checker) each(ctx context.Context, nodes []*node, ask func(ctx context.Context, i int, own *redis.Client) error) []error {
 	if end, ok := ctx.Deadline(); ok {
 		var cancel context.CancelFunc
@@ -196,10 +196,10 @@ func (n *node) addr() string {
 
 // close waits for a check under way and hangs up, for good.
 func (k *checker) close(ctx context.Context) error {
-	if err := k.turn.Take(ctx); err != nil {
+	if err := k.checking.Lock(ctx); err != nil {
 		return fmt.Errorf("a check is still under way: %w", err)
 	}
-	defer k.turn.End()
+	defer k.checking.Unlock()
 	k.done = true
 	var errs []error
 	for addr, c := range k.own {
@@ -338,10 +338,10 @@ func (n *node) isFull(ctx context.Context, err error) bool {
 // askPooled pings the server on an idle connection of the pool. It returns errFull if there is
 // none.
 func (n *node) askPooled(ctx context.Context) error {
-	if n.upkeep.Take(ctx) != nil {
+	if n.upkeep.Lock(ctx) != nil {
 		return errFull
 	}
-	defer n.upkeep.End()
+	defer n.upkeep.Unlock()
 	if n.spare(0) <= 0 {
 		return errFull
 	}

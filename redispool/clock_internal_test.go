@@ -59,7 +59,7 @@ func TestMarksDoNotFollowTheWallClock(t *testing.T) {
 func TestPeakDoesNotWaitForTheUpkeep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := bookedConn(t).node
-		if err := n.upkeep.Take(t.Context()); err != nil {
+		if err := n.upkeep.Lock(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		n.lent.Store(3) // Conns, some of them closed
@@ -71,7 +71,7 @@ func TestPeakDoesNotWaitForTheUpkeep(t *testing.T) {
 			t.Errorf("100 looks took %s", took)
 		}
 		n.lent.Store(0)
-		n.upkeep.End()
+		n.upkeep.Unlock()
 	})
 }
 

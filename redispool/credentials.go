@@ -54,10 +54,10 @@ func (p *Pool) pollFiles() {
 	}
 	defer p.dialing.Leave()
 	defer p.watchFiles()
-	if !p.state.TryTurn() {
+	if !p.state.TryBeginChange() {
 		return // a Reload reads the files too, and a Pause will be over
 	}
-	defer p.state.EndTurn()
+	defer p.state.EndChange()
 	err := p.events.Guarded(ownUse, func() error { return p.renew(p.life) })
 	trouble := ""
 	if err != nil {
@@ -69,7 +69,7 @@ func (p *Pool) pollFiles() {
 	p.renewal = trouble
 }
 
-// renew puts what the files hold in effect, if it is new. It needs the turn to reload.
+// renew puts what the files hold in effect, if it is new. The caller has begun a change.
 func (p *Pool) renew(ctx context.Context) error {
 	cfg, was := p.config(), p.endpoint.Load()
 	now, err := cfg.readFiles()

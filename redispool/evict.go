@@ -70,10 +70,10 @@ func (d *demand) settle(n *node) {
 
 // Sweep implements eviction.Pool.
 func (n *node) Sweep(ctx context.Context, s eviction.Sweep) (next time.Time) {
-	if n.upkeep.Take(ctx) != nil {
+	if n.upkeep.Lock(ctx) != nil {
 		return time.Time{}
 	}
-	defer n.upkeep.End()
+	defer n.upkeep.Unlock()
 	for again := n.needsSweep(s); again; s.Surplus = 0 {
 		asked, err := n.visitIdle(ctx, nil, func(idle []*idleConn) { again = n.choose(idle, s) })
 		if !n.pingAll(ctx, asked) || err != nil {
@@ -175,10 +175,10 @@ func (n *node) Fill(ctx context.Context, want int) error {
 	if !n.ownsGate && !n.used.Load() {
 		return nil // for example a Cluster's replica that no caller reads from
 	}
-	if err := n.upkeep.Take(ctx); err != nil {
+	if err := n.upkeep.Lock(ctx); err != nil {
 		return err
 	}
-	defer n.upkeep.End()
+	defer n.upkeep.Unlock()
 	for {
 		s := n.client.PoolStats()
 		free := int(s.IdleConns)
@@ -308,10 +308,10 @@ func (p *purges) run() {
 // purge closes idle connections that are condemned, or that the server has closed. It reports
 // whether it has seen all that are idle.
 func (n *node) purge(ctx context.Context) (done bool) {
-	if n.upkeep.Take(ctx) != nil {
+	if n.upkeep.Lock(ctx) != nil {
 		return true // the pool has ended
 	}
-	defer n.upkeep.End()
+	defer n.upkeep.Unlock()
 	if n.idle() == 0 {
 		return true
 	}

@@ -262,10 +262,10 @@ func (n *node) waitsInVain(begun monotime.Time) bool {
 // a machine that does not know the connection: one that was closed in order looks closed, and is
 // not asked.
 func (n *node) witnessDead(ctx context.Context, limit time.Duration, isDead func(error) bool) bool {
-	if n.upkeep.Take(ctx) != nil {
+	if n.upkeep.Lock(ctx) != nil {
 		return false
 	}
-	defer n.upkeep.End()
+	defer n.upkeep.Unlock()
 	asked, err := n.visitIdle(ctx, nil, func(idle []*idleConn) {
 		left := witnesses
 		for _, l := range slices.Backward(idle) {

@@ -11,9 +11,9 @@ import (
 
 	"github.com/poolkeeper/poolkeeper/eviction"
 	"github.com/poolkeeper/poolkeeper/internal/breaker"
+	"github.com/poolkeeper/poolkeeper/internal/ctxmutex"
 	"github.com/poolkeeper/poolkeeper/internal/inflight"
 	"github.com/poolkeeper/poolkeeper/internal/roundtrip"
-	"github.com/poolkeeper/poolkeeper/internal/turn"
 )
 
 // node is one native client with one pool of connections: the whole of a single-node or Sentinel
@@ -48,7 +48,7 @@ type node struct {
 
 	inspector inspector
 
-	upkeep           turn.Turn                          // held while the pool borrows from itself
+	upkeep           ctxmutex.Mutex                     // held while the pool borrows from itself
 	acquiringIdle    atomic.Bool                        // the pool takes an idle connection: no checkout refuses one
 	acquiringSession atomic.Int64                       // sessions that acquire their connection
 	greeting         atomic.Int64                       // connections whose handshake may be under way
@@ -69,7 +69,7 @@ type node struct {
 func newNode(p *Pool, client *redis.Client, gate *inflight.Gate) *node {
 	n := &node{
 		pool: p, client: client, gate: gate, ownsGate: gate == p.gate, permits: p.permits,
-		dialEntered: make(chan struct{}, 1), upkeep: turn.New(),
+		dialEntered: make(chan struct{}, 1), upkeep: ctxmutex.New(),
 		conns: map[uint64]*conn{}, own: client.WithTimeout(p.cfg.ReadTimeout),
 	}
 	if !n.ownsGate {
@@ -175,6 +175,6 @@ func (n *node) rotate(ctx context.Context) {
 	case <-moment.C:
 		return
 	}
-	defer n.upkeep.End()
+	defer n.upkeep.Unlock()
 	_, _ = n.visitIdle(context.WithoutCancel(ctx), func() bool { return n.lent.Load() > 0 }, func([]*idleConn) {})
 }

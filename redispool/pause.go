@@ -23,10 +23,10 @@ var errResumed = errors.New("redispool: Resume was called meanwhile")
 // Subscriptions and the health check go on. Pausing a paused pool does nothing. Drain, Stop and
 // Abort end a pause.
 func (p *Pool) Pause(ctx context.Context) error {
-	if err := p.state.Turn(ctx); err != nil {
+	if err := p.state.BeginChange(ctx); err != nil {
 		return fmt.Errorf("redispool: pause %q: %w", p.poolName(), err)
 	}
-	defer p.state.EndTurn()
+	defer p.state.EndChange()
 	if p.permits.isPaused() {
 		return nil
 	}
@@ -157,7 +157,7 @@ func (p *Pool) recycle(ctx context.Context, isOld func(*conn) bool) {
 
 func (n *node) recycle(ctx context.Context, isOld func(*conn) bool) {
 	old := slices.DeleteFunc(n.list(), func(c *conn) bool { return !isOld(c) })
-	if len(old) > 0 && n.upkeep.Take(ctx) == nil {
+	if len(old) > 0 && n.upkeep.Lock(ctx) == nil {
 		_, _ = n.visitIdle(ctx, nil, func(idle []*idleConn) { // what it does not get is condemned below
 			for _, l := range idle {
 				if isOld(l.conn) {
@@ -165,7 +165,7 @@ func (n *node) recycle(ctx context.Context, isOld func(*conn) bool) {
 				}
 			}
 		})
-		n.upkeep.End()
+		n.upkeep.Unlock()
 	}
 	for _, c := range old {
 		c.condemn(reload)

@@ -40,9 +40,9 @@ type Pool struct {
 	client   redis.UniversalClient
 
 	permits *permits    // holds callers up while the pool is paused
-	state   *life.State // its turn is that of a Reload, a Pause or a poll of the files
+	state   *life.State // its change lock is for a Reload, a Pause or a poll of the files
 	events  *event.Log
-	renewal string          // what was wrong with the files, said last; guarded by that turn
+	renewal string          // what was wrong with the files, said last; guarded by that lock
 	gate    *inflight.Gate  // commands under way; refuses new ones while draining
 	dialing *inflight.Gate  // dials under way; refuses new ones while stopping
 	life    context.Context //nolint:containedctx // ends when the pool is closed, and dials with it

@@ -35,10 +35,10 @@ import (
 // EvictionInterval; MaxWaiting, FailFastAfter, SuspectPing, LeakThreshold, DisableLeakStacks, Instances,
 // Logger. The rest go-redis fixes when the client is made.
 func (p *Pool) Reload(ctx context.Context, cfg Config) error {
-	if err := p.state.Turn(ctx); err != nil {
+	if err := p.state.BeginChange(ctx); err != nil {
 		return fmt.Errorf("redispool: reload %q: %w", p.poolName(), err)
 	}
-	defer p.state.EndTurn()
+	defer p.state.EndChange()
 	s, err := p.reload(ctx, cfg)
 	switch {
 	case err != nil:
@@ -279,10 +279,10 @@ func (p *Pool) checkAnew(ctx context.Context) error {
 // trim closes idle connections above a limit. If they are too few, as many more are closed when
 // they come back.
 func (n *node) trim(ctx context.Context, limit int) {
-	if n.Open() <= limit || n.upkeep.Take(ctx) != nil {
+	if n.Open() <= limit || n.upkeep.Lock(ctx) != nil {
 		return
 	}
-	defer n.upkeep.End()
+	defer n.upkeep.Unlock()
 	_, _ = n.visitIdle(ctx, nil, func(idle []*idleConn) { // what it does not get is condemned below
 		over := min(max(n.Open()-limit, 0), len(idle))
 		for _, l := range idle[len(idle)-over:] {

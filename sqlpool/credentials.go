@@ -34,10 +34,10 @@ func (m *manager) lookAtFiles() {
 	m.work.Go(func() {
 		defer m.looking.Store(false)
 		m.looked.Store(int64(monotime.Now()))
-		if !m.state.TryTurn() {
+		if !m.state.TryBeginChange() {
 			return // a Reload reads the files too, and a Pause will be over
 		}
-		defer m.state.EndTurn()
+		defer m.state.EndChange()
 		if m.paused.Load() || m.state.At().Refusal() != nil {
 			return
 		}
@@ -53,7 +53,7 @@ func (m *manager) lookAtFiles() {
 	})
 }
 
-// renew puts what the files hold in effect, if it is new. It needs the turn to reload.
+// renew puts what the files hold in effect, if it is new. The caller has begun a change.
 func (m *manager) renew(ctx context.Context) error {
 	cfg := m.cfg()
 	now := m.asked.readFiles()

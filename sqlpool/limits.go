@@ -70,10 +70,10 @@ func (m *manager) within(cfg, asked *config) *config {
 
 // keepAliveWithin puts that in effect.
 func (m *manager) keepAliveWithin() {
-	if !m.state.TryTurn() {
+	if !m.state.TryBeginChange() {
 		return // a Reload does it too
 	}
-	defer m.state.EndTurn()
+	defer m.state.EndChange()
 	old := m.cfg()
 	cfg := m.within(old, m.asked)
 	if cfg == old || m.evictor == nil {

@@ -16,10 +16,10 @@ var errResumed = errors.New("sqlpool: Resume was called meanwhile")
 
 // pauseFor makes callers wait, until what is in use has come back and every connection is closed.
 func (m *manager) pauseFor(ctx context.Context) error {
-	if err := m.state.Turn(ctx); err != nil {
+	if err := m.state.BeginChange(ctx); err != nil {
 		return fmt.Errorf("sqlpool: pause %q: %w", m.poolName(), err)
 	}
-	defer m.state.EndTurn()
+	defer m.state.EndChange()
 	if !m.back.pause() {
 		return nil // it is paused already
 	}

@@ -92,10 +92,10 @@ func (m *manager) planned(wanted config) ([]poolkeeper.Change, error) {
 // it leads elsewhere, a connection has been opened and checked by it; if a check fails afterwards,
 // the old one is put back.
 func (m *manager) reload(ctx context.Context, wanted config) error {
-	if err := m.state.Turn(ctx); err != nil {
+	if err := m.state.BeginChange(ctx); err != nil {
 		return fmt.Errorf("sqlpool: reload %q: %w", m.poolName(), err)
 	}
-	defer m.state.EndTurn()
+	defer m.state.EndChange()
 	list, err := m.replace(ctx, wanted)
 	switch {
 	case err != nil:

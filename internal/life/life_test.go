@@ -252,26 +252,26 @@ func TestClosedCountsBeforeTheEndOfTheContext(t *testing.T) {
 	}
 }
 
-func TestTurnIsOneAtATimeAndNotForThoseWhoGo(t *testing.T) {
+func TestOneChangeAtATimeAndNoneOfAPoolThatStops(t *testing.T) {
 	s := life.NewState("pkg", "orders")
-	if err := s.Turn(t.Context()); err != nil {
+	if err := s.BeginChange(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if s.TryTurn() {
-		t.Error("two have the turn")
+	if s.TryBeginChange() {
+		t.Error("two changes at once")
 	}
-	if err := s.Turn(testkit.Within(t, time.Millisecond)); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("a second Turn = %v", err)
+	if err := s.BeginChange(testkit.Within(t, time.Millisecond)); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a second BeginChange = %v", err)
 	}
-	s.EndTurn()
+	s.EndChange()
 	for at, want := range map[life.Phase]error{life.Draining: poolkeeper.ErrDraining, life.Stopping: poolkeeper.ErrClosed} {
 		gone := life.NewState("pkg", "orders")
 		gone.Enter(at)
-		if err := gone.Turn(t.Context()); !errors.Is(err, want) {
-			t.Errorf("Turn at %d = %v", at, err)
+		if err := gone.BeginChange(t.Context()); !errors.Is(err, want) {
+			t.Errorf("BeginChange at %d = %v", at, err)
 		}
-		if !gone.TryTurn() { // the one refused has given it back
-			t.Errorf("at %d nobody can have the turn", at)
+		if !gone.TryBeginChange() { // the one refused has given it back
+			t.Errorf("at %d no change can begin", at)
 		}
 	}
 }

@@ -6,15 +6,15 @@ import (
 	"fmt"
 	"sync"
 
-	"github.com/poolkeeper/poolkeeper/internal/turn"
+	"github.com/poolkeeper/poolkeeper/internal/ctxmutex"
 )
 
 // State is the name of a pool and where it is in its life. All methods are safe for concurrent use.
 // Those that call a function of the pool's hold no lock meanwhile.
 type State struct {
-	pkg               string    // what errors begin with
-	stopping, aborted error     // why contexts end
-	turn              turn.Turn // to change the pool
+	pkg               string         // what errors begin with
+	stopping, aborted error          // why contexts end
+	changing          ctxmutex.Mutex // to change the pool
 
 	mu          sync.Mutex // guards the following
 	name        string
@@ -30,7 +30,7 @@ type State struct {
 // of.
 func NewState(pkg, name string) *State {
 	return &State{
-		pkg: pkg, name: name, turn: turn.New(),
+		pkg: pkg, name: name, changing: ctxmutex.New(),
 		stopping: errors.New(pkg + ": stopping"), aborted: errors.New(pkg + ": aborted"),
 	}
 }

@@ -43,10 +43,10 @@ func (s *set) poll(ctx context.Context, m *member) error {
 	cfg := s.conf.Load()
 	own, cancel := shareOf(ctx)
 	defer cancel()
-	if m.polling.Take(own) != nil {
+	if m.polling.Lock(own) != nil {
 		return noAnswer(ctx, own)
 	}
-	defer m.polling.End()
+	defer m.polling.Unlock()
 	bounded, cancel := context.WithTimeout(own, cfg.PollTimeout)
 	defer cancel()
 	o := new(observation)

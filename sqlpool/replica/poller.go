@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/poolkeeper/poolkeeper/internal/turn"
+	"github.com/poolkeeper/poolkeeper/internal/ctxmutex"
 )
 
 // minPollGap is the least time between two polls of the same server, however many of its callers
@@ -21,7 +21,7 @@ type poller struct {
 	interval func() time.Duration
 	ctx      context.Context //nolint:containedctx // the life of the poller, ended by stop
 	cancel   context.CancelFunc
-	running  turn.Turn // taken while a poll is under way
+	running  ctxmutex.Mutex // taken while a poll is under way
 
 	mu      sync.Mutex  // guards the following
 	timer   *time.Timer // of the next poll; nil: not started
@@ -32,7 +32,7 @@ type poller struct {
 }
 
 func newPoller(poll func(context.Context), interval func() time.Duration) *poller {
-	p := &poller{poll: poll, interval: interval, running: turn.New()}
+	p := &poller{poll: poll, interval: interval, running: ctxmutex.New()}
 	p.ctx, p.cancel = context.WithCancel(context.Background()) //nolint:forbidigo // ended by stop
 	return p
 }
@@ -55,7 +55,7 @@ func (p *poller) pause() time.Duration {
 
 func (p *poller) run() {
 	p.mu.Lock()
-	if p.stopped || p.busy || !p.running.Try() {
+	if p.stopped || p.busy || !p.running.TryLock() {
 		p.mu.Unlock()
 		return
 	}
@@ -67,7 +67,7 @@ func (p *poller) run() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.busy = false
-	p.running.End() // before the timer may fire again
+	p.running.Unlock() // before the timer may fire again
 	if p.stopped {
 		return
 	}
@@ -107,9 +107,9 @@ func (p *poller) stop() {
 
 // wait waits for a poll under way, at most until ctx ends. stop must have been called.
 func (p *poller) wait(ctx context.Context) error {
-	if err := p.running.Take(ctx); err != nil {
+	if err := p.running.Lock(ctx); err != nil {
 		return fmt.Errorf("replica: a poll is still under way: %w", err)
 	}
-	p.running.End()
+	p.running.Unlock()
 	return nil
 }

@@ -27,10 +27,10 @@ func (s *set) reload(ctx context.Context, cfg config) error {
 	s.mu.Lock()
 	name := s.name
 	s.mu.Unlock()
-	if err := s.reloading.Take(ctx); err != nil {
+	if err := s.reloading.Lock(ctx); err != nil {
 		return fmt.Errorf("replica: reload %q: another is under way: %w", name, err)
 	}
-	defer s.reloading.End()
+	defer s.reloading.Unlock()
 	old := s.conf.Load()
 	if err := s.reloadable(old, cfg); err != nil {
 		return fmt.Errorf("replica: reload %q: nothing was changed: %w", name, err)

@@ -10,11 +10,11 @@ import (
 	"time"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/ctxmutex"
 	"github.com/poolkeeper/poolkeeper/internal/event"
 	"github.com/poolkeeper/poolkeeper/internal/life"
 	"github.com/poolkeeper/poolkeeper/internal/observer"
 	"github.com/poolkeeper/poolkeeper/internal/settings"
-	"github.com/poolkeeper/poolkeeper/internal/turn"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 	"github.com/poolkeeper/poolkeeper/sqlpool/internal/probe"
 )
@@ -29,7 +29,7 @@ type set struct {
 	rotation  atomic.Pointer[[]pool] // what Replica returns in turn; never empty
 	taken     atomic.Uint32          // from rotation so far
 	observer  observer.Slot
-	reloading turn.Turn
+	reloading ctxmutex.Mutex
 
 	// mu guards the following, and state, since and suspect of every member. No I/O and no log call
 	// under it.
@@ -78,7 +78,7 @@ type member struct {
 	pool     pool
 	server   probe.Server
 	poller   *poller
-	polling  turn.Turn                   // from the question until its consequences are drawn: a Check polls too
+	polling  ctxmutex.Mutex              // from the question until its consequences are drawn: a Check polls too
 	observed atomic.Pointer[observation] // nil: not polled yet
 	events   *event.Log                  // of its place in the set; those of its pool are the pool's
 
@@ -92,7 +92,7 @@ type member struct {
 func newSet(cfg config) (*set, error) {
 	err := errors.Join(cfg.validateOwn(), cfg.validateNames(), cfg.validateURLs())
 	full := cfg.withDefaults()
-	s := &set{kind: cfg.kind, name: full.Name, reloading: turn.New()}
+	s := &set{kind: cfg.kind, name: full.Name, reloading: ctxmutex.New()}
 	s.observer.OnPanic = func(err error) { s.members[0].events.Emit(event.OfPanic("the Observer", err)) }
 	for _, c := range cfg.servers {
 		m, memberErr := s.newMember(c)
@@ -120,7 +120,7 @@ func newSet(cfg config) (*set, error) {
 }
 
 func (s *set) newMember(cfg server) (*member, error) {
-	m := &member{name: cfg.name, polling: turn.New(), state: StateUnknown, since: time.Now()}
+	m := &member{name: cfg.name, polling: ctxmutex.New(), state: StateUnknown, since: time.Now()}
 	p, err := cfg.make()
 	if err != nil {
 		return nil, err

@@ -16,7 +16,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
-	"github.com/poolkeeper/poolkeeper/internal/turn"
+	"github.com/poolkeeper/poolkeeper/internal/ctxmutex"
 )
 
 // Driver is what a Conn asks of the pool that it belongs to. T is the driver's connection.
@@ -37,14 +37,14 @@ type Driver[T any] struct {
 type Conn[T any] struct {
 	Driver[T]
 
-	closing atomic.Bool // Close has begun: the check that has the turn closes its connection
-	turn    turn.Turn   // to check; guards the following
-	conn    *T
-	done    bool
+	closing  atomic.Bool    // Close has begun: the check under way closes its connection
+	checking ctxmutex.Mutex // to check; guards the following
+	conn     *T
+	done     bool
 }
 
 // New returns a Conn that works by d.
-func New[T any](d Driver[T]) *Conn[T] { return &Conn[T]{Driver: d, turn: turn.New()} }
+func New[T any](d Driver[T]) *Conn[T] { return &Conn[T]{Driver: d, checking: ctxmutex.New()} }
 
 // Check probes.
 func (k *Conn[T]) Check(ctx context.Context) error {
@@ -55,7 +55,7 @@ func (k *Conn[T]) Check(ctx context.Context) error {
 // from earlier may have been closed by the server meanwhile, and may be at any moment, so only the
 // loss of a fresh one counts: f is run again with another if the kept one is lost under it.
 func (k *Conn[T]) Use(ctx context.Context, f func(context.Context, T) error) error {
-	if err := k.turn.Take(ctx); err != nil {
+	if err := k.checking.Lock(ctx); err != nil {
 		return fmt.Errorf("another check is still under way: %w", err)
 	}
 	defer k.end(ctx)
@@ -81,7 +81,7 @@ func (k *Conn[T]) Use(ctx context.Context, f func(context.Context, T) error) err
 }
 
 // useKept reports whether the connection turned out to be lost; what f made of it is of no interest
-// then. It needs the turn.
+// then. The caller holds checking.
 func (k *Conn[T]) useKept(ctx context.Context, f func(context.Context, T) error) (lost bool, err error) {
 	if lost = k.Probe(ctx, *k.conn) != nil; !lost {
 		err = f(ctx, *k.conn)
@@ -90,20 +90,20 @@ func (k *Conn[T]) useKept(ctx context.Context, f func(context.Context, T) error)
 	return lost, err
 }
 
-// end gives the turn back.
+// end unlocks the connection for the next check.
 func (k *Conn[T]) end(ctx context.Context) {
 	if k.closing.Load() && k.conn != nil { // Close may have lost patience, and does not come again
 		k.drop(ctx)
 	}
-	k.turn.End()
+	k.checking.Unlock()
 }
 
 // Redial hangs up a connection that is kept: the next check dials anew.
 func (k *Conn[T]) Redial(ctx context.Context) {
-	if k.turn.Take(ctx) != nil {
+	if k.checking.Lock(ctx) != nil {
 		return // the check under way is of the old kind, and the next finds out
 	}
-	defer k.turn.End()
+	defer k.checking.Unlock()
 	if k.conn != nil {
 		k.drop(ctx)
 	}
@@ -118,10 +118,10 @@ func (k *Conn[T]) drop(ctx context.Context) {
 // Close waits for a check under way and hangs up, for good.
 func (k *Conn[T]) Close(ctx context.Context) error {
 	k.closing.Store(true)
-	if err := k.turn.Take(ctx); err != nil {
+	if err := k.checking.Lock(ctx); err != nil {
 		return fmt.Errorf("a check is still under way: %w", err)
 	}
-	defer k.turn.End()
+	defer k.checking.Unlock()
 	k.done = true
 	if k.conn != nil {
 		k.drop(ctx)

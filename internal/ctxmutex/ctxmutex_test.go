@@ -1,4 +1,4 @@
-package turn_test
+package ctxmutex_test
 
 import (
 	"context"
@@ -8,30 +8,30 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/poolkeeper/poolkeeper/internal/turn"
+	"github.com/poolkeeper/poolkeeper/internal/ctxmutex"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func TestTurnIsHeldByOneAtATime(t *testing.T) {
-	held := turn.New()
+func TestMutexIsHeldByOneAtATime(t *testing.T) {
+	held := ctxmutex.New()
 	n, most := 0, 0
 	var wg sync.WaitGroup
 	for range 50 {
 		wg.Go(func() {
-			if err := held.Take(t.Context()); err != nil {
+			if err := held.Lock(t.Context()); err != nil {
 				t.Error(err)
 				return
 			}
 			n++ // the race detector watches too
 			most = max(most, n)
 			n--
-			held.End()
+			held.Unlock()
 		})
 	}
 	wg.Wait()
 	if most != 1 {
-		t.Errorf("%d had the turn at once", most)
+		t.Errorf("%d held it at once", most)
 	}
 }
 
@@ -39,17 +39,17 @@ func TestEndOfTheContextEndsTheWaitOnly(t *testing.T) {
 	why := errors.New("enough")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(why)
-	held := turn.New()
+	held := ctxmutex.New()
 	for range 100 { // a select would take either
-		if err := held.Take(ctx); err != nil {
+		if err := held.Lock(ctx); err != nil {
 			t.Fatalf("nobody has the turn, and Take = %v", err)
 		}
-		if held.Try() {
+		if held.TryLock() {
 			t.Fatal("two have the turn")
 		}
-		if err := held.Take(ctx); !errors.Is(err, why) {
+		if err := held.Lock(ctx); !errors.Is(err, why) {
 			t.Fatalf("somebody has the turn, and Take = %v", err)
 		}
-		held.End()
+		held.Unlock()
 	}
 }
