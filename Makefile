@@ -22,7 +22,7 @@ BENCHTIME ?= 1s
 
 TOOLS := bin/golangci-lint bin/gofumpt bin/gotestsum bin/govulncheck bin/apidiff
 
-.PHONY: help test check fmt fmt-check lint vet tidy tidy-check race test-clock test-pgo test-noinline bench bench-peers bench-outage test-peers bench-smoke examples fuzz-smoke cover api-diff vuln run clean
+.PHONY: help test check fmt fmt-check lint vet tidy tidy-check race test-clock test-pgo test-noinline bench bench-peers bench-outage test-peers bench-smoke examples fuzz-smoke cover api api-diff vuln run clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ vet: ## go vet, in every module, and for other systems
 	@for t in linux/arm64 linux/386 windows/amd64 darwin/arm64 freebsd/amd64; do \
 		echo "vet for $$t"; CGO_ENABLED=0 GOOS=$${t%/*} GOARCH=$${t#*/} go vet ./...; \
 	done
+
+api: ## Write the baseline of the exported API, docs/api, anew
+	go test -run 'TestExportedAPI' . -update
 
 BASE ?= main
 api-diff: bin/apidiff ## What has changed in the exported API since BASE: compatible or not
