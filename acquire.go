@@ -11,9 +11,10 @@ import (
 
 // AcquireError says why a caller did not get a connection: what the pool looked like when the caller
 // gave up waiting, or was refused because of MaxWaiting. It matches [ErrAcquireTimeout] and
-// context.DeadlineExceeded if the caller waited until AcquireTimeout or its own deadline ended,
-// [ErrTooManyWaiting] if it was refused, and [ErrPaused] if the pool was paused. That of a Redis
-// pool also matches redis.ErrPoolTimeout after AcquireTimeout.
+// context.DeadlineExceeded if AcquireTimeout or the caller's own deadline ended the wait, or if that
+// deadline was too close for a connection to be of use. It matches [ErrTooManyWaiting] if the caller
+// was refused, and [ErrPaused] if the pool was paused. That of a Redis pool also matches
+// redis.ErrPoolTimeout after AcquireTimeout.
 type AcquireError struct {
 	Pool      string        // name of the pool; on a Cluster, of the node too
 	Max       int           // MaxOpen

@@ -2,6 +2,8 @@ package eviction
 
 import "time"
 
+// Which connections go is Sweep.Choose; how many are surplus is planner.plan in plan.go.
+
 // Conn is what a pool knows of one of its connections.
 type Conn struct {
 	// Born is when the connection was opened.

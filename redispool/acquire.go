@@ -16,6 +16,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
 )
 
+// Here are the errors of a wait; the wait itself is permits.acquire in queue.go.
+
 // timeIsOver ends a wait after AcquireTimeout, as go-redis' own error does.
 func timeIsOver(limit time.Duration) error { return acquire.TimedOut(limit, redis.ErrPoolTimeout) }
 

@@ -36,7 +36,7 @@ const (
 // times but AcquireTimeout are for each node.
 //
 // No duration may be longer than 100 years. MaxIdleTime, MaxLifetime, KeepAlive, LeakThreshold and
-// FileInterval may not be shorter than 1 ms: such a value is a number of seconds without its unit.
+// FileInterval may not be shorter than 1 ms, because a bare 300 is 300 ns: write 300*time.Second.
 type Config struct {
 	// Name is the pool's name in logs, errors and metrics until SetName gives another; a Registry
 	// does. Default: "redis".

@@ -11,8 +11,8 @@ import (
 // default. Off ([poolkeeper.Off]) is accepted where a comment says so.
 //
 // No duration may be longer than 100 years. MaxIdleTime, MaxLifetime, KeepAlive, LeakThreshold
-// and ReclaimAfter may not be shorter than 1 ms: such a value is a number of seconds without its
-// unit.
+// and ReclaimAfter may not be shorter than 1 ms, because a bare 300 is 300 ns: write
+// 300*time.Second.
 type DBConfig struct {
 	// Name is the pool's name in logs, errors and metrics until SetName gives another; a Registry
 	// does. Default: "db".
@@ -43,8 +43,8 @@ type DBConfig struct {
 	LifetimeJitter float64
 
 	// KeepAlive is the silence after which an idle connection is pinged, so that neither server nor
-	// network forget it. Default: DefaultKeepAlive, or half of what the server allows if that is
-	// known to be no more (wait_timeout, idle_session_timeout). Off: never. A driver without Ping
+	// network forget it. Default: DefaultKeepAlive, or half of the server's own limit if that is
+	// known and shorter (wait_timeout, idle_session_timeout). Off: never. A driver without Ping
 	// is never pinged.
 	KeepAlive time.Duration
 
@@ -54,10 +54,10 @@ type DBConfig struct {
 	EvictionInterval time.Duration
 
 	// AcquireTimeout bounds a caller's wait for a connection, however long its own context lasts.
-	// The error then names the oldest holders (see AcquireError). A caller gives up earlier if it
-	// has waited for half of its time and nearly all uses of a connection take longer than it has
-	// left. Its statement would be cut off, and the others would lose the connection. Default:
-	// DefaultAcquireTimeout. Off: the caller's context alone decides.
+	// The error then names the oldest holders (see AcquireError). A caller whose
+	// context ends sooner gives up after half of that time if nearly all uses of a connection take
+	// longer than it has left: its statement would be cut off, and its connection closed with it.
+	// Default: DefaultAcquireTimeout. Off: the caller's context alone decides.
 	AcquireTimeout time.Duration
 
 	// QueryTimeout bounds each statement whose context has no deadline: Exec, Query, Prepare,
@@ -86,8 +86,8 @@ type DBConfig struct {
 	// have failed as well. A pool that started without its server (StartDegraded) is down from the
 	// start. Then only trials dial, at most ten a second, and the first that is answered lets all
 	// callers in. Any answer of a running server counts: callers get the errors of a wrong password
-	// or a full server unchanged. Statements do not count, however slow, and callers that have a
-	// connection keep it. Default: DefaultFailFastAfter. Off: every caller tries by itself.
+	// or a full server unchanged. A slow statement is no failure, and callers that have a connection
+	// keep it. Default: DefaultFailFastAfter. Off: every caller tries by itself.
 	FailFastAfter time.Duration
 
 	// MaxDials is the most connections being dialled at once. So neither a burst nor the end of an

@@ -58,8 +58,8 @@ type MySQLConfig struct {
 	LifetimeJitter float64
 
 	// KeepAlive is the silence after which an idle connection is pinged, so that neither server nor
-	// network forget it. Default: DefaultKeepAlive, or half of what the server allows if that is
-	// known to be no more (wait_timeout). Off: never.
+	// network forget it. Default: DefaultKeepAlive, or half of the server's own limit if that is
+	// known and shorter (wait_timeout). Off: never.
 	KeepAlive time.Duration
 
 	// EvictionInterval is how often demand is sampled and idle connections are looked through; none
@@ -68,10 +68,10 @@ type MySQLConfig struct {
 	EvictionInterval time.Duration
 
 	// AcquireTimeout bounds a caller's wait for a connection, however long its own context lasts.
-	// The error then names the oldest holders (see AcquireError). A caller gives up earlier if it
-	// has waited for half of its time and nearly all uses of a connection take longer than it has
-	// left. Its statement would be cut off, and the others would lose the connection. Default:
-	// DefaultAcquireTimeout. Off: the caller's context alone decides.
+	// The error then names the oldest holders (see AcquireError). A caller whose
+	// context ends sooner gives up after half of that time if nearly all uses of a connection take
+	// longer than it has left: its statement would be cut off, and its connection closed with it.
+	// Default: DefaultAcquireTimeout. Off: the caller's context alone decides.
 	AcquireTimeout time.Duration
 
 	// QueryTimeout bounds each statement whose context has no deadline: Exec, Query, Prepare,
@@ -100,8 +100,8 @@ type MySQLConfig struct {
 	// have failed as well. A pool that started without its server (StartDegraded) is down from the
 	// start. Then only trials dial, at most ten a second, and the first that is answered lets all
 	// callers in. Any answer of a running server counts: callers get the errors of a wrong password
-	// or a full server unchanged. Statements do not count, however slow, and callers that have a
-	// connection keep it. Default: DefaultFailFastAfter. Off: every caller tries by itself.
+	// or a full server unchanged. A slow statement is no failure, and callers that have a connection
+	// keep it. Default: DefaultFailFastAfter. Off: every caller tries by itself.
 	FailFastAfter time.Duration
 
 	// MaxDials is the most connections being dialled at once. So neither a burst nor the end of an

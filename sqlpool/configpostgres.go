@@ -64,8 +64,8 @@ type PostgresConfig struct {
 	LifetimeJitter float64
 
 	// KeepAlive is the silence after which an idle connection is pinged, so that neither server nor
-	// network forget it. Default: DefaultKeepAlive, or half of what the server allows if that is
-	// known to be no more (idle_session_timeout). Off: never.
+	// network forget it. Default: DefaultKeepAlive, or half of the server's own limit if that is
+	// known and shorter (idle_session_timeout). Off: never.
 	KeepAlive time.Duration
 
 	// EvictionInterval is how often demand is sampled and idle connections are looked through; none
@@ -74,10 +74,10 @@ type PostgresConfig struct {
 	EvictionInterval time.Duration
 
 	// AcquireTimeout bounds a caller's wait for a connection, however long its own context lasts.
-	// The error then names the oldest holders (see AcquireError). A caller gives up earlier if it
-	// has waited for half of its time and nearly all uses of a connection take longer than it has
-	// left. Its statement would be cut off, and the others would lose the connection. Default:
-	// DefaultAcquireTimeout. Off: the caller's context alone decides.
+	// The error then names the oldest holders (see AcquireError). A caller whose
+	// context ends sooner gives up after half of that time if nearly all uses of a connection take
+	// longer than it has left: its statement would be cut off, and its connection closed with it.
+	// Default: DefaultAcquireTimeout. Off: the caller's context alone decides.
 	AcquireTimeout time.Duration
 
 	// QueryTimeout bounds each statement whose context has no deadline: Exec, Query, Prepare, a
@@ -107,8 +107,8 @@ type PostgresConfig struct {
 	// have failed as well. A pool that started without its server (StartDegraded) is down from the
 	// start. Then only trials dial, at most ten a second, and the first that is answered lets all
 	// callers in. Any answer of a running server counts: callers get the errors of a wrong password
-	// or a full server unchanged. Statements do not count, however slow, and callers that have a
-	// connection keep it. Default: DefaultFailFastAfter. Off: every caller tries by itself.
+	// or a full server unchanged. A slow statement is no failure, and callers that have a connection
+	// keep it. Default: DefaultFailFastAfter. Off: every caller tries by itself.
 	FailFastAfter time.Duration
 
 	// MaxDials is the most connections being dialled at once. So neither a burst nor the end of an
@@ -122,10 +122,10 @@ type PostgresConfig struct {
 	LeakThreshold time.Duration
 
 	// ReclaimAfter is how long a caller may hold a connection at all. Past it the pool closes the
-	// socket under its holder and frees its place. The holder's next use fails. A place is free
-	// only within MaxOpenCeiling, until the holder releases it. A connection that may have been
-	// hijacked is left alone until it is known: see Postgres.Hijack. Default: never. Bounds:
-	// positive.
+	// socket under its holder, and the holder's next use fails. The place it takes in pgxpool is
+	// free again only when the holder releases it: until then MaxOpenCeiling must be above MaxOpen
+	// for another connection to be opened. A connection that may have been hijacked is left alone
+	// until it is known: see Postgres.Hijack. Default: never. Bounds: positive.
 	ReclaimAfter time.Duration
 
 	// DisableLeakStacks says not to record the caller's stack for each connection in use, which

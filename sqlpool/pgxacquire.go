@@ -11,7 +11,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
 )
 
-// An acquisition on pgxpool runs under one of three contexts of ours: pgxpool takes what
+// Here is what an acquisition is given; the wait itself is awaitPermit in pgxpermit.go. An
+// acquisition on pgxpool runs under one of three contexts of ours: pgxpool takes what
 // TraceAcquireStart returns in place of the caller's.
 //
 //	refusedContext   it fails at once
