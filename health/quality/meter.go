@@ -39,14 +39,19 @@ func (e *LimitError) Error() string { return strings.Join(e.lines, ", ") }
 
 // HealthFault is of the kind of the limit that was passed.
 func (e *LimitError) HealthFault() health.Fault {
-	switch e.kind {
-	case KindSlow:
-		return health.Fault{Kind: e.kind, Advice: "it answers, but slowly: look at the server's load and at the network"}
-	case KindFlaky:
-		return health.Fault{Kind: e.kind, Advice: "part of the work fails: look at the errors of the pool and at the server's log"}
-	default:
-		return health.FaultOf(e.kind)
+	f := health.FaultOf(e.kind)
+	if advice, ok := advices[e.kind]; ok {
+		f.Advice = advice
 	}
+	return f
+}
+
+// advices say what to look at first.
+//
+//nolint:gochecknoglobals // a constant table
+var advices = map[health.Kind]string{
+	KindSlow:  "it answers, but slowly: look at the server's load and at the network",
+	KindFlaky: "part of the work fails: look at the errors of the pool and at the server's log",
 }
 
 // Meter is a probe that also judges how well a pool serves. It runs another probe and measures its
