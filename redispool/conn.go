@@ -67,7 +67,7 @@ type conn struct {
 	below    *socket.Peeker          // of raw, where there is TLS
 	endpoint *endpoint               // by which it was opened
 	born     monotime.Time           // when its dial began
-	draw     float64                 // see eviction.Sweep.Expiry
+	draw     float64                 // see eviction.Conn.Draw
 	start    *opening
 }
 
