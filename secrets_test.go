@@ -37,6 +37,7 @@ const secret = "s3cret"
 var harmless = []string{
 	"poolkeeper.Stats", "poolkeeper.Histogram", "poolkeeper.Bucket", "poolkeeper.Holder",
 	"poolkeeper.AcquireError", "poolkeeper.HeldError", "redispool.Limits",
+	"poolkeeper.Event", "poolkeeper.Expiry", "poolkeeper.FleetStats", "poolkeeper.MemberStats", "poolkeeper.ServerStats",
 	"sqlpool.Limits", "replica.Member",
 	"sqlpooltest.Answer", // the user's own test data
 	"sqlpooltest.Query",  // the same

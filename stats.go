@@ -6,10 +6,18 @@ import "time"
 // only grow.
 type Stats struct {
 	Max     int // most connections the pool may open; 0: no limit is known
+	MinIdle int // idle connections the pool keeps ready; 0: none, or not known
 	Open    int // connections open now, in use and idle
 	InUse   int // connections held by callers now
 	Idle    int // connections no caller holds now
+	Dialing int // connections being opened now, where that can be known
 	Waiting int // callers queued for a connection now, where that can be known
+
+	OldestHold time.Duration // age of the longest hold now; 0: nothing is held, or holders are not listed
+	Paused     bool          // Pause was called and Resume was not
+	DownSince  time.Time     // since when callers fail at once, because the server is down; zero: it is not
+	Generation uint64        // how often all connections were replaced
+	SweepLate  time.Duration // how long eviction is overdue; 0: it is on time, or off
 
 	WaitCount    uint64        // acquisitions that had to wait
 	WaitDuration time.Duration // time spent in those waits, in all
@@ -18,13 +26,57 @@ type Stats struct {
 	DialErrors      uint64 // attempts to open one that failed
 	AcquireTimeouts uint64 // acquisitions that gave up
 	Leaks           uint64 // connections held longer than LeakThreshold, each counted once
+	Reclaimed       uint64 // connections taken away from their holders
 
-	// Evicted counts connections the pool closed, by reason: one of the Evicted constants.
+	// LastDialError is why the last attempt to open a connection that failed did so, and
+	// LastDialErrorTime when. It is kept after later attempts succeed; nil: none has failed.
+	LastDialError     error
+	LastDialErrorTime time.Time
+
+	// Evicted counts connections the pool closed, by reason. It has all of the Evicted constants.
 	Evicted map[string]uint64
 
 	Wait Histogram // seconds from asking for a connection to having it
 	Use  Histogram // seconds a connection was held
 	Dial Histogram // seconds to open a connection
+
+	// Fleet compares the demand of all instances with the server's limit, as last asked.
+	Fleet FleetStats
+	// Members are the servers of a replicated pool, or the nodes of a Redis Cluster, by name. Nil
+	// for a pool of one server. The other fields are their sums.
+	Members []MemberStats
+}
+
+// FleetStats compares the demand of all instances of a service with the limit of their server.
+type FleetStats struct {
+	Asked    time.Time // when the server was last asked; zero: never with success
+	Demand   int       // connections that all instances may open, in a rolling update
+	Limit    int       // connections that the server grants to them; 0: not known
+	OnServer int       // connections on the server when it was asked, of all its clients
+	Warnings []string  // what does not fit, a sentence each; empty: all fits
+}
+
+// MemberStats is one server of a replicated pool, or one node of a Redis Cluster.
+type MemberStats struct {
+	Name       string        // as in the configuration; the address of a node
+	Primary    bool          // it takes writes
+	State      string        // such as "ready", "lagging" or "down"
+	InRotation bool          // it serves callers
+	Lag        time.Duration // how far a replica is behind its primary
+	HasLag     bool          // Lag is known
+	Stats      Stats
+}
+
+// ServerStats is one moment of a server that answers requests. Gauges are as of the call; counters
+// are totals since Start and only grow.
+type ServerStats struct {
+	InFlight    int // requests being answered now, Streams included
+	Streams     int // requests that continue until they are ended, such as server-sent events
+	Connections int // connections open now, Hijacked included
+	Hijacked    int // connections that a handler has taken over, such as WebSockets
+
+	Requests uint64 // requests that a handler has begun to answer
+	Refused  uint64 // requests refused because the server drains
 }
 
 // Reasons for which a pool closes a connection: the keys of [Stats.Evicted].

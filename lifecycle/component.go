@@ -91,6 +91,22 @@ type SettingsProvider interface {
 	Settings() []slog.Attr
 }
 
+// EventSource is a Component that tells what happens to it. [Registry.Add] subscribes to it, and the
+// registry passes each event on to its own subscribers, as an [event.Pool]. fn does not block.
+type EventSource interface {
+	Subscribe(fn func(poolkeeper.Event)) (cancel func())
+}
+
+// ExpiryProvider is a Component that knows when its certificates and credentials expire.
+type ExpiryProvider interface {
+	Expiries() []poolkeeper.Expiry
+}
+
+// ServerStatsProvider is a Component that is a server and tells how many requests it answers.
+type ServerStatsProvider interface {
+	Stats() poolkeeper.ServerStats
+}
+
 // NameSetter is a Component that wants to know its name. [Registry.Add] calls SetName, before
 // anything else.
 type NameSetter interface {

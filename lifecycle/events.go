@@ -126,7 +126,11 @@ func (p *publisher) deliver() {
 		e, subs := p.queue[0], p.subs
 		p.queue = p.queue[1:]
 		p.mu.Unlock()
-		p.log(e)
+		switch e.(type) {
+		case *event.Pool, *event.Health: // the pool or the monitor has logged it
+		default:
+			p.log(e)
+		}
 		for _, s := range subs {
 			p.call(s, e)
 		}

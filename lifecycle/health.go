@@ -8,7 +8,28 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/lifecycle/event"
 )
+
+// passTransitions returns a health.Config.OnTransition that publishes each change of a check as an
+// event, once the service's own function has seen it. What makes a group change is a check, a hold
+// or a shutdown, which have events of their own.
+func (r *Registry) passTransitions(own func(health.Transition)) func(health.Transition) {
+	return func(t health.Transition) {
+		if own != nil {
+			defer r.emitTransition(t) // also if own panics
+			own(t)
+			return
+		}
+		r.emitTransition(t)
+	}
+}
+
+func (r *Registry) emitTransition(t health.Transition) {
+	if t.Check != "" && r.events.heard.Load() {
+		r.emit(&event.Health{Info: event.Info{Time: t.At, Name: t.Check, Phase: event.PhaseRun, Err: t.Err}, Transition: t})
+	}
+}
 
 // checkFaults finds what is wrong with the check of a component before it starts. The checks of a
 // MultiChecker are known later only.

@@ -15,6 +15,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/dag"
 	"github.com/poolkeeper/poolkeeper/internal/printing"
@@ -122,11 +123,12 @@ func New(cfg Config) *Registry {
 	if cfg.Health.Logger == nil {
 		cfg.Health.Logger = r.cfg.Logger
 	}
-	r.monitor = health.New(cfg.Health)
-	r.unhold = r.monitor.Hold("starting")
+	cfg.Health.OnTransition = r.passTransitions(cfg.Health.OnTransition)
 	//nolint:forbidigo // see root
 	r.root = context.Background()
 	r.events = newPublisher(r.root, r.cfg.Logger)
+	r.monitor = health.New(cfg.Health)
+	r.unhold = r.monitor.Hold("starting")
 	r.restarts = newRestarter(r)
 	return r
 }
@@ -146,6 +148,11 @@ func (r *Registry) Add(name string, c Component, opts ...Option) {
 	}
 	if n, ok := c.(NameSetter); ok {
 		n.SetName(name)
+	}
+	if source, ok := c.(EventSource); ok {
+		source.Subscribe(func(e poolkeeper.Event) {
+			r.emit(&event.Pool{Info: event.Info{Time: e.Time, Name: name, Err: e.Err}, Event: e})
+		})
 	}
 }
 

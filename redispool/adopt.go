@@ -226,6 +226,11 @@ func (a *Adopted) ask(ctx context.Context) error {
 	return err
 }
 
+// Subscribe calls fn for every event of the client from now on, until cancel is called. fn runs on
+// goroutines of the caller of Start, may be called concurrently, and must not block. A panic in it
+// is logged.
+func (a *Adopted) Subscribe(fn func(poolkeeper.Event)) (cancel func()) { return a.events.Subscribe(fn) }
+
 // Stats returns one moment of the client: connections, waits and time-outs, as go-redis counts
 // them. Max is known of one node and of Sentinel only. It does not block.
 func (a *Adopted) Stats() poolkeeper.Stats {

@@ -43,6 +43,11 @@ func (p *Pool) trouble(text string, err error, attrs ...slog.Attr) {
 // it.
 func (p *Pool) ObserveWith(o poolkeeper.Observer) { p.observer.Set(o) }
 
+// Subscribe calls fn for every event of the pool from now on, until cancel is called. Events begin
+// to come with Start. fn runs on goroutines of the pool and of its callers, may be called
+// concurrently, and must not block. A panic in it is logged.
+func (p *Pool) Subscribe(fn func(poolkeeper.Event)) (cancel func()) { return p.events.Subscribe(fn) }
+
 // outcome takes note of how a command ended, and returns the error that its caller gets.
 func (n *node) outcome(err error) error {
 	if err == nil || isAnswer(err) {

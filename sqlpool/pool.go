@@ -25,6 +25,13 @@ func (b *component) Stats() poolkeeper.Stats { return b.m.stats() }
 // nothing.
 func (b *component) SetName(name string) { b.m.state.SetName(name) }
 
+// Subscribe calls fn for every event of the pool from now on, until cancel is called. Events begin
+// to come with Start. fn runs on goroutines of the pool and of its callers, may be called
+// concurrently, and must not block. A panic in it is logged.
+func (b *component) Subscribe(fn func(poolkeeper.Event)) (cancel func()) {
+	return b.m.events.Subscribe(fn)
+}
+
 // pool is what [Postgres], [MySQL] and [DB] have in common.
 type pool struct{ component }
 

@@ -1,42 +1,46 @@
 // Package event is how a pool tells an operator that something happened: one line in the log for
-// each change.
+// each change, and the same to subscribers.
 package event
 
 import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/guard"
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
 )
 
-// Kind is what happened, in a word to filter and alert by. Both pools use the same kinds.
-type Kind string
+// Kind is what happened. The kinds are documented in the root package.
+type Kind = poolkeeper.EventKind
 
 // Kinds.
 const (
-	Down           Kind = "down"            // the server is known to be gone: callers fail at once
-	Up             Kind = "up"              // it is back
-	StartFailed    Kind = "start-failed"    // an attempt of Start failed, and the policy says to go on
-	Reset          Kind = "reset"           // connections are replaced
-	Paused         Kind = "paused"          // callers are held up
-	Resumed        Kind = "resumed"         // they go on
-	Reloaded       Kind = "reloaded"        // a new configuration is in effect
-	ReloadRefused  Kind = "reload-refused"  // the old one stays
-	Renewed        Kind = "renewed"         // new credentials or certificates are in effect
-	RenewalRefused Kind = "renewal-refused" // the old ones stay
-	Limits         Kind = "limits"          // the server's limits do not fit the configuration
-	Pooler         Kind = "pooler"          // a pooler such as pgbouncer stands before the server
-	Leak           Kind = "leak"            // a connection is held for longer than LeakThreshold
-	Reclaimed      Kind = "reclaimed"       // a connection was taken away from its holder
-	MemberLost     Kind = "member-lost"     // a replica, or a node of a Cluster, is out of use
-	MemberBack     Kind = "member-back"     // it is in use again
-	Misuse         Kind = "misuse"          // the service works against the pool
-	Panic          Kind = "panic"           // code of the service panicked on a goroutine of the pool
-	Trouble        Kind = "trouble"         // the pool could not do a part of its own work
+	Down           = poolkeeper.EventDown
+	Up             = poolkeeper.EventUp
+	StartFailed    = poolkeeper.EventStartFailed
+	Reset          = poolkeeper.EventReset
+	Paused         = poolkeeper.EventPaused
+	Resumed        = poolkeeper.EventResumed
+	Reloaded       = poolkeeper.EventReloaded
+	ReloadRefused  = poolkeeper.EventReloadRefused
+	Renewed        = poolkeeper.EventRenewed
+	RenewalRefused = poolkeeper.EventRenewalRefused
+	Expiry         = poolkeeper.EventExpiry
+	Limits         = poolkeeper.EventLimits
+	Pooler         = poolkeeper.EventPooler
+	Leak           = poolkeeper.EventLeak
+	Reclaimed      = poolkeeper.EventReclaimed
+	MemberLost     = poolkeeper.EventMemberLost
+	MemberBack     = poolkeeper.EventMemberBack
+	Misuse         = poolkeeper.EventMisuse
+	Panic          = poolkeeper.EventPanic
+	Trouble        = poolkeeper.EventTrouble
 )
 
 // Event is one thing that happened.
@@ -46,6 +50,8 @@ type Event struct {
 	Text  string      // a sentence without its numbers, and without the package
 	Err   error       // why; nil: nothing failed
 	Attrs []slog.Attr // the numbers
+
+	Holder *poolkeeper.Holder // of Leak and Reclaimed
 }
 
 // Log writes the events of one pool. It is safe for concurrent use.
@@ -57,7 +63,12 @@ type Log struct {
 	ctx     context.Context //nolint:containedctx // of every line: an event belongs to no call
 	limiter Limiter
 	reset   atomic.Int64 // a monotime.Time: when connections were last replaced; 0: never
+
+	mu   sync.Mutex // guards the following
+	subs []*subscriber
 }
+
+type subscriber struct{ call func(poolkeeper.Event) }
 
 // incident is how long after a Reset another one belongs to the same incident: it is no warning of
 // its own.
@@ -69,9 +80,24 @@ func NewLog(pkg string, pool func() string, logger func() *slog.Logger, explain 
 	return &Log{pkg: pkg, pool: pool, logger: logger, explain: explain, ctx: context.Background()} //nolint:forbidigo // see Log
 }
 
-// Emit writes e as one line, unless its kind has come too often of late: the next line then says
-// how many were left out. It blocks for as long as the logger's handler does, which may panic or
-// end its goroutine without harm. It must not be called under a lock.
+// Subscribe calls fn for every event that is logged from now on, until cancel is called. fn may be
+// called concurrently; a call under way may still end after cancel.
+func (l *Log) Subscribe(fn func(poolkeeper.Event)) (cancel func()) {
+	s := &subscriber{fn}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.subs = append(slices.Clip(l.subs), s)
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.subs = slices.DeleteFunc(slices.Clone(l.subs), func(each *subscriber) bool { return each == s })
+	}
+}
+
+// Emit writes e as one line and passes it to the subscribers, unless its kind has come too often of
+// late: the next line then says how many were left out. It blocks for as long as the logger's
+// handler and the subscribers do, which may panic or end their goroutine without harm. It must not
+// be called under a lock.
 func (l *Log) Emit(e Event) {
 	skipped, ok := l.limiter.Admit(string(e.Kind))
 	if !ok {
@@ -83,19 +109,52 @@ func (l *Log) Emit(e Event) {
 			e.Level = slog.LevelInfo
 		}
 	}
-	attrs := append([]slog.Attr{slog.String("pool", l.pool()), slog.String("kind", string(e.Kind))}, e.Attrs...)
+	out := poolkeeper.Event{
+		Time: time.Now(), Pool: l.pool(), Kind: e.Kind, Level: e.Level, Text: e.Text,
+		Err: e.Err, Holder: e.Holder, Skipped: skipped, Attrs: e.Attrs,
+	}
 	if e.Err != nil {
 		if cause, advice := l.explained(e.Err); advice != "" {
-			attrs = append(attrs, slog.String("cause", cause), slog.String("advice", advice))
+			out.Cause, out.Advice = cause, advice
 		}
-		attrs = append(attrs, slog.Any("error", e.Err))
-	}
-	if skipped > 0 {
-		attrs = append(attrs, slog.Int("skipped", skipped))
 	}
 	_ = guard.Call(func() { // a handler's panic has nowhere to be reported
-		l.logger().LogAttrs(l.ctx, e.Level, l.pkg+": "+e.Text, attrs...)
+		l.logger().LogAttrs(l.ctx, e.Level, l.pkg+": "+e.Text, Attrs(out)...)
 	})
+	l.mu.Lock()
+	subs := l.subs
+	l.mu.Unlock()
+	for _, s := range subs {
+		l.pass(s, out)
+	}
+}
+
+// pass calls one subscriber. Its panic or Goexit is logged, and does the others no harm.
+func (l *Log) pass(s *subscriber, e poolkeeper.Event) {
+	err := guard.Call(func() { s.call(e) })
+	if err == nil {
+		return
+	}
+	if skipped, ok := l.limiter.Admit("subscriber"); ok {
+		failed := OfPanic("a subscriber to the pool's events", err)
+		out := poolkeeper.Event{Pool: e.Pool, Kind: Panic, Err: err, Skipped: skipped, Attrs: failed.Attrs}
+		_ = guard.Call(func() { l.logger().LogAttrs(l.ctx, failed.Level, l.pkg+": "+failed.Text, Attrs(out)...) })
+	}
+}
+
+// Attrs are the attributes of an event's log line.
+func Attrs(e poolkeeper.Event) []slog.Attr {
+	attrs := append([]slog.Attr{slog.String("pool", e.Pool), slog.String("kind", string(e.Kind))}, e.Attrs...)
+	if e.Advice != "" {
+		attrs = append(attrs, slog.String("cause", e.Cause), slog.String("advice", e.Advice))
+	}
+	if e.Err != nil {
+		attrs = append(attrs, slog.Any("error", e.Err))
+	}
+	if e.Skipped > 0 {
+		attrs = append(attrs, slog.Int("skipped", e.Skipped))
+	}
+	return attrs
 }
 
 // Advise adds to an error what to look at first, where that is known. The error itself is wrapped.

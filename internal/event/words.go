@@ -155,7 +155,7 @@ func OfLimitsUnknown(err error) Event {
 // OfLeak names the holder of a connection held for longer than threshold.
 func OfLeak(h poolkeeper.Holder, now time.Time, threshold time.Duration) Event {
 	return Event{
-		Kind: Leak, Level: slog.LevelWarn, Text: "a connection is held for too long; is a Close missing?",
+		Kind: Leak, Holder: &h, Level: slog.LevelWarn, Text: "a connection is held for too long; is a Close missing?",
 		Attrs: append(ofHolder(h, now), slog.Duration("threshold", threshold)),
 	}
 }
@@ -163,7 +163,7 @@ func OfLeak(h poolkeeper.Holder, now time.Time, threshold time.Duration) Event {
 // OfReclaim names the holder of a connection that was taken away.
 func OfReclaim(h poolkeeper.Holder, now time.Time, limit time.Duration) Event {
 	return Event{
-		Kind: Reclaimed, Level: slog.LevelError, Text: "a connection was held beyond ReclaimAfter and has been taken away",
+		Kind: Reclaimed, Holder: &h, Level: slog.LevelError, Text: "a connection was held beyond ReclaimAfter and has been taken away",
 		Attrs: append(ofHolder(h, now), slog.Duration("reclaim_after", limit)),
 	}
 }

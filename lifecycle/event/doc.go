@@ -3,9 +3,11 @@
 //	           Starting ─▶ Started          Draining ─▶ Drained ─▶ Stopping ─▶ Stopped
 //	component     └─▶ Failed      │                                    └─▶ Aborting, Abandoned,
 //	                              └─▶ Completed, Died ─▶ Restarting        Holding, Held, Late
+//	pool, check   Pool{Event}, Health{Transition}
 //	registry      AllUp           SignalReceived ─▶ ShuttingDown ─▶ AllDown{Report}
 //
-// The registry logs every event. A subscriber gets the same, typed:
+// The registry logs every event but those of pools and checks, which log them themselves. A
+// subscriber gets all of them, typed:
 //
 //	reg.Subscribe(func(e event.Event) {
 //		switch e := e.(type) {

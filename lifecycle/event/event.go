@@ -6,6 +6,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/health"
 )
 
 // Event is something that happened in a registry: one of the types of this package, always by
@@ -108,6 +111,20 @@ type (
 	// Refused says that a component was not added, or with a fault; it is returned by Start as
 	// well.
 	Refused struct{ Info }
+	// Pool says that something happened to a component that is a pool. The pool logs it, the
+	// registry does not.
+	Pool struct {
+		Info
+
+		Event poolkeeper.Event
+	}
+	// Health says that the verdict on a check has changed. The monitor logs it, the registry does
+	// not. Name is that of the check.
+	Health struct {
+		Info
+
+		Transition health.Transition
+	}
 	// AllUp says that every component is up: the registry is ready as far as its checks are. After
 	// a restart, too.
 	AllUp struct {
@@ -154,6 +171,8 @@ func (e *Died) String() string           { return named(e) }
 func (e *Completed) String() string      { return named(e) }
 func (e *Restarting) String() string     { return named(e) }
 func (e *Refused) String() string        { return named(e) }
+func (e *Pool) String() string           { return strconv.Quote(e.Name) + ": " + e.Event.Text }
+func (e *Health) String() string         { return e.text() }
 func (e *AllUp) String() string          { return named(e) }
 func (e *ShuttingDown) String() string   { return named(e) }
 func (e *Stopped) String() string        { return named(e) }

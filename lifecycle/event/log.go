@@ -3,11 +3,13 @@ package event
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strconv"
 	"strings"
 
 	"github.com/poolkeeper/poolkeeper/health"
+	poolevent "github.com/poolkeeper/poolkeeper/internal/event"
 	"github.com/poolkeeper/poolkeeper/internal/printing"
 )
 
@@ -33,7 +35,8 @@ func attrsOf(e Event) []slog.Attr {
 	}
 	attrs = append(attrs, e.attrs()...)
 	switch e.(type) {
-	case *ShuttingDown, *AllDown: // what went wrong has a line of its own
+	case *ShuttingDown, *AllDown, // what went wrong has a line of its own
+		*Pool, *Health: // their attributes include it
 		return attrs
 	}
 	if i.Err != nil {
@@ -57,6 +60,7 @@ func (*Completed) level() slog.Level    { return slog.LevelInfo }
 func (*Restarting) level() slog.Level   { return slog.LevelWarn }
 func (*Refused) level() slog.Level      { return slog.LevelError }
 func (*AllUp) level() slog.Level        { return slog.LevelInfo }
+func (e *Pool) level() slog.Level       { return e.Event.Level }
 func (*ShuttingDown) level() slog.Level { return slog.LevelInfo }
 
 func (e *Failed) level() slog.Level {
@@ -71,6 +75,15 @@ func (e *Stopped) level() slog.Level {
 		return errorOr(e.Err, slog.LevelDebug)
 	}
 	return errorOr(e.Err, slog.LevelInfo)
+}
+
+func (e *Health) level() slog.Level {
+	switch e.Transition.To {
+	case health.StatusFail, health.StatusWarn:
+		return slog.LevelWarn
+	case health.StatusUnknown, health.StatusPass:
+	}
+	return slog.LevelInfo
 }
 
 func (e *AllDown) level() slog.Level { return errorOr(e.Err, slog.LevelInfo) }
@@ -104,7 +117,12 @@ func (*Completed) text() string    { return "component has completed" }
 func (*Restarting) text() string   { return "component will be restarted" }
 func (*Refused) text() string      { return "component was refused" }
 func (*AllUp) text() string        { return "all components are up" }
+func (e *Pool) text() string       { return e.Event.Text }
 func (*ShuttingDown) text() string { return "shutting down" }
+
+func (e *Health) text() string {
+	return fmt.Sprintf("check %q: %s → %s", e.Name, e.Transition.From, e.Transition.To)
+}
 
 func (e *Stopped) text() string {
 	if e.NeverUp && e.Err == nil {
@@ -158,6 +176,10 @@ func (e *Aborting) attrs() []slog.Attr {
 }
 
 func (e *Failed) attrs() []slog.Attr { return whyAttrs(e.Err) }
+
+func (e *Pool) attrs() []slog.Attr { return poolevent.Attrs(e.Event) }
+
+func (e *Health) attrs() []slog.Attr { return e.Transition.LogValue().Group() }
 
 // whyAttrs are the class of an error, and what to look at first unless the error says so itself.
 func whyAttrs(err error) []slog.Attr {

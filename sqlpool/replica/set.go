@@ -70,6 +70,7 @@ type pool interface {
 	Settings() []slog.Attr
 	ObserveWith(o poolkeeper.Observer)
 	SetName(name string)
+	Subscribe(fn func(poolkeeper.Event)) (cancel func())
 }
 
 // member is one server of a set.

@@ -157,6 +157,22 @@ func (s *set) Settings() []slog.Attr {
 // not block.
 func (s *set) ObserveWith(o poolkeeper.Observer) { s.observer.Set(o) }
 
+// Subscribe calls fn for every event of the pools and of their places in the set from now on, until
+// cancel is called. Event.Pool names the server: "orders/primary". fn runs on goroutines of the
+// pools and of their callers, may be called concurrently, and must not block. A panic in it is
+// logged.
+func (s *set) Subscribe(fn func(poolkeeper.Event)) (cancel func()) {
+	var cancels []func()
+	for _, m := range s.members {
+		cancels = append(cancels, m.pool.Subscribe(fn), m.events.Subscribe(fn))
+	}
+	return func() {
+		for _, each := range cancels {
+			each()
+		}
+	}
+}
+
 // SetName gives the component the name it has in logs, errors and metrics, and the pools theirs
 // below it. An empty name changes nothing.
 func (s *set) SetName(name string) {

@@ -1,0 +1,73 @@
+package poolkeeper
+
+import (
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// EventKind says in one word what happened to a pool. Filters and alerts use it. All pools use the
+// same kinds.
+type EventKind string
+
+// Kinds of an [Event].
+const (
+	EventDown           EventKind = "down"            // the server is down: callers fail at once
+	EventUp             EventKind = "up"              // the server is back
+	EventStartFailed    EventKind = "start-failed"    // an attempt of Start failed, and the StartPolicy continues
+	EventReset          EventKind = "reset"           // connections are replaced
+	EventPaused         EventKind = "paused"          // callers wait until Resume
+	EventResumed        EventKind = "resumed"         // callers continue
+	EventReloaded       EventKind = "reloaded"        // a new configuration is in effect
+	EventReloadRefused  EventKind = "reload-refused"  // a new configuration was rejected; the old one stays in effect
+	EventRenewed        EventKind = "renewed"         // new credentials or certificates are in effect
+	EventRenewalRefused EventKind = "renewal-refused" // new credentials or certificates were rejected; the old ones stay in use
+	EventExpiry         EventKind = "expiry"          // a certificate or a credential expires soon, or has expired
+	EventLimits         EventKind = "limits"          // the server's limits do not fit the configuration
+	EventPooler         EventKind = "pooler"          // a pooler such as pgbouncer stands before the server
+	EventLeak           EventKind = "leak"            // a connection is held for longer than LeakThreshold
+	EventReclaimed      EventKind = "reclaimed"       // a connection was taken away from its holder
+	EventMemberLost     EventKind = "member-lost"     // a replica, or a node of a Cluster, is out of use
+	EventMemberBack     EventKind = "member-back"     // a replica, or a node of a Cluster, is in use again
+	EventMisuse         EventKind = "misuse"          // the service works against the pool
+	EventPanic          EventKind = "panic"           // code of the service panicked on a goroutine of the pool
+	EventTrouble        EventKind = "trouble"         // the pool could not do a part of its own work
+)
+
+// Event is something that happened to a pool. The pool logs each event, with the same words and
+// attributes, and passes it to its subscribers. An Event is a value: nothing in it changes after it
+// was delivered. No field holds a secret.
+type Event struct {
+	Time time.Time
+	// Pool is the name of the pool.
+	Pool string
+	Kind EventKind
+	// Level is that of the pool's log line.
+	Level slog.Level
+	// Text is a sentence without numbers: "the server is back".
+	Text string
+	// Err says why. It is nil if nothing failed.
+	Err error
+	// Cause is the class of Err, as in health.Kind, and Advice what to look at first. Both are
+	// empty if Err has no known class.
+	Cause, Advice string
+	// Holder is the caller that holds a connection. It is nil but for EventLeak and EventReclaimed.
+	Holder *Holder
+	// Skipped is how many events of this kind were left out before this one. A pool passes on five
+	// events of one kind at once, and then one each minute.
+	Skipped int
+	// Attrs are the numbers, with the keys of the log line.
+	Attrs []slog.Attr
+}
+
+// String returns the event in one sentence, with the name of the pool and the error.
+func (e Event) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %s", strconv.Quote(e.Pool), e.Text)
+	if e.Err != nil {
+		fmt.Fprintf(&b, ": %v", e.Err)
+	}
+	return b.String()
+}
