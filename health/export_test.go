@@ -8,7 +8,6 @@ import (
 // The pure functions, for tests that compare them with naive twins.
 var (
 	ParseQuery = parseQuery
-	Redact     = redact
 	Backoff    = backoff
 	Shorten    = shorten
 	Spread     = spread

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/poolkeeper/poolkeeper/internal/redact"
 )
 
 var (
@@ -233,7 +235,7 @@ func (m *Monitor) Draining() <-chan struct{} { return m.drain }
 func (m *Monitor) Hold(reason string) (release func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	h := &hold{reason: redact(reason), since: m.clock.now()}
+	h := &hold{reason: redact.Text(reason), since: m.clock.now()}
 	m.holds = append(slices.Clip(m.holds), h)
 	m.publishLocked(h.since)
 	return func() { m.release(h) }

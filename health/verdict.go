@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"github.com/poolkeeper/poolkeeper/internal/redact"
 )
 
 // Status is a verdict. The names are those of application/health+json.
@@ -173,7 +175,7 @@ func resultOf(err error) result {
 }
 
 func reasonOf(err error) reason {
-	text := redact(err.Error())
+	text := redact.Text(err.Error())
 	return reason{err: &shownError{text: text, err: err}, text: text, fault: Classify(err)}
 }
 
@@ -265,7 +267,7 @@ type panicError struct {
 }
 
 func newPanicError(v any, stack []byte) error {
-	return &panicError{value: redact(printed(v)), stack: string(stack)}
+	return &panicError{value: redact.Text(printed(v)), stack: string(stack)}
 }
 
 // printed is fmt.Sprint for a value whose own String or Error method may panic: fmt recovers from

@@ -1,4 +1,5 @@
-package health
+// Package redact takes secrets out of texts that other code wrote, such as the errors of drivers.
+package redact
 
 import (
 	"regexp"
@@ -41,9 +42,9 @@ var (
 	urlPiece = regexp.MustCompile(`(invalid (?:port|URL escape|character)) "(?:[^"\\]|\\.)*"`)
 )
 
-// redact makes an error's text fit for a page: no credentials, one line, not too long. Drivers are
+// Text makes an error's text fit for a page: no credentials, one line, not too long. Drivers are
 // careful with secrets; errors of people's own probes often hold a whole URL.
-func redact(s string) string {
+func Text(s string) string {
 	if len(s) > 4*maxText {
 		s = s[:4*maxText]
 	}

@@ -1,4 +1,4 @@
-package health_test
+package redact_test
 
 import (
 	"strings"
@@ -6,7 +6,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/redact"
 )
 
 // INV-12.
@@ -60,7 +60,7 @@ func TestErrorTextsLoseTheirSecrets(t *testing.T) {
 		"mail to a@b.example failed":                                            "mail to a@b.example failed",
 		"password authentication failed for user \"admin\"":                     "password authentication failed for user \"admin\"",
 	} {
-		got := health.Redact(in)
+		got := redact.Text(in)
 		if strings.Contains(got, secret) {
 			t.Errorf("%q shows the secret: %q", in, got)
 		}
@@ -72,7 +72,7 @@ func TestErrorTextsLoseTheirSecrets(t *testing.T) {
 
 func TestErrorTextsAreOneShortLine(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		got := health.Redact(rapid.String().Draw(t, "text") + strings.Repeat("é", rapid.IntRange(0, 3000).Draw(t, "n")))
+		got := redact.Text(rapid.String().Draw(t, "text") + strings.Repeat("é", rapid.IntRange(0, 3000).Draw(t, "n")))
 		if len(got) > 1100 || strings.ContainsAny(got, "\n\r\t\x00\x1b") {
 			t.Fatalf("%d bytes: %q", len(got), got)
 		}
@@ -90,7 +90,7 @@ func TestNoDSNPasswordSurvives(t *testing.T) {
 			"host=h password='" + quoted + "' dbname=d",
 		} {
 			for _, text := range []string{"connect " + dsn + ": refused", "open \"" + dsn + "\" failed", dsn} {
-				got := health.Redact(text)
+				got := redact.Text(text)
 				for piece := range strings.FieldsSeq(password) {
 					if len(piece) >= 5 && strings.Contains(got, piece) {
 						t.Fatalf("%q: %q", text, got)
@@ -107,7 +107,7 @@ func TestNoURLPasswordSurvives(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		scheme := rapid.SampledFrom([]string{"postgres", "postgresql", "redis", "rediss", "mysql", "https", "redis+sentinel"}).Draw(t, "scheme")
 		password := rapid.StringMatching(`[A-Za-z0-9!$&'()*+,;=:%._~@-]{8,30}`).Draw(t, "password")
-		got := health.Redact("connect " + scheme + "://user:" + password + "@host:1234/db?x=y: refused")
+		got := redact.Text("connect " + scheme + "://user:" + password + "@host:1234/db?x=y: refused")
 		if strings.Contains(got, password) {
 			t.Fatalf("%q", got)
 		}
