@@ -15,14 +15,15 @@ const module = "github.com/poolkeeper/poolkeeper"
 // floors are the house of docs/architecture.md, by room. Imports go down only: never up and never
 // sideways.
 var floors = map[string]int{
-	"":          0, // the root package, below internal
-	"internal":  0,
-	"health":    1,
-	"eviction":  1,
-	"lifecycle": 2,
-	"redispool": 3,
-	"sqlpool":   3,
-	replicas:    4,
+	"":           0, // the root package, below internal
+	"internal":   0,
+	"health":     1,
+	"eviction":   1,
+	"lifecycle":  2,
+	"redispool":  3,
+	"sqlpool":    3,
+	"statuspage": 3,
+	replicas:     4,
 }
 
 // cellar is what the root package, whose errors need words, may import. It imports the standard
@@ -76,6 +77,10 @@ func TestForbiddenKnowsUpSidewaysAndUnknown(t *testing.T) {
 		{"/sqlpool/replica", "/redispool", false},
 		{"/sqlpool/replica", "/lifecycle", false},
 		{"/sqlpool/sqlpooltest", "/sqlpool/replica", false},
+		{"/statuspage", "/lifecycle", true},
+		{"/statuspage", "/lifecycle/event", true},
+		{"/statuspage", "/redispool", false},
+		{"/redispool", "/statuspage", false},
 		{"/attic", "/health", false},
 		{"/redispool", "/internal/test/testkit", false},
 		{"/redispool", "/internal/test/paired", false},
@@ -90,9 +95,9 @@ func TestForbiddenKnowsUpSidewaysAndUnknown(t *testing.T) {
 }
 
 func TestLowerFloorsCompileOnlyTheStandardLibrary(t *testing.T) {
-	for _, p := range list(t, "-deps", "./lifecycle/...", "./health", "./health/quality", "./eviction") {
+	for _, p := range list(t, "-deps", "./lifecycle/...", "./health", "./health/quality", "./eviction", "./statuspage") {
 		if !p.Standard && room(p.ImportPath) == outside {
-			t.Errorf("an importer of lifecycle, health or eviction compiles %s", p.ImportPath)
+			t.Errorf("an importer of lifecycle, health, eviction or statuspage compiles %s", p.ImportPath)
 		}
 	}
 }
