@@ -59,6 +59,11 @@ type CheckReport struct {
 	Fault Fault
 	// Failures in a row up to now.
 	Failures int
+	// Runs is how often the probe was called, and FailedRuns how often it failed, timed out or
+	// panicked. Live traffic that stands in for a run counts in neither.
+	Runs, FailedRuns uint64
+	// Duration is how long the last run took that has returned or timed out.
+	Duration time.Duration
 	// HungSince is when the probe that does not return was started; zero when none hangs.
 	HungSince time.Time
 	// CausedBy names the checks this one depends on, directly or not, that failed and whose own
@@ -132,6 +137,7 @@ func (m *Monitor) checkReportLocked(c *seen) CheckReport {
 		Name: s.check.Name, Impact: s.check.Impact, Groups: slices.Clone(s.check.Groups),
 		Status: v.status, Since: wall(v.since), Err: v.err, Fault: v.fault,
 		Failures: s.streak.failures, CausedBy: slices.Clone(c.causes),
+		Runs: s.count.begun, FailedRuns: s.count.failed, Duration: time.Duration(s.count.took),
 	}
 	if at := s.lastResult.Load(); at != noResult {
 		rep.LastResult = wall(at)

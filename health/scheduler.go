@@ -114,6 +114,7 @@ func (s *scheduler) attend(c *checkState, now int64) (changed bool) {
 	case c.run != nil && !c.run.overdue:
 		s.giveUp(c)
 		c.slow = true
+		c.count.ended(now-c.run.started, failed)
 		changed = c.record(timedOut(c.check.Timeout, nil), now, now)
 		s.plan(c, now)
 	case c.run != nil:
@@ -181,6 +182,7 @@ func (s *scheduler) startRun(c *checkState, lane int, now int64) {
 	rn := &run{name: c.check.Name, lane: lane, started: now, cancel: cancel, done: make(chan struct{})}
 	s.runs[rn], s.probed[rn.name] = struct{}{}, rn
 	c.run, c.started, c.trafficFrom, c.standIns = rn, now, now, 0
+	c.count.begun++
 	c.hastened.Store(false)
 	c.traffic.Store(false)
 	s.schedule(c, later(now, c.check.Timeout))
@@ -238,9 +240,11 @@ func (s *scheduler) take(c *checkState, rn *run, res result, heir *checkState, n
 			}
 		}
 	case rn.overdue:
+		c.count.took = now - rn.started // it has failed when it timed out
 		changed = s.unhang(c, now)
 	default:
 		c.slow = res.late
+		c.count.ended(now-rn.started, res.outcome)
 		changed = c.record(res, now, now)
 		s.plan(c, now)
 	}

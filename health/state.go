@@ -35,6 +35,21 @@ type checkState struct {
 	trafficFrom int64    // clock since which traffic is counted
 	next        int64    // clock of what the scheduler has to do next
 	index       int      // in the scheduler's heap; -1: not in it
+	count       runCount // of its runs
+}
+
+// runCount counts the runs of a check. Live traffic that stands in for a run is none.
+type runCount struct {
+	begun, failed uint64
+	took          int64 // nanoseconds of the last run that has returned or timed out
+}
+
+// ended counts a run that has returned or timed out.
+func (n *runCount) ended(took int64, o outcome) {
+	n.took = took
+	if o == failed {
+		n.failed++
+	}
 }
 
 // noResult is lastResult before the first result.
