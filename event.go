@@ -36,9 +36,10 @@ const (
 	EventTrouble        EventKind = "trouble"         // the pool could not do a part of its own work
 )
 
-// Event is something that happened to a pool. The pool logs each event, with the same words and
-// attributes, and passes it to its subscribers. An Event is a value: nothing in it changes after it
-// was delivered. No field holds a secret.
+// Event is something that happened to a pool, or to a server whose certificate is renewed. The pool
+// logs each event, with the same words and attributes, and passes it to its subscribers.
+//
+// An Event is a value: nothing in it changes after it was delivered. No field holds a secret.
 type Event struct {
 	Time time.Time
 	// Pool is the name of the pool.

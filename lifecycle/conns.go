@@ -15,13 +15,14 @@ var errStreamDrained = fmt.Errorf("lifecycle: server is shutting down: %w", pool
 // connSet is the open connections of a server. http.Server forgets a connection that is hijacked;
 // this does not.
 type connSet struct {
-	mu    sync.Mutex // guards the following
-	open  map[*membership]net.Conn
-	empty chan struct{} // closed when open becomes empty; nil while no goroutine waits
+	mu       sync.Mutex // guards the following
+	open     map[*membership]net.Conn
+	hijacked int           // of open
+	empty    chan struct{} // closed when open becomes empty; nil while no goroutine waits
 }
 
 func (s *connSet) add(c net.Conn) *membership {
-	m := &membership{s}
+	m := &membership{set: s}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.open == nil {
@@ -32,13 +33,40 @@ func (s *connSet) add(c net.Conn) *membership {
 }
 
 // membership is a connection's place in a set.
-type membership struct{ set *connSet }
+type membership struct {
+	set      *connSet
+	hijacked bool // guarded by the set's mutex
+}
+
+// place returns m: what is accepted has it by embedding.
+func (m *membership) place() *membership { return m }
+
+// noteHijacked takes note that a handler has taken c over.
+func (s *connSet) noteHijacked(c net.Conn) {
+	if secure, ok := c.(interface{ NetConn() net.Conn }); ok { // below TLS
+		c = secure.NetConn()
+	}
+	in, ok := c.(interface{ place() *membership })
+	if !ok {
+		return
+	}
+	m := in.place()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, open := s.open[m]; open && !m.hijacked {
+		m.hijacked = true
+		s.hijacked++
+	}
+}
 
 // end takes the connection out of the set, and returns err.
 func (m *membership) end(err error) error {
 	s := m.set
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if _, open := s.open[m]; open && m.hijacked {
+		s.hijacked--
+	}
 	delete(s.open, m)
 	if len(s.open) == 0 && s.empty != nil {
 		close(s.empty)
@@ -47,10 +75,11 @@ func (m *membership) end(err error) error {
 	return err
 }
 
-func (s *connSet) len() int {
+// len returns how many connections are open, and how many of them are hijacked.
+func (s *connSet) len() (open, hijacked int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.open)
+	return len(s.open), s.hijacked
 }
 
 // wait returns when no connection is open.
@@ -112,26 +141,23 @@ func (l *trackedListener) Accept() (net.Conn, error) {
 type (
 	trackedConn struct {
 		net.Conn
-
-		in *membership
+		*membership
 	}
 	trackedTCP struct {
 		*net.TCPConn
-
-		in *membership
+		*membership
 	}
 	trackedUnix struct {
 		*net.UnixConn
-
-		in *membership
+		*membership
 	}
 )
 
 // Close closes the connection and takes it out of the set.
-func (c *trackedConn) Close() error { return c.in.end(c.Conn.Close()) }
+func (c *trackedConn) Close() error { return c.end(c.Conn.Close()) }
 
 // Close closes the connection and takes it out of the set.
-func (c *trackedTCP) Close() error { return c.in.end(c.TCPConn.Close()) }
+func (c *trackedTCP) Close() error { return c.end(c.TCPConn.Close()) }
 
 // Close closes the connection and takes it out of the set.
-func (c *trackedUnix) Close() error { return c.in.end(c.UnixConn.Close()) }
+func (c *trackedUnix) Close() error { return c.end(c.UnixConn.Close()) }

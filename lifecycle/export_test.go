@@ -41,3 +41,6 @@ var (
 
 // LabelComponent is the pprof label with a component's name.
 const LabelComponent = labelComponent
+
+// LookAtFiles makes the next handshake look at the files, as it does when the period is over.
+func (s *Server) LookAtFiles() { s.files.looked.Store(0) }

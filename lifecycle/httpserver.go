@@ -2,7 +2,6 @@ package lifecycle
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -28,8 +27,9 @@ import (
 // http.Server cannot.
 type Server struct {
 	http   *http.Server
-	cert   [2]string // files of certificate and key; empty if not given
+	files  *certFiles // nil if not given
 	listen func(context.Context) (net.Listener, error)
+	state  serverState
 
 	conns    connSet
 	handlers *inflight.Gate
@@ -51,10 +51,12 @@ type Server struct {
 type ServerOption func(*Server)
 
 // WithCertFiles makes the server speak TLS with a certificate and a key from PEM files, as
-// http.Server.ServeTLS does. Without it, it speaks TLS if the server's TLSConfig has a certificate
-// or a function that gets one.
+// http.Server.ServeTLS does. Handshakes look at the files again, at most every 10 s, and use the
+// pair that was renewed; a pair that cannot be read or does not fit keeps the old one in use and is
+// logged. Without WithCertFiles, the server speaks TLS if its TLSConfig has a certificate or a
+// function that gets one.
 func WithCertFiles(cert, key string) ServerOption {
-	return func(s *Server) { s.cert = [2]string{cert, key} }
+	return func(s *Server) { s.files = &certFiles{cert: cert, key: key, changed: s.certChanged} }
 }
 
 // WithListen makes Start call listen for its listener, instead of listening on TCP at the server's
@@ -64,9 +66,9 @@ func WithListen(listen func(context.Context) (net.Listener, error)) ServerOption
 	return func(s *Server) { s.listen = listen }
 }
 
-// HTTPServer makes a component of srv, HTTP or HTTPS. Its Handler and BaseContext are wrapped;
-// everything else stays as it is. nil gives a component that Add refuses. Its Addr may end in ":0":
-// see [Server.Addr].
+// HTTPServer makes a component of srv, HTTP or HTTPS. Its Handler, BaseContext and ConnState are
+// wrapped, and with [WithCertFiles] its TLSConfig is a copy; everything else stays as it is. nil
+// gives a component that Add refuses. Its Addr may end in ":0": see [Server.Addr].
 //
 // A connection that has been opened and not used for a request yet is waited for up to 5 s at
 // drain: http.Server cannot know that no request is on its way.
@@ -83,6 +85,7 @@ func HTTPServer(srv *http.Server, opts ...ServerOption) *Server {
 	//nolint:forbidigo // it carries nothing and ends with Drain
 	s.draining, s.drain = context.WithCancel(context.Background())
 	s.listen = s.listenTCP
+	s.state.init()
 	for _, o := range opts {
 		if o != nil {
 			o(s)
@@ -142,11 +145,8 @@ func (s *Server) enterStart() error {
 // checkTLS says whether to speak TLS, and finds what ServeTLS would only find when Start has
 // returned.
 func (s *Server) checkTLS() (bool, error) {
-	if s.cert != [2]string{} {
-		if _, err := tls.LoadX509KeyPair(s.cert[0], s.cert[1]); err != nil {
-			return false, err
-		}
-		return true, nil
+	if s.files != nil {
+		return true, s.files.load()
 	}
 	c := s.http.TLSConfig
 	if c == nil {
@@ -155,6 +155,7 @@ func (s *Server) checkTLS() (bool, error) {
 	if len(c.Certificates) == 0 && c.GetCertificate == nil && c.GetConfigForClient == nil {
 		return false, errors.New("TLSConfig has no certificate, and WithCertFiles was not given")
 	}
+	s.state.certs.Store(&c.Certificates)
 	return true, nil
 }
 
@@ -162,7 +163,7 @@ func (s *Server) listenTCP(ctx context.Context) (net.Listener, error) {
 	addr := s.http.Addr
 	if addr == "" {
 		addr = ":http"
-		if s.http.TLSConfig != nil || s.cert != [2]string{} {
+		if s.http.TLSConfig != nil || s.files != nil {
 			addr = ":https"
 		}
 	}
@@ -172,18 +173,30 @@ func (s *Server) listenTCP(ctx context.Context) (net.Listener, error) {
 
 // wrap puts our handler and base context around the user's.
 func (s *Server) wrap() {
-	handler, base := s.http.Handler, s.http.BaseContext
+	handler, base, connState := s.http.Handler, s.http.BaseContext, s.http.ConnState
 	if handler == nil {
 		handler = http.DefaultServeMux
 	}
 	s.http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !s.handlers.Enter() {
-			refuse(w)
+			s.refuse(w)
 			return
 		}
 		defer s.handlers.Leave()
+		s.state.requests.Add(1)
 		handler.ServeHTTP(w, r)
 	})
+	s.http.ConnState = func(c net.Conn, to http.ConnState) {
+		if to == http.StateHijacked {
+			s.conns.noteHijacked(c)
+		}
+		if connState != nil {
+			connState(c, to)
+		}
+	}
+	if s.files != nil {
+		s.http.TLSConfig = s.files.config(s.http.TLSConfig)
+	}
 	s.http.BaseContext = func(l net.Listener) context.Context {
 		//nolint:forbidigo // what http.Server itself does
 		ctx := context.Background()
@@ -194,7 +207,8 @@ func (s *Server) wrap() {
 	}
 }
 
-func refuse(w http.ResponseWriter) {
+func (s *Server) refuse(w http.ResponseWriter) {
+	s.state.refused.Add(1)
 	w.Header().Set("Connection", "close")
 	http.Error(w, "shutting down", http.StatusServiceUnavailable)
 }
@@ -217,7 +231,7 @@ func (s *Server) serve(l net.Listener, secure bool) {
 		close(s.served)
 	}()
 	if secure {
-		err = s.http.ServeTLS(l, s.cert[0], s.cert[1])
+		err = s.http.ServeTLS(l, "", "")
 	} else {
 		err = s.http.Serve(l)
 	}
@@ -261,7 +275,8 @@ func (s *Server) Drain(ctx context.Context) error {
 
 // underWay says what is not finished.
 func (s *Server) underWay() string {
-	return fmt.Sprintf("requests in flight: %d, connections open: %d", s.handlers.InFlight(), s.conns.len())
+	open, _ := s.conns.len()
+	return fmt.Sprintf("requests in flight: %d, connections open: %d", s.handlers.InFlight(), open)
 }
 
 // Stop drains, as far as that was not done, and cuts what is left when ctx ends. Its error wraps
@@ -311,33 +326,6 @@ func (s *Server) Abort() error {
 		return nil
 	}
 	return err
-}
-
-// serverKey is the key under which requests carry their Server.
-type serverKey struct{}
-
-// Stream marks a handler whose requests go on until they are ended. Examples are server-sent
-// events, WebSockets and long polls. When the [Server] begins to drain, the contexts of its
-// requests end with ErrDraining as their cause, and new ones are refused with 503, while ordinary
-// requests run on to their end. The handler has to watch the request's context. Under any other
-// server it changes nothing.
-func Stream(h http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s, ok := r.Context().Value(serverKey{}).(*Server)
-		if !ok {
-			h.ServeHTTP(w, r)
-			return
-		}
-		if s.draining.Err() != nil {
-			refuse(w)
-			return
-		}
-		ctx, cancel := context.WithCancelCause(r.Context())
-		defer cancel(nil)
-		//nolint:contextcheck // draining is another context on purpose: the server's, not the request's
-		defer context.AfterFunc(s.draining, func() { cancel(errStreamDrained) })()
-		h.ServeHTTP(w, r.WithContext(ctx))
-	})
 }
 
 // String returns the address it listens on.

@@ -121,6 +121,18 @@ func OfRenewalRefused(err error) Event {
 	}
 }
 
+// OfServerRenewal says that a server presents another certificate.
+func OfServerRenewal(attrs ...slog.Attr) Event {
+	return Event{Kind: Renewed, Level: slog.LevelInfo, Text: "the renewed certificate is presented from now on", Attrs: attrs}
+}
+
+// OfServerRenewalRefused says why a server does not.
+func OfServerRenewalRefused(err error) Event {
+	return Event{
+		Kind: RenewalRefused, Level: slog.LevelWarn, Text: "the renewed certificate was rejected; the old one stays in use", Err: err,
+	}
+}
+
 func ofChanges(changes []poolkeeper.Change) []slog.Attr {
 	attrs := make([]slog.Attr, len(changes))
 	for i, c := range changes {

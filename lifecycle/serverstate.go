@@ -1,0 +1,125 @@
+package lifecycle
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"log/slog"
+	"sync/atomic"
+
+	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/event"
+)
+
+// serverState is what a Server tells of itself.
+type serverState struct {
+	name     atomic.Pointer[string]
+	logger   atomic.Pointer[slog.Logger]
+	events   *event.Log
+	certs    atomic.Pointer[[]tls.Certificate] // of TLSConfig; nil before Start
+	streams  atomic.Int64
+	requests atomic.Uint64
+	refused  atomic.Uint64
+}
+
+func (s *serverState) init() {
+	s.events = event.NewLog("lifecycle", func() string {
+		if name := s.name.Load(); name != nil {
+			return *name
+		}
+		return "http server"
+	}, func() *slog.Logger {
+		if l := s.logger.Load(); l != nil {
+			return l
+		}
+		return slog.Default()
+	}, func(err error) (cause, advice string) {
+		f := health.Classify(err)
+		return string(f.Kind), f.Advice
+	})
+}
+
+// SetName gives the server the name it has in events. The Registry calls it.
+func (s *Server) SetName(name string) { s.state.name.Store(&name) }
+
+// setLogger makes the events of the server go where those of its registry go.
+func (s *Server) setLogger(l *slog.Logger) { s.state.logger.Store(l) }
+
+// Subscribe calls fn for every event of the server from now on, until cancel is called: that the
+// certificate of [WithCertFiles] was renewed, or that its renewal was refused. fn runs on the
+// goroutines of handshakes, may be called concurrently, and must not block. A panic in it is
+// logged.
+func (s *Server) Subscribe(fn func(poolkeeper.Event)) (cancel func()) {
+	return s.state.events.Subscribe(fn)
+}
+
+// Stats returns one moment of the server. It does not block.
+func (s *Server) Stats() poolkeeper.ServerStats {
+	open, hijacked := s.conns.len()
+	return poolkeeper.ServerStats{
+		InFlight: s.handlers.InFlight(), Streams: int(s.state.streams.Load()),
+		Connections: open, Hijacked: hijacked,
+		Requests: s.state.requests.Load(), Refused: s.state.refused.Load(),
+	}
+}
+
+// Expiries says when the certificates expire that the server presents. It knows those of
+// [WithCertFiles] and of TLSConfig.Certificates, not what TLSConfig.GetCertificate returns. With
+// WithCertFiles it looks at the files, as a handshake does. It is empty before Start.
+func (s *Server) Expiries() []poolkeeper.Expiry {
+	if s.files != nil {
+		if s.files.current.Load() == nil {
+			return nil // not started
+		}
+		s.files.look()
+		return expiriesOf(*s.files.current.Load())
+	}
+	certs := s.state.certs.Load()
+	if certs == nil {
+		return nil
+	}
+	return expiriesOf(*certs...)
+}
+
+// expiriesOf returns the expiry of each certificate's leaf.
+func expiriesOf(certs ...tls.Certificate) []poolkeeper.Expiry {
+	var out []poolkeeper.Expiry
+	for _, c := range certs {
+		leaf := c.Leaf
+		if leaf == nil && len(c.Certificate) > 0 {
+			leaf, _ = x509.ParseCertificate(c.Certificate[0]) // nil if it is none: the handshake says so
+		}
+		if leaf != nil {
+			out = append(out, poolkeeper.Expiry{
+				Kind: poolkeeper.ExpiryServerCertificate, Subject: subjectOf(leaf), NotAfter: leaf.NotAfter,
+			})
+		}
+	}
+	return out
+}
+
+// subjectOf returns the common name of a certificate, or its first other name.
+func subjectOf(c *x509.Certificate) string {
+	switch {
+	case c.Subject.CommonName != "":
+		return c.Subject.CommonName
+	case len(c.DNSNames) > 0:
+		return c.DNSNames[0]
+	case len(c.IPAddresses) > 0:
+		return c.IPAddresses[0].String()
+	}
+	return ""
+}
+
+// certChanged reports what has come of a renewal.
+func (s *Server) certChanged(pair *tls.Certificate, err error) {
+	if err != nil {
+		s.state.events.Emit(event.OfServerRenewalRefused(err))
+		return
+	}
+	var attrs []slog.Attr
+	for _, e := range expiriesOf(*pair) {
+		attrs = append(attrs, slog.String("subject", e.Subject), slog.Time("not_after", e.NotAfter))
+	}
+	s.state.events.Emit(event.OfServerRenewal(attrs...))
+}
