@@ -24,7 +24,9 @@ type Stats struct {
 
 	Dials           uint64 // connections opened
 	DialErrors      uint64 // attempts to open one that failed
+	Acquired        uint64 // acquisitions that got a connection, where that can be known
 	AcquireTimeouts uint64 // acquisitions that gave up
+	Refused         uint64 // acquisitions refused at once: the server is down, or MaxWaiting callers wait already
 	Leaks           uint64 // connections held longer than LeakThreshold, each counted once
 	Reclaimed       uint64 // connections taken away from their holders
 

@@ -38,7 +38,10 @@ func (n *node) explain(err error) error {
 
 // gaveUpAfter counts and describes a caller that has waited in vain.
 func (n *node) gaveUpAfter(err error, waited time.Duration) *poolkeeper.AcquireError {
-	if !errors.Is(err, context.Canceled) {
+	switch {
+	case errors.Is(err, poolkeeper.ErrTooManyWaiting):
+		n.pool.met.refused.Add(1)
+	case !errors.Is(err, context.Canceled):
 		n.pool.met.acquireTimeouts.Add(1)
 	}
 	return n.acquireError(err, waited)
@@ -183,6 +186,7 @@ func (a *acquisition) outcome(err error) error {
 		return a.node.outcome(err)
 	}
 	if down, ok := errors.AsType[*poolkeeper.DownError](cause); ok {
+		a.node.pool.met.refused.Add(1)
 		return a.node.delivered(down)
 	}
 	if errors.Is(cause, errLifeEnded) {

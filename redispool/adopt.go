@@ -247,7 +247,7 @@ func (a *Adopted) Stats() poolkeeper.Stats {
 	}
 	out.InUse = max(out.Open-out.Idle, 0)
 	out.WaitCount, out.WaitDuration = uint64(s.WaitCount), time.Duration(s.WaitDurationNs)
-	out.AcquireTimeouts = uint64(s.Timeouts)
+	out.Acquired, out.AcquireTimeouts = uint64(s.Hits)+uint64(s.Misses), uint64(s.Timeouts)
 	return out
 }
 

@@ -12,3 +12,9 @@ func FailSelfCheck(tb testing.TB, err error) {
 	checkGoRedis = func() error { return err }
 	tb.Cleanup(func() { checkGoRedis = was })
 }
+
+// Odometer is odometer.
+type Odometer struct{ odometer }
+
+// Total calls total.
+func (o *Odometer) Total(n uint32) uint64 { return o.total(n) }

@@ -40,6 +40,7 @@ type node struct {
 	lastDial   atomic.Pointer[error]  // why the last dial failed; nil: it did not
 	dialled    atomic.Int64           // a monotime.Time: when the last dial that got through began
 	open       atomic.Int64           // connections of the pool
+	acquired   odometer               // checkouts
 	used       atomic.Bool            // a Cluster's node: it has had a command
 
 	startOnce sync.Once

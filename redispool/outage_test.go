@@ -296,6 +296,9 @@ func TestADownServerIsNotDialledByCallers(t *testing.T) {
 					}
 					time.Sleep(10 * time.Millisecond)
 				}
+				if n := p.Stats().Refused; n < 3000 || n > 3020 { // of the first 20 some were let into a dial
+					t.Errorf("Refused is %d, want one for each of 3,000 callers", n)
+				}
 				if n := int(l.dials.Load()); n > 100 || n == 0 {
 					t.Errorf("%d dials in 10 s", n)
 				}

@@ -240,6 +240,7 @@ var errLifeEnded = errors.New("redispool: the pool's life has ended")
 func (n *node) admit(ctx context.Context, before time.Duration) (waited time.Duration, err error) {
 	if n.breaker.Down() != nil {
 		if err := n.refused(); err != nil {
+			n.pool.met.refused.Add(1)
 			return before, err
 		}
 	}
@@ -308,6 +309,7 @@ func (n *node) notAdmitted(err error, waited time.Duration) error {
 		return err
 	}
 	if down, ok := errors.AsType[*poolkeeper.DownError](err); ok {
+		n.pool.met.refused.Add(1)
 		return n.delivered(down)
 	}
 	out := n.gaveUpAfter(err, waited)

@@ -147,6 +147,9 @@ func TestOneCallerMoreThanMaxWaitingIsRefusedAtOnce(t *testing.T) {
 			if _, ok := errors.AsType[*poolkeeper.AcquireError](err); !ok {
 				t.Errorf("%T is no AcquireError", err)
 			}
+			if s := p.Stats(); s.Refused != 1 || s.AcquireTimeouts != 0 {
+				t.Errorf("%d refused, %d timed out, want 1 and 0", s.Refused, s.AcquireTimeouts)
+			}
 			wg.Wait()
 			cfg.MaxWaiting = 0
 			if err := p.Reload(t.Context(), cfg); err != nil {

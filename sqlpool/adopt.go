@@ -224,6 +224,7 @@ func (h adoptedPgxPool) stats(out *poolkeeper.Stats) {
 	out.Max, out.Open = int(s.MaxConns()), int(s.TotalConns())
 	out.InUse, out.Idle = int(s.AcquiredConns()), int(s.IdleConns())
 	out.WaitCount, out.WaitDuration = uint64(max(s.EmptyAcquireCount(), 0)), s.EmptyAcquireWaitTime()
+	out.Acquired = uint64(max(s.AcquireCount(), 0))
 	out.Dials = uint64(max(s.NewConnsCount(), 0))
 	evicted(out, poolkeeper.EvictedIdle, s.MaxIdleDestroyCount())
 	evicted(out, poolkeeper.EvictedLifetime, s.MaxLifetimeDestroyCount())

@@ -327,7 +327,7 @@ func TestOneCallerMoreThanMaxWaitingIsRefusedAtOnce(t *testing.T) {
 				synctest.Wait()
 			}
 			wg.Wait()
-			if st := p.managed.Stats(); st.AcquireTimeouts != 0 || st.InUse != 0 || st.Waiting != 0 {
+			if st := p.managed.Stats(); st.AcquireTimeouts != 0 || st.Refused != 1 || st.Acquired != uint64(2+max(limit, 0)) || st.InUse != 0 || st.Waiting != 0 {
 				t.Errorf("%+v", st)
 			}
 			r, err := p.acquire(t.Context())

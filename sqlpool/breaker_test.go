@@ -20,7 +20,7 @@ import (
 // isDown asks for a connection and reports whether the pool says at once that its server is down.
 func (p bubblePool) isDown(t *testing.T) bool {
 	t.Helper()
-	start := time.Now()
+	start, before := time.Now(), p.managed.Stats().Refused
 	release, err := p.acquire(t.Context())
 	if err == nil {
 		release()
@@ -32,6 +32,9 @@ func (p bubblePool) isDown(t *testing.T) bool {
 	}
 	if took := time.Since(start); took != 0 {
 		t.Errorf("a caller waited %v to hear that the server is down", took)
+	}
+	if n := p.managed.Stats().Refused; n != before+1 {
+		t.Errorf("Refused grew by %d for a caller that was refused", n-before)
 	}
 	if !errors.Is(err, poolkeeper.ErrDown) || down.Advice == "" || down.Err == nil || errors.Is(err, poolkeeper.ErrAcquireTimeout) {
 		t.Errorf("%#v", down)

@@ -37,6 +37,7 @@ func (w dbConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	now := time.Now()
 	if err != nil {
 		s.base.gate.Leave()
+		s.base.metrics.countRefusal(err)
 		return nil, err
 	}
 	s.base.evictor.Wake()

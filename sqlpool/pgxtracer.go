@@ -75,12 +75,14 @@ func (t *pgxTracer) TraceAcquireEnd(ctx context.Context, pool *pgxpool.Pool, dat
 		return
 	}
 	if c, ok := ctx.(*refusedContext); ok && c.b == b {
+		b.base.metrics.countRefusal(c.err)
 		return
 	}
 	waited, quick := b.ended(ctx)
 	if data.Conn == nil { // without an error: a hook of the user's has panicked, and pgxpool has lost the connection
 		b.givenUp(claimUnder(ctx))
 		b.base.gate.Leave()
+		b.base.metrics.countRefusal(data.Err)
 		if fault.PoolClosed(data.Err) {
 			b.noticeClosed(ctx)
 		} else if fault.ConnectionLevel(data.Err) {

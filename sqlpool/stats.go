@@ -1,6 +1,7 @@
 package sqlpool
 
 import (
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -16,6 +17,7 @@ type metrics struct {
 	dials           atomic.Uint64
 	dialErrors      atomic.Uint64
 	acquireTimeouts atomic.Uint64
+	refused         atomic.Uint64 // acquisitions refused at once
 	leaks           atomic.Uint64
 	wait, use, dial histogram.Recorder
 	shortUse        queue.ShortUse // of connections that came back well
@@ -27,6 +29,14 @@ type metrics struct {
 func (m *metrics) evicted(reason string) {
 	if n := m.byReason(reason); n != nil {
 		n.Add(1)
+	}
+}
+
+// countRefusal counts an acquisition that ended with err, if it was refused at once.
+func (m *metrics) countRefusal(err error) {
+	down, tooMany := errors.Is(err, poolkeeper.ErrDown), errors.Is(err, poolkeeper.ErrTooManyWaiting)
+	if (down || tooMany) && !isTimeout(err) {
+		m.refused.Add(1)
 	}
 }
 
@@ -55,10 +65,11 @@ func (m *manager) stats() poolkeeper.Stats {
 	s := poolkeeper.Stats{
 		WaitCount: n.waits.Load(), WaitDuration: time.Duration(n.waited.Load()),
 		Dials: n.dials.Load(), DialErrors: n.dialErrors.Load(),
-		AcquireTimeouts: n.acquireTimeouts.Load(), Leaks: n.leaks.Load(),
+		AcquireTimeouts: n.acquireTimeouts.Load(), Refused: n.refused.Load(), Leaks: n.leaks.Load(),
 		Evicted: make(map[string]uint64),
 		Wait:    n.wait.Snapshot(), Use: n.use.Snapshot(), Dial: n.dial.Snapshot(),
 	}
+	s.Acquired = s.Wait.Count // each acquisition is recorded there
 	for _, reason := range []string{
 		poolkeeper.EvictedIdle, poolkeeper.EvictedLifetime, poolkeeper.EvictedDead,
 		poolkeeper.EvictedFailover, poolkeeper.EvictedReload, poolkeeper.EvictedClosed,

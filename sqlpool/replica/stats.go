@@ -202,7 +202,9 @@ func add(sum *poolkeeper.Stats, s poolkeeper.Stats) {
 	sum.WaitDuration += s.WaitDuration
 	sum.Dials += s.Dials
 	sum.DialErrors += s.DialErrors
+	sum.Acquired += s.Acquired
 	sum.AcquireTimeouts += s.AcquireTimeouts
+	sum.Refused += s.Refused
 	sum.Leaks += s.Leaks
 	for reason, n := range s.Evicted {
 		sum.Evicted[reason] += n
