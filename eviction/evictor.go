@@ -29,6 +29,7 @@ type Evictor struct {
 	round    chan struct{}      // closed when the round under way has ended; nil: none is under way
 	timer    *time.Timer        // set by Start
 	deadline time.Time          // for which timer is set; zero: it is not set, or to run at once
+	due      time.Time          // when the next round was to begin, or the one under way; zero: none is due
 	base     context.Context    //nolint:containedctx // of all rounds: it has the values of Start's, and ends with Stop
 	end      context.CancelFunc // of base; set by Start
 	stopped  bool
@@ -60,6 +61,7 @@ func (e *Evictor) Start(ctx context.Context) error {
 	}
 	e.planner = newPlanner(e.policy, time.Now())
 	e.base, e.end = context.WithCancel(context.WithoutCancel(ctx))
+	e.due = time.Now()
 	e.timer = time.AfterFunc(0, e.tick)
 	return nil
 }
@@ -103,8 +105,34 @@ func (e *Evictor) Wake() {
 	soon := time.Now().Add(e.planner.policy.Interval)
 	if e.deadline.IsZero() || e.deadline.After(soon) {
 		e.deadline = soon
+		e.setDueLocked(soon)
 		e.timer.Reset(e.planner.policy.Interval)
 	}
+}
+
+// setDueLocked notes when the next round is to begin. While a round is under way its own time
+// counts.
+func (e *Evictor) setDueLocked(at time.Time) {
+	if e.round == nil {
+		e.due = at
+	}
+}
+
+// tolerated is how long a round may take, or be behind its time, without being late: a busy machine
+// and a few pings are no reason to worry.
+const tolerated = time.Second
+
+// Late returns for how long the evictor is overdue: a round has begun and does not return, or the
+// timer has not fired when it should have. Up to a second is on time. It returns 0 while the
+// evictor is on time, has nothing to do, was not started or is stopped. It goes by the monotonic
+// clock, and does not block.
+func (e *Evictor) Late() time.Duration {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.stopped || e.due.IsZero() {
+		return 0
+	}
+	return max(time.Since(e.due)-tolerated, 0)
 }
 
 // SetPolicy changes the policy from the next round on, and brings that round forward. It returns
@@ -123,6 +151,7 @@ func (e *Evictor) SetPolicy(policy Policy) error {
 	e.changes++
 	e.asleep.Store(false)
 	e.deadline = time.Time{}
+	e.setDueLocked(time.Now())
 	e.timer.Reset(0)
 	return nil
 }
@@ -180,7 +209,7 @@ func (e *Evictor) endRound(changes int) {
 	if e.stopped {
 		return
 	}
-	e.deadline = at
+	e.deadline, e.due = at, at
 	if at.IsZero() {
 		e.timer.Stop()
 	} else {

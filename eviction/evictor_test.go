@@ -324,6 +324,65 @@ func TestStopIsBoundedWhenASweepHangs(t *testing.T) {
 	})
 }
 
+func TestLateIsHowLongASweepHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &hangingPool{entered: make(chan struct{}, 1), release: make(chan struct{})}
+		e := eviction.New(h, eviction.Policy{MaxIdleTime: time.Minute})
+		if got := e.Late(); got != 0 {
+			t.Errorf("late by %v before Start", got)
+		}
+		if err := e.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		<-h.entered
+		if got := e.Late(); got != 0 {
+			t.Errorf("late by %v when the sweep begins", got)
+		}
+		advance(11 * time.Second)
+		e.Wake() // neither brings a sweep that hangs back on time
+		if err := e.SetPolicy(eviction.Policy{MaxIdleTime: time.Hour}); err != nil {
+			t.Fatal(err)
+		}
+		if got := e.Late(); got != 10*time.Second {
+			t.Errorf("late by %v, want the 11s less the second that is tolerated", got)
+		}
+		close(h.release)
+		advance(time.Second)
+		if got := e.Late(); got != 0 {
+			t.Errorf("late by %v after the sweep has returned", got)
+		}
+		if err := e.Stop(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		advance(time.Hour)
+		if got := e.Late(); got != 0 {
+			t.Errorf("late by %v after Stop", got)
+		}
+	})
+}
+
+// The timer is the only thing that can be overdue while nothing runs.
+func TestLateIsHowLongTheTimerIsOverdue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &simPool{limit: 2}
+		e := start(t, p, eviction.Policy{MaxIdleTime: time.Minute, Interval: 10 * time.Second})
+		p.use(1, time.Second)
+		advance(5 * time.Second)
+		if got := e.Late(); got != 0 {
+			t.Errorf("late by %v between two rounds", got)
+		}
+		e.StopTimer()
+		advance(time.Minute)
+		if got := e.Late(); got <= 40*time.Second || got >= time.Minute {
+			t.Errorf("late by %v, a minute after the timer was lost", got)
+		}
+		e.Tick()
+		if got := e.Late(); got != 0 {
+			t.Errorf("late by %v after a round", got)
+		}
+	})
+}
+
 func TestStopWithoutStartAndWithAnEndedContext(t *testing.T) {
 	e := eviction.New(&simPool{}, eviction.Policy{})
 	e.Wake() // before Start: nothing to wake

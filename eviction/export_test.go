@@ -40,3 +40,10 @@ func (w *Window) Len() int                    { return len(w.w.samples) - w.w.he
 
 // Tick does what the timer does.
 func (e *Evictor) Tick() { e.tick() }
+
+// StopTimer loses the timer, as no runtime should.
+func (e *Evictor) StopTimer() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.timer.Stop()
+}

@@ -55,6 +55,7 @@ func adopt(h handle, name string, given AdoptConfig, fault error) (*Adopted, err
 	}
 	cfg = cfg.withDefaults(name)
 	cfg.LeakThreshold, cfg.FailFastAfter = 0, 0
+	cfg.MinIdle = h.minIdle()
 	a := &adopted{handle: h}
 	a.base = newBase(cfg, "adopted")
 	return &Adopted{component{newManager(a.base, a, secretFiles{})}}, nil
@@ -98,6 +99,8 @@ type handle interface {
 	probe(ctx context.Context, query string) error
 	// usage is the gauges, without the counters.
 	usage() (limit, inUse int)
+	// minIdle is how many idle connections the handle keeps ready. It never changes.
+	minIdle() int
 	// stats fills in what the handle counts.
 	stats(out *poolkeeper.Stats)
 	// close closes the handle. It may block for as long as connections are held.
@@ -193,6 +196,8 @@ func (h adoptedDB) usage() (limit, inUse int) {
 	return s.MaxOpenConnections, s.InUse
 }
 
+func (adoptedDB) minIdle() int { return 0 }
+
 func (h adoptedDB) stats(out *poolkeeper.Stats) {
 	s := h.db.Stats()
 	out.Max, out.Open, out.InUse, out.Idle = s.MaxOpenConnections, s.OpenConnections, s.InUse, s.Idle
@@ -219,13 +224,15 @@ func (h adoptedPgxPool) usage() (limit, inUse int) {
 	return int(s.MaxConns()), int(s.AcquiredConns())
 }
 
+func (h adoptedPgxPool) minIdle() int { return int(h.pool.Config().MinIdleConns) }
+
 func (h adoptedPgxPool) stats(out *poolkeeper.Stats) {
 	s := h.pool.Stat()
 	out.Max, out.Open = int(s.MaxConns()), int(s.TotalConns())
 	out.InUse, out.Idle = int(s.AcquiredConns()), int(s.IdleConns())
 	out.WaitCount, out.WaitDuration = uint64(max(s.EmptyAcquireCount(), 0)), s.EmptyAcquireWaitTime()
 	out.Acquired = uint64(max(s.AcquireCount(), 0))
-	out.Dials = uint64(max(s.NewConnsCount(), 0))
+	out.Dialing, out.Dials = int(s.ConstructingConns()), uint64(max(s.NewConnsCount(), 0))
 	evicted(out, poolkeeper.EvictedIdle, s.MaxIdleDestroyCount())
 	evicted(out, poolkeeper.EvictedLifetime, s.MaxLifetimeDestroyCount())
 }

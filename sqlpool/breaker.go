@@ -17,7 +17,11 @@ func (m *manager) newBreaker() *breaker.Breaker {
 	return breaker.New(breaker.Config{
 		After: func() time.Duration { return m.cfg().FailFastAfter },
 		Trial: func(ctx context.Context) error {
-			return m.events.Guarded("a hook, in a trial", func() error { return m.back.try(ctx, m.back.current(), m.cfg()) })
+			err := m.events.Guarded("a hook, in a trial", func() error { return m.back.try(ctx, m.back.current(), m.cfg()) })
+			if err != nil {
+				m.metrics.failed(err)
+			}
+			return err
 		},
 		TrialTimeout: func() time.Duration { return m.cfg().DialTimeout },
 		Judge:        fault.Judge,

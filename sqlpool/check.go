@@ -61,8 +61,11 @@ func checkDial[T any](ctx context.Context, c *base, dial func(context.Context) (
 	}
 	began := time.Now()
 	conn, err := dial(ctx)
-	if c.state.At() >= life.Running {
+	switch {
+	case c.state.At() >= life.Running:
 		c.dialled(began, err)
+	case err != nil:
+		c.metrics.failed(err)
 	}
 	return conn, err
 }

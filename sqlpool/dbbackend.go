@@ -89,7 +89,7 @@ func (b *dbBackend) stats(out *poolkeeper.Stats) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	out.Max, out.Open, out.InUse, out.Waiting = b.max, b.open, b.inUse, b.waiting.Len()
-	out.Idle = b.idle + b.swept + len(b.prefilled)
+	out.Idle, out.Dialing = b.idle+b.swept+len(b.prefilled), b.dialing
 }
 
 func (b *dbBackend) check(ctx context.Context) error {

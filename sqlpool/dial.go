@@ -146,6 +146,7 @@ func (c *base) dialEnded(began time.Time, login *rotation.Login, err error) {
 // dialled notes how an attempt to open a connection has ended, a check's included.
 func (c *base) dialled(began time.Time, err error) {
 	if err != nil {
+		c.metrics.failed(err)
 		if !errors.Is(err, context.Canceled) { // one that was given up says nothing new
 			c.noteDialFailure(began, err)
 		}

@@ -7,11 +7,13 @@ import (
 	"log/slog"
 	"math"
 	"net"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/event"
 	"github.com/poolkeeper/poolkeeper/internal/fleet"
 	"github.com/poolkeeper/poolkeeper/sqlpool/internal/fault"
@@ -53,7 +55,22 @@ func (m *manager) limits(ctx context.Context) (Limits, error) {
 		m.keepAliveWithin()
 	}
 	l.judge(m.cfg())
+	m.metrics.fleet.Store(l.fleet(time.Now()))
 	return l, nil
+}
+
+// fleet is l for Stats. Behind a pooler the server's limit is not that of the fleet.
+func (l *Limits) fleet(asked time.Time) *poolkeeper.FleetStats {
+	f := &poolkeeper.FleetStats{
+		Asked: asked, Demand: l.Demand, Limit: l.granted(), OnServer: l.OnServer, Warnings: slices.Clone(l.Warnings),
+	}
+	if l.UserLimit > 0 && (f.Limit == 0 || l.UserLimit < f.Limit) {
+		f.Limit = l.UserLimit
+	}
+	if l.Pooled {
+		f.Limit = 0
+	}
+	return f
 }
 
 // within returns cfg with a KeepAlive that the server's own time-out allows, unless one was asked

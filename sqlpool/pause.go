@@ -28,6 +28,7 @@ func (m *manager) pauseFor(ctx context.Context) error {
 	if m.state.At().Refusal() != nil { // Drain has come meanwhile, and ended pauses before there was one
 		m.resume(nil)
 	}
+	m.metrics.generations.Add(1)
 	if err := m.emptied(ctx); err != nil {
 		who := m.held.Describe(time.Now())
 		m.resume(err)
@@ -72,7 +73,7 @@ func (m *manager) emptied(ctx context.Context) error {
 			return nil
 		}
 		if settled && s.InUse == 0 {
-			m.reset(poolkeeper.EvictedReload) // again and again: a connection may have been opened meanwhile
+			m.outdate(poolkeeper.EvictedReload) // again and again: a connection may have been opened meanwhile
 		}
 		t := time.NewTimer(pause)
 		select {

@@ -96,7 +96,7 @@ func (b *pgxBackend) stats(out *poolkeeper.Stats) {
 	st := b.pool.Stat()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	out.Max, out.Waiting = b.max, b.waiting.Len()
+	out.Max, out.Waiting, out.Dialing = b.max, b.waiting.Len(), b.dials
 	out.InUse, out.Idle = max(int(st.AcquiredConns())-b.lost, 0), int(st.IdleConns())
 	out.Open = out.InUse + out.Idle
 }

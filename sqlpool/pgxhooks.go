@@ -39,7 +39,9 @@ func (b *pgxBackend) beforeConnect(ctx context.Context, conn *pgx.ConnConfig) (e
 	cfg, to := b.base.cfg(), b.target.Load()
 	*conn = *to.conn.Copy()
 	limit, err := b.personalize(ctx, to, conn, cfg)
-	if err != nil {
+	if err != nil { // pgx does not begin
+		b.base.metrics.dialErrors.Add(1)
+		b.base.metrics.failed(err)
 		return err
 	}
 	conn.Tracer = &pgxDialTracer{QueryTracer: conn.Tracer, b: b, generation: generation, limit: limit}

@@ -18,7 +18,10 @@ type component struct{ m *manager }
 // Abort is a Stop that does not wait for callers. It also ends a Stop under way.
 func (b *component) Abort() error { return b.m.abort() }
 
-// Stats returns one moment of the pool. It does not block.
+// Stats returns one moment of the pool. It does no I/O and does not block. Open and InUse leave out
+// the connection of checks. LastDialError includes the dials of checks. Fleet is as of the last
+// Limits that succeeded: at Start, after a Reload that concerns it, or by a caller. An adopted handle
+// tells less: of its dials, holders and the fleet nothing is known.
 func (b *component) Stats() poolkeeper.Stats { return b.m.stats() }
 
 // SetName gives the pool the name it has in logs, errors and metrics. An empty name changes

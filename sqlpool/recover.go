@@ -135,6 +135,12 @@ func (c *base) noteSilent(of reporter) {
 // reset throws away every connection dialled so far: idle ones now, those in use when they come
 // back.
 func (m *manager) reset(reason string) {
+	m.metrics.generations.Add(1)
+	m.outdate(reason)
+}
+
+// outdate is reset that Stats does not count.
+func (m *manager) outdate(reason string) {
 	m.recovery.mu.Lock()
 	m.recovery.reason = reason
 	m.recovery.mu.Unlock()
@@ -176,6 +182,7 @@ func (c *base) noteRefusedWrite(of reporter, generation uint64, err error) {
 	c.recovery.reason = poolkeeper.EvictedFailover
 	c.recovery.generation.Add(1) // under the lock: a caller that returns above can rely on it
 	c.recovery.mu.Unlock()
+	c.metrics.generations.Add(1)
 	open := of.Open()
 	of.flush()
 	c.events.Emit(event.OfReset(event.Demoted, open, err))

@@ -1,13 +1,16 @@
 package sqlpool
 
 import (
+	"context"
 	"errors"
+	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/histogram"
 	"github.com/poolkeeper/poolkeeper/internal/queue"
+	"github.com/poolkeeper/poolkeeper/sqlpool/internal/fault"
 )
 
 // metrics are the counters of one pool.
@@ -19,10 +22,28 @@ type metrics struct {
 	acquireTimeouts atomic.Uint64
 	refused         atomic.Uint64 // acquisitions refused at once
 	leaks           atomic.Uint64
+	reclaimed       atomic.Uint64
+	generations     atomic.Uint64 // how often all connections were replaced; a Pause counts once
 	wait, use, dial histogram.Recorder
 	shortUse        queue.ShortUse // of connections that came back well
 
+	lastFailure atomic.Pointer[failedDial]            // nil: no dial has failed
+	fleet       atomic.Pointer[poolkeeper.FleetStats] // as last asked; nil: never with success
+
 	evictedIdle, evictedLifetime, evictedDead, evictedReload, evictedFailover, evictedClosed atomic.Uint64
+}
+
+// failedDial is an attempt to open a connection that failed. It never changes.
+type failedDial struct {
+	at  time.Time
+	err error
+}
+
+// failed notes why an attempt to open a connection has failed: of the pool, of a check or a trial.
+func (m *metrics) failed(err error) {
+	if !errors.Is(err, context.Canceled) { // one that was given up says nothing
+		m.lastFailure.Store(&failedDial{time.Now(), fault.Wrap(err)})
+	}
 }
 
 // evicted counts a connection that the pool closed.
@@ -59,26 +80,43 @@ func (m *metrics) byReason(reason string) *atomic.Uint64 {
 	}
 }
 
+// evictions are all reasons with their counts.
+func (m *metrics) evictions() map[string]uint64 {
+	return map[string]uint64{
+		poolkeeper.EvictedIdle: m.evictedIdle.Load(), poolkeeper.EvictedLifetime: m.evictedLifetime.Load(),
+		poolkeeper.EvictedDead: m.evictedDead.Load(), poolkeeper.EvictedFailover: m.evictedFailover.Load(),
+		poolkeeper.EvictedReload: m.evictedReload.Load(), poolkeeper.EvictedClosed: m.evictedClosed.Load(),
+	}
+}
+
 // stats returns one moment of the pool.
 func (m *manager) stats() poolkeeper.Stats {
 	n := &m.metrics
 	s := poolkeeper.Stats{
 		WaitCount: n.waits.Load(), WaitDuration: time.Duration(n.waited.Load()),
 		Dials: n.dials.Load(), DialErrors: n.dialErrors.Load(),
-		AcquireTimeouts: n.acquireTimeouts.Load(), Refused: n.refused.Load(), Leaks: n.leaks.Load(),
-		Evicted: make(map[string]uint64),
+		AcquireTimeouts: n.acquireTimeouts.Load(), Refused: n.refused.Load(),
+		Leaks: n.leaks.Load(), Reclaimed: n.reclaimed.Load(),
+		Evicted: n.evictions(),
 		Wait:    n.wait.Snapshot(), Use: n.use.Snapshot(), Dial: n.dial.Snapshot(),
+		MinIdle: m.cfg().MinIdle, Paused: m.paused.Load(), Generation: n.generations.Load(),
 	}
 	s.Acquired = s.Wait.Count // each acquisition is recorded there
-	for _, reason := range []string{
-		poolkeeper.EvictedIdle, poolkeeper.EvictedLifetime, poolkeeper.EvictedDead,
-		poolkeeper.EvictedFailover, poolkeeper.EvictedReload, poolkeeper.EvictedClosed,
-	} {
-		if closed := n.byReason(reason).Load(); closed > 0 {
-			s.Evicted[reason] = closed
-		}
+	if f := n.lastFailure.Load(); f != nil {
+		s.LastDialError, s.LastDialErrorTime = f.err, f.at
 	}
-	m.back.stats(&s)
+	if f := n.fleet.Load(); f != nil {
+		s.Fleet = *f
+		s.Fleet.Warnings = slices.Clone(f.Warnings)
+	}
+	if d := m.down(); d != nil {
+		s.DownSince = d.Since
+	}
+	if m.evictor != nil {
+		s.SweepLate = m.evictor.Late()
+	}
+	m.back.stats(&s) // which brings the holders up to date
+	s.OldestHold = m.held.OldestHold(time.Now(), "")
 	return s
 }
 

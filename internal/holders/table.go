@@ -151,6 +151,19 @@ func (t *Table) Seize(e *Entry, now time.Time, limit time.Duration) (who func() 
 	return func() poolkeeper.Holder { return t.rendered(r)[0] }, true
 }
 
+// OldestHold returns the age at now of the longest hold of another kind than except, or 0 if there
+// is none. It does not settle the table, and makes no text of stacks.
+func (t *Table) OldestHold(now time.Time, except string) time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for e := t.oldest; e != nil; e = e.next {
+		if !e.doubtful && e.kind != except {
+			return max(now.Sub(e.since), 0)
+		}
+	}
+	return 0
+}
+
 // Len returns how many entries are held.
 func (t *Table) Len() int {
 	t.mu.Lock()

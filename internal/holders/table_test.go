@@ -45,6 +45,35 @@ func TestListIsOldestFirstAndNamesTheCaller(t *testing.T) {
 	})
 }
 
+func TestOldestHoldLeavesOutAKindAndWhatIsInDoubt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tab := holders.NewTable(false)
+		var sub, gone, held holders.Entry
+		if got := tab.OldestHold(time.Now(), ""); got != 0 {
+			t.Errorf("nothing is held, for %v", got)
+		}
+		tab.Hold(&sub, poolkeeper.KindPubSub)
+		time.Sleep(time.Second)
+		tab.Hold(&gone, poolkeeper.KindConn)
+		tab.Doubt(&gone, true)
+		time.Sleep(time.Second)
+		tab.Hold(&held, poolkeeper.KindConn)
+		time.Sleep(time.Second)
+		for except, want := range map[string]time.Duration{"": 3 * time.Second, poolkeeper.KindPubSub: time.Second} {
+			if got := tab.OldestHold(time.Now(), except); got != want {
+				t.Errorf("without %q the oldest hold lasts %v, want %v", except, got, want)
+			}
+		}
+		tab.Release(&held)
+		if got := tab.OldestHold(time.Now(), poolkeeper.KindPubSub); got != 0 {
+			t.Errorf("after the release: %v", got)
+		}
+		if n := tab.Renders(); n != 0 {
+			t.Errorf("%d stacks were made text of", n)
+		}
+	})
+}
+
 // However many frames of other modules stand between.
 func TestAStackBeginsWithTheUsersOwnFrames(t *testing.T) {
 	tab := holders.NewTable(true)
