@@ -13,10 +13,10 @@ type Stats struct {
 	Dialing int // connections being opened now, where that can be known
 	Waiting int // callers queued for a connection now, where that can be known
 
-	OldestHold time.Duration // age of the longest hold now; 0: nothing is held, or holders are not listed
+	OldestHold time.Duration // age of the longest hold now, but for subscriptions; 0: nothing is held, or not known
 	Paused     bool          // Pause was called and Resume was not
 	DownSince  time.Time     // since when callers fail at once, because the server is down; zero: it is not
-	Generation uint64        // how often all connections were replaced
+	Generation uint64        // how often connections were replaced all at once: by Reset, a failover, a Reload, a Pause
 	SweepLate  time.Duration // how long eviction is overdue; 0: it is on time, or off
 
 	WaitCount    uint64        // acquisitions that had to wait

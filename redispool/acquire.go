@@ -40,9 +40,9 @@ func (n *node) explain(err error) error {
 func (n *node) gaveUpAfter(err error, waited time.Duration) *poolkeeper.AcquireError {
 	switch {
 	case errors.Is(err, poolkeeper.ErrTooManyWaiting):
-		n.pool.met.refused.Add(1)
+		n.met.count(refusals)
 	case !errors.Is(err, context.Canceled):
-		n.pool.met.acquireTimeouts.Add(1)
+		n.met.count(acquireTimeouts)
 	}
 	return n.acquireError(err, waited)
 }
@@ -186,7 +186,7 @@ func (a *acquisition) outcome(err error) error {
 		return a.node.outcome(err)
 	}
 	if down, ok := errors.AsType[*poolkeeper.DownError](cause); ok {
-		a.node.pool.met.refused.Add(1)
+		a.node.met.count(refusals)
 		return a.node.delivered(down)
 	}
 	if errors.Is(cause, errLifeEnded) {

@@ -232,11 +232,15 @@ func (a *Adopted) ask(ctx context.Context) error {
 func (a *Adopted) Subscribe(fn func(poolkeeper.Event)) (cancel func()) { return a.events.Subscribe(fn) }
 
 // Stats returns one moment of the client: connections, waits and time-outs, as go-redis counts
-// them. Max is known of one node and of Sentinel only. It does not block.
+// them. Max and MinIdle are known of one node and of Sentinel only. Of dials, holders and the fleet
+// nothing is known, nor why connections were closed. It does no I/O and does not block.
 func (a *Adopted) Stats() poolkeeper.Stats {
 	out := poolkeeper.Stats{Evicted: map[string]uint64{}}
+	for r := stays + 1; r < reasons; r++ {
+		out.Evicted[r.String()] = 0
+	}
 	if c, ok := a.client.(*redis.Client); ok {
-		out.Max = c.Options().PoolSize
+		out.Max, out.MinIdle = c.Options().PoolSize, c.Options().MinIdleConns
 	} else if !a.reached.Load() {
 		return out // a Cluster that knows no nodes would dial to find out
 	}

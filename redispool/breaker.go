@@ -119,6 +119,26 @@ func (n *node) heardFirst(answer []byte) {
 	if !bytes.HasPrefix(answer, []byte("-LOADING ")) && !bytes.HasPrefix(answer, []byte("-MASTERDOWN ")) {
 		n.breaker.Answer()
 	}
+	if why := refusalIn(answer); why != "" {
+		n.met.failed(serverError(why))
+	}
+}
+
+// refusalIn returns why a first answer refuses a new connection, or "" if it does not. To HELLO an
+// old server answers with other errors, after which go-redis goes on.
+func refusalIn(answer []byte) string {
+	if len(answer) == 0 || answer[0] != '-' {
+		return ""
+	}
+	text, _, _ := strings.Cut(string(answer), "\r\n")
+	for _, prefix := range []string{
+		"-WRONGPASS ", "-NOAUTH ", "-LOADING ", "-MASTERDOWN ", "-ERR max number of clients", "-ERR invalid password", "-ERR AUTH",
+	} {
+		if strings.HasPrefix(text, prefix) {
+			return text[1:]
+		}
+	}
+	return ""
 }
 
 // noAnswerError is why there is no new connection while the server is silent.

@@ -266,7 +266,33 @@ func (n *node) askState(ctx context.Context, own *redis.Client) error {
 	if n.isFull(ctx, err) {
 		return n.askPooled(ctx)
 	}
+	if err == nil || errors.Is(err, errClusterState) {
+		n.askRole(ctx, own)
+	}
 	return err
+}
+
+// Roles of a Cluster's node, as far as they are known.
+const (
+	roleUnknown int32 = iota
+	rolePrimary
+	roleReplica
+)
+
+// askRole asks a node for its role, for Stats. That the user may not ask is no failure.
+func (n *node) askRole(ctx context.Context, own *redis.Client) {
+	answer, err := own.Do(ctx, "role").Slice()
+	if err != nil || len(answer) == 0 {
+		return
+	}
+	switch answer[0] {
+	case "master":
+		n.role.Store(rolePrimary)
+	case "slave":
+		n.role.Store(roleReplica)
+	default:
+		n.role.Store(roleUnknown)
+	}
 }
 
 // allowed returns nil instead of the refusal of a command that the user may not run, or that the

@@ -133,6 +133,7 @@ func (p *Pool) replaceRotated(a *endpoint, now rotation.Login) {
 		return loginOf(user, password), err
 	}) {
 		p.events.Emit(event.OfRenewal([]poolkeeper.Change{{Field: "Credentials", From: "…", To: "…"}}))
+		p.countGeneration()
 		p.recycle(p.life, func(c *conn) bool {
 			by := c.start.by.Load()
 			return by != nil && *by != now

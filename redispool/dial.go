@@ -48,6 +48,8 @@ func (n *node) dial(ctx context.Context, p purpose, next dialFunc) (net.Conn, er
 	ctx, cancel := n.pool.whileAlive(ctx)
 	defer cancel()
 	if p == forPool {
+		n.dialsNow.Add(1)
+		defer n.dialsNow.Add(-1)
 		n.dialBegins()
 		var free func()
 		ctx, free = n.whileWanted(ctx)
@@ -116,8 +118,8 @@ func (n *node) dialBy(ctx context.Context, p purpose, next dialFunc) (net.Conn, 
 		start.end()
 		return nil, err
 	}
-	n.pool.met.dials.Add(1)
-	n.pool.met.dial.Record(monotime.Since(born))
+	n.met.count(dialsDone)
+	n.met.dialTook(monotime.Since(born))
 	c, err := n.adopt(native, p, by, born, start)
 	if err != nil {
 		return nil, err
@@ -264,7 +266,8 @@ func (n *node) tryOnce(ctx context.Context, p purpose, next dialFunc) (net.Conn,
 		return err
 	})
 	if err != nil {
-		n.pool.met.dialErrors.Add(1)
+		n.met.count(dialsFailed)
+		n.met.failed(err)
 		n.noteFailure(began, err)
 		n.dialFailed(p, began, err)
 		n.pool.rereadCluster(ctx)

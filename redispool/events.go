@@ -26,6 +26,7 @@ func explainEvent(err error) (cause, advice string) {
 
 // reset says that connections of a node are replaced.
 func (n *node) reset(why string, connections, cut int) {
+	n.met.count(generationsLost)
 	attrs := []slog.Attr{slog.String("node", n.addr())}
 	if cut > 0 {
 		attrs = append(attrs, slog.Int("cut", cut))

@@ -33,7 +33,7 @@ func (p *Pool) reportLeaks(late []poolkeeper.Holder) {
 			continue
 		}
 		p.events.Emit(event.OfLeak(h, now, p.config().LeakThreshold))
-		p.met.leaks.Add(1)
+		p.met.count(leaks)
 	}
 }
 

@@ -256,7 +256,7 @@ func (d clusterHook) admit(ctx context.Context, cmds ...redis.Cmder) error {
 			return p.refusal()
 		case err != nil:
 			if !errors.Is(err, context.Canceled) {
-				p.met.acquireTimeouts.Add(1)
+				p.met.count(acquireTimeouts)
 			}
 			return &poolkeeper.AcquireError{
 				Pool: p.poolName(), Max: p.config().MaxOpen, Waiting: p.permits.waiting(), Waited: waited,

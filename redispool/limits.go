@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/fleet"
 )
 
@@ -69,6 +71,10 @@ func (p *Pool) Limits(ctx context.Context) (Limits, error) {
 		return Limits{}, fmt.Errorf("redispool: limits of %q: %w", p.poolName(), asFault(err))
 	}
 	least.LeftOut = leftOut
+	p.fleet.Store(&poolkeeper.FleetStats{
+		Asked: time.Now(), Demand: least.Demand, Limit: least.MaxConnections, OnServer: least.OnServer,
+		Warnings: slices.Clone(least.Warnings),
+	})
 	return least, nil
 }
 

@@ -40,6 +40,9 @@ type node struct {
 	lastDial   atomic.Pointer[error]  // why the last dial failed; nil: it did not
 	dialled    atomic.Int64           // a monotime.Time: when the last dial that got through began
 	open       atomic.Int64           // connections of the pool
+	dialsNow   atomic.Int64           // dials for the pool under way
+	role       atomic.Int32           // of a Cluster's node, as it said last
+	met        *metrics               // the pool's own where ownsGate
 	acquired   odometer               // checkouts
 	used       atomic.Bool            // a Cluster's node: it has had a command
 
@@ -71,10 +74,11 @@ func newNode(p *Pool, client *redis.Client, gate *inflight.Gate) *node {
 	n := &node{
 		pool: p, client: client, gate: gate, ownsGate: gate == p.gate, permits: p.permits,
 		dialEntered: make(chan struct{}, 1), upkeep: ctxmutex.New(),
-		conns: map[uint64]*conn{}, own: client.WithTimeout(p.cfg.ReadTimeout),
+		met: &p.met, conns: map[uint64]*conn{}, own: client.WithTimeout(p.cfg.ReadTimeout),
 	}
 	if !n.ownsGate {
-		n.permits = &permits{wait: &p.met.wait, stop: p.life.Done()}
+		n.met = &metrics{all: &p.met}
+		n.permits = &permits{met: n.met, stop: p.life.Done()}
 	}
 	n.permits.gate = n.gate
 	n.purges.node = n
@@ -119,7 +123,7 @@ func (n *node) forget(c *conn) {
 		why = dead
 		n.purges.within(0) // others may have been closed with it
 	}
-	n.pool.met.evicted[why].Add(1)
+	n.met.countEvicted(why)
 	n.evictor.Wake()
 }
 

@@ -39,6 +39,7 @@ func (p *Pool) Pause(ctx context.Context) error {
 	if p.gate.Closed() { // Drain has come meanwhile, and ended pauses before there was one
 		p.resume(poolkeeper.ErrDraining)
 	}
+	p.countGeneration()
 	err := p.settle(ctx)
 	if err == nil {
 		err = p.empty(ctx)
@@ -129,6 +130,7 @@ func (p *Pool) Reset() {
 	if !p.dialing.Enter() {
 		return
 	}
+	p.countGeneration()
 	p.events.Emit(event.OfReset(event.OnRequest, p.Stats().Open, nil))
 	if p.recycles.Add(1) > 1 { // the one under way goes on for this call
 		p.dialing.Leave()
@@ -145,6 +147,16 @@ func (p *Pool) Reset() {
 			}
 		}
 	}()
+}
+
+// countGeneration notes that the connections to all nodes are replaced.
+func (p *Pool) countGeneration() {
+	p.met.count(generationsLost)
+	for _, n := range p.allNodes() {
+		if n.met != &p.met {
+			n.met.counts[generationsLost].Add(1) // the pool's is counted
+		}
+	}
 }
 
 // recycle closes what is idle now, the longest idle first, and condemns what remains of those that

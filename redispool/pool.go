@@ -50,6 +50,9 @@ type Pool struct {
 	held    *holders.Table // the holders of connections
 	checker *checker
 	met     metrics
+	fleet   atomic.Pointer[poolkeeper.FleetStats] // as last asked; nil: never with success
+
+	goneCounts goneCounts
 
 	reduced  error    // why sessions are not tracked; nil: they are
 	attempts attempts // how long a Cluster's commands have waited
@@ -87,7 +90,7 @@ func New(cfg Config) (*Pool, error) {
 		made: now, epoch: monotime.Of(now), gate: inflight.New(), dialing: inflight.New(), life: ctx, endLife: end,
 		held: holders.NewTable(!cfg.DisableLeakStacks), reduced: checkGoRedis(),
 	}
-	p.permits = &permits{wait: &p.met.wait, stop: ctx.Done(), size: cfg.MaxOpenCeiling}
+	p.permits = &permits{met: &p.met, stop: ctx.Done(), size: cfg.MaxOpenCeiling}
 	p.live.Store(&cfg)
 	p.events = p.newEvents()
 	p.observer.OnPanic = func(err error) { _ = p.events.Panicked("the Observer", err) }
@@ -154,6 +157,7 @@ func (p *Pool) liveNodes(ctx context.Context) []*node {
 	p.nodes = slices.DeleteFunc(p.nodes, func(n *node) bool { return slices.Contains(gone, n) })
 	p.mu.Unlock()
 	for _, n := range gone {
+		p.goneCounts.keep(n)
 		if err := errors.Join(n.evictor.Stop(ctx), n.breaker.Stop(ctx)); err != nil {
 			p.trouble("a node is gone, but its eviction still runs", err, slog.String("node", n.addr()))
 		}

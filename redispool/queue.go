@@ -11,7 +11,6 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/acquire"
-	"github.com/poolkeeper/poolkeeper/internal/histogram"
 	"github.com/poolkeeper/poolkeeper/internal/inflight"
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
 )
@@ -25,9 +24,9 @@ type permits struct {
 	limit  atomic.Int64 // how many there are; 0: no limit
 	active atomic.Bool  // paused or held, or with a queue: permits are granted under mu only
 
-	wait *histogram.Recorder // how long callers queue
-	gate *inflight.Gate      // is joined for each caller that has queued; nil: none
-	stop <-chan struct{}     // closed when the pool's life ends
+	met  *metrics        // count how long callers queue
+	gate *inflight.Gate  // is joined for each caller that has queued; nil: none
+	stop <-chan struct{} // closed when the pool's life ends
 
 	mu     sync.Mutex // guards the following
 	paused bool
@@ -117,7 +116,7 @@ func (v *permits) acquire(ctx context.Context, q queueing) error {
 	default:
 	}
 	begun := monotime.Now()
-	defer func() { v.wait.Record(monotime.Since(begun)) }()
+	defer func() { v.met.waited(monotime.Since(begun)) }()
 	if q.mayWait != nil {
 		if err := q.mayWait(); err != nil {
 			return v.withdraw(e, w, err)
@@ -240,7 +239,7 @@ var errLifeEnded = errors.New("redispool: the pool's life has ended")
 func (n *node) admit(ctx context.Context, before time.Duration) (waited time.Duration, err error) {
 	if n.breaker.Down() != nil {
 		if err := n.refused(); err != nil {
-			n.pool.met.refused.Add(1)
+			n.met.count(refusals)
 			return before, err
 		}
 	}
@@ -309,7 +308,7 @@ func (n *node) notAdmitted(err error, waited time.Duration) error {
 		return err
 	}
 	if down, ok := errors.AsType[*poolkeeper.DownError](err); ok {
-		n.pool.met.refused.Add(1)
+		n.met.count(refusals)
 		return n.delivered(down)
 	}
 	out := n.gaveUpAfter(err, waited)

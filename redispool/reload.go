@@ -246,6 +246,7 @@ func (p *Pool) switchTo(ctx context.Context, s staged) error {
 			p.recycle(context.WithoutCancel(ctx), func(c *conn) bool { return c.endpoint != oldAim })
 			return fmt.Errorf("redispool: reload %q: the check failed, and the old configuration is back: %w", p.poolName(), asFault(err))
 		}
+		p.countGeneration()
 		p.recycle(ctx, func(c *conn) bool { return c.endpoint != s.endpoint })
 	}
 	for _, n := range p.allNodes() {

@@ -272,7 +272,7 @@ var errSessionFound = errors.New("redispool: the session has a connection")
 func (l *link) queue(ctx context.Context, waited time.Duration) (u use, total time.Duration, err error) {
 	n := l.node
 	if err = n.refused(); err != nil {
-		n.pool.met.refused.Add(1)
+		n.met.count(refusals)
 		return use{}, waited, err
 	}
 	if waited, err = n.waitOutPause(ctx, waited); err != nil {

@@ -1,6 +1,10 @@
 package redispool
 
 import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -9,64 +13,207 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/histogram"
 )
 
-// metrics are what the pool counts itself; go-redis counts the rest.
-type metrics struct {
-	dials, dialErrors, leaks, acquireTimeouts, refused atomic.Uint64
+// counter is something that metrics count.
+type counter int
 
+const (
+	dialsDone counter = iota
+	dialsFailed
+	leaks
+	acquireTimeouts
+	refusals
+	generationsLost // how often connections were replaced all at once
+	counters        // how many there are
+)
+
+// metrics are what the pool counts itself; go-redis counts the rest. On a Cluster each node has its
+// own, and the pool those of all nodes.
+type metrics struct {
+	all *metrics // what a node counts is counted there too; nil: these are the pool's
+
+	counts  [counters]atomic.Uint64
 	evicted [reasons]atomic.Uint64
 	dial    histogram.Recorder
 	wait    histogram.Recorder // of callers that queued
+
+	lastFailure atomic.Pointer[failedDial] // nil: no dial has failed
 }
 
-// Stats returns the pool's numbers. On a Cluster they are the sums over all nodes, Max included.
-// Open and InUse, which MaxOpen bounds, leave out subscriptions and the health check's connection.
-// Dials counts those too. Acquired is go-redis' count of checkouts, the pool's own included. Wait
-// covers the callers that had to queue. Use is not measured, because a clock for each command would
-// cost more than it tells. Stats takes go-redis' short locks and does no I/O.
-func (p *Pool) Stats() poolkeeper.Stats {
+// failedDial is an attempt to open a connection that failed. It never changes.
+type failedDial struct {
+	at  time.Time
+	err error
+}
+
+func (m *metrics) count(c counter) {
+	for ; m != nil; m = m.all {
+		m.counts[c].Add(1)
+	}
+}
+
+func (m *metrics) countEvicted(why reason) {
+	for ; m != nil; m = m.all {
+		m.evicted[why].Add(1)
+	}
+}
+
+func (m *metrics) dialTook(d time.Duration) {
+	for ; m != nil; m = m.all {
+		m.dial.Record(d)
+	}
+}
+
+func (m *metrics) waited(d time.Duration) {
+	for ; m != nil; m = m.all {
+		m.wait.Record(d)
+	}
+}
+
+// failed notes why an attempt to open a connection has failed: of the pool, of a check or a trial.
+func (m *metrics) failed(err error) {
+	if errors.Is(err, context.Canceled) { // one that was given up says nothing
+		return
+	}
+	f := &failedDial{time.Now(), asFault(err)}
+	for ; m != nil; m = m.all {
+		m.lastFailure.Store(f)
+	}
+}
+
+// stats returns what m counts.
+func (m *metrics) stats() poolkeeper.Stats {
 	s := poolkeeper.Stats{
-		Dials: p.met.dials.Load(), DialErrors: p.met.dialErrors.Load(), Leaks: p.met.leaks.Load(),
-		AcquireTimeouts: p.met.acquireTimeouts.Load(), Refused: p.met.refused.Load(),
-		Dial:    p.met.dial.Snapshot(),
+		Dials: m.counts[dialsDone].Load(), DialErrors: m.counts[dialsFailed].Load(), Leaks: m.counts[leaks].Load(),
+		AcquireTimeouts: m.counts[acquireTimeouts].Load(), Refused: m.counts[refusals].Load(),
+		Generation: m.counts[generationsLost].Load(),
+		Wait:       m.wait.Snapshot(), Dial: m.dial.Snapshot(),
 		Evicted: make(map[string]uint64, int(reasons)-1),
 	}
 	for r := stays + 1; r < reasons; r++ {
-		s.Evicted[r.String()] = p.met.evicted[r].Load()
+		s.Evicted[r.String()] = m.evicted[r].Load()
 	}
-	s.Wait = p.met.wait.Snapshot()
-	s.WaitCount, s.WaitDuration = s.Wait.Count, p.met.wait.Sum()
-	for _, n := range p.allNodes() {
-		native := n.client.PoolStats()
-		s.Max += p.config().MaxOpen
-		s.Open += int(native.TotalConns)
-		s.Idle += int(native.IdleConns)
-		s.Waiting += int(native.PendingRequests) + n.permits.waiting()
-		s.Acquired += n.acquired.total(native.Hits + native.Misses)
-		s.WaitCount += uint64(native.WaitCount)
-		s.WaitDuration += time.Duration(native.WaitDurationNs)
+	s.WaitCount, s.WaitDuration = s.Wait.Count, m.wait.Sum()
+	if f := m.lastFailure.Load(); f != nil {
+		s.LastDialError, s.LastDialErrorTime = f.err, f.at
 	}
-	if p.target.kind == kindCluster {
-		s.Waiting += p.permits.waiting()
-	}
-	s.InUse = s.Open - s.Idle
 	return s
 }
 
-// odometer makes a total of one of go-redis' counters, which begin anew after 2³² checkouts.
-type odometer struct {
-	mu   sync.Mutex // guards the following
-	seen uint32     // the counter when it was last read
-	sum  uint64
+// Stats returns the pool's numbers. On a Cluster they are the sums over all nodes, MinIdle and Max
+// included, and Members has those of each. There DownSince is that of the node that has been down
+// for longest, and SweepLate the longest. Open and InUse, which MaxOpen bounds, leave out
+// subscriptions and the health check's connection. Dials counts those too. Acquired is go-redis'
+// count of checkouts, the pool's own included. Wait covers the callers that had to queue. Use is not
+// measured, because a clock for each command would cost more than it tells.
+//
+// OldestHold leaves out subscriptions, which are meant to last. It is of the pool, as Leaks is: of a
+// Cluster's nodes neither is known. LastDialError includes the dials of checks, and logins that the
+// server refused. Fleet is as of the last Limits that succeeded: at Start, after a Reload that
+// concerns it, or by a caller. Whether a node is a primary is as of the last check.
+//
+// Stats takes go-redis' short locks and does no I/O.
+func (p *Pool) Stats() poolkeeper.Stats {
+	s := p.met.stats()
+	s.Paused = p.permits.isPaused()
+	if f := p.fleet.Load(); f != nil {
+		s.Fleet = *f
+		s.Fleet.Warnings = slices.Clone(f.Warnings)
+	}
+	isCluster := p.target.kind == kindCluster
+	nodes := p.allNodes()
+	if isCluster {
+		s.Waiting = p.permits.waiting()
+		s.Members = make([]poolkeeper.MemberStats, 0, len(nodes))
+	}
+	p.goneCounts.addTo(&s)
+	for _, n := range nodes {
+		g := n.gauges()
+		g.addTo(&s)
+		if isCluster {
+			s.Members = append(s.Members, n.member(g))
+		}
+	}
+	s.InUse = s.Open - s.Idle
+	if s.InUse > 0 { // else they are Conns that were closed, which go-redis does not say
+		s.OldestHold = p.held.OldestHold(time.Now(), poolkeeper.KindPubSub)
+	}
+	slices.SortFunc(s.Members, func(a, b poolkeeper.MemberStats) int { return strings.Compare(a.Name, b.Name) })
+	return s
 }
 
-// total returns the total at a moment at which the counter is at n. It must be called at least once
-// in 2³¹ checkouts.
-func (o *odometer) total(n uint32) uint64 {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if ahead := n - o.seen; ahead < 1<<31 { // else a reading that was overtaken by another
-		o.sum += uint64(ahead)
-		o.seen = n
+// gauges is a node at one moment: what is not in metrics.
+type gauges struct {
+	max, minIdle, open, idle, dialing, waiting int
+
+	acquired, waitCount uint64
+	waitDuration        time.Duration
+	downSince           time.Time
+	late                time.Duration
+}
+
+func (n *node) gauges() gauges {
+	native, cfg := n.client.PoolStats(), n.pool.config()
+	g := gauges{
+		max: cfg.MaxOpen, minIdle: cfg.MinIdle, open: int(native.TotalConns), idle: int(native.IdleConns),
+		dialing: int(n.dialsNow.Load()), waiting: int(native.PendingRequests) + n.permits.waiting(),
+		acquired:  n.acquired.total(native.Hits + native.Misses),
+		waitCount: uint64(native.WaitCount), waitDuration: time.Duration(native.WaitDurationNs),
+		late: n.evictor.Late(),
 	}
-	return o.sum
+	if d := n.down(); d != nil {
+		g.downSince = d.Since
+	}
+	return g
+}
+
+// addTo adds g to the sums of all nodes.
+func (g *gauges) addTo(s *poolkeeper.Stats) {
+	s.Max += g.max
+	s.MinIdle += g.minIdle
+	s.Open += g.open
+	s.Idle += g.idle
+	s.Dialing += g.dialing
+	s.Waiting += g.waiting
+	s.Acquired += g.acquired
+	s.WaitCount += g.waitCount
+	s.WaitDuration += g.waitDuration
+	s.SweepLate = max(s.SweepLate, g.late)
+	if !g.downSince.IsZero() && (s.DownSince.IsZero() || g.downSince.Before(s.DownSince)) {
+		s.DownSince = g.downSince
+	}
+}
+
+// member is a node of a Cluster.
+func (n *node) member(g gauges) poolkeeper.MemberStats {
+	m := poolkeeper.MemberStats{Name: n.addr(), Primary: n.role.Load() == rolePrimary, State: "ready", Stats: n.met.stats()}
+	g.addTo(&m.Stats)
+	m.Stats.InUse = m.Stats.Open - m.Stats.Idle
+	m.Stats.Paused = n.isPaused()
+	if n.breaker.Down() != nil {
+		m.State = "down"
+	}
+	m.InRotation = m.State == "ready" && (n.role.Load() != roleReplica || n.readsElsewhere())
+	return m
+}
+
+// goneCounts are what go-redis counted of a Cluster's nodes that are gone. Totals never fall.
+type goneCounts struct {
+	mu sync.Mutex // guards the following
+	g  gauges
+}
+
+func (c *goneCounts) addTo(s *poolkeeper.Stats) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.g.addTo(s)
+}
+
+// keep keeps the totals of a node that is gone.
+func (c *goneCounts) keep(n *node) {
+	g := n.gauges()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.g.acquired += g.acquired
+	c.g.waitCount += g.waitCount
+	c.g.waitDuration += g.waitDuration
 }
