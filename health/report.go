@@ -64,6 +64,8 @@ type CheckReport struct {
 	Runs, FailedRuns uint64
 	// Duration is how long the last run took that has returned or timed out.
 	Duration time.Duration
+	// MaxAge is the age from which the last result no longer counts.
+	MaxAge time.Duration
 	// HungSince is when the probe that does not return was started; zero when none hangs.
 	HungSince time.Time
 	// CausedBy names the checks this one depends on, directly or not, that failed and whose own
@@ -136,7 +138,7 @@ func (m *Monitor) checkReportLocked(c *seen) CheckReport {
 	rep := CheckReport{
 		Name: s.check.Name, Impact: s.check.Impact, Groups: slices.Clone(s.check.Groups),
 		Status: v.status, Since: wall(v.since), Err: v.err, Fault: v.fault,
-		Failures: s.streak.failures, CausedBy: slices.Clone(c.causes),
+		MaxAge: s.check.MaxAge, Failures: s.streak.failures, CausedBy: slices.Clone(c.causes),
 		Runs: s.count.begun, FailedRuns: s.count.failed, Duration: time.Duration(s.count.took),
 	}
 	if at := s.lastResult.Load(); at != noResult {
