@@ -23,6 +23,7 @@ var floors = map[string]int{
 	"redispool":  3,
 	"sqlpool":    3,
 	"statuspage": 3,
+	measures:     3,
 	replicas:     4,
 }
 
@@ -30,7 +31,11 @@ var floors = map[string]int{
 // library only.
 var cellar = []string{"/internal/plural", "/internal/callsite"}
 
-const replicas = "sqlpool/replica"
+// Rooms of more than one path element.
+const (
+	replicas = "sqlpool/replica"
+	measures = "internal/measure"
+)
 
 type listed struct {
 	ImportPath                         string
@@ -81,6 +86,12 @@ func TestForbiddenKnowsUpSidewaysAndUnknown(t *testing.T) {
 		{"/statuspage", "/lifecycle/event", true},
 		{"/statuspage", "/redispool", false},
 		{"/redispool", "/statuspage", false},
+		{"/internal/measure", "/lifecycle", true},
+		{"/internal/measure", "/internal/guard", true},
+		{"/internal/measure", "/sqlpool", false},
+		{"/sqlpool", "/internal/measure", false},
+		{"/lifecycle", "/internal/measure", false},
+		{"/internal/guard", "/internal/measure", false},
 		{"/attic", "/health", false},
 		{"/redispool", "/internal/test/testkit", false},
 		{"/redispool", "/internal/test/paired", false},
@@ -135,7 +146,7 @@ func forbidden(from, to string) string {
 const outside = "(outside)"
 
 // room returns the first path element of one of our packages, "" for the root, replicas for what is
-// built on a pool, outside for everything else.
+// built on a pool, measures for what reads a registry into numbers, outside for everything else.
 func room(path string) string {
 	if path == module {
 		return ""
@@ -144,8 +155,10 @@ func room(path string) string {
 	if !ours {
 		return outside
 	}
-	if rest == replicas || strings.HasPrefix(rest, replicas+"/") {
-		return replicas
+	for _, longer := range []string{replicas, measures} {
+		if rest == longer || strings.HasPrefix(rest, longer+"/") {
+			return longer
+		}
 	}
 	first, _, _ := strings.Cut(rest, "/")
 	return first

@@ -1,0 +1,177 @@
+package measure
+
+import (
+	"iter"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/guard"
+	"github.com/poolkeeper/poolkeeper/lifecycle"
+)
+
+// Sample is one number, or one distribution, of one metric.
+type Sample struct {
+	Metric    *Metric
+	Value     float64               // of all but histograms
+	Histogram *poolkeeper.Histogram // of histograms: nil for the others
+
+	values [maxLabels]string
+}
+
+// Labels returns the values of the metric's labels, in their order.
+func (s *Sample) Labels() []string { return s.values[:len(s.Metric.Labels)] }
+
+// Read yields what the registry, its components and its checks say now. Of each metric it yields at
+// most one sample with the same labels. It calls Stats and Expiries of the components, which take
+// short locks and do no I/O. What is not known has no sample. It is safe for concurrent use.
+func Read(reg *lifecycle.Registry) iter.Seq[Sample] {
+	return func(yield func(Sample) bool) {
+		r := reader{yield: yield}
+		r.components(reg)
+		r.registry(reg.Status())
+		r.health(reg.Health().Report())
+	}
+}
+
+// reader passes samples on until its consumer has enough.
+type reader struct {
+	yield func(Sample) bool
+	now   time.Time // of the health report
+	over  bool
+}
+
+func (r *reader) sample(s Sample) {
+	if !r.over {
+		r.over = !r.yield(s)
+	}
+}
+
+// number yields one number. There is one label for each of the metric.
+func (r *reader) number(m *Metric, v float64, labels ...string) {
+	s := Sample{Metric: m, Value: v}
+	copy(s.values[:], labels)
+	r.sample(s)
+}
+
+func (r *reader) count(m *Metric, n int, labels ...string) { r.number(m, float64(n), labels...) }
+
+func (r *reader) total(m *Metric, n uint64, labels ...string) { r.number(m, float64(n), labels...) }
+
+func (r *reader) duration(m *Metric, d time.Duration, labels ...string) {
+	r.number(m, d.Seconds(), labels...)
+}
+
+func (r *reader) truth(m *Metric, is bool, labels ...string) {
+	v := 0.0
+	if is {
+		v = 1
+	}
+	r.number(m, v, labels...)
+}
+
+// moment yields a time that has come.
+func (r *reader) moment(m *Metric, t time.Time, labels ...string) {
+	if !t.IsZero() {
+		//nolint:forbidigo // scrapers compare it with their wall clock
+		r.number(m, float64(t.UnixMilli())/1000, labels...)
+	}
+}
+
+// age yields how long ago a time was that has come.
+func (r *reader) age(m *Metric, t time.Time, labels ...string) {
+	if !t.IsZero() {
+		r.duration(m, max(r.now.Sub(t), 0), labels...)
+	}
+}
+
+// choice yields 1 for what is the case and 0 for the rest: a StateSet, as OpenMetrics has it. The
+// number of a state could neither be added up nor averaged, and would mean another state if one was
+// inserted.
+func (r *reader) choice(m *Metric, is string, all []string, of ...string) {
+	var labels [maxLabels]string
+	n := copy(labels[:], of)
+	for _, word := range all {
+		labels[n] = word
+		r.truth(m, word == is, labels[:n+1]...)
+	}
+}
+
+// components yields what each component says about itself.
+func (r *reader) components(reg *lifecycle.Registry) {
+	seen := map[string]bool{}
+	for name, c := range reg.Components() {
+		if name = printable(name); seen[name] { // a fault that Start is going to report
+			continue
+		}
+		seen[name] = true
+		r.component(name, c)
+		if r.over {
+			return
+		}
+	}
+}
+
+func (r *reader) component(name string, c lifecycle.Component) {
+	read, offers := reading(c)
+	if !offers {
+		return
+	}
+	var got numbers
+	err := guard.Catch(func() { got = read() }) // a scrape tells of all others
+	r.truth(Unreadable, err != nil, name)
+	if err != nil {
+		return
+	}
+	if got.pool != nil {
+		r.pool(name, got.pool)
+	}
+	if got.server != nil {
+		r.server(name, got.server)
+	}
+	r.expiries(name, got.expiries)
+}
+
+// numbers are what a component says about itself.
+type numbers struct {
+	pool     *poolkeeper.Stats
+	server   *poolkeeper.ServerStats
+	expiries []poolkeeper.Expiry
+}
+
+// reading returns what calls the optional interfaces of a component, and false if it has none.
+func reading(c lifecycle.Component) (read func() numbers, offers bool) {
+	pool, isPool := c.(lifecycle.StatsProvider)
+	server, isServer := c.(lifecycle.ServerStatsProvider)
+	expiries, expires := c.(lifecycle.ExpiryProvider)
+	return func() (n numbers) {
+		if isPool {
+			s := pool.Stats()
+			n.pool = &s
+		}
+		if isServer {
+			s := server.Stats()
+			n.server = &s
+		}
+		if expires {
+			n.expiries = expiries.Expiries()
+		}
+		return n
+	}, isPool || isServer || expires
+}
+
+// maxLabel bounds the length of a label, in bytes: that of the names of checks, which are made of
+// two.
+const maxLabel = 201
+
+// printable makes a label of a name.
+func printable(name string) string {
+	if len(name) > maxLabel {
+		name = name[:maxLabel]
+	}
+	if !utf8.ValidString(name) {
+		name = strings.ToValidUTF8(name, "\uFFFD")
+	}
+	return name
+}
