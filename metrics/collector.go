@@ -1,0 +1,68 @@
+package metrics
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/measure"
+	"github.com/poolkeeper/poolkeeper/lifecycle"
+)
+
+// collector translates samples of one registry.
+type collector struct {
+	reg   *lifecycle.Registry
+	descs map[*measure.Metric]*prometheus.Desc // never changes
+}
+
+// NewCollector returns a collector of the numbers of reg, its components and its checks, at any time
+// of its life. It is safe for concurrent use, starts nothing and needs no closing. Two collectors of
+// registries with the same names cannot be registered together: wrap one with
+// prometheus.WrapRegistererWith.
+func NewCollector(reg *lifecycle.Registry) prometheus.Collector {
+	c := &collector{reg: reg, descs: map[*measure.Metric]*prometheus.Desc{}}
+	for _, m := range measure.Table() {
+		c.descs[m] = prometheus.NewDesc(m.Name, m.Help, m.Labels, nil)
+	}
+	return c
+}
+
+// Describe sends the description of every metric.
+func (c *collector) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range c.descs {
+		out <- d
+	}
+}
+
+// Collect sends what the registry says now. It does no I/O.
+func (c *collector) Collect(out chan<- prometheus.Metric) {
+	for s := range measure.Read(c.reg) {
+		out <- c.translate(&s)
+	}
+}
+
+func (c *collector) translate(s *measure.Sample) prometheus.Metric {
+	desc := c.descs[s.Metric]
+	var m prometheus.Metric
+	var err error
+	switch {
+	case s.Histogram != nil:
+		m, err = prometheus.NewConstHistogram(desc, s.Histogram.Count, s.Histogram.Sum, buckets(s.Histogram), s.Labels()...)
+	case s.Metric.Type == measure.Counter:
+		m, err = prometheus.NewConstMetric(desc, prometheus.CounterValue, s.Value, s.Labels()...)
+	default:
+		m, err = prometheus.NewConstMetric(desc, prometheus.GaugeValue, s.Value, s.Labels()...)
+	}
+	if err != nil {
+		return prometheus.NewInvalidMetric(desc, err)
+	}
+	return m
+}
+
+// buckets returns the buckets as Prometheus has them: cumulative, too.
+func buckets(h *poolkeeper.Histogram) map[float64]uint64 {
+	b := make(map[float64]uint64, len(h.Buckets))
+	for _, step := range h.Buckets {
+		b[step.UpperBound] = step.Count
+	}
+	return b
+}

@@ -1,0 +1,89 @@
+package metrics_test
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/poolkeeper/poolkeeper/internal/measure/measuretest"
+	"github.com/poolkeeper/poolkeeper/metrics"
+)
+
+const pools = 100
+
+// mostAllocs is the budget for each series, the text of the answer included.
+const mostAllocs = 20
+
+func scraped(tb testing.TB) (h http.Handler, series int) {
+	tb.Helper()
+	reg := measuretest.Pools(pools)
+	r := prometheus.NewRegistry()
+	r.MustRegister(metrics.NewCollector(reg))
+	h = promhttp.HandlerFor(r, promhttp.HandlerOpts{})
+	answer := httptest.NewRecorder()
+	h.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	for line := range strings.Lines(answer.Body.String()) {
+		if !strings.HasPrefix(line, "#") {
+			series++
+		}
+	}
+	if series < 50*pools {
+		tb.Fatalf("%d series of %d pools", series, pools)
+	}
+	return h, series
+}
+
+type nowhere struct{ header http.Header }
+
+func (n nowhere) Header() http.Header         { return n.header }
+func (n nowhere) Write(b []byte) (int, error) { return io.Discard.Write(b) }
+func (n nowhere) WriteHeader(int)             {}
+
+func TestASeriesCostsTwentyAllocationsAtMost(t *testing.T) {
+	h, series := scraped(t)
+	req := httptest.NewRequest(http.MethodGet, "/metrics", nil)
+	allocs := testing.AllocsPerRun(5, func() { h.ServeHTTP(nowhere{http.Header{}}, req) })
+	if per := allocs / float64(series); per > mostAllocs {
+		t.Errorf("%.1f allocations for each of %d series, want %d", per, series, mostAllocs)
+	} else {
+		t.Logf("%.1f allocations for each of %d series", per, series)
+	}
+}
+
+func BenchmarkScrapeOf100Pools(b *testing.B) {
+	h, series := scraped(b)
+	req := httptest.NewRequest(http.MethodGet, "/metrics", nil)
+	b.ReportAllocs()
+	for b.Loop() {
+		h.ServeHTTP(nowhere{http.Header{}}, req)
+	}
+	b.ReportMetric(float64(series), "series")
+}
+
+func TestMetricsOfAnIdleRegistryHaveNoGoroutine(t *testing.T) {
+	reg := measuretest.Pools(3)
+	measuretest.Start(t, reg)
+	before := runtime.NumGoroutine()
+	h := metrics.Handler(reg)
+	h.ServeHTTP(nowhere{http.Header{}}, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	if after := settled(before); after > before {
+		t.Errorf("%d goroutines with metrics, %d without", after, before)
+	}
+}
+
+// settled returns the number of goroutines once those that end have ended.
+func settled(most int) (n int) {
+	for range 1000 {
+		if n = runtime.NumGoroutine(); n <= most {
+			break
+		}
+		runtime.Gosched()
+	}
+	return n
+}
