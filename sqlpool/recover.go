@@ -128,6 +128,7 @@ func (c *base) noteSilent(of reporter) {
 	}
 	of.flush()
 	if !again {
+		c.metrics.generations.Add(1)
 		c.events.Emit(event.OfReset(event.Lost, open, nil))
 	}
 }

@@ -115,16 +115,6 @@ func (s *set) Limits(ctx context.Context) (map[string]sqlpool.Limits, error) {
 	return out, err
 }
 
-// Stats returns one moment of all pools together: sums. See Primary and Replicas for each. It does
-// not block.
-func (s *set) Stats() poolkeeper.Stats {
-	sum := s.members[0].pool.Stats()
-	for _, m := range s.members[1:] {
-		add(&sum, m.pool.Stats())
-	}
-	return sum
-}
-
 // Holders returns the callers that hold a connection of any pool now, the oldest first. It does not
 // block.
 func (s *set) Holders() []poolkeeper.Holder {
@@ -188,37 +178,5 @@ func (s *set) SetName(name string) {
 	}
 	if refuser != nil {
 		refuser.SetName(name + "/none")
-	}
-}
-
-// add adds one pool's statistics to those of others.
-func add(sum *poolkeeper.Stats, s poolkeeper.Stats) {
-	sum.Max += s.Max
-	sum.Open += s.Open
-	sum.InUse += s.InUse
-	sum.Idle += s.Idle
-	sum.Waiting += s.Waiting
-	sum.WaitCount += s.WaitCount
-	sum.WaitDuration += s.WaitDuration
-	sum.Dials += s.Dials
-	sum.DialErrors += s.DialErrors
-	sum.Acquired += s.Acquired
-	sum.AcquireTimeouts += s.AcquireTimeouts
-	sum.Refused += s.Refused
-	sum.Leaks += s.Leaks
-	for reason, n := range s.Evicted {
-		sum.Evicted[reason] += n
-	}
-	addHistogram(&sum.Wait, s.Wait)
-	addHistogram(&sum.Use, s.Use)
-	addHistogram(&sum.Dial, s.Dial)
-}
-
-// addHistogram relies on all of this package's histograms having the same bounds.
-func addHistogram(sum *poolkeeper.Histogram, h poolkeeper.Histogram) {
-	sum.Count += h.Count
-	sum.Sum += h.Sum
-	for i := range min(len(sum.Buckets), len(h.Buckets)) {
-		sum.Buckets[i].Count += h.Buckets[i].Count
 	}
 }
