@@ -11,6 +11,8 @@ import (
 	"go/token"
 	"io/fs"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -28,6 +30,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 	"github.com/poolkeeper/poolkeeper/sqlpool/replica"
 	"github.com/poolkeeper/poolkeeper/sqlpool/sqlpooltest"
+	"github.com/poolkeeper/poolkeeper/statuspage"
 )
 
 const secret = "s3cret"
@@ -68,9 +71,27 @@ func TestNothingPrintsASecret(t *testing.T) { // INV-12
 			}
 		}
 	}
+	pageShowsNoSecret(t, reg)
 	for _, name := range exportedStructs(t) {
 		if !tried[name] && !slices.Contains(harmless, name) {
 			t.Errorf("%s is not printed by this test", name)
+		}
+	}
+}
+
+// pageShowsNoSecret looks at what statuspage makes of all the pools in reg.
+func pageShowsNoSecret(t *testing.T, reg *lifecycle.Registry) {
+	t.Helper()
+	page := statuspage.New(reg, statuspage.Config{Allow: func(*http.Request) bool { return true }})
+	for _, path := range []string{"/", "/status.json"} {
+		w := httptest.NewRecorder()
+		page.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil))
+		text := w.Body.String()
+		if strings.Contains(text, secret) {
+			t.Errorf("statuspage shows the secret at %s: … %s …", path, around(text))
+		}
+		if !strings.Contains(text, "acquire_timeout") {
+			t.Errorf("statuspage shows no settings at %s", path)
 		}
 	}
 }

@@ -99,8 +99,11 @@ type Expiry struct {
 
 // Pool is one moment of a pool, and what its last minutes were like.
 type Pool struct {
-	Name string `json:"name"`
 	PoolFigures
+
+	Name string `json:"name"`
+	// LeakThreshold is how long a hold may last, from the settings; 0: not known, or off.
+	LeakThreshold float64 `json:"leak_threshold_seconds,omitempty"`
 
 	Recent  Recent   `json:"recent"`
 	Fleet   *Fleet   `json:"fleet,omitempty"`   // nil: the server was never asked
@@ -159,12 +162,13 @@ type Fleet struct {
 
 // Member is one server of a replicated pool, or one node of a Cluster.
 type Member struct {
+	PoolFigures
+
 	Name       string   `json:"name"`
 	Primary    bool     `json:"primary,omitempty"`
 	State      string   `json:"state,omitempty"`
 	InRotation bool     `json:"in_rotation"`
 	Lag        *float64 `json:"lag_seconds,omitempty"` // nil: not known
-	PoolFigures
 }
 
 // Server is one moment of a server that answers requests.

@@ -21,6 +21,9 @@ func Log(ctx context.Context, logger *slog.Logger, e Event) {
 	}
 }
 
+// Level returns the level at which the registry or the pool logs e.
+func Level(e Event) slog.Level { return e.level() }
+
 func attrsOf(e Event) []slog.Attr {
 	i := e.Details()
 	attrs := make([]slog.Attr, 0, 8)

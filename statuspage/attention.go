@@ -1,0 +1,119 @@
+package statuspage
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// soon is how long before its end an expiry is worth a notice.
+const soon = 14 * 24 * time.Hour
+
+// attention lists what an operator should look at, the worst first. Checks that fail because of
+// others are left out: their cause is listed.
+func attention(d *Document) []Notice {
+	var out []Notice
+	note := func(severity, name, advice, format string, args ...any) {
+		out = append(out, Notice{Severity: severity, Component: name, Advice: advice, Text: fmt.Sprintf(format, args...)})
+	}
+	attendChecks(d, note)
+	for i := range d.Components {
+		attendComponent(d.At, &d.Components[i], note)
+	}
+	for i := range d.Pools {
+		attendPool(d.At, &d.Pools[i], note)
+	}
+	slices.SortStableFunc(out, func(a, b Notice) int { return cmp.Compare(a.Severity, b.Severity) }) // "error" < "warning"
+	return out
+}
+
+// notify adds a notice.
+type notify func(severity, name, advice, format string, args ...any)
+
+func attendChecks(d *Document, note notify) {
+	for i := range d.Checks {
+		c := &d.Checks[i]
+		severity := SeverityError
+		if c.Status == "warn" || c.Impact == "degrading" {
+			severity = SeverityWarning
+		}
+		switch {
+		case c.Status != "fail" && c.Status != "warn", len(c.CausedBy) > 0:
+		case c.Error == "":
+			note(severity, c.Name, c.Advice, "its check says %s since %s", c.Status, age(d.At, c.Since))
+		default:
+			note(severity, c.Name, c.Advice, "its check says %s since %s: %s", c.Status, age(d.At, c.Since), c.Error)
+		}
+	}
+	for _, h := range d.Heartbeats {
+		if h.Status == "fail" {
+			note(SeverityError, h.Name, "its loop hangs or has ended: look at its goroutine in a goroutine dump",
+				"no heartbeat for %s, at most %s apart", age(d.At, h.LastBeat), seconds(h.MaxAge))
+		}
+	}
+}
+
+func attendComponent(now time.Time, c *Component, note notify) {
+	switch c.State {
+	case "dead", "failed", "abandoned":
+		if c.Error == "" {
+			note(SeverityError, c.Name, "", "it is %s", c.State)
+		} else {
+			note(SeverityError, c.Name, "", "it is %s: %s", c.State, c.Error)
+		}
+	}
+	for _, e := range c.Expiries {
+		subject := ""
+		if e.Subject != "" {
+			subject = " of " + e.Subject
+		}
+		words := strings.ReplaceAll(e.Kind, "-", " ")
+		switch left := e.NotAfter.Sub(now); {
+		case left <= 0:
+			note(SeverityError, c.Name, "renew it", "%s%s: expired %s ago", words, subject, age(now, e.NotAfter))
+		case left < soon:
+			note(SeverityWarning, c.Name, "renew it", "%s%s: expires in %s", words, subject, age(e.NotAfter, now))
+		}
+	}
+	for _, u := range c.Unanswered {
+		note(SeverityWarning, c.Name, "a fault of the component: what it should have told is missing below", "%s", u)
+	}
+}
+
+func attendPool(now time.Time, p *Pool, note notify) {
+	if !p.DownSince.IsZero() {
+		note(SeverityError, p.Name, "look at the server; the pool tries it again by itself",
+			"its server is down since %s: callers fail at once", age(now, p.DownSince))
+	}
+	if p.Paused {
+		note(SeverityWarning, p.Name, "call Resume once the planned work is done", "it is paused: callers wait")
+	}
+	if p.Max > 0 && p.InUse >= p.Max && p.Waiting > 0 {
+		note(SeverityWarning, p.Name, "look for holders below before raising MaxOpen",
+			"all %d connections are in use, and %s", p.Max, count(p.Waiting, "caller waits", "callers wait"))
+	}
+	if p.Recent.Timeouts > 0 {
+		note(SeverityWarning, p.Name, "callers gave up: look at holders, and at how slow the server is",
+			"%s in the last %s", count(int(p.Recent.Timeouts), "acquire timeout", "acquire timeouts"), seconds(p.Recent.Over)) //nolint:gosec // a minute's
+	}
+	if p.LeakThreshold > 0 && p.OldestHold >= p.LeakThreshold {
+		note(SeverityWarning, p.Name, "look at where it was taken, below: is it released on every path?",
+			"a connection is held for %s, longer than LeakThreshold %s", seconds(p.OldestHold), seconds(p.LeakThreshold))
+	}
+	if p.SweepLate > 0 {
+		note(SeverityWarning, p.Name, "eviction is stuck: look at its goroutine in a goroutine dump",
+			"eviction is overdue by %s", seconds(p.SweepLate))
+	}
+	if p.Fleet != nil {
+		for _, w := range p.Fleet.Warnings {
+			note(SeverityWarning, p.Name, "", "%s", w)
+		}
+	}
+	for i := range p.Members {
+		if m := &p.Members[i]; !m.InRotation && m.State != "" {
+			note(SeverityWarning, p.Name, "", "%s does not serve callers: %s", m.Name, m.State)
+		}
+	}
+}

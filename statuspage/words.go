@@ -1,0 +1,74 @@
+package statuspage
+
+import (
+	"strings"
+	"unicode"
+
+	"github.com/poolkeeper/poolkeeper/internal/callsite"
+	"github.com/poolkeeper/poolkeeper/internal/redact"
+)
+
+// words makes texts of other code fit for a page: without secrets that are known by their form, on
+// one line, printable. It remembers what it has cleaned: settings are the same at each sample. Its
+// user locks.
+type words struct {
+	seen map[string]string
+}
+
+// maxRemembered bounds the texts that are remembered.
+const maxRemembered = 20_000
+
+func newWords() *words { return &words{seen: make(map[string]string)} }
+
+func (w *words) clean(s string) string {
+	if s == "" {
+		return ""
+	}
+	if out, ok := w.seen[s]; ok {
+		return out
+	}
+	if len(w.seen) >= maxRemembered {
+		clear(w.seen)
+	}
+	out := redact.Text(s)
+	w.seen[strings.Clone(s)] = out
+	return out
+}
+
+func (w *words) cleanAll(all []string) []string {
+	var out []string
+	for _, s := range all {
+		out = append(out, w.clean(s))
+	}
+	return out
+}
+
+// value cleans a setting, whose key may say that it is a secret.
+func (w *words) value(key, value string) string {
+	if value == "" {
+		return ""
+	}
+	if out, ok := strings.CutPrefix(w.clean(key+"="+value), key+"="); ok {
+		return out
+	}
+	return "***"
+}
+
+// maxStack bounds a stack in bytes.
+const maxStack = 8 << 10
+
+// lines cleans a stack, which has several lines and no secrets.
+func (w *words) lines(stack string) string {
+	if len(stack) > maxStack {
+		stack = stack[:maxStack]
+	}
+	return strings.Map(func(r rune) rune {
+		if r == '\n' || r == '\t' || unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, strings.ToValidUTF8(stack, "?"))
+}
+
+// site is the innermost place of a stack.
+func (w *words) site(stack string) string { return w.lines(callsite.Of(stack)) }
