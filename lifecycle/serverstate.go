@@ -2,13 +2,13 @@ package lifecycle
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"log/slog"
 	"sync/atomic"
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/event"
+	"github.com/poolkeeper/poolkeeper/internal/expiry"
 )
 
 // serverState is what a Server tells of itself.
@@ -72,43 +72,13 @@ func (s *Server) Expiries() []poolkeeper.Expiry {
 			return nil // not started
 		}
 		s.files.look()
-		return expiriesOf(*s.files.current.Load())
+		return expiry.OfPairs(poolkeeper.ExpiryServerCertificate, *s.files.current.Load())
 	}
 	certs := s.state.certs.Load()
 	if certs == nil {
 		return nil
 	}
-	return expiriesOf(*certs...)
-}
-
-// expiriesOf returns the expiry of each certificate's leaf.
-func expiriesOf(certs ...tls.Certificate) []poolkeeper.Expiry {
-	var out []poolkeeper.Expiry
-	for _, c := range certs {
-		leaf := c.Leaf
-		if leaf == nil && len(c.Certificate) > 0 {
-			leaf, _ = x509.ParseCertificate(c.Certificate[0]) // nil if it is none: the handshake says so
-		}
-		if leaf != nil {
-			out = append(out, poolkeeper.Expiry{
-				Kind: poolkeeper.ExpiryServerCertificate, Subject: subjectOf(leaf), NotAfter: leaf.NotAfter,
-			})
-		}
-	}
-	return out
-}
-
-// subjectOf returns the common name of a certificate, or its first other name.
-func subjectOf(c *x509.Certificate) string {
-	switch {
-	case c.Subject.CommonName != "":
-		return c.Subject.CommonName
-	case len(c.DNSNames) > 0:
-		return c.DNSNames[0]
-	case len(c.IPAddresses) > 0:
-		return c.IPAddresses[0].String()
-	}
-	return ""
+	return expiry.OfPairs(poolkeeper.ExpiryServerCertificate, *certs...)
 }
 
 // certChanged reports what has come of a renewal.
@@ -118,7 +88,7 @@ func (s *Server) certChanged(pair *tls.Certificate, err error) {
 		return
 	}
 	var attrs []slog.Attr
-	for _, e := range expiriesOf(*pair) {
+	for _, e := range expiry.OfPairs(poolkeeper.ExpiryServerCertificate, *pair) {
 		attrs = append(attrs, slog.String("subject", e.Subject), slog.Time("not_after", e.NotAfter))
 	}
 	s.state.events.Emit(event.OfServerRenewal(attrs...))

@@ -121,6 +121,25 @@ func OfRenewalRefused(err error) Event {
 	}
 }
 
+// OfExpiry says that a certificate or a credential expires soon, or has expired.
+func OfExpiry(e poolkeeper.Expiry, now time.Time) Event {
+	what := map[string]string{
+		poolkeeper.ExpiryClientCertificate: "the client certificate", poolkeeper.ExpiryServerCertificate: "the server's certificate",
+		poolkeeper.ExpiryCA: "the authority of the server's certificate", poolkeeper.ExpiryCredentials: "the password",
+	}[e.Kind]
+	left := e.NotAfter.Sub(now).Round(time.Minute)
+	out := Event{
+		Kind: Expiry, Level: slog.LevelWarn, Text: what + " expires soon; renew it",
+		Attrs: []slog.Attr{
+			slog.String("what", e.Kind), slog.String("subject", e.Subject), slog.Time("not_after", e.NotAfter), slog.Duration("left", left),
+		},
+	}
+	if now.After(e.NotAfter) {
+		out.Level, out.Text = slog.LevelError, what+" has expired: new connections fail; renew it"
+	}
+	return out
+}
+
 // OfServerRenewal says that a server presents another certificate.
 func OfServerRenewal(attrs ...slog.Attr) Event {
 	return Event{Kind: Renewed, Level: slog.LevelInfo, Text: "the renewed certificate is presented from now on", Attrs: attrs}

@@ -1,5 +1,5 @@
-// Package testcerts makes certificate authorities and certificates for tests. They are valid for an
-// hour.
+// Package testcerts makes certificate authorities and certificates for tests. They are valid for
+// 90 days, so that no pool warns of their end.
 package testcerts
 
 import (
@@ -24,11 +24,20 @@ type Authority struct {
 	key  *ecdsa.PrivateKey
 }
 
+// valid is for how long what is made is valid.
+const valid = 90 * 24 * time.Hour
+
 // New makes an authority.
 func New(tb testing.TB) *Authority {
 	tb.Helper()
+	return Named(tb, "test authority")
+}
+
+// Named is New with a name.
+func Named(tb testing.TB, name string) *Authority {
+	tb.Helper()
 	key := newKey(tb)
-	template := template(tb, "test authority")
+	template := template(tb, name, time.Now().Add(valid))
 	template.IsCA, template.BasicConstraintsValid = true, true
 	template.KeyUsage = x509.KeyUsageCertSign
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
@@ -46,8 +55,14 @@ func New(tb testing.TB) *Authority {
 // results are PEM.
 func (a *Authority) Leaf(tb testing.TB, name string) (cert, key []byte) {
 	tb.Helper()
+	return a.LeafUntil(tb, name, time.Now().Add(valid))
+}
+
+// LeafUntil is Leaf for a certificate that expires then.
+func (a *Authority) LeafUntil(tb testing.TB, name string, until time.Time) (cert, key []byte) {
+	tb.Helper()
 	own := newKey(tb)
-	template := template(tb, name)
+	template := template(tb, name, until)
 	template.KeyUsage = x509.KeyUsageDigitalSignature
 	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
 	if ip := net.ParseIP(name); ip != nil {
@@ -69,12 +84,21 @@ func (a *Authority) Leaf(tb testing.TB, name string) (cert, key []byte) {
 // Pair is Leaf, ready for a tls.Config.
 func (a *Authority) Pair(tb testing.TB, name string) tls.Certificate {
 	tb.Helper()
-	pair, err := tls.X509KeyPair(a.Leaf(tb, name))
+	return a.PairUntil(tb, name, time.Now().Add(valid))
+}
+
+// PairUntil is Pair for a certificate that expires then.
+func (a *Authority) PairUntil(tb testing.TB, name string, until time.Time) tls.Certificate {
+	tb.Helper()
+	pair, err := tls.X509KeyPair(a.LeafUntil(tb, name, until))
 	if err != nil {
 		tb.Fatal(err)
 	}
 	return pair
 }
+
+// Certificate is that of a itself.
+func (a *Authority) Certificate() *x509.Certificate { return a.cert }
 
 // Pool returns a pool that trusts only a.
 func (a *Authority) Pool() *x509.CertPool {
@@ -92,7 +116,7 @@ func newKey(tb testing.TB) *ecdsa.PrivateKey {
 	return key
 }
 
-func template(tb testing.TB, name string) *x509.Certificate {
+func template(tb testing.TB, name string, until time.Time) *x509.Certificate {
 	tb.Helper()
 	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
 	if err != nil {
@@ -101,7 +125,7 @@ func template(tb testing.TB, name string) *x509.Certificate {
 	now := time.Now()
 	return &x509.Certificate{
 		SerialNumber: serial, Subject: pkix.Name{CommonName: name},
-		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour),
+		NotBefore: now.Add(-24 * time.Hour), NotAfter: until,
 	}
 }
 

@@ -1,0 +1,78 @@
+package expiry
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/monotime"
+)
+
+const (
+	// Soon is how long before its end an expiry is warned of.
+	Soon = 14 * 24 * time.Hour
+	// again is how long after a warning the same expiry is warned of again.
+	again = 24 * time.Hour
+	// every is the least time between two looks at a book that has not changed. So an end is
+	// reported an hour late at most, if the pool is woken as often.
+	every = time.Hour
+)
+
+// Watch says of which expiries to warn, each at most once a day, and once more when it is over. Its
+// zero value is ready. It is safe for concurrent use.
+type Watch struct {
+	book    atomic.Pointer[Book] // as of the last look
+	version atomic.Uint64        // of that book
+	next    atomic.Int64         // a monotime.Time: no sooner is it looked at again, unless it has changed
+
+	mu   sync.Mutex // guards the following
+	told map[id]warning
+}
+
+// warning is the last one of an expiry.
+type warning struct {
+	at   monotime.Time
+	over bool // it said that the expiry is over
+}
+
+// Due calls warn for each expiry of b that is to be warned of now. Mostly it costs a look at the
+// clock. Which end has come is a matter of the wall clock, as certificates have it. warn is called
+// without a lock.
+func (w *Watch) Due(b *Book, warn func(e poolkeeper.Expiry, now time.Time)) {
+	if b == nil {
+		return
+	}
+	at, version := monotime.Now(), b.versions.Load()
+	if w.book.Load() == b && w.version.Load() == version && at < monotime.Time(w.next.Load()) {
+		return
+	}
+	w.book.Store(b)
+	w.version.Store(version)
+	w.next.Store(int64(at.Add(every)))
+	now := time.Now()
+	for _, e := range w.due(b.List(), at, now) {
+		warn(e, now)
+	}
+}
+
+// due returns those of list that are to be warned of, and notes that they are.
+func (w *Watch) due(list []poolkeeper.Expiry, at monotime.Time, now time.Time) (out []poolkeeper.Expiry) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	told := make(map[id]warning)
+	for _, e := range list {
+		if now.Add(Soon).Before(e.NotAfter) {
+			continue
+		}
+		k, over := key(e), now.After(e.NotAfter)
+		last, known := w.told[k]
+		if !known || over && !last.over || at.Sub(last.at) >= again {
+			last = warning{at, over}
+			out = append(out, e)
+		}
+		told[k] = last
+	}
+	w.told = told // what is not in use any more is forgotten
+	return out
+}
