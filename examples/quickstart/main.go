@@ -19,7 +19,6 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/lifecycle"
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
@@ -27,6 +26,8 @@ import (
 // shutdownTimeout is the budget of a shutdown. Kubernetes' terminationGracePeriodSeconds has to be
 // longer.
 const shutdownTimeout = 25 * time.Second
+
+const readHeaderTimeout = 5 * time.Second
 
 func main() {
 	err := run(context.Background(), os.Args[1:], os.Stdout) //nolint:forbidigo // main has no caller
@@ -42,7 +43,7 @@ func main() {
 func run(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("quickstart", flag.ContinueOnError)
 	addr := flags.String("addr", "127.0.0.1:8080", "`address` of the service")
-	probeAddr := flags.String("probe-addr", "127.0.0.1:8081", "`address` of the probes")
+	probeAddr := flags.String("probe-addr", "127.0.0.1:8081", "`address` of probes, status page, metrics and profiles")
 	drainDelay := flags.Duration("drain-delay", time.Second, "how long to go on serving after readiness is withdrawn")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -61,17 +62,11 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 
 	service := newShortener(b.cache.Client(), linkStore{b.links}, visitStore{b.visits}, log)
-	api := lifecycle.HTTPServer(&http.Server{Addr: *addr, Handler: service.routes(), ReadHeaderTimeout: 5 * time.Second})
-	probes := lifecycle.HTTPServer(&http.Server{
-		Addr: *probeAddr, ReadHeaderTimeout: 5 * time.Second,
-		// Only operators reach this port. A service that shows its probes to others looks at the
-		// request.
-		Handler: health.Handler(reg.Health(), health.WithDetails(func(*http.Request) bool { return true })),
-	})
+	api := lifecycle.HTTPServer(&http.Server{Addr: *addr, Handler: service.routes(), ReadHeaderTimeout: readHeaderTimeout})
 	reg.Add("schema", lifecycle.Hooks{OnStart: service.migrate}, lifecycle.WithDependencies(b.sqlNames...))
 	reg.Add("recorder", lifecycle.Worker(service.record), lifecycle.WithDependencies("schema"))
 	reg.Add("api", api, lifecycle.WithDependencies("cache", "recorder"))
-	reg.Add("probes", probes, lifecycle.WithOps())
+	probes := addOps(reg, *probeAddr)
 
 	n := narrator{out: out, opened: b.opened, api: api.Addr, probes: probes.Addr}
 	defer reg.Subscribe(n.tell)()

@@ -148,6 +148,7 @@ func (p *process) useAndShutDown(t *testing.T) {
 		}
 	}
 	p.awaitVisits(t, code, follows)
+	p.lookAtOps(t)
 
 	slow := make([]*bufio.Reader, 4)
 	for i := range slow {
@@ -171,6 +172,21 @@ func (p *process) useAndShutDown(t *testing.T) {
 	}
 	if t.Failed() {
 		t.Logf("it printed:\n%s", p.out.String())
+	}
+}
+
+// lookAtOps asks for what an operator looks at.
+func (p *process) lookAtOps(t *testing.T) {
+	t.Helper()
+	for path, want := range map[string]string{
+		"/status/":                       `<h1`,
+		"/status/status.json":            `"name":"cache"`,
+		"/metrics":                       `db_client_connection_count{db_client_connection_pool_name="cache"`,
+		"/debug/pprof/goroutine?debug=1": "goroutine profile: total",
+	} {
+		if code, body := get(t, p.probe+path); code != http.StatusOK || !strings.Contains(body, want) {
+			t.Errorf("GET %s = %d without %s:\n%.2000s", path, code, want, body)
+		}
 	}
 }
 

@@ -91,6 +91,10 @@ Try:
   curl http://%[1]s/links/THE-CODE                  # how often it was followed
   curl -i http://%[2]s/readyz
   curl '%[2]s/readyz?verbose'
+  curl http://%[2]s/metrics
+  go tool pprof -top http://%[2]s/debug/pprof/heap
+
+and look at http://%[2]s/status/ in a browser.
 
 Then, with a request in flight, press Ctrl-C here. One of 5 s is finished; one of 40 s overruns the budget and is cut off:
   curl 'http://%[1]s/slow?for=5s'
