@@ -18,6 +18,7 @@ func (m *manager) check(ctx context.Context) error {
 	if m.state.At() >= life.Stopping {
 		return fmt.Errorf("sqlpool: check %q: %w", m.poolName(), poolkeeper.ErrClosed)
 	}
+	defer m.warnOfExpiries()
 	if err := m.back.check(ctx); err != nil {
 		return fmt.Errorf("sqlpool: check %q: %w", m.poolName(), fault.Wrap(err))
 	}

@@ -27,6 +27,7 @@ const soonestLook = 250 * time.Millisecond
 
 // lookAtFiles renews what the files hold, in the background, unless that is under way already.
 func (m *manager) lookAtFiles() {
+	m.warnOfExpiries()
 	if !m.looking.CompareAndSwap(false, true) {
 		return
 	}
@@ -72,7 +73,16 @@ func (m *manager) renew(ctx context.Context) error {
 	m.back.use(ctx, to, cfg, true)
 	m.reset(poolkeeper.EvictedReload)
 	m.events.Emit(event.OfRenewal(list))
+	m.askAgain(ctx)
 	return nil
+}
+
+// askAgain asks the server for what depends on the user: the limits, and until when the password is
+// valid.
+func (m *manager) askAgain(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, m.cfg().DialTimeout)
+	defer cancel()
+	_, _ = m.limits(ctx) // what is not known is left out
 }
 
 // dialFailed has the files looked at when a failed dial says that they may have changed.
@@ -103,6 +113,7 @@ func (m *manager) loggedIn(now rotation.Login) {
 		}) && m.logins.Load() == w {
 			m.reset(poolkeeper.EvictedReload)
 			m.events.Emit(event.OfRenewal([]poolkeeper.Change{{Field: "Credentials", From: "…", To: "…"}}))
+			m.askAgain(m.life)
 		}
 	})
 }

@@ -155,22 +155,25 @@ const pgLimits = `select current_setting('max_connections')::int,
 	r.rolconnlimit, d.datconnlimit,
 	(select count(*) from pg_stat_activity where backend_type = 'client backend'),
 	coalesce((select setting::bigint from pg_settings where name = 'idle_session_timeout'), 0),
-	coalesce(inet_client_port(), 0), pg_backend_pid()
+	coalesce(inet_client_port(), 0), pg_backend_pid(),
+	case when isfinite(r.rolvaliduntil) then extract(epoch from r.rolvaliduntil)::bigint else 0 end
 	from pg_roles r, pg_database d where r.rolname = current_user and d.datname = current_database()`
 
 func (b *pgxBackend) limits(ctx context.Context) (Limits, error) {
 	var l Limits
 	err := b.probe.Use(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		var role, db, idle, port int
+		var until int64
 		var pid uint32
 		// The simple protocol leaves no prepared statement behind in a pooler's session, which
 		// another client gets next.
 		err := c.QueryRow(ctx, pgLimits, pgx.QueryExecModeSimpleProtocol).
-			Scan(&l.MaxConnections, &l.Reserved, &role, &db, &l.OnServer, &idle, &port, &pid)
+			Scan(&l.MaxConnections, &l.Reserved, &role, &db, &l.OnServer, &idle, &port, &pid, &until)
 		if err != nil {
 			return err
 		}
 		l.UserLimit = lower(role, db)
+		b.target.Load().passwordUntil(dateOf(until), b.base.cfg())
 		l.IdleTimeout = time.Duration(idle) * time.Millisecond
 		if l.Pooled = pid != c.PgConn().PID(); l.Pooled {
 			l.TransactionMode, err = b.sharesSessions(ctx, pid)
@@ -185,6 +188,14 @@ func (b *pgxBackend) limits(ctx context.Context) (Limits, error) {
 	})
 	b.pooled.Store(err == nil && l.Pooled)
 	return l, err
+}
+
+// dateOf returns a date that PostgreSQL has told in seconds; 0 is none.
+func dateOf(seconds int64) time.Time {
+	if seconds == 0 {
+		return time.Time{}
+	}
+	return time.Unix(seconds, 0).UTC() //nolint:forbidigo // a date of the server's
 }
 
 // lower returns the lower of two limits, of which those that are not positive are none.

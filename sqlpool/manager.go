@@ -3,8 +3,11 @@ package sqlpool
 import (
 	"context"
 	"sync/atomic"
+	"time"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/event"
+	"github.com/poolkeeper/poolkeeper/internal/expiry"
 	"github.com/poolkeeper/poolkeeper/internal/inflight"
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
 	"github.com/poolkeeper/poolkeeper/internal/onfile"
@@ -32,6 +35,7 @@ type manager struct {
 	renewal string // what was wrong with the files, said last
 
 	pausedAt atomic.Int64 // a monotime.Time: when callers began to wait for Resume
+	expiring expiry.Watch
 }
 
 // newManager returns the manager of back, which reports to b.
@@ -45,8 +49,23 @@ func newManager(b *base, back backend, on secretFiles) *manager {
 	return m
 }
 
+// book is what expires of the way in which connections are opened now; nil: nothing is known.
+func (m *manager) book() *expiry.Book {
+	if t, ok := m.back.current().(interface{ expiries() *expiry.Book }); ok {
+		return t.expiries()
+	}
+	return nil
+}
+
+// warnOfExpiries says what expires soon, or has expired. It has no timer of its own: dials, checks
+// and looks at files call it.
+func (m *manager) warnOfExpiries() {
+	m.expiring.Due(m.book(), func(e poolkeeper.Expiry, now time.Time) { m.events.Emit(event.OfExpiry(e, now)) })
+}
+
 // dialEnded draws conclusions for the secrets from how a dial has ended.
 func (m *manager) dialEnded(login *rotation.Login, err error) {
+	m.warnOfExpiries()
 	switch {
 	case err != nil:
 		m.dialFailed(err)

@@ -13,6 +13,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/expiry"
 	"github.com/poolkeeper/poolkeeper/internal/guard"
 	"github.com/poolkeeper/poolkeeper/internal/rotation"
 	"github.com/poolkeeper/poolkeeper/internal/settings"
@@ -44,6 +45,12 @@ func (p *MySQL) Reload(ctx context.Context, cfg MySQLConfig) error {
 	return p.m.reload(ctx, cfg.config())
 }
 
+// Expiries says when the certificates expire: the client's, the server's as the last handshake has
+// shown it, and the authority that has verified it, or before that those of TLSFiles.CA. Client
+// certificates that a function returns are not known, and authorities of TLS.RootCAs only by a
+// handshake. When a password or a token expires is not known. It does no I/O and does not block.
+func (p *MySQL) Expiries() []poolkeeper.Expiry { return p.m.book().List() }
+
 // Plan returns the changes that Reload with cfg would make. Its error joins every fault of cfg and
 // every change that is not possible. It changes nothing and does not dial.
 func (p *MySQL) Plan(cfg MySQLConfig) ([]poolkeeper.Change, error) { return p.m.planned(cfg.config()) }
@@ -59,29 +66,53 @@ func mysqlTarget(cfg config, on secretFiles) (driver.Connector, config, error) {
 	if err := cfg.validateTimes(); err != nil { // again, with what URL has added
 		return nil, config{}, err
 	}
+	book := watchTLS(native, on)
 	connector, err := mysql.NewConnector(native)
 	if err != nil {
 		return nil, config{}, fmt.Errorf("sqlpool: the driver refuses the configuration: %w", err)
 	}
-	if cfg.Credentials != nil {
-		connector = &freshCredentials{native: native, plain: connector, ask: cfg.Credentials}
-	}
-	return connector, cfg.withDefaults("mysql"), nil
+	return &mysqlConnector{native, connector, cfg.Credentials, book}, cfg.withDefaults("mysql"), nil
 }
 
-// freshCredentials asks for user and password before each dial. The driver's own hook before a dial
-// stays the user's.
-type freshCredentials struct {
+// watchTLS has the handshakes of native be noted. The driver shows them to nothing else.
+func watchTLS(native *mysql.Config, on secretFiles) *expiry.Book {
+	book := expiry.New(native.TLS, on.Authorities())
+	if native.TLS == nil {
+		return book
+	}
+	native.TLS = native.TLS.Clone()
+	verify := native.TLS.VerifyConnection
+	native.TLS.VerifyConnection = func(shake tls.ConnectionState) error {
+		if verify != nil {
+			if err := verify(shake); err != nil {
+				return err
+			}
+		}
+		book.Saw(shake)
+		return nil
+	}
+	return book
+}
+
+// mysqlConnector is the driver's connector. If Credentials is set, it asks for user and password
+// before each dial. The driver's own hook before a dial stays the user's.
+type mysqlConnector struct {
 	native *mysql.Config
 	plain  driver.Connector
-	ask    func(context.Context) (user, password string, err error)
+	ask    func(context.Context) (user, password string, err error) // nil: the login is that of native
+	book   *expiry.Book
 }
 
+func (f *mysqlConnector) expiries() *expiry.Book { return f.book }
+
 // Driver returns the driver's own.
-func (f *freshCredentials) Driver() driver.Driver { return f.plain.Driver() }
+func (f *mysqlConnector) Driver() driver.Driver { return f.plain.Driver() }
 
 // Connect dials with what it is told now.
-func (f *freshCredentials) Connect(ctx context.Context) (driver.Conn, error) {
+func (f *mysqlConnector) Connect(ctx context.Context) (driver.Conn, error) {
+	if f.ask == nil {
+		return f.plain.Connect(ctx)
+	}
 	user, password, err := f.ask(ctx) // a panic is one of Connect, which is guarded
 	if err != nil {
 		return nil, fmt.Errorf("sqlpool: Credentials: %w", err)

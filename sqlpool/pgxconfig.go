@@ -1,6 +1,7 @@
 package sqlpool
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -14,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/multitracer"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/poolkeeper/poolkeeper/internal/expiry"
 	"github.com/poolkeeper/poolkeeper/sqlpool/internal/dsn"
 )
 
@@ -90,6 +92,25 @@ type pgxTarget struct {
 	conn   *pgx.ConnConfig // the same of one connection, with TLS and login
 
 	prepare func(context.Context, *pgx.Conn) (bool, error)
+	book    *expiry.Book // of its certificates and its password
+}
+
+func (t *pgxTarget) expiries() *expiry.Book { return t.book }
+
+// passwordUntil notes until when the server accepts the password, if there is one.
+func (t *pgxTarget) passwordUntil(until time.Time, cfg *config) {
+	if t.conn.Password != "" || cfg.Credentials != nil {
+		t.book.SetPassword(until)
+	}
+}
+
+// anyTLS returns the TLS of the first host that is reached by TLS, or nil.
+func anyTLS(c *pgx.ConnConfig) *tls.Config {
+	config := c.TLSConfig
+	for _, f := range c.Fallbacks {
+		config = cmp.Or(config, f.TLSConfig)
+	}
+	return config
 }
 
 func (b *pgxBackend) newTarget(native *pgxpool.Config, cfg config, on secretFiles) *pgxTarget {
@@ -107,6 +128,7 @@ func (b *pgxBackend) newTarget(native *pgxpool.Config, cfg config, on secretFile
 		}
 		t.conn.Password = password
 	}
+	t.book = expiry.New(anyTLS(t.conn), on.Authorities())
 	return t
 }
 

@@ -2,6 +2,7 @@ package sqlpool
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"math/rand/v2"
 	"net"
@@ -13,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/poolkeeper/poolkeeper/internal/expiry"
 	"github.com/poolkeeper/poolkeeper/internal/rotation"
 	"github.com/poolkeeper/poolkeeper/sqlpool/internal/fault"
 	"github.com/poolkeeper/poolkeeper/sqlpool/internal/pghooks"
@@ -27,7 +29,7 @@ func (b *pgxBackend) dialOutside(ctx context.Context, to *pgxTarget, cfg *config
 	if err != nil {
 		return nil, err
 	}
-	conn.Tracer = &pgxDialTracer{QueryTracer: conn.Tracer, b: b, outside: true, limit: limit}
+	conn.Tracer = &pgxDialTracer{QueryTracer: conn.Tracer, b: b, book: to.book, outside: true, limit: limit}
 	return pgx.ConnectConfig(ctx, conn)
 }
 
@@ -42,7 +44,8 @@ type pgxDialTracer struct {
 	pgx.QueryTracer // the user's; nil: none
 
 	b          *pgxBackend
-	outside    bool // the pool's checks dial: no connection of pgxpool
+	book       *expiry.Book // of the target
+	outside    bool         // the pool's checks dial: no connection of pgxpool
 	generation uint64
 	limit      time.Duration // for each host
 
@@ -80,6 +83,11 @@ func (t *pgxDialTracer) TraceConnectEnd(ctx context.Context, data pgx.TraceConne
 	t.conf.Tracer = t.QueryTracer
 	if data.Err == nil { // else pgconn may still be reading the rest, in the background, to ask for a cancellation
 		t.conf.ConnectTimeout = t.was
+	}
+	if data.Err == nil {
+		if c, ok := data.Conn.PgConn().Conn().(*tls.Conn); ok {
+			t.book.Saw(c.ConnectionState())
+		}
 	}
 	if !t.outside {
 		t.b.endDial(ctx, t.dialer, t.conf, data)

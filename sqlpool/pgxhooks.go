@@ -44,7 +44,7 @@ func (b *pgxBackend) beforeConnect(ctx context.Context, conn *pgx.ConnConfig) (e
 		b.base.metrics.failed(err)
 		return err
 	}
-	conn.Tracer = &pgxDialTracer{QueryTracer: conn.Tracer, b: b, generation: generation, limit: limit}
+	conn.Tracer = &pgxDialTracer{QueryTracer: conn.Tracer, b: b, book: to.book, generation: generation, limit: limit}
 	return nil
 }
 

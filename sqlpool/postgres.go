@@ -159,6 +159,15 @@ func (p *Postgres) Reload(ctx context.Context, cfg PostgresConfig) error {
 	return p.m.reload(ctx, cfg.config())
 }
 
+// Expiries says when the certificates expire: the client's, the server's as the last handshake has
+// shown it, and the authority that has verified it, or before that those of TLSFiles.CA. Client
+// certificates that a function returns are not known, and authorities of TLS.RootCAs or sslrootcert
+// only by a handshake that verifies the name (sslmode=verify-full). The password's end is that of
+// the role (VALID UNTIL), as last asked with the limits: at Start, after a Reload or a renewal, and
+// by Limits. When a token of Credentials expires is not known otherwise. It does no I/O and does not
+// block.
+func (p *Postgres) Expiries() []poolkeeper.Expiry { return p.m.book().List() }
+
 // Plan returns the changes that Reload with cfg would make. Its error joins every fault of cfg and
 // every change that is not possible. It changes nothing and does not dial.
 func (p *Postgres) Plan(cfg PostgresConfig) ([]poolkeeper.Change, error) {

@@ -102,7 +102,7 @@ func (m *manager) reload(ctx context.Context, wanted config) error {
 		m.events.Emit(event.OfReloadRefused(err))
 	case len(list) > 0:
 		m.events.Emit(event.OfReload(list))
-		if slices.ContainsFunc(list, fleet.Concerns) {
+		if slices.ContainsFunc(list, fleet.Concerns) || slices.ContainsFunc(list, leads) {
 			m.warnOfLimits(ctx)
 		}
 	}

@@ -5,6 +5,7 @@ package onfile
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
@@ -112,6 +113,16 @@ func split(text string) (user, password string) {
 // Login returns user and password; the user is empty if the file has none, the password if there is
 // no file.
 func (c Contents) Login() (user, password string) { return c.user, c.password }
+
+// Authorities returns the certificates of TLSFiles.CA.
+func (c Contents) Authorities() (out []*x509.Certificate) {
+	for block, rest := pem.Decode([]byte(c.ca)); block != nil; block, rest = pem.Decode(rest) {
+		if cert, err := x509.ParseCertificate(block.Bytes); err == nil { // others are not trusted either
+			out = append(out, cert)
+		}
+	}
+	return out
+}
 
 // TLS completes base, which may be nil and stays as it is, by the certificates. Without any it
 // returns base.

@@ -68,6 +68,7 @@ type pool interface {
 	Stats() poolkeeper.Stats
 	Holders() []poolkeeper.Holder
 	Settings() []slog.Attr
+	Expiries() []poolkeeper.Expiry
 	ObserveWith(o poolkeeper.Observer)
 	SetName(name string)
 	Subscribe(fn func(poolkeeper.Event)) (cancel func())

@@ -11,6 +11,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/expiry"
 	"github.com/poolkeeper/poolkeeper/internal/life"
 	"github.com/poolkeeper/poolkeeper/internal/settings"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
@@ -140,6 +141,16 @@ func (s *set) Settings() []slog.Attr {
 		out = append(out, slog.GroupAttrs(m.name, m.pool.Settings()...))
 	}
 	return out
+}
+
+// Expiries says when the certificates and passwords of all pools expire, as the Expiries of each
+// does. What several servers share is there once. It does no I/O and does not block.
+func (s *set) Expiries() []poolkeeper.Expiry {
+	var all []poolkeeper.Expiry
+	for _, m := range s.members {
+		all = append(all, m.pool.Expiries()...)
+	}
+	return expiry.Sorted(all)
 }
 
 // ObserveWith reports the outcome of traffic to o. o gets the errors of every pool, but success

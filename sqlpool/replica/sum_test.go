@@ -1,11 +1,15 @@
 package replica_test
 
 import (
+	"crypto/tls"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/test/testcerts"
+	"github.com/poolkeeper/poolkeeper/lifecycle"
 	"github.com/poolkeeper/poolkeeper/sqlpool/replica"
 )
 
@@ -78,6 +82,28 @@ func TestPausedIsSaidWhileAnyPoolIs(t *testing.T) {
 	x.Resume()
 	if x.Stats().Paused {
 		t.Error("paused after Resume")
+	}
+}
+
+var _ lifecycle.ExpiryProvider = (*replica.Postgres)(nil)
+
+// The servers of a set mostly share an authority and the client's certificate.
+func TestExpiriesAreThoseOfAllServersOnce(t *testing.T) {
+	ca := testcerts.New(t)
+	shared, own := ca.Pair(t, "client"), ca.Pair(t, "reader")
+	config := func(pairs ...tls.Certificate) *tls.Config {
+		return &tls.Config{RootCAs: ca.Pool(), Certificates: pairs, MinVersion: tls.VersionTLS12}
+	}
+	x := newTrio(t, func(c *replica.PostgresConfig) {
+		c.Primary.TLS, c.Replicas[0].TLS, c.Replicas[1].TLS = config(shared), config(shared), config(shared, own)
+	})
+	var got []string
+	for _, e := range x.Expiries() {
+		got = append(got, e.Subject)
+	}
+	slices.Sort(got)
+	if want := []string{"client", "reader"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 

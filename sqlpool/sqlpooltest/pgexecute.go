@@ -89,8 +89,8 @@ func own(sql string) bool {
 func (c *session) ownAnswer(sql string) Answer {
 	if !strings.Contains(sql, "pg_is_in_recovery") {
 		return Answer{
-			Columns: []string{"max", "reserved", "role", "database", "now", "idle", "port", "pid"},
-			Rows:    [][]any{{int32(100), int32(3), int32(-1), int32(-1), int64(c.srv.Connections()), int64(0), int32(0), int32(c.pid)}}, //nolint:gosec // a small number
+			Columns: []string{"max", "reserved", "role", "database", "now", "idle", "port", "pid", "until"},
+			Rows:    [][]any{{int32(100), int32(3), int32(-1), int32(-1), int64(c.srv.Connections()), int64(0), int32(0), int32(c.pid), int64(0)}}, //nolint:gosec // a small number
 		}
 	}
 	f := c.srv.faultsNow()
