@@ -1,6 +1,6 @@
-// Package testserver starts real redis-server, postgres and mariadbd processes for tests, from the
-// binaries of the machine, each on a free loopback port and in a temporary directory of its own,
-// and can stop, kill, freeze, thaw and restart each.
+// Package testserver starts real redis-server, postgres, mariadbd and prometheus processes for
+// tests, from the binaries of the machine, each on a free loopback port and in a temporary
+// directory of its own, and can stop, kill, freeze, thaw and restart each.
 //
 //	func TestSurvivesRestart(t *testing.T) {
 //		srv := testserver.Redis(t)          // this test's own; gone when the test ends
