@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"regexp"
@@ -56,6 +58,69 @@ func TestWithoutAServerItLeaksOnSQLite(t *testing.T) {
 	}
 }
 
+// Everything an operator has shows the leak: docs/operations.md has what it looks like.
+func TestLeaksAreSeenInMetricsStatusPageAndGoroutines(t *testing.T) {
+	ctx, cancel := context.WithCancel(testkit.Within(t, testkit.Patience))
+	cmd := exec.CommandContext(ctx, os.Args[0], "-stay", "10m")
+	cmd.Env = append(os.Environ(), "POOLKEEPER_LEAK=1", "DATABASE_URL=")
+	var out testkit.Log
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		cancel()
+		_ = cmd.Wait() // it was killed
+	}()
+	address := regexp.MustCompile(`look at (http://[\d.:]+)/status/`)
+	var ops string
+	testkit.Eventually(t, "it says where to look", func() bool {
+		if m := address.FindStringSubmatch(out.String()); m != nil {
+			ops = m[1]
+		}
+		return ops != ""
+	})
+	for path, wants := range map[string][]string{
+		"/metrics": {
+			`poolkeeper_pool_leaks_total{db_client_connection_pool_name="reports"} 3`,
+			`db_client_connection_count{db_client_connection_pool_name="reports",db_client_connection_state="used"} 3`,
+			`db_client_connection_pending_requests{db_client_connection_pool_name="reports"} 1`,
+		},
+		"/status/":                       {".leak (main.go:", "all 3 connections are in use, and 1 caller waits"},
+		"/debug/pprof/goroutine?debug=1": {".waitForConnections+", "sqlpool.(*dbBackend).acquire"},
+	} {
+		var body string
+		testkit.Eventually(t, path+" shows the leak", func() bool {
+			body = get(ctx, t, ops+path)
+			for _, want := range wants {
+				if !strings.Contains(body, want) {
+					return false
+				}
+			}
+			return true
+		})
+	}
+}
+
+func get(ctx context.Context, t *testing.T, url string) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
+}
+
 // leaksAreNamed runs the program and asserts that each leak is named twice: when it is found, and
 // at the end.
 func leaksAreNamed(t *testing.T, url string, leaks map[string]string) string {
@@ -83,6 +148,9 @@ func leaksAreNamed(t *testing.T, url string, leaks map[string]string) string {
 		reported := regexp.MustCompile(`held for too long.* holder=` + kind + ` .*` + regexp.QuoteMeta(where))
 		if n := len(reported.FindAllString(out.String(), -1)); n != 1 {
 			t.Errorf("%s at %s: reported %d times as a leak, want once, in\n%s", kind, where, n, out.String())
+		}
+		if listed := regexp.MustCompile(`Holders of \w+: ` + kind + ` for .*` + regexp.QuoteMeta(where)); len(listed.FindAllString(out.String(), -1)) != 1 {
+			t.Errorf("%s at %s is not listed once by Holders:\n%s", kind, where, out.String())
 		}
 		if !strings.Contains(failure.String(), where) {
 			t.Errorf("%s at %s is not named at the end:\n%s", kind, where, failure.String())
