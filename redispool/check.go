@@ -32,6 +32,7 @@ func (p *Pool) Check(ctx context.Context) error {
 	ctx, cancel = context.WithTimeout(ctx, p.patience())
 	defer cancel()
 	reservation, err := p.checker.check(ctx)
+	p.warnOfExpiries()
 	if err == nil {
 		err = health.Degraded(reservation)
 	}

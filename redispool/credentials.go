@@ -54,6 +54,7 @@ func (p *Pool) pollFiles() {
 	}
 	defer p.dialing.Leave()
 	defer p.watchFiles()
+	p.warnOfExpiries()
 	if !p.state.TryBeginChange() {
 		return // a Reload reads the files too, and a Pause will be over
 	}

@@ -2,6 +2,7 @@ package redispool
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"math/rand/v2"
 	"net"
@@ -265,6 +266,7 @@ func (n *node) tryOnce(ctx context.Context, p purpose, next dialFunc) (net.Conn,
 		native, err = next(ctx)
 		return err
 	})
+	n.pool.warnOfExpiries()
 	if err != nil {
 		n.met.count(dialsFailed)
 		n.met.failed(err)
@@ -312,6 +314,9 @@ func (n *node) adopt(native net.Conn, p purpose, by *endpoint, born monotime.Tim
 func (p *Pool) connect(ctx context.Context, a *endpoint, network, addr string) (c net.Conn, err error) {
 	err = p.events.Guarded("the Dialer", func() error {
 		c, err = a.connect(ctx, network, addr)
+		if t, ok := c.(*tls.Conn); ok && err == nil {
+			a.book.Saw(t.ConnectionState())
+		}
 		return err
 	})
 	return c, err

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -48,6 +49,19 @@ func (p *Pool) ObserveWith(o poolkeeper.Observer) { p.observer.Set(o) }
 // to come with Start. fn runs on goroutines of the pool and of its callers, may be called
 // concurrently, and must not block. A panic in it is logged.
 func (p *Pool) Subscribe(fn func(poolkeeper.Event)) (cancel func()) { return p.events.Subscribe(fn) }
+
+// Expiries says when the certificates expire: the client's, the servers' as the last handshake with
+// each has shown it, and the authority that has verified them, or before that those of TLSFiles.CA.
+// Client certificates that a function returns are not known, and authorities of TLS.RootCAs only by
+// a handshake. Of a Dialer of the service only what a *tls.Conn that it returns has shown is known.
+// When a password or a token expires Redis does not tell. It does no I/O and does not block.
+func (p *Pool) Expiries() []poolkeeper.Expiry { return p.endpoint.Load().book.List() }
+
+// warnOfExpiries says what expires soon, or has expired. It has no timer of its own: dials, checks
+// and looks at files call it.
+func (p *Pool) warnOfExpiries() {
+	p.expiring.Due(p.endpoint.Load().book, func(e poolkeeper.Expiry, now time.Time) { p.events.Emit(event.OfExpiry(e, now)) })
+}
 
 // outcome takes note of how a command ended, and returns the error that its caller gets.
 func (n *node) outcome(err error) error {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/event"
+	"github.com/poolkeeper/poolkeeper/internal/expiry"
 	"github.com/poolkeeper/poolkeeper/internal/holders"
 	"github.com/poolkeeper/poolkeeper/internal/inflight"
 	"github.com/poolkeeper/poolkeeper/internal/life"
@@ -53,6 +54,7 @@ type Pool struct {
 	fleet   atomic.Pointer[poolkeeper.FleetStats] // as last asked; nil: never with success
 
 	goneCounts goneCounts
+	expiring   expiry.Watch
 
 	reduced  error    // why sessions are not tracked; nil: they are
 	attempts attempts // how long a Cluster's commands have waited

@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/expiry"
 	"github.com/poolkeeper/poolkeeper/internal/onfile"
 	"github.com/poolkeeper/poolkeeper/internal/rotation"
 	"github.com/poolkeeper/poolkeeper/internal/settings"
@@ -148,19 +149,21 @@ type endpoint struct {
 	logins        rotation.Watch // what credentials has answered
 	target        target         // what said so
 	given         *tls.Config    // as it was given, for telling whether another one is
+	book          *expiry.Book   // of its certificates
 	shown         bool           // go-redis logs in by credentials, when it logs in by the options that the client shows
 }
 
 // endpoint returns it for c (with its defaults, and so with a copy of the TLS that was given).
 func (t target) endpoint(c Config, given *tls.Config) *endpoint {
 	o := t.opts
-	a := &endpoint{dial: o.Dialer, target: t, given: given}
+	a := &endpoint{dial: o.Dialer, target: t, given: given, book: new(expiry.Book)}
 	if a.dial == nil {
 		secure := o.TLSConfig
 		if c.TLS != nil {
 			secure = c.TLS
 		}
-		a.dial = dialer(c.DialTimeout, t.disk.TLS(secure))
+		secure = t.disk.TLS(secure)
+		a.dial, a.book = dialer(c.DialTimeout, secure), expiry.New(secure, t.disk.Authorities())
 	}
 	if t.kind == kindNode {
 		a.network, a.addr = "tcp", "127.0.0.1:6379" // go-redis' default
