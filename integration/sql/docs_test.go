@@ -16,15 +16,15 @@ import (
 	"github.com/poolkeeper/poolkeeper/integration/sql/sqlcgen/postgres"
 )
 
-// Every block of Go in docs/integrations.md is, word for word, part of a file of this module or of
-// integration/asynq, and so compiles; the tests of the two modules run it.
+// Every block of Go in docs/integrations.md is, word for word, part of a file of this module, of
+// integration/asynq or of integration/tracing, and so compiles; the tests of these modules run it.
 func TestDocsShowCodeThatCompiles(t *testing.T) {
 	page, err := os.ReadFile("../../docs/integrations.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	var sources strings.Builder
-	for _, pattern := range []string{"*_test.go", "../asynq/*_test.go"} {
+	for _, pattern := range []string{"*_test.go", "../asynq/*_test.go", "../tracing/*_test.go"} {
 		files, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)
