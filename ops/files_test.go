@@ -17,9 +17,10 @@ var update = flag.Bool("update", false, "write the files of ops/ anew")
 
 func TestTheFilesAreWhatTheGeneratorWrites(t *testing.T) {
 	for file, want := range map[string]string{
-		"rules.yaml":      generate.Rules(generate.Timing{}),
-		"rules_test.yaml": generate.RuleTests(),
-		"dashboard.json":  generate.Dashboard(),
+		"rules.yaml":          generate.Rules(generate.Timing{}),
+		"rules_test.yaml":     generate.RuleTests(),
+		"prometheusrule.yaml": generate.PrometheusRule(),
+		"dashboard.json":      generate.Dashboard(),
 	} {
 		if *update {
 			if err := os.WriteFile(file, []byte(want), 0o600); err != nil {

@@ -1,10 +1,12 @@
-// Command kubernetes is a service whose registry fits deployment.yaml beside it; docs/kubernetes.md
-// explains the numbers.
+// Command kubernetes is a service whose registry fits the manifests beside it; docs/kubernetes.md
+// explains the numbers. podmonitor.yaml makes Prometheus scrape it, and ops/prometheusrule.yaml has the
+// alerts.
 package main
 
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"time"
@@ -12,8 +14,10 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/lifecycle"
+	"github.com/poolkeeper/poolkeeper/metrics"
 	"github.com/poolkeeper/poolkeeper/redispool"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
+	"github.com/poolkeeper/poolkeeper/statuspage"
 )
 
 // replicas is the number in deployment.yaml.
@@ -65,11 +69,30 @@ func run(ctx context.Context) error {
 			_, _ = fmt.Fprintln(w, n)
 		},
 	)}
-	probes := &http.Server{Addr: ":8081", ReadHeaderTimeout: 5 * time.Second, Handler: health.Handler(reg.Health())}
+	page := statuspage.New(reg, statuspage.Config{Name: "orders", Allow: forwarded})
+	probes := &http.Server{Addr: ":8081", ReadHeaderTimeout: 5 * time.Second, Handler: ops(reg, page)}
 
 	reg.Add("cache", cache, lifecycle.WithHealthCheck(check()))
 	reg.Add("orders", orders, lifecycle.WithHealthCheck(check()))
 	reg.Add("api", lifecycle.HTTPServer(api), lifecycle.WithDependencies("cache", "orders"))
 	reg.Add("probes", lifecycle.HTTPServer(probes), lifecycle.WithOps())
+	reg.Add("status", page, lifecycle.WithOps())
 	return reg.Run(ctx)
+}
+
+// ops serves the kubelet and Prometheus, and operators who forward the port.
+func ops(reg *lifecycle.Registry, page http.Handler) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/", health.Handler(reg.Health(), health.WithDetails(forwarded)))
+	mux.Handle("/metrics", metrics.Handler(reg))
+	mux.Handle("/status/", http.StripPrefix("/status", page))
+	mux.Handle("/debug/pprof/", statuspage.Profiles(forwarded))
+	return mux
+}
+
+// forwarded says whether a request has come through kubectl port-forward, which connects from inside
+// the pod: Kubernetes has asked for the operator's credentials.
+func forwarded(r *http.Request) bool {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	return err == nil && net.ParseIP(host).IsLoopback()
 }

@@ -67,6 +67,14 @@ func Rules(t Timing) string {
 	return b.String()
 }
 
+// PrometheusRule returns prometheusrule.yaml: the rules as the Prometheus operator reads them.
+func PrometheusRule() string {
+	_, groups, _ := strings.Cut(Rules(Timing{}), "\n")
+	return "# Written by go test ./ops -update: rules.yaml for the Prometheus operator.\n" +
+		"apiVersion: monitoring.coreos.com/v1\nkind: PrometheusRule\nmetadata:\n  name: poolkeeper\nspec:\n  " +
+		strings.ReplaceAll(strings.TrimSuffix(groups, "\n"), "\n", "\n  ") + "\n"
+}
+
 func group(b *strings.Builder, name string, t Timing) {
 	fmt.Fprintf(b, "  - name: %s\n", name)
 	if t.Interval > 0 {
