@@ -2,8 +2,6 @@ package health
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"io"
 	"net"
@@ -108,7 +106,19 @@ func Classify(err error) Fault {
 	}](err); ok {
 		return f.HealthFault()
 	}
+	if f, ok := ofOurs(err); ok {
+		return f
+	}
+	if f, ok := ofTLS(err); ok {
+		return f
+	}
 	return FaultOf(kindOf(err))
+}
+
+// ofOurs is for errors of a pool that is shutting down.
+func ofOurs(err error) (Fault, bool) {
+	ours := errors.Is(err, poolkeeper.ErrDraining) || errors.Is(err, poolkeeper.ErrClosed)
+	return FaultOf(KindDraining), ours
 }
 
 // ofAcquire tells an exhausted pool from a server that cannot be reached.
@@ -124,12 +134,6 @@ func ofAcquire(e *poolkeeper.AcquireError) Fault {
 }
 
 func kindOf(err error) Kind {
-	if errors.Is(err, poolkeeper.ErrDraining) || errors.Is(err, poolkeeper.ErrClosed) {
-		return KindDraining
-	}
-	if isTLS(err) {
-		return KindTLS
-	}
 	if k := syscallKind(err); k != KindNone {
 		return k
 	}
@@ -150,12 +154,6 @@ func kindOf(err error) Kind {
 		return KindReset
 	}
 	return KindUnknown
-}
-
-func isTLS(err error) bool {
-	return has[*tls.CertificateVerificationError](err) || has[tls.RecordHeaderError](err) ||
-		has[tls.AlertError](err) || has[x509.UnknownAuthorityError](err) || has[x509.HostnameError](err) ||
-		has[x509.CertificateInvalidError](err) || has[x509.SystemRootsError](err)
 }
 
 func has[E error](err error) bool {

@@ -33,13 +33,25 @@ func Classify(err error) health.Fault {
 	case errors.Is(err, errClusterState):
 		return health.FaultOf(health.KindClusterDown)
 	}
+	if e, ok := errors.AsType[*explained](err); ok {
+		return e.fault
+	}
 	if e, ok := errors.AsType[redis.Error](err); ok {
 		return ofAnswer(e.Error())
+	}
+	if notRedis(err) {
+		return health.FaultOf(health.KindProtocol)
 	}
 	if strings.Contains(err.Error(), "all sentinels specified in configuration are unreachable") {
 		return health.FaultOf(health.KindUnreachable)
 	}
 	return health.Classify(err)
+}
+
+// notRedis recognizes by its text go-redis' error for an answer that is not one of Redis.
+func notRedis(err error) bool {
+	text := err.Error()
+	return strings.Contains(text, "redis: can't parse") || strings.Contains(text, "redis: invalid reply")
 }
 
 // ofAnswer goes by the first word of the server's error, which is its code.

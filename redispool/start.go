@@ -58,9 +58,10 @@ func (p *Pool) awaitServer(ctx context.Context) error {
 	return err
 }
 
-// attempt is one check (INV-10). That a part of a Cluster is missing is no reason not to start.
-func (p *Pool) attempt(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, p.patience())
+// attempt is one check (INV-10), and the search for why it failed. That a part of a Cluster is
+// missing is no reason not to start.
+func (p *Pool) attempt(start context.Context) error {
+	ctx, cancel := context.WithTimeout(start, p.patience())
 	defer cancel()
 	began := monotime.Now()
 	reservation, err := p.checker.check(ctx)
@@ -77,5 +78,5 @@ func (p *Pool) attempt(ctx context.Context) error {
 			Kind: event.MemberLost, Level: slog.LevelWarn, Text: "starting with a part of the Cluster", Err: reservation,
 		})
 	}
-	return asFault(err)
+	return asFault(p.explain(start, err))
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/expiry"
 	"github.com/poolkeeper/poolkeeper/internal/onfile"
 	"github.com/poolkeeper/poolkeeper/internal/rotation"
@@ -140,11 +141,16 @@ func (t target) universal(c Config) redis.UniversalOptions {
 	return o
 }
 
+// dialAddr opens a connection.
+type dialAddr = func(ctx context.Context, network, addr string) (net.Conn, error)
+
 // endpoint is what a new connection is opened with. It is one value, so that Reload can change all of it
 // at once.
 type endpoint struct {
 	network, addr string // of a single node; empty where sentinels or the Cluster say
-	dial          func(ctx context.Context, network, addr string) (net.Conn, error)
+	dial          dialAddr
+	plain         dialAddr    // the same below TLS; nil: the Dialer of Options may speak TLS itself
+	tls           *tls.Config // of dial, over plain; nil: without TLS
 	credentials   func(ctx context.Context) (user, password string, err error)
 	logins        rotation.Watch // what credentials has answered
 	target        target         // what said so
@@ -163,7 +169,9 @@ func (t target) endpoint(c Config, given *tls.Config) *endpoint {
 			secure = c.TLS
 		}
 		secure = t.disk.TLS(secure)
-		a.dial, a.book = dialer(c.DialTimeout, secure), expiry.New(secure, t.disk.Authorities())
+		a.plain, a.tls = dialer(c.DialTimeout), secure
+		a.dial = securely(a.plain, c.DialTimeout, secure)
+		a.book = expiry.New(secure, t.disk.Authorities())
 	}
 	if t.kind == kindNode {
 		a.network, a.addr = "tcp", "127.0.0.1:6379" // go-redis' default
@@ -221,18 +229,62 @@ func orUnlimited(d time.Duration) time.Duration {
 	return d
 }
 
-// dialer is go-redis' default one, except that it obeys its context during a TLS handshake too.
-func dialer(timeout time.Duration, config *tls.Config) func(context.Context, string, string) (net.Conn, error) {
-	plain := &net.Dialer{
+// dialer is go-redis' default one.
+func dialer(timeout time.Duration) dialAddr {
+	return (&net.Dialer{
 		Timeout: timeout,
 		KeepAliveConfig: net.KeepAliveConfig{
 			Enable: true, Idle: 30 * time.Second, Interval: 5 * time.Second, Count: 3,
 		},
-	}
+	}).DialContext
+}
+
+// securely adds TLS to dial, unless config is nil. As go-redis' own it takes ServerName from the
+// address; other than that it obeys its context, and says when it is the handshake that failed.
+func securely(dial dialAddr, timeout time.Duration, config *tls.Config) dialAddr {
 	if config == nil {
-		return plain.DialContext
+		return dial
 	}
-	return (&tls.Dialer{NetDialer: plain, Config: config}).DialContext
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		ctx, cancel := context.WithTimeout(ctx, timeout)
+		defer cancel()
+		raw, err := dial(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		own := config
+		if own.ServerName == "" {
+			host, _, err := net.SplitHostPort(addr)
+			if err != nil {
+				host = addr
+			}
+			own = config.Clone()
+			own.ServerName = host
+		}
+		c := tls.Client(raw, own)
+		if err := c.HandshakeContext(ctx); err != nil {
+			_ = raw.Close()
+			return nil, &handshakeError{err}
+		}
+		return c, nil
+	}
+}
+
+// handshakeError is how a TLS handshake has ended.
+type handshakeError struct{ err error }
+
+func (e *handshakeError) Error() string { return "TLS handshake: " + e.err.Error() }
+
+func (e *handshakeError) Unwrap() error { return e.err }
+
+// HealthFault makes health.Classify know that the network's part had got through.
+func (e *handshakeError) HealthFault() health.Fault {
+	f := health.Classify(e.err)
+	if f.Kind == health.KindTimeout {
+		f.Advice = "the server accepts connections and does not answer a TLS handshake: " +
+			"does this port speak TLS, or is the server frozen?"
+	}
+	return f
 }
 
 // shown returns the options that the native client is made with. Users read them, and make other

@@ -14,6 +14,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/life"
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
+	"github.com/poolkeeper/poolkeeper/internal/peer"
 	"github.com/poolkeeper/poolkeeper/internal/settings"
 )
 
@@ -169,6 +170,8 @@ func (a *adopted) pause() bool { return false }
 func (a *adopted) resume() {}
 
 func (a *adopted) opening() bool { return false }
+
+func (a *adopted) reach(target) (dial peer.Dial, secure bool) { return nil, false }
 
 func (a *adopted) limits(context.Context) (Limits, error) { return Limits{}, errors.ErrUnsupported }
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
+	"github.com/poolkeeper/poolkeeper/internal/peer"
 )
 
 // backend is a pool of one driver, as a manager works on it. Its methods are safe for concurrent
@@ -37,6 +38,9 @@ type backend interface {
 	// reclaim takes away connections that have been held for longer than limit. It returns their
 	// holders, and how many connections are out of reach.
 	reclaim(now time.Time, limit time.Duration) (taken []poolkeeper.Holder, out int)
+	// reach returns how to open a socket to the server of to, below TLS, or nil if only the driver
+	// can, and whether connections use TLS.
+	reach(to target) (dial peer.Dial, secure bool)
 	// limits asks the server what it grants.
 	limits(ctx context.Context) (Limits, error)
 	// refuseAll ends the waits of all callers with err; those that have a connection keep it.

@@ -12,6 +12,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
 	"github.com/poolkeeper/poolkeeper/internal/onfile"
 	"github.com/poolkeeper/poolkeeper/internal/rotation"
+	"github.com/poolkeeper/poolkeeper/sqlpool/internal/fault"
 )
 
 // manager runs the life of a pool: it starts, drains, stops, pauses and reloads it, checks the
@@ -101,17 +102,14 @@ func (c *base) startWatches() {
 	}
 }
 
-// attempt is one check, bounded by DialTimeout (INV-10).
-func (m *manager) attempt(ctx context.Context) error {
-	if m.cfg().DialTimeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, m.cfg().DialTimeout)
-		defer cancel()
-	}
+// attempt is one check, bounded by DialTimeout (INV-10), and the search for why it failed.
+func (m *manager) attempt(start context.Context) error {
+	ctx, cancel := context.WithTimeout(start, m.cfg().DialTimeout)
+	defer cancel()
 	began := monotime.Now()
 	err := m.back.check(ctx)
 	if err != nil && m.cfg().Start == poolkeeper.StartDegraded {
 		m.breaker.Trip(began, err)
 	}
-	return err
+	return fault.Wrap(m.explain(start, err))
 }

@@ -166,14 +166,9 @@ func mysqlConfig(cfg config, on secretFiles) (*mysql.Config, error) {
 // wrapped: the driver's own check of idle connections wants to see through it. Networks that the
 // program has registered with the driver are left alone, since only the driver can dial them.
 func recordSockets(c *mysql.Config) {
-	dial := c.DialFunc
+	dial := dialOf(c)
 	if dial == nil {
-		switch c.Net {
-		case "", "tcp", "tcp4", "tcp6", "unix":
-			dial = new(net.Dialer).DialContext
-		default:
-			return
-		}
+		return
 	}
 	c.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		d, ok := ctx.Value(dialKey{}).(*dialing)
@@ -181,6 +176,19 @@ func recordSockets(c *mysql.Config) {
 			return dial(ctx, network, addr)
 		}
 		return d.connect(func() (net.Conn, error) { return dial(ctx, network, addr) })
+	}
+}
+
+// dialOf returns how the driver opens sockets, or nil if only it can.
+func dialOf(c *mysql.Config) func(ctx context.Context, network, addr string) (net.Conn, error) {
+	if c.DialFunc != nil {
+		return c.DialFunc
+	}
+	switch c.Net {
+	case "", "tcp", "tcp4", "tcp6", "unix":
+		return new(net.Dialer).DialContext
+	default:
+		return nil
 	}
 }
 

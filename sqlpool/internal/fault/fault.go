@@ -34,6 +34,9 @@ func Classify(err error) health.Fault {
 	if e, ok := errors.AsType[*poolkeeper.AcquireError](err); ok {
 		return health.Classify(e)
 	}
+	if e, ok := errors.AsType[*Explained](err); ok {
+		return e.HealthFault()
+	}
 	if errors.Is(err, poolkeeper.ErrAcquireTimeout) || errors.Is(err, poolkeeper.ErrTooManyWaiting) {
 		return health.FaultOf(health.KindPoolExhausted)
 	}
@@ -44,6 +47,9 @@ func Classify(err error) health.Fault {
 		if pooler.LostStatement(e) {
 			return pooler.Fault()
 		}
+		if f, ok := ofLogin(e); ok {
+			return f
+		}
 		return ofSQLState(e.Code)
 	}
 	if e, ok := errors.AsType[*mysql.MySQLError](err); ok {
@@ -52,8 +58,8 @@ func Classify(err error) health.Fault {
 	if errors.Is(err, mysql.ErrInvalidConn) || errors.Is(err, driver.ErrBadConn) {
 		return health.FaultOf(health.KindReset)
 	}
-	if errors.Is(err, mysql.ErrNoTLS) || refusedTLS(err) {
-		return health.FaultOf(health.KindTLS)
+	if f, ok := ofDriver(err); ok {
+		return f
 	}
 	return health.Classify(err)
 }
@@ -125,7 +131,11 @@ func ofMySQLNumber(number uint16) health.Fault {
 	switch number {
 	case 1040, 1203, 1226: // too many connections: the server's, the user's, the resource limit's
 		return health.FaultOf(health.KindTooManyConnections)
-	case 1045, 1698, 1251, 1862, 3118: // access denied, wrong protocol, expired password, locked account
+	case 1045:
+		return accessDenied()
+	case 3159, 4152: // insecure transport is prohibited: MySQL's number, and MariaDB's
+		return health.Fault{Kind: health.KindTLS, Advice: "the server lets nobody in without TLS: set tls=true in URL, or TLS"}
+	case 1698, 1251, 1862, 3118: // access denied, wrong protocol, expired password, locked account
 		return health.FaultOf(health.KindAuthentication)
 	case 1044, 1142, 1227: // to the database, to the table, missing privilege
 		return health.FaultOf(health.KindAuthorization)

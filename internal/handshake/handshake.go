@@ -1,0 +1,193 @@
+// Package handshake times how one connection is opened, whatever the driver.
+//
+//	Dial ──▶ connected ──▶ ClientHello ──▶ TLS done ──▶ Ready
+//	      Connect              TLS                Login
+//
+// It watches the socket and the TLS configuration that a driver is given. It knows no protocol but
+// the first byte of TLS, and opens no connection itself.
+package handshake
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/expiry"
+)
+
+// DialFunc is how drivers open a socket.
+type DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
+
+// Watch times the connection that was begun last, until Ready. It is safe for concurrent use.
+type Watch struct {
+	mu    sync.Mutex // guards the following
+	times times
+	chain []*x509.Certificate
+	tls   uint16 // version
+}
+
+// times are of one connection; those that it has not come to are zero.
+type times struct{ began, connected, hello, secured, ready time.Time }
+
+// Dial returns dial, watched.
+func (w *Watch) Dial(dial DialFunc) DialFunc {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		w.note(func(t *times) { *t = times{began: time.Now()} })
+		c, err := dial(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		w.note(func(t *times) { t.connected = time.Now() })
+		if secure, ok := c.(*tls.Conn); ok { // a dialer of the service's that speaks TLS itself
+			w.Secured(secure.ConnectionState())
+			return c, nil
+		}
+		return &conn{Conn: c, watch: w}, nil
+	}
+}
+
+// Config returns a copy of c, watched. nil is no TLS, and stays nil.
+func (w *Watch) Config(c *tls.Config) *tls.Config {
+	if c == nil {
+		return nil
+	}
+	own, user := c.Clone(), c.VerifyConnection
+	own.VerifyConnection = func(state tls.ConnectionState) error {
+		w.Secured(state)
+		if user != nil {
+			return user(state)
+		}
+		return nil
+	}
+	return own
+}
+
+// Secured notes that the TLS handshake is over.
+func (w *Watch) Secured(state tls.ConnectionState) {
+	w.note(func(t *times) { t.secured = time.Now() })
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.times.ready.IsZero() {
+		w.chain, w.tls = state.PeerCertificates, state.Version
+	}
+}
+
+// Failed takes from err, with which a handshake has ended, the certificates that the server has
+// presented.
+func (w *Watch) Failed(err error) {
+	e, ok := errors.AsType[*tls.CertificateVerificationError](err)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if ok && w.chain == nil {
+		w.chain = e.UnverifiedCertificates
+	}
+}
+
+// Ready notes that the connection is logged in. What is opened later is not watched.
+func (w *Watch) Ready() { w.note(func(t *times) { t.ready = time.Now() }) }
+
+func (w *Watch) note(f func(*times)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.times.ready.IsZero() {
+		f(&w.times)
+	}
+}
+
+// Report fills in latency, TLS and certificates. Login is what is left from TLS, or the connect, to
+// Ready, without inLogin, which was spent on something else.
+func (w *Watch) Report(out *poolkeeper.ServerInfo, inLogin time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	t := w.times
+	out.Latency.Connect = between(t.began, t.connected)
+	out.Latency.TLS = between(t.hello, t.secured)
+	since := t.connected
+	if !t.secured.IsZero() {
+		since = t.secured
+	}
+	if total := between(since, t.ready); total > 0 {
+		out.Latency.Login = max(total-inLogin, time.Microsecond)
+	}
+	if w.tls != 0 {
+		out.TLS = tls.VersionName(w.tls)
+	}
+	for i, c := range w.chain {
+		kind := poolkeeper.ExpiryServerCertificate
+		if i > 0 {
+			kind = poolkeeper.ExpiryCA
+		}
+		out.Certificates = append(out.Certificates, expiry.Of(kind, c))
+	}
+}
+
+// between is the time from one moment to another, or 0 if it has not come to both. The clock may
+// not tick in between.
+func between(from, to time.Time) time.Duration {
+	if from.IsZero() || to.IsZero() {
+		return 0
+	}
+	return max(to.Sub(from), time.Microsecond)
+}
+
+// Pings asks ping up to most times, for up to limit, and puts the percentiles in out. It fails if
+// the first one fails.
+func Pings(ctx context.Context, out *poolkeeper.Latency, most int, limit time.Duration, ping func(context.Context) error) error {
+	var took []time.Duration
+	for began := time.Now(); len(took) < most && (len(took) == 0 || time.Since(began) < limit); {
+		asked := time.Now()
+		if err := ping(ctx); err != nil {
+			if len(took) == 0 {
+				return err
+			}
+			break
+		}
+		took = append(took, max(time.Since(asked), time.Microsecond))
+	}
+	slices.Sort(took)
+	out.Pings, out.PingP50, out.PingP99 = len(took), rank(took, 50), rank(took, 99)
+	return nil
+}
+
+// rank is a percentile by the nearest rank, of values that are sorted.
+func rank(sorted []time.Duration, percent int) time.Duration {
+	return sorted[(len(sorted)*percent+99)/100-1]
+}
+
+// conn notes when the ClientHello is sent.
+type conn struct {
+	net.Conn
+
+	watch *Watch
+}
+
+// handshakeRecord is the first byte of a record of TLS that has a part of a handshake in it
+// (RFC 8446, 5.1).
+const handshakeRecord = 22
+
+// Write notes the first handshake record.
+func (c *conn) Write(b []byte) (int, error) {
+	if len(b) > 0 && b[0] == handshakeRecord {
+		c.watch.note(func(t *times) {
+			if t.hello.IsZero() {
+				t.hello = time.Now()
+			}
+		})
+	}
+	return c.Conn.Write(b)
+}
+
+// SyscallConn lets drivers look at the socket.
+func (c *conn) SyscallConn() (syscall.RawConn, error) {
+	if s, ok := c.Conn.(syscall.Conn); ok {
+		return s.SyscallConn()
+	}
+	return nil, errors.ErrUnsupported
+}

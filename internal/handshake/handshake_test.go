@@ -1,0 +1,111 @@
+package handshake_test
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/handshake"
+	"github.com/poolkeeper/poolkeeper/internal/test/testcerts"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// listening is a dialer to a TLS server.
+func listening(t *testing.T, config *tls.Config) handshake.DialFunc {
+	t.Helper()
+	l, err := tls.Listen("tcp", "127.0.0.1:0", config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() { // ends when the client hangs up, or the test ends
+		defer close(done)
+		if c, err := l.Accept(); err == nil {
+			_, _ = c.Read(make([]byte, 1))
+			_ = c.Close()
+		}
+	}()
+	t.Cleanup(func() { _ = l.Close(); <-done })
+	return func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", l.Addr().String())
+	}
+}
+
+func TestStepsAreTimedUntilReady(t *testing.T) {
+	ca := testcerts.New(t)
+	server := &tls.Config{Certificates: []tls.Certificate{ca.Pair(t, "server.example")}, MinVersion: tls.VersionTLS13}
+	var w handshake.Watch
+	user := 0
+	config := w.Config(&tls.Config{
+		RootCAs: ca.Pool(), ServerName: "server.example", MinVersion: tls.VersionTLS13,
+		VerifyConnection: func(tls.ConnectionState) error { user++; return nil },
+	})
+	raw, err := w.Dial(listening(t, server))(t.Context(), "tcp", "server.example:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = raw.Close() })
+	if err := tls.Client(raw, config).HandshakeContext(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.Ready()
+	if _, err := w.Dial(func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("later") })(t.Context(), "", ""); err == nil {
+		t.Error("no error")
+	}
+	var info poolkeeper.ServerInfo
+	w.Report(&info, time.Hour) // what was spent on something else is never more than there was
+	l := info.Latency
+	if l.Connect <= 0 || l.TLS <= 0 || l.Login != time.Microsecond || user != 1 {
+		t.Errorf("%+v, and the user's own was called %d times", l, user)
+	}
+	if info.TLS != "TLS 1.3" || len(info.Certificates) != 1 || info.Certificates[0].Subject != "server.example" {
+		t.Errorf("%+v", info)
+	}
+}
+
+func TestCertificatesThatFailAreKept(t *testing.T) {
+	ca, other := testcerts.New(t), testcerts.New(t)
+	var w handshake.Watch
+	raw, err := w.Dial(listening(t, &tls.Config{Certificates: []tls.Certificate{ca.Pair(t, "server.example")}, MinVersion: tls.VersionTLS13}))(t.Context(), "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := w.Config(&tls.Config{RootCAs: other.Pool(), ServerName: "server.example", MinVersion: tls.VersionTLS13})
+	err = tls.Client(raw, config).HandshakeContext(t.Context())
+	_ = raw.Close()
+	w.Failed(err)
+	var info poolkeeper.ServerInfo
+	w.Report(&info, 0)
+	if err == nil || len(info.Certificates) != 1 || info.Latency.TLS != 0 || info.Latency.Login != 0 {
+		t.Errorf("%v: %+v", err, info)
+	}
+}
+
+func TestPingsAreRanked(t *testing.T) {
+	var l poolkeeper.Latency
+	n := 0
+	err := handshake.Pings(t.Context(), &l, 7, time.Minute, func(context.Context) error { n++; return nil })
+	if err != nil || n != 7 || l.Pings != 7 || l.PingP50 <= 0 || l.PingP99 < l.PingP50 {
+		t.Errorf("%v: %d, %+v", err, n, l)
+	}
+	failure := errors.New("lost")
+	if err := handshake.Pings(t.Context(), &l, 7, time.Minute, func(context.Context) error { return failure }); !errors.Is(err, failure) {
+		t.Errorf("%v", err)
+	}
+	n = 0
+	if err := handshake.Pings(t.Context(), &l, 7, time.Minute, func(context.Context) error {
+		if n++; n == 4 {
+			return failure
+		}
+		return nil
+	}); err != nil || l.Pings != 3 {
+		t.Errorf("%v: %+v", err, l)
+	}
+}

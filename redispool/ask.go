@@ -1,0 +1,127 @@
+package redispool
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/handshake"
+)
+
+// Answer is what Ask has found out about a server.
+type Answer struct {
+	poolkeeper.ServerInfo
+
+	// Limits compares the server's limits with the demand of the configuration. Without an answer
+	// of the server it has the demand alone.
+	Limits Limits
+}
+
+const (
+	mostPings  = 50          // that Ask sends
+	pingsLimit = time.Second // for how long it sends them
+)
+
+// Ask asks the server at cfg.URL what it is, how fast it answers, what it grants, and until when its
+// certificates are valid. It needs no pool: it opens a connection as a pool with cfg would, and
+// closes it. To explain a failure it opens a few more. It blocks until the server has answered, at
+// most for DialTimeout, ReadTimeout and some 4 s, or until ctx ends. On a Cluster Limits describes
+// the node that grants least, and the rest a node that answered.
+//
+// A server that cannot be reached, or refuses the login, is an error that Classify knows. The Answer
+// then has what was found out before. What the user may not ask is no error: see LeftOut.
+func Ask(ctx context.Context, cfg Config) (Answer, error) {
+	p, err := New(cfg)
+	if err != nil {
+		return Answer{}, err
+	}
+	defer func() { _ = p.Abort() }() // nothing is open that it could fail to close
+	w := new(handshake.Watch)
+	p.watchDials(w)
+	var a Answer
+	err = p.inform(ctx, w, &a.ServerInfo)
+	w.Failed(err)
+	w.Report(&a.ServerInfo, a.Latency.PingP50)
+	if err != nil {
+		a.Limits.judge(p.config(), false)
+		return a, fmt.Errorf("redispool: ask %q: %w", p.poolName(), asFault(p.explain(ctx, err)))
+	}
+	if a.Limits, err = p.Limits(ctx); err != nil {
+		a.Limits.judge(p.config(), false)
+		a.LeftOut = append(a.LeftOut, fmt.Sprintf("limits: %v", err))
+	}
+	a.LeftOut = append(a.LeftOut, a.Limits.LeftOut...)
+	return a, nil
+}
+
+// watchDials has w watch the connections that the pool opens.
+func (p *Pool) watchDials(w *handshake.Watch) {
+	e := p.newEndpoint(*p.target, *p.cfg, p.endpoint.Load().given)
+	if e.plain == nil {
+		e.dial = w.Dial(e.dial)
+	} else {
+		e.dial = securely(w.Dial(e.plain), p.cfg.DialTimeout, w.Config(e.tls))
+	}
+	p.endpoint.Store(e)
+}
+
+// inform asks the server for a sign of life, and then the rest on the same connection.
+func (p *Pool) inform(ctx context.Context, w *handshake.Watch, out *poolkeeper.ServerInfo) error {
+	ctx, cancel := context.WithTimeout(ctx, p.patience()+pingsLimit)
+	defer cancel()
+	reservation, err := p.checker.check(ctx)
+	if err == nil && p.target.kind != kindCluster {
+		err = reservation // a full server has no place for a pool either
+	}
+	if err != nil {
+		return err
+	}
+	w.Ready()
+	if reservation != nil {
+		out.LeftOut = append(out.LeftOut, reservation.Error())
+	}
+	n := p.allNodes()[0]
+	own, done, err := p.checker.use(ctx, n)
+	if err != nil {
+		return err
+	}
+	defer done()
+	ping := func(ctx context.Context) error { return allowed(ctx, own, own.Ping(ctx).Err()) }
+	if err := handshake.Pings(ctx, &out.Latency, mostPings, pingsLimit, ping); err != nil {
+		return err
+	}
+	describeServer(ctx, own, out)
+	return nil
+}
+
+// describeServer asks for version and settings, as far as the user may.
+func describeServer(ctx context.Context, own *redis.Client, out *poolkeeper.ServerInfo) {
+	info, err := own.InfoMap(ctx, "server").Result()
+	if err != nil {
+		out.LeftOut = append(out.LeftOut, fmt.Sprintf("INFO server: %v", err))
+	}
+	server := info["Server"]
+	for _, known := range [...]struct{ name, key string }{ // forks that report a version of Redis beside their own
+		{"Valkey", "valkey_version"}, {"Dragonfly", "dragonfly_version"}, {"Redis", "redis_version"},
+	} {
+		if v := server[known.key]; v != "" {
+			out.Server, out.Version = known.name, v
+			break
+		}
+	}
+	for _, name := range [...]string{"maxclients", "timeout", "tcp-keepalive"} {
+		got, err := own.ConfigGet(ctx, name).Result()
+		if err != nil {
+			return // Limits says so
+		}
+		if v, ok := got[name]; ok {
+			if out.Settings == nil {
+				out.Settings = map[string]string{}
+			}
+			out.Settings[name] = v
+		}
+	}
+}

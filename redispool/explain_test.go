@@ -1,0 +1,210 @@
+package redispool_test
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/test/testcerts"
+	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
+	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
+	"github.com/poolkeeper/poolkeeper/redispool"
+)
+
+// redisBehind starts a Redis whose TLS port demands certificates of clients if demands. It returns
+// that port's address, and the files of a client.
+func redisBehind(t *testing.T, k *pki, demands string) (plain, secure string) {
+	t.Helper()
+	secure = freeAddr(t)
+	_, port, err := net.SplitHostPort(secure)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return testserver.Redis(t, "--tls-port", port, "--tls-auth-clients", demands, "--tls-ca-cert-file", k.path("client.ca"),
+		"--tls-cert-file", k.path("server1.crt"), "--tls-key-file", k.path("server1.key")).Addr(), secure
+}
+
+// What goes wrong at the first connection is named by a class and in words that say what to change.
+// Ask and a pool's start say the same.
+func TestAWrongServerIsNamed(t *testing.T) {
+	k := newPKI(t)
+	plain, secure := redisBehind(t, k, "no")
+	_, mutual := redisBehind(t, k, "yes")
+	stranger := testcerts.New(t).Pair(t, "client")
+	web := httptest.NewServer(nil)
+	t.Cleanup(web.Close)
+	trusted := poolkeeper.TLSFiles{CA: k.path("all")}
+	for name, tt := range map[string]struct {
+		cfg             redispool.Config
+		kind            health.Kind
+		finding, advice string
+	}{
+		"TLS to a plain port": {
+			redispool.Config{URL: "rediss://" + plain}, health.KindTLS,
+			"the server answers without TLS on this port", "use redis:// in URL",
+		},
+		"plain to a TLS port": {
+			redispool.Config{URL: "redis://" + secure}, health.KindTLS,
+			"the server speaks TLS on this port", "use rediss:// in URL",
+		},
+		"a certificate of an unknown authority": {
+			redispool.Config{URL: "rediss://" + secure}, health.KindTLS, "signed by unknown authority", "trust it (TLSFiles.CA)",
+		},
+		"a certificate for another name": {
+			redispool.Config{URL: "rediss://" + strings.Replace(secure, "127.0.0.1", "localhost", 1), TLSFiles: trusted},
+			health.KindTLS, "wanted to match localhost", "is for other names",
+		},
+		"no client certificate": {
+			redispool.Config{URL: "rediss://" + mutual, TLSFiles: trusted}, health.KindAuthentication,
+			"tls: certificate required", "the server demands a client certificate",
+		},
+		"a client certificate of another authority": {
+			redispool.Config{
+				URL: "rediss://" + mutual, TLSFiles: trusted,
+				TLS: &tls.Config{
+					GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &stranger, nil },
+					MinVersion:           tls.VersionTLS12,
+				},
+			},
+			health.KindAuthentication, "tls: unknown certificate authority", "rejects the client certificate",
+		},
+		"PostgreSQL's port": {
+			redispool.Config{URL: "redis://" + testserver.SharedPostgres(t).Addr()}, health.KindProtocol,
+			"a PostgreSQL server answers at this address, not Redis", "check host and port",
+		},
+		"PostgreSQL's port, by TLS": {
+			redispool.Config{URL: "rediss://" + testserver.SharedPostgres(t).Addr()}, health.KindProtocol,
+			"a PostgreSQL server answers at this address, not Redis", "check host and port",
+		},
+		"MariaDB's port": {
+			redispool.Config{URL: "redis://" + testserver.SharedMariaDB(t).Addr()}, health.KindProtocol,
+			"a MySQL server answers at this address, not Redis", "check host and port",
+		},
+		"MariaDB's port, by TLS": {
+			redispool.Config{URL: "rediss://" + testserver.SharedMariaDB(t).Addr()}, health.KindProtocol,
+			"a MySQL server answers at this address, not Redis", "check host and port",
+		},
+		"a web server": {
+			redispool.Config{URL: "redis://" + web.Listener.Addr().String()}, health.KindProtocol,
+			"an HTTP server answers at this address, not Redis", "check host and port",
+		},
+		"no server": {
+			redispool.Config{URL: "redis://" + freeAddr(t)}, health.KindRefused, "connection refused", "nothing listens",
+		},
+		"no such name": {
+			redispool.Config{URL: "redis://redis.invalid"}, health.KindDNS, "redis.invalid", "does not resolve",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg := tt.cfg
+			cfg.DialTimeout, cfg.ReadTimeout, cfg.Logger = time.Second, time.Second, silent()
+			_, asked := redispool.Ask(within(t, patience), cfg)
+			p := newPool(t, cfg)
+			started := p.Start(within(t, patience))
+			for by, err := range map[string]error{"Ask": asked, "Start": started} {
+				if err == nil {
+					t.Fatalf("%s: no error", by)
+				}
+				f := health.Classify(err)
+				if f.Kind != tt.kind || !strings.Contains(err.Error(), tt.finding) || !strings.Contains(f.Advice, tt.advice) {
+					t.Errorf("%s: %v: %s (%s); want %s with %q and %q", by, err, f.Kind, f.Advice, tt.kind, tt.finding, tt.advice)
+				}
+			}
+		})
+	}
+}
+
+// A frozen server is not taken for a wrong one, and costs no more than the time that Ask has.
+func TestAFrozenServerIsATimeout(t *testing.T) {
+	srv := testserver.Redis(t)
+	srv.Freeze(t)
+	defer srv.Thaw(t)
+	for _, scheme := range []string{"redis://", "rediss://"} {
+		_, err := redispool.Ask(within(t, patience), redispool.Config{
+			URL: scheme + srv.Addr(), DialTimeout: 200 * time.Millisecond, ReadTimeout: 200 * time.Millisecond, Logger: silent(),
+		})
+		if k := health.Classify(err).Kind; k != health.KindTimeout {
+			t.Errorf("%s: %v: %s", scheme, err, k)
+		}
+	}
+}
+
+func TestAskSaysWhatTheServerIs(t *testing.T) {
+	k := newPKI(t)
+	plain, secure := redisBehind(t, k, "no")
+	cfg := redispool.Config{
+		URL: "rediss://" + secure, TLSFiles: poolkeeper.TLSFiles{CA: k.path("all")}, MaxOpen: 20, Instances: 12, Logger: silent(),
+	}
+	a, err := redispool.Ask(within(t, patience), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.Server != "Redis" || !strings.Contains(a.Version, ".") || a.TLS != "TLS 1.3" || len(a.LeftOut) != 0 {
+		t.Errorf("%+v", a.ServerInfo)
+	}
+	if len(a.Certificates) != 2 || a.Certificates[1].Kind != poolkeeper.ExpiryCA || a.Certificates[0].Kind != poolkeeper.ExpiryServerCertificate ||
+		a.Certificates[0].Subject != "127.0.0.1" || a.Certificates[0].NotAfter.Before(time.Now()) {
+		t.Errorf("certificates %+v", a.Certificates)
+	}
+	l := a.Latency
+	if l.Connect <= 0 || l.TLS <= 0 || l.Login <= 0 || l.PingP50 <= 0 || l.PingP99 < l.PingP50 || l.Pings == 0 {
+		t.Errorf("latency %+v", l)
+	}
+	if a.Settings["maxclients"] != "10000" || a.Settings["timeout"] != "0" || a.Settings["tcp-keepalive"] != "300" {
+		t.Errorf("settings %v", a.Settings)
+	}
+	if a.Limits.MaxConnections != 10000 || a.Limits.Demand != 15*21 {
+		t.Errorf("limits %+v", a.Limits)
+	}
+	if n := len(clients(t, admin(t, plain))); n > 1 {
+		t.Errorf("%d connections are left", n)
+	}
+}
+
+// What the user may not ask is named, and is no failure.
+func TestAskNamesWhatItMayNotAsk(t *testing.T) {
+	srv := testserver.Redis(t, "--user", "app", "on", ">sesame", "~*", "+get")
+	a, err := redispool.Ask(within(t, patience), redispool.Config{URL: "redis://app:sesame@" + srv.Addr(), Logger: silent()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := strings.Join(a.LeftOut, "\n")
+	for _, want := range []string{"INFO server", "INFO clients", "CONFIG GET timeout", "CONFIG GET tcp-keepalive"} {
+		if !strings.Contains(all, want) {
+			t.Errorf("left out is %q, without %s", all, want)
+		}
+	}
+	if a.Latency.Pings == 0 || a.Limits.Demand == 0 {
+		t.Errorf("%+v", a)
+	}
+}
+
+// A failed login still says what came before it.
+func TestAskSaysHowFarItCame(t *testing.T) {
+	srv := testserver.Redis(t, "--requirepass", "sesame")
+	a, err := redispool.Ask(within(t, patience), redispool.Config{URL: "redis://:simsalabim@" + srv.Addr(), Logger: silent()})
+	if k := health.Classify(err).Kind; k != health.KindAuthentication || strings.Contains(err.Error(), "simsalabim") {
+		t.Errorf("%v: %s", err, k)
+	}
+	if a.Latency.Connect <= 0 || a.Latency.Pings != 0 || a.Limits.Demand == 0 {
+		t.Errorf("%+v", a)
+	}
+}
+
+func TestAskEndsWithItsContext(t *testing.T) {
+	gone := testkit.NewProxy(t, freeAddr(t))
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, err := redispool.Ask(ctx, redispool.Config{URL: "redis://" + gone.Addr(), Logger: silent()})
+	if err == nil || errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+}
