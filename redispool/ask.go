@@ -38,7 +38,7 @@ func Ask(ctx context.Context, cfg Config) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	defer func() { _ = p.Abort() }() // nothing is open that it could fail to close
+	defer func() { _ = p.Abort() }() //nolint:contextcheck // takes none; nothing is open that it could fail to close
 	w := new(handshake.Watch)
 	p.watchDials(w)
 	var a Answer

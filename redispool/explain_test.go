@@ -33,7 +33,7 @@ func redisBehind(t *testing.T, k *pki, demands string) (plain, secure string) {
 
 // What goes wrong at the first connection is named by a class and in words that say what to change.
 // Ask and a pool's start say the same.
-func TestAWrongServerIsNamed(t *testing.T) {
+func TestAWrongServerIsNamed(t *testing.T) { //nolint:tparallel // its cases wait side by side, beside no other test
 	k := newPKI(t)
 	plain, secure := redisBehind(t, k, "no")
 	_, mutual := redisBehind(t, k, "yes")
@@ -47,11 +47,13 @@ func TestAWrongServerIsNamed(t *testing.T) {
 		finding, advice string
 	}{
 		"TLS to a plain port": {
-			redispool.Config{URL: "rediss://" + plain}, health.KindTLS,
+			redispool.Config{URL: "rediss://" + plain},
+			health.KindTLS,
 			"the server answers without TLS on this port", "use redis:// in URL",
 		},
 		"plain to a TLS port": {
-			redispool.Config{URL: "redis://" + secure}, health.KindTLS,
+			redispool.Config{URL: "redis://" + secure},
+			health.KindTLS,
 			"the server speaks TLS on this port", "use rediss:// in URL",
 		},
 		"a certificate of an unknown authority": {
@@ -62,7 +64,8 @@ func TestAWrongServerIsNamed(t *testing.T) {
 			health.KindTLS, "wanted to match localhost", "is for other names",
 		},
 		"no client certificate": {
-			redispool.Config{URL: "rediss://" + mutual, TLSFiles: trusted}, health.KindAuthentication,
+			redispool.Config{URL: "rediss://" + mutual, TLSFiles: trusted},
+			health.KindAuthentication,
 			"tls: certificate required", "the server demands a client certificate",
 		},
 		"a client certificate of another authority": {
@@ -76,23 +79,28 @@ func TestAWrongServerIsNamed(t *testing.T) {
 			health.KindAuthentication, "tls: unknown certificate authority", "rejects the client certificate",
 		},
 		"PostgreSQL's port": {
-			redispool.Config{URL: "redis://" + testserver.SharedPostgres(t).Addr()}, health.KindProtocol,
+			redispool.Config{URL: "redis://" + testserver.SharedPostgres(t).Addr()},
+			health.KindProtocol,
 			"a PostgreSQL server answers at this address, not Redis", "check host and port",
 		},
 		"PostgreSQL's port, by TLS": {
-			redispool.Config{URL: "rediss://" + testserver.SharedPostgres(t).Addr()}, health.KindProtocol,
+			redispool.Config{URL: "rediss://" + testserver.SharedPostgres(t).Addr()},
+			health.KindProtocol,
 			"a PostgreSQL server answers at this address, not Redis", "check host and port",
 		},
 		"MariaDB's port": {
-			redispool.Config{URL: "redis://" + testserver.SharedMariaDB(t).Addr()}, health.KindProtocol,
+			redispool.Config{URL: "redis://" + testserver.SharedMariaDB(t).Addr()},
+			health.KindProtocol,
 			"a MySQL server answers at this address, not Redis", "check host and port",
 		},
 		"MariaDB's port, by TLS": {
-			redispool.Config{URL: "rediss://" + testserver.SharedMariaDB(t).Addr()}, health.KindProtocol,
+			redispool.Config{URL: "rediss://" + testserver.SharedMariaDB(t).Addr()},
+			health.KindProtocol,
 			"a MySQL server answers at this address, not Redis", "check host and port",
 		},
 		"a web server": {
-			redispool.Config{URL: "redis://" + web.Listener.Addr().String()}, health.KindProtocol,
+			redispool.Config{URL: "redis://" + web.Listener.Addr().String()},
+			health.KindProtocol,
 			"an HTTP server answers at this address, not Redis", "check host and port",
 		},
 		"no server": {

@@ -36,11 +36,11 @@ const (
 // A server that cannot be reached, or refuses the login, is an error that Classify knows. The Answer
 // then has what was found out before. What the user may not ask is no error: see LeftOut.
 func AskPostgres(ctx context.Context, cfg PostgresConfig) (Answer, error) {
-	p, err := newPostgres(cfg.config())
+	p, err := newPostgres(cfg.config()) //nolint:contextcheck // it does no I/O
 	if err != nil {
 		return Answer{}, err
 	}
-	defer func() { _ = p.Abort() }() // nothing is open that it could fail to close
+	defer func() { _ = p.Abort() }() //nolint:contextcheck // takes none; nothing is open that it could fail to close
 	w := new(handshake.Watch)
 	p.back.watchDials(w)
 	return p.m.ask(ctx, w, p.back.inform)
@@ -78,7 +78,7 @@ func AskMySQL(ctx context.Context, cfg MySQLConfig) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	defer func() { _ = p.Abort() }() // nothing is open that it could fail to close
+	defer func() { _ = p.Abort() }() //nolint:contextcheck // takes none; nothing is open that it could fail to close
 	return p.m.ask(ctx, w, p.back.inform)
 }
 
@@ -144,7 +144,7 @@ func (b *dbBackend) inform(ctx context.Context, w *handshake.Watch, out *poolkee
 			out.Server = "MariaDB"
 		}
 		ping := func(ctx context.Context) error { return n.ping(ctx, b.base) }
-		if err := handshake.Pings(ctx, &out.Latency, mostPings, pingsLimit, ping); err != nil {
+		if err = handshake.Pings(ctx, &out.Latency, mostPings, pingsLimit, ping); err != nil {
 			return err
 		}
 		_, rows, err := n.Table(ctx, mysqlSettings)

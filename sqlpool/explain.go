@@ -41,7 +41,7 @@ func (m *manager) explain(ctx context.Context, err error) error {
 	if !differs {
 		return err
 	}
-	return &fault.Explained{Err: err, Found: found}
+	return &fault.ExplainedError{Err: err, Found: found}
 }
 
 // reach implements backend. Of several hosts it reaches the first.

@@ -71,7 +71,7 @@ func named(t *testing.T, want mismatch, ask func(context.Context) error, start l
 
 // What goes wrong at the first connection is named by a class and in words that say what to change.
 // AskPostgres and a pool's start say the same.
-func TestAWrongServerInPlaceOfPostgresIsNamed(t *testing.T) {
+func TestAWrongServerInPlaceOfPostgresIsNamed(t *testing.T) { //nolint:tparallel // its cases wait side by side, beside no other test
 	ca := testcerts.New(t)
 	srv := testserver.Postgres(t)
 	pgExec(t, srv, "create role app login")
@@ -147,7 +147,7 @@ func TestAWrongServerInPlaceOfPostgresIsNamed(t *testing.T) {
 }
 
 // The same of MySQL and MariaDB.
-func TestAWrongServerInPlaceOfMySQLIsNamed(t *testing.T) {
+func TestAWrongServerInPlaceOfMySQLIsNamed(t *testing.T) { //nolint:tparallel // its cases wait side by side, beside no other test
 	testkit.Slow(t)
 	dir := t.TempDir()
 	ca := testcerts.New(t)

@@ -56,7 +56,7 @@ func (s script) dial(t *testing.T) peer.Dial {
 	}
 }
 
-func TestIdentifyKnowsProtocolsByTheirAnswers(t *testing.T) {
+func TestIdentifyKnowsProtocolsByTheirAnswers(t *testing.T) { //nolint:tparallel // its cases wait side by side, beside no other test
 	const sslRequest = "\x00\x00\x00\x08"
 	secure := &tls.Config{Certificates: []tls.Certificate{testcerts.New(t).Pair(t, "server")}, MinVersion: tls.VersionTLS12}
 	mutual := secure.Clone()

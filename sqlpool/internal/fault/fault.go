@@ -34,7 +34,7 @@ func Classify(err error) health.Fault {
 	if e, ok := errors.AsType[*poolkeeper.AcquireError](err); ok {
 		return health.Classify(e)
 	}
-	if e, ok := errors.AsType[*Explained](err); ok {
+	if e, ok := errors.AsType[*ExplainedError](err); ok {
 		return e.HealthFault()
 	}
 	if errors.Is(err, poolkeeper.ErrAcquireTimeout) || errors.Is(err, poolkeeper.ErrTooManyWaiting) {

@@ -14,20 +14,20 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/peer"
 )
 
-// Explained is an error of a handshake, and what was found out about the server afterwards.
-type Explained struct {
+// ExplainedError is an error of a handshake, and what was found out about the server afterwards.
+type ExplainedError struct {
 	Err   error
 	Found peer.Mismatch
 }
 
 // Error is that of the handshake, and the finding.
-func (e *Explained) Error() string { return fmt.Sprintf("%v; %s", e.Err, e.Found.Finding) }
+func (e *ExplainedError) Error() string { return fmt.Sprintf("%v; %s", e.Err, e.Found.Finding) }
 
 // Unwrap returns the error of the handshake.
-func (e *Explained) Unwrap() error { return e.Err }
+func (e *ExplainedError) Unwrap() error { return e.Err }
 
 // HealthFault makes health.Classify know the finding.
-func (e *Explained) HealthFault() health.Fault {
+func (e *ExplainedError) HealthFault() health.Fault {
 	if e.Found.TLS {
 		return health.Fault{Kind: health.KindTLS, Advice: e.Found.Advice}
 	}
