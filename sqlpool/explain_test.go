@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/test/testcerts"
@@ -306,10 +308,11 @@ func TestAskedServerThatIsFull(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = p.Stop(context.WithoutCancel(t.Context())) }()
-	c, err := p.Pool().Acquire(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	var c *pgxpool.Conn
+	eventually(t, "the session that made the role is gone", func() bool {
+		c, err = p.Pool().Acquire(t.Context())
+		return err == nil
+	})
 	defer c.Release()
 	_, err = sqlpool.AskPostgres(within(t, time.Minute), sqlpool.PostgresConfig{URL: url, Logger: quiet()})
 	if k := health.Classify(err).Kind; k != health.KindTooManyConnections {
