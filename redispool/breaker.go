@@ -43,13 +43,26 @@ func (n *node) newBreaker() *breaker.Breaker {
 		},
 		WentDown: func(down *poolkeeper.DownError) {
 			n.permits.fail(down)
-			p.events.Emit(event.OfDown(down.Since, down.Err, slog.String("node", n.addr())))
+			p.events.Emit(n.member(event.OfDown(down.Since, down.Err, slog.String("node", n.addr()))))
 		},
 		CameUp: func(down time.Duration) {
 			n.evictor.Wake() // it may have to fill up
-			p.events.Emit(event.OfUp(down, slog.String("node", n.addr())))
+			p.events.Emit(n.member(event.OfUp(down, slog.String("node", n.addr()))))
 		},
 	})
+}
+
+// member returns e, which says that the node is down or back, as it is to be told: of a Cluster one
+// node is not the pool.
+func (n *node) member(e event.Event) event.Event {
+	switch {
+	case n.ownsGate:
+	case e.Kind == event.Down:
+		e.Kind, e.Text = event.MemberLost, "this node is down; its callers fail at once until it is back"
+	default:
+		e.Kind, e.Text = event.MemberBack, "this node is back"
+	}
+	return e
 }
 
 // name is the pool's, and the node's on a Cluster.

@@ -130,7 +130,7 @@ func (p *Pool) Stats() poolkeeper.Stats {
 		g := n.gauges()
 		g.addTo(&s)
 		if isCluster {
-			s.Members = append(s.Members, n.member(g))
+			s.Members = append(s.Members, n.memberStats(g))
 		}
 	}
 	s.InUse = s.Open - s.Idle
@@ -183,8 +183,8 @@ func (g *gauges) addTo(s *poolkeeper.Stats) {
 	}
 }
 
-// member is a node of a Cluster.
-func (n *node) member(g gauges) poolkeeper.MemberStats {
+// memberStats describes a node of a Cluster.
+func (n *node) memberStats(g gauges) poolkeeper.MemberStats {
 	m := poolkeeper.MemberStats{Name: n.addr(), Primary: n.role.Load() == rolePrimary, State: "ready", Stats: n.met.stats()}
 	g.addTo(&m.Stats)
 	m.Stats.InUse = m.Stats.Open - m.Stats.Idle

@@ -181,6 +181,7 @@ func TestStatsKeepTheFleetAsLastAsked(t *testing.T) {
 func TestStatsTellEachNodeOfACluster(t *testing.T) {
 	k := newCluster(t, 3, 1) // the replica is the first primary's
 	p := started(t, redispool.Config{Options: k.options(), MaxOpen: 7, MinIdle: 1, FailFastAfter: 100 * time.Millisecond})
+	log := subscribed(p)
 	for _, key := range []string{"{b}q", "{c}q", "{a}q"} { // slots 3300, 7365, 15495
 		if err := p.Client().Set(t.Context(), key, 1, 0).Err(); err != nil {
 			t.Fatal(err)
@@ -229,6 +230,12 @@ func TestStatsTellEachNodeOfACluster(t *testing.T) {
 	if after.DownSince.IsZero() || after.LastDialError == nil {
 		t.Errorf("one node is down, and the pool says %+v", after)
 	}
+	eventually(t, "the loss of the node is told", func() bool { return len(log.of(poolkeeper.EventMemberLost)) == 1 })
+	if lost := log.of(poolkeeper.EventMemberLost); lost[0].Err == nil || lost[0].Cause == "" || len(log.of(poolkeeper.EventDown)) > 0 {
+		t.Errorf("one node is lost, and the pool says %v, and that it is down: %v", lost, log.of(poolkeeper.EventDown))
+	}
+	k.nodes[2].Restart(t)
+	eventually(t, "the node is back", func() bool { return len(log.of(poolkeeper.EventMemberBack)) == 1 })
 	if i := slices.IndexFunc(after.Members, func(m poolkeeper.MemberStats) bool { return m.Name == k.nodes[0].Addr() }); i < 0 ||
 		!after.Members[i].Stats.DownSince.IsZero() || after.Members[i].State != "ready" {
 		t.Errorf("the others: %+v", after.Members)

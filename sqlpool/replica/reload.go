@@ -5,6 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/event"
+	"github.com/poolkeeper/poolkeeper/internal/settings"
 )
 
 // Reload replaces the configuration while the component works: MaxLag, PollInterval, PollTimeout
@@ -32,18 +36,24 @@ func (s *set) reload(ctx context.Context, cfg config) error {
 	}
 	defer s.reloading.Unlock()
 	old := s.conf.Load()
-	if err := s.reloadable(old, cfg); err != nil {
-		return fmt.Errorf("replica: reload %q: nothing was changed: %w", name, err)
-	}
 	next := cfg.withDefaults()
 	next.Name = old.Name
-	if err := s.prepareFallback(&next); err != nil {
-		return fmt.Errorf("replica: reload %q: nothing was changed: %w", name, err)
+	err := s.reloadable(old, cfg)
+	if err == nil {
+		err = s.prepareFallback(&next)
 	}
-	if err := s.reloadMembers(ctx, old.servers, next.servers); err != nil {
+	if err != nil {
+		err = fmt.Errorf("replica: reload %q: nothing was changed: %w", name, err)
+		s.events.Emit(event.OfReloadRefused(err))
 		return err
 	}
+	if err := s.reloadMembers(ctx, old.servers, next.servers); err != nil {
+		return err // the pool that refuses says so
+	}
 	s.conf.Store(&next)
+	if changes := old.changes(next); len(changes) > 0 {
+		s.events.Emit(event.OfReload(changes))
+	}
 	s.mu.Lock()
 	changed := s.chooseLocked(time.Now())
 	s.mu.Unlock()
@@ -52,6 +62,16 @@ func (s *set) reload(ctx context.Context, cfg config) error {
 		m.poller.soon()
 	}
 	return nil
+}
+
+// changes lists what differs between the fields of the set's own.
+func (c config) changes(next config) []poolkeeper.Change {
+	type own struct {
+		MaxLag, PollInterval, PollTimeout time.Duration
+		Fallback                          Fallback
+	}
+	of := func(c config) *own { return &own{c.MaxLag, c.PollInterval, c.PollTimeout, c.Fallback} }
+	return settings.Diff(of(c), of(next))
 }
 
 func (s *set) reloadable(old *config, cfg config) error {

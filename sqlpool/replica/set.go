@@ -28,6 +28,7 @@ type set struct {
 
 	rotation  atomic.Pointer[[]pool] // what Replica returns in turn; never empty
 	taken     atomic.Uint32          // from rotation so far
+	events    *event.Log             // of the set; those of a place in it are the member's
 	observer  observer.Slot
 	reloading ctxmutex.Mutex
 
@@ -95,7 +96,8 @@ func newSet(cfg config) (*set, error) {
 	err := errors.Join(cfg.validateOwn(), cfg.validateNames(), cfg.validateURLs())
 	full := cfg.withDefaults()
 	s := &set{kind: cfg.kind, name: full.Name, reloading: ctxmutex.New()}
-	s.observer.OnPanic = func(err error) { s.members[0].events.Emit(event.OfPanic("the Observer", err)) }
+	s.events = s.newEvents("")
+	s.observer.OnPanic = func(err error) { s.events.Emit(event.OfPanic("the Observer", err)) }
 	for _, c := range cfg.servers {
 		m, memberErr := s.newMember(c)
 		if memberErr != nil {
@@ -136,11 +138,14 @@ func (s *set) newMember(cfg server) (*member, error) {
 	return m, nil
 }
 
-// newEvents returns the log of what happens to a member.
+// newEvents returns the log of what happens to a member, or to the set if member is empty.
 func (s *set) newEvents(member string) *event.Log {
 	name := func() string {
 		s.mu.Lock()
 		defer s.mu.Unlock()
+		if member == "" {
+			return s.name
+		}
 		return s.name + "/" + member
 	}
 	explain := func(err error) (cause, advice string) {

@@ -159,11 +159,12 @@ func (s *set) Expiries() []poolkeeper.Expiry {
 func (s *set) ObserveWith(o poolkeeper.Observer) { s.observer.Set(o) }
 
 // Subscribe calls fn for every event of the pools and of their places in the set from now on, until
-// cancel is called. Event.Pool names the server: "orders/primary". fn runs on goroutines of the
+// cancel is called. Event.Pool names the server: "orders/primary"; a Reload of the set's own fields
+// has the set's name. fn runs on goroutines of the
 // pools and of their callers, may be called concurrently, and must not block. A panic in it is
 // logged.
 func (s *set) Subscribe(fn func(poolkeeper.Event)) (cancel func()) {
-	var cancels []func()
+	cancels := []func(){s.events.Subscribe(fn)}
 	for _, m := range s.members {
 		cancels = append(cancels, m.pool.Subscribe(fn), m.events.Subscribe(fn))
 	}
