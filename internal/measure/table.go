@@ -31,7 +31,7 @@ func (t Type) String() string {
 // Metric describes one metric. It never changes.
 type Metric struct {
 	Name   string   // in Prometheus
-	OTel   string   // in OpenTelemetry, in which attributes are named with dots: Attribute
+	OTel   string   // in OpenTelemetry, where Attribute names the labels
 	Unit   string   // as in UCUM, which OpenTelemetry uses: "s", "{connection}"
 	Help   string   // a sentence
 	Type   Type     // of the numbers
@@ -56,7 +56,8 @@ const (
 	connections = "{connection}"
 )
 
-// Attribute returns the name of a label in OpenTelemetry.
+// Attribute returns the name of a label in OpenTelemetry. Labels for which the conventions have no name
+// are named as in Prometheus, so that the same rules and dashboards serve both exporters.
 func Attribute(label string) string {
 	switch label {
 	case LabelPool:
@@ -64,7 +65,7 @@ func Attribute(label string) string {
 	case LabelPoolState:
 		return "db.client.connection.state"
 	}
-	return "poolkeeper." + strings.ReplaceAll(label, "_", ".")
+	return label
 }
 
 // IsInteger reports whether the numbers of the metric are whole.
