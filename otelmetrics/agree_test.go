@@ -11,6 +11,7 @@ import (
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/measure"
 	"github.com/poolkeeper/poolkeeper/internal/measure/measuretest"
 	"github.com/poolkeeper/poolkeeper/lifecycle"
@@ -185,5 +186,21 @@ func TestAnEmptyRegistryHasNoHistograms(t *testing.T) {
 	got, err := otelmetrics.NewProducer(measuretest.New()).Produce(t.Context())
 	if err != nil || len(got) != 0 {
 		t.Errorf("%v, %v", got, err)
+	}
+}
+
+// A pool of the user's own may count what cannot be.
+func TestBucketsThatDoNotRiseCountNothing(t *testing.T) {
+	reg := measuretest.New()
+	reg.Add("own", &measuretest.Pool{Numbers: func() poolkeeper.Stats {
+		return poolkeeper.Stats{Wait: poolkeeper.Histogram{Count: 3, Buckets: []poolkeeper.Bucket{{UpperBound: 1, Count: 5}, {UpperBound: 2, Count: 4}, {UpperBound: 3, Count: 7}}}}
+	}})
+	got, err := otelmetrics.NewProducer(reg).Produce(t.Context())
+	if err != nil || len(got) != 1 || len(got[0].Metrics) != 1 {
+		t.Fatalf("%v, %v", got, err)
+	}
+	h, ok := got[0].Metrics[0].Data.(metricdata.Histogram[float64])
+	if !ok || !slices.Equal(h.DataPoints[0].BucketCounts, []uint64{5, 0, 2, 0}) {
+		t.Errorf("%+v", got[0].Metrics[0].Data)
 	}
 }

@@ -61,13 +61,14 @@ func (p *producer) point(s *measure.Sample, now time.Time) metricdata.HistogramD
 }
 
 // buckets returns the buckets as OpenTelemetry has them: each counts its own observations, and one
-// more those above the last bound.
+// more those above the last bound. In a pool of the user's own the counts may not rise.
 func buckets(h *poolkeeper.Histogram) (bounds []float64, counts []uint64) {
 	var below uint64
 	for _, b := range h.Buckets {
 		bounds = append(bounds, b.UpperBound)
-		counts = append(counts, b.Count-below)
-		below = b.Count
+		next := max(below, b.Count)
+		counts = append(counts, next-below)
+		below = next
 	}
-	return bounds, append(counts, h.Count-below)
+	return bounds, append(counts, max(below, h.Count)-below)
 }

@@ -19,6 +19,10 @@ func TestMain(m *testing.M) {
 // kinds are the servers, each made by the function that a test calls.
 var kinds = map[string]func(testing.TB, ...string) *testserver.Server{
 	"redis": testserver.Redis, "postgres": testserver.Postgres, "mariadb": testserver.MariaDB,
+	"prometheus": func(tb testing.TB, _ ...string) *testserver.Server {
+		tb.Helper()
+		return testserver.Prometheus(tb, "global: {scrape_interval: 1s}")
+	},
 }
 
 func TestKilledServerIsGoneAndComesBackOnTheSameAddress(t *testing.T) {
