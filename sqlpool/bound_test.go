@@ -36,8 +36,11 @@ type bubblePool struct {
 	exec    func(ctx context.Context, query string) error
 	tx      func(ctx context.Context, n *bubbleNetwork, lostBefore string) error // a transaction whose network is lost before that; if empty, a long one
 	db      *sql.DB                                                              // nil on pgxpool
+	reload  func(ctx context.Context, cfg sqlpool.DBConfig) error
 	managed interface {
 		Stats() poolkeeper.Stats
+		Subscribe(fn func(poolkeeper.Event)) (cancel func())
+		ObserveWith(o poolkeeper.Observer)
 		Start(context.Context) error
 		Check(context.Context) error
 		Pause(context.Context) error
@@ -91,6 +94,11 @@ func pgxInBubble(t *testing.T, srv *sqlpooltest.PostgresServer, dial dialFunc, c
 			return tx.Rollback(ctx)
 		},
 		nil,
+		func(ctx context.Context, cfg sqlpool.DBConfig) error {
+			next := like[sqlpool.PostgresConfig](cfg)
+			next.URL, next.Configure = own.URL, own.Configure
+			return p.Reload(ctx, next)
+		},
 		p,
 	}
 }
@@ -138,6 +146,7 @@ func dbInBubble(t *testing.T, srv *sqlpooltest.PostgresServer, dial dialFunc, cf
 			return tx.Rollback()
 		},
 		p.DB(),
+		p.Reload,
 		p,
 	}
 }
