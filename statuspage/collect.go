@@ -87,6 +87,12 @@ func (p *Page) collect(now time.Time) *Document {
 	d.Events = p.journal.newestFirst()
 	d.Start, d.Shutdown = d.report(status.Start), d.report(status.Shutdown)
 	d.Attention = attention(&d.Document)
+	if err := p.fell.Load(); err != nil {
+		d.Attention = append(d.Attention, Notice{
+			Severity: SeverityWarning, Component: "status page", Text: d.words.clean("a sample panicked: " + text(*err)),
+			Advice: "a fault of statuspage or of what it asked: please report it",
+		})
+	}
 	return &d.Document
 }
 

@@ -99,8 +99,7 @@ func (p *Page) serveJSON(w http.ResponseWriter, r *http.Request) {
 }
 
 func (p *Page) servePage(w http.ResponseWriter, r *http.Request) {
-	m := p.current()
-	p.render(m)
+	m := p.shown()
 	w.Header().Set("Content-Security-Policy", p.look.policy)
 	writeBody(w, r, "text/html; charset=utf-8", m.page)
 }

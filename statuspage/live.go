@@ -137,8 +137,7 @@ func (p *Page) serveLive(w http.ResponseWriter, r *http.Request) {
 		_, err := w.Write(b)
 		return err == nil && out.Flush() == nil
 	}
-	m := p.current()
-	p.render(m)
+	m := p.shown()
 	hello := fmt.Appendf(nil, "retry: %d\nevent: hello\ndata: %s\n\n", retryAfter.Milliseconds(), m.shape)
 	if !write(append(hello, m.everything()...)) {
 		return

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/poolkeeper/poolkeeper/internal/guard"
 	"github.com/poolkeeper/poolkeeper/internal/printing"
 	"github.com/poolkeeper/poolkeeper/lifecycle"
 )
@@ -43,7 +44,8 @@ type Page struct {
 	past      *history
 	latest    *moment // the last one; nil before the first
 
-	samples atomic.Uint64 // so far: a moment of an earlier sample is old
+	fell    atomic.Pointer[error] // the last sample that panicked; nil: none has
+	samples atomic.Uint64         // so far: a moment of an earlier sample is old
 	brief   brief
 }
 
@@ -125,9 +127,15 @@ func (p *Page) tick() {
 	p.state.Unlock()
 
 	began := time.Now()
-	p.sample(began)
-	if p.viewers.any() {
-		p.viewers.publish(p.current())
+	// In guard: a fault of a page must not end the service.
+	err := guard.Catch(func() {
+		p.sample(began)
+		if p.viewers.any() {
+			p.viewers.publish(p.shown())
+		}
+	})
+	if err != nil {
+		p.fell.Store(&err)
 	}
 
 	p.state.Lock()
@@ -175,6 +183,19 @@ func counts(c lifecycle.Component) bool {
 func (p *Page) current() *moment {
 	p.work.Lock()
 	defer p.work.Unlock()
+	return p.currentLocked()
+}
+
+// shown is current with its pages made.
+func (p *Page) shown() *moment {
+	p.work.Lock()
+	defer p.work.Unlock()
+	m := p.currentLocked()
+	p.renderLocked(m)
+	return m
+}
+
+func (p *Page) currentLocked() *moment {
 	n, now := p.samples.Load(), time.Now()
 	if m := p.latest; m != nil && m.sample == n && now.Sub(m.doc.At) < p.cfg.Interval {
 		return m

@@ -40,14 +40,14 @@ func hashOf(text string) string {
 	return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
 }
 
-// moment is one moment of the service, and its pages. What Page.render has made does not change.
+// moment is one moment of the service, and its pages. What renderLocked has made does not change.
 type moment struct {
 	doc    *Document
 	sample uint64
 	json   func() []byte
 
 	shape string // pages of another shape are to be loaded anew
-	parts []part // nil before render
+	parts []part // nil before renderLocked
 	page  []byte
 	all   func() []byte // all parts as events
 }
@@ -62,10 +62,8 @@ func (p *Page) newMoment(d *Document, sample uint64) *moment {
 	return &moment{doc: d, sample: sample, json: sync.OnceValue(func() []byte { return encode(d) })}
 }
 
-// render makes the pages of m, unless that is done. Parts are made once for all viewers.
-func (p *Page) render(m *moment) {
-	p.work.Lock()
-	defer p.work.Unlock()
+// renderLocked makes the pages of m, unless that is done. Parts are made once for all viewers.
+func (p *Page) renderLocked(m *moment) {
 	if m.parts != nil {
 		return
 	}
