@@ -160,10 +160,14 @@ func (s *span) waiting() chart {
 		top, most = max(top, p.waiting), max(most, p.waiting)
 	}
 	waiting := s.trace(func(p point) (float64, bool) { return float64(p.waiting) / float64(top), true })
+	paths := [][2]string{{"area warn", area(waiting)}, {"line warn", line(waiting)}}
+	if most == 0 {
+		paths = [][2]string{{"line none", line(waiting)}}
+	}
 	label := fmt.Sprintf("Callers waiting in %s: %d now, %d at most", s.past(), last.waiting, most)
 	return chart{
 		Title: "Waiting callers", Now: strconv.Itoa(int(last.waiting)), Label: label, Top: strconv.Itoa(int(top)), Bottom: "0",
-		SVG: svg(label, [2]string{"area warn", area(waiting)}, [2]string{"line warn", line(waiting)}),
+		SVG: svg(label, paths...),
 	}
 }
 
@@ -177,21 +181,21 @@ func (s *span) latency() chart {
 	height := func(v float64) float64 {
 		return (math.Log10(max(v, 1e-9)) - fastest) / (slowest - fastest)
 	}
-	p50 := s.trace(func(p point) (float64, bool) { return height(p.p50), p.acquires > 0 })
-	p99 := s.trace(func(p point) (float64, bool) { return height(p.p99), p.acquires > 0 })
-	now, worst := "no acquisitions", 0.0
+	p50 := s.trace(func(p point) (float64, bool) { return height(p.p50), p.measured > 0 })
+	p99 := s.trace(func(p point) (float64, bool) { return height(p.p99), p.measured > 0 })
+	now, worst := "no waits", 0.0
 	for _, p := range s.points {
 		worst = max(worst, p.p99)
-		if p.ok && p.acquires > 0 {
+		if p.ok && p.measured > 0 {
 			now = "p50 " + seconds(p.p50) + ", p99 " + seconds(p.p99)
 		}
 	}
-	label := "Time to acquire a connection in " + s.past() + ": " + now
+	label := "Wait for a connection in " + s.past() + ": " + now
 	if worst > 0 {
 		label += ", p99 " + seconds(worst) + " at worst"
 	}
 	return chart{
-		Title: "Time to acquire", Now: now, Label: label, Top: "10 s", Middle: "10 ms", Bottom: "10 µs",
+		Title: "Wait for a connection", Now: now, Label: label, Top: "10 s", Middle: "10 ms", Bottom: "10 µs",
 		SVG: svg(label, [2]string{"line second", line(p50)}, [2]string{"line", line(p99)}),
 	}
 }

@@ -99,7 +99,7 @@ func (p *Page) collect(now time.Time) *Document {
 func (d *documentOf) addComponent(c *lifecycle.ComponentStatus, a *answer, r *health.Report) {
 	name := d.words.clean(c.Name)
 	d.Components = append(d.Components, Component{
-		Name: name, Type: d.words.clean(c.Type), State: shownState(c), Health: healthOf(c.Name, r), Since: c.Since,
+		Name: name, Type: strings.TrimPrefix(d.words.clean(c.Type), "*"), State: shownState(c), Health: healthOf(c.Name, r), Since: c.Since,
 		DependsOn: d.words.cleanAll(c.DependsOn), Ops: c.Ops, Restarts: c.Restarts, Error: d.words.clean(text(c.Err)),
 		Settings: d.settings("", a.settings, nil), Expiries: d.expiries(a.expiries), Unanswered: a.unanswered,
 	})
@@ -181,7 +181,7 @@ func (d *documentOf) figures(s *poolkeeper.Stats) PoolFigures {
 		Max: s.Max, MinIdle: s.MinIdle, Open: s.Open, InUse: s.InUse, Idle: s.Idle, Dialing: s.Dialing, Waiting: s.Waiting,
 		OldestHold: s.OldestHold.Seconds(), Paused: s.Paused, DownSince: s.DownSince, Generation: s.Generation,
 		SweepLate: s.SweepLate.Seconds(), WaitCount: s.WaitCount, WaitTotal: s.WaitDuration.Seconds(), Dials: s.Dials,
-		DialErrors: s.DialErrors, AcquireTimeouts: s.AcquireTimeouts, Leaks: s.Leaks, Reclaimed: s.Reclaimed,
+		DialErrors: s.DialErrors, Acquired: s.Acquired, AcquireTimeouts: s.AcquireTimeouts, Refused: s.Refused, Leaks: s.Leaks, Reclaimed: s.Reclaimed,
 		LastDialError: d.words.clean(text(s.LastDialError)), LastDialErrorTime: s.LastDialErrorTime,
 	}
 	if len(s.Evicted) > 0 {
@@ -242,7 +242,7 @@ func (d *documentOf) addHealth(r *health.Report) {
 			Name: d.words.clean(c.Name), Status: c.Status.String(), Impact: c.Impact.String(), Groups: d.words.cleanAll(c.Groups),
 			Since: c.Since, LastResult: c.LastResult, Error: d.words.clean(text(c.Err)), Kind: string(c.Fault.Kind),
 			Advice: d.words.clean(c.Fault.Advice), CausedBy: d.words.cleanAll(c.CausedBy), Failures: c.Failures,
-			HungSince: c.HungSince,
+			HungSince: c.HungSince, Runs: c.Runs, FailedRuns: c.FailedRuns, Duration: c.Duration.Seconds(), MaxAge: c.MaxAge.Seconds(),
 		})
 	}
 	for _, h := range r.Heartbeats {

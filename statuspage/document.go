@@ -69,7 +69,7 @@ type Notice struct {
 // Component is a component of the registry.
 type Component struct {
 	Name      string    `json:"name"`
-	Type      string    `json:"type"`
+	Type      string    `json:"type"`             // its Go type
 	State     string    `json:"state"`            // as of lifecycle.State, or failed if its start failed
 	Health    string    `json:"health,omitempty"` // the worst of its checks; empty: it has none
 	Since     time.Time `json:"since"`            // when State began
@@ -130,7 +130,9 @@ type PoolFigures struct {
 	WaitTotal       float64           `json:"wait_seconds"`
 	Dials           uint64            `json:"dials"`
 	DialErrors      uint64            `json:"dial_errors"`
+	Acquired        uint64            `json:"acquired"` // 0 where it is not known
 	AcquireTimeouts uint64            `json:"acquire_timeouts"`
+	Refused         uint64            `json:"refused"`
 	Leaks           uint64            `json:"leaks"`
 	Reclaimed       uint64            `json:"reclaimed"`
 	Evicted         map[string]uint64 `json:"evicted,omitempty"` // by reason
@@ -139,16 +141,19 @@ type PoolFigures struct {
 	LastDialErrorTime time.Time `json:"last_dial_error_time,omitzero"`
 }
 
-// Recent is what callers saw in the last minute. Quantiles are estimates from a histogram.
+// Recent is what callers saw in the last minute. Quantiles are estimates from a histogram of the
+// acquisitions that the pool measures: SQL pools measure all, Redis pools those that had to wait.
 type Recent struct {
 	Over       float64 `json:"over_seconds"` // less than a minute after a start
-	Acquires   uint64  `json:"acquires"`
+	Acquired   uint64  `json:"acquired"`     // 0 where it is not known
+	Measured   uint64  `json:"measured"`     // acquisitions that the quantiles are of
 	AcquireP50 float64 `json:"acquire_p50_seconds,omitempty"`
 	AcquireP99 float64 `json:"acquire_p99_seconds,omitempty"`
 	MaxInUse   int     `json:"max_in_use"`
 	MaxWaiting int     `json:"max_waiting"`
 	DialErrors uint64  `json:"dial_errors"`
 	Timeouts   uint64  `json:"acquire_timeouts"`
+	Refused    uint64  `json:"refused"`
 }
 
 // Fleet compares the demand of all instances with the limit of the server.
@@ -197,6 +202,10 @@ type Check struct {
 	Advice     string    `json:"advice,omitempty"`
 	CausedBy   []string  `json:"caused_by,omitempty"`
 	Failures   int       `json:"failures,omitempty"` // in a row
+	Runs       uint64    `json:"runs"`
+	FailedRuns uint64    `json:"failed_runs"`
+	Duration   float64   `json:"duration_seconds"` // of the last run
+	MaxAge     float64   `json:"max_age_seconds"`  // from which the last result no longer counts
 	HungSince  time.Time `json:"hung_since,omitzero"`
 }
 

@@ -60,5 +60,5 @@ func Waits(now, before poolkeeper.Histogram) (n uint64, p50, p99 float64) {
 	h.advance(time.Now())
 	h.addPool("p", time.Now(), &poolkeeper.Stats{Wait: now})
 	p := h.series["p"].points[1]
-	return p.acquires, p.p50, p.p99
+	return p.measured, p.p50, p.p99
 }

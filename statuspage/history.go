@@ -13,16 +13,16 @@ const recently = time.Minute
 type point struct {
 	ok                        bool // the pool answered
 	inUse, idle, max, waiting int32
-	acquires                  uint64  // since the sample before
+	measured                  uint64  // acquisitions since the sample before
 	p50, p99                  float64 // of them, in seconds
 }
 
 // mark is what is needed to tell what happened after a sample.
 type mark struct {
-	at                   time.Time
-	wait                 poolkeeper.Histogram
-	dialErrors, timeouts uint64
-	requests             uint64 // of a server
+	at                                      time.Time
+	wait                                    poolkeeper.Histogram
+	acquired, dialErrors, timeouts, refused uint64
+	requests                                uint64 // of a server
 }
 
 // series is the history of one component: a ring of points that share the timeline's positions, and
@@ -79,10 +79,12 @@ func (h *history) addPool(name string, at time.Time, s *poolkeeper.Stats) {
 	if n := len(to.marks); n > 0 {
 		last := to.marks[n-1]
 		waits := since(s.Wait, last.wait)
-		p.acquires, p.p50, p.p99 = waits.Count, quantile(waits, 0.5), quantile(waits, 0.99)
+		p.measured, p.p50, p.p99 = waits.Count, quantile(waits, 0.5), quantile(waits, 0.99)
 	}
 	to.points[(h.next+len(h.times)-1)%len(h.times)] = p
-	to.mark(mark{at: at, wait: s.Wait, dialErrors: s.DialErrors, timeouts: s.AcquireTimeouts})
+	to.mark(mark{
+		at: at, wait: s.Wait, acquired: s.Acquired, dialErrors: s.DialErrors, timeouts: s.AcquireTimeouts, refused: s.Refused,
+	})
 }
 
 // addServer notes what a server answered.
@@ -111,9 +113,10 @@ func (h *history) recent(name string) Recent {
 		waits = poolkeeper.Histogram{}
 	}
 	r := Recent{
-		Over: last.at.Sub(first.at).Seconds(), Acquires: waits.Count,
+		Over: last.at.Sub(first.at).Seconds(), Acquired: grown(last.acquired, first.acquired), Measured: waits.Count,
 		AcquireP50: quantile(waits, 0.5), AcquireP99: quantile(waits, 0.99),
 		DialErrors: grown(last.dialErrors, first.dialErrors), Timeouts: grown(last.timeouts, first.timeouts),
+		Refused: grown(last.refused, first.refused),
 	}
 	h.each(s, func(at time.Time, p point) {
 		if p.ok && last.at.Sub(at) <= recently {

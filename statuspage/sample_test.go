@@ -107,7 +107,7 @@ func TestRecentSaysWhatCallersSawInTheLastMinute(t *testing.T) {
 		}
 		testkit.Advance(5 * time.Minute)
 		r := document(t, page).Pools[0].Recent
-		if r.Acquires != 0 || r.DialErrors != 0 || r.Over < 58 || r.Over > 62 {
+		if r.Measured != 0 || r.DialErrors != 0 || r.Over < 58 || r.Over > 62 {
 			t.Errorf("what was before the last minute is in it: %+v", r)
 		}
 		pool.set(func(s *poolkeeper.Stats) {
@@ -118,7 +118,7 @@ func TestRecentSaysWhatCallersSawInTheLastMinute(t *testing.T) {
 		pool.set(func(s *poolkeeper.Stats) { s.InUse, s.Waiting = 1, 0 })
 		testkit.Advance(10 * time.Second)
 		r = document(t, page).Pools[0].Recent
-		if r.Acquires != 100 || r.AcquireP50 < 1e-3 || r.AcquireP99 > 5e-3 {
+		if r.Measured != 100 || r.AcquireP50 < 1e-3 || r.AcquireP99 > 5e-3 {
 			t.Errorf("want 100 acquisitions between 1 and 5 ms: %+v", r)
 		}
 		if r.DialErrors != 2 || r.MaxInUse != 10 || r.MaxWaiting != 3 {

@@ -44,7 +44,7 @@ func (s *screen) Hold(d float64) string {
 
 // Latency is a quantile of what r has seen, if it has seen anything.
 func (s *screen) Latency(r Recent, d float64) string {
-	if r.Acquires == 0 {
+	if r.Measured == 0 {
 		return "–"
 	}
 	return seconds(d)
@@ -138,6 +138,15 @@ func (s *poolScreen) Bar() template.HTML {
 	))
 }
 
+// Acquired is a number of acquisitions, and what it counts: pools that do not count all know how many
+// had to wait.
+func (s *poolScreen) Acquired() Setting {
+	if s.P.Acquired == 0 && s.P.WaitCount > 0 {
+		return Setting{"Had to wait, last min", thousands(s.P.Recent.Measured)}
+	}
+	return Setting{"Acquired, last min", thousands(s.P.Recent.Acquired)}
+}
+
 // Counters are the totals of the pool.
 func (s *poolScreen) Counters() []Setting {
 	p := &s.P.PoolFigures
@@ -148,6 +157,7 @@ func (s *poolScreen) Counters() []Setting {
 	out := []Setting{
 		{"Acquisitions that had to wait", waited},
 		{"Acquire timeouts", thousands(p.AcquireTimeouts)},
+		{"Acquisitions refused at once", thousands(p.Refused)},
 		{"Connections opened", thousands(p.Dials)},
 		{"Failed attempts to open one", thousands(p.DialErrors)},
 		{"Held longer than LeakThreshold", thousands(p.Leaks)},

@@ -30,7 +30,7 @@ func TestHealthyServiceIsShownAndUpdated(t *testing.T) {
 	b.until("the page is live", live)
 	b.has(b.text("overall"), "Ready", "Readiness pass, liveness pass")
 	b.has(b.text("attention"), "Attention")
-	b.has(b.text("pool-1"), "orders", "of 10", "Acquire p99", "Connections", "Time to acquire", "Waiting callers")
+	b.has(b.text("pool-1"), "orders", "of 10", "Wait p99", "Connections", "Wait for a connection", "Waiting callers")
 	b.has(b.text("checks"), "cache", "orders", "degrading", "critical")
 	b.has(b.text("servers"), "api", "ops")
 	b.has(b.text("components"), "recorder", "schema", "lifecycle")
