@@ -19,11 +19,14 @@ func attention(d *Document) []Notice {
 		out = append(out, Notice{Severity: severity, Component: name, Advice: advice, Text: fmt.Sprintf(format, args...)})
 	}
 	attendChecks(d, note)
+	health := make(map[string]string, len(d.Components))
 	for i := range d.Components {
-		attendComponent(d.At, &d.Components[i], note)
+		c := &d.Components[i]
+		health[c.Name] = c.Health
+		attendComponent(d.At, c, note)
 	}
 	for i := range d.Pools {
-		attendPool(d.At, &d.Pools[i], note)
+		attendPool(d.At, &d.Pools[i], health[d.Pools[i].Name], note)
 	}
 	slices.SortStableFunc(out, func(a, b Notice) int { return cmp.Compare(a.Severity, b.Severity) }) // "error" < "warning"
 	return out
@@ -41,10 +44,13 @@ func attendChecks(d *Document, note notify) {
 		}
 		switch {
 		case c.Status != "fail" && c.Status != "warn", len(c.CausedBy) > 0:
-		case c.Error == "":
-			note(severity, c.Name, c.Advice, "its check says %s since %s", c.Status, age(d.At, c.Since))
 		default:
-			note(severity, c.Name, c.Advice, "its check says %s since %s: %s", c.Status, age(d.At, c.Since), c.Error)
+			verb := map[string]string{"fail": "failed", "warn": "warned"}[c.Status]
+			text := "its check has " + verb + " for " + age(d.At, c.Since)
+			if c.Error != "" {
+				text += ": " + c.Error
+			}
+			note(severity, c.Name, c.Advice, "%s", text)
 		}
 	}
 	for _, h := range d.Heartbeats {
@@ -82,10 +88,10 @@ func attendComponent(now time.Time, c *Component, note notify) {
 	}
 }
 
-func attendPool(now time.Time, p *Pool, note notify) {
-	if !p.DownSince.IsZero() {
+func attendPool(now time.Time, p *Pool, health string, note notify) {
+	if !p.DownSince.IsZero() && health != "fail" { // a check that fails has said so
 		note(SeverityError, p.Name, "look at the server; the pool tries it again by itself",
-			"its server is down since %s: callers fail at once", age(now, p.DownSince))
+			"its server has been down for %s: callers fail at once", age(now, p.DownSince))
 	}
 	if p.Paused {
 		note(SeverityWarning, p.Name, "call Resume once the planned work is done", "it is paused: callers wait")
@@ -106,6 +112,11 @@ func attendPool(now time.Time, p *Pool, note notify) {
 		note(SeverityWarning, p.Name, "eviction is stuck: look at its goroutine in a goroutine dump",
 			"eviction is overdue by %s", seconds(p.SweepLate))
 	}
+	attendServers(p, note)
+}
+
+// attendServers is about the servers behind a pool.
+func attendServers(p *Pool, note notify) {
 	if p.Fleet != nil {
 		for _, w := range p.Fleet.Warnings {
 			note(SeverityWarning, p.Name, "", "%s", w)

@@ -40,8 +40,8 @@ type Config struct {
 	// Zero: 2 s. From 100 ms to 1 min.
 	Interval time.Duration
 
-	// Window is for how long samples are kept: the width of the charts. Zero: 10 min. From 10 to
-	// 3600 times Interval.
+	// Window is for how long samples are kept: the width of the charts. From 10 to 3600 times
+	// Interval. Zero: 10 min, or the bound that is nearest to it.
 	Window time.Duration
 
 	// Events is how many events are kept. Zero: 200. At most 5000.
@@ -77,7 +77,7 @@ func (c Config) Validate() error {
 // withDefaults returns a copy in which every zero field has its default.
 func (c Config) withDefaults() Config {
 	c.Interval = cmp.Or(c.Interval, defaultInterval)
-	c.Window = cmp.Or(c.Window, max(defaultWindow, minSamples*c.Interval))
+	c.Window = cmp.Or(c.Window, min(max(defaultWindow, minSamples*c.Interval), maxSamples*c.Interval))
 	c.Events = cmp.Or(c.Events, defaultEvents)
 	c.MaxViewers = cmp.Or(c.MaxViewers, defaultViewers)
 	if c.Name = redact.Text(c.Name); c.Name == "" {

@@ -63,6 +63,9 @@ func icon(of string) template.HTML {
 	case "busy", "unknown":
 		return `<path class="i-busy" d="M8 2a6 6 0 1 0 6 6"/><path class="i-busy" d="M8 5v3.2l2 1.4"/>`
 	}
+	if of == "info" {
+		return `<circle class="i-dot" cx="8" cy="8" r="2.5"/>`
+	}
 	return `<circle class="i-off" cx="8" cy="8" r="5.5"/>`
 }
 

@@ -101,7 +101,7 @@ func (p *Page) serveJSON(w http.ResponseWriter, r *http.Request) {
 func (p *Page) servePage(w http.ResponseWriter, r *http.Request) {
 	m := p.shown()
 	w.Header().Set("Content-Security-Policy", p.look.policy)
-	writeBody(w, r, "text/html; charset=utf-8", m.page)
+	writeBody(w, r, "text/html; charset=utf-8", m.page())
 }
 
 func (p *Page) serveBriefPage(w http.ResponseWriter, r *http.Request) {

@@ -57,7 +57,7 @@ func described(e event.Event) Event {
 	out := Event{Time: i.Time, Component: redact.Text(i.Name), Level: event.Level(e).String()}
 	switch e := e.(type) {
 	case *event.Pool:
-		out.Kind, out.Text, out.Skipped = string(e.Event.Kind), e.Event.Text, e.Event.Skipped
+		out.Kind, out.Text, out.Skipped = redact.Text(string(e.Event.Kind)), e.Event.Text, e.Event.Skipped
 		out.Advice = e.Event.Advice
 		if e.Event.Holder != nil {
 			out.Text += ": " + e.Event.Holder.Describe(e.Event.Time)

@@ -34,8 +34,11 @@ type vertex struct {
 // maxRows bounds the height of a column: beyond it, one is split into several.
 const maxRows = 12
 
-// sweeps is how often the order within columns is improved.
-const sweeps = 6
+// sweeps is how often the order within columns is improved, and pulls how often their rows are.
+const (
+	sweeps = 6
+	pulls  = 30
+)
 
 // arrange places nodes, each with the nodes it depends on. Edges that close a cycle are left out.
 func arrange(deps [][]int) *layout {
@@ -188,7 +191,7 @@ func (l *layout) settle(order [][]int) {
 			layer[p].row = float64(at)
 		}
 	}
-	for range sweeps {
+	for range pulls {
 		for i := range l.layers {
 			l.pull(i, order[i])
 		}

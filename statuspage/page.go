@@ -42,6 +42,7 @@ type Page struct {
 	interview *interview
 	words     *words
 	past      *history
+	folds     *folds
 	latest    *moment // the last one; nil before the first
 
 	fell    atomic.Pointer[error] // the last sample that panicked; nil: none has
@@ -64,6 +65,7 @@ func New(reg *lifecycle.Registry, cfg Config) *Page {
 	p := &Page{cfg: cfg.withDefaults(), fault: fault, reg: reg, interview: newInterview(), words: newWords()}
 	p.process = newProcess(p.cfg.Name, time.Now())
 	p.look = newLook()
+	p.folds = &folds{look: p.look, made: make(map[string]fold)}
 	p.journal = newJournal(p.cfg.Events)
 	p.past = newHistory(int(p.cfg.Window / p.cfg.Interval))
 	p.viewers = newViewers(p.cfg.MaxViewers)

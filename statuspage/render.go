@@ -48,7 +48,7 @@ type moment struct {
 
 	shape string // pages of another shape are to be loaded anew
 	parts []part // nil before renderLocked
-	page  []byte
+	page  func() []byte
 	all   func() []byte // all parts as events
 }
 
@@ -97,11 +97,13 @@ func (p *Page) renderLocked(m *moment) {
 		}
 		return b.Bytes()
 	})
-	s.Shape = m.shape
-	for i := range m.parts {
-		s.Parts = append(s.Parts, template.HTML(m.parts[i].html)) //nolint:gosec // made by the same templates
-	}
-	m.page = p.look.make("page", s)
+	m.page = sync.OnceValue(func() []byte {
+		s.Shape = m.shape
+		for i := range m.parts {
+			s.Parts = append(s.Parts, template.HTML(m.parts[i].html)) //nolint:gosec // made by the same templates
+		}
+		return p.look.make("page", s)
+	})
 }
 
 // make executes a template. An error, which a test excludes, is shown in its place.
@@ -128,10 +130,11 @@ type screen struct {
 	Shape  string
 
 	window time.Duration
+	folds  *folds
 }
 
 func (p *Page) newScreen(d *Document) *screen {
-	return &screen{D: d, Style: template.CSS(styleCSS), Script: template.JS(liveJS), window: p.cfg.Window} //nolint:gosec // constants
+	return &screen{D: d, Style: template.CSS(styleCSS), Script: template.JS(liveJS), window: p.cfg.Window, folds: p.folds} //nolint:gosec // constants
 }
 
 // State is the overall state in a word or two.
@@ -207,7 +210,7 @@ func (s *screen) LevelTone(level string) string {
 	case strings.HasPrefix(level, "WARN"):
 		return "warn"
 	}
-	return "off"
+	return "info"
 }
 
 // Age is how long ago t was, in words; Ago says so with the word.

@@ -110,18 +110,21 @@ func (s *screen) StateAt(i int) string { return stateText(&s.D.Components[i]) }
 type poolScreen struct {
 	*screen
 
-	ID     string
-	P      *Pool
-	C      *Component
-	Tone   string
-	Charts []chart
+	ID       string
+	P        *Pool
+	C        *Component
+	Tone     string
+	Charts   []chart
+	Settings template.HTML
 }
 
 func (s *screen) pool(i int, id string, past *history) *poolScreen {
 	p := &s.D.Pools[i]
 	c := s.component(p.Name)
 	of := past.span(p.Name, s.D.At, s.window)
-	return &poolScreen{screen: s, ID: id, P: p, C: c, Tone: s.PoolTone(i), Charts: of.charts()}
+	return &poolScreen{
+		screen: s, ID: id, P: p, C: c, Tone: s.PoolTone(i), Charts: of.charts(), Settings: s.folds.settings(id, "Settings in effect", c),
+	}
 }
 
 // StateText is the state of the pool's component.
@@ -225,26 +228,48 @@ func (s *screen) Left(t time.Time) string {
 	return age(t, s.D.At)
 }
 
-// settingsOf is the settings of a component that is no pool.
-type settingsOf struct {
-	Index    int
-	Name     string
-	Settings []Setting
-}
-
 // OtherSettings are those of components that are no pools.
-func (s *screen) OtherSettings() []settingsOf {
+func (s *screen) OtherSettings() []template.HTML {
 	pools := make(map[string]bool, len(s.D.Pools))
 	for i := range s.D.Pools {
 		pools[s.D.Pools[i].Name] = true
 	}
-	var out []settingsOf
+	var out []template.HTML
 	for i := range s.D.Components {
 		if c := &s.D.Components[i]; len(c.Settings) > 0 && !pools[c.Name] {
-			out = append(out, settingsOf{i, c.Name, c.Settings})
+			out = append(out, s.folds.settings("component-"+strconv.Itoa(i), "Settings of "+c.Name, c))
 		}
 	}
 	return out
+}
+
+// folds are the settings of components as they were made last: they seldom change, and are the
+// larger part of a page. The user of a Page's work locks.
+type folds struct {
+	look *look
+	made map[string]fold // by id
+}
+
+type fold struct {
+	title, name string
+	of          []Setting
+	html        template.HTML
+}
+
+// settings returns the settings of c, to be unfolded.
+func (f *folds) settings(id, title string, c *Component) template.HTML {
+	if len(c.Settings) == 0 {
+		return ""
+	}
+	if had, ok := f.made[id]; ok && had.title == title && had.name == c.Name && slices.Equal(had.of, c.Settings) {
+		return had.html
+	}
+	html := template.HTML(f.look.make("settings", struct { //nolint:gosec // made by a template
+		ID, Title, Name string
+		Settings        []Setting
+	}{id, title, c.Name, c.Settings}))
+	f.made[id] = fold{title, c.Name, c.Settings, html}
+	return html
 }
 
 // reportScreen is a report, and what the page shows of its steps.

@@ -31,8 +31,9 @@ type service struct {
 // leakThreshold is short, so that a leak is seen soon.
 const leakThreshold = 500 * time.Millisecond
 
-// newService starts a service whose page samples often, so that its charts fill in seconds.
-func newService(t *testing.T, allow func(*http.Request) bool) *service {
+// newService starts a service whose page samples often, so that its charts fill in seconds. It has
+// components of the names in more, too.
+func newService(t *testing.T, allow func(*http.Request) bool, more ...string) *service {
 	t.Helper()
 	s := &service{postgres: testserver.Postgres(t)}
 	redisServer := testserver.Redis(t)
@@ -68,6 +69,9 @@ func newService(t *testing.T, allow func(*http.Request) bool) *service {
 	s.reg.Add("api", api, lifecycle.WithDependencies("cache", "recorder"))
 	s.reg.Add("status", page, lifecycle.WithOps())
 	s.reg.Add("ops", s.ops, lifecycle.WithOps(), lifecycle.WithDependencies("status"))
+	for _, name := range more {
+		s.reg.Add(name, lifecycle.Hooks{}, lifecycle.WithDependencies("cache"))
+	}
 	if err := s.reg.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +95,7 @@ func (s *service) api() http.Handler {
 		ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
 		defer cancel()
 		_, err := s.orders.Pool().Exec(ctx, "SELECT pg_sleep(0.02)")
-		if err := errors.Join(err, s.cache.Client().Get(ctx, "k").Err()); err != nil {
+		if errors.Join(err, s.cache.Client().Get(ctx, "k").Err()) != nil {
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
 	})
@@ -99,6 +103,7 @@ func (s *service) api() http.Handler {
 
 // traffic calls the service until the test ends, in waves: sometimes more than the pool is big.
 func (s *service) traffic(t *testing.T, url string) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	var wg sync.WaitGroup
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 20}}
