@@ -116,7 +116,7 @@ func TestProfilesRefuseWhatTheyDoNotHave(t *testing.T) {
 	}
 }
 
-// Whoever imports the package does not find profiles on http.DefaultServeMux.
+// An importer of the package does not find profiles on http.DefaultServeMux.
 func TestNothingIsRegisteredOnTheDefaultServeMux(t *testing.T) {
 	if w := get(t, http.DefaultServeMux, "/debug/pprof/"); w.Code != http.StatusNotFound {
 		t.Errorf("%d", w.Code)
