@@ -3,7 +3,6 @@ package metrics
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/measure"
 	"github.com/poolkeeper/poolkeeper/lifecycle"
 )
@@ -35,34 +34,9 @@ func (c *collector) Describe(out chan<- *prometheus.Desc) {
 
 // Collect sends what the registry says now. It does no I/O.
 func (c *collector) Collect(out chan<- prometheus.Metric) {
+	labels := labelCache{}
 	for s := range measure.Read(c.reg) {
-		out <- c.translate(&s)
+		desc := c.descs[s.Metric]
+		out <- &number{desc: desc, sample: s, labels: labels.of(desc, &s)}
 	}
-}
-
-func (c *collector) translate(s *measure.Sample) prometheus.Metric {
-	desc := c.descs[s.Metric]
-	var m prometheus.Metric
-	var err error
-	switch {
-	case s.Histogram != nil:
-		m, err = prometheus.NewConstHistogram(desc, s.Histogram.Count, s.Histogram.Sum, buckets(s.Histogram), s.Labels()...)
-	case s.Metric.Type == measure.Counter:
-		m, err = prometheus.NewConstMetric(desc, prometheus.CounterValue, s.Value, s.Labels()...)
-	default:
-		m, err = prometheus.NewConstMetric(desc, prometheus.GaugeValue, s.Value, s.Labels()...)
-	}
-	if err != nil {
-		return prometheus.NewInvalidMetric(desc, err)
-	}
-	return m
-}
-
-// buckets returns the buckets as Prometheus has them: cumulative, too.
-func buckets(h *poolkeeper.Histogram) map[float64]uint64 {
-	b := make(map[float64]uint64, len(h.Buckets))
-	for _, step := range h.Buckets {
-		b[step.UpperBound] = step.Count
-	}
-	return b
 }
