@@ -14,6 +14,6 @@
 // done between two scrapes. Pools, checks and components that are added later are in the next scrape.
 // docs/metrics.md lists the metrics, says which of them matter, and what a scrape costs.
 //
-// It refuses to push, to sample in the background, and to show texts: no error, no address and no
-// statement is in a label.
+// It refuses to push, to sample in the background, and to show texts: no error, no statement and no
+// credential is in a label.
 package metrics

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/measure/measuretest"
@@ -25,15 +27,17 @@ import (
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 )
 
-// service runs a service on real servers until the test ends, and returns where it shows its metrics.
-func service(t *testing.T, postgres, redis *testserver.Server) (addr string) {
+// service runs a service on real servers until the test ends, and returns where it shows its metrics,
+// and its PostgreSQL.
+func service(t *testing.T, postgres, redis *testserver.Server) (addr string, pool *pgxpool.Pool) {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
 	reg := lifecycle.New(lifecycle.Config{
 		Logger: quiet, ShutdownTimeout: 10 * time.Second, Health: health.Config{Logger: quiet, Interval: time.Second},
 	})
 	orders, err := sqlpool.NewPostgres(sqlpool.PostgresConfig{
-		URL: postgres.URL(), MaxOpen: 4, MinIdle: 1, FailFastAfter: 500 * time.Millisecond, Instances: 2, Logger: quiet,
+		URL: postgres.URL(), MaxOpen: 4, MinIdle: 1, FailFastAfter: 500 * time.Millisecond, Instances: 2,
+		LeakThreshold: time.Second, Logger: quiet,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -59,7 +63,7 @@ func service(t *testing.T, postgres, redis *testserver.Server) (addr string) {
 		return nil
 	}, lifecycle.WithDependencies("orders", "cache"))
 	measuretest.Start(t, reg)
-	return ops.Addr().String()
+	return ops.Addr().String(), orders.Pool()
 }
 
 // replicated is a pool of numbers: real replicas, and certificates, are tested where they are made.
@@ -145,11 +149,12 @@ func (p *prom) series(t *testing.T, expr string) int {
 	return len(data.Result)
 }
 
-func TestAnAlertFiresDuringAnOutageAndIsResolvedAfterIt(t *testing.T) {
+func TestAlertsFireForALeakAndAnOutageAndAreResolved(t *testing.T) {
 	testkit.Slow(t)
 	t.Cleanup(http.DefaultClient.CloseIdleConnections)
 	postgres, redis := testserver.Postgres(t), testserver.Redis(t)
-	p := watched(t, service(t, postgres, redis))
+	addr, orders := service(t, postgres, redis)
+	p := watched(t, addr)
 
 	testkit.Eventually(t, "the service is scraped", func() bool { return p.series(t, "poolkeeper_pool_down") == 3 })
 	var left []string
@@ -165,6 +170,13 @@ func TestAnAlertFiresDuringAnOutageAndIsResolvedAfterIt(t *testing.T) {
 	if firing := p.firing(t); len(firing) > 0 {
 		t.Errorf("alerts fire before the outage: %v", firing)
 	}
+
+	leaked, err := orders.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, "the alert of the leak fires", func() bool { return p.firing(t)["PoolkeeperLeak orders"] })
+	leaked.Release()
 
 	postgres.Kill(t)
 	testkit.Eventually(t, "the alerts fire", func() bool {

@@ -16,6 +16,6 @@
 // SDK. The names are those of the semantic conventions where these have one (db.client.connection.*,
 // of stability "development"), and poolkeeper.* beyond. docs/metrics.md lists them.
 //
-// It refuses to record spans, to choose an exporter, and to show texts: no error, no address and no
-// statement is in an attribute. Nothing runs between two collections.
+// It refuses to record spans, to choose an exporter, and to show texts: no error, no statement and
+// no credential is in an attribute. Nothing runs between two collections.
 package otelmetrics

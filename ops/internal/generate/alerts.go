@@ -100,7 +100,7 @@ func shortages() []Alert {
 			Name: "PoolkeeperCallersWait", Severity: warning, For: 5 * time.Minute,
 			Expr:        byPool("sum", of(measure.Pending)) + " > 0",
 			Summary:     inPool + ": callers wait for a connection",
-			Description: "{{ $value }} callers wait now, and some have waited at every look for 5 minutes.",
+			Description: "{{ $value }} callers wait now, and some have waited at every scrape of 5 minutes.",
 			Test:        Case{Series: []Series{pool(measure.Pending, "0 3 0 3x20")}, Quiet: 7, Fires: 10, Value: "3"},
 		},
 		{
@@ -156,7 +156,7 @@ func troubles() []Alert {
 			Name: "PoolkeeperEvictorStuck", Severity: warning, For: 5 * time.Minute,
 			Expr:        byPool("max", of(measure.SweepLate)) + " > 60",
 			Summary:     inPool + ": eviction is overdue",
-			Description: "Idle connections should have been looked at {{ $value | humanizeDuration }} ago.",
+			Description: "A sweep of idle connections was due {{ $value | humanizeDuration }} ago.",
 			Test:        Case{Series: []Series{pool(measure.SweepLate, "0x5 90x30")}, Quiet: 8, Fires: 15, Value: "1m 30s"},
 		},
 		{
