@@ -80,6 +80,7 @@ func newService(t *testing.T, allow func(*http.Request) bool, more ...string) *s
 			t.Log("shutdown:", err) // the server may be down, and a connection leaked
 		}
 	})
+	eventually(t, "the service is ready", func() bool { return s.reg.Health().Report().Ready() })
 	s.url = "http://" + s.ops.Addr().String() + "/status/"
 	s.traffic(t, "http://"+api.Addr().String())
 	return s
