@@ -183,16 +183,14 @@ func (s *span) latency() chart {
 	}
 	p50 := s.trace(func(p point) (float64, bool) { return height(p.p50), p.measured > 0 })
 	p99 := s.trace(func(p point) (float64, bool) { return height(p.p99), p.measured > 0 })
-	now, worst := "no waits", 0.0
+	worst := 0.0
 	for _, p := range s.points {
 		worst = max(worst, p.p99)
-		if p.ok && p.measured > 0 {
-			now = "p50 " + seconds(p.p50) + ", p99 " + seconds(p.p99)
-		}
 	}
-	label := "Wait for a connection in " + s.past() + ": " + now
+	now, label := "no waits", "Wait for a connection in "+s.past()+": none was measured"
 	if worst > 0 {
-		label += ", p99 " + seconds(worst) + " at worst"
+		now = "p99 at most " + seconds(worst) + "; dotted: p50"
+		label = "Wait for a connection in " + s.past() + ": p99 at most " + seconds(worst)
 	}
 	return chart{
 		Title: "Wait for a connection", Now: now, Label: label, Top: "10 s", Middle: "10 ms", Bottom: "10 µs",

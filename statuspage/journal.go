@@ -60,7 +60,7 @@ func described(e event.Event) Event {
 		out.Kind, out.Text, out.Skipped = redact.Text(string(e.Event.Kind)), e.Event.Text, e.Event.Skipped
 		out.Advice = e.Event.Advice
 		if e.Event.Holder != nil {
-			out.Text += ": " + e.Event.Holder.Describe(e.Event.Time)
+			out.Text += " (" + e.Event.Holder.Describe(e.Event.Time) + ")"
 		}
 	case *event.Health:
 		out.Kind, out.Text = "health", "check: "+e.Transition.From.String()+" → "+e.Transition.To.String()

@@ -115,7 +115,7 @@ func TestPageFitsAPhone(t *testing.T) {
 	}
 	b.accessible()
 	b.noComplaints()
-	b.picture("phone", 1700)
+	b.picture("phone", 1240)
 }
 
 func TestDarkSchemeIsFollowed(t *testing.T) {
@@ -201,7 +201,7 @@ func TestStrangersSeeOverallStatesOnly(t *testing.T) {
 	}
 	b.accessible()
 	b.noComplaints()
-	b.picture("stranger", 420)
+	b.picture("stranger", 200)
 }
 
 func quoted(s string) string {
