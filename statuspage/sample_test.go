@@ -51,13 +51,19 @@ func TestNoGoroutineWaitsBetweenSamples(t *testing.T) {
 		reg := lifecycle.New(quiet())
 		page := statuspage.New(reg, open())
 		reg.Add("pool", &fakePool{})
-		before := runtime.NumGoroutine()
 		if err := page.Start(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		testkit.Advance(time.Minute)
-		if n := runtime.NumGoroutine() - before; n != 0 {
-			t.Errorf("%d goroutines more while idle", n)
+		all := make([]byte, 1<<20)
+		all = all[:runtime.Stack(all, true)]
+		for g := range strings.SplitSeq(string(all), "\n\n") {
+			if strings.Contains(g, "/statuspage.") {
+				t.Errorf("a goroutine of the page while idle:\n%s", g)
+			}
+		}
+		if !strings.Contains(string(all), "TestNoGoroutineWaits") {
+			t.Error("the stacks are not those of all goroutines")
 		}
 		if err := page.Stop(t.Context()); err != nil {
 			t.Error(err)
