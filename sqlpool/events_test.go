@@ -136,8 +136,8 @@ func TestSubscribersAreToldWhatHappensToBothPools(t *testing.T) {
 // What only a pool that dials by URL can tell.
 func TestSubscribersAreToldOfLimitsAndRenewals(t *testing.T) {
 	secret := filepath.Join(t.TempDir(), "secret")
-	var token atomic.Value
-	token.Store("first")
+	var token atomic.Pointer[string]
+	token.Store(new(string))
 	for name, c := range map[string]struct {
 		configure func(*sqlpool.PostgresConfig)
 		cause     func(t *testing.T, srv *sqlpooltest.PostgresServer, p *sqlpool.Postgres)
@@ -149,12 +149,12 @@ func TestSubscribersAreToldOfLimitsAndRenewals(t *testing.T) {
 		},
 		"a password that Credentials changes": {
 			configure: func(c *sqlpool.PostgresConfig) {
-				c.Credentials = func(context.Context) (string, string, error) { return "app", token.Load().(string), nil } //nolint:forcetypeassert // of this test
+				c.Credentials = func(context.Context) (string, string, error) { return "app", *token.Load(), nil }
 			},
 			cause: func(t *testing.T, _ *sqlpooltest.PostgresServer, p *sqlpool.Postgres) {
 				t.Helper()
 				for _, password := range []string{"first", "second"} {
-					token.Store(password)
+					token.Store(&password)
 					p.Reset() // a new connection logs in
 					if _, err := p.Pool().Exec(t.Context(), "set x to 1"); err != nil {
 						t.Error(err)
