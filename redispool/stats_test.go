@@ -140,6 +140,32 @@ func TestStatsKeepWhyTheLastDialFailedAndSinceWhenTheServerIsDown(t *testing.T) 
 	}
 }
 
+// INV-14: with dials, a login, a check and a fill under way.
+func TestStatsWaitForNoServer(t *testing.T) {
+	for name, is := range map[string]int32{"unreachable": unreachable, "mute": mute} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(dropsTimers(t), func(t *testing.T) {
+				p, l := outageBubble(t, redispool.Config{MinIdle: 2, MaxIdleTime: 10 * time.Second, AcquireTimeout: time.Second}, -1, up)
+				synctest.Wait()
+				l.become(is)
+				ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
+				defer cancel()
+				go func() { _ = p.Check(ctx) }()
+				for range 30 {
+					go func() { _ = p.Client().Get(ctx, "key").Err() }()
+					time.Sleep(100 * time.Millisecond)
+					began, dials := time.Now(), l.dials.Load()
+					s, expiries := p.Stats(), p.Expiries()
+					if took := time.Since(began); took != 0 || l.dials.Load() != dials || s.Max == 0 || expiries != nil {
+						t.Fatalf("Stats took %v, and %d dials", took, l.dials.Load()-dials)
+					}
+				}
+				time.Sleep(5 * time.Second)
+			})
+		})
+	}
+}
+
 func TestStatsKeepWhyALoginFailed(t *testing.T) {
 	srv := testserver.Redis(t, "--requirepass", "right")
 	p := newPool(t, redispool.Config{URL: "redis://:wrong@" + srv.Addr(), Start: poolkeeper.StartDegraded})

@@ -145,6 +145,7 @@ func TestStatsKeepWhyTheLastDialFailedAndSinceWhenTheServerIsDown(t *testing.T) 
 	})
 }
 
+// INV-14: Stats does not wait for it either.
 func TestStatsTellThatASweepHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
@@ -163,6 +164,33 @@ func TestStatsTellThatASweepHangs(t *testing.T) {
 		if got := p.Stats().SweepLate; got != 0 {
 			t.Errorf("late by %v after the sweep has ended", got)
 		}
+	})
+}
+
+// INV-14: with a dial and a check under way to a server that is silent.
+func TestStatsWaitForNoServer(t *testing.T) {
+	cfg := sqlpool.DBConfig{MaxOpen: 2, MinIdle: 2, AcquireTimeout: time.Second, EvictionInterval: time.Second}
+	onBothPools(t, cfg, func(t *testing.T, _ *sqlpooltest.PostgresServer, n *bubbleNetwork, p bubblePool) {
+		t.Helper()
+		advance(time.Second)
+		n.lost.Store(true)
+		p.managed.Reset()
+		ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
+		defer cancel()
+		done := make(chan struct{})
+		go func() { defer close(done); _ = p.managed.Check(ctx) }()
+		go func() { _, _ = p.acquire(ctx) }()
+		for range 30 {
+			time.Sleep(100 * time.Millisecond)
+			began, dialed := time.Now(), n.dialed.Load()
+			_ = p.managed.Stats()
+			if took := time.Since(began); took != 0 || n.dialed.Load() != dialed {
+				t.Fatalf("Stats took %v, and %d dials", took, n.dialed.Load()-dialed)
+			}
+		}
+		n.heal()
+		cancel()
+		<-done
 	})
 }
 
