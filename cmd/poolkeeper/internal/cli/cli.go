@@ -1,0 +1,75 @@
+// Package cli is the command line of poolkeeper: its commands, flags, streams and exit codes.
+//
+//	args ──▶ Root ──▶ doctor ──▶ package doctor
+//	             ├──▶ watch  ──▶ package watch
+//	             └──▶ completion, help
+//
+// It does no work of its own: a command reads its flags and calls its package.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit codes.
+const (
+	ExitOK       = 0
+	ExitFindings = 1 // a server is unreachable, or something should be changed
+	ExitUsage    = 2 // the command line cannot be understood
+)
+
+// Streams are what a command reads and writes.
+type Streams struct {
+	Out, Err io.Writer
+	Getenv   func(string) string
+}
+
+// errFindings ends a command that has said already what is to be changed.
+var errFindings = errors.New("findings")
+
+// failureError is an error that is no fault of the command line.
+type failureError struct{ error }
+
+func (f failureError) Unwrap() error { return f.error }
+
+// Run runs the command line and returns its exit code.
+func Run(ctx context.Context, args []string, s Streams) int {
+	root := Root(s) //nolint:contextcheck // to check a configuration is no I/O
+	root.SetArgs(args)
+	root.SetOut(s.Out)
+	root.SetErr(s.Err)
+	err := root.ExecuteContext(ctx)
+	switch {
+	case err == nil:
+		return ExitOK
+	case errors.Is(err, errFindings):
+		return ExitFindings
+	}
+	_, _ = fmt.Fprintf(s.Err, "poolkeeper: %v\n", err)
+	if _, ok := errors.AsType[failureError](err); ok {
+		return ExitFindings
+	}
+	_, _ = fmt.Fprintln(s.Err, `"poolkeeper help" lists the commands.`)
+	return ExitUsage
+}
+
+// Root returns the root command.
+func Root(s Streams) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "poolkeeper",
+		Short: "Looks at servers and services whose connection pools poolkeeper keeps",
+		Long: `poolkeeper looks at Redis, PostgreSQL, MySQL and MariaDB servers, and at services that keep their
+connections with the Go library of the same name. It changes nothing, and never prints a password.
+
+Exit codes: 0 all is well; 1 a server cannot be reached, or something should be changed; 2 the
+command line cannot be understood.`,
+		SilenceUsage: true, SilenceErrors: true, DisableAutoGenTag: true,
+	}
+	root.AddCommand(doctorCommand(s), watchCommand(s))
+	return root
+}

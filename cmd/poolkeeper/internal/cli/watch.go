@@ -1,0 +1,63 @@
+package cli
+
+import (
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/poolkeeper/poolkeeper/cmd/poolkeeper/internal/term"
+	"github.com/poolkeeper/poolkeeper/cmd/poolkeeper/internal/watch"
+)
+
+const watchLong = `watch shows the status page of a running service in the terminal: what to look at, pools, checks,
+components, holders of connections, and the last events. URL is where the service serves its status
+page (package statuspage); its JSON, status.json, is read.
+
+On a terminal the screen is redrawn every --interval until Ctrl-C, also while the service is away.
+Elsewhere, or with --once, one snapshot is printed.
+
+The exit code is 1 if the service cannot be reached or is not ready, at the end of the watch.`
+
+func watchCommand(s Streams) *cobra.Command {
+	o := watch.Options{}
+	var once bool
+	var tokenFrom string
+	c := &cobra.Command{
+		Use:     "watch URL",
+		Short:   "Shows the status page of a running service, refreshed in place",
+		Long:    watchLong,
+		Example: `  poolkeeper watch http://localhost:8081/status/`,
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if tokenFrom != "" {
+				o.Token = s.Getenv(tokenFrom)
+			}
+			w, err := watch.New(args[0], o)
+			if err != nil {
+				return err
+			}
+			defer w.Close()
+			styles := term.StylesFor(s.Out, s.Getenv)
+			show := w.Snapshot
+			if !once && term.IsTerminal(s.Out) && s.Getenv("TERM") != "dumb" {
+				show = w.Follow
+			}
+			ready, err := show(cmd.Context(), s.Out, styles)
+			if err != nil {
+				return failureError{err}
+			}
+			if !ready {
+				return errFindings
+			}
+			return nil
+		},
+		ValidArgsFunction: cobra.NoFileCompletions,
+	}
+	f := c.Flags()
+	f.DurationVar(&o.Interval, "interval", 2*time.Second, "time between two snapshots")
+	f.DurationVar(&o.Timeout, "timeout", 5*time.Second, "how long the service may take")
+	f.BoolVar(&once, "once", false, "print one snapshot")
+	f.StringVar(&o.CA, "tls-ca", "", "`file` of the authorities to trust")
+	f.StringVar(&tokenFrom, "token-env", "", "`name` of an environment variable that holds a bearer token")
+	return c
+}

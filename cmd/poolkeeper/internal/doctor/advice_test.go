@@ -1,0 +1,185 @@
+package doctor_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/cmd/poolkeeper/internal/doctor"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var now = time.Date(2026, time.November, 30, 12, 0, 0, 0, time.UTC)
+
+// found is the answer of a server that is well, changed by f.
+func found(f func(*doctor.Server)) doctor.Server {
+	s := doctor.Server{Kind: doctor.KindPostgres, Reachable: true, TLS: "TLS 1.3"}
+	s.Limits.MaxConnections = 100
+	s.Budget = doctor.Budget{PerInstance: 11, Instances: 2, Surge: 1, Demand: 33, Granted: 97}
+	f(&s)
+	return s
+}
+
+func until(left time.Duration, kind string) func(*doctor.Server) {
+	return func(s *doctor.Server) {
+		s.Certificates = []doctor.Certificate{{Kind: kind, Subject: "db.example", NotAfter: now.Add(left)}}
+	}
+}
+
+func TestAdviceNamesTheFieldAndItsValue(t *testing.T) {
+	const leaf, ca, day = poolkeeper.ExpiryServerCertificate, poolkeeper.ExpiryCA, 24 * time.Hour
+	type circumstances = doctor.Circumstances
+	for name, tt := range map[string]struct {
+		change         func(*doctor.Server)
+		c              circumstances
+		severity, text string // text is empty: no finding
+	}{
+		"all is well": {func(*doctor.Server) {}, circumstances{}, "", ""},
+		"the budget fits with a smaller pool": {
+			func(s *doctor.Server) {
+				s.Budget = doctor.Budget{PerInstance: 21, Instances: 12, Surge: 3, Demand: 315, Granted: 122}
+			},
+			circumstances{MaxOpen: 20},
+			doctor.SeverityError,
+			"set MaxOpen to 7: 12 instances and 3 in a rolling update may open 15 × (7+1) = 120 of 122; with MaxOpen 20 they may open 15 × (20+1) = 315",
+		},
+		"the budget fits exactly": {
+			func(s *doctor.Server) {
+				s.Budget = doctor.Budget{PerInstance: 21, Instances: 12, Surge: 3, Demand: 315, Granted: 315}
+			}, circumstances{MaxOpen: 20}, "", "",
+		},
+		"the budget fits with no pool": {
+			func(s *doctor.Server) {
+				s.Limits.Reserved = 3
+				s.Budget = doctor.Budget{PerInstance: 21, Instances: 40, Surge: 10, Demand: 1050, Granted: 97}
+			},
+			circumstances{MaxOpen: 20},
+			doctor.SeverityError,
+			"raise max_connections to 1053, or run fewer instances: the server grants 97, and 40 instances and 10 in a rolling update need 100 even with MaxOpen 1",
+		},
+		"one instance": {
+			func(s *doctor.Server) {
+				s.Kind, s.Budget = doctor.KindRedis, doctor.Budget{PerInstance: 21, Instances: 1, Surge: 1, Demand: 42, Granted: 3}
+			},
+			circumstances{MaxOpen: 20},
+			doctor.SeverityError, "raise maxclients to 42, or run fewer instances: the server grants 3, and 1 instance and 1 in a rolling update need 4",
+		},
+		"the user has a limit": {
+			func(s *doctor.Server) {
+				s.Limits.UserLimit = 1
+				s.Budget = doctor.Budget{PerInstance: 21, Instances: 1, Surge: 1, Demand: 42, Granted: 1}
+			},
+			circumstances{MaxOpen: 20},
+			doctor.SeverityError, "raise the limit of the user or database to 42",
+		},
+		"no limit is known": {func(s *doctor.Server) { s.Budget.Granted = 0 }, circumstances{}, "", ""},
+		"a pooler in transaction mode": {
+			func(s *doctor.Server) { s.Limits.Pooled, s.Limits.TransactionMode = true, true },
+			circumstances{},
+			doctor.SeverityWarning, "set default_query_exec_mode=exec in URL",
+		},
+		"a pooler of unknown mode": {
+			func(s *doctor.Server) { s.Limits.Pooled = true }, circumstances{}, doctor.SeverityNote, "its mode is not known",
+		},
+		"a pooler that the URL knows of": {
+			func(s *doctor.Server) { s.Limits.Pooled, s.Limits.TransactionMode = true, true },
+			circumstances{ChoosesExecMode: true},
+			doctor.SeverityNote, "the URL says how queries are run",
+		},
+		"a proxy":                {func(s *doctor.Server) { s.Limits.Proxied = true }, circumstances{}, doctor.SeverityNote, "a proxy stands between"},
+		"a certificate for long": {until(31*day, leaf), circumstances{}, "", ""},
+		"a certificate for a month": {
+			until(29*day, leaf), circumstances{}, doctor.SeverityNote, `the server's certificate "db.example" expires in 29 days`,
+		},
+		"a certificate for a week": {
+			until(7*day, leaf), circumstances{}, doctor.SeverityWarning, `renew the server's certificate "db.example": it expires in 7 days`,
+		},
+		"a certificate for a day": {until(25*time.Hour, leaf), circumstances{}, doctor.SeverityWarning, "it expires in 25 hours"},
+		"an authority for an hour": {
+			until(time.Hour, ca), circumstances{}, doctor.SeverityWarning, `renew the authority "db.example": it expires in 60 minutes`,
+		},
+		"an expired certificate": {
+			until(-day, leaf), circumstances{}, doctor.SeverityError, `renew the server's certificate "db.example": it has expired on 2026-11-29`,
+		},
+		"no keep-alive on the server": {
+			func(s *doctor.Server) { s.Settings = map[string]string{"tcp-keepalive": "0"} },
+			circumstances{},
+			doctor.SeverityWarning, "set tcp-keepalive on the server",
+		},
+		"no TLS to another machine": {func(s *doctor.Server) { s.TLS = "" }, circumstances{}, doctor.SeverityNote, "not encrypted"},
+		"no TLS to this machine":    {func(s *doctor.Server) { s.TLS = "" }, circumstances{Local: true}, "", ""},
+		"a server that fails": {
+			func(s *doctor.Server) { s.Reachable, s.Advice = false, "check the name" },
+			circumstances{},
+			doctor.SeverityError, "check the name",
+		},
+		"a server that fails for unknown reasons": {
+			func(s *doctor.Server) { s.Reachable = false }, circumstances{}, doctor.SeverityError, "see the error",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tt.c.Now = now
+			got := doctor.Advise(found(tt.change), tt.c)
+			if tt.text == "" {
+				if len(got) != 0 {
+					t.Errorf("%+v, want nothing", got)
+				}
+				return
+			}
+			if len(got) != 1 || got[0].Severity != tt.severity || !strings.Contains(got[0].Text, tt.text) {
+				t.Errorf("%+v, want %s %q", got, tt.severity, tt.text)
+			}
+		})
+	}
+}
+
+func TestAdviceOfSilence(t *testing.T) {
+	const m = time.Minute
+	for _, tt := range []struct {
+		silent, keepAlive, lifetime time.Duration
+		severity, text              string
+	}{
+		{0, 0, 0, "", ""},
+		{5 * m, 2 * m, 0, "", ""},
+		{5 * m, 0, 0, doctor.SeverityNote, "silent for 5m; by default"},
+		{5 * m, 5 * m, 0, doctor.SeverityWarning, "set KeepAlive below 5m: the server closes silent connections then, and KeepAlive is 5m"},
+		{90 * time.Second, 2 * m, 30 * m, doctor.SeverityWarning, "set KeepAlive below 1m30s"},
+		{8 * time.Hour, 0, 30 * m, "", ""}, // nothing lives that long
+		{2 * time.Hour, 3 * time.Hour, 0, doctor.SeverityWarning, "set KeepAlive below 2h: "},
+	} {
+		s := found(func(s *doctor.Server) { s.SetSilent(tt.silent) })
+		got := doctor.Advise(s, doctor.Circumstances{Now: now, KeepAlive: tt.keepAlive, MaxLifetime: tt.lifetime})
+		switch {
+		case tt.text == "" && len(got) == 0:
+		case len(got) != 1 || got[0].Severity != tt.severity || !strings.Contains(got[0].Text, tt.text):
+			t.Errorf("%+v: %+v", tt, got)
+		}
+	}
+}
+
+func TestParseShowsNoSecret(t *testing.T) {
+	for url, want := range map[string]struct{ name, kind string }{
+		"redis://:sesame@h:1/0": {"redis://h:1/0", doctor.KindRedis},
+		"rediss://u:sesame@h":   {"rediss://h", doctor.KindRedis},
+		"redis+sentinel://u:sesame@h?master_name=m&password=sesame": {"redis+sentinel://h", doctor.KindRedis},
+		"unix://u:sesame@/run/redis.sock":                           {"unix:///run/redis.sock", doctor.KindRedis},
+		"postgres://u:sesame@h:5432/d?sslmode=require":              {"postgres://h:5432/d", doctor.KindPostgres},
+		"postgresql://u@h/d?password=sesame":                        {"postgresql://h/d", doctor.KindPostgres},
+		"mysql://u:sesame@h/d":                                      {"mysql://h/d", doctor.KindMySQL},
+		"mariadb://u:sesame@h/d":                                    {"mariadb://h/d", doctor.KindMySQL},
+	} {
+		target, err := doctor.Parse("argument 1", url)
+		if err != nil || target.Name != want.name || target.Kind != want.kind {
+			t.Errorf("%s: %q, %q, %v", url, target.Name, target.Kind, err)
+		}
+	}
+	for _, url := range []string{"", "sesame", "user:sesame@tcp(h)/d", "amqp://u:sesame@h", "redis://u:sesame%zz@h", "postgres://u:sesame/@h:x"} {
+		if _, err := doctor.Parse("argument 1", url); err == nil || strings.Contains(err.Error(), "sesame") {
+			t.Errorf("%q: %v", url, err)
+		}
+	}
+}

@@ -1,0 +1,102 @@
+package doctor
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/poolkeeper/poolkeeper/redispool"
+	"github.com/poolkeeper/poolkeeper/sqlpool"
+)
+
+// Kinds of a [Target].
+const (
+	KindRedis    = "redis"
+	KindPostgres = "postgres"
+	KindMySQL    = "mysql"
+)
+
+// Target is a server to ask. It is not to be printed: its URL may hold a password.
+type Target struct {
+	Name string // scheme, host and path of the URL, after the variable that it comes from
+	Kind string
+
+	url   string
+	modes bool // the URL chooses how pgx runs queries
+	local bool // the server is on this machine
+}
+
+// Parse reads a URL. from says where it comes from, for errors: "argument 1", "DATABASE_URL". An
+// error never has a part of the URL in it.
+func Parse(from, text string) (Target, error) {
+	scheme, _, isURL := strings.Cut(text, "://")
+	if !isURL {
+		return Target{}, fmt.Errorf("%s is not a URL; it must begin with %s", from, schemes)
+	}
+	t := Target{url: text}
+	switch scheme {
+	case "redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster":
+		t.Kind = KindRedis
+	case "postgres", "postgresql":
+		t.Kind = KindPostgres
+	case "mysql", "mariadb":
+		t.Kind = KindMySQL
+	default:
+		return Target{}, fmt.Errorf("%s has an unknown scheme; it must begin with %s", from, schemes)
+	}
+	u, err := url.Parse(text)
+	if err != nil { // its text would hold the URL
+		return Target{}, fmt.Errorf("%s cannot be parsed; are reserved characters of the password percent-encoded?", from)
+	}
+	t.Name = (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
+	t.modes = u.Query().Has("default_query_exec_mode")
+	host := u.Hostname()
+	t.local = scheme == "unix" || host == "" || host == "localhost" || strings.HasPrefix(host, "127.") || host == "::1"
+	return t, nil
+}
+
+const schemes = "redis://, rediss://, unix://, redis+sentinel://, redis+cluster://, postgres:// or mysql://"
+
+// validate returns what the pool has against the URL and the options, without a part of the URL.
+func (t Target) validate(o Options) error {
+	switch t.Kind {
+	case KindRedis:
+		return o.redis(t).Validate()
+	case KindPostgres:
+		p, err := sqlpool.NewPostgres(o.postgres(t))
+		if err != nil {
+			return err
+		}
+		return p.Abort()
+	case KindMySQL:
+		p, err := sqlpool.NewMySQL(o.mysql(t))
+		if err != nil {
+			return err
+		}
+		return p.Abort()
+	default:
+		return errors.New("unknown kind")
+	}
+}
+
+func (o Options) redis(t Target) redispool.Config {
+	return redispool.Config{
+		Name: t.Name, URL: t.url, MaxOpen: o.MaxOpen, Instances: o.Instances, KeepAlive: o.KeepAlive,
+		DialTimeout: o.dialTimeout(), ReadTimeout: o.dialTimeout(), TLSFiles: o.TLSFiles, Logger: quiet(),
+	}
+}
+
+func (o Options) postgres(t Target) sqlpool.PostgresConfig {
+	return sqlpool.PostgresConfig{
+		Name: t.Name, URL: t.url, MaxOpen: o.MaxOpen, Instances: o.Instances, KeepAlive: o.KeepAlive,
+		DialTimeout: o.dialTimeout(), TLSFiles: o.TLSFiles, Logger: quiet(),
+	}
+}
+
+func (o Options) mysql(t Target) sqlpool.MySQLConfig {
+	return sqlpool.MySQLConfig{
+		Name: t.Name, URL: t.url, MaxOpen: o.MaxOpen, Instances: o.Instances, KeepAlive: o.KeepAlive,
+		DialTimeout: o.dialTimeout(), TLSFiles: o.TLSFiles, Logger: quiet(),
+	}
+}

@@ -1,0 +1,29 @@
+// Command poolkeeper helps to operate services whose pools poolkeeper keeps.
+//
+//	poolkeeper doctor redis://… postgres://… mysql://…   what the servers are, and what to set for them
+//	poolkeeper watch http://host:8081/status/            a service's status page, in the terminal
+//
+// It changes nothing, on no server and in no service, and never prints a password.
+package main
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/poolkeeper/poolkeeper/cmd/poolkeeper/internal/cli"
+	"github.com/poolkeeper/poolkeeper/redispool"
+)
+
+func main() { os.Exit(run()) }
+
+func run() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM) //nolint:forbidigo // the program's own
+	defer stop()
+	redis.SetLogger(redispool.GoRedisLogger(slog.New(slog.DiscardHandler))) // the report has what it would say
+	return cli.Run(ctx, os.Args[1:], cli.Streams{Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv})
+}
