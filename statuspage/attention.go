@@ -62,13 +62,13 @@ func attendChecks(d *Document, note notify) {
 }
 
 func attendComponent(now time.Time, c *Component, note notify) {
-	switch c.State {
-	case "dead", "failed", "abandoned":
-		if c.Error == "" {
-			note(SeverityError, c.Name, "", "it is %s", c.State)
-		} else {
-			note(SeverityError, c.Name, "", "it is %s: %s", c.State, c.Error)
-		}
+	what := map[string]string{"dead": "it died", "failed": "it did not start", "abandoned": "it was given up"}[c.State]
+	switch {
+	case what == "":
+	case c.Error == "":
+		note(SeverityError, c.Name, "", "%s", what)
+	default:
+		note(SeverityError, c.Name, "", "%s: %s", what, c.Error)
 	}
 	for _, e := range c.Expiries {
 		subject := ""
@@ -117,14 +117,25 @@ func attendPool(now time.Time, p *Pool, health string, note notify) {
 
 // attendServers is about the servers behind a pool.
 func attendServers(p *Pool, note notify) {
-	if p.Fleet != nil {
-		for _, w := range p.Fleet.Warnings {
-			note(SeverityWarning, p.Name, "", "%s", w)
-		}
+	for _, w := range p.Fleet.warnings() {
+		note(SeverityWarning, p.Name, "", "%s", w)
 	}
 	for i := range p.Members {
-		if m := &p.Members[i]; !m.InRotation && m.State != "" {
-			note(SeverityWarning, p.Name, "", "%s does not serve callers: %s", m.Name, m.State)
+		m := &p.Members[i]
+		if !m.InRotation && m.State != "" {
+			note(SeverityWarning, p.Name, "", "%s serves no callers: %s", m.Name, m.State)
+		}
+		for _, w := range m.Fleet.warnings() {
+			if p.Fleet == nil {
+				note(SeverityWarning, p.Name, "", "%s: %s", m.Name, w)
+			}
 		}
 	}
+}
+
+func (f *Fleet) warnings() []string {
+	if f == nil {
+		return nil
+	}
+	return f.Warnings
 }

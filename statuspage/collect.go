@@ -155,17 +155,12 @@ func healthOf(name string, r *health.Report) string {
 }
 
 func (d *documentOf) pool(name string, s *poolkeeper.Stats) Pool {
-	p := Pool{Name: d.words.clean(name), PoolFigures: d.figures(s), Recent: d.past.recent(name)}
-	if f := s.Fleet; !f.Asked.IsZero() || len(f.Warnings) > 0 {
-		p.Fleet = &Fleet{
-			Asked: f.Asked, Demand: f.Demand, Limit: f.Limit, OnServer: f.OnServer, Warnings: d.words.cleanAll(f.Warnings),
-		}
-	}
+	p := Pool{Name: d.words.clean(name), PoolFigures: d.figures(s), Recent: d.past.recent(name), Fleet: d.fleet(&s.Fleet)}
 	for i := range s.Members[:min(len(s.Members), maxMembers)] {
 		m := &s.Members[i]
 		out := Member{
 			Name: d.words.clean(m.Name), Primary: m.Primary, State: d.words.clean(m.State), InRotation: m.InRotation,
-			PoolFigures: d.figures(&m.Stats),
+			PoolFigures: d.figures(&m.Stats), Fleet: d.fleet(&m.Stats.Fleet),
 		}
 		if m.HasLag {
 			lag := m.Lag.Seconds()
@@ -174,6 +169,14 @@ func (d *documentOf) pool(name string, s *poolkeeper.Stats) Pool {
 		p.Members = append(p.Members, out)
 	}
 	return p
+}
+
+// fleet returns nil if the server was never asked.
+func (d *documentOf) fleet(f *poolkeeper.FleetStats) *Fleet {
+	if f.Asked.IsZero() && len(f.Warnings) == 0 {
+		return nil
+	}
+	return &Fleet{Asked: f.Asked, Demand: f.Demand, Limit: f.Limit, OnServer: f.OnServer, Warnings: d.words.cleanAll(f.Warnings)}
 }
 
 func (d *documentOf) figures(s *poolkeeper.Stats) PoolFigures {

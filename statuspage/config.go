@@ -32,8 +32,8 @@ type Config struct {
 	Name string
 
 	// Allow decides which requests may see more than overall states: names, settings, errors,
-	// stacks. It is called for each request, may be called concurrently, and must not block. nil,
-	// false and a panic deny.
+	// stacks. It is called for each request, and for each update of an open page. It may be called
+	// concurrently, and must not block. nil, false and a panic deny.
 	Allow func(*http.Request) bool
 
 	// Interval is the time between two samples, and between two updates of a page that is open.

@@ -174,6 +174,7 @@ type Member struct {
 	State      string   `json:"state,omitempty"`
 	InRotation bool     `json:"in_rotation"`
 	Lag        *float64 `json:"lag_seconds,omitempty"` // nil: not known
+	Fleet      *Fleet   `json:"fleet,omitempty"`       // nil: the server was never asked
 }
 
 // Server is one moment of a server that answers requests.
@@ -230,9 +231,9 @@ type HolderGroup struct {
 // Event is something that happened to a component, a pool or a check.
 type Event struct {
 	Time      time.Time `json:"time"`
-	Level     string    `json:"level"` // DEBUG, INFO, WARN or ERROR
-	Component string    `json:"component,omitempty"`
-	Kind      string    `json:"kind"` // of a pool's event, or the name of the type in lifecycle/event
+	Level     string    `json:"level"`               // DEBUG, INFO, WARN or ERROR
+	Component string    `json:"component,omitempty"` // "orders/primary" for a server of a replicated pool
+	Kind      string    `json:"kind"`                // of a pool's event, or the name of the type in lifecycle/event
 	Text      string    `json:"text"`
 	Error     string    `json:"error,omitempty"`
 	Advice    string    `json:"advice,omitempty"`

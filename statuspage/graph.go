@@ -109,8 +109,12 @@ func draw(all []Component, l *layout) template.HTML {
 		height = (l.height + 0.4 + float64((n+columns-1)/columns)) * rowStep
 	}
 	width := float64(columns)*columnStep - (columnStep - boxWidth)
-	fmt.Fprintf(&b, `<svg class="graph" viewBox="-1 -1 %[1]g %[2]g" width="%[1]g" height="%[2]g" role="img" aria-label="%[3]s">`,
-		width+2, height-(rowStep-boxHeight)+2, template.HTMLEscapeString(summary(all)))
+	class := "graph"
+	if l.dense {
+		class = "graph dense"
+	}
+	fmt.Fprintf(&b, `<svg class="%[4]s" viewBox="-1 -1 %[1]g %[2]g" width="%[1]g" height="%[2]g" role="img" aria-label="%[3]s">`,
+		width+2, height-(rowStep-boxHeight)+2, template.HTMLEscapeString(summary(all)), class)
 	b.WriteString(`<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">` +
 		`<path class="tip" d="M0 .5 7.5 4 0 7.5Z"/></marker></defs>`)
 	for _, route := range l.routes {

@@ -59,6 +59,9 @@ func described(e event.Event) Event {
 	case *event.Pool:
 		out.Kind, out.Text, out.Skipped = redact.Text(string(e.Event.Kind)), e.Event.Text, e.Event.Skipped
 		out.Advice = e.Event.Advice
+		if e.Event.Pool != "" { // "orders/primary", of a replicated pool
+			out.Component = redact.Text(e.Event.Pool)
+		}
 		if e.Event.Holder != nil {
 			out.Text += " (" + e.Event.Holder.Describe(e.Event.Time) + ")"
 		}

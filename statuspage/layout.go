@@ -18,6 +18,7 @@ type layout struct {
 	edges  [][2]int   // from and to
 	alone  []int      // nodes without any edge, which stand nowhere
 	layers [][]vertex // left to right
+	dense  bool       // it has too many nodes to lead edges around them
 }
 
 // spot is a place: columns from the left, rows from the top.
@@ -31,7 +32,8 @@ type vertex struct {
 	row    float64
 }
 
-// maxRows bounds the height of a column: beyond it, one is split into several.
+// maxRows bounds the height of a column. A graph that needs more is dense: its columns are split, and
+// its edges go straight.
 const maxRows = 12
 
 // sweeps is how often the order within columns is improved, and pulls how often their rows are.
@@ -42,8 +44,16 @@ const (
 
 // arrange places nodes, each with the nodes it depends on. Edges that close a cycle are left out.
 func arrange(deps [][]int) *layout {
-	l := &layout{nodes: make([]spot, len(deps))}
 	deps = acyclic(deps)
+	l := place(deps, false)
+	if slices.ContainsFunc(l.layers, func(layer []vertex) bool { return len(layer) > maxRows }) {
+		l = place(deps, true)
+	}
+	return l
+}
+
+func place(deps [][]int, dense bool) *layout {
+	l := &layout{nodes: make([]spot, len(deps)), dense: dense}
 	heights := chains(deps)
 	linked := make([]bool, len(deps))
 	top := 0
@@ -55,24 +65,29 @@ func arrange(deps [][]int) *layout {
 		top = max(top, heights[from])
 	}
 	l.layers = make([][]vertex, top+1)
-	place := make([]int, len(deps)) // of each node in its layer
+	at := make([]int, len(deps)) // the place of each node in its layer
 	for n := range deps {
 		if !linked[n] {
 			l.alone = append(l.alone, n)
 			continue
 		}
-		at := top - heights[n]
-		place[n] = len(l.layers[at])
-		l.layers[at] = append(l.layers[at], vertex{node: n})
+		layer := top - heights[n]
+		at[n] = len(l.layers[layer])
+		l.layers[layer] = append(l.layers[layer], vertex{node: n})
 	}
 	bends := make([][]int, len(l.edges)) // positions in the layers between
 	for i, e := range l.edges {
-		bends[i] = l.connect(top-heights[e[0]], place[e[0]], top-heights[e[1]], place[e[1]])
+		from, to := top-heights[e[0]], top-heights[e[1]]
+		if !dense || from+1 == to {
+			bends[i] = l.connect(from, at[e[0]], to, at[e[1]])
+		}
 	}
 	order := l.order()
-	l.settle(order)
+	if !dense {
+		l.settle(order)
+	}
 	l.locate(order)
-	l.trace(bends, order, func(n int) int { return top - heights[n] })
+	l.trace(bends, func(n int) int { return top - heights[n] })
 	return l
 }
 
@@ -265,51 +280,44 @@ func apart(wish []float64) []float64 {
 	return out
 }
 
-// locate turns layers into columns: a layer with too many rows takes several.
+// locate turns layers into columns: in a dense graph, a layer with too many rows takes several.
 func (l *layout) locate(order [][]int) {
+	shape := func(layer []vertex) (columns, rows int) {
+		columns = max((len(layer)+maxRows-1)/maxRows, 1)
+		return columns, (len(layer) + columns - 1) / columns
+	}
+	most := 0
+	for _, layer := range l.layers {
+		_, rows := shape(layer)
+		most = max(most, rows)
+	}
 	col := 0.0
 	for i, layer := range l.layers {
-		columns := (len(layer) + maxRows - 1) / maxRows
-		if columns > 1 {
-			rows := (len(layer) + columns - 1) / columns
-			for at, p := range order[i] {
-				layer[p].row = float64(at % rows)
-				l.put(&layer[p], col+float64(at/rows))
+		columns, rows := shape(layer)
+		for at, p := range order[i] {
+			v := &layer[p]
+			if l.dense {
+				v.row = float64(at%rows) + float64(most-rows)/2
 			}
-		} else {
-			for p := range layer {
-				l.put(&layer[p], col)
+			if v.node >= 0 {
+				l.nodes[v.node] = spot{col + float64(at/rows), v.row}
 			}
-		}
-		for _, v := range layer {
 			l.height = max(l.height, v.row+1)
 		}
-		col += float64(max(columns, 1))
+		col += float64(columns)
 	}
 	if len(l.edges) > 0 {
 		l.width = col
 	}
 }
 
-func (l *layout) put(v *vertex, col float64) {
-	if v.node >= 0 {
-		l.nodes[v.node] = spot{col, v.row}
-	}
-}
-
 // trace says which spots each edge passes.
-func (l *layout) trace(bends, order [][]int, layerOf func(n int) int) {
-	column := make([]float64, len(l.layers))
-	col := 0.0
-	for i := range l.layers {
-		column[i] = col
-		col += float64(max((len(order[i])+maxRows-1)/maxRows, 1))
-	}
+func (l *layout) trace(bends [][]int, layerOf func(n int) int) {
 	for i, e := range l.edges {
 		route := []spot{l.nodes[e[0]]}
 		for k, p := range bends[i] {
-			at := layerOf(e[0]) + 1 + k
-			route = append(route, spot{column[at], l.layers[at][p].row})
+			at := layerOf(e[0]) + 1 + k // not dense: one column for each layer
+			route = append(route, spot{float64(at), l.layers[at][p].row})
 		}
 		l.routes = append(l.routes, append(route, l.nodes[e[1]]))
 	}

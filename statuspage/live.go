@@ -28,8 +28,9 @@ type viewers struct {
 
 // viewer is one open page.
 type viewer struct {
-	wake chan struct{} // 1 buffered: there is mail
-	mail []byte        // to be written; nil if there is none
+	wake   chan struct{} // 1 buffered: there is mail
+	mail   []byte        // to be written; nil if there is none
+	synced bool          // it has all parts as last published, or will have by its mail
 }
 
 func newViewers(most int) *viewers {
@@ -96,11 +97,12 @@ func (v *viewers) publish(m *moment) {
 	changed := m.changes(v.last)
 	v.last = m
 	for w := range v.all {
-		if w.mail == nil {
+		if w.mail == nil && w.synced {
 			w.mail = changed
 		} else {
-			w.mail = m.everything()
+			w.mail = m.all()
 		}
+		w.synced = true
 		select {
 		case w.wake <- struct{}{}:
 		default:
@@ -139,12 +141,15 @@ func (p *Page) serveLive(w http.ResponseWriter, r *http.Request) {
 	}
 	m := p.shown()
 	hello := fmt.Appendf(nil, "retry: %d\nevent: hello\ndata: %s\n\n", retryAfter.Milliseconds(), m.shape)
-	if !write(append(hello, m.everything()...)) {
+	if !write(append(hello, m.all()...)) {
 		return
 	}
 	for {
 		select {
 		case <-v.wake:
+			if !allows(p.cfg.Allow, r) { // no longer
+				return
+			}
 			if mail := p.viewers.take(v); mail != nil && !write(mail) {
 				return
 			}
@@ -156,14 +161,11 @@ func (p *Page) serveLive(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// everything is all parts of m as events.
-func (m *moment) everything() []byte { return m.all() }
-
 // changes is the parts of m that differ from before; all of them if before is nil or of another
 // shape.
 func (m *moment) changes(before *moment) []byte {
 	if before == nil || before.shape != m.shape {
-		return append(fmt.Appendf(nil, "event: hello\ndata: %s\n\n", m.shape), m.everything()...)
+		return append(fmt.Appendf(nil, "event: hello\ndata: %s\n\n", m.shape), m.all()...)
 	}
 	var b bytes.Buffer
 	for i, part := range m.parts {

@@ -221,6 +221,9 @@ func (s *screen) Ago(t time.Time) string {
 	if t.IsZero() {
 		return "never"
 	}
+	if s.D.At.Sub(t) < time.Second {
+		return "just now"
+	}
 	return s.Age(t) + " ago"
 }
 

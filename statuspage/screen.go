@@ -14,6 +14,15 @@ import (
 // manyPools is how many pools there are when a table of them helps.
 const manyPools = 4
 
+// shownNotices bounds the notices on the page; the JSON has all.
+const shownNotices = 30
+
+// Notices are the first of those that need attention.
+func (s *screen) Notices() []Notice { return s.D.Attention[:min(len(s.D.Attention), shownNotices)] }
+
+// MoreNotices is how many are left out.
+func (s *screen) MoreNotices() int { return len(s.D.Attention) - len(s.Notices()) }
+
 // Many reports whether a table of all pools helps.
 func (s *screen) Many() bool { return len(s.D.Pools) >= manyPools }
 
@@ -139,6 +148,48 @@ func (s *poolScreen) Bar() template.HTML {
 		`<svg class="bar" viewBox="0 0 100 1" preserveAspectRatio="none" aria-hidden="true">`+
 			`<path class="s" d="M0 0H%s V1H0Z"/><path class="b" d="M0 0H%s V1H0Z"/></svg>`, number(min(inUse+idle, 100)), number(min(inUse, 100)),
 	))
+}
+
+// titledFleet is what one server says of its limit.
+type titledFleet struct {
+	*Fleet
+
+	Title string
+}
+
+// Fleets are what the servers of the pool say of their limits.
+func (s *poolScreen) Fleets() []titledFleet {
+	if s.P.Fleet != nil {
+		return []titledFleet{{s.P.Fleet, "Server's limit"}}
+	}
+	var out []titledFleet
+	for i := range s.P.Members {
+		if m := &s.P.Members[i]; m.Fleet != nil {
+			out = append(out, titledFleet{m.Fleet, "Limit of " + m.Name})
+		}
+	}
+	return out
+}
+
+// titledError is the last dial error of one server.
+type titledError struct {
+	*PoolFigures
+
+	Title string
+}
+
+// DialErrors are the last ones: of each server of a replicated pool, or of the pool.
+func (s *poolScreen) DialErrors() []titledError {
+	var out []titledError
+	for i := range s.P.Members {
+		if m := &s.P.Members[i]; m.LastDialError != "" {
+			out = append(out, titledError{&m.PoolFigures, "Last dial error of " + m.Name})
+		}
+	}
+	if len(out) == 0 && s.P.LastDialError != "" {
+		out = append(out, titledError{&s.P.PoolFigures, "Last dial error"})
+	}
+	return out
 }
 
 // Acquired is a number of acquisitions, and what it counts: pools that do not count all know how many
