@@ -3,6 +3,8 @@ package redispool
 import (
 	"context"
 	"fmt"
+	"net"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -61,11 +63,24 @@ func Ask(ctx context.Context, cfg Config) (Answer, error) {
 func (p *Pool) watchDials(w *handshake.Watch) {
 	e := p.newEndpoint(*p.target, *p.cfg, p.endpoint.Load().given)
 	if e.plain == nil {
-		e.dial = w.Dial(e.dial)
+		e.dial = p.butSentinels(e.dial, w.Dial(e.dial))
 	} else {
-		e.dial = securely(w.Dial(e.plain), p.cfg.DialTimeout, w.Config(e.tls))
+		e.dial = securely(p.butSentinels(e.plain, w.Dial(e.plain)), p.cfg.DialTimeout, w.Config(e.tls))
 	}
 	p.endpoint.Store(e)
+}
+
+// butSentinels returns watched, but plain for connections to the sentinels.
+func (p *Pool) butSentinels(plain, watched dialAddr) dialAddr {
+	if p.target.kind != kindSentinel {
+		return watched
+	}
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if slices.Contains(p.target.opts.Addrs, addr) {
+			return plain(ctx, network, addr)
+		}
+		return watched(ctx, network, addr)
+	}
 }
 
 // inform asks the server for a sign of life, and then the rest on the same connection.
@@ -83,7 +98,16 @@ func (p *Pool) inform(ctx context.Context, w *handshake.Watch, out *poolkeeper.S
 	if reservation != nil {
 		out.LeftOut = append(out.LeftOut, reservation.Error())
 	}
-	n := p.allNodes()[0]
+	for _, n := range p.liveNodes(ctx) { // one that does not answer is named by the reservation
+		if err = p.describe(ctx, n, out); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// describe asks one node.
+func (p *Pool) describe(ctx context.Context, n *node, out *poolkeeper.ServerInfo) error {
 	own, done, err := p.checker.use(ctx, n)
 	if err != nil {
 		return err

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/test/testcerts"
@@ -214,5 +216,33 @@ func TestAskEndsWithItsContext(t *testing.T) {
 	_, err := redispool.Ask(ctx, redispool.Config{URL: "redis://" + gone.Addr(), Logger: silent()})
 	if err == nil || errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
+	}
+}
+
+// Of a Cluster and behind Sentinel it is the servers that are described, not the sentinels.
+func TestAskOfTopologies(t *testing.T) {
+	testkit.Slow(t)
+	k := newCluster(t, 2, 0)
+	s := newSentinels(t)
+	for name, o := range map[string]*redis.UniversalOptions{
+		"cluster": k.options(), "sentinel": {Addrs: s.addrs, MasterName: "shop"},
+	} {
+		a, err := redispool.Ask(within(t, patience), redispool.Config{Options: o, Logger: silent()})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		l := a.Latency
+		if a.Server != "Redis" || a.Version == "" || l.Connect <= 0 || l.Login <= 0 || l.Pings == 0 || a.Settings["maxclients"] == "" {
+			t.Errorf("%s: %+v", name, a.ServerInfo)
+		}
+		if a.Limits.MaxConnections == 0 || (a.Limits.Node != "") != (name == "cluster") || len(a.LeftOut) != 0 {
+			t.Errorf("%s: %+v", name, a)
+		}
+	}
+	if _, err := redispool.Ask(within(t, patience), redispool.Config{
+		Options: &redis.UniversalOptions{Addrs: []string{testserver.SharedPostgres(t).Addr()}, IsClusterMode: true}, Logger: silent(),
+	}); health.Classify(err).Kind != health.KindProtocol {
+		t.Errorf("a Cluster at PostgreSQL's port: %v (%s)", err, health.Classify(err).Kind)
 	}
 }

@@ -25,10 +25,12 @@ import (
 // DialFunc is how drivers open a socket.
 type DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
 
-// Watch times the connection that was begun last, until Ready. It is safe for concurrent use.
+// Watch times one connection at a time, until Ready: the first, or if that is closed the next. It is
+// safe for concurrent use.
 type Watch struct {
 	mu    sync.Mutex // guards the following
 	times times
+	busy  bool // a connection is watched that has not been closed
 	chain []*x509.Certificate
 	tls   uint16 // version
 }
@@ -39,9 +41,12 @@ type times struct{ began, connected, hello, secured, ready time.Time }
 // Dial returns dial, watched.
 func (w *Watch) Dial(dial DialFunc) DialFunc {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
-		w.note(func(t *times) { *t = times{began: time.Now()} })
+		if !w.begin() {
+			return dial(ctx, network, addr)
+		}
 		c, err := dial(ctx, network, addr)
 		if err != nil {
+			w.end()
 			return nil, err
 		}
 		w.note(func(t *times) { t.connected = time.Now() })
@@ -51,6 +56,24 @@ func (w *Watch) Dial(dial DialFunc) DialFunc {
 		}
 		return &conn{Conn: c, watch: w}, nil
 	}
+}
+
+// begin reports whether a connection that is opened now is to be watched.
+func (w *Watch) begin() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.busy || !w.times.ready.IsZero() {
+		return false
+	}
+	w.busy, w.times = true, times{began: time.Now()}
+	return true
+}
+
+// end notes that the connection is gone. Its times stay until another is opened.
+func (w *Watch) end() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.busy = false
 }
 
 // Config returns a copy of c, watched. nil is no TLS, and stays nil.
@@ -71,10 +94,10 @@ func (w *Watch) Config(c *tls.Config) *tls.Config {
 
 // Secured notes that the TLS handshake is over.
 func (w *Watch) Secured(state tls.ConnectionState) {
-	w.note(func(t *times) { t.secured = time.Now() })
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.times.ready.IsZero() {
+	if w.times.ready.IsZero() && w.times.secured.IsZero() {
+		w.times.secured = time.Now()
 		w.chain, w.tls = state.PeerCertificates, state.Version
 	}
 }
@@ -182,6 +205,12 @@ func (c *conn) Write(b []byte) (int, error) {
 		})
 	}
 	return c.Conn.Write(b)
+}
+
+// Close closes the socket.
+func (c *conn) Close() error {
+	c.watch.end()
+	return c.Conn.Close()
 }
 
 // SyscallConn lets drivers look at the socket.
