@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime/debug"
 
 	"github.com/spf13/cobra"
 )
@@ -68,8 +69,17 @@ connections with the Go library of the same name. It changes nothing, and never 
 
 Exit codes: 0 all is well; 1 a server cannot be reached, or something should be changed; 2 the
 command line cannot be understood.`,
+		Version:      version(),
 		SilenceUsage: true, SilenceErrors: true, DisableAutoGenTag: true,
 	}
 	root.AddCommand(doctorCommand(s), watchCommand(s))
 	return root
+}
+
+// version is that of the module, as built.
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
 }

@@ -77,12 +77,15 @@ func New(address string, o Options) (*Watch, error) {
 // Close closes the connections.
 func (w *Watch) Close() { w.client.CloseIdleConnections() }
 
-// ask fetches a document and notes whether the service is there.
+// ask fetches a document and notes whether the service is there, unless ctx ends.
 func (w *Watch) ask(ctx context.Context, now time.Time) {
 	d, err := w.fetch(ctx)
 	if err == nil {
 		w.last, w.since, w.err = d, time.Time{}, nil
 		return
+	}
+	if ctx.Err() != nil {
+		return // it is the watch that ends
 	}
 	if w.since.IsZero() {
 		w.since = now

@@ -17,6 +17,9 @@ func (w *Watch) Snapshot(ctx context.Context, out io.Writer, st term.Styles) (re
 	if w.err != nil {
 		return false, fmt.Errorf("%s: %w", w.place(), w.err)
 	}
+	if w.last == nil {
+		return false, context.Cause(ctx)
+	}
 	v := view{styles: st, columns: 1 << 20}
 	v.document(w.last)
 	_, err = io.WriteString(out, v.String())
@@ -24,7 +27,7 @@ func (w *Watch) Snapshot(ctx context.Context, out io.Writer, st term.Styles) (re
 }
 
 // Follow redraws the screen every interval until ctx ends. Then it leaves the last picture behind,
-// and reports whether the service was ready in it.
+// and reports whether the service was ready in it. It fails if the service has never answered.
 func (w *Watch) Follow(ctx context.Context, out io.Writer, st term.Styles) (ready bool, err error) {
 	term.Enter(out)
 	for {
@@ -47,7 +50,11 @@ func (w *Watch) Follow(ctx context.Context, out io.Writer, st term.Styles) (read
 		}
 	}
 	term.Leave(out)
-	if err == nil && w.last != nil {
+	switch {
+	case err != nil:
+	case w.last == nil && w.err != nil:
+		err = fmt.Errorf("%s: %w", w.place(), w.err)
+	case w.last != nil:
 		v := view{styles: st, columns: 1 << 20}
 		v.document(w.last)
 		_, err = io.WriteString(out, v.String())
@@ -77,7 +84,7 @@ func screen(picture string, lines int) string {
 	var b strings.Builder
 	b.WriteString(term.Home)
 	for _, l := range all {
-		b.WriteString(l + term.ClearLine + "\r\n")
+		b.WriteString(l + term.ClearLine + "\n")
 	}
 	b.WriteString(term.ClearBelow)
 	return b.String()

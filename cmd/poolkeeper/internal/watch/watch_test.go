@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"log/slog"
 	"net/http"
@@ -262,5 +263,30 @@ func TestFollowOutlivesTheService(t *testing.T) {
 	enter, leave := strings.Index(text, "\x1b[?1049h"), strings.LastIndex(text, "\x1b[?1049l")
 	if enter != 0 || leave < 0 || !strings.Contains(text[leave:], "ready pass") {
 		t.Error("the terminal is not left as it was, with the last picture")
+	}
+}
+
+func TestFollowOfAServiceThatNeverWasSaysWhy(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var screen lockedBuffer
+	w := newWatch(t, "http://"+testkit.FreeAddr(t)+"/status")
+	done := make(chan error, 1)
+	go func() { // ends with ctx, and is waited for below
+		_, err := w.Follow(ctx, &screen, term.Styles{})
+		done <- err
+	}()
+	testkit.Eventually(t, "it says that the service is away", func() bool { return strings.Contains(screen.last(), "connection refused") })
+	cancel()
+	if err := <-done; err == nil || !strings.Contains(err.Error(), "connection refused") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestSnapshotEndsWithItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := newWatch(t, serving(t, shop).URL+"/status").Snapshot(ctx, new(bytes.Buffer), term.Styles{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
 	}
 }
