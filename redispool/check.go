@@ -278,11 +278,19 @@ const (
 	roleUnknown int32 = iota
 	rolePrimary
 	roleReplica
+	roleSecret // the user may not ask
 )
 
-// askRole asks a node for its role, for Stats. That the user may not ask is no failure.
+// askRole asks a node for its role, for Stats. That the user may not ask is no failure, and it is
+// not asked again: the server would log that each time.
 func (n *node) askRole(ctx context.Context, own *redis.Client) {
+	if n.role.Load() == roleSecret {
+		return
+	}
 	answer, err := own.Do(ctx, "role").Slice()
+	if isForbidden(err) {
+		n.role.Store(roleSecret)
+	}
 	if err != nil || len(answer) == 0 {
 		return
 	}

@@ -39,7 +39,6 @@ func (p *Pool) Pause(ctx context.Context) error {
 	if p.gate.Closed() { // Drain has come meanwhile, and ended pauses before there was one
 		p.resume(poolkeeper.ErrDraining)
 	}
-	p.countGeneration()
 	err := p.settle(ctx)
 	if err == nil {
 		err = p.empty(ctx)
@@ -52,6 +51,7 @@ func (p *Pool) Pause(ctx context.Context) error {
 		}
 		return fmt.Errorf("redispool: pause %q: %s; callers go on: %w", p.poolName(), left, err)
 	}
+	p.countGeneration()
 	return nil
 }
 

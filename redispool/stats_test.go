@@ -154,6 +154,7 @@ func TestStatsWaitForNoServer(t *testing.T) {
 				for range 30 {
 					go func() { _ = p.Client().Get(ctx, "key").Err() }()
 					time.Sleep(100 * time.Millisecond)
+					synctest.Wait()
 					began, dials := time.Now(), l.dials.Load()
 					s, expiries := p.Stats(), p.Expiries()
 					if took := time.Since(began); took != 0 || l.dials.Load() != dials || s.Max == 0 || expiries != nil {
@@ -168,11 +169,12 @@ func TestStatsWaitForNoServer(t *testing.T) {
 
 func TestStatsKeepWhyALoginFailed(t *testing.T) {
 	srv := testserver.Redis(t, "--requirepass", "right")
-	p := newPool(t, redispool.Config{URL: "redis://:wrong@" + srv.Addr(), Start: poolkeeper.StartDegraded})
+	p := newPool(t, redispool.Config{URL: "redis://:hunter2@" + srv.Addr(), Start: poolkeeper.StartDegraded})
 	if err := p.Client().Ping(t.Context()).Err(); err == nil {
 		t.Fatal("a wrong password is accepted")
 	}
-	if got := p.Stats().LastDialError; got == nil || redispool.Classify(got).Kind != "authentication" {
+	got := p.Stats().LastDialError
+	if got == nil || redispool.Classify(got).Kind != "authentication" || strings.Contains(got.Error(), "hunter2") { // INV-12
 		t.Errorf("the last dial failed because of %v", got)
 	}
 }

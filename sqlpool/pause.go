@@ -28,7 +28,6 @@ func (m *manager) pauseFor(ctx context.Context) error {
 	if m.state.At().Refusal() != nil { // Drain has come meanwhile, and ended pauses before there was one
 		m.resume(nil)
 	}
-	m.metrics.generations.Add(1)
 	if err := m.emptied(ctx); err != nil {
 		who := m.held.Describe(time.Now())
 		m.resume(err)
@@ -37,6 +36,7 @@ func (m *manager) pauseFor(ctx context.Context) error {
 		}
 		return fmt.Errorf("sqlpool: pause %q: %s; callers go on: %w", m.poolName(), who, err)
 	}
+	m.metrics.generations.Add(1)
 	return nil
 }
 

@@ -3,13 +3,16 @@ package sqlpool_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 	"github.com/poolkeeper/poolkeeper/sqlpool/sqlpooltest"
 )
@@ -182,6 +185,7 @@ func TestStatsWaitForNoServer(t *testing.T) {
 		go func() { _, _ = p.acquire(ctx) }()
 		for range 30 {
 			time.Sleep(100 * time.Millisecond)
+			synctest.Wait()
 			began, dialed := time.Now(), n.dialed.Load()
 			_ = p.managed.Stats()
 			if took := time.Since(began); took != 0 || n.dialed.Load() != dialed {
@@ -215,6 +219,31 @@ func TestStatsKeepTheFleetAsLastAsked(t *testing.T) {
 	}
 	if got := p.Stats().Fleet; !got.Asked.After(f.Asked) {
 		t.Errorf("after Limits: %+v", got)
+	}
+}
+
+func TestWhyTheLastDialFailedShowsNoPassword(t *testing.T) { // INV-12
+	addr := testkit.FreeAddr(t)
+	pg, err := sqlpool.NewPostgres(sqlpool.PostgresConfig{URL: "postgres://app:hunter2@" + addr + "/db?sslmode=disable", Logger: quiet()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	my, err := sqlpool.NewMySQL(sqlpool.MySQLConfig{URL: "mysql://app:hunter2@" + addr + "/db", Logger: quiet()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, p := range map[string]interface {
+		Check(ctx context.Context) error
+		Stats() poolkeeper.Stats
+		Stop(ctx context.Context) error
+	}{"postgres": pg, "mysql": my} {
+		if err := p.Check(t.Context()); err == nil {
+			t.Errorf("%s: a check passes without a server", name)
+		}
+		if got := p.Stats().LastDialError; got == nil || strings.Contains(fmt.Sprintf("%v %+v", got, got), "hunter2") {
+			t.Errorf("%s: the last dial failed because of %v", name, got)
+		}
+		stop(t, p)
 	}
 }
 
