@@ -162,6 +162,25 @@ func ExamplePool_Stats() {
 	// <nil> 1
 }
 
+// Ask needs no pool that runs. A server in memory lets nobody read its settings: LeftOut says so.
+func ExampleAsk() {
+	url, stop := serve()
+	defer stop()
+
+	a, err := redispool.Ask(context.Background(), redispool.Config{URL: url, MaxOpen: 20, Instances: 12})
+	if err != nil {
+		fmt.Println(redispool.Classify(err).Advice)
+		return
+	}
+	fmt.Println("answered a ping:", a.Latency.PingP50 > 0)
+	fmt.Println("12 instances, and 3 in a rolling update, may open", a.Limits.Demand, "connections")
+	fmt.Println(len(a.LeftOut) > 0)
+	// Output:
+	// answered a ping: true
+	// 12 instances, and 3 in a rolling update, may open 315 connections
+	// true
+}
+
 func ExampleClassify() {
 	fault := redispool.Classify(fmt.Errorf("login: %w", redis.ErrPoolTimeout))
 	fmt.Println(fault.Kind)

@@ -110,6 +110,20 @@ func Example_acquireError() {
 	// true <nil> <nil>
 }
 
+// A server that cannot be reached is an error that says what to look at first.
+func ExampleAskPostgres() {
+	a, err := sqlpool.AskPostgres(context.Background(), sqlpool.PostgresConfig{
+		URL: "postgres://app@127.0.0.1:1/orders?sslmode=disable", MaxOpen: 20, Instances: 12,
+	})
+	if err != nil {
+		fmt.Println(sqlpool.Classify(err).Advice)
+	}
+	fmt.Println(a.Limits.Demand, "connections at most")
+	// Output:
+	// nothing listens at that address: is the server up, are host and port right?
+	// 315 connections at most
+}
+
 func ExampleNative() {
 	orders, err := sqlpool.NewDB(connector(), sqlpool.DBConfig{})
 	if err != nil {
