@@ -37,41 +37,41 @@ func shake(t *testing.T, server, client *tls.Config) error {
 // A handshake that fails is told by whose certificate it fails, and what to do about it.
 func TestTLSFailuresSayWhoseCertificateItIs(t *testing.T) {
 	ca, other := testcerts.New(t), testcerts.New(t)
-	server := func(c tls.Config) *tls.Config {
+	server := func(c *tls.Config) *tls.Config {
 		if c.Certificates == nil {
 			c.Certificates = []tls.Certificate{ca.Pair(t, "db.example")}
 		}
-		return &c
+		return c
 	}
-	client := func(c tls.Config) *tls.Config {
+	client := func(c *tls.Config) *tls.Config {
 		if c.RootCAs == nil {
 			c.RootCAs = ca.Pool()
 		}
 		if c.ServerName == "" {
 			c.ServerName = "db.example"
 		}
-		return &c
+		return c
 	}
 	stranger := other.Pair(t, "client")
 	show := func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &stranger, nil }
-	mutual := tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ca.Pool()}
-	older := mutual
+	mutual := &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ca.Pool()}
+	older := mutual.Clone()
 	older.MaxVersion = tls.VersionTLS12
-	expired := tls.Config{Certificates: []tls.Certificate{ca.PairUntil(t, "db.example", time.Now().Add(-time.Hour))}}
+	expired := &tls.Config{Certificates: []tls.Certificate{ca.PairUntil(t, "db.example", time.Now().Add(-time.Hour))}}
 	for name, tt := range map[string]struct {
 		server, client *tls.Config
 		kind           health.Kind
 		advice         string
 	}{
-		"an unknown authority":       {server(tls.Config{}), client(tls.Config{RootCAs: other.Pool()}), health.KindTLS, "trust it (TLSFiles.CA)"},
-		"no authority at all":        {server(tls.Config{}), client(tls.Config{RootCAs: x509.NewCertPool()}), health.KindTLS, "trust it (TLSFiles.CA)"},
-		"another name":               {server(tls.Config{}), client(tls.Config{ServerName: "elsewhere.example"}), health.KindTLS, "is for other names"},
-		"an expired certificate":     {server(expired), client(tls.Config{}), health.KindTLS, "has expired, or is not valid yet"},
-		"no client certificate":      {server(mutual), client(tls.Config{}), health.KindAuthentication, "demands a client certificate"},
-		"a stranger's certificate":   {server(mutual), client(tls.Config{GetClientCertificate: show}), health.KindAuthentication, "rejects the client certificate"},
-		"no certificate, by TLS 1.2": {server(older), client(tls.Config{}), health.KindTLS, "it demands a client certificate"},
+		"an unknown authority":       {server(&tls.Config{}), client(&tls.Config{RootCAs: other.Pool()}), health.KindTLS, "trust it (TLSFiles.CA)"},
+		"no authority at all":        {server(&tls.Config{}), client(&tls.Config{RootCAs: x509.NewCertPool()}), health.KindTLS, "trust it (TLSFiles.CA)"},
+		"another name":               {server(&tls.Config{}), client(&tls.Config{ServerName: "elsewhere.example"}), health.KindTLS, "is for other names"},
+		"an expired certificate":     {server(expired), client(&tls.Config{}), health.KindTLS, "has expired, or is not valid yet"},
+		"no client certificate":      {server(mutual), client(&tls.Config{}), health.KindAuthentication, "demands a client certificate"},
+		"a stranger's certificate":   {server(mutual), client(&tls.Config{GetClientCertificate: show}), health.KindAuthentication, "rejects the client certificate"},
+		"no certificate, by TLS 1.2": {server(older), client(&tls.Config{}), health.KindTLS, "it demands a client certificate"},
 		"no common version": {
-			server(tls.Config{MinVersion: tls.VersionTLS13}), client(tls.Config{MaxVersion: tls.VersionTLS12}), health.KindTLS, "handshake failed",
+			server(&tls.Config{MinVersion: tls.VersionTLS13}), client(&tls.Config{MaxVersion: tls.VersionTLS12}), health.KindTLS, "handshake failed",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
