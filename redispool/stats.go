@@ -109,7 +109,8 @@ func (m *metrics) stats() poolkeeper.Stats {
 // OldestHold leaves out subscriptions, which are meant to last. It is of the pool, as Leaks is: of a
 // Cluster's nodes neither is known. LastDialError includes the dials of checks, and logins that the
 // server refused. Fleet is as of the last Limits that succeeded: at Start, after a Reload that
-// concerns it, or by a caller. Whether a node is a primary is as of the last check.
+// concerns it, or by a caller. Whether a node is a primary is as of the last check; it is not known if
+// the user may not run ROLE.
 //
 // Stats takes go-redis' short locks and does no I/O.
 func (p *Pool) Stats() poolkeeper.Stats {
