@@ -27,7 +27,7 @@ func shake(t *testing.T, server, client *tls.Config) error {
 	}
 	defer func() { _ = raw.Close() }()
 	c := tls.Client(raw, client)
-	if err := c.HandshakeContext(t.Context()); err != nil {
+	if err = c.HandshakeContext(t.Context()); err != nil {
 		return err
 	}
 	_, err = c.Read(make([]byte, 1))

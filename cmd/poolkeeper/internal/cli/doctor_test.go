@@ -154,6 +154,7 @@ func TestDoctorByTLS(t *testing.T) {
 }
 
 func TestDoctorOfTLSOnOneSide(t *testing.T) {
+	testkit.Slow(t)
 	k := newPKI(t, year)
 	plain, secure := k.redis(t, "no")
 	postgres := k.postgres(t)
@@ -174,6 +175,7 @@ func TestDoctorOfAWrongPassword(t *testing.T) {
 }
 
 func TestDoctorOfWrongAddresses(t *testing.T) {
+	testkit.Slow(t)
 	free := testkit.FreeAddr(t)
 	expect(t, "wrong-port", cli.ExitFindings, "redis://"+free, "postgres://app@"+free+"/orders?sslmode=disable", "mysql://app@"+free+"/orders")
 	expect(t, "unknown-name", cli.ExitFindings, "redis://redis.invalid", "postgres://app@postgres.invalid/orders?sslmode=disable", "mysql://app@mysql.invalid/orders")

@@ -1,6 +1,7 @@
 package doctor_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -175,6 +176,9 @@ func TestParseShowsNoSecret(t *testing.T) {
 		target, err := doctor.Parse("argument 1", url)
 		if err != nil || target.Name != want.name || target.Kind != want.kind {
 			t.Errorf("%s: %q, %q, %v", url, target.Name, target.Kind, err)
+		}
+		if text := fmt.Sprintf("%v %+v %#v %s %q %d %x", target, target, target, target, target, target, &target); strings.Contains(text, "sesame") {
+			t.Errorf("printed as %s", text)
 		}
 	}
 	for _, url := range []string{"", "sesame", "user:sesame@tcp(h)/d", "amqp://u:sesame@h", "redis://u:sesame%zz@h", "postgres://u:sesame/@h:x"} {

@@ -3,6 +3,7 @@ package doctor
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"strings"
 
@@ -17,7 +18,7 @@ const (
 	KindMySQL    = "mysql"
 )
 
-// Target is a server to ask. It is not to be printed: its URL may hold a password.
+// Target is a server to ask. It prints as its name, because its URL may hold a password.
 type Target struct {
 	Name string // scheme, host and path of the URL, after the variable that it comes from
 	Kind string
@@ -26,6 +27,12 @@ type Target struct {
 	modes bool // the URL chooses how pgx runs queries
 	local bool // the server is on this machine
 }
+
+// String returns the name.
+func (t Target) String() string { return t.Name }
+
+// Format prints the name, whatever the verb: the URL may hold a password.
+func (t Target) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, t.Name) }
 
 // Parse reads a URL. from says where it comes from, for errors: "argument 1", "DATABASE_URL". An
 // error never has a part of the URL in it.
