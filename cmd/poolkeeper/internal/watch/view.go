@@ -56,6 +56,7 @@ func (v *view) document(d *statuspage.Document) {
 	}
 	v.attention(d)
 	v.pools(d)
+	v.servers(d)
 	v.checks(d)
 	v.components(d)
 	v.holders(d)
@@ -152,6 +153,16 @@ func (v *view) pool(name string, f statuspage.PoolFigures, p50, p99 string, now 
 	}
 	v.line(style, "%-18s %5d %5d %6d %5d %7d %9s %9s %8s %s",
 		name, f.Max, f.Open, f.InUse, f.Idle, f.Waiting, p50, p99, seconds(f.OldestHold), note)
+}
+
+func (v *view) servers(d *statuspage.Document) {
+	if len(d.Servers) == 0 {
+		return
+	}
+	v.title("%-18s %9s %7s %11s %10s %9s", "SERVERS", "in flight", "streams", "connections", "requests/s", "refused")
+	for _, s := range d.Servers {
+		v.line(nil, "%-18s %9d %7d %11d %10.1f %9d", s.Name, s.InFlight, s.Streams, s.Connections, s.Rate, s.Refused)
+	}
 }
 
 func (v *view) checks(d *statuspage.Document) {

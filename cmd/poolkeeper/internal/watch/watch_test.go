@@ -54,6 +54,7 @@ func shop() statuspage.Document {
 			},
 			{Name: "cache", PoolFigures: statuspage.PoolFigures{Max: 40, Open: 4, Idle: 4}, Recent: statuspage.Recent{AcquireP50: 0.00002, AcquireP99: 0.09}},
 		},
+		Servers: []statuspage.Server{{Name: "api", InFlight: 3, Streams: 1, Connections: 12, Requests: 4711, Rate: 27.5}},
 		Checks: []statuspage.Check{
 			{Name: "cache", Status: "pass", Since: ago(50 * time.Hour)},
 			{Name: "orders", Status: "fail", Since: ago(40 * time.Second), Error: "connection refused", Advice: "nothing listens at that address"},
