@@ -18,7 +18,7 @@ const (
 // chart is one chart of a pool: what a reader sees, and what a screen reader says of it.
 type chart struct {
 	Title  string
-	Now    string // the latest value, in words
+	Note   string // what the time shown was like, in words
 	Label  string // all of it in one sentence
 	Top    string // what the upper edge means
 	Middle string
@@ -147,7 +147,7 @@ func (s *span) use() chart {
 		label += fmt.Sprintf(", limit %d", last.max)
 	}
 	return chart{
-		Title: "Connections", Now: fmt.Sprintf("%d in use, %d idle", last.inUse, last.idle), Label: label,
+		Title: "Connections", Note: fmt.Sprintf("at most %d in use", most), Label: label,
 		Top: strconv.Itoa(int(top)), Bottom: "0",
 		SVG: svg(label, [2]string{"area soft", area(open)}, [2]string{"area", area(inUse)}, [2]string{"line", line(inUse)},
 			[2]string{"limit", line(limit)}),
@@ -160,13 +160,14 @@ func (s *span) waiting() chart {
 		top, most = max(top, p.waiting), max(most, p.waiting)
 	}
 	waiting := s.trace(func(p point) (float64, bool) { return float64(p.waiting) / float64(top), true })
+	note := fmt.Sprintf("at most %d", most)
 	paths := [][2]string{{"area warn", area(waiting)}, {"line warn", line(waiting)}}
 	if most == 0 {
-		paths = [][2]string{{"line none", line(waiting)}}
+		note, paths = "none", [][2]string{{"line none", line(waiting)}}
 	}
 	label := fmt.Sprintf("Callers waiting in %s: %d now, %d at most", s.past(), last.waiting, most)
 	return chart{
-		Title: "Waiting callers", Now: strconv.Itoa(int(last.waiting)), Label: label, Top: strconv.Itoa(int(top)), Bottom: "0",
+		Title: "Waiting callers", Note: note, Label: label, Top: strconv.Itoa(int(top)), Bottom: "0",
 		SVG: svg(label, paths...),
 	}
 }
@@ -187,13 +188,13 @@ func (s *span) latency() chart {
 	for _, p := range s.points {
 		worst = max(worst, p.p99)
 	}
-	now, label := "no waits", "Wait for a connection in "+s.past()+": none was measured"
+	note, label := "no waits", "Wait for a connection in "+s.past()+": none was measured"
 	if worst > 0 {
-		now = "p99 at most " + seconds(worst) + "; dotted: p50"
+		note = "p99 at most " + seconds(worst) + "; dotted: p50"
 		label = "Wait for a connection in " + s.past() + ": p99 at most " + seconds(worst)
 	}
 	return chart{
-		Title: "Wait for a connection", Now: now, Label: label, Top: "10 s", Middle: "10 ms", Bottom: "10 µs",
+		Title: "Wait for a connection", Note: note, Label: label, Top: "10 s", Middle: "10 ms", Bottom: "10 µs",
 		SVG: svg(label, [2]string{"line second", line(p50)}, [2]string{"line", line(p99)}),
 	}
 }

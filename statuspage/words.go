@@ -15,8 +15,11 @@ type words struct {
 	seen map[string]string
 }
 
-// maxRemembered bounds the texts that are remembered.
-const maxRemembered = 20_000
+// Bounds of the texts that are remembered: how many, and each one's length in bytes.
+const (
+	maxRemembered = 10_000
+	maxKept       = 256
+)
 
 func newWords() *words { return &words{seen: make(map[string]string)} }
 
@@ -31,6 +34,9 @@ func (w *words) clean(s string) string {
 		clear(w.seen)
 	}
 	out := redact.Text(s)
+	if len(s) > maxKept {
+		return out
+	}
 	w.seen[strings.Clone(s)] = out
 	return out
 }

@@ -188,6 +188,23 @@ func TestHostileNamesRunNothing(t *testing.T) {
 	b.noComplaints()
 }
 
+func TestPageIsLoadedAnewOnceIfAnotherProcessAnswers(t *testing.T) {
+	b := newTab(t)
+	s := newService(t, everybody)
+	b.open(s.url)
+	b.until("the page is live", live)
+	another := `window.same = true; document.documentElement.dataset.shape = "another";
+		document.getElementById("live-switch").click(); document.getElementById("live-switch").click()`
+	b.script(another)
+	b.until("it is loaded anew", `!("same" in window) && `+live)
+	b.script(another)
+	b.until("the second time it asks", `document.getElementById("live-state").innerText.startsWith("Another process answers")`)
+	if !eval[bool](b, "window.same") {
+		t.Error("it was loaded anew again")
+	}
+	b.noComplaints()
+}
+
 func TestStrangersSeeOverallStatesOnly(t *testing.T) {
 	b := newTab(t)
 	s := newService(t, nil)

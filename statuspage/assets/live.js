@@ -39,13 +39,31 @@
     if (next.dataset.title) document.title = next.dataset.title;
   };
 
+  // reload loads the page anew, because another process answers, or one with other pools. It does so
+  // once a minute at most: behind a load balancer two processes might answer in turn.
+  const reload = () => {
+    close();
+    let last = 0;
+    try {
+      last = Number(sessionStorage.getItem("poolkeeper-reloaded"));
+      sessionStorage.setItem("poolkeeper-reloaded", String(Date.now()));
+    } catch { last = Date.now(); }
+    if (Date.now() - last > 60000) {
+      location.reload();
+      return;
+    }
+    root.dataset.live = "off";
+    state.textContent = "Another process answers: reload the page";
+    button.textContent = "Try again";
+  };
+
   const close = () => { if (source) source.close(); source = null; };
 
   const open = () => {
     close();
     source = new EventSource("live");
     source.addEventListener("hello", (e) => {
-      if (e.data !== root.dataset.shape) { close(); location.reload(); return; }
+      if (e.data !== root.dataset.shape) { reload(); return; }
       state.textContent = "Live";
       root.dataset.live = "on";
     });
