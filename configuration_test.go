@@ -16,6 +16,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/redispool"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 	"github.com/poolkeeper/poolkeeper/sqlpool/replica"
+	"github.com/poolkeeper/poolkeeper/statuspage"
 )
 
 // TestEverySettingIsDocumented compares the exported fields of each configuration with the rows of
@@ -37,6 +38,7 @@ func TestEverySettingIsDocumented(t *testing.T) {
 		"`sqlpool.PostgresConfig`, `MySQLConfig`, `DBConfig`, `AdoptConfig`": {
 			sqlpool.PostgresConfig{}, sqlpool.MySQLConfig{}, sqlpool.DBConfig{}, sqlpool.AdoptConfig{},
 		},
+		"`statuspage.Config`":                     {statuspage.Config{}},
 		"`replica.PostgresConfig`, `MySQLConfig`": {replica.PostgresConfig{}, replica.MySQLConfig{}},
 	} {
 		rows := settingRows(string(doc), heading)
