@@ -251,7 +251,7 @@ func TestAComponentThatWaitsForItsOwnShutdownIsToldSo(t *testing.T) {
 		},
 		"Stop": func(reg *lifecycle.Registry) {
 			reg.Add("a", lifecycle.Hooks{OnStop: func(context.Context) error { return reg.Shutdown(context.Background()) }})
-			reg.Go("end", func(context.Context) error { return errDied })
+			reg.Go("end", func(context.Context) error { return errDied }, lifecycle.WithDependencies("a")) // a is up by then
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -119,7 +119,10 @@ func (s *Server) Start(ctx context.Context) error {
 		}
 		return fmt.Errorf("listen: %w", err)
 	}
-	s.wrap()
+	s.wrap(secure)
+	if secure {
+		s.warnOfExpiry()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stopped { // Abort came in between
@@ -171,8 +174,8 @@ func (s *Server) listenTCP(ctx context.Context) (net.Listener, error) {
 	return lc.Listen(ctx, "tcp", addr)
 }
 
-// wrap puts our handler and base context around the user's.
-func (s *Server) wrap() {
+// wrap puts our handler, base context and ConnState around the user's.
+func (s *Server) wrap(secure bool) {
 	handler, base, connState := s.http.Handler, s.http.BaseContext, s.http.ConnState
 	if handler == nil {
 		handler = http.DefaultServeMux
@@ -187,8 +190,11 @@ func (s *Server) wrap() {
 		handler.ServeHTTP(w, r)
 	})
 	s.http.ConnState = func(c net.Conn, to http.ConnState) {
-		if to == http.StateHijacked {
+		switch {
+		case to == http.StateHijacked:
 			s.conns.noteHijacked(c)
+		case to == http.StateNew && secure:
+			s.warnOfExpiry()
 		}
 		if connState != nil {
 			connState(c, to)

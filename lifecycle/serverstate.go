@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"log/slog"
 	"sync/atomic"
+	"time"
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
@@ -17,6 +18,7 @@ type serverState struct {
 	logger   atomic.Pointer[slog.Logger]
 	events   *event.Log
 	certs    atomic.Pointer[[]tls.Certificate] // of TLSConfig; nil before Start
+	expiring expiry.Watch
 	streams  atomic.Int64
 	requests atomic.Uint64
 	refused  atomic.Uint64
@@ -46,9 +48,9 @@ func (s *Server) SetName(name string) { s.state.name.Store(&name) }
 func (s *Server) setLogger(l *slog.Logger) { s.state.logger.Store(l) }
 
 // Subscribe calls fn for every event of the server from now on, until cancel is called: that the
-// certificate of [WithCertFiles] was renewed, or that its renewal was refused. fn runs on the
-// goroutines of handshakes, may be called concurrently, and must not block. A panic in it is
-// logged.
+// certificate of [WithCertFiles] was renewed, that its renewal was refused, or that a certificate
+// expires within 14 days. fn runs on the goroutines of Start and of handshakes, may be called
+// concurrently, and must not block. A panic in it is logged.
 func (s *Server) Subscribe(fn func(poolkeeper.Event)) (cancel func()) {
 	return s.state.events.Subscribe(fn)
 }
@@ -81,6 +83,14 @@ func (s *Server) Expiries() []poolkeeper.Expiry {
 	return expiry.OfPairs(poolkeeper.ExpiryServerCertificate, *certs...)
 }
 
+// warnOfExpiry reports a certificate that expires soon: looked at once an hour, by Start and by new
+// connections.
+func (s *Server) warnOfExpiry() {
+	s.state.expiring.DueOf(s.Expiries, func(e poolkeeper.Expiry, now time.Time) {
+		s.state.events.Emit(event.OfExpiry(e, now))
+	})
+}
+
 // certChanged reports what has come of a renewal.
 func (s *Server) certChanged(pair *tls.Certificate, err error) {
 	if err != nil {
@@ -92,4 +102,5 @@ func (s *Server) certChanged(pair *tls.Certificate, err error) {
 		attrs = append(attrs, slog.String("subject", e.Subject), slog.Time("not_after", e.NotAfter))
 	}
 	s.state.events.Emit(event.OfServerRenewal(attrs...))
+	s.state.expiring.Renewed()
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/test/testcerts"
@@ -93,6 +94,31 @@ func TestCertificateFilesAreRenewedAndABadPairKeepsTheOld(t *testing.T) {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("the log has no line\n%s\nbut\n%s", want, log.String())
 		}
+	}
+}
+
+func TestServerWarnsOfACertificateThatExpiresSoonOnce(t *testing.T) {
+	t.Parallel()
+	ca := testcerts.New(t)
+	var log testkit.Log
+	reg := lifecycle.New(lifecycle.Config{Logger: log.Logger()})
+	soon := ca.PairUntil(t, "127.0.0.1", time.Now().Add(24*time.Hour))
+	s := lifecycle.HTTPServer(&http.Server{
+		Addr: "127.0.0.1:0", Handler: http.HandlerFunc(hello), TLSConfig: &tls.Config{Certificates: []tls.Certificate{soon}},
+	})
+	reg.Add("api", s)
+	mustStart(t, reg)
+	for range 3 {
+		if code, _, err := get(t.Context(), client(t), "https://"+s.Addr().String()); err != nil || code != http.StatusOK {
+			t.Fatalf("%d, %v", code, err)
+		}
+	}
+	if err := reg.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want := `level=WARN msg="lifecycle: the server's certificate expires soon; renew it" pool=api kind=expiry what=server-certificate`
+	if n := strings.Count(log.String(), want); n != 1 {
+		t.Errorf("%d warnings, want 1:\n%s", n, log.String())
 	}
 }
 

@@ -56,6 +56,22 @@ func (w *Watch) Due(b *Book, warn func(e poolkeeper.Expiry, now time.Time)) {
 	}
 }
 
+// DueOf is Due for a list that is no Book: it is looked at once an hour, and when Renewed was called.
+func (w *Watch) DueOf(list func() []poolkeeper.Expiry, warn func(e poolkeeper.Expiry, now time.Time)) {
+	at := monotime.Now()
+	if at < monotime.Time(w.next.Load()) {
+		return
+	}
+	w.next.Store(int64(at.Add(every)))
+	now := time.Now()
+	for _, e := range w.due(list(), at, now) {
+		warn(e, now)
+	}
+}
+
+// Renewed makes the next DueOf look at the list.
+func (w *Watch) Renewed() { w.next.Store(0) }
+
 // due returns those of list that are to be warned of, and notes that they are.
 func (w *Watch) due(list []poolkeeper.Expiry, at monotime.Time, now time.Time) (out []poolkeeper.Expiry) {
 	w.mu.Lock()
