@@ -1,6 +1,7 @@
 package statuspage
 
 import (
+	"bytes"
 	"time"
 
 	"github.com/poolkeeper/poolkeeper"
@@ -61,4 +62,44 @@ func Waits(now, before poolkeeper.Histogram) (n uint64, p50, p99 float64) {
 	h.addPool("p", time.Now(), &poolkeeper.Stats{Wait: now})
 	p := h.series["p"].points[1]
 	return p.measured, p.p50, p.p99
+}
+
+// LateViewer publishes a part's first text, lets a viewer join that has seen the second by itself,
+// publishes the third, and returns what the viewer is sent.
+func LateViewer(first, third string) string {
+	v := newViewers(1)
+	v.open()
+	v.publish(momentOf(first))
+	w, _, _ := v.join()
+	v.publish(momentOf(third))
+	return string(v.take(w))
+}
+
+// SlowViewer publishes three texts of a part to a viewer that reads only after the last.
+func SlowViewer(texts ...string) string {
+	v := newViewers(1)
+	v.open()
+	w, _, _ := v.join()
+	for i, text := range texts {
+		v.publish(momentOf(text, "another part"))
+		if i == 0 {
+			v.take(w)
+		}
+	}
+	return string(v.take(w))
+}
+
+func momentOf(texts ...string) *moment {
+	m := &moment{}
+	for _, text := range texts {
+		m.parts = append(m.parts, part{"id", []byte(text)})
+	}
+	m.all = func() []byte {
+		var b bytes.Buffer
+		for i := range m.parts {
+			m.parts[i].event(&b)
+		}
+		return b.Bytes()
+	}
+	return m
 }

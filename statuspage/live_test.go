@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -201,6 +202,40 @@ func TestAViewerThatDoesNotReadIsDropped(t *testing.T) {
 	if at := <-w.deadlines; time.Until(at) <= 0 {
 		t.Errorf("deadline %v", at)
 	}
+	if err := page.Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// The part is now as it was when the last viewer left; in between it was different, and that is what
+// the new viewer has seen.
+func TestAViewerThatJoinsLateMissesNoChange(t *testing.T) {
+	if got := statuspage.LateViewer("zero", "zero"); !strings.Contains(got, `"html":"zero"`) {
+		t.Errorf("it is sent %q", got)
+	}
+}
+
+func TestASlowViewerGetsTheLastStateOfEverything(t *testing.T) {
+	got := statuspage.SlowViewer("one", "two", "three")
+	if strings.Contains(got, "two") || !strings.Contains(got, "three") || !strings.Contains(got, "another part") {
+		t.Errorf("it is sent %q", got)
+	}
+}
+
+func TestUpdatesEndWhenAllowDenies(t *testing.T) {
+	var denied atomic.Bool
+	cfg := fast()
+	cfg.Allow = func(*http.Request) bool { return !denied.Load() }
+	page := statuspage.New(lifecycle.New(quiet()), cfg)
+	if err := page.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewServer(page)
+	t.Cleanup(srv.Close)
+	s := listen(t, srv.URL)
+	s.part("overall")
+	denied.Store(true)
+	s.ended()
 	if err := page.Stop(t.Context()); err != nil {
 		t.Error(err)
 	}
