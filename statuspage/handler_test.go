@@ -11,6 +11,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/statuspage"
 )
 
+// INV-15.
 func TestShowsOverallStatesOnlyUntilAllowAgrees(t *testing.T) {
 	for name, allow := range map[string]func(*http.Request) bool{
 		"nil":   nil,
@@ -41,6 +42,7 @@ func TestShowsOverallStatesOnlyUntilAllowAgrees(t *testing.T) {
 	}
 }
 
+// INV-15.
 func TestNothingCanBeChanged(t *testing.T) {
 	page := statuspage.New(lifecycle.New(quiet()), open())
 	for _, h := range []http.Handler{page, statuspage.Profiles(everybody)} {

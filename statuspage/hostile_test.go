@@ -39,6 +39,7 @@ func hostilePool() *fakePool {
 	return p
 }
 
+// INV-15.
 func TestHostileTextsAreShownAsText(t *testing.T) {
 	cfg := quiet()
 	cfg.Health = health.Config{FailureThreshold: 1}

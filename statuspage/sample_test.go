@@ -157,7 +157,7 @@ func sum(a, b poolkeeper.Histogram) poolkeeper.Histogram {
 // A quantile lies in the bucket of the observation with that rank.
 func TestQuantileLiesInTheBucketOfItsRank(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		ds := rapid.SliceOfN(rapid.IntRange(0, int(9*time.Second)), 1, 200).Draw(t, "durations")
+		ds := rapid.SliceOfN(rapid.Int64Range(0, int64(9*time.Second)), 1, 200).Draw(t, "durations")
 		var h poolkeeper.Histogram
 		for i, d := range ds {
 			if one := waits(1, time.Duration(d)); i == 0 {
