@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -185,4 +186,37 @@ func ExampleClassify() {
 	fault := redispool.Classify(fmt.Errorf("login: %w", redis.ErrPoolTimeout))
 	fmt.Println(fault.Kind)
 	// Output: pool-exhausted
+}
+
+// An operator is paged by what the pool does, and not by what its log says.
+func ExamplePool_Subscribe() {
+	url, stop := serve()
+	defer stop()
+	ctx := context.Background()
+
+	cache, err := redispool.New(redispool.Config{Name: "cache", URL: url, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	cancel := cache.Subscribe(func(e poolkeeper.Event) {
+		switch e.Kind {
+		case poolkeeper.EventDown, poolkeeper.EventLeak:
+			fmt.Println("page somebody:", e, e.Advice)
+		default:
+			fmt.Println(e.Kind+":", e)
+		}
+	})
+	defer cancel()
+	if err := errors.Join(cache.Start(ctx), cache.Pause(ctx)); err != nil {
+		fmt.Println(err)
+		return
+	}
+	cache.Resume()
+	if err := cache.Stop(ctx); err != nil {
+		fmt.Println(err)
+	}
+	// Output:
+	// paused: "cache": paused: callers wait until Resume
+	// resumed: "cache": resumed: callers go on
 }
