@@ -9,11 +9,12 @@ import (
 
 // Kinds of a [Holder].
 const (
-	KindConn   = "conn"   // a connection taken out of the pool for its holder alone
-	KindTx     = "tx"     // an open transaction
-	KindRows   = "rows"   // a result set that has not been closed
-	KindPubSub = "pubsub" // a subscription
-	KindWatch  = "watch"  // an optimistic transaction between WATCH and EXEC
+	KindConn    = "conn"    // a connection taken out of the pool for its holder alone
+	KindTx      = "tx"      // an open transaction
+	KindRows    = "rows"    // a result set that has not been closed
+	KindPubSub  = "pubsub"  // a subscription
+	KindWatch   = "watch"   // an optimistic transaction between WATCH and EXEC
+	KindRequest = "request" // an HTTP request whose response has not been read to its end, or closed
 )
 
 // Holder describes a caller that holds a connection now. It is a value: nothing in it changes after

@@ -25,10 +25,12 @@ type Stats struct {
 	Dials           uint64 // connections opened
 	DialErrors      uint64 // attempts to open one that failed
 	Acquired        uint64 // acquisitions that got a connection, where that can be known
+	Reused          uint64 // acquisitions that got a connection used before; of HTTP clients only
 	AcquireTimeouts uint64 // acquisitions that gave up
 	Refused         uint64 // acquisitions refused at once: the server is down, or MaxWaiting callers wait already
 	Leaks           uint64 // connections held longer than LeakThreshold, each counted once
 	Reclaimed       uint64 // connections taken away from their holders
+	Unread          uint64 // HTTP responses closed before their end, which costs a connection each
 
 	// LastDialError is why the last attempt to open a connection that failed did so, and
 	// LastDialErrorTime when. It is kept after later attempts succeed; nil: none has failed.

@@ -199,6 +199,15 @@ func OfReclaim(h poolkeeper.Holder, now time.Time, limit time.Duration) Event {
 	}
 }
 
+// OfUnread names the caller that closed a response before its end.
+func OfUnread(h poolkeeper.Holder, now time.Time) Event {
+	return Event{
+		Kind: Misuse, Holder: &h, Level: slog.LevelWarn,
+		Text:  "a response was closed before its end, so its connection cannot be used again; read it to the end",
+		Attrs: ofHolder(h, now),
+	}
+}
+
 func ofHolder(h poolkeeper.Holder, now time.Time) []slog.Attr {
 	return []slog.Attr{
 		slog.String("holder", h.Kind), slog.Duration("held", now.Sub(h.Since).Round(time.Millisecond)),

@@ -13,10 +13,11 @@ import (
 //
 //nolint:gochecknoglobals // a constant table
 var inner = []string{
-	"database/sql.",
+	"database/sql.", "net/http.",
 	"github.com/jackc/pgx/", "github.com/jackc/puddle/",
 	"github.com/redis/go-redis/",
 	"github.com/go-sql-driver/mysql.",
+	"github.com/poolkeeper/poolkeeper/httpclient.",
 	"github.com/poolkeeper/poolkeeper/redispool.",
 	"github.com/poolkeeper/poolkeeper/sqlpool.",
 	"github.com/poolkeeper/poolkeeper/internal/inflight.",

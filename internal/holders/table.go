@@ -164,6 +164,18 @@ func (t *Table) OldestHold(now time.Time, except string) time.Duration {
 	return 0
 }
 
+// Holder describes the hold of e. It reports false if no caller holds it.
+func (t *Table) Holder(e *Entry) (poolkeeper.Holder, bool) {
+	t.mu.Lock()
+	if !e.held {
+		t.mu.Unlock()
+		return poolkeeper.Holder{}, false
+	}
+	r := recordLocked(e)
+	t.mu.Unlock()
+	return t.rendered(r)[0], true
+}
+
 // Len returns how many entries are held.
 func (t *Table) Len() int {
 	t.mu.Lock()

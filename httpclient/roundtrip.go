@@ -1,0 +1,146 @@
+package httpclient
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/poolkeeper/poolkeeper/internal/acquire"
+	"github.com/poolkeeper/poolkeeper/internal/guard"
+)
+
+// transport is the http.RoundTripper of a Client.
+type transport struct{ c *Client }
+
+// RoundTrip sends one request, within the limits of the client. It implements http.RoundTripper.
+func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	c := t.c
+	resp, err := c.roundTrip(r)
+	if err != nil && r.Body != nil {
+		_ = r.Body.Close() // as http.RoundTripper demands; closing twice is legal
+	}
+	return resp, err
+}
+
+// CloseIdleConnections closes idle connections, for http.Client.CloseIdleConnections.
+func (t transport) CloseIdleConnections() { t.c.endpoint.Load().native.CloseIdleConnections() }
+
+func (c *Client) roundTrip(r *http.Request) (*http.Response, error) {
+	if !c.gate.Enter() {
+		return nil, c.refusal()
+	}
+	to := c.endpoint.Load()
+	if err := c.admit(r, to); err != nil {
+		c.gate.Leave()
+		return nil, err
+	}
+	x := c.begin(r.Context(), c.config())
+	out := r.WithContext(x.ctx)
+	if err := c.authorize(&out, x); err != nil {
+		x.end(false)
+		return nil, err
+	}
+	resp, err := to.native.RoundTrip(out)
+	if err != nil {
+		err = x.failed(r.Context(), err)
+		x.end(false)
+		return nil, err
+	}
+	x.answered()
+	resp.Body = x.body(resp)
+	return resp, nil
+}
+
+// admit refuses what must not be tried.
+func (c *Client) admit(r *http.Request, to *endpoint) error {
+	if err := to.pinned(r.URL); err != nil {
+		err.Client = c.state.Name()
+		return err
+	}
+	if down := c.breaker.Down(); down != nil {
+		c.met.refused.Add(1)
+		return down
+	}
+	if limit := c.config().MaxWaiting; limit > 0 && int(c.met.waiting.Load()) >= limit {
+		return c.tooManyWaiting(limit)
+	}
+	return nil
+}
+
+// pinned refuses a request that leaves the server of BaseURL.
+func (e *endpoint) pinned(u *url.URL) *HostError {
+	if e.base == nil || strings.EqualFold(u.Host, e.base.Host) && u.Scheme == e.base.Scheme {
+		return nil
+	}
+	return &HostError{Host: u.Host, Allowed: e.base.Scheme + "://" + e.base.Host}
+}
+
+// authorize calls Authorize with a copy of the request that has headers of its own.
+func (c *Client) authorize(r **http.Request, x *exchange) error {
+	f := c.config().Authorize
+	if f == nil {
+		return nil
+	}
+	own := (*r).Clone(x.ctx)
+	var err error
+	if caught := guard.Catch(func() { err = f(own) }); caught != nil {
+		return c.events.Panicked("Authorize", caught)
+	}
+	*r = own
+	return err
+}
+
+// failed says why a request got no response.
+func (x *exchange) failed(caller context.Context, err error) error {
+	c := x.c
+	waited := time.Since(x.began)
+	cause := context.Cause(x.ctx)
+	switch {
+	case errors.Is(cause, errCut):
+		return errCut
+	case caller.Err() != nil:
+		if x.at() < stageWrite { // it waited for a connection
+			c.met.acquireTimeouts.Add(1)
+			return c.acquireError(waited, acquire.GaveUp(caller))
+		}
+		return err
+	case x.expired.Load() != nil:
+		return x.tooLate(waited, err)
+	}
+	if s, limit := x.stageOfDial(); s != "" && isTimeout(err) {
+		err = &TimeoutError{Client: c.state.Name(), Stage: s, Limit: limit, Err: err}
+	}
+	c.noteFailure(x, err)
+	return err
+}
+
+// tooLate says which limit of the client ended the request.
+func (x *exchange) tooLate(waited time.Duration, err error) error {
+	c, e := x.c, x.expired.Load()
+	if e.stage == "" {
+		c.met.acquireTimeouts.Add(1)
+		err = c.acquireError(waited, acquire.TimedOut(e.limit, nil))
+	} else {
+		err = &TimeoutError{Client: c.state.Name(), Stage: e.stage, Limit: e.limit, Err: err}
+	}
+	c.noteFailure(x, err)
+	return err
+}
+
+// noteFailure tells the breaker and the observer of a request that got no response.
+func (c *Client) noteFailure(x *exchange, err error) {
+	c.observer.Observe(err)
+	c.breaker.Failed(x.mono, err)
+}
+
+// isTimeout reports whether err says that time was over.
+func isTimeout(err error) bool {
+	t, ok := errors.AsType[interface {
+		error
+		Timeout() bool
+	}](err)
+	return ok && t.Timeout() || errors.Is(err, context.DeadlineExceeded)
+}

@@ -1,0 +1,105 @@
+package httpclient
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/life"
+	"github.com/poolkeeper/poolkeeper/internal/plural"
+)
+
+// cutGrace is how long after its deadline a Stop waits for what it has cut off to notice.
+const cutGrace = 100 * time.Millisecond
+
+// Drain refuses new requests from now on and waits for those in flight, until their responses are
+// read to the end or closed. It blocks until ctx ends.
+func (c *Client) Drain(ctx context.Context) error {
+	c.closeGate()
+	if err := c.gate.Wait(ctx); err != nil {
+		return fmt.Errorf("httpclient: drain %q: %s still in flight: %w",
+			c.state.Name(), plural.Of(c.gate.InFlight(), "request"), err)
+	}
+	return nil
+}
+
+func (c *Client) closeGate() {
+	c.state.Enter(life.Draining)
+	c.gate.Close()
+}
+
+// Stop drains and closes every connection. When ctx ends it cuts the requests that are left, and
+// returns a [poolkeeper.HeldError] that names their callers. It may be called without Start, more
+// than once and concurrently.
+func (c *Client) Stop(ctx context.Context) error { return c.state.Stop(ctx, c.shutDown) }
+
+// Abort is a Stop that does not wait for requests.
+func (c *Client) Abort() error { return c.state.Abort(c.shutDown) }
+
+func (c *Client) shutDown(ctx context.Context, started <-chan struct{}) error {
+	c.closeGate()
+	var errs []error
+	if !life.Closed(ctx, started) {
+		errs = append(errs, errors.New("a Start is still under way"))
+	}
+	c.stopWatches()
+	settled := c.gate.Wait(ctx)
+	c.state.Enter(life.Stopping)
+	if settled == nil {
+		errs = append(errs, c.close(ctx))
+		if err := errors.Join(errs...); err != nil {
+			return fmt.Errorf("httpclient: stop %q: %w", c.state.Name(), err)
+		}
+		return nil
+	}
+	now, late := time.Now(), c.held.List()
+	n := c.cutAll()
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), cutGrace)
+	defer cancel()
+	_ = c.close(grace)
+	if err := c.gate.Wait(grace); err != nil {
+		errs = append(errs, fmt.Errorf("%s not closed by their callers", plural.Of(c.gate.InFlight(), "response")))
+	}
+	return &poolkeeper.HeldError{
+		Pool: c.state.Name(), Commands: n, Holders: late, Time: now, Err: errors.Join(append(errs, context.Cause(ctx))...),
+	}
+}
+
+// cutAll ends every request in flight, and returns how many there were. Requests that begin now are
+// refused by the gate.
+func (c *Client) cutAll() int {
+	c.mu.Lock()
+	c.cut = true
+	c.mu.Unlock()
+	all := c.exchanges()
+	for _, x := range all {
+		x.cancel(errCut)
+	}
+	return len(all)
+}
+
+// close ends the client's own work and closes every connection.
+func (c *Client) close(ctx context.Context) error {
+	c.end()
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), cutGrace)
+	defer cancel()
+	if ctx.Err() == nil {
+		grace = ctx
+	}
+	err := c.breaker.Stop(grace)
+	c.conns.over.Store(true)
+	c.endpoint.Load().native.CloseIdleConnections()
+	c.conns.closeAll()
+	return err
+}
+
+func (c *Client) stopWatches() {
+	c.mu.Lock()
+	watches := c.watches
+	c.mu.Unlock()
+	for _, w := range watches {
+		w.Stop() // waits for a look under way
+	}
+}

@@ -1,0 +1,59 @@
+package httpclient
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/histogram"
+)
+
+// metrics are the counters of one client.
+type metrics struct {
+	waiting, dialing                                                     atomic.Int64
+	acquired, reused, refused, acquireTimeouts, dials, dialErrors, leaks atomic.Uint64
+	unread                                                               atomic.Uint64
+	generation                                                           atomic.Uint64
+	wait, use, dial                                                      histogram.Recorder
+	lastDialError                                                        atomic.Pointer[dialError]
+}
+
+type dialError struct {
+	err error
+	at  time.Time
+}
+
+func (m *metrics) dialFailed(err error) {
+	m.dialErrors.Add(1)
+	m.lastDialError.Store(&dialError{err, time.Now()})
+}
+
+// Stats returns one moment of the client. Max is MaxOpen with BaseURL, and 0 without: it counts per
+// host. Wait has the requests that found no idle connection: dials count. Use is from the request
+// until its response is read to the end. Stats does no I/O.
+func (c *Client) Stats() poolkeeper.Stats {
+	m := &c.met
+	s := poolkeeper.Stats{
+		Open: c.conns.len(), InUse: int(c.conns.inUse.Load()), Dialing: int(m.dialing.Load()), Waiting: int(m.waiting.Load()),
+		OldestHold: c.held.OldestHold(time.Now(), ""), Generation: m.generation.Load(),
+		Dials: m.dials.Load(), DialErrors: m.dialErrors.Load(), Acquired: m.acquired.Load(), Reused: m.reused.Load(),
+		AcquireTimeouts: m.acquireTimeouts.Load(), Refused: m.refused.Load(), Leaks: m.leaks.Load(), Unread: m.unread.Load(),
+		Evicted: map[string]uint64{poolkeeper.EvictedLifetime: 0, poolkeeper.EvictedFailover: 0},
+		Wait:    m.wait.Snapshot(), Use: m.use.Snapshot(), Dial: m.dial.Snapshot(),
+	}
+	s.Idle = max(s.Open-s.InUse, 0)
+	s.WaitCount, s.WaitDuration = s.Wait.Count, m.wait.Sum()
+	if c.endpoint.Load().base != nil {
+		s.Max = c.config().MaxOpen
+	}
+	if down := c.breaker.Down(); down != nil {
+		s.DownSince = down.Since
+	}
+	if e := m.lastDialError.Load(); e != nil {
+		s.LastDialError, s.LastDialErrorTime = e.err, e.at
+	}
+	for i, reason := range reasons {
+		s.Evicted[reason] = c.conns.closed[i].Load()
+	}
+	return s
+}

@@ -1,0 +1,111 @@
+package httpclient
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/onfile"
+	"github.com/poolkeeper/poolkeeper/internal/settings"
+)
+
+const maxMaxOpen = 65535
+
+// Validate returns every fault of c, joined, or nil. It reads the files that c names; it changes
+// nothing and dials nothing. New calls it.
+func (c Config) Validate() error {
+	_, err := c.resolve()
+	return err
+}
+
+// target is what a configuration refers to.
+type target struct {
+	base *url.URL // nil: any host
+	disk onfile.Contents
+}
+
+// resolve returns where c leads, and what its files hold.
+func (c Config) resolve() (target, error) {
+	base, err := c.base()
+	t := target{base: base}
+	var fileErr error
+	t.disk, fileErr = onfile.Read("httpclient: ", c.files())
+	return t, errors.Join(err, c.faults(), c.files().Clash("httpclient: ", c.TLS, false), fileErr)
+}
+
+// base parses BaseURL. Its errors do not show the URL, which may hold a password.
+func (c Config) base() (*url.URL, error) {
+	if c.BaseURL == "" {
+		return nil, nil //nolint:nilnil // any host
+	}
+	const allowed = `it must be like "https://host:port/path"`
+	u, err := url.Parse(c.BaseURL)
+	switch {
+	case err != nil:
+		return nil, errors.New("httpclient: BaseURL is no URL; " + allowed)
+	case u.Scheme != "http" && u.Scheme != "https":
+		return nil, fmt.Errorf("httpclient: BaseURL has the scheme %q; %s, or http", u.Scheme, allowed)
+	case u.Host == "":
+		return nil, errors.New("httpclient: BaseURL has no host; " + allowed)
+	case u.User != nil:
+		return nil, errors.New("httpclient: BaseURL has a user; set the header in Authorize")
+	case u.RawQuery != "" || u.Fragment != "":
+		return nil, errors.New("httpclient: BaseURL has a query or a fragment; " + allowed)
+	}
+	return u, nil
+}
+
+// faults are those of the fields alone.
+func (c Config) faults() error {
+	var errs []error
+	fault := func(format string, args ...any) { errs = append(errs, fmt.Errorf("httpclient: "+format, args...)) }
+	limit := c.MaxOpen
+	if limit == 0 {
+		limit = DefaultMaxOpen
+	}
+	if c.MaxOpen < 0 || c.MaxOpen > maxMaxOpen {
+		fault("MaxOpen is %d; it must be 0 (the default) to %d", c.MaxOpen, maxMaxOpen)
+		limit = maxMaxOpen
+	}
+	if c.MaxIdle < 0 || c.MaxIdle > limit {
+		fault("MaxIdle is %d; it must be 0 (MaxOpen) to MaxOpen, %d", c.MaxIdle, limit)
+	}
+	if c.MaxWaiting < 0 {
+		fault("MaxWaiting is %d; it must be 0 (no limit) or positive", c.MaxWaiting)
+	}
+	if c.Class < ClassStandard || c.Class > ClassStreaming {
+		fault("Class is %s; it must be ClassStandard, ClassShort or ClassStreaming", c.Class)
+	}
+	if c.Start < poolkeeper.StartFailFast || c.Start > poolkeeper.StartDegraded {
+		fault("Start is %s; it must be StartFailFast, StartWaitForServer or StartDegraded", c.Start)
+	}
+	if c.BaseURL == "" && c.FailFastAfter > 0 {
+		fault("FailFastAfter is %s without BaseURL; a client of any host cannot know that one is down", c.FailFastAfter)
+	}
+	switch {
+	case c.CheckPath == "":
+	case c.BaseURL == "":
+		fault("CheckPath is %q without BaseURL", c.CheckPath)
+	case !strings.HasPrefix(c.CheckPath, "/"):
+		fault("CheckPath is %q; it must begin with /", c.CheckPath)
+	}
+	return errors.Join(append(errs, c.timeFaults())...)
+}
+
+// timeFaults are those of the durations.
+func (c Config) timeFaults() error {
+	return settings.Times("httpclient",
+		settings.Time{Name: "MaxIdleTime", Value: c.MaxIdleTime, Off: true, Long: true},
+		settings.Time{Name: "AcquireTimeout", Value: c.AcquireTimeout, Off: true},
+		settings.Time{Name: "DialTimeout", Value: c.DialTimeout},
+		settings.Time{Name: "TLSTimeout", Value: c.TLSTimeout},
+		settings.Time{Name: "HeaderTimeout", Value: c.HeaderTimeout, Off: true},
+		settings.Time{Name: "BodyTimeout", Value: c.BodyTimeout, Off: true},
+		settings.Time{Name: "RequestTimeout", Value: c.RequestTimeout, Off: true},
+		settings.Time{Name: "FailFastAfter", Value: c.FailFastAfter, Off: true},
+		settings.Time{Name: "LeakThreshold", Value: c.LeakThreshold, Off: true, Long: true},
+		settings.Time{Name: "FileInterval", Value: c.FileInterval, Off: true, Long: true},
+	)
+}
