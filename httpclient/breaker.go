@@ -53,14 +53,3 @@ func (c *Client) wentDown(down *poolkeeper.DownError) {
 	}
 	c.events.Emit(event.OfDown(down.Since, down.Err))
 }
-
-// exchanges returns those in flight.
-func (c *Client) exchanges() []*exchange {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	all := make([]*exchange, 0, len(c.inFlight))
-	for x := range c.inFlight {
-		all = append(all, x)
-	}
-	return all
-}

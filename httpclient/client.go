@@ -45,10 +45,10 @@ type Client struct {
 	asked   *Config // as it was given
 	renewal string  // what was wrong with the files, said last
 
-	mu       sync.Mutex             // guards the following
-	inFlight map[*exchange]struct{} // to be cut at Stop
-	cut      bool                   // they are
-	watches  []*holders.Watch       // of LeakThreshold and files, where they are on
+	mu       sync.Mutex       // guards the following
+	inFlight *exchange        // a list, to be cut at Stop
+	cut      bool             // they are
+	watches  []*holders.Watch // of LeakThreshold and files, where they are on
 	closer   life.Closer
 }
 
@@ -62,7 +62,7 @@ func New(cfg Config) (*Client, error) {
 	full := cfg.withDefaults()
 	c := &Client{
 		gate: inflight.New(), held: holders.NewTable(!full.DisableLeakStacks),
-		state: life.NewState("httpclient", full.Name), asked: &cfg, inFlight: map[*exchange]struct{}{},
+		state: life.NewState("httpclient", full.Name), asked: &cfg,
 	}
 	c.life, c.end = context.WithCancel(context.Background()) //nolint:forbidigo // the client's own life, ended by Stop
 	c.live.Store(&full)

@@ -45,9 +45,10 @@ type Config struct {
 	// keeps 2, and dials anew for the rest. Bounds: 0 to MaxOpen.
 	MaxIdle int
 
-	// MaxWaiting is how many requests may wait for a connection, dials included: one more is refused
-	// at once, with an AcquireError that matches poolkeeper.ErrTooManyWaiting. Default: 0, no limit.
-	// Bounds: not negative.
+	// MaxWaiting is how many requests may wait for a connection beyond the MaxOpen that have one or
+	// are about to: one more is refused at once, with an AcquireError that matches
+	// poolkeeper.ErrTooManyWaiting. It needs BaseURL. Default: 0, no limit; NoWaiting: no request
+	// waits. Bounds: NoWaiting or not negative.
 	MaxWaiting int
 
 	// MaxIdleTime is how long a connection may be idle before it is closed. Choose less than the

@@ -172,6 +172,9 @@ func (c *Client) dial(ctx context.Context, of *endpoint, network, addr string) (
 	var sock net.Conn
 	err := c.events.Guarded("DialContext", func() (err error) { sock, err = cfg.DialContext(ctx, network, addr); return err })
 	if err != nil {
+		if context.Cause(ctx) == context.DeadlineExceeded { //nolint:errorlint // ours, and not wrapped
+			err = &TimeoutError{Client: c.state.Name(), Stage: StageDial, Limit: cfg.DialTimeout, Err: err}
+		}
 		c.met.dialFailed(err)
 		return nil, err
 	}

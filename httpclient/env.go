@@ -25,7 +25,7 @@ func FromEnv(prefix string) (Config, error) {
 		env.Choice[Class]{Word: "streaming", Value: ClassStreaming})
 	r.Int("MaxOpen", &c.MaxOpen)
 	r.Int("MaxIdle", &c.MaxIdle)
-	r.Int("MaxWaiting", &c.MaxWaiting)
+	r.Waiting("MaxWaiting", &c.MaxWaiting)
 	r.Duration("MaxIdleTime", &c.MaxIdleTime, poolkeeper.Off)
 	r.Duration("AcquireTimeout", &c.AcquireTimeout, poolkeeper.Off)
 	r.Duration("DialTimeout", &c.DialTimeout, 0)

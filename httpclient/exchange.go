@@ -17,7 +17,6 @@ type stage int
 
 const (
 	stageAcquire stage = iota
-	stageDial
 	stageTLS
 	stageWrite  // it has a connection
 	stageHeader // the request is written
@@ -43,12 +42,15 @@ type exchange struct {
 	conn    atomic.Pointer[conn]   // it uses; nil: none yet
 	waiting atomic.Bool            // counted in metrics.waiting
 	over    sync.Once
-	whole   *time.Timer // of the request; nil: it has no limit
 
 	mu    sync.Mutex    // guards the following
 	stage stage         // only grows
 	until monotime.Time // when the limit of the stage is over; 0: it has none
-	limit *time.Timer   // calls limitReached, not before until; nil: none was needed yet
+	last  monotime.Time // when RequestTimeout is over; 0: it is off
+	timer *time.Timer   // calls look at due or before; nil: there was no limit yet
+	due   monotime.Time // when timer is set to; 0: it is not set
+
+	prev, next *exchange // in Client.inFlight; guarded by the client's mutex
 }
 
 // expiry is a limit that was reached. An empty stage is the wait for a connection.
@@ -64,28 +66,23 @@ func (c *Client) begin(ctx context.Context, cfg *Config) *exchange {
 	ctx, x.cancel = context.WithCancelCause(ctx)
 	x.trace = httptrace.ClientTrace{
 		GotConn: x.gotConn, WroteRequest: x.wroteRequest,
-		ConnectStart:      func(string, string) { x.dials(stageDial) },
-		TLSHandshakeStart: func() { x.dials(stageTLS) },
+		TLSHandshakeStart: x.shakesHands,
 	}
 	x.ctx = httptrace.WithClientTrace(ctx, &x.trace)
-	x.waiting.Store(true)
-	c.met.waiting.Add(1)
-	x.reach(stageAcquire, cfg.AcquireTimeout)
+	x.waiting.Store(true) // see queue
 	if cfg.RequestTimeout > 0 {
-		x.whole = time.AfterFunc(cfg.RequestTimeout, func() { x.expire(expiry{StageRequest, cfg.RequestTimeout}) })
+		x.last = x.mono.Add(cfg.RequestTimeout)
 	}
+	x.reach(stageAcquire, cfg.AcquireTimeout)
 	c.held.HoldAt(&x.entry, poolkeeper.KindRequest, x.began)
-	c.mu.Lock()
-	c.inFlight[x] = struct{}{}
-	cut := c.cut
-	c.mu.Unlock()
-	if cut {
+	if cut := c.link(x); cut {
 		x.cancel(errCut)
 	}
 	return x
 }
 
-// reach moves the exchange to a stage, unless it is beyond it, and sets the limit: 0 for none.
+// reach moves the exchange to a stage, unless it is beyond it, and sets the limit: 0 for none. The
+// timer is set anew only if it would come too late: most stages are over long before their limits.
 func (x *exchange) reach(to stage, limit time.Duration) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -93,15 +90,27 @@ func (x *exchange) reach(to stage, limit time.Duration) {
 		return
 	}
 	x.stage, x.until = to, 0
-	switch {
-	case limit <= 0:
-		return // a timer that is set already finds that there is no limit
-	case x.limit == nil:
-		x.limit = time.AfterFunc(limit, x.limitReached)
-	default:
-		x.limit.Reset(limit)
+	if limit > 0 {
+		x.until = monotime.Now().Add(limit)
 	}
-	x.until = monotime.Now().Add(limit)
+	x.armLocked()
+}
+
+// armLocked sets the timer to the next limit, unless it is set to a time before.
+func (x *exchange) armLocked() {
+	at := x.until
+	if x.last != 0 && (at == 0 || x.last < at) {
+		at = x.last
+	}
+	if at == 0 || x.due != 0 && x.due <= at {
+		return
+	}
+	x.due = at
+	if wait := at.Sub(monotime.Now()); x.timer == nil {
+		x.timer = time.AfterFunc(wait, x.look)
+	} else {
+		x.timer.Reset(wait)
+	}
 }
 
 // at returns where the exchange is.
@@ -111,28 +120,31 @@ func (x *exchange) at() stage {
 	return x.stage
 }
 
-// dials notes that the transport opens a connection for the exchange. The limit of the wait stays.
-func (x *exchange) dials(to stage) {
+// shakesHands notes that the transport opens a connection for the exchange, and has begun TLS. The
+// limit of the wait stays.
+func (x *exchange) shakesHands() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.stage = max(x.stage, to)
+	x.stage = max(x.stage, stageTLS)
 }
 
 // gotConn is called when a connection was found or opened.
 func (x *exchange) gotConn(info httptrace.GotConnInfo) {
 	x.reach(stageWrite, 0)
-	own := connOf(info.Conn)
+	own, met := connOf(info.Conn), &x.c.met
+	waited := x.waiting.CompareAndSwap(true, false)
+	if waited {
+		met.waiting.Add(-1)
+	}
 	if own != nil {
 		if old := x.conn.Swap(own); old != nil { // the transport tries again on another
 			old.release()
 		}
 		own.acquire()
 	}
-	if !x.waiting.CompareAndSwap(true, false) {
+	if !waited {
 		return
 	}
-	met := &x.c.met
-	met.waiting.Add(-1)
 	met.acquired.Add(1)
 	if info.Reused {
 		met.reused.Add(1)
@@ -150,38 +162,31 @@ func (x *exchange) wroteRequest(info httptrace.WroteRequestInfo) {
 	x.reach(stageHeader, x.cfg.HeaderTimeout)
 }
 
-// limitReached is the function of the stage's timer.
-func (x *exchange) limitReached() {
+// look is the function of the timer: it ends the exchange if a limit is over, and waits for the next
+// one otherwise.
+func (x *exchange) look() {
 	x.mu.Lock()
-	at, over := x.stage, x.until != 0 && monotime.Now() >= x.until
-	x.mu.Unlock()
+	now := monotime.Now()
+	var e expiry
 	switch {
-	case !over: // the stage has ended meanwhile
-	case at <= stageTLS:
-		x.expire(expiry{"", x.cfg.AcquireTimeout})
-	case at == stageHeader:
-		x.expire(expiry{StageHeader, x.cfg.HeaderTimeout})
-	case at == stageBody:
-		x.expire(expiry{StageBody, x.cfg.BodyTimeout})
+	case x.last != 0 && now >= x.last:
+		e = expiry{StageRequest, x.cfg.RequestTimeout}
+	case x.until == 0 || now < x.until: // the stage has ended meanwhile
+		x.due = 0
+		x.armLocked()
+		x.mu.Unlock()
+		return
+	case x.stage <= stageTLS:
+		e = expiry{"", x.cfg.AcquireTimeout}
+	case x.stage == stageHeader:
+		e = expiry{StageHeader, x.cfg.HeaderTimeout}
+	case x.stage == stageBody:
+		e = expiry{StageBody, x.cfg.BodyTimeout}
 	}
-}
-
-// expire ends the exchange because a limit is reached.
-func (x *exchange) expire(e expiry) {
+	x.mu.Unlock()
 	if x.expired.CompareAndSwap(nil, &e) {
 		x.cancel(&TimeoutError{Client: x.c.state.Name(), Stage: e.stage, Limit: e.limit})
 	}
-}
-
-// stageOfDial returns what a time-out of the transport itself was in.
-func (x *exchange) stageOfDial() (Stage, time.Duration) {
-	switch x.at() { //nolint:exhaustive // the others have limits of ours
-	case stageDial:
-		return StageDial, x.cfg.DialTimeout
-	case stageTLS:
-		return StageTLS, x.cfg.TLSTimeout
-	}
-	return "", 0
 }
 
 // answered takes note of the response's header.
@@ -194,10 +199,7 @@ func (x *exchange) answered() {
 // end ends the exchange, once. well says that its connection can be used again.
 func (x *exchange) end(well bool) {
 	x.over.Do(func() {
-		x.stopLimit()
-		if x.whole != nil {
-			x.whole.Stop()
-		}
+		x.stopTimer()
 		c := x.c
 		if x.waiting.CompareAndSwap(true, false) {
 			c.met.waiting.Add(-1)
@@ -208,18 +210,17 @@ func (x *exchange) end(well bool) {
 		if held, ok := c.held.Release(&x.entry); ok && well {
 			c.met.use.Record(held)
 		}
-		c.mu.Lock()
-		delete(c.inFlight, x)
-		c.mu.Unlock()
+		c.unlink(x)
 		x.cancel(errDone)
 		c.gate.Leave()
 	})
 }
 
-func (x *exchange) stopLimit() {
+func (x *exchange) stopTimer() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.limit != nil {
-		x.limit.Stop()
+	x.until, x.last = 0, 0
+	if x.timer != nil {
+		x.timer.Stop()
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/acquire"
 	"github.com/poolkeeper/poolkeeper/internal/guard"
 )
@@ -64,10 +65,18 @@ func (c *Client) admit(r *http.Request, to *endpoint) error {
 		c.met.refused.Add(1)
 		return down
 	}
-	if limit := c.config().MaxWaiting; limit > 0 && int(c.met.waiting.Load()) >= limit {
-		return c.tooManyWaiting(limit)
+	return c.queue()
+}
+
+// queue counts a request as waiting for a connection, unless too many are.
+func (c *Client) queue() error {
+	cfg, n := c.config(), c.met.waiting.Add(1)
+	if cfg.MaxWaiting == 0 || int(n+c.conns.inUse.Load()) <= cfg.MaxOpen+max(cfg.MaxWaiting, 0) {
+		return nil
 	}
-	return nil
+	err := c.tooManyWaiting(cfg.MaxWaiting)
+	c.met.waiting.Add(-1)
+	return err
 }
 
 // pinned refuses a request that leaves the server of BaseURL.
@@ -110,8 +119,12 @@ func (x *exchange) failed(caller context.Context, err error) error {
 	case x.expired.Load() != nil:
 		return x.tooLate(waited, err)
 	}
-	if s, limit := x.stageOfDial(); s != "" && isTimeout(err) {
-		err = &TimeoutError{Client: c.state.Name(), Stage: s, Limit: limit, Err: err}
+	if down, ok := errors.AsType[*poolkeeper.DownError](cause); ok { // it waited for a connection
+		c.met.refused.Add(1)
+		return down
+	}
+	if x.at() == stageTLS && isTimeout(err) {
+		err = &TimeoutError{Client: c.state.Name(), Stage: StageTLS, Limit: x.cfg.TLSTimeout, Err: err}
 	}
 	c.noteFailure(x, err)
 	return err

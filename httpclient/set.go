@@ -13,6 +13,7 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/printing"
+	"github.com/poolkeeper/poolkeeper/internal/sum"
 )
 
 // Set is several clients, by name, as one component. Make it with [NewSet]. All its methods are safe

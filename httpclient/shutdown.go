@@ -70,6 +70,7 @@ func (c *Client) shutDown(ctx context.Context, started <-chan struct{}) error {
 // cutAll ends every request in flight, and returns how many there were. Requests that begin now are
 // refused by the gate.
 func (c *Client) cutAll() int {
+	c.conns.over.Store(true)
 	c.mu.Lock()
 	c.cut = true
 	c.mu.Unlock()

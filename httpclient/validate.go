@@ -72,8 +72,11 @@ func (c Config) faults() error {
 	if c.MaxIdle < 0 || c.MaxIdle > limit {
 		fault("MaxIdle is %d; it must be 0 (MaxOpen) to MaxOpen, %d", c.MaxIdle, limit)
 	}
-	if c.MaxWaiting < 0 {
-		fault("MaxWaiting is %d; it must be 0 (no limit) or positive", c.MaxWaiting)
+	switch {
+	case c.MaxWaiting < poolkeeper.NoWaiting:
+		fault("MaxWaiting is %d; it must be NoWaiting, 0 (no limit) or positive", c.MaxWaiting)
+	case c.MaxWaiting != 0 && c.BaseURL == "":
+		fault("MaxWaiting is %d without BaseURL; MaxOpen is for each host, and so is the queue", c.MaxWaiting)
 	}
 	if c.Class < ClassStandard || c.Class > ClassStreaming {
 		fault("Class is %s; it must be ClassStandard, ClassShort or ClassStreaming", c.Class)

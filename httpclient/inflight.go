@@ -1,0 +1,38 @@
+package httpclient
+
+// link lists an exchange as in flight. It reports whether those in flight were cut off.
+func (c *Client) link(x *exchange) (cut bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if x.next = c.inFlight; x.next != nil {
+		x.next.prev = x
+	}
+	c.inFlight = x
+	return c.cut
+}
+
+// unlink takes it off the list.
+func (c *Client) unlink(x *exchange) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if x.next != nil {
+		x.next.prev = x.prev
+	}
+	if x.prev != nil {
+		x.prev.next = x.next
+	} else {
+		c.inFlight = x.next
+	}
+	x.prev, x.next = nil, nil
+}
+
+// exchanges returns those in flight.
+func (c *Client) exchanges() []*exchange {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var all []*exchange
+	for x := c.inFlight; x != nil; x = x.next {
+		all = append(all, x)
+	}
+	return all
+}
