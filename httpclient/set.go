@@ -111,7 +111,7 @@ func (s *Set) Stats() poolkeeper.Stats {
 			state = "down"
 		}
 		out.Members = append(out.Members, poolkeeper.MemberStats{Name: name, State: state, InRotation: state == "ready", Stats: st})
-		sum.Add(&out, st)
+		sum.Add(&out, &st)
 	}
 	return out
 }

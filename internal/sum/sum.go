@@ -1,12 +1,17 @@
 // Package sum adds up the statistics of several pools.
 package sum
 
-import "github.com/poolkeeper/poolkeeper"
+import (
+	"cmp"
+	"slices"
 
-// Add adds s to total. Gauges and counters are added; of the longest hold, the latest sweep, the
-// first outage and the last dial error the one that counts is kept. Generation, Fleet and Members are
-// left to the caller. Histograms need the same bounds.
-func Add(total *poolkeeper.Stats, s poolkeeper.Stats) {
+	"github.com/poolkeeper/poolkeeper"
+)
+
+// Add adds s to total. Counters and gauges are added, the longest hold, the latest sweep and the
+// latest dial error are kept, and of Fleet the comparison that leaves the least room. DownSince and
+// Members are left to the caller. All histograms of pools have the same bounds.
+func Add(total, s *poolkeeper.Stats) {
 	total.Max += s.Max
 	total.MinIdle += s.MinIdle
 	total.Open += s.Open
@@ -14,6 +19,10 @@ func Add(total *poolkeeper.Stats, s poolkeeper.Stats) {
 	total.Idle += s.Idle
 	total.Dialing += s.Dialing
 	total.Waiting += s.Waiting
+	total.OldestHold = max(total.OldestHold, s.OldestHold)
+	total.Paused = total.Paused || s.Paused
+	total.Generation += s.Generation
+	total.SweepLate = max(total.SweepLate, s.SweepLate)
 	total.WaitCount += s.WaitCount
 	total.WaitDuration += s.WaitDuration
 	total.Dials += s.Dials
@@ -25,12 +34,6 @@ func Add(total *poolkeeper.Stats, s poolkeeper.Stats) {
 	total.Leaks += s.Leaks
 	total.Reclaimed += s.Reclaimed
 	total.Unread += s.Unread
-	total.OldestHold = max(total.OldestHold, s.OldestHold)
-	total.SweepLate = max(total.SweepLate, s.SweepLate)
-	total.Paused = total.Paused || s.Paused
-	if !s.DownSince.IsZero() && (total.DownSince.IsZero() || s.DownSince.Before(total.DownSince)) {
-		total.DownSince = s.DownSince
-	}
 	if s.LastDialErrorTime.After(total.LastDialErrorTime) {
 		total.LastDialError, total.LastDialErrorTime = s.LastDialError, s.LastDialErrorTime
 	}
@@ -43,16 +46,35 @@ func Add(total *poolkeeper.Stats, s poolkeeper.Stats) {
 	addHistogram(&total.Wait, s.Wait)
 	addHistogram(&total.Use, s.Use)
 	addHistogram(&total.Dial, s.Dial)
+	total.Fleet = tighter(total.Fleet, s.Fleet)
+}
+
+// tighter returns the comparison that leaves less room. One without a limit leaves the most, and
+// one that was never made says nothing.
+func tighter(a, b poolkeeper.FleetStats) poolkeeper.FleetStats {
+	rank := func(f poolkeeper.FleetStats) int {
+		switch {
+		case f.Asked.IsZero():
+			return 2
+		case f.Limit == 0:
+			return 1
+		default:
+			return 0
+		}
+	}
+	if c := cmp.Or(cmp.Compare(rank(b), rank(a)), cmp.Compare(b.Limit-b.Demand, a.Limit-a.Demand)); c < 0 {
+		return b
+	}
+	return a
 }
 
 func addHistogram(total *poolkeeper.Histogram, h poolkeeper.Histogram) {
-	if total.Buckets == nil {
-		total.Buckets = append(total.Buckets, h.Buckets...) // not those of the pool
-		total.Count, total.Sum = h.Count, h.Sum
-		return
-	}
 	total.Count += h.Count
 	total.Sum += h.Sum
+	if total.Buckets == nil {
+		total.Buckets = slices.Clone(h.Buckets) // those of h belong to its pool
+		return
+	}
 	for i := range min(len(total.Buckets), len(h.Buckets)) {
 		total.Buckets[i].Count += h.Buckets[i].Count
 	}

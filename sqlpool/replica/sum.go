@@ -1,11 +1,10 @@
 package replica
 
 import (
-	"cmp"
-	"maps"
 	"slices"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/sum"
 )
 
 // Stats returns one moment of all pools together: sums, and each server in Members, the primary
@@ -18,16 +17,12 @@ func (s *set) Stats() poolkeeper.Stats {
 	for i, m := range s.members {
 		out[i].Stats = m.pool.Stats()
 	}
-	sum := out[0].Stats
-	sum.Evicted = maps.Clone(sum.Evicted)
-	for _, h := range []*poolkeeper.Histogram{&sum.Wait, &sum.Use, &sum.Dial} {
-		h.Buckets = slices.Clone(h.Buckets)
+	var total poolkeeper.Stats
+	for i := range out {
+		sum.Add(&total, &out[i].Stats)
 	}
-	for i := range out[1:] {
-		add(&sum, &out[i+1].Stats)
-	}
-	sum.Members = out
-	return sum
+	total.DownSince, total.Members = out[0].Stats.DownSince, out
+	return total
 }
 
 // standing returns what the last poll of each server has shown, without its statistics.
@@ -45,66 +40,4 @@ func (s *set) standing() []poolkeeper.MemberStats {
 		}
 	}
 	return out
-}
-
-// add adds one pool's statistics to those of others.
-func add(sum, s *poolkeeper.Stats) {
-	sum.Max += s.Max
-	sum.MinIdle += s.MinIdle
-	sum.Open += s.Open
-	sum.InUse += s.InUse
-	sum.Idle += s.Idle
-	sum.Dialing += s.Dialing
-	sum.Waiting += s.Waiting
-	sum.OldestHold = max(sum.OldestHold, s.OldestHold)
-	sum.Paused = sum.Paused || s.Paused
-	sum.Generation += s.Generation
-	sum.SweepLate = max(sum.SweepLate, s.SweepLate)
-	sum.WaitCount += s.WaitCount
-	sum.WaitDuration += s.WaitDuration
-	sum.Dials += s.Dials
-	sum.DialErrors += s.DialErrors
-	sum.Acquired += s.Acquired
-	sum.AcquireTimeouts += s.AcquireTimeouts
-	sum.Refused += s.Refused
-	sum.Leaks += s.Leaks
-	sum.Reclaimed += s.Reclaimed
-	if s.LastDialErrorTime.After(sum.LastDialErrorTime) {
-		sum.LastDialError, sum.LastDialErrorTime = s.LastDialError, s.LastDialErrorTime
-	}
-	for reason, n := range s.Evicted {
-		sum.Evicted[reason] += n
-	}
-	addHistogram(&sum.Wait, s.Wait)
-	addHistogram(&sum.Use, s.Use)
-	addHistogram(&sum.Dial, s.Dial)
-	sum.Fleet = tighter(sum.Fleet, s.Fleet)
-}
-
-// tighter returns the comparison that leaves less room. One without a limit leaves the most, and
-// one that was never made says nothing.
-func tighter(a, b poolkeeper.FleetStats) poolkeeper.FleetStats {
-	rank := func(f poolkeeper.FleetStats) int {
-		switch {
-		case f.Asked.IsZero():
-			return 2
-		case f.Limit == 0:
-			return 1
-		default:
-			return 0
-		}
-	}
-	if c := cmp.Or(cmp.Compare(rank(b), rank(a)), cmp.Compare(b.Limit-b.Demand, a.Limit-a.Demand)); c < 0 {
-		return b
-	}
-	return a
-}
-
-// addHistogram relies on all histograms of pools having the same bounds.
-func addHistogram(sum *poolkeeper.Histogram, h poolkeeper.Histogram) {
-	sum.Count += h.Count
-	sum.Sum += h.Sum
-	for i := range min(len(sum.Buckets), len(h.Buckets)) {
-		sum.Buckets[i].Count += h.Buckets[i].Count
-	}
 }
