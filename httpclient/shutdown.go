@@ -11,7 +11,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/plural"
 )
 
-// cutGrace is how long after its deadline a Stop waits for what it has cut off to notice.
+// cutGrace is how long after its deadline a Stop closes what it has cut off.
 const cutGrace = 100 * time.Millisecond
 
 // Drain refuses new requests from now on and waits for those in flight, until their responses are
@@ -59,9 +59,6 @@ func (c *Client) shutDown(ctx context.Context, started <-chan struct{}) error {
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), cutGrace)
 	defer cancel()
 	_ = c.close(grace)
-	if err := c.gate.Wait(grace); err != nil {
-		errs = append(errs, fmt.Errorf("%s not closed by their callers", plural.Of(c.gate.InFlight(), "response")))
-	}
 	return &poolkeeper.HeldError{
 		Pool: c.state.Name(), Commands: n, Holders: late, Time: now, Err: errors.Join(append(errs, context.Cause(ctx))...),
 	}
