@@ -20,6 +20,7 @@ var floors = map[string]int{
 	"health":     1,
 	"eviction":   1,
 	"lifecycle":  2,
+	"httpclient": 3,
 	"redispool":  3,
 	"sqlpool":    3,
 	"statuspage": 3,
@@ -169,7 +170,9 @@ func forTests(path string) bool {
 	return strings.HasPrefix(path, module+"/") && strings.Contains(path, "/internal/test/")
 }
 
-func pool(room string) bool { return room == "redispool" || room == "sqlpool" || room == replicas }
+func pool(room string) bool {
+	return room == "redispool" || room == "httpclient" || room == "sqlpool" || room == replicas
+}
 
 // strangers reports whether two rooms are pools of different kinds of servers.
 func strangers(a, b string) bool {

@@ -12,6 +12,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/eviction"
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/health/quality"
+	"github.com/poolkeeper/poolkeeper/httpclient"
 	"github.com/poolkeeper/poolkeeper/lifecycle"
 	"github.com/poolkeeper/poolkeeper/redispool"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
@@ -33,6 +34,7 @@ func TestEverySettingIsDocumented(t *testing.T) {
 		"`health.Check`":          {health.Check{}},
 		"`quality.Policy`":        {quality.Policy{}},
 		"`eviction.Policy`":       {eviction.Policy{}},
+		"`httpclient.Config`":     {httpclient.Config{}},
 		"`redispool.AdoptConfig`": {redispool.AdoptConfig{}},
 		"`redispool.Config`":      {redispool.Config{}},
 		"`sqlpool.PostgresConfig`, `MySQLConfig`, `DBConfig`, `AdoptConfig`": {

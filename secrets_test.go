@@ -39,6 +39,7 @@ const secret = "s3cret"
 // address.
 var harmless = []string{
 	"poolkeeper.Stats", "poolkeeper.Histogram", "poolkeeper.Bucket", "poolkeeper.Holder",
+	"httpclient.TimeoutError", "httpclient.HostError", "httpclient.StatusError",
 	"poolkeeper.AcquireError", "poolkeeper.HeldError", "redispool.Limits",
 	"poolkeeper.Event", "poolkeeper.Expiry", "poolkeeper.FleetStats", "poolkeeper.MemberStats", "poolkeeper.ServerStats",
 	"poolkeeper.ServerInfo", "poolkeeper.Latency", "redispool.Answer", "sqlpool.Answer",

@@ -39,7 +39,7 @@ func (c *Client) attempt(ctx context.Context) error {
 }
 
 // patience is how long a check may take.
-func (c *Config) patience() time.Duration { return c.DialTimeout + c.TLSTimeout + c.HeaderTimeout }
+func (c Config) patience() time.Duration { return c.DialTimeout + c.TLSTimeout + c.HeaderTimeout }
 
 // ask asks the server of an endpoint for a sign of life.
 func (c *Client) ask(ctx context.Context, e *endpoint) error {
@@ -56,8 +56,8 @@ func (c *Client) ask(ctx context.Context, e *endpoint) error {
 		return c.knock(ctx, e, req)
 	}
 	if f := cfg.Authorize; f != nil {
-		if err := c.events.Guarded("Authorize", func() error { return f(req) }); err != nil {
-			return err
+		if refused := c.events.Guarded("Authorize", func() error { return f(req) }); refused != nil {
+			return refused
 		}
 	}
 	one := e.native.Clone()

@@ -49,7 +49,6 @@ type Client struct {
 	inFlight *exchange        // a list, to be cut at Stop
 	cut      bool             // they are
 	watches  []*holders.Watch // of LeakThreshold and files, where they are on
-	closer   life.Closer
 }
 
 // New returns a client. It validates cfg and reports every fault at once. It dials nothing and starts

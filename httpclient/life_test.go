@@ -31,11 +31,11 @@ func TestDrainRefusesNewRequestsAndWaitsForBodies(t *testing.T) { // INV-8
 	var wg sync.WaitGroup
 	wg.Go(func() { body, err = get(t.Context(), c, srv.URL) })
 	<-begun
-	if err := c.Drain(testkit.Within(t, short)); err == nil || !strings.Contains(err.Error(), `drain "billing": 1 request still in flight`) {
-		t.Errorf("Drain: %v", err)
+	if drain := c.Drain(testkit.Within(t, short)); drain == nil || !strings.Contains(drain.Error(), `drain "billing": 1 request still in flight`) {
+		t.Errorf("Drain: %v", drain)
 	}
-	if _, err := get(t.Context(), c, srv.URL); !errors.Is(err, poolkeeper.ErrDraining) {
-		t.Errorf("a new request: %v", err)
+	if _, refused := get(t.Context(), c, srv.URL); !errors.Is(refused, poolkeeper.ErrDraining) {
+		t.Errorf("a new request: %v", refused)
 	}
 	close(release)
 	wg.Wait()

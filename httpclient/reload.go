@@ -106,9 +106,9 @@ func changes(from, to *Config) []poolkeeper.Change {
 func (c *Client) switchTo(ctx context.Context, s staged) error {
 	next := c.newEndpoint(&s.cfg, s.target)
 	if s.leads {
-		ctx, cancel := context.WithTimeout(ctx, s.cfg.patience())
+		bounded, cancel := context.WithTimeout(ctx, s.cfg.patience())
 		defer cancel()
-		if err := c.ask(ctx, next); err != nil {
+		if err := c.ask(bounded, next); err != nil {
 			return err
 		}
 	}

@@ -39,7 +39,7 @@ func (c *Client) roundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	x := c.begin(r.Context(), c.config())
-	out := r.WithContext(x.ctx)
+	out := r.WithContext(x.ctx) //nolint:contextcheck // it is made of the request's
 	if err := c.authorize(&out, x); err != nil {
 		x.end(false)
 		return nil, err
@@ -106,7 +106,7 @@ func (c *Client) authorize(r **http.Request, x *exchange) error {
 func (x *exchange) failed(caller context.Context, err error) error {
 	c := x.c
 	waited := time.Since(x.began)
-	cause := context.Cause(x.ctx)
+	cause := context.Cause(x.ctx) //nolint:contextcheck // it is made of the caller's
 	switch {
 	case errors.Is(cause, errCut):
 		return errCut

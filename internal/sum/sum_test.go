@@ -41,8 +41,8 @@ func TestNoFieldIsForgotten(t *testing.T) {
 }
 
 func fill(v reflect.Value) {
-	for i := range v.NumField() {
-		switch f := v.Field(i); {
+	for _, f := range v.Fields() {
+		switch {
 		case f.CanInt():
 			f.SetInt(1)
 		case f.CanUint():
