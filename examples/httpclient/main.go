@@ -81,7 +81,7 @@ func showLeak(ctx context.Context, out io.Writer, s *servers) error {
 	}
 	events := make(chan poolkeeper.Event, 1)
 	client.Subscribe(func(e poolkeeper.Event) { events <- e })
-	if err := client.Start(ctx); err != nil {
+	if err = client.Start(ctx); err != nil {
 		return err
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.plain+"/body", nil)
