@@ -92,6 +92,8 @@ func TestTheDashboardShowsNearlyEveryMetric(t *testing.T) {
 		measure.IdleMax:         "equal to the limit in these pools",
 		measure.WaitSum:         "the histogram of waits has its sum",
 		measure.LastDialError:   "for ad-hoc queries",
+		measure.Reused:          "for ad-hoc queries, of HTTP clients",
+		measure.Unread:          "the log names the callers",
 		measure.FleetWarnings:   "the demand and the limit are shown",
 		measure.FleetAsked:      "for ad-hoc queries",
 		measure.Members:         "shown one by one",

@@ -136,6 +136,10 @@ var (
 		"Connections held for longer than LeakThreshold, each counted once.")
 	Reclaimed = ofPool("reclaimed", connections, Counter,
 		"Connections taken away from their holders.")
+	Reused = ofPool("reused", "{acquisition}", Counter,
+		"Acquisitions that got a connection used before; of HTTP clients.")
+	Unread = ofPool("unread", "{response}", Counter,
+		"Responses closed before their end, which costs a connection each; of HTTP clients.")
 	OldestHold = ofPool("oldest_hold", seconds, Gauge,
 		"Age of the longest hold of a connection now; 0 if none is held.")
 	Down = ofPool("down", flag, Gauge,
@@ -257,7 +261,7 @@ var (
 var table = [...]*Metric{
 	Count, IdleMax, IdleMin, Max, Pending, Timeouts, CreateTime, WaitTime, UseTime,
 	Acquired, Refused, Waits, WaitSum, Dialing, Dials, DialErrors, LastDialError, Closed, Generations, Leaks,
-	Reclaimed, OldestHold, Down, Paused, SweepLate,
+	Reclaimed, Reused, Unread, OldestHold, Down, Paused, SweepLate,
 	FleetDemand, FleetLimit, FleetConnections, FleetWarnings, FleetAsked,
 	Members, MemberOpen, MemberInUse, MemberDown, MemberPrimary, MemberInRotation, MemberLag, MemberState,
 	CheckStatus, CheckAge, CheckMaxAge, CheckDuration, CheckRuns, CheckFailedRuns, CheckFailures, CheckHung,

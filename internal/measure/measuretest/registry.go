@@ -129,7 +129,7 @@ func full(n int) poolkeeper.Stats {
 	bad := fmt.Errorf("dial postgres://u:%s@db: refused", Secret)
 	s := poolkeeper.Stats{
 		Max: 20 * n, MinIdle: n + 1, Open: 6 * n, InUse: 4 * n, Idle: 2 * n, Dialing: n, Waiting: 5 * n,
-		OldestHold: time.Duration(n) * 41 * time.Second, Paused: n%2 == 0, DownSince: now.Add(-time.Minute),
+		Reused: 1000 * uint64(n-1), Unread: 7 * uint64(n-1), OldestHold: time.Duration(n) * 41 * time.Second, Paused: n%2 == 0, DownSince: now.Add(-time.Minute),
 		Generation: u, SweepLate: time.Duration(n) * time.Second,
 		WaitCount: 8 * u, WaitDuration: time.Duration(n) * 1500 * time.Millisecond,
 		Dials: 9 * u, DialErrors: 10 * u, Acquired: 1000 * u, AcquireTimeouts: 11 * u, Refused: 12 * u,
