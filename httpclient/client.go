@@ -41,9 +41,8 @@ type Client struct {
 	life context.Context //nolint:containedctx // ends when Stop begins; bounds the client's own work
 	end  context.CancelFunc
 
-	// The change of state guards the following: that of a Reload or of a look at the files.
-	asked   *Config // as it was given
-	renewal string  // what was wrong with the files, said last
+	asked   atomic.Pointer[Config] // the configuration in effect, as it was given
+	renewal string                 // what was wrong with the files, said last; guarded by the change of state
 
 	mu       sync.Mutex       // guards the following
 	inFlight *exchange        // a list, to be cut at Stop
@@ -61,9 +60,10 @@ func New(cfg Config) (*Client, error) {
 	full := cfg.withDefaults()
 	c := &Client{
 		gate: inflight.New(), held: holders.NewTable(!full.DisableLeakStacks),
-		state: life.NewState("httpclient", full.Name), asked: &cfg,
+		state: life.NewState("httpclient", full.Name),
 	}
 	c.life, c.end = context.WithCancel(context.Background()) //nolint:forbidigo // the client's own life, ended by Stop
+	c.asked.Store(&cfg)
 	c.live.Store(&full)
 	c.events = event.NewLog("httpclient", c.state.Name, func() *slog.Logger { return c.config().Logger }, explain)
 	c.observer.OnPanic = func(err error) { _ = c.events.Panicked("the Observer", err) }

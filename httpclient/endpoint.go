@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"sync/atomic"
+	"time"
 )
 
 // endpoint is where requests go: one native transport, replaced as a whole by Reset, Reload and
@@ -37,6 +38,8 @@ func (c *Client) newEndpoint(cfg *Config, t target) *endpoint {
 		MaxConnsPerHost:     cfg.MaxOpen,
 		MaxIdleConnsPerHost: cfg.MaxIdle,
 		IdleConnTimeout:     cfg.MaxIdleTime,
+		// As in http.DefaultTransport: how long a request that expects "100 Continue" waits for it.
+		ExpectContinueTimeout: time.Second,
 	}
 	return e
 }

@@ -40,7 +40,7 @@ func (c *Client) Reload(ctx context.Context, cfg Config) error {
 		err = fmt.Errorf("httpclient: reload %q: nothing was changed: %w", c.state.Name(), err)
 		c.events.Emit(event.OfReloadRefused(err))
 	case len(s.changes) > 0:
-		c.asked = &cfg
+		c.asked.Store(&cfg)
 		c.events.Emit(event.OfReload(s.changes))
 	}
 	return err
@@ -74,7 +74,7 @@ func (c *Client) stage(cfg Config) (staged, error) {
 		return staged{}, err
 	}
 	s := staged{cfg: cfg.withDefaults(), target: t}
-	s.changes = changes(c.asked, &cfg)
+	s.changes = changes(c.asked.Load(), &cfg)
 	for _, d := range onfile.Differ(c.endpoint.Load().disk, t.disk) {
 		if !slices.ContainsFunc(s.changes, func(o poolkeeper.Change) bool { return o.Field == d.Field }) {
 			s.changes = append(s.changes, d)

@@ -1,6 +1,7 @@
 package httpclient
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/poolkeeper/poolkeeper"
@@ -37,7 +38,9 @@ func (c *Client) renew() ([]poolkeeper.Change, error) {
 		return nil, err
 	}
 	next := c.newEndpoint(cfg, target{base: was.base, disk: now})
-	if err := c.ask(c.life, next); err != nil {
+	ctx, cancel := context.WithTimeout(c.life, cfg.patience())
+	defer cancel()
+	if err := c.ask(ctx, next); err != nil {
 		return nil, fmt.Errorf("the server does not accept it, and the old is kept: %w", err)
 	}
 	c.endpoint.Store(next)
