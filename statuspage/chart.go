@@ -190,8 +190,8 @@ func (s *span) latency() chart {
 	}
 	note, label := "no waits", "Wait for a connection in "+s.past()+": none was measured"
 	if worst > 0 {
-		note = "p99 at most " + seconds(worst) + "; dotted: p50"
-		label = "Wait for a connection in " + s.past() + ": p99 at most " + seconds(worst)
+		note = "highest p99 " + seconds(worst) + "; dotted: p50"
+		label = "Wait for a connection in " + s.past() + ": highest p99 " + seconds(worst)
 	}
 	return chart{
 		Title: "Wait for a connection", Note: note, Label: label, Top: "10 s", Middle: "10 ms", Bottom: "10 µs",

@@ -58,7 +58,7 @@ var volatile = []struct{ pattern, instead string }{
 	{`\d+(\.\d+)? ms\b`, "N ms"},
 	{`(_ms"|"on_server"|"pings"): [\d.]+`, "$1: 0"},
 	{`\d+ on the server now`, "N on the server now"},
-	{`p99 N ms of \d+`, "p99 N ms of 50"},
+	{`p99 N ms \(\d+ pings\)`, "p99 N ms (50 pings)"},
 	{`(Redis|PostgreSQL|MariaDB) \d[^,\n]*`, "$1 VERSION"},
 	{`"version": "[^"]*"`, `"version": "VERSION"`},
 	{`until \d{4}-\S+ \S+ UTC`, "until DATE"},

@@ -97,7 +97,7 @@ func (l Latency) String() string {
 	add("TLS", l.TLS)
 	add("login", l.Login)
 	if l.Pings > 0 {
-		parts = append(parts, fmt.Sprintf("ping p50 %s, p99 %s of %d", millis(l.PingP50), millis(l.PingP99), l.Pings))
+		parts = append(parts, fmt.Sprintf("ping p50 %s, p99 %s (%d pings)", millis(l.PingP50), millis(l.PingP99), l.Pings))
 	}
 	return strings.Join(parts, ", ")
 }
