@@ -60,7 +60,7 @@ func (v *interview) ask(name string, c lifecycle.Component, all bool, deadline t
 	}
 	wait := min(patience, time.Until(deadline))
 	if wait <= 0 {
-		return answer{unanswered: []string{"not asked: other components took all the time"}}
+		return answer{unanswered: []string{"not asked: other components used up the time"}}
 	}
 	h := &call{began: time.Now(), done: make(chan answer, 1)}
 	// Owner: the interview, which takes its answer. It ends with the component's methods; for one

@@ -55,14 +55,14 @@ func attendChecks(d *Document, note notify) {
 	}
 	for _, h := range d.Heartbeats {
 		if h.Status == "fail" {
-			note(SeverityError, h.Name, "its loop hangs or has ended: look at its goroutine in a goroutine dump",
-				"no heartbeat for %s, at most %s apart", age(d.At, h.LastBeat), seconds(h.MaxAge))
+			note(SeverityError, h.Name, "the loop hangs or has ended: look at its goroutine in a goroutine dump",
+				"no heartbeat for %s, longer than %s", age(d.At, h.LastBeat), seconds(h.MaxAge))
 		}
 	}
 }
 
 func attendComponent(now time.Time, c *Component, note notify) {
-	what := map[string]string{"dead": "it died", "failed": "it did not start", "abandoned": "it was given up"}[c.State]
+	what := map[string]string{"dead": "it died", "failed": "it did not start", "abandoned": "it was abandoned"}[c.State]
 	switch {
 	case what == "":
 	case c.Error == "":
@@ -84,7 +84,7 @@ func attendComponent(now time.Time, c *Component, note notify) {
 		}
 	}
 	for _, u := range c.Unanswered {
-		note(SeverityWarning, c.Name, "a fault of the component: what it should have told is missing below", "%s", u)
+		note(SeverityWarning, c.Name, "its code panicked or hangs: its part below is incomplete", "%s", u)
 	}
 }
 
@@ -105,7 +105,7 @@ func attendPool(now time.Time, p *Pool, health string, note notify) {
 			"%s in the last %s", count(int(p.Recent.Timeouts), "acquire timeout", "acquire timeouts"), seconds(p.Recent.Over)) //nolint:gosec // a minute's
 	}
 	if p.LeakThreshold > 0 && p.OldestHold >= p.LeakThreshold {
-		note(SeverityWarning, p.Name, "look at where it was taken, below: is it released on every path?",
+		note(SeverityWarning, p.Name, "see Holders below for the file and line: is it released on every path?",
 			"a connection is held for %s, longer than LeakThreshold %s", seconds(p.OldestHold), seconds(p.LeakThreshold))
 	}
 	if p.SweepLate > 0 {

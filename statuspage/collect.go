@@ -90,7 +90,7 @@ func (p *Page) collect(now time.Time) *Document {
 	if err := p.fell.Load(); err != nil {
 		d.Attention = append(d.Attention, Notice{
 			Severity: SeverityWarning, Component: "status page", Text: d.words.clean("a sample panicked: " + text(*err)),
-			Advice: "a fault of statuspage or of what it asked: please report it",
+			Advice: "a fault of statuspage or of a component: please report it",
 		})
 	}
 	return &d.Document

@@ -160,7 +160,7 @@ func TestHoldersAreFoldedByTheirPlace(t *testing.T) {
 	if last := d.Holders[2]; last.At != "unknown" || last.Stack != "" {
 		t.Errorf("%+v", last)
 	}
-	shows(t, page, "2 holders, the oldest for <strong>1 min</strong>, longer than LeakThreshold", "Where it was taken is not known.", "/src/api/list.go:88")
+	shows(t, page, "2 holders, the oldest for <strong>1 min</strong>, longer than LeakThreshold", "The place of the acquisition is not known.", "/src/api/list.go:88")
 }
 
 func TestServersOfAReplicatedPoolAreShown(t *testing.T) {
@@ -251,5 +251,5 @@ func (serverStats) Stats() poolkeeper.ServerStats {
 func TestEmptyStatesAreWorded(t *testing.T) {
 	page := statuspage.New(lifecycle.New(quiet()), open())
 	shows(t, page, "Nothing needs attention.", "No component depends on another.", "No component has a health check.",
-		"No listed connection is held now.", "Nothing has happened since the page was made.", "The registry has no components.")
+		"No holder is listed now.", "No events yet.", "The registry has no components.")
 }

@@ -178,7 +178,7 @@ func summary(all []Component) string {
 	}
 	text := fmt.Sprintf("Dependency graph: %s, %s.", count(len(all), "component", "components"), count(edges, "dependency", "dependencies"))
 	if len(unwell) > 0 {
-		text += " Not well: " + strings.Join(unwell, ", ") + "."
+		text += " In trouble: " + strings.Join(unwell, ", ") + "."
 	}
 	return text + " The table of components has the same in words."
 }

@@ -74,7 +74,7 @@ func (v *viewers) join() (w *viewer, over <-chan struct{}, why string) {
 	default:
 	}
 	if len(v.all) >= v.most {
-		return nil, nil, fmt.Sprintf("%d pages are updated already, MaxViewers", v.most)
+		return nil, nil, fmt.Sprintf("%d pages are open, MaxViewers is %[1]d", v.most)
 	}
 	w = &viewer{wake: make(chan struct{}, 1)}
 	v.all[w] = struct{}{}

@@ -139,7 +139,7 @@ func during(w http.ResponseWriter, r *http.Request, name string, usual float64, 
 	stop, err := start()
 	if err != nil {
 		w.Header().Del("Content-Disposition")
-		http.Error(w, "statuspage: "+name+": another one is under way: "+err.Error(), http.StatusConflict)
+		http.Error(w, "statuspage: "+name+": another profile is under way: "+err.Error(), http.StatusConflict)
 		return
 	}
 	defer stop()

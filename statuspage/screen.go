@@ -206,7 +206,7 @@ func (s *poolScreen) Counters() []Setting {
 	p := &s.P.PoolFigures
 	waited := "0"
 	if p.WaitCount > 0 {
-		waited = thousands(p.WaitCount) + ", " + seconds(p.WaitTotal/float64(p.WaitCount)) + " each on average"
+		waited = thousands(p.WaitCount) + ", " + seconds(p.WaitTotal/float64(p.WaitCount)) + " on average"
 	}
 	out := []Setting{
 		{"Acquisitions that had to wait", waited},

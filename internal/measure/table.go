@@ -99,11 +99,11 @@ var (
 	Pending = conventional("pending_requests", "{request}", UpDown,
 		"Callers that wait for a connection now.")
 	Timeouts = conventional("timeouts", "{timeout}", Counter,
-		"Acquisitions that gave up: AcquireTimeout or the deadline of the caller was over.")
+		"Acquisitions that gave up, at AcquireTimeout or the caller's deadline.")
 	CreateTime = conventional("create_time", seconds, Histogram,
 		"Time to open a connection.")
 	WaitTime = conventional("wait_time", seconds, Histogram,
-		"Time from asking for a connection to having it; on Redis of callers that had to queue.")
+		"Time to acquire a connection; on Redis only of callers that had to wait.")
 	UseTime = conventional("use_time", seconds, Histogram,
 		"Time that a connection was held.")
 )
@@ -119,35 +119,35 @@ var (
 	Waits = ofPool("waits", "{acquisition}", Counter,
 		"Acquisitions that had to wait.")
 	WaitSum = ofPool("wait", seconds, Counter,
-		"Time that acquisitions have waited, in all.")
+		"Total time that acquisitions have waited.")
 	Dialing = ofPool("dialing", connections, UpDown,
-		"Connections that are being opened now.")
+		"Connections that the pool is opening now.")
 	Dials = ofPool("dials", connections, Counter,
 		"Connections opened.")
 	DialErrors = ofPool("dial_errors", "{attempt}", Counter,
 		"Attempts to open a connection that failed.")
 	LastDialError = ofPool("last_dial_error.timestamp", seconds, Gauge,
-		"When an attempt to open a connection last failed, in seconds since 1970.")
+		"Time of the last failed attempt to open a connection, in seconds since 1970.")
 	Closed = ofPool("closed", connections, Counter,
 		"Connections that the pool closed, by reason.", "reason")
 	Generations = ofPool("generations", "{generation}", Counter,
-		"How often all connections were replaced.")
+		"Resets: how often all connections were replaced.")
 	Leaks = ofPool("leaks", connections, Counter,
 		"Connections held for longer than LeakThreshold, each counted once.")
 	Reclaimed = ofPool("reclaimed", connections, Counter,
-		"Connections taken away from their holders.")
+		"Connections that the pool took away from their holders after ReclaimAfter.")
 	Reused = ofPool("reused", "{acquisition}", Counter,
-		"Acquisitions that got a connection used before; of HTTP clients.")
+		"Acquisitions that got a connection used before; only of HTTP clients.")
 	Unread = ofPool("unread", "{response}", Counter,
-		"Responses closed before their end, which costs a connection each; of HTTP clients.")
+		"Responses closed before their end, each of which costs a connection; only of HTTP clients.")
 	OldestHold = ofPool("oldest_hold", seconds, Gauge,
-		"Age of the longest hold of a connection now; 0 if none is held.")
+		"Age of the oldest hold; 0 if no connection is held.")
 	Down = ofPool("down", flag, Gauge,
 		"1 while the server is down and callers fail at once.")
 	Paused = ofPool("paused", flag, Gauge,
-		"1 from Pause to Resume.")
+		"1 while the pool is paused.")
 	SweepLate = ofPool("sweep_late", seconds, Gauge,
-		"How long eviction is overdue; 0 if it is on time, or off.")
+		"How long eviction is overdue; 0 if it is on time or off.")
 )
 
 // The demand of all instances of the service, beside what the server grants.
@@ -155,15 +155,15 @@ var (
 //nolint:gochecknoglobals // a constant table
 var (
 	FleetDemand = ofFleet("demand", connections, UpDown,
-		"Connections that all instances of the service may open, in a rolling update.")
+		"Connections that all instances of the service may open during a rolling update.")
 	FleetLimit = ofFleet("limit", connections, UpDown,
 		"Connections that the server grants to all instances.")
 	FleetConnections = ofFleet("connections", connections, UpDown,
-		"Connections on the server when it was last asked, of all its clients.")
+		"Connections of all clients on the server, as of the last query of its limits.")
 	FleetWarnings = ofFleet("warnings", "{warning}", Gauge,
-		"What of the limits of the server does not fit the configuration, counted.")
+		"Number of the server's limits that do not fit the configuration.")
 	FleetAsked = ofFleet("asked.timestamp", seconds, Gauge,
-		"When the server was last asked for its limits, in seconds since 1970.")
+		"Time of the last query of the server's limits, in seconds since 1970.")
 )
 
 // The members of a replicated pool, and the nodes of a Redis Cluster.
@@ -185,7 +185,7 @@ var (
 	MemberLag = ofMember("lag", seconds, Gauge,
 		"How far a replica is behind its primary, where it is known.")
 	MemberState = ofMember("state", flag, Gauge,
-		"1 for the state that the member is in; the others have no series.", "state")
+		"1 for the present state of the member; other states have no series.", "state")
 )
 
 // The verdicts of the health monitor.
@@ -193,11 +193,11 @@ var (
 //nolint:gochecknoglobals // a constant table
 var (
 	CheckStatus = ofCheck("status", flag, Gauge,
-		"1 for the verdict on the check, 0 for the other ones.", "status")
+		"1 for the present status of the check, 0 for every other status.", "status")
 	CheckAge = ofCheck("age", seconds, Gauge,
 		"Age of the last result of the check.")
 	CheckMaxAge = ofCheck("max_age", seconds, Gauge,
-		"Age from which the last result no longer counts.")
+		"Age at which the last result of the check is stale.")
 	CheckDuration = ofCheck("last_duration", seconds, Gauge,
 		"How long the last run of the check took.")
 	CheckRuns = ofCheck("runs", "{run}", Counter,
@@ -205,15 +205,15 @@ var (
 	CheckFailedRuns = ofCheck("failed_runs", "{run}", Counter,
 		"Runs of the check that failed or timed out.")
 	CheckFailures = ofCheck("failures", "{run}", Gauge,
-		"Failed runs of the check in a row, up to now.")
+		"Consecutive failed runs of the check.")
 	CheckHung = ofCheck("hung", flag, Gauge,
-		"1 while a run of the check does not return.")
+		"1 while a run of the check hangs past its timeout.")
 	GroupStatus = metric("group.status", flag, Gauge,
-		"1 for the verdict on the group of checks, 0 for the other ones.", "group", "status")
+		"1 for the present status of the group of checks, 0 for every other status.", "group", "status")
 	HeartbeatAge = metric("heartbeat.age", seconds, Gauge,
 		"Time since the last beat of the heartbeat.", "heartbeat")
 	HeartbeatMaxAge = metric("heartbeat.max_age", seconds, Gauge,
-		"Time without a beat from which the heartbeat fails.", "heartbeat")
+		"Longest time between two beats before the heartbeat fails.", "heartbeat")
 )
 
 // The components of the registry.
@@ -221,9 +221,9 @@ var (
 //nolint:gochecknoglobals // a constant table
 var (
 	Phase = metric("registry.phase", flag, Gauge,
-		"1 for the phase that the registry is in, 0 for the other ones.", "phase")
+		"1 for the present phase of the registry, 0 for every other phase.", "phase")
 	ComponentState = ofComponent("component.state", flag, Gauge,
-		"1 for the state that the component is in, 0 for the other ones.", "state")
+		"1 for the present state of the component, 0 for every other state.", "state")
 	ComponentStart = ofComponent("component.start_duration", seconds, Gauge,
 		"How long the last start of the component took.")
 	ComponentStop = ofComponent("component.stop_duration", seconds, Gauge,
@@ -231,9 +231,9 @@ var (
 	ComponentRestarts = ofComponent("component.restarts", "{restart}", Counter,
 		"How often the component was restarted.")
 	Unreadable = ofComponent("component.unreadable", flag, Gauge,
-		"1 if the numbers of a pool or server could not be read, because its code panicked.")
+		"1 if reading the numbers of the component panicked.")
 	Expiry = ofComponent("expiry.timestamp", seconds, Gauge,
-		"When a certificate or a credential expires, in seconds since 1970; the first of those of one kind and subject.",
+		"Expiry of a certificate or credential, in seconds since 1970; the earliest of its kind and subject.",
 		"kind", "subject")
 )
 
@@ -242,9 +242,9 @@ var (
 //nolint:gochecknoglobals // a constant table
 var (
 	ServerInFlight = ofComponent("server.requests_in_flight", "{request}", UpDown,
-		"Requests that are being answered now, streams included.")
+		"Requests in flight, streams included.")
 	ServerStreams = ofComponent("server.streams", "{request}", UpDown,
-		"Requests that continue until they are ended, such as server-sent events.")
+		"Requests that last until one side ends them, such as server-sent events.")
 	ServerConnections = ofComponent("server.connections", connections, UpDown,
 		"Connections of clients that are open now, hijacked ones included.")
 	ServerHijacked = ofComponent("server.hijacked", connections, UpDown,
@@ -252,7 +252,7 @@ var (
 	ServerRequests = ofComponent("server.requests", "{request}", Counter,
 		"Requests that a handler has begun to answer.")
 	ServerRefused = ofComponent("server.refused", "{request}", Counter,
-		"Requests refused because the server drains.")
+		"Requests that the server refused while it drained.")
 )
 
 // table has every metric once.

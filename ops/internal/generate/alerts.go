@@ -22,21 +22,21 @@ func Alerts() []Alert {
 	return append(all, burns()...)
 }
 
-// outages are what callers notice now.
+// outages returns the alerts on what callers notice now.
 func outages() []Alert {
 	return []Alert{
 		{
 			Name: "PoolkeeperPoolDown", Severity: critical, For: time.Minute,
 			Expr:        byPool("sum", of(measure.Down)) + " > 0",
 			Summary:     inPool + ": the server is down",
-			Description: "Callers fail at once, because the server of the pool does not answer. Instances: {{ $value }}.",
+			Description: "The server does not answer, so callers fail at once. Instances: {{ $value }}.",
 			Test:        Case{Series: []Series{pool(measure.Down, "0 0 0 0 0 1x20")}, Quiet: 5, Fires: 8, Value: "1"},
 		},
 		{
 			Name: "PoolkeeperCheckFails", Severity: critical, For: 5 * time.Minute,
 			Expr:        by("sum", of(measure.CheckStatus, is("status", "fail")), job, measure.LabelCheck) + " > 0",
-			Summary:     inCheck + ": it fails",
-			Description: "/readyz?verbose says why. Instances: {{ $value }}.",
+			Summary:     inCheck + ": the check fails",
+			Description: "/readyz?verbose shows the error and advice. Instances: {{ $value }}.",
 			Test: Case{
 				Series: []Series{{of(measure.CheckStatus, is(measure.LabelCheck, "orders"), is("status", "fail")), "0 0 1x20"}},
 				Quiet:  5, Fires: 10, Value: "1", Labels: map[string]string{measure.LabelCheck: "orders"},
@@ -45,8 +45,8 @@ func outages() []Alert {
 		{
 			Name: "PoolkeeperVerdictStale", Severity: warning, For: 2 * time.Minute,
 			Expr:        of(measure.CheckAge) + " > " + of(measure.CheckMaxAge),
-			Summary:     inCheck + ": its verdict is stale",
-			Description: "The last result is {{ $value | humanizeDuration }} old. A run hangs, or checks do not run.",
+			Summary:     inCheck + ": the last result is stale",
+			Description: "The last result is {{ $value | humanizeDuration }} old: a run hangs, or checks do not run.",
 			Test: Case{
 				Series: []Series{
 					{of(measure.CheckAge, is(measure.LabelCheck, "orders")), "5 5 5 60+60x20"},
@@ -60,7 +60,7 @@ func outages() []Alert {
 			Expr: by("sum", of(measure.ComponentState, among("state", "dead", "failed", "abandoned")),
 				job, measure.LabelComponent, "state") + " > 0",
 			Summary:     inComponent + ": {{ $labels.state }}",
-			Description: "The log says why it is {{ $labels.state }}. Instances: {{ $value }}.",
+			Description: "The log names the error. Instances: {{ $value }}.",
 			Test: Case{
 				Series: []Series{{of(measure.ComponentState, is(measure.LabelComponent, "worker"), is("state", "dead")), "0 0 0 1x20"}},
 				Quiet:  2, Fires: 4, Value: "1", Labels: map[string]string{measure.LabelComponent: "worker", "state": "dead"},
@@ -70,8 +70,8 @@ func outages() []Alert {
 			Name: "PoolkeeperComponentNotUp", Severity: warning, For: 5 * time.Minute,
 			Expr: by("sum", of(measure.ComponentState, among("state", "added", "starting")),
 				job, measure.LabelComponent) + " > 0",
-			Summary:     inComponent + ": it does not come up",
-			Description: "It has not been up for 5 minutes. Instances: {{ $value }}.",
+			Summary:     inComponent + ": the component does not come up",
+			Description: "The component has been starting for 5 minutes. Instances: {{ $value }}.",
 			Test: Case{
 				Series: []Series{{of(measure.ComponentState, is(measure.LabelComponent, "worker"), is("state", "starting")), "0 1x20"}},
 				Quiet:  4, Fires: 8, Value: "1", Labels: map[string]string{measure.LabelComponent: "worker"},
@@ -80,7 +80,7 @@ func outages() []Alert {
 	}
 }
 
-// shortages are what callers notice soon.
+// shortages returns the alerts on what callers will notice soon.
 func shortages() []Alert {
 	return []Alert{
 		{
@@ -106,8 +106,8 @@ func shortages() []Alert {
 		{
 			Name: "PoolkeeperAcquireSlow", Severity: warning, For: 10 * time.Minute,
 			Expr:        recordAcquireP99 + " > 0.5",
-			Summary:     inPool + ": it takes long to get a connection",
-			Description: "1 of 100 acquisitions waits for longer than {{ $value | humanizeDuration }}.",
+			Summary:     inPool + ": acquiring a connection is slow",
+			Description: "1 of 100 acquisitions takes longer than {{ $value | humanizeDuration }}.",
 			Test: Case{
 				Series: []Series{
 					{bucketOf(measure.WaitTime, is(measure.LabelPool, "orders"), `le="0.5"`), "0+90x30"},
@@ -120,8 +120,8 @@ func shortages() []Alert {
 		{
 			Name: "PoolkeeperFleetOverLimit", Severity: warning, For: 10 * time.Minute,
 			Expr:        byPool("max", of(measure.FleetDemand)) + " > " + byPool("min", of(measure.FleetLimit)),
-			Summary:     inPool + ": all instances together may ask for more connections than the server grants",
-			Description: "In a rolling update the instances may open {{ $value }} connections, more than the server grants.",
+			Summary:     inPool + ": the fleet may open more connections than the server grants",
+			Description: "In a rolling update all instances may open {{ $value }} connections, above the limit.",
 			Test: Case{
 				Series: []Series{pool(measure.FleetDemand, "90x5 120x30"), pool(measure.FleetLimit, "97x40")},
 				Quiet:  12, Fires: 20, Value: "120",
@@ -132,7 +132,7 @@ func shortages() []Alert {
 			Expr: by("min", of(measure.Expiry), job, measure.LabelComponent, "kind", "subject") +
 				" - time() < 14 * 86400",
 			Summary:     inComponent + ": {{ $labels.kind }} {{ $labels.subject }} expires soon",
-			Description: "It expires in {{ $value | humanizeDuration }}. A negative time is how long ago it expired.",
+			Description: "Time left: {{ $value | humanizeDuration }}. A negative time means that it has expired.",
 			Test: Case{
 				Series: []Series{{of(measure.Expiry, is(measure.LabelComponent, "orders"), is("kind", "ca"), is("subject", "root")), "864000x30"}},
 				Quiet:  8, Fires: 20, Value: "9d 23h 40m 0s",
@@ -142,28 +142,28 @@ func shortages() []Alert {
 	}
 }
 
-// troubles are what a pool has noticed.
+// troubles returns the alerts on what a pool has noticed.
 func troubles() []Alert {
 	return []Alert{
 		{
 			Name: "PoolkeeperLeak", Severity: warning,
 			Expr:        byPool("sum", "increase("+of(measure.Leaks)+"[15m])") + " > 0",
-			Summary:     inPool + ": a connection is leaked",
-			Description: "Connections are held for longer than LeakThreshold. The log line with kind=leak names the place.",
+			Summary:     inPool + ": a connection leaked",
+			Description: "A connection is held for longer than LeakThreshold. The log line with kind=leak names the place.",
 			Test:        Case{Series: []Series{pool(measure.Leaks, "0x5 1x40")}, Quiet: 5, Fires: 8},
 		},
 		{
 			Name: "PoolkeeperEvictorStuck", Severity: warning, For: 5 * time.Minute,
 			Expr:        byPool("max", of(measure.SweepLate)) + " > 60",
 			Summary:     inPool + ": eviction is overdue",
-			Description: "A sweep of idle connections was due {{ $value | humanizeDuration }} ago.",
+			Description: "A sweep of idle connections has been due for {{ $value | humanizeDuration }}.",
 			Test:        Case{Series: []Series{pool(measure.SweepLate, "0x5 90x30")}, Quiet: 8, Fires: 15, Value: "1m 30s"},
 		},
 		{
 			Name: "PoolkeeperFailover", Severity: info,
 			Expr:        byPool("sum", "increase("+of(measure.Closed, is("reason", poolkeeper.EvictedFailover))+"[10m])") + " > 0",
 			Summary:     inPool + ": connections were replaced after a failover",
-			Description: "The server, or its role, has changed. Connections dialled before are closed.",
+			Description: "The server or its role has changed. The pool closes the connections dialled before.",
 			Test: Case{
 				Series: []Series{{of(measure.Closed, is(measure.LabelPool, "orders"), is("reason", poolkeeper.EvictedFailover)), "0x5 4x30"}},
 				Quiet:  5, Fires: 8,
@@ -172,8 +172,8 @@ func troubles() []Alert {
 		{
 			Name: "PoolkeeperReplicaLag", Severity: warning, For: 5 * time.Minute,
 			Expr:        by("max", of(measure.MemberLag), job, measure.LabelPool, measure.LabelMember) + " > 30",
-			Summary:     inPool + ", member {{ $labels.member }}: it is behind its primary",
-			Description: "The replica is {{ $value | humanizeDuration }} behind.",
+			Summary:     inPool + ", member {{ $labels.member }}: the replica is behind its primary",
+			Description: "The lag is {{ $value | humanizeDuration }}.",
 			Test: Case{
 				Series: []Series{member(measure.MemberLag, "1x5 45x30")}, Quiet: 8, Fires: 15, Value: "45s",
 				Labels: map[string]string{measure.LabelMember: "replica-1"},
@@ -182,8 +182,8 @@ func troubles() []Alert {
 		{
 			Name: "PoolkeeperMemberOut", Severity: warning, For: 10 * time.Minute,
 			Expr:        by("min", of(measure.MemberInRotation), job, measure.LabelPool, measure.LabelMember) + " < 1",
-			Summary:     inPool + ", member {{ $labels.member }}: it serves no callers",
-			Description: "At least one instance has had the member out of its rotation for 10 minutes.",
+			Summary:     inPool + ", member {{ $labels.member }}: the member serves no callers",
+			Description: "On at least one instance the member has been out of rotation for 10 minutes.",
 			Test: Case{
 				Series: []Series{member(measure.MemberInRotation, "1x5 0x30")}, Quiet: 12, Fires: 20,
 				Labels: map[string]string{measure.LabelMember: "replica-1"},
@@ -192,7 +192,7 @@ func troubles() []Alert {
 	}
 }
 
-// burns tell how fast the error budget is spent.
+// burns returns the alerts on how fast the error budget is spent.
 func burns() []Alert {
 	failing := func(each string) []Series {
 		return []Series{pool(measure.Acquired, "0+6000x400"), pool(measure.Refused, "0x400"), pool(measure.Timeouts, each)}
@@ -201,8 +201,8 @@ func burns() []Alert {
 		{
 			Name: "PoolkeeperErrorBudgetBurnFast", Severity: critical, For: 2 * time.Minute,
 			Expr:        burning(fastBurns),
-			Summary:     inPool + ": callers get no connection, and the error budget is spent in days",
-			Description: "{{ $value | humanizePercentage }} of the acquisitions give up or are refused, of an objective of " + objective + ".",
+			Summary:     inPool + ": acquisitions fail, and the error budget will be spent within days",
+			Description: "{{ $value | humanizePercentage }} of the acquisitions fail; " + objective + " should succeed.",
 			Test: Case{
 				Series: failing("0x5 0+60x400"), Quiet: 5, Fires: 90, Value: "0.9901%",
 			},
@@ -210,8 +210,8 @@ func burns() []Alert {
 		{
 			Name: "PoolkeeperErrorBudgetBurnSlow", Severity: warning, For: time.Hour,
 			Expr:        burning(slowBurns),
-			Summary:     inPool + ": callers get no connection, and the error budget will not last 30 days",
-			Description: "{{ $value | humanizePercentage }} of the acquisitions give up or are refused, of an objective of " + objective + ".",
+			Summary:     inPool + ": acquisitions fail, and the error budget will not last 30 days",
+			Description: "{{ $value | humanizePercentage }} of the acquisitions fail; " + objective + " should succeed.",
 			Test: Case{
 				Series: failing("0+12x400"), Quiet: 30, Fires: 200, Value: "0.1996%",
 			},
