@@ -31,6 +31,7 @@ type certFiles struct {
 func (f *certFiles) load() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.certPEM, f.keyPEM = nil, nil // a Start that failed has seen them, and must not make this one pass
 	pair, err := f.readLocked()
 	if err != nil {
 		return err
@@ -70,11 +71,11 @@ func (f *certFiles) look() {
 		return
 	}
 	pair, err := f.readLocked()
+	if pair != nil {
+		f.current.Store(pair) // under the lock: a later look must not be overwritten
+	}
 	f.looked.Store(int64(monotime.Now()))
 	f.mu.Unlock()
-	if pair != nil {
-		f.current.Store(pair)
-	}
 	if pair != nil || err != nil {
 		f.changed(pair, err)
 	}

@@ -97,6 +97,35 @@ func TestCertificateFilesAreRenewedAndABadPairKeepsTheOld(t *testing.T) {
 	}
 }
 
+func TestStartFailsAgainWithTheSameBadCertificateFiles(t *testing.T) {
+	t.Parallel()
+	ca := testcerts.New(t)
+	dir := t.TempDir()
+	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	cert, _ := ca.Leaf(t, "api.example")
+	_, key := ca.Leaf(t, "api.example")
+	testkit.Replace(t, certFile, cert)
+	testkit.Replace(t, keyFile, key)
+	s := lifecycle.HTTPServer(&http.Server{Addr: "127.0.0.1:0"}, lifecycle.WithCertFiles(certFile, keyFile))
+	for range 2 {
+		if err := s.Start(t.Context()); err == nil {
+			t.Error("started with a key that does not fit")
+		}
+	}
+	cert, key = ca.Leaf(t, "api.example")
+	testkit.Replace(t, certFile, cert)
+	testkit.Replace(t, keyFile, key)
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := presented(t, s); got != "api.example" {
+		t.Errorf("presents %s", got)
+	}
+	if err := s.Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestServerWarnsOfACertificateThatExpiresSoonOnce(t *testing.T) {
 	t.Parallel()
 	ca := testcerts.New(t)
