@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -24,6 +25,8 @@ func main() { os.Exit(run()) }
 func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM) //nolint:forbidigo // the program's own
 	defer stop()
+	// A second signal ends the program at once, if it is not the echo of the first: timeout(1) sends two.
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(time.Second, stop) })()
 	redis.SetLogger(redispool.GoRedisLogger(slog.New(slog.DiscardHandler))) // the report has what it would say
 	return cli.Run(ctx, os.Args[1:], cli.Streams{Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv})
 }

@@ -12,9 +12,11 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -42,7 +44,11 @@ type times struct{ began, connected, hello, secured, ready time.Time }
 func (w *Watch) Dial(dial DialFunc) DialFunc {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if !w.begin() {
-			return dial(ctx, network, addr)
+			c, err := dial(ctx, network, addr)
+			if err != nil {
+				return nil, err
+			}
+			return &conn{Conn: c}, nil
 		}
 		c, err := dial(ctx, network, addr)
 		if err != nil {
@@ -184,11 +190,28 @@ func rank(sorted []time.Duration, percent int) time.Duration {
 	return sorted[(len(sorted)*percent+99)/100-1]
 }
 
-// conn notes when the ClientHello is sent.
+// mostRead bounds what one connection reads, in bytes. A server that is none, or a broken one, may
+// send without end, and drivers keep all of a line or a message in memory.
+const mostRead = 16 << 20
+
+var errTooMuch = fmt.Errorf("the server has sent more than %d MiB in answer to a few questions", mostRead>>20)
+
+// conn bounds what is read, and notes when the ClientHello is sent.
 type conn struct {
 	net.Conn
 
-	watch *Watch
+	watch *Watch // nil: it is not watched
+	read  atomic.Int64
+}
+
+// Read fails once the server has sent too much.
+func (c *conn) Read(b []byte) (int, error) {
+	if c.read.Load() > mostRead {
+		return 0, errTooMuch
+	}
+	n, err := c.Conn.Read(b)
+	c.read.Add(int64(n))
+	return n, err
 }
 
 // handshakeRecord is the first byte of a record of TLS that has a part of a handshake in it
@@ -197,7 +220,7 @@ const handshakeRecord = 22
 
 // Write notes the first handshake record.
 func (c *conn) Write(b []byte) (int, error) {
-	if len(b) > 0 && b[0] == handshakeRecord {
+	if c.watch != nil && len(b) > 0 && b[0] == handshakeRecord {
 		c.watch.note(func(t *times) {
 			if t.hello.IsZero() {
 				t.hello = time.Now()
@@ -209,7 +232,9 @@ func (c *conn) Write(b []byte) (int, error) {
 
 // Close closes the socket.
 func (c *conn) Close() error {
-	c.watch.end()
+	if c.watch != nil {
+		c.watch.end()
+	}
 	return c.Conn.Close()
 }
 

@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -107,5 +109,32 @@ func TestPingsAreRanked(t *testing.T) {
 		return nil
 	}); err != nil || l.Pings != 3 {
 		t.Errorf("%v: %+v", err, l)
+	}
+}
+
+// Drivers keep all of a line or a message in memory.
+func TestAServerThatSendsWithoutEndIsCutOff(t *testing.T) {
+	var w handshake.Watch
+	dial := w.Dial(func(context.Context, string, string) (net.Conn, error) {
+		c, s := net.Pipe()
+		go func() { // ends when the client hangs up
+			for b := make([]byte, 1<<20); ; {
+				if _, err := s.Write(b); err != nil {
+					return
+				}
+			}
+		}()
+		return c, nil
+	})
+	for range 2 { // the second one is not watched
+		c, err := dial(t.Context(), "tcp", "server.example:1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := io.Copy(io.Discard, c)
+		if n > 20<<20 || err == nil || !strings.Contains(err.Error(), "more than 16 MiB") {
+			t.Errorf("%d bytes, %v", n, err)
+		}
+		defer func() { _ = c.Close() }()
 	}
 }

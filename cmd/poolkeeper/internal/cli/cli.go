@@ -41,6 +41,8 @@ func (f failureError) Unwrap() error { return f.error }
 // Run runs the command line and returns its exit code.
 func Run(ctx context.Context, args []string, s Streams) int {
 	root := Root(s) //nolint:contextcheck // to check a configuration is no I/O
+	understood := false
+	root.PersistentPreRun = func(*cobra.Command, []string) { understood = true }
 	root.SetArgs(args)
 	root.SetOut(s.Out)
 	root.SetErr(s.Err)
@@ -51,7 +53,13 @@ func Run(ctx context.Context, args []string, s Streams) int {
 	case errors.Is(err, errFindings):
 		return ExitFindings
 	}
-	_, _ = fmt.Fprintf(s.Err, "poolkeeper: %v\n", err)
+	text := err.Error()
+	if understood {
+		text = redacted(text, args)
+	} else {
+		text = withoutURLs(text, args)
+	}
+	_, _ = fmt.Fprintf(s.Err, "poolkeeper: %s\n", printable(text))
 	if _, ok := errors.AsType[failureError](err); ok {
 		return ExitFindings
 	}
@@ -73,6 +81,10 @@ command line cannot be understood.`,
 		SilenceUsage: true, SilenceErrors: true, DisableAutoGenTag: true,
 	}
 	root.AddCommand(doctorCommand(s), watchCommand(s))
+	root.InitDefaultHelpCmd()
+	if help, _, err := root.Find([]string{"help"}); err == nil {
+		help.Args = knownTopic
+	}
 	return root
 }
 

@@ -268,3 +268,71 @@ func TestFaultsOfTheCommandLineAreExitCode2(t *testing.T) {
 		}
 	}
 }
+
+// A URL with a password may stand where a command line has no place for it.
+func TestACommandLineThatIsNotUnderstoodShowsNoPassword(t *testing.T) {
+	for _, u := range []string{
+		"redis://u:sesame@h", "redis://u:x sesame@h", "redis://u:x\nsesame@h", `redis://u:"sesame@h`, "redis://u:sesame=x@h",
+	} {
+		for _, args := range [][]string{
+			{u},
+			{"help", u},
+			{"help", "doctor", u},
+			{"completion", u},
+			{"completion", "bash", u},
+			{"-" + u},
+			{"--" + u},
+			{"doctor", "-" + u},
+			{"doctor", "--" + u},
+			{"doctor", "--timeout", u},
+			{"doctor", "--timeout=" + u},
+			{"doctor", "--instances", u},
+			{"doctor", "--json=" + u},
+			{"doctor", "--env", u},
+			{"doctor", "--tls-ca", u, "redis://localhost:1"},
+			{"watch", u},
+			{"watch", u, u},
+			{"watch", "--interval=" + u, u},
+			{"watch", "--tls-ca", u, "http://localhost:1"},
+		} {
+			run(t, nil, args...) // fails if the password is in its output
+		}
+	}
+	if r := run(t, nil, "redis://u:sesame@h"); r.code != cli.ExitUsage || !strings.Contains(r.err, `unknown command "***"`) {
+		t.Errorf("%d\n%s", r.code, r.err)
+	}
+	if r := run(t, nil, "doctor", "--timeout", "redis://u:sesame@h"); !strings.Contains(r.err, `"***" for "--timeout" flag`) {
+		t.Errorf("the flag is not named:\n%s", r.err)
+	}
+	if r := run(t, nil, "help", "nothing"); r.code != cli.ExitUsage || !strings.Contains(r.err, "there is no such command") {
+		t.Errorf("%d\n%s", r.code, r.err)
+	}
+	if r := run(t, nil, "help", "doctor"); r.code != cli.ExitOK || !strings.Contains(r.out, "--instances") {
+		t.Errorf("%d\n%s", r.code, r.err)
+	}
+}
+
+func TestAnErrorOfAServerDoesNotSteerTheTerminal(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() { // ends with the test
+		defer close(done)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = c.Read(make([]byte, 4096))
+			_, _ = c.Write([]byte("HTTP/1.1 500 \x1b[2J\x07 evil\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"))
+			_ = c.Close()
+		}
+	}()
+	t.Cleanup(func() { _ = l.Close(); <-done })
+	r := run(t, nil, "watch", "http://"+l.Addr().String())
+	if r.code != cli.ExitFindings || !strings.Contains(r.err, "evil") || strings.ContainsAny(r.err, "\x1b\x07") {
+		t.Errorf("%d %q", r.code, r.err)
+	}
+}
