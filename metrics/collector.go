@@ -9,7 +9,7 @@ import (
 
 // collector translates samples of one registry.
 type collector struct {
-	reg   *lifecycle.Registry
+	from  *measure.Source
 	descs map[*measure.Metric]*prometheus.Desc // never changes
 }
 
@@ -18,7 +18,7 @@ type collector struct {
 // registries with the same names cannot be registered together: wrap one with
 // prometheus.WrapRegistererWith.
 func NewCollector(reg *lifecycle.Registry) prometheus.Collector {
-	c := &collector{reg: reg, descs: map[*measure.Metric]*prometheus.Desc{}}
+	c := &collector{from: measure.Of(reg), descs: map[*measure.Metric]*prometheus.Desc{}}
 	for _, m := range measure.Table() {
 		c.descs[m] = prometheus.NewDesc(m.Name, m.Help, m.Labels, nil)
 	}
@@ -35,7 +35,7 @@ func (c *collector) Describe(out chan<- *prometheus.Desc) {
 // Collect sends what the registry says now. It does no I/O.
 func (c *collector) Collect(out chan<- prometheus.Metric) {
 	labels := labelCache{}
-	for s := range measure.Read(c.reg) {
+	for s := range c.from.Read() {
 		desc := c.descs[s.Metric]
 		out <- &number{desc: desc, sample: s, labels: labels.of(desc, &s)}
 	}

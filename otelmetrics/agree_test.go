@@ -57,7 +57,7 @@ func (n numbers) add(t *testing.T, name string, labels []string, part string, v 
 func fromSamples(t *testing.T, reg *lifecycle.Registry) numbers {
 	t.Helper()
 	all := numbers{}
-	for s := range measure.Read(reg) {
+	for s := range measure.Of(reg).Read() {
 		var labels []string
 		for i, v := range s.Labels() {
 			labels = append(labels, measure.Attribute(s.Metric.Labels[i])+"="+v)

@@ -15,7 +15,7 @@ import (
 
 // producer translates the histograms of one registry.
 type producer struct {
-	reg   *lifecycle.Registry
+	from  *measure.Source
 	start time.Time
 }
 
@@ -24,14 +24,14 @@ type producer struct {
 // whatever the reader prefers for its instruments. It is safe for concurrent use, starts nothing and
 // needs no closing. Call it when the registry is made: it is the start of the time series.
 func NewProducer(reg *lifecycle.Registry) sdkmetric.Producer {
-	return &producer{reg: reg, start: time.Now()}
+	return &producer{from: measure.Of(reg), start: time.Now()}
 }
 
 // Produce returns the histograms as they are now. It does no I/O.
 func (p *producer) Produce(context.Context) ([]metricdata.ScopeMetrics, error) {
 	now := time.Now()
 	points := map[*measure.Metric][]metricdata.HistogramDataPoint[float64]{}
-	for s := range measure.Read(p.reg) {
+	for s := range p.from.Read() {
 		if s.Histogram != nil {
 			points[s.Metric] = append(points[s.Metric], p.point(&s, now))
 		}

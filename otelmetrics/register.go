@@ -40,8 +40,9 @@ func Register(provider metric.MeterProvider, reg *lifecycle.Registry) (metric.Re
 	if err := errors.Join(faults...); err != nil {
 		return nil, err
 	}
+	from := measure.Of(reg)
 	registration, err := meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
-		for s := range measure.Read(reg) {
+		for s := range from.Read() {
 			made.observe(o, &s)
 		}
 		return nil

@@ -6,7 +6,7 @@
 //	             └─ Health().Report ──────────────────────────┘     ▲          └─▶ otelmetrics  OpenTelemetry
 //	                                                              Table ──────────▶ ops/         rules, dashboard
 //
-//	for s := range measure.Read(reg) {
+//	for s := range measure.Of(reg).Read() {
 //		fmt.Println(s.Metric.Name, s.Labels(), s.Value)
 //	}
 //
@@ -15,6 +15,6 @@
 // bounded: names of components, checks, groups and members, and words of this library. No error
 // text, no statement and no credential is among them.
 //
-// It refuses to know an exporter, to keep anything between two reads, and to run anything in the
+// It refuses to know an exporter, to keep numbers between two reads, and to run anything in the
 // background.
 package measure

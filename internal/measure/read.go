@@ -3,11 +3,11 @@ package measure
 import (
 	"iter"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
 	"github.com/poolkeeper/poolkeeper"
-	"github.com/poolkeeper/poolkeeper/internal/guard"
 	"github.com/poolkeeper/poolkeeper/lifecycle"
 )
 
@@ -23,23 +23,37 @@ type Sample struct {
 // Labels returns the values of the metric's labels, in their order.
 func (s *Sample) Labels() []string { return s.values[:len(s.Metric.Labels)] }
 
+// Source reads one registry. It is safe for concurrent use. It keeps nothing between two reads but
+// which components do not answer.
+type Source struct {
+	reg *lifecycle.Registry
+
+	mu   sync.Mutex                 // guards the following
+	hung map[string]<-chan struct{} // by component: closed when the call that did not return has returned
+}
+
+// Of returns the source of a registry.
+func Of(reg *lifecycle.Registry) *Source { return &Source{reg: reg} }
+
 // Read yields what the registry, its components and its checks say now. Of each metric it yields at
 // most one sample with the same labels. It calls Stats and Expiries of the components, which take
-// short locks and do no I/O. What is not known has no sample. It is safe for concurrent use.
-func Read(reg *lifecycle.Registry) iter.Seq[Sample] {
+// short locks and do no I/O. A component whose code panics, or does not return within a second, is
+// left out. What is not known has no sample.
+func (s *Source) Read() iter.Seq[Sample] {
 	return func(yield func(Sample) bool) {
-		r := reader{yield: yield}
-		r.components(reg)
-		r.registry(reg.Status())
-		r.health(reg.Health().Report())
+		r := reader{source: s, yield: yield}
+		r.components(s.reg)
+		r.registry(s.reg.Status())
+		r.health(s.reg.Health().Report())
 	}
 }
 
 // reader passes samples on until its consumer has enough.
 type reader struct {
-	yield func(Sample) bool
-	now   time.Time // of the health report
-	over  bool
+	source *Source
+	yield  func(Sample) bool
+	now    time.Time // of the health report
+	over   bool
 }
 
 func (r *reader) sample(s Sample) {
@@ -118,10 +132,9 @@ func (r *reader) component(name string, c lifecycle.Component) {
 	if !offers {
 		return
 	}
-	var got numbers
-	err := guard.Catch(func() { got = read() }) // a scrape tells of all others
-	r.truth(Unreadable, err != nil, name)
-	if err != nil {
+	got, answers := r.source.ask(name, read)
+	r.truth(Unreadable, !answers, name)
+	if !answers { // a scrape tells of all others
 		return
 	}
 	if got.pool != nil {
@@ -131,34 +144,6 @@ func (r *reader) component(name string, c lifecycle.Component) {
 		r.server(name, got.server)
 	}
 	r.expiries(name, got.expiries)
-}
-
-// numbers are what a component says about itself.
-type numbers struct {
-	pool     *poolkeeper.Stats
-	server   *poolkeeper.ServerStats
-	expiries []poolkeeper.Expiry
-}
-
-// reading returns what calls the optional interfaces of a component, and false if it has none.
-func reading(c lifecycle.Component) (read func() numbers, offers bool) {
-	pool, isPool := c.(lifecycle.StatsProvider)
-	server, isServer := c.(lifecycle.ServerStatsProvider)
-	expiries, expires := c.(lifecycle.ExpiryProvider)
-	return func() (n numbers) {
-		if isPool {
-			s := pool.Stats()
-			n.pool = &s
-		}
-		if isServer {
-			s := server.Stats()
-			n.server = &s
-		}
-		if expires {
-			n.expiries = expiries.Expiries()
-		}
-		return n
-	}, isPool || isServer || expires
 }
 
 // maxLabel bounds the length of a label, in bytes: that of the names of checks, which are made of

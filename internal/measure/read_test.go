@@ -2,8 +2,10 @@ package measure_test
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,7 +25,7 @@ func key(s *measure.Sample) string {
 func read(t *testing.T, reg *lifecycle.Registry) map[string]measure.Sample {
 	t.Helper()
 	all := map[string]measure.Sample{}
-	for s := range measure.Read(reg) {
+	for s := range measure.Of(reg).Read() {
 		k := key(&s)
 		if _, twice := all[k]; twice {
 			t.Errorf("%s is there twice", k)
@@ -175,13 +177,55 @@ func TestADuplicateNameIsReadOnce(t *testing.T) {
 	}
 }
 
+// A scrape tells of all others, and piles up no goroutines.
+func TestAComponentThatDoesNotReturnIsLeftOutUntilItDoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		reg := measuretest.New()
+		var calls atomic.Int32
+		release := make(chan struct{})
+		reg.Add("hangs", &measuretest.Pool{Numbers: func() poolkeeper.Stats {
+			if calls.Add(1) == 1 {
+				<-release
+			}
+			return poolkeeper.Stats{Max: 3}
+		}})
+		reg.Add("exits", &measuretest.Pool{Numbers: func() poolkeeper.Stats { runtime.Goexit(); return poolkeeper.Stats{} }})
+		reg.Add("well", &measuretest.Pool{Numbers: func() poolkeeper.Stats { return poolkeeper.Stats{Max: 4} }})
+		source := measure.Of(reg)
+		unreadable := func() (names []string) {
+			for s := range source.Read() {
+				switch {
+				case s.Metric == measure.Unreadable && s.Value == 1:
+					names = append(names, s.Labels()[0])
+				case s.Metric == measure.Max && s.Labels()[0] == "well" && s.Value != 4:
+					t.Errorf("well has the number %v", s.Value)
+				}
+			}
+			return names
+		}
+		for range 3 {
+			if got := fmt.Sprint(unreadable()); got != "[hangs exits]" {
+				t.Errorf("unreadable: %s", got)
+			}
+		}
+		if n := calls.Load(); n != 1 {
+			t.Errorf("called %d times while it hung", n)
+		}
+		close(release)
+		synctest.Wait()
+		if got := fmt.Sprint(unreadable()); got != "[exits]" {
+			t.Errorf("unreadable: %s, after it has returned", got)
+		}
+	})
+}
+
 func TestAConsumerMayStopAtAnySample(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reg := measuretest.Everything(t)
 		n := len(read(t, reg))
 		for stop := 1; stop <= n; stop += 7 {
 			got := 0
-			for range measure.Read(reg) {
+			for range measure.Of(reg).Read() {
 				if got++; got == stop {
 					break
 				}

@@ -231,7 +231,7 @@ var (
 	ComponentRestarts = ofComponent("component.restarts", "{restart}", Counter,
 		"How often the component was restarted.")
 	Unreadable = ofComponent("component.unreadable", flag, Gauge,
-		"1 if reading the numbers of the component panicked.")
+		"1 if reading the numbers of the component panicked or did not return.")
 	Expiry = ofComponent("expiry.timestamp", seconds, Gauge,
 		"Expiry of a certificate or credential, in seconds since 1970; the earliest of its kind and subject.",
 		"kind", "subject")
