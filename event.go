@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// EventKind says in one word what happened to a pool. Filters and alerts use it. All pools use the
-// same kinds.
+// EventKind names what happened to a pool, in one word to filter and alert by. All pools use the same
+// kinds.
 type EventKind string
 
 // Kinds of an [Event].
@@ -36,28 +36,28 @@ const (
 	EventTrouble        EventKind = "trouble"         // the pool could not do a part of its own work
 )
 
-// Event is something that happened to a pool, or to a server whose certificate is renewed. The pool
-// logs each event, with the same words and attributes, and passes it to its subscribers.
+// Event describes a change of a pool, or of a server that renews its certificate. The pool logs each
+// event, and passes it to its subscribers with the same words and attributes.
 //
-// An Event is a value: nothing in it changes after it was delivered. No field holds a secret.
+// An Event does not change after it was delivered. No field holds a secret.
 type Event struct {
 	Time time.Time
 	// Pool is the name of the pool.
 	Pool string
 	Kind EventKind
-	// Level is that of the pool's log line.
+	// Level is the level of the log line.
 	Level slog.Level
 	// Text is a sentence without numbers: "the server is back".
 	Text string
-	// Err says why. It is nil if nothing failed.
+	// Err is the cause. It is nil if nothing failed.
 	Err error
-	// Cause is the class of Err, as in health.Kind, and Advice what to look at first. Both are
-	// empty if Err has no known class.
+	// Cause is the class of Err, as in health.Kind. Advice says what to look at first. Both are empty
+	// if Err has no known class.
 	Cause, Advice string
-	// Holder is the caller that holds a connection. It is nil but for EventLeak and EventReclaimed.
+	// Holder is the caller that holds the connection. Only EventLeak and EventReclaimed have one.
 	Holder *Holder
-	// Skipped is how many events of this kind were left out before this one. A pool passes on five
-	// events of one kind at once, and then one each minute.
+	// Skipped counts the events of this kind that were left out before this one. Of each kind a pool
+	// passes on five events at once, and then one a minute.
 	Skipped int
 	// Attrs are the numbers, with the keys of the log line.
 	Attrs []slog.Attr

@@ -32,8 +32,8 @@ type Stats struct {
 	Reclaimed       uint64 // connections taken away from their holders
 	Unread          uint64 // HTTP responses closed before their end, which costs a connection each
 
-	// LastDialError is why the last attempt to open a connection that failed did so, and
-	// LastDialErrorTime when. It is kept after later attempts succeed; nil: none has failed.
+	// LastDialError is the error of the last failed attempt to open a connection, and
+	// LastDialErrorTime its time. Later successes do not clear it. Nil: no attempt has failed.
 	LastDialError     error
 	LastDialErrorTime time.Time
 
@@ -53,11 +53,11 @@ type Stats struct {
 
 // FleetStats compares the demand of all instances of a service with the limit of their server.
 type FleetStats struct {
-	Asked    time.Time // when the server was last asked; zero: never with success
-	Demand   int       // connections that all instances may open, in a rolling update
+	Asked    time.Time // when the server last answered; zero: never
+	Demand   int       // connections that all instances may open during a rolling update
 	Limit    int       // connections that the server grants to them; 0: not known
 	OnServer int       // connections on the server when it was asked, of all its clients
-	Warnings []string  // what does not fit, a sentence each; empty: all fits
+	Warnings []string  // one sentence for each limit that does not fit; empty: all fit
 }
 
 // MemberStats is one server of a replicated pool, or one node of a Redis Cluster.

@@ -11,11 +11,11 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
 )
 
-// certPeriod is how long after a look at the files there is no other.
+// certPeriod is the least time between two reads of the files.
 const certPeriod = 10 * time.Second
 
-// certFiles is a certificate that other programs renew on disk. It keeps no goroutine: handshakes
-// look at the files.
+// certFiles is a certificate that other programs renew on disk. It has no goroutine: handshakes read
+// the files.
 type certFiles struct {
 	cert, key string                                 // the files' names
 	changed   func(pair *tls.Certificate, err error) // hears of a new pair, or why it is not used
@@ -62,9 +62,9 @@ func (f *certFiles) readLocked() (*tls.Certificate, error) {
 	return &pair, nil
 }
 
-// look replaces the certificate if the files hold another one that is sound. A file that cannot be
-// read, or a pair that does not fit, is reported and changes nothing. Other handshakes go on with
-// the old certificate meanwhile.
+// look replaces the certificate if the files hold another valid pair. It reports a file that cannot
+// be read, or a pair that does not match, and keeps the old one. Meanwhile other handshakes use the old
+// certificate.
 func (f *certFiles) look() {
 	last := f.looked.Load()
 	if monotime.Since(monotime.Time(last)) < certPeriod || !f.mu.TryLock() {

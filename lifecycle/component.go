@@ -91,8 +91,8 @@ type SettingsProvider interface {
 	Settings() []slog.Attr
 }
 
-// EventSource is a Component that tells what happens to it. [Registry.Add] subscribes to it, and the
-// registry passes each event on to its own subscribers, as an [event.Pool]. fn does not block.
+// EventSource is a Component that emits events. [Registry.Add] subscribes to it. The registry passes
+// each event to its own subscribers, as an [event.Pool]. fn does not block.
 type EventSource interface {
 	Subscribe(fn func(poolkeeper.Event)) (cancel func())
 }
@@ -102,7 +102,7 @@ type ExpiryProvider interface {
 	Expiries() []poolkeeper.Expiry
 }
 
-// ServerStatsProvider is a Component that is a server and tells how many requests it answers.
+// ServerStatsProvider is a Component that is a server and counts its requests and connections.
 type ServerStatsProvider interface {
 	Stats() poolkeeper.ServerStats
 }

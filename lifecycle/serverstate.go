@@ -12,7 +12,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/expiry"
 )
 
-// serverState is what a Server tells of itself.
+// serverState holds the counters and events of a Server.
 type serverState struct {
 	name     atomic.Pointer[string]
 	logger   atomic.Pointer[slog.Logger]
@@ -47,9 +47,9 @@ func (s *Server) SetName(name string) { s.state.name.Store(&name) }
 // setLogger makes the events of the server go where those of its registry go.
 func (s *Server) setLogger(l *slog.Logger) { s.state.logger.Store(l) }
 
-// Subscribe calls fn for every event of the server from now on, until cancel is called: that the
-// certificate of [WithCertFiles] was renewed, that its renewal was refused, or that a certificate
-// expires within 14 days. fn runs on the goroutines of Start and of handshakes, may be called
+// Subscribe calls fn for every event of the server from now on, until cancel is called. Events are a
+// renewal of the certificate of [WithCertFiles], a refused renewal, and a certificate that expires
+// within 14 days. fn runs on the goroutines of Start and of handshakes, may be called
 // concurrently, and must not block. A panic in it is logged.
 func (s *Server) Subscribe(fn func(poolkeeper.Event)) (cancel func()) {
 	return s.state.events.Subscribe(fn)
@@ -65,9 +65,9 @@ func (s *Server) Stats() poolkeeper.ServerStats {
 	}
 }
 
-// Expiries says when the certificates expire that the server presents. It knows those of
-// [WithCertFiles] and of TLSConfig.Certificates, not what TLSConfig.GetCertificate returns. With
-// WithCertFiles it looks at the files, as a handshake does. It is empty before Start.
+// Expiries lists the expiries of the server's certificates. It knows the certificates of
+// [WithCertFiles] and of TLSConfig.Certificates, but not the result of TLSConfig.GetCertificate. With
+// WithCertFiles it reads changed files, as a handshake does. It is empty before Start.
 func (s *Server) Expiries() []poolkeeper.Expiry {
 	if s.files != nil {
 		if s.files.current.Load() == nil {

@@ -13,10 +13,9 @@ type collector struct {
 	descs map[*measure.Metric]*prometheus.Desc // never changes
 }
 
-// NewCollector returns a collector of the numbers of reg, its components and its checks, at any time
-// of its life. It is safe for concurrent use, starts nothing and needs no closing. Two collectors of
-// registries with the same names cannot be registered together: wrap one with
-// prometheus.WrapRegistererWith.
+// NewCollector returns a collector of the numbers of reg, its components and its checks. reg may be
+// in any phase. The collector is safe for concurrent use, starts nothing and needs no closing. To
+// register collectors of two registries together, wrap one with prometheus.WrapRegistererWith.
 func NewCollector(reg *lifecycle.Registry) prometheus.Collector {
 	c := &collector{from: measure.Of(reg), descs: map[*measure.Metric]*prometheus.Desc{}}
 	for _, m := range measure.Table() {
@@ -32,7 +31,7 @@ func (c *collector) Describe(out chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect sends what the registry says now. It does no I/O.
+// Collect sends the present numbers of the registry. It does no I/O.
 func (c *collector) Collect(out chan<- prometheus.Metric) {
 	labels := labelCache{}
 	for s := range c.from.Read() {

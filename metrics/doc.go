@@ -1,4 +1,4 @@
-// Package metrics shows the numbers of a registry to Prometheus. It is a module of its own, so that
+// Package metrics exports the numbers of a registry to Prometheus. It is a module of its own, so that
 // Prometheus' client enters only the module graphs of services that use it.
 //
 //	mux.Handle("/metrics", metrics.Handler(reg))            // with metrics of Go and of the process

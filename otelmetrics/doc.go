@@ -1,4 +1,4 @@
-// Package otelmetrics shows the numbers of a registry to OpenTelemetry. It is a module of its own, so
+// Package otelmetrics exports the numbers of a registry to OpenTelemetry. It is a module of its own, so
 // that OpenTelemetry enters only the module graphs of services that use it.
 //
 //	reader := sdkmetric.NewPeriodicReader(exporter, sdkmetric.WithProducer(otelmetrics.NewProducer(reg)))

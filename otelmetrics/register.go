@@ -15,11 +15,11 @@ import (
 // ScopeName is the name of the instrumentation scope.
 const ScopeName = "github.com/poolkeeper/poolkeeper/otelmetrics"
 
-// Register makes observable instruments of provider for the counters and gauges of reg, its components
-// and its checks, at any time of its life. Each collection reads them; nothing runs in between. For the
-// histograms, give the provider's reader a NewProducer too. Unregister of what it returns ends it; a
-// provider that is shut down needs none. A registry is registered once with a provider: a second time
-// would observe each number twice.
+// Register exports the counters and gauges of reg through observable instruments of provider. reg may
+// be in any phase. Each collection reads the numbers; nothing runs in between. For the histograms, give
+// the provider's reader a NewProducer too. Unregister of the result ends the export; after a shutdown
+// of the provider it is not needed. Register a registry once with a provider: a second time would
+// observe each number twice.
 func Register(provider metric.MeterProvider, reg *lifecycle.Registry) (metric.Registration, error) {
 	meter := provider.Meter(ScopeName)
 	made := instruments{}

@@ -13,12 +13,12 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/handshake"
 )
 
-// Answer is what Ask has found out about a server.
+// Answer is the result of Ask.
 type Answer struct {
 	poolkeeper.ServerInfo
 
-	// Limits compares the server's limits with the demand of the configuration. Without an answer
-	// of the server it has the demand alone.
+	// Limits compares the server's limits with the demand of the configuration. It has the demand
+	// alone if the server did not answer.
 	Limits Limits
 }
 
@@ -27,14 +27,15 @@ const (
 	pingsLimit = time.Second // for how long it sends them
 )
 
-// Ask asks the server at cfg.URL what it is, how fast it answers, what it grants, and until when its
-// certificates are valid. It needs no pool: it opens a connection as a pool with cfg would, and
-// closes it. To explain a failure it opens a few more. It blocks until the server has answered, at
-// most for DialTimeout, ReadTimeout and some 4 s, or until ctx ends. On a Cluster Limits describes
-// the node that grants least, and the rest a node that answered.
+// Ask reports version, latency, limits and certificates of the server at cfg.URL. It needs no running
+// pool: it opens a connection as a pool with cfg would, and closes it. To explain a failure it opens a
+// few more. It blocks until the server has answered, at most for DialTimeout, ReadTimeout and some
+// 4 s, or until ctx ends. On a Cluster, Limits describes the node that grants least, and all else a
+// node that answered.
 //
-// A server that cannot be reached, or refuses the login, is an error that Classify knows. The Answer
-// then has what was found out before. What the user may not ask is no error: see LeftOut.
+// If the server cannot be reached or refuses the login, Ask returns an error that Classify knows, and
+// the part of the Answer that it found out before. A command that the user may not run is no error:
+// LeftOut names it.
 func Ask(ctx context.Context, cfg Config) (Answer, error) {
 	p, err := New(cfg)
 	if err != nil {

@@ -99,20 +99,17 @@ func (m *metrics) stats() poolkeeper.Stats {
 	return s
 }
 
-// Stats returns the pool's numbers. On a Cluster they are the sums over all nodes, MinIdle and Max
-// included, and Members has those of each. There DownSince is that of the node that has been down
-// for longest, and SweepLate the longest. Open and InUse, which MaxOpen bounds, leave out
-// subscriptions and the health check's connection. Dials counts those too. Acquired is go-redis'
-// count of checkouts, the pool's own included. Wait covers the callers that had to queue. Use is not
-// measured, because a clock for each command would cost more than it tells.
+// Stats returns the pool's numbers. It takes go-redis' short locks and does no I/O.
 //
-// OldestHold leaves out subscriptions, which are meant to last. It is of the pool, as Leaks is: of a
-// Cluster's nodes neither is known. LastDialError includes the dials of checks, and logins that the
-// server refused. Fleet is as of the last Limits that succeeded: at Start, after a Reload that
-// concerns it, or by a caller. Whether a node is a primary is as of the last check; it is not known if
-// the user may not run ROLE.
+// Open and InUse, which MaxOpen bounds, leave out subscriptions and the health check's connection.
+// Dials includes both. Acquired is go-redis' count of checkouts, the pool's own included. Wait covers
+// the callers that had to wait. Use is empty, to spare each command a clock. OldestHold leaves out
+// subscriptions. LastDialError includes dials of checks, and logins that the server refused. Fleet is
+// the result of the last Limits that succeeded: at Start, after a Reload, or by a caller.
 //
-// Stats takes go-redis' short locks and does no I/O.
+// On a Cluster the numbers are sums over all nodes, and Members has each node. DownSince is the
+// earliest of all nodes, and SweepLate the longest. Leaks and OldestHold are known of the pool only.
+// The last check tells whether a node is a primary, unless the user may not run ROLE.
 func (p *Pool) Stats() poolkeeper.Stats {
 	s := p.met.stats()
 	s.Paused = p.permits.isPaused()

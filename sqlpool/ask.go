@@ -14,12 +14,12 @@ import (
 	"github.com/poolkeeper/poolkeeper/sqlpool/internal/fault"
 )
 
-// Answer is what AskPostgres and AskMySQL have found out about a server.
+// Answer is the result of AskPostgres and AskMySQL.
 type Answer struct {
 	poolkeeper.ServerInfo
 
-	// Limits compares the server's limits with the demand of the configuration. Without an answer
-	// of the server it has the demand alone.
+	// Limits compares the server's limits with the demand of the configuration. It has the demand
+	// alone if the server did not answer.
 	Limits Limits
 }
 
@@ -28,13 +28,14 @@ const (
 	pingsLimit = time.Second // for how long it sends them
 )
 
-// AskPostgres asks the server at cfg.URL what it is, how fast it answers, what it grants, and until
-// when its certificates are valid. It needs no pool: it opens a connection as a pool with cfg would,
-// and closes it. Behind a pooler, or to explain a failure, it opens a few more. It blocks until the
-// server has answered, at most for DialTimeout and some 4 s, or until ctx ends.
+// AskPostgres reports version, latency, limits and certificates of the server at cfg.URL. It needs no
+// running pool: it opens a connection as a pool with cfg would, and closes it. Behind a pooler, or to
+// explain a failure, it opens a few more. It blocks until the server has answered, at most for
+// DialTimeout and some 4 s, or until ctx ends.
 //
-// A server that cannot be reached, or refuses the login, is an error that Classify knows. The Answer
-// then has what was found out before. What the user may not ask is no error: see LeftOut.
+// If the server cannot be reached or refuses the login, AskPostgres returns an error that Classify
+// knows, and the part of the Answer that it found out before. A command that the user may not run is
+// no error: LeftOut names it.
 func AskPostgres(ctx context.Context, cfg PostgresConfig) (Answer, error) {
 	p, err := newPostgres(cfg.config()) //nolint:contextcheck // it does no I/O
 	if err != nil {
@@ -58,7 +59,7 @@ func (b *pgxBackend) watchDials(w *handshake.Watch) {
 	b.target.Store(&to)
 }
 
-// AskMySQL asks a MySQL or MariaDB server, as AskPostgres does.
+// AskMySQL is AskPostgres for MySQL and MariaDB.
 func AskMySQL(ctx context.Context, cfg MySQLConfig) (Answer, error) {
 	c, w := cfg.config(), new(handshake.Watch)
 	user := c.ConfigureMySQL

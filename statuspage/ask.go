@@ -19,7 +19,7 @@ const (
 	allPatience = time.Second
 )
 
-// answer is what a component says of itself. Fields are nil where it says nothing.
+// answer holds the results of a component's methods. A field is nil if it lacks the method.
 type answer struct {
 	stats      *poolkeeper.Stats
 	server     *poolkeeper.ServerStats
@@ -29,9 +29,9 @@ type answer struct {
 	unanswered []string // what is missing, and why
 }
 
-// interview calls the methods of components, which are other people's code: one that panics or ends
-// its goroutine spoils its own part only, and one that does not return is not called again until it
-// has. Its user locks.
+// interview calls the methods of components, which are code of others. A method that panics or ends its
+// goroutine spoils only its component's part. A method that hangs is not called again until it has
+// returned. The caller locks.
 type interview struct {
 	hung map[string]*call // by component
 }
@@ -45,7 +45,8 @@ type call struct {
 
 func newInterview() *interview { return &interview{hung: make(map[string]*call)} }
 
-// ask asks c for its numbers, and with all for the rest too. It returns in time, before deadline.
+// ask calls the methods of c: those for numbers, and with all the others too. It returns before
+// deadline.
 func (v *interview) ask(name string, c lifecycle.Component, all bool, deadline time.Time) answer {
 	if h := v.hung[name]; h != nil {
 		select {
@@ -86,7 +87,7 @@ func (h *call) late() answer {
 	return answer{unanswered: []string{fmt.Sprintf("%s does not return, called %s ago", method, age)}}
 }
 
-// askable reports whether c has any of the methods that are asked.
+// askable reports whether c has a method that ask calls.
 func askable(c lifecycle.Component) bool {
 	switch c.(type) {
 	case lifecycle.StatsProvider, lifecycle.ServerStatsProvider, lifecycle.HolderLister,
@@ -144,7 +145,7 @@ func resolved(attrs []slog.Attr) []slog.Attr {
 	return out
 }
 
-// text is that of err, whose method may panic.
+// text returns the text of err, whose Error method may panic.
 func text(err error) string {
 	if err == nil {
 		return ""

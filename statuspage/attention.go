@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// soon is how long before its end an expiry is worth a notice.
+// soon is how long before its end an expiry becomes a notice.
 const soon = 14 * 24 * time.Hour
 
-// attention lists what an operator should look at, the worst first. Checks that fail because of
-// others are left out: their cause is listed.
+// attention lists what an operator should look at, the worst first. It leaves out checks that fail
+// because of another check, and lists that check.
 func attention(d *Document) []Notice {
 	var out []Notice
 	note := func(severity, name, advice, format string, args ...any) {
@@ -115,7 +115,7 @@ func attendPool(now time.Time, p *Pool, health string, note notify) {
 	attendServers(p, note)
 }
 
-// attendServers is about the servers behind a pool.
+// attendServers adds the notices on the servers of a pool.
 func attendServers(p *Pool, note notify) {
 	for _, w := range p.Fleet.warnings() {
 		note(SeverityWarning, p.Name, "", "%s", w)

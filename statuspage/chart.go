@@ -15,7 +15,7 @@ const (
 	chartHeight = 80.0
 )
 
-// chart is one chart of a pool: what a reader sees, and what a screen reader says of it.
+// chart is one chart of a pool, with its text for screen readers.
 type chart struct {
 	Title  string
 	Note   string // what the time shown was like, in words
@@ -96,7 +96,7 @@ func svg(label string, paths ...[2]string) template.HTML {
 	return template.HTML(b.String()) //nolint:gosec // numbers, constants, and a label that is escaped
 }
 
-// span is what a chart shows of the past: the points of one pool, and where they are.
+// span is the part of the past that a chart shows: the points of one pool, and their places.
 type span struct {
 	points []point
 	xs     []float64
@@ -122,7 +122,7 @@ func (s *span) trace(of func(p point) (height float64, ok bool)) []xy {
 	return out
 }
 
-// charts are those of one pool.
+// charts returns the charts of one pool.
 func (s *span) charts() []chart {
 	if len(s.points) == 0 {
 		return nil

@@ -25,7 +25,7 @@ const (
 	maxExpiries = 50
 )
 
-// newProcess returns what is known of this process.
+// newProcess describes this process.
 func newProcess(name string, born time.Time) Process {
 	p := Process{Name: name, Go: runtime.Version(), PID: os.Getpid(), Started: born}
 	if host, err := os.Hostname(); err == nil {
@@ -66,7 +66,7 @@ type documentOf struct {
 	past  *history
 }
 
-// collect asks everything and returns one moment of it. Its caller holds p.work.
+// collect asks all components and returns one moment of the service. The caller holds p.work.
 func (p *Page) collect(now time.Time) *Document {
 	status, report := p.reg.Status(), p.reg.Health().Report()
 	d := documentOf{words: p.words, past: p.past, Document: Document{
@@ -126,8 +126,8 @@ func shownState(c *lifecycle.ComponentStatus) string {
 	return c.State.String()
 }
 
-// healthOf is the worst verdict on the checks of a component: those with its name, or with its name
-// and a slash before theirs.
+// healthOf returns the worst status of a component's checks. Their names are the component's, or begin
+// with it and a slash.
 func healthOf(name string, r *health.Report) string {
 	worst, found := health.StatusPass, false
 	rank := func(s health.Status) int {
@@ -196,8 +196,8 @@ func (d *documentOf) figures(s *poolkeeper.Stats) PoolFigures {
 	return f
 }
 
-// leakThreshold is the shortest of the settings of that name, in seconds: a replicated pool has one
-// for each member.
+// leakThreshold returns the shortest LeakThreshold in seconds. A replicated pool has one for each
+// member.
 func leakThreshold(settings []Setting) float64 {
 	shortest := 0.0
 	for _, s := range settings {

@@ -6,8 +6,8 @@ import "time"
 // or given another meaning; fields may be added.
 const Version = 1
 
-// Document is what status.json holds: one moment of a service. Names and texts in it were written
-// by other code, without the secrets that are known by their form. Durations are in seconds.
+// Document is the content of status.json: one moment of a service. Names and texts in it come from
+// other code, with recognisable secrets removed. Durations are in seconds.
 type Document struct {
 	Version int       `json:"version"` // Version
 	At      time.Time `json:"at"`
@@ -31,7 +31,7 @@ type Document struct {
 	Shutdown   *Report       `json:"shutdown,omitempty"`   // nil before its end
 }
 
-// Overall is the state of the whole service: what every reader may see, but for Reason and Advice.
+// Overall is the state of the whole service. Every reader may see it, but for Reason and Advice.
 type Overall struct {
 	Phase    string    `json:"phase"` // of the registry: new, starting, up, closing or closed
 	Since    time.Time `json:"since"` // when Phase began
@@ -97,7 +97,7 @@ type Expiry struct {
 	NotAfter time.Time `json:"not_after"`
 }
 
-// Pool is one moment of a pool, and what its last minutes were like.
+// Pool is one moment of a pool, and a summary of its last minute.
 type Pool struct {
 	PoolFigures
 
@@ -141,8 +141,8 @@ type PoolFigures struct {
 	LastDialErrorTime time.Time `json:"last_dial_error_time,omitzero"`
 }
 
-// Recent is what callers saw in the last minute. Quantiles are estimates from a histogram of the
-// acquisitions that the pool measures: SQL pools measure all, Redis pools those that had to wait.
+// Recent sums up the acquisitions of the last minute. Quantiles are estimates from a histogram of
+// the acquisitions that the pool measures: all on SQL, and on Redis those that had to wait.
 type Recent struct {
 	Over       float64 `json:"over_seconds"` // less than a minute after a start
 	Acquired   uint64  `json:"acquired"`     // 0 where it is not known

@@ -109,11 +109,10 @@ func (p *Page) serveBriefPage(w http.ResponseWriter, r *http.Request) {
 	writeBody(w, r, "text/html; charset=utf-8", p.briefly().page)
 }
 
-// briefFor is for how long what every reader may see is kept: it costs the same for any number of
-// readers.
+// briefFor is how long a brief page is reused, so that its cost does not grow with the readers.
 const briefFor = time.Second
 
-// brief is what every reader may see.
+// brief returns the page for readers that Allow denies.
 type brief struct {
 	mu         sync.Mutex // guards the following
 	at         time.Time

@@ -17,7 +17,7 @@ type point struct {
 	p50, p99                  float64 // of them, in seconds
 }
 
-// mark is what is needed to tell what happened after a sample.
+// mark holds the counters at a sample, to tell what happened after it.
 type mark struct {
 	at                                      time.Time
 	wait                                    poolkeeper.Histogram
@@ -32,7 +32,7 @@ type series struct {
 	marks  []mark // oldest first; never empty after the first answer
 }
 
-// history is what the samples have seen. Its user locks.
+// history holds the samples of the last Window. The caller locks.
 //
 //	times   [ t₇ t₈ t₃ t₄ t₅ t₆ ]     next is the place of the oldest
 //	series  [ p₇ p₈ p₃ p₄ p₅ p₆ ]     one ring for each pool

@@ -5,8 +5,7 @@ import (
 	"slices"
 )
 
-// layout is where the nodes of a dependency graph stand: in columns, so that every arrow points to
-// the right.
+// layout places the nodes of a dependency graph in columns. Every arrow points to the right.
 //
 //	api ──▶ worker ──▶ orders
 //	  └───────────────▶ cache

@@ -15,8 +15,8 @@ const writeTimeout = 10 * time.Second
 // retryAfter is how long a browser waits before it connects again.
 const retryAfter = 3 * time.Second
 
-// viewers are the open pages that are updated. A viewer that is slow misses updates and then gets
-// everything; it delays neither the sampling nor other viewers.
+// viewers holds the open pages that get updates. A slow viewer misses updates, and then gets the whole
+// page. It delays neither the sampling nor other viewers.
 type viewers struct {
 	most int
 

@@ -19,7 +19,7 @@ import (
 // Create it with [New]. All its methods are safe for concurrent use.
 //
 //	New ──Start──▶ sampling ──Stop──▶ stopped ──Start──▶ sampling …
-//	 └── shows what is known now; without charts ──┘
+//	 └── shows the present, without charts ────────┘
 //
 // While it samples, no goroutine waits: a timer starts one for each sample.
 type Page struct {
@@ -50,9 +50,8 @@ type Page struct {
 	brief   brief
 }
 
-// New returns a page of what reg has and what happens in it. It subscribes to the events of reg, so
-// that a page made before Start shows how the start went. Faults of cfg are returned by
-// Config.Validate and by Start.
+// New returns a page of reg. It subscribes to the events of reg, so that a page made before Start
+// shows the start. Config.Validate and Start return the faults of cfg.
 func New(reg *lifecycle.Registry, cfg Config) *Page {
 	fault := cfg.Validate()
 	if reg == nil {
@@ -90,8 +89,8 @@ func (p *Page) Start(context.Context) error {
 	return nil
 }
 
-// Stop ends the sampling and the updates of open pages, and waits for the sample under way, which
-// is bounded, until ctx ends. The page still shows what is known when it is asked for.
+// Stop ends the sampling and the updates of open pages. It waits for the sample under way, at most
+// until ctx ends. The page still answers requests, with the present state.
 func (p *Page) Stop(ctx context.Context) error {
 	p.viewers.shut()
 	p.state.Lock()
@@ -180,8 +179,8 @@ func counts(c lifecycle.Component) bool {
 	}
 }
 
-// current returns what is known now: asked at most once for each sample, and while there are none,
-// once an Interval.
+// current returns the present document. It asks the components once for each sample, or without
+// samples once an Interval.
 func (p *Page) current() *moment {
 	p.work.Lock()
 	defer p.work.Unlock()

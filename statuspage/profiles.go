@@ -33,9 +33,9 @@ const (
 // trace?seconds=1. Of two CPU profiles at once the second is refused with 409; a drain of the
 // lifecycle.Server ends one early.
 //
-// It does not register anything on http.DefaultServeMux, which net/http/pprof does when it is
-// imported. It leaves out cmdline, because arguments can hold secrets, symbol, which Go programs do
-// not need, and ?seconds= for profiles that are counters: give go tool pprof -diff_base instead.
+// It registers nothing on http.DefaultServeMux, unlike an import of net/http/pprof. It leaves out
+// cmdline, because arguments can hold secrets, and symbol, which Go programs do not need. It has no
+// ?seconds= for profiles that are counters: take two, and compare them with go tool pprof -diff_base.
 func Profiles(allow func(*http.Request) bool) http.Handler {
 	cpu := lifecycle.Stream(http.HandlerFunc(serveCPU))
 	traces := lifecycle.Stream(http.HandlerFunc(serveTrace))

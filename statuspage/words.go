@@ -8,9 +8,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/redact"
 )
 
-// words makes texts of other code fit for a page: without secrets that are known by their form, on
-// one line, printable. It remembers what it has cleaned: settings are the same at each sample. Its
-// user locks.
+// words cleans texts of other code for the page: one printable line without recognisable secrets. It
+// caches results, because settings are the same at each sample. The caller locks.
 type words struct {
 	seen map[string]string
 }

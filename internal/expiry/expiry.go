@@ -24,8 +24,8 @@ import (
 // mostServers bounds how many servers a Book remembers. Those not seen for longest are forgotten.
 const mostServers = 64
 
-// Book is what expires of one way to open connections. All methods are safe for concurrent use, and
-// may be called on a nil Book, which is empty.
+// Book holds the expiries of the connections that one configuration opens. All methods are safe for
+// concurrent use. A nil Book is empty.
 type Book struct {
 	own      []poolkeeper.Expiry // the client's certificates; never changes
 	files    []poolkeeper.Expiry // CAs; they count until a handshake has shown which of them is in use; never changes
@@ -36,14 +36,14 @@ type Book struct {
 	password time.Time // until when it is valid; zero: that is not known
 }
 
-// server is what a handshake has shown.
+// server holds the certificates of one handshake.
 type server struct {
 	leaf, ca poolkeeper.Expiry // ca is zero if the leaf was not verified
 	seen     time.Time
 }
 
-// New returns the book of connections that are opened with config, which may be nil. cas are the
-// authorities that were read from a file: a pool of certificates does not tell what it holds.
+// New returns the Book of connections that use config, which may be nil. cas are the authorities read
+// from a file, because an x509.CertPool does not list its certificates.
 func New(config *tls.Config, cas []*x509.Certificate) *Book {
 	b := new(Book)
 	if config != nil {
@@ -153,7 +153,7 @@ func (b *Book) SetPassword(until time.Time) {
 	b.password = until
 }
 
-// List returns what is known, each certificate once, the first to expire first.
+// List returns each expiry once, the earliest first.
 func (b *Book) List() []poolkeeper.Expiry {
 	if b == nil {
 		return nil

@@ -19,8 +19,8 @@ const (
 	every = time.Hour
 )
 
-// Watch says of which expiries to warn, each at most once a day, and once more when it is over. Its
-// zero value is ready. It is safe for concurrent use.
+// Watch decides which expiries to warn of: each at most once a day, and again when it has passed. The
+// zero Watch is ready to use. It is safe for concurrent use.
 type Watch struct {
 	book    atomic.Pointer[Book] // as of the last look
 	version atomic.Uint64        // of that book
@@ -36,9 +36,8 @@ type warning struct {
 	over bool // it said that the expiry is over
 }
 
-// Due calls warn for each expiry of b that is to be warned of now. Mostly it costs a look at the
-// clock. Which end has come is a matter of the wall clock, as certificates have it. warn is called
-// without a lock.
+// Due calls warn for each expiry of b whose warning is due, without a lock. In most calls it only reads
+// the clock. It compares with the wall clock, as certificates do.
 func (w *Watch) Due(b *Book, warn func(e poolkeeper.Expiry, now time.Time)) {
 	if b == nil {
 		return
@@ -56,7 +55,7 @@ func (w *Watch) Due(b *Book, warn func(e poolkeeper.Expiry, now time.Time)) {
 	}
 }
 
-// DueOf is Due for a list that is no Book: it is looked at once an hour, and when Renewed was called.
+// DueOf is Due for a list without a Book. It reads the list once an hour, and after Renewed.
 func (w *Watch) DueOf(list func() []poolkeeper.Expiry, warn func(e poolkeeper.Expiry, now time.Time)) {
 	at := monotime.Now()
 	if at < monotime.Time(w.next.Load()) {
@@ -69,10 +68,10 @@ func (w *Watch) DueOf(list func() []poolkeeper.Expiry, warn func(e poolkeeper.Ex
 	}
 }
 
-// Renewed makes the next DueOf look at the list.
+// Renewed makes the next DueOf read the list.
 func (w *Watch) Renewed() { w.next.Store(0) }
 
-// due returns those of list that are to be warned of, and notes that they are.
+// due returns the expiries of list whose warning is due, and notes that it was given.
 func (w *Watch) due(list []poolkeeper.Expiry, at monotime.Time, now time.Time) (out []poolkeeper.Expiry) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

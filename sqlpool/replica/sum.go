@@ -7,11 +7,13 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/sum"
 )
 
-// Stats returns one moment of all pools together: sums, and each server in Members, the primary
-// first. DownSince is that of the primary, because reads go on without a replica. OldestHold and
-// SweepLate are the longest, LastDialError is the latest, and Fleet is that of the server with the
-// least room to spare. Paused says that any of the pools is. A member is in rotation if Replica
-// returns its pool, or if it is a primary that takes writes. Stats does no I/O and does not block.
+// Stats returns the sums over all pools, and each server in Members, the primary first. It does no
+// I/O and does not block.
+//
+// DownSince is the primary's, because reads go on without a replica. OldestHold and SweepLate are the
+// longest, LastDialError is the latest. Fleet is that of the server with the least room to spare.
+// Paused is true if any pool is paused. A member is in rotation if Replica returns its pool, or if it
+// is a primary that takes writes.
 func (s *set) Stats() poolkeeper.Stats {
 	out := s.standing()
 	for i, m := range s.members {

@@ -23,7 +23,7 @@ type Finding struct {
 	Text string `json:"text"`
 }
 
-// Circumstances are what Advise needs to know beside the server's answer.
+// Circumstances holds the facts that Advise needs beside the server's answer.
 type Circumstances struct {
 	Now             time.Time
 	MaxOpen         int
@@ -58,7 +58,7 @@ func Advise(s Server, c Circumstances) []Finding {
 func unreachable(s Server) Finding {
 	text := s.Advice
 	if text == "" {
-		text = "the server does not answer as it should: see the error"
+		text = "the server rejects the connection: see the error"
 	}
 	return Finding{Severity: SeverityError, Text: text}
 }
@@ -125,17 +125,17 @@ func pooler(l Limits, chooses bool) []Finding {
 	switch {
 	case !l.Pooled:
 		if l.Proxied {
-			return []Finding{{SeverityNote, "", "a proxy stands between; its own limits come first, and cannot be seen"}}
+			return []Finding{{SeverityNote, "", "a proxy stands between; its own limits apply first, and the doctor cannot read them"}}
 		}
 		return nil
 	case chooses:
-		return []Finding{{SeverityNote, "", "a pooler stands before PostgreSQL, and the URL says how queries are run"}}
+		return []Finding{{SeverityNote, "", "a pooler stands before PostgreSQL; the URL sets how pgx runs queries"}}
 	case l.TransactionMode:
 		return []Finding{{SeverityWarning, "URL", "set default_query_exec_mode=exec in URL: " +
 			"a pooler in transaction mode stands before PostgreSQL, and loses the statements that pgx prepares; " +
 			"or raise max_prepared_statements of pgbouncer 1.21 or later"}}
 	default:
-		return []Finding{{SeverityNote, "URL", "a pooler stands before PostgreSQL, and its mode is not known: " +
+		return []Finding{{SeverityNote, "URL", "a pooler of unknown mode stands before PostgreSQL: " +
 			"in transaction mode, set default_query_exec_mode=exec in URL"}}
 	}
 }

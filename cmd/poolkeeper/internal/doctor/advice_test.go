@@ -84,12 +84,12 @@ func TestAdviceNamesTheFieldAndItsValue(t *testing.T) {
 			doctor.SeverityWarning, "set default_query_exec_mode=exec in URL",
 		},
 		"a pooler of unknown mode": {
-			func(s *doctor.Server) { s.Limits.Pooled = true }, circumstances{}, doctor.SeverityNote, "its mode is not known",
+			func(s *doctor.Server) { s.Limits.Pooled = true }, circumstances{}, doctor.SeverityNote, "a pooler of unknown mode",
 		},
 		"a pooler that the URL knows of": {
 			func(s *doctor.Server) { s.Limits.Pooled, s.Limits.TransactionMode = true, true },
 			circumstances{ChoosesExecMode: true},
-			doctor.SeverityNote, "the URL says how queries are run",
+			doctor.SeverityNote, "the URL sets how pgx runs queries",
 		},
 		"a proxy":                {func(s *doctor.Server) { s.Limits.Proxied = true }, circumstances{}, doctor.SeverityNote, "a proxy stands between"},
 		"a certificate for long": {until(31*day, leaf), circumstances{}, "", ""},

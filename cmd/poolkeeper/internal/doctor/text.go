@@ -77,7 +77,7 @@ func (f Finding) label(st term.Styles) string {
 func (s *Server) product() string {
 	text := strings.TrimSpace(s.Server + " " + s.Version)
 	if text == "" {
-		text = "the server has not said what it is"
+		text = "unknown product"
 	}
 	if s.TLS != "" {
 		return text + ", " + s.TLS
@@ -109,7 +109,7 @@ func millis(v float64) string {
 	return fmt.Sprintf("%.0f ms", v)
 }
 
-// String returns the use of the server, and what stands before it.
+// String returns the use of the server, and the pooler or proxy before it.
 func (l Limits) String() string {
 	var parts []string
 	if l.OnServer > 0 {
@@ -138,7 +138,7 @@ func (l Limits) String() string {
 	return strings.Join(parts, ", ")
 }
 
-// String returns the reckoning of the budget.
+// String returns the computation of the budget.
 func (b Budget) String() string {
 	text := fmt.Sprintf("(%d + %d in a rolling update) × (MaxOpen %d + 1 for checks) = %d",
 		b.Instances, b.Surge, b.PerInstance-1, b.Demand)
