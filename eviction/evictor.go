@@ -118,14 +118,12 @@ func (e *Evictor) setDueLocked(at time.Time) {
 	}
 }
 
-// tolerated is how long a round may take, or be behind its time, without being late: a busy machine
-// and a few pings are no reason to worry.
+// tolerated is how long a round may take or be delayed without being late, as by a busy machine.
 const tolerated = time.Second
 
-// Late returns for how long the evictor is overdue: a round has begun and does not return, or the
-// timer has not fired when it should have. Up to a second is on time. It returns 0 while the
-// evictor is on time, has nothing to do, was not started or is stopped. It goes by the monotonic
-// clock, and does not block.
+// Late returns how long the evictor is overdue, because a round does not return or its timer has not
+// fired. Up to a second is on time. It returns 0 if the evictor is on time, has nothing to do, was not
+// started or is stopped. It uses the monotonic clock, and does not block.
 func (e *Evictor) Late() time.Duration {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -62,9 +62,9 @@ type CheckReport struct {
 	// Runs is how often the probe was called, and FailedRuns how often it failed, timed out or
 	// panicked. Live traffic that stands in for a run counts in neither.
 	Runs, FailedRuns uint64
-	// Duration is how long the last run took that has returned or timed out.
+	// Duration is how long the last finished run took. A run that timed out is finished.
 	Duration time.Duration
-	// MaxAge is the age from which the last result no longer counts.
+	// MaxAge is the age at which the last result is stale.
 	MaxAge time.Duration
 	// HungSince is when the probe that does not return was started; zero when none hangs.
 	HungSince time.Time

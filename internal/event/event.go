@@ -94,10 +94,9 @@ func (l *Log) Subscribe(fn func(poolkeeper.Event)) (cancel func()) {
 	}
 }
 
-// Emit writes e as one line and passes it to the subscribers, unless its kind has come too often of
-// late: the next line then says how many were left out. It blocks for as long as the logger's
-// handler and the subscribers do, which may panic or end their goroutine without harm. It must not
-// be called under a lock.
+// Emit logs e as one line and passes it to the subscribers. If its kind has come too often of late, it
+// only counts e, and the next line has the count. It blocks as long as the logger's handler and the
+// subscribers do; their panics do no harm. It must not be called under a lock.
 func (l *Log) Emit(e Event) {
 	skipped, ok := l.limiter.Admit(string(e.Kind))
 	if !ok {

@@ -24,11 +24,11 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/expiry"
 )
 
-// DialFunc is how drivers open a socket.
+// DialFunc opens a socket for a driver.
 type DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
 
-// Watch times one connection at a time, until Ready: the first, or if that is closed the next. It is
-// safe for concurrent use.
+// Watch times one connection until Ready. If that is closed before, it times the next. It is safe for
+// concurrent use.
 type Watch struct {
 	mu    sync.Mutex // guards the following
 	times times
@@ -37,7 +37,7 @@ type Watch struct {
 	tls   uint16 // version
 }
 
-// times are of one connection; those that it has not come to are zero.
+// times holds the times of one connection. A step that was not reached is zero.
 type times struct{ began, connected, hello, secured, ready time.Time }
 
 // Dial returns dial, watched.
@@ -64,7 +64,7 @@ func (w *Watch) Dial(dial DialFunc) DialFunc {
 	}
 }
 
-// begin reports whether a connection that is opened now is to be watched.
+// begin reports whether to watch a connection that is opened now.
 func (w *Watch) begin() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -108,8 +108,7 @@ func (w *Watch) Secured(state tls.ConnectionState) {
 	}
 }
 
-// Failed takes from err, with which a handshake has ended, the certificates that the server has
-// presented.
+// Failed takes the certificates of the server from the error of a handshake.
 func (w *Watch) Failed(err error) {
 	e, ok := errors.AsType[*tls.CertificateVerificationError](err)
 	w.mu.Lock()
@@ -119,7 +118,7 @@ func (w *Watch) Failed(err error) {
 	}
 }
 
-// Ready notes that the connection is logged in. What is opened later is not watched.
+// Ready notes that the connection is logged in. It ends the watch.
 func (w *Watch) Ready() { w.note(func(t *times) { t.ready = time.Now() }) }
 
 func (w *Watch) note(f func(*times)) {
@@ -130,8 +129,8 @@ func (w *Watch) note(f func(*times)) {
 	}
 }
 
-// Report fills in latency, TLS and certificates. Login is what is left from TLS, or the connect, to
-// Ready, without inLogin, which was spent on something else.
+// Report fills in latency, TLS and certificates. Login is the time from TLS, or from the connect, to
+// Ready, less inLogin, which was spent on other work.
 func (w *Watch) Report(out *poolkeeper.ServerInfo, inLogin time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -157,8 +156,8 @@ func (w *Watch) Report(out *poolkeeper.ServerInfo, inLogin time.Duration) {
 	}
 }
 
-// between is the time from one moment to another, or 0 if it has not come to both. The clock may
-// not tick in between.
+// between returns the time from one moment to another, or 0 if either was not reached. It is at least
+// 1 µs, as the clock may not tick in between.
 func between(from, to time.Time) time.Duration {
 	if from.IsZero() || to.IsZero() {
 		return 0
@@ -166,8 +165,8 @@ func between(from, to time.Time) time.Duration {
 	return max(to.Sub(from), time.Microsecond)
 }
 
-// Pings asks ping up to most times, for up to limit, and puts the percentiles in out. It fails if
-// the first one fails.
+// Pings calls ping up to most times, for up to limit, and puts the percentiles in out. It fails if the
+// first ping fails.
 func Pings(ctx context.Context, out *poolkeeper.Latency, most int, limit time.Duration, ping func(context.Context) error) error {
 	var took []time.Duration
 	for began := time.Now(); len(took) < most && (len(took) == 0 || time.Since(began) < limit); {

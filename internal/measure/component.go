@@ -8,7 +8,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/lifecycle"
 )
 
-// The words of the choices, in the order in which they come true.
+// The possible words of each StateSet, in the order of a component's life.
 //
 //nolint:gochecknoglobals // constant tables
 var (
@@ -26,7 +26,7 @@ func stateWords() (words []string) {
 	return words
 }
 
-// registry yields where the registry and its components are in their life.
+// registry yields the phase of the registry and the states of its components.
 func (r *reader) registry(s lifecycle.Status) {
 	r.choice(Phase, s.Phase, phases)
 	seen := map[string]bool{}
@@ -61,7 +61,7 @@ func (r *reader) server(name string, s *poolkeeper.ServerStats) {
 // authorities has hundreds.
 const maxExpiries = 20
 
-// expiries yields those that expire first.
+// expiries yields the earliest expiries.
 func (r *reader) expiries(name string, all []poolkeeper.Expiry) {
 	all = slices.Clone(all)
 	slices.SortStableFunc(all, func(a, b poolkeeper.Expiry) int { return a.NotAfter.Compare(b.NotAfter) })

@@ -1,5 +1,5 @@
-// Package measure reads a registry into numbers with names. It is what the exporters of metrics have
-// in common: each translates its samples, so that they cannot disagree.
+// Package measure reads a registry into numbers with names. Both exporters of metrics translate its
+// samples, so that they cannot disagree.
 //
 //	             ┌─ Components: Stats, ServerStats, Expiries ─┐                ┌─▶ metrics      Prometheus
 //	Registry ────┼─ Status                                    ├─▶ Read ─Sample─┤

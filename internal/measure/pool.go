@@ -7,7 +7,7 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 )
 
-// reasons are those of closed connections.
+// reasons are the reasons for which pools close connections.
 //
 //nolint:gochecknoglobals // a constant table
 var reasons = [...]string{
@@ -60,7 +60,7 @@ func (r *reader) pool(name string, s *poolkeeper.Stats) {
 	r.members(name, s.Members)
 }
 
-// distribution yields a histogram that is measured.
+// distribution yields a histogram, if the pool measures it.
 func (r *reader) distribution(m *Metric, h *poolkeeper.Histogram, pool string) {
 	if len(h.Buckets) > 0 {
 		r.sample(Sample{Metric: m, Histogram: h, values: [maxLabels]string{pool}})

@@ -14,7 +14,7 @@ import (
 // Sample is one number, or one distribution, of one metric.
 type Sample struct {
 	Metric    *Metric
-	Value     float64               // of all but histograms
+	Value     float64               // unless the metric is a histogram
 	Histogram *poolkeeper.Histogram // of histograms: nil for the others
 
 	values [maxLabels]string
@@ -32,11 +32,11 @@ type Source struct {
 	hung map[string]<-chan struct{} // by component: closed when the call that did not return has returned
 }
 
-// Of returns the source of a registry.
+// Of returns a Source of a registry.
 func Of(reg *lifecycle.Registry) *Source { return &Source{reg: reg} }
 
-// Read yields what the registry, its components and its checks say now. Of each metric it yields at
-// most one sample with the same labels. It calls Stats and Expiries of the components, which take
+// Read yields the present numbers of the registry, its components and its checks. It yields no two
+// samples of a metric with the same labels. It calls Stats and Expiries of the components, which take
 // short locks and do no I/O. A component whose code panics, or does not return within a second, is
 // left out. What is not known has no sample.
 func (s *Source) Read() iter.Seq[Sample] {
@@ -62,7 +62,7 @@ func (r *reader) sample(s Sample) {
 	}
 }
 
-// number yields one number. There is one label for each of the metric.
+// number yields one number. labels are the values of the metric's labels.
 func (r *reader) number(m *Metric, v float64, labels ...string) {
 	s := Sample{Metric: m, Value: v}
 	copy(s.values[:], labels)
@@ -85,7 +85,7 @@ func (r *reader) truth(m *Metric, is bool, labels ...string) {
 	r.number(m, v, labels...)
 }
 
-// moment yields a time that has come.
+// moment yields a time, unless it is zero.
 func (r *reader) moment(m *Metric, t time.Time, labels ...string) {
 	if !t.IsZero() {
 		//nolint:forbidigo // scrapers compare it with their wall clock
@@ -93,16 +93,15 @@ func (r *reader) moment(m *Metric, t time.Time, labels ...string) {
 	}
 }
 
-// age yields how long ago a time was that has come.
+// age yields the age of a time, unless it is zero.
 func (r *reader) age(m *Metric, t time.Time, labels ...string) {
 	if !t.IsZero() {
 		r.duration(m, max(r.now.Sub(t), 0), labels...)
 	}
 }
 
-// choice yields 1 for what is the case and 0 for the rest: a StateSet, as OpenMetrics has it. The
-// number of a state could neither be added up nor averaged, and would mean another state if one was
-// inserted.
+// choice yields a StateSet, as in OpenMetrics: 1 for the present word and 0 for the others. The number
+// of a state could not be summed or averaged, and would change its meaning if a state was inserted.
 func (r *reader) choice(m *Metric, is string, all []string, of ...string) {
 	var labels [maxLabels]string
 	n := copy(labels[:], of)
@@ -112,7 +111,7 @@ func (r *reader) choice(m *Metric, is string, all []string, of ...string) {
 	}
 }
 
-// components yields what each component says about itself.
+// components yields the numbers of each component.
 func (r *reader) components(reg *lifecycle.Registry) {
 	seen := map[string]bool{}
 	for name, c := range reg.Components() {

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Type says what may be done with a metric.
+// Type is the kind of a metric's numbers.
 type Type uint8
 
 // The types of a metric.
@@ -150,7 +150,7 @@ var (
 		"How long eviction is overdue; 0 if it is on time or off.")
 )
 
-// The demand of all instances of the service, beside what the server grants.
+// The fleet's demand, and the server's limits.
 //
 //nolint:gochecknoglobals // a constant table
 var (
@@ -298,8 +298,8 @@ func ofComponent(name, unit string, t Type, help string, labels ...string) *Metr
 	return metric(name, unit, t, help, append([]string{LabelComponent}, labels...)...)
 }
 
-// describe names a metric in Prometheus as OpenTelemetry's exporters do: dots become underscores, the
-// unit is a suffix, unless it is a word in braces or a mere 1, and a counter ends in _total.
+// describe names a metric in Prometheus as OpenTelemetry's exporters do. Dots become underscores. The
+// unit is a suffix, unless it is 1 or a word in braces. A counter ends in _total.
 // https://opentelemetry.io/docs/specs/otel/compatibility/prometheus_and_openmetrics/
 func describe(otel, unit string, t Type, help string, labels []string) *Metric {
 	name := strings.ReplaceAll(otel, ".", "_")

@@ -1,11 +1,10 @@
-// Package peer finds out what listens at an address, so that an error can say it.
+// Package peer finds out which protocol a server at an address speaks, for error messages.
 //
 //	Identify ──▶ wait for a greeting ── MySQL, or a full Redis ──▶ known
 //	                   └ silence ──▶ PostgreSQL's SSLRequest │ PING │ ClientHello, side by side
 //
 // A driver that meets another protocol sees a time-out, or the end of the connection. This package
-// asks again, in the words of each protocol. It logs in nowhere, sends no name and no password, and
-// draws no conclusion about what the caller has to change.
+// tries each protocol. It does not log in, sends no name and no password, and gives no advice.
 package peer
 
 import (
@@ -19,7 +18,7 @@ import (
 	"time"
 )
 
-// Protocol is what a server speaks.
+// Protocol is the protocol of a server.
 type Protocol string
 
 // Protocols that Identify knows. MySQL is MariaDB's too.
@@ -78,7 +77,7 @@ func ask(ctx context.Context, dial Dial, question func(context.Context, net.Conn
 	return question(ctx, c)
 }
 
-// listen waits for a server that speaks first.
+// listen waits for a server that sends first.
 func listen(_ context.Context, c net.Conn) Protocol {
 	said := read(c)
 	switch {
@@ -90,7 +89,7 @@ func listen(_ context.Context, c net.Conn) Protocol {
 	return text(said)
 }
 
-// text knows protocols that begin every answer with their name.
+// text recognises protocols whose answers begin with their name.
 func text(said string) Protocol {
 	switch {
 	case strings.HasPrefix(said, "HTTP/"):
@@ -127,7 +126,7 @@ func askRedis(_ context.Context, c net.Conn) Protocol {
 	return text(said)
 }
 
-// askTLS shakes hands. It verifies no certificate, because it sends nothing afterwards.
+// askTLS does a TLS handshake. It verifies no certificate, because it sends nothing afterwards.
 func askTLS(ctx context.Context, c net.Conn) Protocol {
 	err := tls.Client(c, &tls.Config{InsecureSkipVerify: true}).HandshakeContext(ctx)
 	if err == nil {

@@ -111,15 +111,15 @@ type (
 	// Refused says that a component was not added, or with a fault; it is returned by Start as
 	// well.
 	Refused struct{ Info }
-	// Pool says that something happened to a component that is a pool. The pool logs it, the
-	// registry does not.
+	// Pool passes on an event of a component that is a pool. The pool logs it, the registry does
+	// not.
 	Pool struct {
 		Info
 
 		Event poolkeeper.Event
 	}
-	// Health says that the verdict on a check has changed. The monitor logs it, the registry does
-	// not. Name is that of the check.
+	// Health says that the status of a check has changed. The monitor logs it, the registry does
+	// not. Name is the name of the check.
 	Health struct {
 		Info
 

@@ -24,16 +24,16 @@ const (
 	ExitUsage    = 2 // the command line cannot be understood
 )
 
-// Streams are what a command reads and writes.
+// Streams holds the environment and output streams of a command.
 type Streams struct {
 	Out, Err io.Writer
 	Getenv   func(string) string
 }
 
-// errFindings ends a command that has said already what is to be changed.
+// errFindings ends a command that has printed its findings.
 var errFindings = errors.New("findings")
 
-// failureError is an error that is no fault of the command line.
+// failureError is an error that the command line did not cause.
 type failureError struct{ error }
 
 func (f failureError) Unwrap() error { return f.error }
@@ -71,12 +71,12 @@ func Run(ctx context.Context, args []string, s Streams) int {
 func Root(s Streams) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "poolkeeper",
-		Short: "Looks at servers and services whose connection pools poolkeeper keeps",
-		Long: `poolkeeper looks at Redis, PostgreSQL, MySQL and MariaDB servers, and at services that keep their
-connections with the Go library of the same name. It changes nothing, and never prints a password.
+		Short: "Examines the servers of connection pools, and shows running services",
+		Long: `poolkeeper examines Redis, PostgreSQL, MySQL and MariaDB servers, and shows services that use the Go
+library of the same name. It changes nothing, and never prints a password.
 
-Exit codes: 0 all is well; 1 a server cannot be reached, or something should be changed; 2 the
-command line cannot be understood.`,
+Exit codes: 0 nothing to change; 1 a server cannot be reached, or a setting should change; 2 the
+command line is wrong.`,
 		Version:      version(),
 		SilenceUsage: true, SilenceErrors: true, DisableAutoGenTag: true,
 	}

@@ -12,14 +12,13 @@ import (
 	"github.com/poolkeeper/poolkeeper/cmd/poolkeeper/internal/term"
 )
 
-const doctorLong = `doctor connects to each URL as a pool of the library would, all side by side, and prints what the
-server is, how fast it answers, what it grants, when its certificates expire, and what to set in the
-pool's configuration. The fields are those of redispool.Config, sqlpool.PostgresConfig and
-sqlpool.MySQLConfig.
+const doctorLong = `doctor connects to all URLs at the same time, as a pool of the library would. For each it prints the
+server's version, latency, limits and certificates, and the settings to change: fields of
+redispool.Config, sqlpool.PostgresConfig and sqlpool.MySQLConfig, or of the server.
 
 URLs begin with redis://, rediss://, unix://, redis+sentinel://, redis+cluster://, postgres:// or
-mysql://. Every user of the machine can read a command line: give URLs that hold a password by the
-name of an environment variable, with --env.
+mysql://. Every user of the machine can read a command line. Put a URL that holds a password into an
+environment variable, and name the variable with --env.
 
 The files of --tls-ca, --tls-cert and --tls-key turn TLS on, for all URLs given.`
 
@@ -29,7 +28,7 @@ func doctorCommand(s Streams) *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "doctor [URL...]",
-		Short: "Asks servers what they are, and says what to set for them",
+		Short: "Examines servers, and says which settings to change",
 		Long:  doctorLong,
 		Example: `  poolkeeper doctor redis://localhost:6379 --instances 12 --max-open 20
   poolkeeper doctor --env DATABASE_URL --env REDIS_URL --json`,
@@ -50,13 +49,13 @@ func doctorCommand(s Streams) *cobra.Command {
 	}
 	f := c.Flags()
 	f.StringArrayVar(&fromEnv, "env", nil, "`name` of an environment variable that holds a URL; may be repeated")
-	f.IntVar(&o.Instances, "instances", 1, "how many processes run with this configuration at once (Instances)")
+	f.IntVar(&o.Instances, "instances", 1, "processes that run with this configuration at the same time (Instances)")
 	f.IntVar(&o.MaxOpen, "max-open", 0, "the pool's MaxOpen; 0: what the URL says, or the pool's default")
 	f.DurationVar(&o.KeepAlive, "keep-alive", 0, "the pool's KeepAlive; 0: the pool's default")
 	f.StringVar(&o.TLSFiles.CA, "tls-ca", "", "`file` of the authorities to trust (TLSFiles.CA)")
 	f.StringVar(&o.TLSFiles.Cert, "tls-cert", "", "`file` of the client certificate (TLSFiles.Cert)")
 	f.StringVar(&o.TLSFiles.Key, "tls-key", "", "`file` of its key (TLSFiles.Key)")
-	f.DurationVar(&o.Timeout, "timeout", 10*time.Second, "how long a server may take")
+	f.DurationVar(&o.Timeout, "timeout", 10*time.Second, "time limit for each server")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	return c
 }

@@ -13,10 +13,10 @@ const watchLong = `watch shows the status page of a running service in the termi
 components, holders of connections, and the last events. URL is where the service serves its status
 page (package statuspage); its JSON, status.json, is read.
 
-On a terminal the screen is redrawn every --interval until Ctrl-C, also while the service is away.
+On a terminal the screen is redrawn every --interval until Ctrl-C, even if the service cannot be reached.
 Elsewhere, or with --once, one snapshot is printed.
 
-The exit code is 1 if the service cannot be reached or is not ready, at the end of the watch.`
+The exit code is 1 if the last snapshot shows a service that is not ready or cannot be reached.`
 
 func watchCommand(s Streams) *cobra.Command {
 	o := watch.Options{}

@@ -109,7 +109,7 @@ func (v *view) attention(d *statuspage.Document) {
 	if len(d.Attention) == 0 {
 		return
 	}
-	v.title("LOOK AT")
+	v.title("ATTENTION")
 	for _, n := range d.Attention {
 		style := v.styles.Warning
 		if n.Severity == statuspage.SeverityError {
@@ -126,7 +126,7 @@ func (v *view) pools(d *statuspage.Document) {
 	if len(d.Pools) == 0 {
 		return
 	}
-	v.title("%-18s %5s %5s %6s %5s %7s %9s %9s %8s %s", "POOLS", "max", "open", "in use", "idle", "waiting", "acq. p50", "acq. p99", "oldest", "")
+	v.title("%-18s %5s %5s %6s %5s %7s %9s %9s %8s %s", "POOLS", "max", "open", "in use", "idle", "waiting", "wait p50", "wait p99", "oldest", "")
 	for _, p := range d.Pools {
 		v.pool(p.Name, p.PoolFigures, seconds(p.Recent.AcquireP50), seconds(p.Recent.AcquireP99), d.At)
 		for _, m := range p.Members {
