@@ -49,9 +49,9 @@ func (n *node) gaveUpAfter(err error, waited time.Duration) *poolkeeper.AcquireE
 
 // acquireError describes the pool as it is now.
 func (n *node) acquireError(err error, waited time.Duration) *poolkeeper.AcquireError {
-	s := n.client.PoolStats()
+	open, idle := openAndIdle(n.client.PoolStats())
 	out := &poolkeeper.AcquireError{
-		Pool: n.pool.poolName(), Max: n.pool.config().MaxOpen, InUse: int(s.TotalConns - s.IdleConns),
+		Pool: n.pool.poolName(), Max: n.pool.config().MaxOpen, InUse: open - idle,
 		Waiting: n.permits.waiting(), Waited: waited, Time: time.Now(), Err: err,
 	}
 	if !n.ownsGate {

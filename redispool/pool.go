@@ -53,8 +53,7 @@ type Pool struct {
 	met     metrics
 	fleet   atomic.Pointer[poolkeeper.FleetStats] // as last asked; nil: never with success
 
-	goneCounts goneCounts
-	expiring   expiry.Watch
+	expiring expiry.Watch
 
 	reduced  error    // why sessions are not tracked; nil: they are
 	attempts attempts // how long a Cluster's commands have waited
@@ -67,13 +66,14 @@ type Pool struct {
 	clientClosed chan struct{} // made by closeOnce, closed when closeErr is set
 	closeErr     error
 
-	mu       sync.Mutex              // guards the following
-	watch    *holders.Watch          // reports leaks; nil: off
-	nodes    []*node                 // in order of appearance
-	endPause context.CancelCauseFunc // of the Pause under way
-	paused   time.Time               // when callers began to wait for Resume; zero: they do not
-	nextPoll *time.Timer             // at the files; nil: there are none, or the pool does not run
-	polledAt time.Time               // when it was set, or brought forward
+	mu         sync.Mutex              // guards the following
+	watch      *holders.Watch          // reports leaks; nil: off
+	nodes      []*node                 // in order of appearance
+	goneTotals gauges                  // what go-redis counted of a Cluster's nodes that are gone: totals never fall
+	endPause   context.CancelCauseFunc // of the Pause under way
+	paused     time.Time               // when callers began to wait for Resume; zero: they do not
+	nextPoll   *time.Timer             // at the files; nil: there are none, or the pool does not run
+	polledAt   time.Time               // when it was set, or brought forward
 }
 
 // New returns a pool that is not started. It reports every fault of cfg at once, with Config.Name,
@@ -155,16 +155,30 @@ func (p *Pool) liveNodes(ctx context.Context) []*node {
 	if len(gone) == 0 {
 		return all
 	}
-	p.mu.Lock()
-	p.nodes = slices.DeleteFunc(p.nodes, func(n *node) bool { return slices.Contains(gone, n) })
-	p.mu.Unlock()
-	for _, n := range gone {
-		p.goneCounts.keep(n)
+	for _, n := range p.remove(gone) {
 		if err := errors.Join(n.evictor.Stop(ctx), n.breaker.Stop(ctx)); err != nil {
 			p.trouble("a node is gone, but its eviction still runs", err, slog.String("node", n.addr()))
 		}
 	}
 	return live
+}
+
+// remove takes nodes out of the pool and keeps their totals. It returns those that were in it.
+func (p *Pool) remove(gone []*node) (removed []*node) {
+	last := make([]gauges, len(gone))
+	for i, n := range gone {
+		last[i] = n.gauges()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i, n := range gone {
+		if at := slices.Index(p.nodes, n); at >= 0 { // else another caller has removed it
+			p.nodes = slices.Delete(p.nodes, at, at+1)
+			p.goneTotals.keep(last[i])
+			removed = append(removed, n)
+		}
+	}
+	return removed
 }
 
 func (p *Pool) allNodes() []*node {

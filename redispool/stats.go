@@ -5,9 +5,10 @@ import (
 	"errors"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/histogram"
@@ -118,12 +119,12 @@ func (p *Pool) Stats() poolkeeper.Stats {
 		s.Fleet.Warnings = slices.Clone(f.Warnings)
 	}
 	isCluster := p.target.kind == kindCluster
-	nodes := p.allNodes()
+	nodes, gone := p.nodesAndGone()
 	if isCluster {
 		s.Waiting = p.permits.waiting()
 		s.Members = make([]poolkeeper.MemberStats, 0, len(nodes))
 	}
-	p.goneCounts.addTo(&s)
+	gone.addTo(&s)
 	for _, n := range nodes {
 		g := n.gauges()
 		g.addTo(&s)
@@ -139,6 +140,19 @@ func (p *Pool) Stats() poolkeeper.Stats {
 	return s
 }
 
+// nodesAndGone returns the nodes, and the totals of those that are gone, as of the same moment.
+func (p *Pool) nodesAndGone() ([]*node, gauges) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.nodes), p.goneTotals
+}
+
+// openAndIdle returns the connections of a client. go-redis reads the two numbers one after the
+// other, so that there may seem to be more idle connections than open ones.
+func openAndIdle(s *redis.PoolStats) (open, idle int) {
+	return int(s.TotalConns), int(min(s.IdleConns, s.TotalConns))
+}
+
 // gauges is a node at one moment: what is not in metrics.
 type gauges struct {
 	max, minIdle, open, idle, dialing, waiting int
@@ -151,8 +165,9 @@ type gauges struct {
 
 func (n *node) gauges() gauges {
 	native, cfg := n.client.PoolStats(), n.pool.config()
+	open, idle := openAndIdle(native)
 	g := gauges{
-		max: cfg.MaxOpen, minIdle: cfg.MinIdle, open: int(native.TotalConns), idle: int(native.IdleConns),
+		max: cfg.MaxOpen, minIdle: cfg.MinIdle, open: open, idle: idle,
 		dialing: int(n.dialsNow.Load()), waiting: int(native.PendingRequests) + n.permits.waiting(),
 		acquired:  n.acquired.total(native.Hits + native.Misses),
 		waitCount: uint64(native.WaitCount), waitDuration: time.Duration(native.WaitDurationNs),
@@ -194,24 +209,9 @@ func (n *node) memberStats(g gauges) poolkeeper.MemberStats {
 	return m
 }
 
-// goneCounts are what go-redis counted of a Cluster's nodes that are gone. Totals never fall.
-type goneCounts struct {
-	mu sync.Mutex // guards the following
-	g  gauges
-}
-
-func (c *goneCounts) addTo(s *poolkeeper.Stats) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.g.addTo(s)
-}
-
-// keep keeps the totals of a node that is gone.
-func (c *goneCounts) keep(n *node) {
-	g := n.gauges()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.g.acquired += g.acquired
-	c.g.waitCount += g.waitCount
-	c.g.waitDuration += g.waitDuration
+// keep adds the totals of a node that is gone.
+func (g *gauges) keep(gone gauges) {
+	g.acquired += gone.acquired
+	g.waitCount += gone.waitCount
+	g.waitDuration += gone.waitDuration
 }
