@@ -29,7 +29,7 @@ func (w Words) Compare(found Protocol, secure bool) (Mismatch, bool) {
 		return Mismatch{}, false // PostgreSQL and MySQL negotiate TLS, and say themselves what they lack
 	case found == TLS:
 		return Mismatch{
-			TLS: true, Finding: "the server speaks TLS on this port, and the connection is without",
+			TLS: true, Finding: "the server speaks TLS on this port, and the client does not",
 			Advice: "this port speaks TLS: " + w.UseTLS,
 		}, true
 	default:

@@ -76,8 +76,8 @@ func ofLogin(e *pgconn.PgError) (health.Fault, bool) {
 	case strings.Contains(e.Message, "no pg_hba.conf entry") && strings.Contains(e.Message, "no encryption"):
 		return health.Fault{
 			Kind: health.KindTLS,
-			Advice: "pg_hba.conf lets nobody in by these names without TLS: set sslmode=require in URL, or TLS; " +
-				"or let them in there",
+			Advice: "pg_hba.conf has no entry without TLS for this user and database: set sslmode=require in URL, or TLS; " +
+				"or add an entry",
 		}, true
 	case strings.Contains(e.Message, "no pg_hba.conf entry"):
 		return health.Fault{
