@@ -17,7 +17,7 @@ var inner = []string{
 	"github.com/jackc/pgx/", "github.com/jackc/puddle/",
 	"github.com/redis/go-redis/",
 	"github.com/go-sql-driver/mysql.",
-	"github.com/poolkeeper/poolkeeper/httpclient.",
+	"github.com/poolkeeper/poolkeeper/httpclient.", "github.com/poolkeeper/poolkeeper/lifecycle/grpcclient.",
 	"github.com/poolkeeper/poolkeeper/redispool.",
 	"github.com/poolkeeper/poolkeeper/sqlpool.",
 	"github.com/poolkeeper/poolkeeper/internal/inflight.",
