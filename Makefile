@@ -5,7 +5,7 @@ SHELL       := bash
 .DEFAULT_GOAL := help
 
 # Modules with code. Tools are pinned in tools/, outside the library's module graph.
-MODULES := . cmd/poolkeeper examples examples/probes health/grpchealth integration/asynq integration/browser integration/metrics integration/sql integration/tracing lifecycle/grpcclient lifecycle/grpcserver metrics ops otelmetrics
+MODULES := . cmd/poolkeeper examples examples/probes health/grpchealth integration/asynq integration/browser integration/metrics integration/sql integration/tracing lifecycle/grpcclient lifecycle/grpcserver metrics ops otelmetrics streams
 # Modules outside the workspace: the peers must not take part in version selection.
 APART := bench
 
