@@ -195,7 +195,7 @@ func TestAbortCutsEverythingAtOnce(t *testing.T) {
 	if _, _, err := ws.Read(t.Context()); err == nil || websocket.CloseStatus(err) != -1 {
 		t.Errorf("the WebSocket ended with %v", err)
 	}
-	if got := sse.data(); got != "(end)" {
+	if got := sse.data(); got != "(broken)" {
 		t.Errorf("the SSE client got %q", got)
 	}
 	if n := h.Stats().InFlight; n != 0 {

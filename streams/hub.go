@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"os"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -98,6 +99,10 @@ func (h *Hub) run(s *Stream, handler func(context.Context) error, read func()) {
 			s.finish(endDrained(h.cfg.Retry))
 			return
 		}
+		if s.writesTooLong() { // the server has noticed first, and ended the request
+			s.finish(endLost(os.ErrDeadlineExceeded))
+			return
+		}
 		s.finish(endLost(context.Cause(peer)))
 	})()
 	stop := s.watch()
@@ -125,7 +130,6 @@ func (h *Hub) enter(s *Stream) bool {
 }
 
 func (h *Hub) leave(s *Stream) {
-	s.finish(endCut) // it has ended
 	h.topics.unsubscribe(s, nil, true)
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -165,6 +165,9 @@ func (s *source) block() (lines []string, ok bool) {
 func (s *source) data() string {
 	for {
 		lines, ok := s.block()
+		if !ok && s.lines.Err() != nil {
+			return "(broken)"
+		}
 		if !ok {
 			return "(end)"
 		}

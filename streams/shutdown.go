@@ -183,18 +183,23 @@ const ownFrames = "github.com/poolkeeper/poolkeeper/streams."
 // isInner reports whether a function belongs to the standard library, to this module or to the
 // WebSocket library: it is not where a handler hangs, but what it hangs in.
 func isInner(function string) bool {
-	first, _, _ := strings.Cut(function, "/")
-	return strings.HasPrefix(function, ownFrames) || strings.HasPrefix(function, ownModule) ||
-		strings.HasPrefix(function, "github.com/coder/websocket.") ||
-		!strings.Contains(first, ".") && strings.Contains(function, "/") && !strings.HasPrefix(function, "main/") ||
-		isStandard(function)
+	return strings.HasPrefix(function, ownFrames) || strings.HasPrefix(function, ginFrames) ||
+		strings.HasPrefix(function, "github.com/coder/websocket.") || isStandard(function)
 }
 
-const ownModule = "github.com/poolkeeper/poolkeeper/streams/"
+const ginFrames = "github.com/poolkeeper/poolkeeper/streams/ginstreams."
 
-// isStandard reports whether a function is of a package of the standard library with one path
-// element, in which goroutines wait.
+// waiting are packages of the standard library in which a goroutine that hangs usually is.
+//
+//nolint:gochecknoglobals // a constant table
+var waiting = []string{
+	"runtime", "sync", "time", "os", "io", "net", "bufio", "context", "syscall", "reflect", "internal", "crypto", "database",
+}
+
 func isStandard(function string) bool {
-	pkg, _, _ := strings.Cut(function, ".")
-	return slices.Contains([]string{"runtime", "sync", "time", "os", "io", "net", "bufio", "context", "syscall", "reflect"}, pkg)
+	first := function
+	if end := strings.IndexAny(function, "./"); end >= 0 {
+		first = function[:end]
+	}
+	return slices.Contains(waiting, first)
 }

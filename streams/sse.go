@@ -48,6 +48,7 @@ func (h *Hub) SSE(feed func(context.Context, *Stream) error) http.Handler {
 			})
 			return
 		}
+		defer wire.retire()
 		h.run(s, func(ctx context.Context) error { return feed(ctx, s) }, nil)
 	})
 }
@@ -139,6 +140,16 @@ func (w *sseWire) goodbye(e *ending) {
 func (w *sseWire) cut() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.isCut {
+		return
+	}
 	w.isCut = true
 	_ = w.rc.SetWriteDeadline(time.Unix(1, 0)) //nolint:forbidigo // a moment in the past, not a decision
+}
+
+// retire forgets the response: the server, or gin, uses it for another request.
+func (w *sseWire) retire() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.isCut = true
 }

@@ -107,7 +107,7 @@ func callSite() string {
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])])
 	for {
 		f, more := frames.Next()
-		if f.Function != "" && !strings.HasPrefix(f.Function, ownFrames) && !strings.HasPrefix(f.Function, ownModule) {
+		if f.Function != "" && !strings.HasPrefix(f.Function, ownFrames) && !strings.HasPrefix(f.Function, ginFrames) {
 			return stacks.Frame{Function: f.Function, File: f.File, Line: f.Line}.String()
 		}
 		if !more {

@@ -60,6 +60,8 @@ type Stream struct {
 	busy   bool       // a writer exists
 	end    *ending    // nil: it is open
 	told   bool       // the writer tells the peer that it is over, or has told it
+
+	writing monotime.Time // since when a write is under way; 0: none is
 }
 
 // Request returns the request that has opened the stream. Its body is not for reading, and its
@@ -198,6 +200,7 @@ func (s *Stream) touch() {
 func (s *Stream) finish(e ending) {
 	s.mu.Lock()
 	first := s.end == nil
+	cut := !e.polite && (first || !isClosed(s.ended))
 	if first {
 		s.end = &e
 		if e.discard || !e.polite {
@@ -212,7 +215,7 @@ func (s *Stream) finish(e ending) {
 		s.end = &harder
 	}
 	s.mu.Unlock()
-	if !e.polite {
+	if cut {
 		s.wire.cut()
 	}
 	if first {
@@ -232,6 +235,7 @@ type work struct {
 func (s *Stream) next() (w work, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.writing = 0
 	switch {
 	case s.end != nil && !s.end.polite:
 		return work{end: s.end}, true
@@ -250,6 +254,7 @@ func (s *Stream) next() (w work, ok bool) {
 		return work{}, false
 	}
 	s.alive = false // whatever is written is a sign of life
+	s.writing = monotime.Now()
 	return w, true
 }
 
@@ -307,7 +312,8 @@ var errGoexit = errors.New(pkg + ": the handler called runtime.Goexit")
 func (s *Stream) handle(handler func(context.Context) error) {
 	defer close(s.handled)
 	pprof.SetGoroutineLabels(pprof.WithLabels(s.ctx, pprof.Labels(
-		labelComponent, s.hub.state.Name(), labelStream, s.label())))
+		labelComponent, s.hub.state.Name(), labelStream, s.label(),
+	)))
 	e := endFailed(reasonFailed, errGoexit)
 	defer func() { s.finish(e) }()
 	var err error
@@ -323,13 +329,22 @@ func (s *Stream) handle(handler func(context.Context) error) {
 }
 
 // hasReturned reports whether the handler has.
-func (s *Stream) hasReturned() bool {
+func (s *Stream) hasReturned() bool { return isClosed(s.handled) }
+
+func isClosed(c <-chan struct{}) bool {
 	select {
-	case <-s.handled:
+	case <-c:
 		return true
 	default:
 		return false
 	}
+}
+
+// writesTooLong reports whether a write has taken for longer than WriteTimeout.
+func (s *Stream) writesTooLong() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.writing != 0 && monotime.Since(s.writing) >= s.hub.cfg.WriteTimeout
 }
 
 // isTold reports whether the peer was told that it is over, as far as we can know.
