@@ -83,7 +83,7 @@ func statusOf(err error) int {
 	return http.StatusUnauthorized
 }
 
-// full is why no request is admitted now, whoever sends it.
+// full is why no request at all is admitted now.
 func (h *Hub) full() *refusal {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -54,7 +54,7 @@ type ClientConfig struct {
 // Client keeps one stream from a server open: it opens it anew when it ends, with growing waits. It
 // is a component of a lifecycle registry. All methods are safe for concurrent use.
 type Client struct {
-	url       string
+	url       func() string // as a function: it may hold a secret, and is not to be printed with c
 	websocket bool
 	cfg       ClientConfig
 	state     *life.State
@@ -91,7 +91,7 @@ func NewClient(address string, cfg ClientConfig) (*Client, error) {
 	}
 	cfg = cfg.withDefaults()
 	c := &Client{
-		url: address, websocket: u.Scheme[0] == 'w', cfg: cfg, state: life.NewState(pkg, cfg.Name), done: make(chan struct{}),
+		url: func() string { return address }, websocket: u.Scheme[0] == 'w', cfg: cfg, state: life.NewState(pkg, cfg.Name), done: make(chan struct{}),
 	}
 	c.running, c.stop = context.WithCancel(context.Background()) //nolint:forbidigo // it carries nothing and ends with Stop
 	c.cutting, c.cut = context.WithCancel(context.Background())  //nolint:forbidigo // the same

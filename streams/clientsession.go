@@ -18,7 +18,7 @@ import (
 
 // sessionWS is a session on a WebSocket. w is reset with each sign of life.
 func (c *Client) sessionWS(ctx context.Context, header http.Header, w *watchdog) (asked time.Duration, err error) {
-	conn, resp, err := websocket.Dial(ctx, c.url, &websocket.DialOptions{
+	conn, resp, err := websocket.Dial(ctx, c.url(), &websocket.DialOptions{
 		HTTPClient: c.cfg.HTTP, HTTPHeader: header,
 		OnPingReceived: func(context.Context, []byte) bool { w.timer.Reset(c.cfg.Silence); return true },
 	})
@@ -52,7 +52,7 @@ func (c *Client) sessionSSE(ctx context.Context, header http.Header, w *watchdog
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(c.running, cancel)()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url(), nil)
 	if err != nil {
 		return 0, errors.New(pkg + ": the request cannot be made")
 	}

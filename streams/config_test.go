@@ -1,6 +1,7 @@
 package streams_test
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"net/http"
@@ -181,4 +182,22 @@ func TestStatsAndHoldersTellWhatIsOpen(t *testing.T) {
 func bare(cfg streams.Config) streams.Config {
 	cfg.Key = nil
 	return cfg
+}
+
+// A client's URL may hold a token.
+func TestClientPrintsWithoutItsURL(t *testing.T) {
+	c, err := streams.NewClient("wss://user:s3cret@host/?token=s3cret", streams.ClientConfig{
+		Receive: func(context.Context, streams.Event) error { return nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%d"} {
+		if text := fmt.Sprintf(verb, c); strings.Contains(text, "s3cret") {
+			t.Errorf("%s prints %s", verb, text)
+		}
+	}
+	if err := c.Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
 }

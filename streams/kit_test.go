@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -215,3 +216,5 @@ func (e *events) of(kind poolkeeper.EventKind) (list []poolkeeper.Event) {
 	}
 	return list
 }
+
+func quietLogger() *slog.Logger { return testkit.Silent() }
