@@ -161,7 +161,7 @@ func (c *Client) Start(ctx context.Context) error {
 	})
 }
 
-// Stop closes the stream, and waits for Receive to return. When ctx ends it cuts off the
+// Stop closes the stream, and waits for Receive and Header to return. When ctx ends it cuts off the
 // connection, and returns an error that says what it has waited for. It may be called more than
 // once, and without Start.
 func (c *Client) Stop(ctx context.Context) error {
@@ -180,7 +180,7 @@ func (c *Client) Stop(ctx context.Context) error {
 		if life.Closed(grace, c.done) {
 			return nil
 		}
-		return fmt.Errorf("%s: stop %q: Receive has not returned: %w", pkg, c.state.Name(), context.Cause(ctx))
+		return fmt.Errorf("%s: stop %q: Receive or Header has not returned: %w", pkg, c.state.Name(), context.Cause(ctx))
 	})
 }
 

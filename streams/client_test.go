@@ -317,7 +317,7 @@ func TestStopOfAClientWhoseReceiveHangsEndsInTime(t *testing.T) {
 	<-inside
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if err := c.Stop(ctx); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "Receive has not returned") {
+	if err := c.Stop(ctx); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "Receive or Header has not returned") {
 		t.Errorf("Stop: %v", err)
 	}
 	close(release)

@@ -68,7 +68,7 @@ func New(cfg Config) (*Hub, error) {
 func (h *Hub) SetName(name string) { h.state.SetName(name) }
 
 // Subscribe calls fn for every event of the hub from now on, until cancel is called: a handler that
-// panicked, limits that were reached, clients that read too slowly. fn may be called concurrently,
+// panicked, Max that was reached, a client that was dropped because it reads too slowly. fn may be called concurrently,
 // and must not block. A panic in it is logged.
 func (h *Hub) Subscribe(fn func(poolkeeper.Event)) (cancel func()) { return h.events.Subscribe(fn) }
 

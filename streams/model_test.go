@@ -116,7 +116,7 @@ func TestHubDeliversWhatItsNaiveTwinDoes(t *testing.T) {
 			buffer: rapid.IntRange(1, 4).Draw(rt, "buffer"), replay: rapid.IntRange(1, 5).Draw(rt, "replay"),
 			overflow: rapid.SampledFrom([]streams.Overflow{streams.DropSlow, streams.DropOldest}).Draw(rt, "overflow"),
 		}
-		steps := rapid.SliceOfN(rapid.Custom(drawStep), 1, 60).Draw(rt, "steps")
+		steps := rapid.SliceOfN(rapid.Custom(drawStep), 20, 100).Draw(rt, "steps")
 		synctest.Test(t, func(t *testing.T) {
 			h := started(t, streams.Config{Buffer: tw.buffer, Replay: tw.replay, Overflow: tw.overflow})
 			var ids []string // of all events
@@ -149,9 +149,11 @@ type step struct {
 
 func drawStep(rt *rapid.T) step {
 	return step{
-		what:   rapid.SampledFrom([]string{"join", "again", "subscribe", "unsubscribe", "broadcast", "broadcast", "broadcast", "release", "leave"}).Draw(rt, "what"),
+		what: rapid.SampledFrom([]string{
+			"join", "again", "subscribe", "unsubscribe", "broadcast", "broadcast", "broadcast", "broadcast", "broadcast", "release", "leave",
+		}).Draw(rt, "what"),
 		member: rapid.IntRange(0, 5).Draw(rt, "member"),
-		topics: rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"a", "b", "c"}), 1, 2, rapid.ID).Draw(rt, "topics"),
+		topics: rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"a", "b"}), 1, 2, rapid.ID).Draw(rt, "topics"),
 	}
 }
 
@@ -163,11 +165,13 @@ func (tw *twin) step(t *testing.T, h *streams.Hub, s step, ids *[]string) {
 	}
 	switch s.what {
 	case "join":
-		tw.join(t, h, "", -1)
+		m = tw.join(t, h, "", -1)
+		s.what = "subscribe"
 	case "again":
 		if n := len(*ids); n > 0 {
 			at := n - 1 - min(s.member, n-1)
-			tw.join(t, h, (*ids)[at], at)
+			m = tw.join(t, h, (*ids)[at], at)
+			s.what = "subscribe"
 		}
 	case "broadcast":
 		text := tw.broadcast(s.topics[0])
@@ -213,7 +217,7 @@ func (tw *twin) remembers(event int, topics []string) bool {
 	return slices.ContainsFunc(topics, func(t string) bool { return slices.Contains(tw.kept(t), event) })
 }
 
-func (tw *twin) join(t *testing.T, h *streams.Hub, lastID string, last int) {
+func (tw *twin) join(t *testing.T, h *streams.Hub, lastID string, last int) *twinMember {
 	t.Helper()
 	m := &twinMember{topics: map[string]bool{}, first: true, last: last, release: make(chan struct{}), wrote: new([]string)}
 	ok := false
@@ -226,6 +230,7 @@ func (tw *twin) join(t *testing.T, h *streams.Hub, lastID string, last int) {
 		t.Fatal("not admitted")
 	}
 	tw.members = append(tw.members, m)
+	return m
 }
 
 func (tw *twin) compare() string {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/streams"
 )
@@ -37,6 +38,8 @@ func dialInMemory(t *testing.T, client *http.Client) *websocket.Conn {
 func TestSlowReaderBlocksNobodyAndIsDropped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := started(t, streams.Config{Buffer: 3})
+		var told events
+		defer h.Subscribe(told.add)()
 		_, client := serveInMemory(t, both(h, "t"))
 		slowSSE := open(t, client, "http://memory/sse")
 		slowWS := dialInMemory(t, client)
@@ -52,6 +55,9 @@ func TestSlowReaderBlocksNobodyAndIsDropped(t *testing.T) {
 		}
 		if s := h.StreamStats(); s.Ended["slow"] != 2 || s.Dropped == 0 {
 			t.Errorf("Stats = %+v", s)
+		}
+		if n := len(told.of(poolkeeper.EventLimits)); n != 2 {
+			t.Errorf("%d events tell of it", n)
 		}
 		// They have WriteTimeout to take what is being written, and are gone then.
 		testkit.Advance(11 * time.Second)
@@ -218,6 +224,33 @@ func TestStreamThatIsTooOldIsToldToReconnect(t *testing.T) {
 		if got := <-last; got != "reconnect" {
 			t.Errorf("the SSE client got %q", got)
 		}
+		_ = h.Abort()
+	})
+}
+
+// A peer that takes one message of a batch now and then stays below every write's time-out.
+func TestPeerThatTricklesIsOutAfterWriteTimeoutOnceItWasDropped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := started(t, streams.Config{Buffer: 8, WriteTimeout: 10 * time.Second})
+		_, client := serveInMemory(t, both(h, "t"))
+		ws := dialInMemory(t, client)
+		synctest.Wait()
+		go func() {
+			for err := error(nil); err == nil; time.Sleep(9 * time.Second) {
+				_, _, err = ws.Read(t.Context())
+			}
+		}()
+		for i := range 20 {
+			broadcast(t, h, "t", fmt.Sprint(i))
+		}
+		if s := h.StreamStats(); s.Ended["slow"] != 1 {
+			t.Fatalf("ended: %v", s.Ended)
+		}
+		testkit.Advance(11 * time.Second)
+		if n := h.Stats().InFlight; n != 0 {
+			t.Errorf("%d streams are open", n)
+		}
+		testkit.Advance(time.Minute)
 		_ = h.Abort()
 	})
 }

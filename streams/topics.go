@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto/rand"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/event"
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
 )
 
@@ -281,10 +283,24 @@ func (h *Hub) Broadcast(topic string, e Event) error {
 	}
 	slow, err := h.topics.publish(topic, &e)
 	for _, s := range slow {
-		s.finish(endSlow)
+		h.dropSlow(s, topic)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: broadcast of %q to %q: %w", pkg, h.state.Name(), topic, err)
 	}
 	return nil
+}
+
+// dropSlow ends a stream whose buffer is full. It has WriteTimeout to take what is being written and
+// the close message.
+func (h *Hub) dropSlow(s *Stream, topic string) {
+	s.finish(endSlow)
+	time.AfterFunc(h.cfg.WriteTimeout, func() { s.finish(endCut) })
+	h.events.Emit(event.Event{
+		Kind: event.Limits, Level: slog.LevelInfo, Text: "a client reads too slowly: the buffer of its stream is full, and it is dropped",
+		Attrs: []slog.Attr{
+			slog.String("stream", s.kind), slog.String("topic", topic), slog.Int("buffer", h.cfg.Buffer),
+			slog.Duration("age", monotime.Since(s.since).Round(time.Millisecond)),
+		},
+	})
 }
