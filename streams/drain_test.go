@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -16,6 +17,7 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/lifecycle"
+	"github.com/poolkeeper/poolkeeper/statuspage"
 	"github.com/poolkeeper/poolkeeper/streams"
 )
 
@@ -265,6 +267,14 @@ func TestHubInARegistryDrainsBeforeItsServer(t *testing.T) {
 	if s := srv.Stats(); s.Hijacked != 1 || s.InFlight != 2 {
 		t.Errorf("the server's Stats = %+v", s)
 	}
+	page := httptest.NewRecorder()
+	statuspage.New(reg, statuspage.Config{Allow: func(*http.Request) bool { return true }}).
+		ServeHTTP(page, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/status.json", nil))
+	for _, want := range []string{"drain_spread", "websocket", "streams_test.both ("} {
+		if !strings.Contains(page.Body.String(), want) {
+			t.Errorf("the status page does not show %q", want)
+		}
+	}
 	codes := make(chan websocket.StatusCode, 1)
 	go func() { _, code := text(t, ws); codes <- code }()
 	if report := reg.Shutdown(testkit.Within(t, testkit.Patience)); report != nil {
@@ -277,7 +287,7 @@ func TestHubInARegistryDrainsBeforeItsServer(t *testing.T) {
 }
 
 // Under lifecycle.Stream the server's drain ends the streams, all at once, in whatever order.
-func TestStreamOfADrainingServerSaysGoodbye(t *testing.T) {
+func TestStreamOfADrainingServerIsClosedWithAMessage(t *testing.T) {
 	h := started(t, streams.Config{})
 	reg := lifecycle.New(lifecycle.Config{Logger: testkit.Silent()})
 	srv := lifecycle.HTTPServer(&http.Server{Addr: "127.0.0.1:0", Handler: lifecycle.Stream(both(h, "t"))})

@@ -68,7 +68,7 @@ func (w funcWire) write(batch []*message) error {
 	return w(texts)
 }
 func (w funcWire) keepAlive() error { return nil }
-func (w funcWire) goodbye(*ending)  {}
+func (w funcWire) announce(*ending) {}
 func (w funcWire) cut()             {}
 
 // JoinSilently is Join with a connection that does nothing at all.
@@ -87,5 +87,5 @@ func (w nullWire) write(batch []*message) error {
 	return nil
 }
 func (w nullWire) keepAlive() error { return nil }
-func (w nullWire) goodbye(*ending)  {}
+func (w nullWire) announce(*ending) {}
 func (w nullWire) cut()             {}

@@ -36,7 +36,7 @@ func (h *Hub) Start(ctx context.Context) error {
 // streams. In a Registry, let the hub depend on the server.
 func (h *Hub) Drain(ctx context.Context) error {
 	h.refuseAll(life.Draining)
-	h.sayGoodbye(ctx)
+	h.closeInTurn(ctx)
 	if err := h.under.Wait(ctx); err != nil {
 		return fmt.Errorf("%s: drain %q: %s still open: %w", pkg, h.state.Name(), plural.Of(len(h.all()), "stream"), err)
 	}
@@ -57,7 +57,7 @@ func (h *Hub) Abort() error { return h.state.Abort(h.shut) }
 func (h *Hub) shut(ctx context.Context, _ <-chan struct{}) error {
 	h.refuseAll(life.Draining)
 	if ctx.Err() == nil { // else there is no time for it
-		h.sayGoodbye(ctx)
+		h.closeInTurn(ctx)
 	}
 	ended := h.under.Wait(ctx)
 	h.refuseAll(life.Stopping)
@@ -76,9 +76,9 @@ func (h *Hub) refuseAll(at life.Phase) {
 	h.closed = true
 }
 
-// sayGoodbye closes the streams that are open, one after the other. When ctx ends it closes the rest
+// closeInTurn closes the streams that are open, one after the other. When ctx ends it closes the rest
 // at once.
-func (h *Hub) sayGoodbye(ctx context.Context) {
+func (h *Hub) closeInTurn(ctx context.Context) {
 	open := slices.DeleteFunc(h.all(), (*Stream).isOver)
 	slices.SortFunc(open, func(a, b *Stream) int { return cmp.Compare(a.number, b.number) })
 	window := h.window(ctx)

@@ -123,8 +123,8 @@ func (w *sseWire) keepAlive() error {
 	return w.rc.Flush()
 }
 
-// goodbye tells the client when to come back, in an event that a page can listen for.
-func (w *sseWire) goodbye(e *ending) {
+// announce tells the client when to come back, in an event that a page can listen for.
+func (w *sseWire) announce(e *ending) {
 	if e.retry <= 0 || w.setDeadline() != nil {
 		return
 	}

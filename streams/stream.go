@@ -12,11 +12,11 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
 )
 
-// wire is the connection below a stream. write, keepAlive and goodbye are not called concurrently.
+// wire is the connection below a stream. write, keepAlive and announce are not called concurrently.
 type wire interface {
 	write(batch []*message) error // at most for WriteTimeout
 	keepAlive() error             // at most for WriteTimeout
-	goodbye(e *ending)            // tells the peer that it is over, and waits for a few seconds until it has noticed
+	announce(e *ending)           // tells the peer that the stream is over, and waits some seconds for its answer
 	cut()                         // closes the connection: all calls under way return soon
 }
 
@@ -286,7 +286,7 @@ func (s *Stream) write() {
 		switch {
 		case w.end != nil:
 			if w.end.polite {
-				s.wire.goodbye(w.end)
+				s.wire.announce(w.end)
 			}
 			close(s.ended)
 			return // busy stays: there is no writer after this one

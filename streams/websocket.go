@@ -188,8 +188,8 @@ func (w *wsWire) ping() {
 	})
 }
 
-// goodbye runs the close handshake. The library bounds it to some seconds.
-func (w *wsWire) goodbye(e *ending) {
+// announce runs the close handshake with the code of e. The library bounds it to some seconds.
+func (w *wsWire) announce(e *ending) {
 	if w.setDeadline() == nil {
 		_ = w.conn.Close(e.code, e.text)
 	}

@@ -52,7 +52,7 @@ func try(ctx context.Context, clients int, out io.Writer) (*result, error) {
 	began := time.Now()
 	c.group.Wait()
 	t.result.Exit = service.Wait()
-	t.goodbyes(began)
+	t.closings(began)
 	return t.result, nil
 }
 
@@ -229,8 +229,8 @@ func (t *trial) publish(ctx context.Context, topic, data string) error {
 	return nil
 }
 
-// goodbyes says how the clients were sent away.
-func (t *trial) goodbyes(began time.Time) {
+// closings says how the clients were sent away.
+func (t *trial) closings(began time.Time) {
 	gone := t.crowd.gone
 	slices.SortFunc(gone, func(a, b closing) int { return a.at.Compare(b.at) })
 	t.result.Gone = gone
