@@ -108,3 +108,34 @@ func ExampleConfig_limits() {
 	// "ann" 429
 	// "bob" 200
 }
+
+// A client that keeps a stream open. It goes on after the last event it has received, on whatever
+// instance it comes back to.
+func ExampleNewClient() {
+	ctx := context.Background()
+	live, err := streams.New(streams.Config{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	_ = live.Start(ctx)
+	srv := httptest.NewServer(live.SSE(func(ctx context.Context, s *streams.Stream) error {
+		return s.Send(ctx, streams.Event{ID: "17", Data: []byte("order 17 is paid")})
+	}))
+	defer srv.Close()
+	received := make(chan streams.Event, 1)
+	orders, err := streams.NewClient(srv.URL, streams.ClientConfig{
+		Receive: func(_ context.Context, e streams.Event) error { received <- e; return nil },
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	_ = orders.Start(ctx) // or reg.Add("orders", orders)
+	e := <-received
+	fmt.Printf("%s: %s\n", e.ID, e.Data)
+	fmt.Println(orders.Stop(ctx), live.Stop(ctx))
+	// Output:
+	// 17: order 17 is paid
+	// <nil> <nil>
+}
