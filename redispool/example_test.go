@@ -200,12 +200,11 @@ func ExamplePool_Subscribe() {
 		return
 	}
 	cancel := cache.Subscribe(func(e poolkeeper.Event) {
-		switch e.Kind {
-		case poolkeeper.EventDown, poolkeeper.EventLeak:
-			fmt.Println("page somebody:", e, e.Advice)
-		default:
-			fmt.Println(e.Kind+":", e)
+		if e.Level >= slog.LevelWarn {
+			fmt.Println("page an operator:", e, e.Advice)
+			return
 		}
+		fmt.Println(e.Kind+":", e)
 	})
 	defer cancel()
 	if err := errors.Join(cache.Start(ctx), cache.Pause(ctx)); err != nil {
