@@ -128,6 +128,10 @@ func (x *exchange) shakesHands() {
 	x.stage = max(x.stage, stageTLS)
 }
 
+// atOnce is how long it may take to get a connection that is open and idle. The transport does not say
+// whether a request has queued.
+const atOnce = time.Millisecond
+
 // gotConn is called when a connection was found or opened.
 func (x *exchange) gotConn(info httptrace.GotConnInfo) {
 	x.reach(stageWrite, 0)
@@ -149,8 +153,11 @@ func (x *exchange) gotConn(info httptrace.GotConnInfo) {
 	if info.Reused {
 		met.reused.Add(1)
 	}
-	if atOnce := info.WasIdle || own != nil && own.shared.Load(); !atOnce {
-		met.wait.Record(time.Since(x.began))
+	took := time.Since(x.began)
+	met.wait.Record(took)
+	if !info.Reused || took >= atOnce {
+		met.waits.Add(1)
+		met.waited.Add(int64(took))
 	}
 }
 

@@ -10,9 +10,9 @@ import (
 
 // metrics are the counters of one client.
 type metrics struct {
-	waiting, dialing                                                     atomic.Int64
+	waiting, dialing, waited                                             atomic.Int64
 	acquired, reused, refused, acquireTimeouts, dials, dialErrors, leaks atomic.Uint64
-	unread                                                               atomic.Uint64
+	waits, unread                                                        atomic.Uint64
 	generation                                                           atomic.Uint64
 	wait, use, dial                                                      histogram.Recorder
 	lastDialError                                                        atomic.Pointer[dialError]
@@ -29,8 +29,8 @@ func (m *metrics) dialFailed(err error) {
 }
 
 // Stats returns one moment of the client. Max is MaxOpen with BaseURL, and 0 without: it counts per
-// host. Wait has the requests that found no idle connection: dials count. Use is from the request
-// until its response is read to the end. Stats does no I/O.
+// host. Wait has every request; WaitCount has those that dialled, or waited for 1 ms or longer. Use is from
+// the request until its response is read to the end. Stats does no I/O.
 func (c *Client) Stats() poolkeeper.Stats {
 	m := &c.met
 	s := poolkeeper.Stats{
@@ -42,7 +42,7 @@ func (c *Client) Stats() poolkeeper.Stats {
 		Wait:    m.wait.Snapshot(), Use: m.use.Snapshot(), Dial: m.dial.Snapshot(),
 	}
 	s.Idle = max(s.Open-s.InUse, 0)
-	s.WaitCount, s.WaitDuration = s.Wait.Count, m.wait.Sum()
+	s.WaitCount, s.WaitDuration = m.waits.Load(), time.Duration(m.waited.Load())
 	if c.endpoint.Load().base != nil {
 		s.Max = c.config().MaxOpen
 	}

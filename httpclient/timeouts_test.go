@@ -172,6 +172,24 @@ func TestFullClientSaysWhoHoldsItsConnections(t *testing.T) {
 	waiters.Wait()
 }
 
+func TestRequestsThatQueueAreCountedAsWaits(t *testing.T) {
+	t.Parallel()
+	srv := serve(t, func(http.ResponseWriter, *http.Request) { <-time.After(2 * time.Millisecond) })
+	c := started(t, httpclient.Config{BaseURL: srv.URL, MaxOpen: 1})
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			if _, err := get(t.Context(), c, srv.URL); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if s := c.Stats(); s.Wait.Count != 20 || s.WaitCount < 19 || s.WaitDuration < 19*time.Millisecond || s.Dials > 2 {
+		t.Errorf("%d waits of %s among %d, %d dials", s.WaitCount, s.WaitDuration, s.Wait.Count, s.Dials)
+	}
+}
+
 func TestTLSOfTheServerIsUsed(t *testing.T) {
 	t.Parallel()
 	c := started(t, httpclient.Config{TLS: &tls.Config{InsecureSkipVerify: true}})
