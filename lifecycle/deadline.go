@@ -157,7 +157,7 @@ func (w *walk) check() (late []*call, next time.Time, done bool) {
 			}
 		case !c.lapsed:
 			late = append(late, c)
-		case w.r.cfg.OnHang == HangPolicyHold && !w.up && now.Before(w.end):
+		case w.r.tuned.Load().OnHang == HangPolicyHold && !w.up && now.Before(w.end):
 			w.holdLocked(c, now)
 		default:
 			w.giveUpLocked(c, now)
@@ -235,7 +235,7 @@ func (w *walk) giveUpLocked(c *call, now time.Time) {
 // HangPolicyAbandon every component begins, however late, because those above it are given up in
 // time.
 func (w *walk) outOfTimeLocked(now time.Time) {
-	if w.up || w.r.cfg.OnHang != HangPolicyHold || w.left == 0 || now.Before(w.end) {
+	if w.up || w.r.tuned.Load().OnHang != HangPolicyHold || w.left == 0 || now.Before(w.end) {
 		return
 	}
 	w.over = true

@@ -52,7 +52,7 @@ func (c *call) lateLocked(now time.Time) {
 	}
 	limit := n.stopTimeout
 	if limit <= 0 {
-		limit = cmp.Or(c.r.cfg.ShutdownTimeout, defaultShutdownTimeout)
+		limit = cmp.Or(c.r.tuned.Load().ShutdownTimeout, defaultShutdownTimeout)
 	}
 	phases := stopOnly
 	if len(c.errs) > 0 {

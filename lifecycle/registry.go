@@ -30,7 +30,8 @@ import (
 //	                            │                            ▲
 //	                            └─ failed: rolled back ──────┘
 type Registry struct {
-	cfg     Config // with defaults; never changes
+	cfg     Config // with defaults; never changes, but see tuned
+	tuned   atomic.Pointer[tuning]
 	monitor *health.Monitor
 	events  *publisher
 	root    context.Context //nolint:containedctx // carries nothing and never ends: for work without a caller
@@ -119,6 +120,7 @@ func New(cfg Config) *Registry {
 	}
 	r.since = r.birth
 	r.cfg = cfg.withDefaults()
+	r.tuned.Store(r.cfg.tuning())
 	r.id = fmt.Sprintf("%p", r)
 	if cfg.Health.Logger == nil {
 		cfg.Health.Logger = r.cfg.Logger

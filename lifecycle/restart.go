@@ -180,7 +180,7 @@ func (m *restarter) takeDown(ctx context.Context) {
 		r.mu.Unlock()
 		return
 	}
-	m.walkLocked(ctx, false, cmp.Or(r.cfg.ShutdownTimeout, defaultShutdownTimeout), members)
+	m.walkLocked(ctx, false, cmp.Or(r.tuned.Load().ShutdownTimeout, defaultShutdownTimeout), members)
 	var after func()
 	for _, n := range members {
 		if n.state == StateAbandoned && !m.halted {

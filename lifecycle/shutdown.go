@@ -107,7 +107,7 @@ func (r *Registry) beginShutdownLocked(cause error, fatal bool) (c *shutdown, fi
 // close does the shutdown.
 func (r *Registry) close(ctx context.Context, c *shutdown) {
 	began := time.Now()
-	end := deadline(ctx, r.cfg.ShutdownTimeout, defaultShutdownTimeout)
+	end := deadline(ctx, r.tuned.Load().ShutdownTimeout, defaultShutdownTimeout)
 	delay := r.drainDelay(c, end.Sub(began))
 	r.emit(&event.ShuttingDown{Info: event.Info{Time: began, Err: c.cause}, Budget: end.Sub(began), Delay: delay})
 	r.waitDelay(ctx, c, delay)
@@ -161,7 +161,7 @@ func (r *Registry) drainDelay(c *shutdown, budget time.Duration) time.Duration {
 	if !c.wasUp {
 		return 0
 	}
-	return max(min(r.cfg.DrainDelay, budget/2), 0)
+	return max(min(r.tuned.Load().DrainDelay, budget/2), 0)
 }
 
 func (r *Registry) waitDelay(ctx context.Context, c *shutdown, delay time.Duration) {

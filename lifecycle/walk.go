@@ -129,7 +129,7 @@ func (w *walk) beginLocked(n, last *node, now time.Time) {
 func (w *walk) beginDownLocked(n *node, now time.Time) {
 	switch {
 	case w.cut:
-	case !now.Before(w.end) && w.r.cfg.OnHang == HangPolicyHold:
+	case !now.Before(w.end) && w.r.tuned.Load().OnHang == HangPolicyHold:
 		n.begun = false // check is about to find out that it begins too late
 		return
 	case w.ctx.Err() != nil: // waitUntilDone is about to find out

@@ -26,7 +26,8 @@ var prefixes = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_]*$`)
 type Reader struct {
 	pkg    string // begins every error
 	prefix string
-	names  map[string]string // variables by field
+	source func(field string) (name, value string) // instead of the environment; nil: the environment
+	names  map[string]string                       // variables by field
 	faults []error
 }
 
@@ -39,15 +40,24 @@ func NewReader(pkg, prefix string) *Reader {
 	return r
 }
 
+// NewSource returns a Reader that asks source instead of the environment: for the name of a field, as
+// errors show it, and its value, empty if it is not set.
+func NewSource(pkg string, source func(field string) (name, value string)) *Reader {
+	return &Reader{pkg: pkg, source: source, names: map[string]string{}}
+}
+
 func (r *Reader) fault(format string, args ...any) {
 	r.faults = append(r.faults, fmt.Errorf(r.pkg+": "+format, args...))
 }
 
 // Name returns the variable that sets a field; in "TLSFiles.CA" the dot counts as a change of word.
 func (r *Reader) Name(field string) string {
+	return strings.ToUpper(r.prefix) + "_" + Words(field)
+}
+
+// Words returns a field's name as the words of a variable: MAX_IDLE_TIME for MaxIdleTime.
+func Words(field string) string {
 	var b strings.Builder
-	b.WriteString(strings.ToUpper(r.prefix))
-	b.WriteByte('_')
 	letters := []rune(field)
 	for i, c := range letters {
 		switch {
@@ -65,9 +75,13 @@ func (r *Reader) Name(field string) string {
 
 // lookup returns the value for a field.
 func (r *Reader) lookup(field string) (name, value string, ok bool) {
-	name = r.Name(field)
+	if r.source != nil {
+		name, value = r.source(field)
+	} else {
+		name = r.Name(field)
+		value = os.Getenv(name)
+	}
 	r.names[field] = name
-	value = os.Getenv(name)
 	return name, value, value != ""
 }
 
@@ -209,31 +223,40 @@ func (r *Reader) Fill(into any, mayBeOff map[string]bool) {
 	v := reflect.ValueOf(into).Elem()
 	for i := range v.NumField() {
 		name := v.Type().Field(i).Name
-		switch p := v.Field(i).Addr().Interface().(type) {
-		case *string:
-			r.String(name, p)
-		case *bool:
-			r.Bool(name, p)
-		case *int:
-			if name == "MaxWaiting" {
-				r.Waiting(name, p)
-			} else {
-				r.Int(name, p)
-			}
-		case *float64:
-			r.Part(name, p, poolkeeper.NoJitter)
-		case *time.Duration:
-			off := time.Duration(0)
-			if mayBeOff[name] {
-				off = poolkeeper.Off
-			}
-			r.Duration(name, p, off)
-		case *poolkeeper.StartPolicy:
-			r.StartPolicy(name, p)
-		case *poolkeeper.TLSFiles:
-			r.TLSFiles(name, p)
-		}
+		r.Field(name, v.Field(i).Addr().Interface(), mayBeOff[name])
 	}
+}
+
+// Field reads the variable for one field, which into points to. It returns false if the field's type
+// is not one that a text can say.
+func (r *Reader) Field(name string, into any, mayBeOff bool) bool {
+	switch p := into.(type) {
+	case *string:
+		r.String(name, p)
+	case *bool:
+		r.Bool(name, p)
+	case *int:
+		if name == "MaxWaiting" {
+			r.Waiting(name, p)
+		} else {
+			r.Int(name, p)
+		}
+	case *float64:
+		r.Part(name, p, poolkeeper.NoJitter)
+	case *time.Duration:
+		off := time.Duration(0)
+		if mayBeOff {
+			off = poolkeeper.Off
+		}
+		r.Duration(name, p, off)
+	case *poolkeeper.StartPolicy:
+		r.StartPolicy(name, p)
+	case *poolkeeper.TLSFiles:
+		r.TLSFiles(name, p)
+	default:
+		return false
+	}
+	return true
 }
 
 // Err joins what was wrong with the variables and what validating the configuration has found.

@@ -27,6 +27,38 @@ func (m *MySQL) Reload(ctx context.Context, cfg MySQLConfig) error {
 	return m.reload(ctx, cfg.config())
 }
 
+// Plan returns the changes that Reload with cfg would make, those of a pool as "replica-1.MaxOpen". Its
+// error joins every fault of cfg and every field that cannot change. Plan changes nothing and does not
+// dial.
+func (p *Postgres) Plan(cfg PostgresConfig) ([]poolkeeper.Change, error) {
+	return p.planned(cfg.config()) //nolint:contextcheck // what makes the pools is not called
+}
+
+// Plan returns the changes that Reload with cfg would make, those of a pool as "replica-1.MaxOpen". Its
+// error joins every fault of cfg and every field that cannot change. Plan changes nothing and does not
+// dial.
+func (m *MySQL) Plan(cfg MySQLConfig) ([]poolkeeper.Change, error) {
+	return m.planned(cfg.config())
+}
+
+func (s *set) planned(cfg config) ([]poolkeeper.Change, error) {
+	old := s.conf.Load()
+	if err := s.reloadable(old, cfg); err != nil {
+		return nil, fmt.Errorf("replica: plan for %q: %w", old.Name, err)
+	}
+	out := old.changes(cfg.withDefaults())
+	var errs []error
+	for i, m := range s.members {
+		changes, err := cfg.servers[i].plan(m.pool)
+		for _, c := range changes {
+			c.Field = m.name + "." + c.Field
+			out = append(out, c)
+		}
+		errs = append(errs, err)
+	}
+	return out, errors.Join(errs...)
+}
+
 func (s *set) reload(ctx context.Context, cfg config) error {
 	s.mu.Lock()
 	name := s.name

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/settings"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 )
@@ -30,8 +31,10 @@ type server struct {
 	url  string
 
 	validate func() error
-	// make makes the pool, and reload reloads it. Both leave its name to the set.
+	// make makes the pool, reload reloads it, and plan says what that would change. All leave its
+	// name to the set.
 	make   func() (pool, error)
+	plan   func(p pool) ([]poolkeeper.Change, error)
 	reload func(ctx context.Context, p pool) error
 }
 
@@ -58,6 +61,7 @@ func (c PostgresConfig) config() config {
 		own.DisableResetOnReadOnly = own.DisableResetOnReadOnly || i > 0 // a replica refuses writes by its nature
 		s.validate = own.Validate
 		s.make = func() (pool, error) { return sqlpool.NewPostgres(own) }
+		s.plan = func(p pool) ([]poolkeeper.Change, error) { return asPostgres(p).Plan(own) }
 		s.reload = func(ctx context.Context, p pool) error { return asPostgres(p).Reload(ctx, own) }
 		out.servers = append(out.servers, s)
 	}
@@ -75,6 +79,7 @@ func (c MySQLConfig) config() config {
 		own.DisableResetOnReadOnly = own.DisableResetOnReadOnly || i > 0 // a replica refuses writes by its nature
 		s.validate = own.Validate
 		s.make = func() (pool, error) { return sqlpool.NewMySQL(own) }
+		s.plan = func(p pool) ([]poolkeeper.Change, error) { return asMySQL(p).Plan(own) }
 		s.reload = func(ctx context.Context, p pool) error { return asMySQL(p).Reload(ctx, own) }
 		out.servers = append(out.servers, s)
 	}
