@@ -1,0 +1,241 @@
+package config
+
+import (
+	"crypto/sha256"
+	"errors"
+	"log/slog"
+	"reflect"
+	"slices"
+
+	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/env"
+	"github.com/poolkeeper/poolkeeper/lifecycle"
+)
+
+// Keys of a connection that are not fields of its Config.
+const (
+	dependsKey = "depends_on"
+	impactKey  = "impact"
+)
+
+// content is what a file says.
+type content struct {
+	print        fingerprint
+	entries      []*entry
+	servers      []namedServer
+	lifecycle    lifecycle.Config
+	environments []string
+	refs         []string // files that it refers to
+}
+
+// entry is a connection that the file declares.
+type entry struct {
+	name    string
+	kind    *kind
+	cfg     any // a value of kind.config
+	depends []string
+	impact  health.Impact
+	node    *node
+	comp    component // nil in a content that was only read
+}
+
+type namedServer struct {
+	server
+
+	name    string
+	depends []string
+}
+
+// fingerprint is of a file and of the files that it refers to.
+type fingerprint [sha256.Size]byte
+
+// fingerprintOf reads the files that a content refers to.
+func fingerprintOf(text []byte, refs []string) fingerprint {
+	h := sha256.New()
+	h.Write(text)
+	for _, path := range refs {
+		held, err := readBounded(path, maxSecret)
+		sum := sha256.Sum256(held)
+		h.Write(sum[:])
+		if err != nil {
+			h.Write([]byte("?"))
+		}
+	}
+	return fingerprint(h.Sum(nil))
+}
+
+// read returns what a file says, with every component made.
+func read(path string, l loading) (*content, error) {
+	text, err := readFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return decode(path, text, l)
+}
+
+// decode returns what the text of a file says, with every component made.
+func decode(path string, text []byte, l loading) (*content, error) {
+	d := &decoder{faults: &faults{file: path}, load: l}
+	root := parse(text, d.faults)
+	if root == nil {
+		return nil, d.err()
+	}
+	c := &content{environments: environmentsOf(root)}
+	tree := overlay(root, l.environment, d.faults)
+	all := kinds()
+	d.unknownSections(tree, all)
+	for _, k := range all {
+		c.entries = append(c.entries, d.section(tree.get(k.section), k)...)
+	}
+	for _, n := range d.named(tree.get(serversKey)) {
+		d.kind = nil
+		c.servers = append(c.servers, namedServer{d.decodeServer(n.value), n.name, d.depends(n.value)})
+	}
+	c.lifecycle = d.decodeLifecycle(tree)
+	d.twice(tree, all)
+	if len(d.list) > 0 {
+		return nil, errors.Join(d.err(), c.abort())
+	}
+	c.refs = d.refs
+	c.print = fingerprintOf(text, c.refs)
+	return c, nil
+}
+
+func (d *decoder) unknownSections(tree *node, all []*kind) {
+	known := []string{serversKey, lifecycleKey, healthKey, environmentsKey}
+	for _, k := range all {
+		known = append(known, k.section)
+	}
+	for _, f := range tree.fields {
+		if !slices.Contains(known, f.name) {
+			d.add(f.at, "%s is not a section%s", f.name, nearest(f.name, known))
+		}
+	}
+}
+
+// named returns the entries of a section.
+func (d *decoder) named(n *node) []field {
+	switch {
+	case n == nil, n.shape == null:
+		return nil
+	case n.shape != mapping:
+		d.add(n.at, "%s is a %s; it must be a mapping, from names to keys", n.path, n.shape)
+		return nil
+	}
+	return n.fields
+}
+
+// twice reports names that two sections have: a registry has each name once.
+func (d *decoder) twice(tree *node, all []*kind) {
+	seen := map[string]string{}
+	sections := []string{serversKey}
+	for _, k := range all {
+		sections = append(sections, k.section)
+	}
+	for _, s := range sections {
+		n := tree.get(s)
+		if n == nil || n.shape != mapping {
+			continue
+		}
+		for _, f := range n.fields {
+			if other := seen[f.name]; other != "" {
+				d.add(f.at, "%s is also the name of %s; a registry has each name once", f.value.path, other)
+			}
+			seen[f.name] = f.value.path
+		}
+	}
+}
+
+// section reads the connections of one section.
+func (d *decoder) section(n *node, k *kind) []*entry {
+	var out []*entry
+	d.kind = k
+	for _, f := range d.named(n) {
+		out = append(out, d.entry(f, k))
+	}
+	return out
+}
+
+func (d *decoder) entry(f field, k *kind) *entry {
+	n := f.value
+	before := len(d.list)
+	e := &entry{name: f.name, kind: k, node: n, impact: k.impact}
+	cfg := reflect.New(k.config).Elem()
+	cfg.FieldByName("Name").SetString(f.name)
+	d.fill(cfg, n, true, dependsKey, impactKey)
+	e.depends = d.depends(n)
+	d.impact(n, &e.impact)
+	if log := d.load.logger; log != nil {
+		setLoggers(cfg, reflect.ValueOf(log))
+	}
+	for _, adjust := range d.load.adjust {
+		adjust(f.name, cfg)
+	}
+	e.cfg = cfg.Interface()
+	err := k.validate(e.cfg)
+	if err == nil && len(d.list) == before {
+		e.comp, err = k.make(e.cfg)
+	}
+	d.refuse(n, k.config, k.pkg+": ", err)
+	return e
+}
+
+// setLoggers sets every Logger of a configuration, those of the servers of a replicated pool too.
+func setLoggers(cfg, log reflect.Value) {
+	for i := range cfg.NumField() {
+		switch f := cfg.Field(i); {
+		case f.Type() == reflect.TypeFor[*slog.Logger]():
+			f.Set(log)
+		case f.Kind() == reflect.Struct && f.Type() != reflect.TypeFor[lifecycle.Config]():
+			setLoggers(f, log)
+		case f.Kind() == reflect.Slice && f.Type().Elem().Kind() == reflect.Struct:
+			for j := range f.Len() {
+				setLoggers(f.Index(j), log)
+			}
+		}
+	}
+}
+
+// depends reads the names of what must be up before.
+func (d *decoder) depends(n *node) []string {
+	v := n.get(dependsKey)
+	if v == nil || v.shape == null {
+		return nil
+	}
+	if v.shape != list {
+		d.add(v.at, "%s must be a list of names", v.path)
+		return nil
+	}
+	var out []string
+	for _, i := range v.items {
+		if i.shape != scalar || i.text == "" {
+			d.add(i.at, "%s must be a list of names", v.path)
+			continue
+		}
+		out = append(out, i.text)
+	}
+	return out
+}
+
+// impact reads what it means for readiness if the check fails.
+func (d *decoder) impact(n *node, into *health.Impact) {
+	v := n.get(impactKey)
+	if v == nil || v.shape == null {
+		return
+	}
+	k := key{name: impactKey, field: impactKey, form: formWord, words: []env.Choice[int64]{
+		{Word: "critical", Value: int64(health.ImpactCritical)}, {Word: "degrading", Value: int64(health.ImpactDegrading)},
+	}}
+	d.set(reflect.ValueOf(into).Elem(), &k, v)
+}
+
+// abort closes what was made.
+func (c *content) abort() error {
+	var errs []error
+	for _, e := range c.entries {
+		if e.comp != nil {
+			errs = append(errs, e.comp.Abort())
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,184 @@
+package config
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/event"
+)
+
+// patience bounds the reload of one pool, the check of a new server included.
+const patience = 30 * time.Second
+
+// try puts a plan in effect, watches it, and keeps it or rolls it back.
+func (w *Watcher) try(ctx context.Context, m *health.Monitor, p *plan) {
+	w.become("trying", nil)
+	before := w.loop.history.delta(w.readings())
+	ready := m.Report().Ready()
+	done, err := w.apply(ctx, p)
+	if err == nil && len(p.now) > 0 {
+		err = w.file.reg.Reload(p.next.lifecycle)
+	}
+	if err != nil {
+		w.rollBack(ctx, p, done, err, "a pool refused the new configuration; the old one is back")
+		return
+	}
+	w.become("soaking", nil)
+	if err := w.judge(ctx, m, before, ready); err != nil {
+		text := "the new configuration made things worse; the old one is back"
+		if errors.Is(err, errChanged) {
+			text = "the file changed again; the old configuration is back meanwhile"
+		}
+		if ctx.Err() == nil && !errors.Is(err, context.Canceled) {
+			w.rollBack(ctx, p, done, err, text)
+		}
+		return
+	}
+	w.keep(p)
+}
+
+// apply reloads pool by pool, and returns those that were.
+func (w *Watcher) apply(ctx context.Context, p *plan) (done []step, err error) {
+	for _, s := range p.live {
+		bounded, cancel := context.WithTimeout(ctx, patience)
+		err := s.from.kind.reload(bounded, s.from.comp, s.to)
+		cancel()
+		if err != nil {
+			return done, err
+		}
+		done = append(done, s)
+	}
+	return done, nil
+}
+
+// keep makes the plan what is in effect.
+func (w *Watcher) keep(p *plan) {
+	w.file.mu.Lock()
+	now := *w.file.now
+	now.entries = slices.Clone(now.entries)
+	for i, e := range now.entries {
+		for _, s := range p.live {
+			if s.from == e {
+				own := *e
+				own.cfg = s.to
+				now.entries[i] = &own
+			}
+		}
+	}
+	was := now.lifecycle
+	now.lifecycle.ShutdownTimeout, now.lifecycle.DrainDelay = p.next.lifecycle.ShutdownTimeout, p.next.lifecycle.DrainDelay
+	now.lifecycle.OnHang = p.next.lifecycle.OnHang
+	now.lifecycle.Logger = was.Logger
+	now.print, now.refs = p.next.print, p.next.refs
+	w.file.now = &now
+	w.file.mu.Unlock()
+	w.mu.Lock()
+	w.state.Applied++
+	w.state.Restart = p.restart
+	w.mu.Unlock()
+	w.become("watching", nil)
+	w.events.Emit(event.Event{
+		Kind: poolkeeper.EventReloaded, Level: slog.LevelInfo, Text: "the new configuration is in effect", Attrs: w.attrs(p),
+	})
+	if len(p.restart) > 0 {
+		w.restartOnly(p)
+	}
+}
+
+// rollBack gives the pools that were reloaded their old configurations, the last one first.
+func (w *Watcher) rollBack(ctx context.Context, p *plan, done []step, cause error, text string) {
+	w.file.mu.Lock()
+	old := w.file.now.lifecycle
+	w.file.mu.Unlock()
+	if len(p.now) > 0 {
+		_ = w.file.reg.Reload(old) // it was valid, and fails only once the shutdown has begun
+	}
+	slices.Reverse(done)
+	w.loop.owed = done
+	err := w.payBack(ctx)
+	if err != nil {
+		text = "the new configuration failed, and the old one is not back in all pools; it is tried again"
+	}
+	w.loop.history = history{} // what was measured belongs to the change
+	w.mu.Lock()
+	w.state.RolledBack++
+	w.mu.Unlock()
+	cause = errors.Join(cause, err)
+	w.become("refused", cause)
+	w.events.Emit(event.Event{
+		Kind: poolkeeper.EventReloadRefused, Level: slog.LevelWarn, Text: text, Err: cause, Attrs: w.attrs(p),
+	})
+}
+
+// payBack rolls back what is owed. What fails is tried again at the next look.
+func (w *Watcher) payBack(ctx context.Context) error {
+	var left []step
+	var errs []error
+	for _, s := range w.loop.owed {
+		bounded, cancel := context.WithTimeout(ctx, patience)
+		if err := s.from.kind.reload(bounded, s.from.comp, s.from.cfg); err != nil {
+			left = append(left, s)
+			errs = append(errs, fmt.Errorf("config: roll back %s: %w", s.from.path(), err))
+		}
+		cancel()
+	}
+	w.loop.owed = left
+	return errors.Join(errs...)
+}
+
+// judge watches a change for Soak. It returns why the change made things worse, or nil.
+func (w *Watcher) judge(ctx context.Context, m *health.Monitor, before map[string]sample, ready bool) error {
+	began := w.readings()
+	every := max(min(w.every, w.soak/10), time.Millisecond)
+	end := time.Now().Add(w.soak)
+	timer := time.NewTimer(every)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-m.Draining():
+			return context.Canceled
+		case <-timer.C:
+		}
+		if err := w.worse(m, before, began, ready); err != nil {
+			return err
+		}
+		if !time.Now().Before(end) {
+			return nil
+		}
+		if text, err := readFile(w.file.path); err != nil || fingerprintOf(text, w.loop.refs) != w.loop.settled {
+			return errChanged
+		}
+		timer.Reset(every)
+	}
+}
+
+// errChanged ends a trial whose file has changed again: the next look begins anew.
+var errChanged = errors.New("config: the file changed again before the change was kept")
+
+// worse compares what has happened since the change with what happened before.
+func (w *Watcher) worse(m *health.Monitor, before, began map[string]sample, ready bool) error {
+	if report := m.Report(); ready && !report.Ready() {
+		g, _ := report.Group(health.GroupReady)
+		return fmt.Errorf("config: the service is not ready any more: %s", g.Reason)
+	}
+	var why []string
+	for name, now := range w.readings() {
+		if s := now.since(began[name]).worse(before[name]); s != "" {
+			why = append(why, fmt.Sprintf("%s: %s", name, s))
+		}
+	}
+	if len(why) == 0 {
+		return nil
+	}
+	slices.Sort(why)
+	return fmt.Errorf("config: since the change, %s", strings.Join(why, "; "))
+}
