@@ -20,12 +20,11 @@ const (
 
 // content is what a file says.
 type content struct {
-	print        fingerprint
-	entries      []*entry
-	servers      []namedServer
-	lifecycle    lifecycle.Config
-	environments []string
-	refs         []string // files that it refers to
+	print     fingerprint
+	entries   []*entry
+	servers   []namedServer
+	lifecycle lifecycle.Config
+	refs      []string // files that it refers to
 }
 
 // entry is a connection that the file declares.
@@ -80,7 +79,7 @@ func decode(path string, text []byte, l loading) (*content, error) {
 	if root == nil {
 		return nil, d.err()
 	}
-	c := &content{environments: environmentsOf(root)}
+	c := &content{}
 	tree := overlay(root, l.environment, d.faults)
 	all := kinds()
 	d.unknownSections(tree, all)

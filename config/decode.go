@@ -135,7 +135,12 @@ func split(err error) []error {
 	if err == nil {
 		return nil
 	}
-	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // the outermost only: it is taken apart
+	joined, ok := err.(interface{ Unwrap() []error })                    //nolint:errorlint // the outermost only: it is taken apart
+	if inner, wraps := err.(interface{ Unwrap() error }); wraps && !ok { //nolint:errorlint // the same
+		if joined, ok = inner.Unwrap().(interface{ Unwrap() []error }); ok && len(joined.Unwrap()) < 2 { //nolint:errorlint // the same
+			return []error{err}
+		}
+	}
 	if !ok {
 		return []error{err}
 	}

@@ -106,13 +106,6 @@ func (f *File) Lifecycle() lifecycle.Config {
 	return f.now.lifecycle
 }
 
-// Environments returns the names of all environments of the file, in its order.
-func (f *File) Environments() []string {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return slices.Clone(f.now.environments)
-}
-
 // Abort closes every pool and client of a file that was not added to a registry.
 func (f *File) Abort() error {
 	f.mu.Lock()
@@ -224,7 +217,22 @@ func With[C Config](name string, set func(*C)) Option {
 	}
 }
 
-// exists reports an error that is worth more than "no such file".
+// Environments returns the names of all environments of a file, in its order. It fails only if the
+// file cannot be read, or its syntax is wrong.
+func Environments(path string) ([]string, error) {
+	text, err := readFile(path)
+	if err != nil {
+		return nil, err
+	}
+	into := &faults{file: path}
+	root := parse(text, into)
+	if root == nil {
+		return nil, into.err()
+	}
+	return environmentsOf(root), nil
+}
+
+// readFile reads a file of connections. Its errors name the file once.
 func readFile(path string) ([]byte, error) {
 	text, err := readBounded(path, maxFile)
 	if err != nil {

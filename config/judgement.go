@@ -3,6 +3,8 @@ package config
 import (
 	"fmt"
 	"time"
+
+	"github.com/poolkeeper/poolkeeper"
 )
 
 // What counts as worse. The numbers are documented in docs/config.md.
@@ -10,6 +12,7 @@ const (
 	fewestErrors = 5                      // fewer prove nothing
 	moreErrors   = 0.01                   // error ratio on top of twice that before
 	fewestWaits  = 10                     // fewer prove nothing
+	mostCrowded  = 3                      // looks in a row at which more callers wait than there are connections
 	longerWait   = 100 * time.Millisecond // mean wait of an acquisition, on top of four times that before
 )
 
@@ -19,6 +22,7 @@ type sample struct {
 	waits            uint64
 	waited           time.Duration
 	down             bool
+	crowded          int // looks in a row, or before a change in all, at which more callers waited than connections may be open
 }
 
 // readings takes a sample of every pool of the file.
@@ -31,17 +35,25 @@ func (w *Watcher) readings() map[string]sample {
 		s := e.comp.Stats()
 		out[e.path()] = sample{
 			acquired: max(s.Acquired, s.Use.Count), errors: s.AcquireTimeouts + s.Refused + s.DialErrors,
-			waits: s.WaitCount, waited: s.WaitDuration, down: !s.DownSince.IsZero(),
+			waits: s.WaitCount, waited: s.WaitDuration, down: !s.DownSince.IsZero(), crowded: crowded(s),
 		}
 	}
 	return out
+}
+
+// crowded is 1 if more callers wait than connections may be open, and otherwise 0.
+func crowded(s poolkeeper.Stats) int {
+	if s.Max > 0 && s.Waiting > s.Max {
+		return 1
+	}
+	return 0
 }
 
 // since returns what was counted between an earlier sample and s.
 func (s sample) since(earlier sample) sample {
 	return sample{
 		acquired: less(s.acquired, earlier.acquired), errors: less(s.errors, earlier.errors), waits: less(s.waits, earlier.waits),
-		waited: max(s.waited-earlier.waited, 0), down: s.down,
+		waited: max(s.waited-earlier.waited, 0), down: s.down, crowded: s.crowded,
 	}
 }
 
@@ -71,6 +83,8 @@ func (s sample) worse(before sample) string {
 		return fmt.Sprintf("%.1f %% of acquisitions fail, %.1f %% before", 100*s.errorRatio(), 100*before.errorRatio())
 	case s.waits >= fewestWaits && s.meanWait() > 4*before.meanWait()+longerWait:
 		return fmt.Sprintf("an acquisition waits for %s, %s before", s.meanWait().Round(time.Millisecond), before.meanWait().Round(time.Millisecond))
+	case s.crowded >= mostCrowded && before.crowded == 0:
+		return "more callers wait for a connection than may have one"
 	}
 	return ""
 }
@@ -101,7 +115,11 @@ func (h *history) delta(now map[string]sample) map[string]sample {
 			out[name] = sample{down: s.down}
 			continue
 		}
-		out[name] = s.since(h.moments[0].samples[name])
+		d := s.since(h.moments[0].samples[name])
+		for _, m := range h.moments {
+			d.crowded += m.samples[name].crowded
+		}
+		out[name] = d
 	}
 	return out
 }

@@ -102,8 +102,8 @@ func TestLoadMakesWhatTheFileDeclares(t *testing.T) {
 	if _, err := f.ReplicatedMySQL("reports"); err == nil || !strings.Contains(err.Error(), "it has none") {
 		t.Errorf("%v", err)
 	}
-	if got := f.Environments(); len(got) != 2 || got[0] != "prod" {
-		t.Errorf("%v", got)
+	if got, err := config.Environments(write(t, whole)); err != nil || len(got) != 2 || got[0] != "prod" {
+		t.Errorf("%v, %v", got, err)
 	}
 }
 

@@ -238,7 +238,13 @@ func (p *plan) registry(from, to lifecycle.Config) {
 		if ofHealth {
 			section = healthKey
 		}
-		return Change{Key: section + "." + keyName(field), From: c.From, To: c.To}
+		own := Change{Key: section + "." + keyName(field), From: c.From, To: c.To}
+		for _, text := range []*string{&own.From, &own.To} {
+			if *text == "0s" || *text == "0" {
+				*text = "default"
+			}
+		}
+		return own
 	}
 	for _, c := range now {
 		p.now = append(p.now, change(c))

@@ -136,6 +136,7 @@ func (w *Watcher) payBack(ctx context.Context) error {
 // judge watches a change for Soak. It returns why the change made things worse, or nil.
 func (w *Watcher) judge(ctx context.Context, m *health.Monitor, before map[string]sample, ready bool) error {
 	began := w.readings()
+	crowds := map[string]int{} // looks in a row, by pool
 	every := max(min(w.every, w.soak/10), time.Millisecond)
 	end := time.Now().Add(w.soak)
 	timer := time.NewTimer(every)
@@ -148,7 +149,7 @@ func (w *Watcher) judge(ctx context.Context, m *health.Monitor, before map[strin
 			return context.Canceled
 		case <-timer.C:
 		}
-		if err := w.worse(m, before, began, ready); err != nil {
+		if err := w.worse(m, before, began, crowds, ready); err != nil {
 			return err
 		}
 		if !time.Now().Before(end) {
@@ -165,14 +166,17 @@ func (w *Watcher) judge(ctx context.Context, m *health.Monitor, before map[strin
 var errChanged = errors.New("config: the file changed again before the change was kept")
 
 // worse compares what has happened since the change with what happened before.
-func (w *Watcher) worse(m *health.Monitor, before, began map[string]sample, ready bool) error {
+func (w *Watcher) worse(m *health.Monitor, before, began map[string]sample, crowds map[string]int, ready bool) error {
 	if report := m.Report(); ready && !report.Ready() {
 		g, _ := report.Group(health.GroupReady)
 		return fmt.Errorf("config: the service is not ready any more: %s", g.Reason)
 	}
 	var why []string
 	for name, now := range w.readings() {
-		if s := now.since(began[name]).worse(before[name]); s != "" {
+		crowds[name] = now.crowded * (crowds[name] + 1)
+		delta := now.since(began[name])
+		delta.crowded = crowds[name]
+		if s := delta.worse(before[name]); s != "" {
 			why = append(why, fmt.Sprintf("%s: %s", name, s))
 		}
 	}

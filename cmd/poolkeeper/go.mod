@@ -4,9 +4,12 @@ go 1.26.0
 
 replace github.com/poolkeeper/poolkeeper => ../..
 
+replace github.com/poolkeeper/poolkeeper/config => ../../config
+
 require (
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/poolkeeper/poolkeeper v0.0.0
+	github.com/poolkeeper/poolkeeper/config v0.0.0
 	github.com/redis/go-redis/v9 v9.23.0
 	github.com/spf13/cobra v1.10.2
 	go.uber.org/goleak v1.3.0
@@ -18,6 +21,7 @@ require (
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
 	github.com/cpuguy83/go-md2man/v2 v2.0.6 // indirect
 	github.com/go-sql-driver/mysql v1.10.1 // indirect
+	github.com/goccy/go-yaml v1.19.2 // indirect
 	github.com/inconshreveable/mousetrap v1.1.0 // indirect
 	github.com/jackc/pgpassfile v1.0.0 // indirect
 	github.com/jackc/pgservicefile v0.0.0-20240606120523-5a60cdf6a761 // indirect

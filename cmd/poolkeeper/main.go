@@ -2,6 +2,8 @@
 //
 //	poolkeeper doctor redis://… postgres://… mysql://…   what the servers are, and what to set for them
 //	poolkeeper watch http://host:8081/status/            a service's status page, in the terminal
+//	poolkeeper check service.yaml                        every fault of a file of connections
+//	poolkeeper plan old.yaml new.yaml                    what a change of it would do
 //
 // It changes nothing, on no server and in no service, and never prints a password.
 package main

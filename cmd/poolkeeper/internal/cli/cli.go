@@ -2,6 +2,7 @@
 //
 //	args ──▶ Root ──▶ doctor ──▶ package doctor
 //	             ├──▶ watch  ──▶ package watch
+//	             ├──▶ check, plan ──▶ the library's package config
 //	             └──▶ completion, help
 //
 // It does no work of its own: a command reads its flags and calls its package.
@@ -72,15 +73,16 @@ func Root(s Streams) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "poolkeeper",
 		Short: "Examines the servers of connection pools, and shows running services",
-		Long: `poolkeeper examines Redis, PostgreSQL, MySQL and MariaDB servers, and shows services that use the Go
-library of the same name. It changes nothing, and never prints a password.
+		Long: `poolkeeper examines Redis, PostgreSQL, MySQL and MariaDB servers, shows services that use the Go
+library of the same name, and checks the files that declare their connections. It changes nothing,
+and never prints a password.
 
-Exit codes: 0 nothing to change; 1 a server cannot be reached, or a setting should change; 2 the
-command line is wrong.`,
+Exit codes: 0 nothing to change; 1 a server cannot be reached, a file has faults, or a setting
+should change; 2 the command line is wrong.`,
 		Version:      version(),
 		SilenceUsage: true, SilenceErrors: true, DisableAutoGenTag: true,
 	}
-	root.AddCommand(doctorCommand(s), watchCommand(s))
+	root.AddCommand(doctorCommand(s), watchCommand(s), checkCommand(s), planCommand(s))
 	root.InitDefaultHelpCmd()
 	if help, _, err := root.Find([]string{"help"}); err == nil {
 		help.Args = knownTopic

@@ -83,8 +83,12 @@ func normal(text string) string {
 // golden compares an output, without what is volatile, with a file.
 func golden(t *testing.T, name, got string) {
 	t.Helper()
+	goldenAt(t, filepath.Join("testdata", name), got)
+}
+
+func goldenAt(t *testing.T, file, got string) {
+	t.Helper()
 	got = normal(got)
-	file := filepath.Join("testdata", name)
 	if *update {
 		if err := os.WriteFile(file, []byte(got), 0o600); err != nil {
 			t.Fatal(err)
