@@ -20,7 +20,7 @@ const (
 
 // content is what a file says.
 type content struct {
-	print     fingerprint
+	mark      fingerprint
 	entries   []*entry
 	servers   []namedServer
 	lifecycle lifecycle.Config
@@ -96,7 +96,7 @@ func decode(path string, text []byte, l loading) (*content, error) {
 		return nil, errors.Join(d.err(), c.abort())
 	}
 	c.refs = d.refs
-	c.print = fingerprintOf(text, c.refs)
+	c.mark = fingerprintOf(text, c.refs)
 	return c, nil
 }
 

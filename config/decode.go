@@ -2,6 +2,7 @@ package config
 
 import (
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/poolkeeper/poolkeeper/internal/env"
@@ -28,7 +29,7 @@ func (d *decoder) fill(v reflect.Value, n *node, named bool, extra ...string) {
 	}
 	keys := keysOf(v.Type(), named)
 	for _, f := range n.fields {
-		if contains(extra, f.name) {
+		if slices.Contains(extra, f.name) {
 			continue
 		}
 		k := find(keys, f.name)
@@ -43,15 +44,6 @@ func (d *decoder) fill(v reflect.Value, n *node, named bool, extra ...string) {
 			d.set(v.FieldByIndex(k.index), k, f.value)
 		}
 	}
-}
-
-func contains(list []string, name string) bool {
-	for _, s := range list {
-		if s == name {
-			return true
-		}
-	}
-	return false
 }
 
 func find(keys []key, name string) *key {
@@ -135,9 +127,9 @@ func split(err error) []error {
 	if err == nil {
 		return nil
 	}
-	joined, ok := err.(interface{ Unwrap() []error })                    //nolint:errorlint // the outermost only: it is taken apart
-	if inner, wraps := err.(interface{ Unwrap() error }); wraps && !ok { //nolint:errorlint // the same
-		if joined, ok = inner.Unwrap().(interface{ Unwrap() []error }); ok && len(joined.Unwrap()) < 2 { //nolint:errorlint // the same
+	joined, ok := err.(interface{ Unwrap() []error })
+	if inner, wraps := err.(interface{ Unwrap() error }); wraps && !ok {
+		if joined, ok = inner.Unwrap().(interface{ Unwrap() []error }); ok && len(joined.Unwrap()) < 2 {
 			return []error{err}
 		}
 	}

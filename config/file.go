@@ -210,7 +210,7 @@ type Config interface {
 func With[C Config](name string, set func(*C)) Option {
 	return func(l *loading) {
 		l.adjust = append(l.adjust, func(of string, cfg reflect.Value) {
-			if c, ok := cfg.Addr().Interface().(*C); ok && of == name {
+			if c, ok := reflect.TypeAssert[*C](cfg.Addr()); ok && of == name {
 				set(c)
 			}
 		})
@@ -236,8 +236,7 @@ func Environments(path string) ([]string, error) {
 func readFile(path string) ([]byte, error) {
 	text, err := readBounded(path, maxFile)
 	if err != nil {
-		var p *os.PathError
-		if errors.As(err, &p) {
+		if p, ok := errors.AsType[*os.PathError](err); ok {
 			err = p.Err
 		}
 		return nil, fmt.Errorf("config: %s cannot be read: %w", path, err)

@@ -162,7 +162,7 @@ func mayBeOff(t reflect.Type) map[string]bool {
 		}
 		c := reflect.New(t).Elem()
 		c.Field(i).SetInt(int64(poolkeeper.Off))
-		v, ok := c.Interface().(interface{ Validate() error })
+		v, ok := reflect.TypeAssert[interface{ Validate() error }](c)
 		if !ok {
 			continue
 		}

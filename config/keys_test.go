@@ -75,8 +75,7 @@ func TestEveryFieldIsAKeyOrForCode(t *testing.T) {
 func everyField(t *testing.T, section string, c reflect.Type) (n int) {
 	t.Helper()
 	keys := config.Keys(c)
-	for i := range c.NumField() {
-		f := c.Field(i)
+	for f := range c.Fields() {
 		if !f.IsExported() || f.Name == "Name" {
 			continue
 		}
@@ -102,7 +101,7 @@ func TestEveryKeySetsItsField(t *testing.T) {
 				continue
 			}
 			field := reflect.ValueOf(got)
-			for _, part := range strings.Split(k.Field, ".") {
+			for part := range strings.SplitSeq(k.Field, ".") {
 				field = field.FieldByName(part)
 			}
 			if field.IsZero() {

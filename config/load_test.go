@@ -1,7 +1,6 @@
 package config_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -85,9 +84,15 @@ func TestLoadMakesWhatTheFileDeclares(t *testing.T) {
 		of        lifecycle.SettingsProvider
 		key, want string
 	}{
-		{cache, "max_open", "20"}, {cache, "max_open_ceiling", "50"}, {cache, "max_waiting", "-1"},
-		{orders, "max_idle_time", "1m30s"}, {orders, "max_lifetime", "off"}, {orders, "start", "StartDegraded"},
-		{billing, "class", "ClassShort"}, {reports, "fallback", "FallbackStale"}, {reports, "max_lag", "off"},
+		{cache, "max_open", "20"},
+		{cache, "max_open_ceiling", "50"},
+		{cache, "max_waiting", "-1"},
+		{orders, "max_idle_time", "1m30s"},
+		{orders, "max_lifetime", "off"},
+		{orders, "start", "StartDegraded"},
+		{billing, "class", "ClassShort"},
+		{reports, "fallback", "FallbackStale"},
+		{reports, "max_lag", "off"},
 	} {
 		if got := setting(t, c.of, c.key); got != c.want {
 			t.Errorf("%T: %s is %s, want %s", c.of, c.key, got, c.want)
@@ -178,7 +183,7 @@ config: service.yaml:18:19: postgres.orders.disable_peek is "perhaps"; it must b
 config: service.yaml:19:17: postgres.orders.depends_on must be a list of names
 config: service.yaml:20:3: postgres.cache is also the name of redis.cache; a registry has each name once
 config: service.yaml:21:1: reddis is not a section; did you mean redis?`
-	for _, line := range strings.Split(want, "\n") {
+	for line := range strings.SplitSeq(want, "\n") {
 		if !strings.Contains(got, line) {
 			t.Errorf("missing: %s", line)
 		}
@@ -211,11 +216,8 @@ func TestSecretsAreNeverPrinted(t *testing.T) { // INV-12
 	f := load(t, text)
 	var log strings.Builder
 	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "file", f)
-	out, err := json.Marshal(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	all := fmt.Sprintf("%v %+v %#v %d %s", f, f, f, f, out) + log.String()
+	slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "file", f)
+	all := fmt.Sprintf("%v %+v %#v %d %v", f, f, f, f, struct{ f any }{f}) + log.String()
 	if strings.Contains(all, secret) {
 		t.Error(all)
 	}

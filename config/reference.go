@@ -108,10 +108,10 @@ func readBounded(path string, limit int64) ([]byte, error) {
 }
 
 // variable is what the name of an environment variable looks like.
-var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`) //nolint:gochecknoglobals // a constant
+var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 // assignment is a password in a keyword DSN, or in the parameters of a URL.
-var assignment = regexp.MustCompile(`(?i)(^|[\s?&;])[a-z_-]*(password|passwd|pwd|secret|token)\s*=\s*[^\s&;]`) //nolint:gochecknoglobals // a constant
+var assignment = regexp.MustCompile(`(?i)(^|[\s?&;])[a-z_-]*(password|passwd|pwd|secret|token)\s*=\s*[^\s&;]`)
 
 // holdsPassword reports whether a text has a password in it, as far as texts of URLs and DSNs show.
 func holdsPassword(text string, isURL bool) bool {

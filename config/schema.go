@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
 
 	"github.com/poolkeeper/poolkeeper/health"
@@ -46,9 +47,7 @@ func Schema() []byte {
 	top := object{environmentsKey: object{"type": []any{"object", "null"}, "additionalProperties": object{
 		"type": []any{"object", "null"}, "additionalProperties": false, "properties": refs(sections),
 	}}}
-	for name, ref := range refs(sections) {
-		top[name] = ref
-	}
+	maps.Copy(top, refs(sections))
 	var out bytes.Buffer
 	enc := json.NewEncoder(&out)
 	enc.SetEscapeHTML(false)

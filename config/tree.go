@@ -250,7 +250,7 @@ func keyText(k ast.MapKeyNode) (string, bool) {
 }
 
 // plainName is what keys and names look like. Others are not shown: they may be a value out of place.
-var plainName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_./-]*$`) //nolint:gochecknoglobals // a constant
+var plainName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_./-]*$`)
 
 // shown returns a key as faults may show it.
 func shown(name string) string {

@@ -76,7 +76,7 @@ func (w *Watcher) keep(p *plan) {
 	now.lifecycle.ShutdownTimeout, now.lifecycle.DrainDelay = p.next.lifecycle.ShutdownTimeout, p.next.lifecycle.DrainDelay
 	now.lifecycle.OnHang = p.next.lifecycle.OnHang
 	now.lifecycle.Logger = was.Logger
-	now.print, now.refs = p.next.print, p.next.refs
+	now.mark, now.refs = p.next.mark, p.next.refs
 	w.file.now = &now
 	w.file.mu.Unlock()
 	w.mu.Lock()

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -136,7 +137,7 @@ func Watch(f *File, opts ...WatchOption) *Watcher {
 func (w *Watcher) Start(ctx context.Context) error {
 	errs := slices.Clone(w.faults)
 	w.file.mu.Lock()
-	reg, print, refs := w.file.reg, w.file.now.print, w.file.now.refs
+	reg, mark, refs := w.file.reg, w.file.now.mark, w.file.now.refs
 	w.file.mu.Unlock()
 	if reg == nil {
 		errs = append(errs, errors.New("config: watch: the file was not added to a registry; call AddTo before"))
@@ -156,7 +157,7 @@ func (w *Watcher) Start(ctx context.Context) error {
 	if w.cancel != nil {
 		return errors.New("config: watch: it was started before, or stopped")
 	}
-	w.loop.seen, w.loop.settled, w.loop.refs, w.loop.since = print, print, refs, time.Now()
+	w.loop.seen, w.loop.settled, w.loop.refs, w.loop.since = mark, mark, refs, time.Now()
 	w.state.Phase, w.state.Since = "watching", time.Now()
 	ctx, w.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	go w.watch(ctx, reg.Health())
@@ -214,7 +215,7 @@ func (w *Watcher) first() bool {
 
 // look looks at the file, and does what follows from it.
 func (w *Watcher) look(ctx context.Context, m *health.Monitor) {
-	w.payBack(ctx)
+	_ = w.payBack(ctx) // it was told when it failed first, and is tried again
 	w.loop.history.add(time.Now(), w.readings(), w.soak)
 	text, err := readFile(w.file.path)
 	if err != nil {
@@ -224,17 +225,17 @@ func (w *Watcher) look(ctx context.Context, m *health.Monitor) {
 		}
 		return
 	}
-	print := fingerprintOf(text, w.loop.refs)
-	if print != w.loop.seen {
-		w.loop.seen, w.loop.since = print, time.Now()
+	mark := fingerprintOf(text, w.loop.refs)
+	if mark != w.loop.seen {
+		w.loop.seen, w.loop.since = mark, time.Now()
 		return // once it is the same at the next look
 	}
-	if print == w.loop.settled {
+	if mark == w.loop.settled {
 		return
 	}
 	next, err := decode(w.file.path, text, w.file.load)
 	if err != nil {
-		w.loop.settled = print
+		w.loop.settled = mark
 		w.refuse(err, "the file has faults; the old configuration stays in effect")
 		return
 	}
@@ -257,8 +258,8 @@ func (w *Watcher) consider(ctx context.Context, m *health.Monitor, next *content
 		w.restartOnly(p)
 	case !w.first() && time.Since(w.loop.since) < 2*(w.soak+w.every):
 		w.become("staged", nil)
-		if w.loop.announced != next.print {
-			w.loop.announced = next.print
+		if w.loop.announced != next.mark {
+			w.loop.announced = next.mark
 			w.events.Emit(event.Event{
 				Kind: poolkeeper.EventReloaded, Level: slog.LevelInfo, Text: "a change of the file waits until other instances have tried it",
 				Attrs: append(w.attrs(p), slog.Duration("wait", 2*(w.soak+w.every))),
@@ -272,7 +273,7 @@ func (w *Watcher) consider(ctx context.Context, m *health.Monitor, next *content
 
 // settle notes that the content has been dealt with. The files that it refers to may be others.
 func (w *Watcher) settle(next *content) {
-	w.loop.settled, w.loop.seen = next.print, next.print
+	w.loop.settled, w.loop.seen = next.mark, next.mark
 }
 
 // restartOnly deals with a content that changes nothing that can change now.
@@ -293,17 +294,11 @@ func (w *Watcher) restartOnly(p *plan) {
 type restartError struct{ changes []Change }
 
 func (e *restartError) Error() string {
-	text := "config: these changes need a restart:"
+	texts := make([]string, len(e.changes))
 	for i, c := range e.changes {
-		if i > 0 {
-			text += ";"
-		}
-		text += " " + c.Key
-		if c.Restart != "" {
-			text += ", " + c.Restart
-		}
+		texts[i] = c.Key + ", " + c.Restart
 	}
-	return text
+	return "config: these changes need a restart: " + strings.Join(texts, "; ")
 }
 
 func (w *Watcher) attrs(p *plan) []slog.Attr {

@@ -76,9 +76,9 @@ const (
 	tiny  = "http: {one: {base_url: 'http://one', max_open: 30}, two: {base_url: 'http://two', max_open: 1}}\nhealth: {interval: 1s}\n"
 )
 
-func newRig(t *testing.T, text string, opts ...config.WatchOption) *rig {
+func newRig(t *testing.T, opts ...config.WatchOption) *rig {
 	t.Helper()
-	r := &rig{path: write(t, text)}
+	r := &rig{path: write(t, small)}
 	server := newPipes()
 	srv := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { time.Sleep(time.Duration(r.hold.Load())) })}
 	served := make(chan struct{})
@@ -165,7 +165,7 @@ func (r *rig) use(t *testing.T, callers int) (stop func() int) {
 
 func TestAChangeIsKeptAfterSoak(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, small)
+		r := newRig(t)
 		r.replace(t, large)
 		time.Sleep(every + time.Second)
 		r.expect(t, "20", "20", "watching") // seen once
@@ -187,7 +187,7 @@ func TestAChangeIsKeptAfterSoak(t *testing.T) {
 // Pool "two" gets a size at which its callers wait for each other. Both pools get their old sizes back.
 func TestABadSizeIsRolledBackWhole(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, small)
+		r := newRig(t)
 		r.hold.Store(int64(20 * time.Millisecond))
 		stop := r.use(t, 20)
 		time.Sleep(2 * soak)
@@ -213,7 +213,7 @@ func TestABadSizeIsRolledBackWhole(t *testing.T) {
 
 func TestABrokenFileKeepsTheOld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, small)
+		r := newRig(t)
 		r.replace(t, "http: {one: {base_url: 'http://u:"+secret+"@h', max_open: x}}")
 		time.Sleep(3 * every)
 		r.expect(t, "20", "20", "refused")
@@ -249,7 +249,7 @@ func TestABrokenFileKeepsTheOld(t *testing.T) {
 // What needs a restart is named. If a pool needs one, nothing is changed; otherwise the rest is.
 func TestWhatNeedsARestartIsReported(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, small)
+		r := newRig(t)
 		r.replace(t, strings.Replace(large, "max_open: 40", "max_open: 40, start: start-degraded", 1))
 		time.Sleep(3 * every)
 		r.expect(t, "20", "20", "refused")
@@ -285,7 +285,7 @@ func TestLaterInstancesWaitForTheFirst(t *testing.T) {
 			}
 		}
 		delay := 2 * (soak + every)
-		r := newRig(t, small, config.Stage(10), config.Instance(later))
+		r := newRig(t, config.Stage(10), config.Instance(later))
 		r.replace(t, tiny)
 		time.Sleep(delay / 2)
 		r.expect(t, "20", "20", "staged")
@@ -294,7 +294,7 @@ func TestLaterInstancesWaitForTheFirst(t *testing.T) {
 		r.expect(t, "20", "20", "staged")
 		time.Sleep(3 * every)
 		r.expect(t, "30", "40", "soaking")
-		r2 := newRig(t, small, config.Stage(10), config.Instance(first))
+		r2 := newRig(t, config.Stage(10), config.Instance(first))
 		r2.replace(t, large)
 		time.Sleep(2*every + time.Second)
 		r2.expect(t, "30", "40", "soaking")
@@ -304,7 +304,7 @@ func TestLaterInstancesWaitForTheFirst(t *testing.T) {
 // A change that is taken back while it is watched is over at once.
 func TestAFileThatChangesDuringSoakEndsTheTrial(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, small)
+		r := newRig(t)
 		r.replace(t, large)
 		time.Sleep(2*every + time.Second)
 		r.expect(t, "30", "40", "soaking")
