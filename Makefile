@@ -127,7 +127,7 @@ examples: ## Run the examples: those in the docs and the programs
 	cd examples && go test -count=1 ./...
 
 fuzz-smoke: ## Fuzz each target briefly (FUZZTIME=5s)
-	@for p in $$(go list ./...); do \
+	@for p in $$(go list ./... ./config); do \
 		for f in $$(go test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
 			echo "fuzz $$p $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p; \
 		done; \

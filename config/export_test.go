@@ -13,6 +13,9 @@ import (
 // IsFirst reports whether an instance of that name is among the first by Stage(percent).
 func IsFirst(name string, percent int) bool { return (&Watcher{name: name, stage: percent}).first() }
 
+// Schema is the JSON schema.
+func Schema() []byte { return schema() }
+
 // Section is a section of the file and the type that it fills.
 type Section struct {
 	Section string

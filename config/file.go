@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"os"
@@ -14,7 +15,6 @@ import (
 
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/httpclient"
-	"github.com/poolkeeper/poolkeeper/internal/printing"
 	"github.com/poolkeeper/poolkeeper/lifecycle"
 	"github.com/poolkeeper/poolkeeper/redispool"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
@@ -35,8 +35,8 @@ type File struct {
 
 // Load reads a file and makes every pool and client that it declares. It dials nothing. The error
 // joins every fault of the file, in its order, each with line, column, value and what is allowed;
-// nothing is then left to close. Otherwise call AddTo, whose registry owns the pools from then on, or
-// Abort.
+// nothing is then left to close. Otherwise call AddTo, whose registry owns the pools from then on,
+// or Abort.
 func Load(path string, opts ...Option) (*File, error) {
 	f := &File{path: path, handlers: map[string]http.Handler{}}
 	for _, o := range opts {
@@ -51,8 +51,8 @@ func Load(path string, opts ...Option) (*File, error) {
 }
 
 // AddTo adds every pool, client and server of the file to a registry, under its name, with the
-// dependencies and the health check that the file says. It fails, and adds nothing, if a server has no
-// handler, or a handler no server, or if it was called before.
+// dependencies and the health check that the file says. It fails, and adds nothing, if a server has
+// no handler, or a handler no server, or if it was called before.
 func (f *File) AddTo(reg *lifecycle.Registry) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -164,8 +164,8 @@ func listed(names []string) string {
 	return cmp.Or(strings.Join(names, ", "), "none")
 }
 
-// String returns the file's name and what it declares.
-func (f *File) String() string {
+// describe returns the file's name and what it declares.
+func (f *File) describe() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	names := make([]string, 0, len(f.now.entries))
@@ -175,8 +175,8 @@ func (f *File) String() string {
 	return fmt.Sprintf("config.File{%q: %s}", f.path, listed(names))
 }
 
-// Format prints String, whatever the verb.
-func (f *File) Format(s fmt.State, _ rune) { printing.Format(s, f) }
+// Format prints the file's name and what it declares, whatever the verb: the values may be secrets.
+func (f *File) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, f.describe()) } // where it goes cannot fail
 
 // Option changes what [Load] does.
 type Option func(*loading)
@@ -192,22 +192,22 @@ type loading struct {
 // Environment puts the environment of that name over the rest of the file. The name "" is none.
 func Environment(name string) Option { return func(l *loading) { l.environment = name } }
 
-// Offline reads no references, no certificates and no credentials, so that a file can be checked where
-// its secrets are not. The pools are no good for use.
+// Offline reads no references, no certificates and no credentials, so that a file can be checked
+// where its secrets are not. The pools are no good for use.
 func Offline() Option { return func(l *loading) { l.offline = true } }
 
 // Logger is the Logger of every pool and client, and of [Watch]. Default: slog.Default().
 func Logger(log *slog.Logger) Option { return func(l *loading) { l.logger = log } }
 
-// Config is what a file can declare.
-type Config interface {
+// configuration is what a file can declare.
+type configuration interface {
 	redispool.Config | sqlpool.PostgresConfig | sqlpool.MySQLConfig | replica.PostgresConfig | replica.MySQLConfig | httpclient.Config
 }
 
-// With calls set for the configuration of that name, to set what a file cannot say: TLS, Credentials,
-// Authorize, Configure. It is called again whenever the file is read. A reload keeps the functions and
-// pointers of the first call.
-func With[C Config](name string, set func(*C)) Option {
+// With calls set for the configuration of that name, to set what a file cannot say: TLS,
+// Credentials, Authorize, Configure. It is called again whenever the file is read. A reload keeps
+// the functions and pointers of the first call.
+func With[C configuration](name string, set func(*C)) Option {
 	return func(l *loading) {
 		l.adjust = append(l.adjust, func(of string, cfg reflect.Value) {
 			if c, ok := reflect.TypeAssert[*C](cfg.Addr()); ok && of == name {

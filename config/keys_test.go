@@ -55,8 +55,8 @@ func TestDocsListEveryKey(t *testing.T) {
 	committed(t, "../docs/config.md", "<!-- keys -->\n", "<!-- /keys -->", config.KeyTable())
 }
 
-// codeOnly are the fields that no text can say. A field of a type that is new to this package must be
-// a key, or be listed here on purpose.
+// codeOnly are the fields that no text can say. A field of a type that is new to this package must
+// be a key, or be listed here on purpose.
 var codeOnly = []string{
 	"Options", "TLS", "Credentials", "Logger", "Configure", "Authorize", "Wrap", "DialContext", "Proxy", "Signals", "OnTransition",
 }

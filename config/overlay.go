@@ -5,8 +5,8 @@ import "slices"
 // environmentsKey is the section that holds the environments.
 const environmentsKey = "environments"
 
-// overlay returns the tree of one environment: the file without its environments, and over that what
-// the environment says. The name "" is the file alone.
+// overlay returns the tree of one environment: the file without its environments, and over that
+// what the environment says. The name "" is the file alone.
 func overlay(root *node, name string, into *faults) *node {
 	base := &node{at: root.at, shape: mapping}
 	for _, f := range root.fields {
@@ -55,8 +55,8 @@ func unprefix(n *node, cut int) {
 	}
 }
 
-// merge returns base with what over says on top. Mappings are merged, everything else is replaced, and
-// a null takes the key away.
+// merge returns base with what over says on top. Mappings are merged, everything else is replaced,
+// and a null takes the key away.
 func merge(base, over *node) *node {
 	out := &node{at: base.at, path: base.path, shape: mapping, fields: slices.Clone(base.fields)}
 	for _, f := range over.fields {

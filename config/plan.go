@@ -14,27 +14,9 @@ import (
 type Change struct {
 	Key      string // such as "redis.cache.max_open", or "redis.cache" if it comes or goes
 	From, To string // "…" where the value is, or may hold, a secret; "" where there is none
-	// Restart is why the change needs a restart. It is empty if Watch makes it while the service runs.
+	// Restart is why the change needs a restart. It is empty if Watch makes it while the service
+	// runs.
 	Restart string
-}
-
-// String returns the change in one line.
-func (c Change) String() string {
-	text := c.Key
-	if c.From != "" || c.To != "" {
-		text += fmt.Sprintf(": %s → %s", or(c.From, "none"), or(c.To, "none"))
-	}
-	if c.Restart != "" {
-		text += " (needs a restart: " + c.Restart + ")"
-	}
-	return text
-}
-
-func or(text, otherwise string) string {
-	if text == "" {
-		return otherwise
-	}
-	return text
 }
 
 // Plan returns what would change if next took the place of f, in the order of the files. It changes

@@ -11,9 +11,9 @@ import (
 	"github.com/poolkeeper/poolkeeper/lifecycle"
 )
 
-// Schema returns the JSON schema of a file, for editors and CI. It is generated from the fields of the
-// configurations; service.schema.json beside this package holds the same.
-func Schema() []byte {
+// schema returns the JSON schema of a file, from the fields of the configurations. It is committed
+// as service.schema.json, for editors and CI.
+func schema() []byte {
 	type object = map[string]any
 	sections := object{}
 	defs := object{

@@ -31,7 +31,8 @@ const (
 	list
 )
 
-// node is a value of the file. A tree of nodes has no anchors and no aliases: its size is the file's.
+// node is a value of the file. A tree of nodes has no anchors and no aliases: its size is the
+// file's.
 type node struct {
 	at     position
 	path   string // such as "redis.cache.max_open"
@@ -131,7 +132,8 @@ func boundedText(text []byte, into *faults) bool {
 	return true
 }
 
-// syntaxFault adds what the parser says. Its message may quote the file, so quotations are left out.
+// syntaxFault adds what the parser says. Its message may quote the file, so quotations are left
+// out.
 func syntaxFault(err error, into *faults) {
 	var at position
 	text := "the YAML syntax is wrong"
@@ -249,7 +251,8 @@ func keyText(k ast.MapKeyNode) (string, bool) {
 	}
 }
 
-// plainName is what keys and names look like. Others are not shown: they may be a value out of place.
+// plainName is what keys and names look like. Others are not shown: they may be a value out of
+// place.
 var plainName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_./-]*$`)
 
 // shown returns a key as faults may show it.

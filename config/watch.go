@@ -71,8 +71,8 @@ type State struct {
 // WatchOption changes what [Watch] does.
 type WatchOption func(*Watcher)
 
-// Every is how often the file is looked at, d > 0. A change counts once two looks in a row found the
-// same, so that a file that is being written is not read. Default: 5 s.
+// Every is how often the file is looked at, d > 0. A change counts once two looks in a row found
+// the same, so that a file that is being written is not read. Default: 5 s.
 func Every(d time.Duration) WatchOption {
 	return func(w *Watcher) {
 		if d <= 0 {
@@ -94,10 +94,11 @@ func Soak(d time.Duration) WatchOption {
 	}
 }
 
-// Stage is the percentage of instances, from 1 to 100, that make a change as soon as they see it. They
-// are chosen by a hash of the instance's name. The others wait until the file has said the same for
-// twice Soak and Every together: by then the first have kept the change or rolled it back, which an
-// operator sees, and the file can be put right. Instances do not talk to each other. Default: 100.
+// Stage is the percentage of instances, from 1 to 100, that make a change as soon as they see it.
+// They are chosen by a hash of the instance's name. The others wait until the file has said the
+// same for twice Soak and Every together: by then the first have kept the change or rolled it back,
+// which an operator sees, and the file can be put right. Instances do not talk to each other.
+// Default: 100.
 func Stage(percent int) WatchOption {
 	return func(w *Watcher) {
 		if percent < 1 || percent > 100 {
@@ -112,11 +113,11 @@ func Stage(percent int) WatchOption {
 // Kubernetes.
 func Instance(name string) WatchOption { return func(w *Watcher) { w.name = name } }
 
-// Watch returns a component that looks at the file and reloads what has changed: it plans the change,
-// waits for its stage, reloads pool by pool, and watches readiness, errors and waits of the pools for
-// Soak. If they get worse, or a pool refuses, every pool gets its old configuration back. A file with
-// faults changes nothing. Each outcome is logged, told to subscribers, counted in State and shown in
-// Settings. Add it to the registry that the file was added to.
+// Watch returns a component that looks at the file and reloads what has changed: it plans the
+// change, waits for its stage, reloads pool by pool, and watches readiness, errors and waits of the
+// pools for Soak. If they get worse, or a pool refuses, every pool gets its old configuration back.
+// A file with faults changes nothing. Each outcome is logged, told to subscribers, counted in State
+// and shown in Settings. Add it to the registry that the file was added to.
 func Watch(f *File, opts ...WatchOption) *Watcher {
 	w := &Watcher{file: f, every: defaultEvery, soak: defaultSoak, stage: defaultStage, done: make(chan struct{})}
 	for _, o := range opts {
@@ -164,8 +165,8 @@ func (w *Watcher) Start(ctx context.Context) error {
 	return nil
 }
 
-// Stop ends the watch. A change that is being watched stays in effect. It blocks until a reload that
-// is under way has ended, at most until ctx ends.
+// Stop ends the watch. A change that is being watched stays in effect. It blocks until a reload
+// that is under way has ended, at most until ctx ends.
 func (w *Watcher) Stop(ctx context.Context) error {
 	w.mu.Lock()
 	cancel := w.cancel
@@ -185,8 +186,8 @@ func (w *Watcher) Stop(ctx context.Context) error {
 	}
 }
 
-// watch is the goroutine that looks at the file. Owner: the Watcher; its context ends it, and so does
-// the shutdown of the registry; Stop waits for it.
+// watch is the goroutine that looks at the file. Owner: the Watcher; its context ends it, and so
+// does the shutdown of the registry; Stop waits for it.
 func (w *Watcher) watch(ctx context.Context, m *health.Monitor) {
 	defer close(w.done)
 	timer := time.NewTimer(w.every)
@@ -339,8 +340,8 @@ func (w *Watcher) State() State {
 	return s
 }
 
-// Subscribe calls fn for every change that is made, refused or rolled back from now on, until cancel
-// is called. fn may be called concurrently with cancel. It must not block.
+// Subscribe calls fn for every change that is made, refused or rolled back from now on, until
+// cancel is called. fn may be called concurrently with cancel. It must not block.
 func (w *Watcher) Subscribe(fn func(poolkeeper.Event)) (cancel func()) { return w.events.Subscribe(fn) }
 
 // Settings returns the file, what has become of its last change, and the options of [Watch].

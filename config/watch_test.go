@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -33,7 +34,10 @@ type pipes struct {
 
 func newPipes() *pipes { return &pipes{conns: make(chan net.Conn), closed: make(chan struct{})} }
 
-func (p *pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+func (p *pipes) dial(ctx context.Context, _, addr string) (net.Conn, error) {
+	if strings.HasPrefix(addr, "nowhere") {
+		return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
+	}
 	mine, theirs := net.Pipe()
 	select {
 	case p.conns <- theirs:
@@ -184,7 +188,8 @@ func TestAChangeIsKeptAfterSoak(t *testing.T) {
 	})
 }
 
-// Pool "two" gets a size at which its callers wait for each other. Both pools get their old sizes back.
+// Pool "two" gets a size at which its callers wait for each other. Both pools get their old sizes
+// back.
 func TestABadSizeIsRolledBackWhole(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
@@ -272,7 +277,8 @@ func TestWhatNeedsARestartIsReported(t *testing.T) {
 	})
 }
 
-// Instances that are not among the first wait, and go on waiting from the start if the file changes.
+// Instances that are not among the first wait, and go on waiting from the start if the file
+// changes.
 func TestLaterInstancesWaitForTheFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		first, later := "", ""
@@ -381,4 +387,43 @@ func TestWhatCountsAsWorse(t *testing.T) {
 			t.Errorf("%s: %q, want worse %v", name, why, c.want)
 		}
 	}
+}
+
+// The second pool refuses: its new server does not answer. The first gets its old size back.
+func TestAPoolThatRefusesRollsBackTheOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.replace(t, strings.Replace(large, "http://two", "http://nowhere", 1))
+		time.Sleep(3*every + 30*time.Second)
+		r.expect(t, "20", "20", "refused")
+		s := r.watcher.State()
+		if s.RolledBack != 1 || s.Applied != 0 || s.Err == nil || !strings.Contains(s.Err.Error(), `reload "two"`) {
+			t.Errorf("%+v", s)
+		}
+		if !strings.Contains(r.log.String(), `pool=one kind=reloaded MaxOpen="30 → 20"`) {
+			t.Errorf("the first pool was not put back:\n%s", r.log.String())
+		}
+	})
+}
+
+// A secret that a file holds is a change like another.
+func TestAFileThatIsReferredToIsWatchedToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		held := write(t, "http://two")
+		text := "http: {one: {base_url: 'http://one', max_open: 20}, two: {base_url: {file: '" + held + "'}, max_open: 20}}\n"
+		r := newRig(t)
+		r.replace(t, text)
+		time.Sleep(3*every + soak)
+		r.expect(t, "20", "20", "watching")
+		testkit.Replace(t, held, []byte("http://other"))
+		time.Sleep(3*every + soak)
+		r.expect(t, "20", "20", "watching")
+		two, err := r.file.HTTP("two")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := setting(t, two, "base_url"); got != "http://other" || r.watcher.State().Applied != 1 {
+			t.Errorf("base_url is %s, %+v", got, r.watcher.State())
+		}
+	})
 }

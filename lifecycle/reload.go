@@ -20,9 +20,9 @@ func (c Config) tuning() *tuning { return &tuning{c.ShutdownTimeout, c.DrainDela
 // errTooLate is the error of a Reload that comes when the shutdown has begun.
 var errTooLate = errors.New("lifecycle: reload: the shutdown has begun")
 
-// Plan returns the changes that Reload with cfg would make, and those that need a restart: the other
-// fields of Config, and those of its Health, as "Health.Interval". Logger, Signals and functions are
-// not compared. It changes nothing.
+// Plan returns the changes that Reload with cfg would make, and those that need a restart: the
+// other fields of Config, and those of its Health, as "Health.Interval". Logger, Signals and
+// functions are not compared. It changes nothing.
 func (r *Registry) Plan(cfg Config) (now, restart []poolkeeper.Change, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, nil, fmt.Errorf("lifecycle: plan: %w", err)
@@ -39,9 +39,9 @@ func (r *Registry) Plan(cfg Config) (now, restart []poolkeeper.Change, err error
 	return now, restart, nil
 }
 
-// Reload puts ShutdownTimeout, DrainDelay and OnHang of cfg in effect, for the shutdown to come. The
-// other fields stay as they are: see [Registry.Plan]. It fails if cfg has a fault or the shutdown has
-// begun, and has then changed nothing. It does not block.
+// Reload puts ShutdownTimeout, DrainDelay and OnHang of cfg in effect, for the shutdown to come.
+// The other fields stay as they are: see [Registry.Plan]. It fails if cfg has a fault or the
+// shutdown has begun, and has then changed nothing. It does not block.
 func (r *Registry) Reload(cfg Config) error {
 	if err := cfg.Validate(); err != nil {
 		return fmt.Errorf("lifecycle: reload: nothing was changed: %w", err)

@@ -155,3 +155,25 @@ func TestFillReadsEveryFieldThatATextCanSay(t *testing.T) {
 		t.Errorf("%v, want %s", err, faults)
 	}
 }
+
+// A source other than the environment is read and named the same way.
+func TestASourceStandsInForTheEnvironment(t *testing.T) {
+	values := map[string]string{"MaxOpen": "many", "MaxIdleTime": "off", "Jitter": "0.5"}
+	r := env.NewSource("pool", func(field string) (name, value string) { return "line 3: " + env.Words(field), values[field] })
+	var c struct {
+		MaxOpen     int
+		MaxIdleTime time.Duration
+		Jitter      float64
+		Logger      func()
+	}
+	r.Fill(&c, map[string]bool{"MaxIdleTime": true})
+	if c.MaxOpen != 0 || c.MaxIdleTime != poolkeeper.Off || c.Jitter != 0.5 {
+		t.Errorf("%+v", c)
+	}
+	if r.Field("Logger", &c.Logger, false) {
+		t.Error("a function is said to be readable")
+	}
+	if err := r.Err(nil); err == nil || err.Error() != `pool: line 3: MAX_OPEN is "many"; it must be a whole number` {
+		t.Error(err)
+	}
+}

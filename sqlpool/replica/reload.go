@@ -27,16 +27,16 @@ func (m *MySQL) Reload(ctx context.Context, cfg MySQLConfig) error {
 	return m.reload(ctx, cfg.config())
 }
 
-// Plan returns the changes that Reload with cfg would make, those of a pool as "replica-1.MaxOpen". Its
-// error joins every fault of cfg and every field that cannot change. Plan changes nothing and does not
-// dial.
+// Plan returns the changes that Reload with cfg would make, those of a pool as "replica-1.MaxOpen".
+// Its error joins every fault of cfg and every field that cannot change. Plan changes nothing and
+// does not dial.
 func (p *Postgres) Plan(cfg PostgresConfig) ([]poolkeeper.Change, error) {
-	return p.planned(cfg.config()) //nolint:contextcheck // what makes the pools is not called
+	return p.planned(cfg.config())
 }
 
-// Plan returns the changes that Reload with cfg would make, those of a pool as "replica-1.MaxOpen". Its
-// error joins every fault of cfg and every field that cannot change. Plan changes nothing and does not
-// dial.
+// Plan returns the changes that Reload with cfg would make, those of a pool as "replica-1.MaxOpen".
+// Its error joins every fault of cfg and every field that cannot change. Plan changes nothing and
+// does not dial.
 func (m *MySQL) Plan(cfg MySQLConfig) ([]poolkeeper.Change, error) {
 	return m.planned(cfg.config())
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -555,6 +556,19 @@ func TestReloadChangesAllPoolsOrNone(t *testing.T) {
 	bad := next
 	bad.Replicas = append([]sqlpool.PostgresConfig(nil), next.Replicas...)
 	bad.Replicas[1].MaxOpenCeiling = 50 // the pool refuses it, after the two before have changed
+	if _, err := x.Plan(bad); err == nil || !strings.Contains(err.Error(), "MaxOpenCeiling") {
+		t.Errorf("%v, want replica-2's refusal", err)
+	}
+	changes, err := x.Plan(next)
+	var fields []string
+	for _, c := range changes {
+		fields = append(fields, c.Field)
+	}
+	for _, f := range []string{"MaxLag", "Fallback", "primary.MaxOpen", "replica-1.MaxOpen"} {
+		if err != nil || !slices.Contains(fields, f) {
+			t.Errorf("Plan tells %q, %v; %s is missing", fields, err, f)
+		}
+	}
 	if err := x.Reload(t.Context(), bad); err == nil || !strings.Contains(err.Error(), "orders/replica-2") {
 		t.Errorf("%v, want replica-2's refusal", err)
 	}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -108,7 +109,7 @@ func plan(s Streams, from, to, environment string) error {
 	restart := false
 	for _, c := range changes {
 		restart = restart || c.Restart != ""
-		if _, err := fmt.Fprintln(s.Out, c); err != nil {
+		if _, err := fmt.Fprintln(s.Out, changeText(c)); err != nil {
 			return failureError{err}
 		}
 	}
@@ -120,4 +121,16 @@ func plan(s Streams, from, to, environment string) error {
 		return errFindings
 	}
 	return nil
+}
+
+// changeText is a change in one line.
+func changeText(c config.Change) string {
+	text := c.Key
+	if c.From != "" || c.To != "" {
+		text += fmt.Sprintf(": %s → %s", cmp.Or(c.From, "none"), cmp.Or(c.To, "none"))
+	}
+	if c.Restart != "" {
+		text += " (needs a restart: " + c.Restart + ")"
+	}
+	return text
 }
