@@ -340,6 +340,16 @@ func (w *Watcher) State() State {
 	return s
 }
 
+// Checks returns the check "file", which fails while the file as it is now is not in effect: it has
+// faults, or was rolled back. It makes the service degraded, not unready, so that metrics and alerts
+// of checks tell.
+func (w *Watcher) Checks() []health.Check {
+	return []health.Check{{
+		Name: "file", Impact: health.ImpactDegrading, FailureThreshold: 1,
+		Probe: func(context.Context) error { return w.State().Err },
+	}}
+}
+
 // Subscribe calls fn for every change that is made, refused or rolled back from now on, until
 // cancel is called. fn may be called concurrently with cancel. It must not block.
 func (w *Watcher) Subscribe(fn func(poolkeeper.Event)) (cancel func()) { return w.events.Subscribe(fn) }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/config"
+	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/httpclient"
 	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/lifecycle"
@@ -234,11 +235,18 @@ func TestABrokenFileKeepsTheOld(t *testing.T) {
 		if len(r.events) != 1 || r.events[0].Kind != poolkeeper.EventReloadRefused {
 			t.Errorf("%v", r.events)
 		}
+		report := r.reg.Health().Report()
+		check, _ := report.Check("config/file")
+		if check.Status != health.StatusFail || !report.Ready() {
+			t.Errorf("the check is %s, ready %v: it must fail, and the service be ready", check.Status, report.Ready())
+		}
 		r.replace(t, small) // it is what is in effect
 		time.Sleep(3 * every)
 		r.expect(t, "20", "20", "watching")
-		if s := r.watcher.State(); s.Err != nil {
-			t.Errorf("%+v", s)
+		time.Sleep(soak)
+		check, _ = r.reg.Health().Report().Check("config/file")
+		if s := r.watcher.State(); s.Err != nil || check.Status != health.StatusPass {
+			t.Errorf("%+v, the check is %s", s, check.Status)
 		}
 		if err := os.Remove(r.path); err != nil {
 			t.Fatal(err)
