@@ -48,13 +48,15 @@ type AdoptConfig struct {
 // list of holders, no leak report, no MinIdle, no keep-alive and no reload. Sizes and times are the
 // client's own.
 type Adopted struct {
-	client  redis.UniversalClient
-	cfg     AdoptConfig
-	state   *life.State
-	events  *event.Log
-	closing life.Closer
-	running atomic.Int64 // commands and pipelines under way
-	reached atomic.Bool  // the server has answered once: a Cluster knows its nodes
+	client redis.UniversalClient
+	cfg    AdoptConfig
+	state  *life.State
+	events *event.Log
+
+	waits, acquired, timeouts odometer // of go-redis' counters, which may be set back when a node leaves
+	closing                   life.Closer
+	running                   atomic.Int64 // commands and pipelines under way
+	reached                   atomic.Bool  // the server has answered once: a Cluster knows its nodes
 }
 
 // Adopt makes a component of a client that other code has made: one node, Sentinel, a Cluster or a
@@ -250,8 +252,8 @@ func (a *Adopted) Stats() poolkeeper.Stats {
 		out.Open, out.Idle = out.Open+int(p.TotalConns), out.Idle+int(p.IdleConns)
 	}
 	out.InUse = max(out.Open-out.Idle, 0)
-	out.WaitCount, out.WaitDuration = uint64(s.WaitCount), time.Duration(s.WaitDurationNs)
-	out.Acquired, out.AcquireTimeouts = uint64(s.Hits)+uint64(s.Misses), uint64(s.Timeouts)
+	out.WaitCount, out.WaitDuration = a.waits.total(s.WaitCount), time.Duration(s.WaitDurationNs)
+	out.Acquired, out.AcquireTimeouts = a.acquired.total(s.Hits+s.Misses), a.timeouts.total(s.Timeouts)
 	return out
 }
 

@@ -16,3 +16,13 @@ func TestAnEmptyURLIsRefusedByAllThatDial(t *testing.T) {
 		}
 	}
 }
+
+// A URL that is half a DSN of the driver is named as such, without its password.
+func TestMySQLURLWithTheDriversBrackets(t *testing.T) {
+	for _, url := range []string{"mysql://u:s3cret@unix(/run/mysqld.sock)/db", "mysql://u:s3cret@tcp(db:3306)/x"} {
+		_, err := sqlpool.NewMySQL(sqlpool.MySQLConfig{URL: url})
+		if err == nil || !strings.Contains(err.Error(), "without mysql://") || strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("%s: %v", url, err)
+		}
+	}
+}

@@ -47,6 +47,11 @@ var (
 func Text(s string) string {
 	if len(s) > 4*maxText {
 		s = s[:4*maxText]
+		if at := strings.LastIndexFunc(s, unicode.IsSpace); at >= 0 {
+			s = s[:at] // what is cut in two may be a URL whose end would show that it holds a password
+		} else {
+			s = ""
+		}
 	}
 	s = userinfo.ReplaceAllString(s, "${1}"+mask+"@")
 	s = spacedUserinfo.ReplaceAllString(s, "${1}"+mask+"@${2}")

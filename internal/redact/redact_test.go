@@ -70,6 +70,20 @@ func TestErrorTextsLoseTheirSecrets(t *testing.T) {
 	}
 }
 
+// A URL that is cut in two shows no part of its password.
+func TestALongTextIsNotCutWithinASecret(t *testing.T) {
+	const secret = "hunter2hunter2hunter2"
+	for pad := 4040; pad < 4100; pad++ {
+		in := strings.Repeat(" ", pad) + "dial postgres://admin:" + secret + "@db:5432/orders"
+		if out := redact.Text(in); strings.Contains(out, "hunter2") {
+			t.Fatalf("after %d blanks: %s", pad, out)
+		}
+	}
+	if out := redact.Text(strings.Repeat("x", 10000)); out != "" {
+		t.Errorf("a word of 10,000 letters: %.80s", out)
+	}
+}
+
 func TestErrorTextsAreOneShortLine(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		got := redact.Text(rapid.String().Draw(t, "text") + strings.Repeat("é", rapid.IntRange(0, 3000).Draw(t, "n")))

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -44,12 +45,19 @@ func MySQL(text string) (*mysql.Config, error) {
 	if scheme != "mysql" && scheme != "mariadb" {
 		return nil, fmt.Errorf("sqlpool: URL has the scheme %q; NewMySQL takes mysql:// and mariadb://", scheme)
 	}
+	if host := text[strings.LastIndexByte(text, '@')+1:]; driversOwn.MatchString(strings.TrimPrefix(host, scheme+"://")) {
+		return nil, errors.New("sqlpool: URL has a protocol in brackets where a host is; " +
+			"give a URL like mysql://user:password@host:3306/database, or a DSN like user:password@unix(/path)/database, without mysql://")
+	}
 	u, err := url.Parse(text)
 	if err != nil { // its text would hold the URL, and so the password
 		return nil, errors.New("sqlpool: URL cannot be parsed; are reserved characters of the password percent-encoded?")
 	}
 	return mysqlOfURL(u)
 }
+
+// driversOwn is how an address begins in the driver's own syntax: unix(/path), tcp(host:3306).
+var driversOwn = regexp.MustCompile(`^[a-z][a-z0-9+_-]*\(`)
 
 // dsnFault says what the driver has against a DSN, unless it may quote a part of the password: what
 // is not understood is repeated by the driver, whatever it was meant to be.
