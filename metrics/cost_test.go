@@ -12,7 +12,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/poolkeeper/poolkeeper/internal/measure/measuretest"
+	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/metrics"
+	"github.com/poolkeeper/poolkeeper/statuspage"
 )
 
 const pools = 100
@@ -66,24 +68,21 @@ func BenchmarkScrapeOf100Pools(b *testing.B) {
 	b.ReportMetric(float64(series), "series")
 }
 
-func TestMetricsOfAnIdleRegistryHaveNoGoroutine(t *testing.T) {
+func TestMetricsAndStatusPageOfAnIdleRegistryHaveNoGoroutine(t *testing.T) {
 	reg := measuretest.Pools(3)
 	measuretest.Start(t, reg)
 	before := runtime.NumGoroutine()
-	h := metrics.Handler(reg)
-	h.ServeHTTP(nowhere{http.Header{}}, httptest.NewRequest(http.MethodGet, "/metrics", nil))
-	if after := settled(before); after > before {
-		t.Errorf("%d goroutines with metrics, %d without", after, before)
+	page := statuspage.New(reg, statuspage.Config{})
+	if err := page.Start(t.Context()); err != nil {
+		t.Fatal(err)
 	}
-}
-
-// settled returns the number of goroutines once those that end have ended.
-func settled(most int) (n int) {
-	for range 1000 {
-		if n = runtime.NumGoroutine(); n <= most {
-			break
+	defer func() {
+		if err := page.Stop(t.Context()); err != nil {
+			t.Error(err)
 		}
-		runtime.Gosched()
+	}()
+	for _, h := range []http.Handler{metrics.Handler(reg), page} {
+		h.ServeHTTP(nowhere{http.Header{}}, httptest.NewRequest(http.MethodGet, "/", nil))
 	}
-	return n
+	testkit.Eventually(t, "there are no more goroutines than without", func() bool { return runtime.NumGoroutine() <= before })
 }
