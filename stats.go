@@ -106,3 +106,23 @@ type Bucket struct {
 	UpperBound float64 // seconds, inclusive
 	Count      uint64  // observations at or below UpperBound: cumulative, as in Prometheus
 }
+
+// StreamStats is one moment of a hub of streams: package streams has one. Gauges are as of the call;
+// counters are totals since New and only grow.
+type StreamStats struct {
+	WebSocket int            // WebSockets open now
+	SSE       int            // SSE streams open now
+	Buffered  int            // events that wait in the buffers of all streams
+	Topics    map[string]int // subscribers of each topic that is known
+
+	Opened   uint64 // streams that were opened
+	Sent     uint64 // events written to connections: one of Broadcast counts for each stream
+	Dropped  uint64 // events that streams did not get: buffers were full, or connections broke with some in them
+	Replayed uint64 // events delivered because of a Last-Event-ID
+
+	// Ended counts streams by the reason for which they ended: done, failed, panic, peer, dead,
+	// slow, timeout, age, drain, cut.
+	Ended map[string]uint64
+	// Refused counts requests by reason: draining, max, key, unauthorized, handshake, panic.
+	Refused map[string]uint64
+}

@@ -107,6 +107,11 @@ type ServerStatsProvider interface {
 	Stats() poolkeeper.ServerStats
 }
 
+// StreamStatsProvider is a Component that keeps long-lived connections of clients.
+type StreamStatsProvider interface {
+	StreamStats() poolkeeper.StreamStats
+}
+
 // NameSetter is a Component that wants to know its name. [Registry.Add] calls SetName, before
 // anything else.
 type NameSetter interface {

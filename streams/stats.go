@@ -17,26 +17,6 @@ const (
 	kindSSE       = "sse"
 )
 
-// StreamStats is one moment of a hub. Gauges are as of the call; counters are totals since New and
-// only grow.
-type StreamStats struct {
-	WebSocket int            // WebSockets open now
-	SSE       int            // SSE streams open now
-	Buffered  int            // events that wait in the buffers of all streams
-	Topics    map[string]int // subscribers of each topic that is known
-
-	Opened   uint64 // streams that were opened
-	Sent     uint64 // events written to connections: one of Broadcast counts for each stream
-	Dropped  uint64 // events that streams did not get: buffers were full, or connections broke with some in them
-	Replayed uint64 // events delivered because of a Last-Event-ID
-
-	// Ended counts streams by the reason for which they ended: done, failed, panic, peer, dead,
-	// slow, timeout, age, drain, cut.
-	Ended map[string]uint64
-	// Refused counts requests by reason: draining, max, key, unauthorized, handshake, panic.
-	Refused map[string]uint64
-}
-
 // counts are the counters of a hub.
 type counts struct {
 	opened, sent, dropped, replayed atomic.Uint64
@@ -59,8 +39,8 @@ func (h *Hub) Stats() poolkeeper.ServerStats {
 }
 
 // StreamStats returns one moment of the hub. It looks at every stream and topic.
-func (h *Hub) StreamStats() StreamStats {
-	out := StreamStats{
+func (h *Hub) StreamStats() poolkeeper.StreamStats {
+	out := poolkeeper.StreamStats{
 		Topics: h.topics.subscribers(),
 		Opened: h.counts.opened.Load(), Sent: h.counts.sent.Load(),
 		Dropped: h.counts.dropped.Load(), Replayed: h.counts.replayed.Load(),

@@ -11,6 +11,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/lifecycle"
 	"github.com/poolkeeper/poolkeeper/streams"
 	"github.com/poolkeeper/poolkeeper/streams/ginstreams"
@@ -105,7 +106,7 @@ func chat(ctx context.Context, live *streams.Hub, c *streams.Conn, room string) 
 type numbers struct {
 	Goroutines int
 	Memory     uint64 // bytes of heap and stacks in use, after a collection
-	Streams    streams.StreamStats
+	Streams    poolkeeper.StreamStats
 }
 
 func measure(live *streams.Hub) numbers {

@@ -67,6 +67,7 @@ func (s *Source) setHung(name string, done <-chan struct{}) {
 type numbers struct {
 	pool     *poolkeeper.Stats
 	server   *poolkeeper.ServerStats
+	streams  *poolkeeper.StreamStats
 	expiries []poolkeeper.Expiry
 }
 
@@ -74,6 +75,7 @@ type numbers struct {
 func reading(c lifecycle.Component) (read func() numbers, offers bool) {
 	pool, isPool := c.(lifecycle.StatsProvider)
 	server, isServer := c.(lifecycle.ServerStatsProvider)
+	streams, hasStreams := c.(lifecycle.StreamStatsProvider)
 	expiries, expires := c.(lifecycle.ExpiryProvider)
 	return func() (n numbers) {
 		if isPool {
@@ -84,9 +86,13 @@ func reading(c lifecycle.Component) (read func() numbers, offers bool) {
 			s := server.Stats()
 			n.server = &s
 		}
+		if hasStreams {
+			s := streams.StreamStats()
+			n.streams = &s
+		}
 		if expires {
 			n.expiries = expiries.Expiries()
 		}
 		return n
-	}, isPool || isServer || expires
+	}, isPool || isServer || hasStreams || expires
 }

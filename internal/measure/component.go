@@ -1,6 +1,7 @@
 package measure
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/poolkeeper/poolkeeper"
@@ -55,6 +56,36 @@ func (r *reader) server(name string, s *poolkeeper.ServerStats) {
 	r.count(ServerHijacked, s.Hijacked, name)
 	r.total(ServerRequests, s.Requests, name)
 	r.total(ServerRefused, s.Refused, name)
+}
+
+func (r *reader) streams(name string, s *poolkeeper.StreamStats) {
+	r.count(StreamsOpen, s.WebSocket, name, "websocket")
+	r.count(StreamsOpen, s.SSE, name, "sse")
+	r.count(StreamsBuffered, s.Buffered, name)
+	r.total(StreamsOpened, s.Opened, name)
+	r.total(StreamsSent, s.Sent, name)
+	r.total(StreamsDropped, s.Dropped, name)
+	r.total(StreamsReplayed, s.Replayed, name)
+	r.byReason(StreamsEnded, s.Ended, name)
+	r.byReason(StreamsRefused, s.Refused, name)
+}
+
+// maxReasons bounds how many reasons of a hub have series of their own.
+const maxReasons = 20
+
+func (r *reader) byReason(m *Metric, by map[string]uint64, name string) {
+	seen := map[string]bool{}
+	for _, reason := range slices.Sorted(maps.Keys(by)) {
+		word := printable(reason)
+		if seen[word] {
+			continue
+		}
+		if len(seen) == maxReasons {
+			return
+		}
+		seen[word] = true
+		r.total(m, by[reason], name, word)
+	}
 }
 
 // maxExpiries bounds how many certificates of a component have series of their own: a bundle of

@@ -142,6 +142,9 @@ func (r *reader) component(name string, c lifecycle.Component) {
 	if got.server != nil {
 		r.server(name, got.server)
 	}
+	if got.streams != nil {
+		r.streams(name, got.streams)
+	}
 	r.expiries(name, got.expiries)
 }
 

@@ -255,6 +255,28 @@ var (
 		"Requests that the server refused while it drained.")
 )
 
+// Long-lived connections of clients.
+//
+//nolint:gochecknoglobals // a constant table
+var (
+	StreamsOpen = ofComponent("streams.open", connections, UpDown,
+		"Streams that are open now, by kind.", "kind")
+	StreamsBuffered = ofComponent("streams.buffered", "{event}", UpDown,
+		"Events in the buffers of all streams.")
+	StreamsOpened = ofComponent("streams.opened", connections, Counter,
+		"Streams that were opened.")
+	StreamsSent = ofComponent("streams.sent", "{event}", Counter,
+		"Events written to streams.")
+	StreamsDropped = ofComponent("streams.dropped", "{event}", Counter,
+		"Events that streams did not get.")
+	StreamsReplayed = ofComponent("streams.replayed", "{event}", Counter,
+		"Events sent again because of a Last-Event-ID.")
+	StreamsEnded = ofComponent("streams.ended", connections, Counter,
+		"Streams that ended, by reason.", "reason")
+	StreamsRefused = ofComponent("streams.refused", "{request}", Counter,
+		"Requests for a stream that were refused, by reason.", "reason")
+)
+
 // table has every metric once.
 //
 //nolint:gochecknoglobals // a constant table
@@ -268,6 +290,7 @@ var table = [...]*Metric{
 	GroupStatus, HeartbeatAge, HeartbeatMaxAge,
 	Phase, ComponentState, ComponentStart, ComponentStop, ComponentRestarts, Unreadable, Expiry,
 	ServerInFlight, ServerStreams, ServerConnections, ServerHijacked, ServerRequests, ServerRefused,
+	StreamsOpen, StreamsBuffered, StreamsOpened, StreamsSent, StreamsDropped, StreamsReplayed, StreamsEnded, StreamsRefused,
 }
 
 func conventional(name, unit string, t Type, help string, labels ...string) *Metric {

@@ -59,6 +59,16 @@ type Server struct {
 // Stats returns the numbers.
 func (s *Server) Stats() poolkeeper.ServerStats { return s.Numbers }
 
+// Hub is a component that keeps streams.
+type Hub struct {
+	Component
+
+	Numbers poolkeeper.StreamStats
+}
+
+// StreamStats returns the numbers.
+func (h *Hub) StreamStats() poolkeeper.StreamStats { return h.Numbers }
+
 // Panicking is a pool whose numbers cannot be read.
 type Panicking struct{ Component }
 
@@ -112,6 +122,10 @@ func Everything(tb testing.TB) *lifecycle.Registry {
 	reg.Add("api", &Server{Numbers: poolkeeper.ServerStats{
 		InFlight: 7, Streams: 2, Connections: 12, Hijacked: 1, Requests: 4711, Refused: 3,
 	}}, lifecycle.WithDependencies("orders"))
+	reg.Add("feed", &Hub{Numbers: poolkeeper.StreamStats{
+		WebSocket: 1000, SSE: 500, Buffered: 41, Topics: map[string]int{Secret: 7}, Opened: 4000, Sent: 90000, Dropped: 12, Replayed: 30,
+		Ended: map[string]uint64{"peer": 2000, "slow": 12}, Refused: map[string]uint64{"key": 5, "max": 0},
+	}})
 	reg.Add("good", checked{})
 	reg.Add("warned", checked{err: health.Degraded(errors.New(Secret))})
 	reg.Add("failing", checked{err: errors.New(Secret)})
