@@ -131,10 +131,19 @@ func (b *tab) text(id string) string {
 	return eval[string](b, `document.getElementById("`+id+`").innerText`)
 }
 
-// until waits until a JavaScript expression is true.
+// until waits until a JavaScript expression is true. While a page is loaded, it can fail.
 func (b *tab) until(what, expression string) {
 	b.t.Helper()
-	eventually(b.t, what, func() bool { return eval[bool](b, "!!("+expression+")") })
+	var failure error
+	b.t.Cleanup(func() {
+		if b.t.Failed() && failure != nil {
+			b.t.Logf("%s: %v in %s", what, failure, shortened(expression))
+		}
+	})
+	eventually(b.t, what, func() (is bool) {
+		is, failure = chromedp.Run(b.ctx, chromedp.Evaluate[bool]("!!("+expression+")", chromedp.EvalAwaitPromise))
+		return failure == nil && is
+	})
 }
 
 // phone is the size of a small one; dark asks for the dark scheme.
