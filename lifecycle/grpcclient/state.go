@@ -57,7 +57,8 @@ func (c *Client) watch() {
 	}
 }
 
-// note emits an event when the server is lost, and when it is back.
+// note emits an event when the server is lost, and when it is back. A loss that is over before it is
+// seen is none.
 func (c *Client) note(at connectivity.State) {
 	switch at {
 	case connectivity.TransientFailure:
@@ -68,7 +69,11 @@ func (c *Client) note(at connectivity.State) {
 		if since := c.downSince.Swap(nil); since != nil {
 			c.events.Emit(event.OfUp(time.Since(*since)))
 		}
-	case connectivity.Idle, connectivity.Connecting, connectivity.Shutdown:
+	case connectivity.Idle:
+		if c.downSince.Load() != nil { // gRPC would wait for a call; its back-off bounds the attempts
+			c.conn.Connect()
+		}
+	case connectivity.Connecting, connectivity.Shutdown:
 	}
 }
 
