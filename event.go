@@ -54,7 +54,8 @@ type Event struct {
 	// Cause is the class of Err, as in health.Kind. Advice says what to look at first. Both are empty
 	// if Err has no known class.
 	Cause, Advice string
-	// Holder is the caller that holds the connection. Only EventLeak and EventReclaimed have one.
+	// Holder is the caller that holds the connection: of EventLeak, EventReclaimed, and EventMisuse
+	// by a response that was not read. Other events have none.
 	Holder *Holder
 	// Skipped counts the events of this kind that were left out before this one. Of each kind a pool
 	// passes on five events at once, and then one a minute.

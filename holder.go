@@ -14,7 +14,7 @@ const (
 	KindRows    = "rows"    // a result set that has not been closed
 	KindPubSub  = "pubsub"  // a subscription
 	KindWatch   = "watch"   // an optimistic transaction between WATCH and EXEC
-	KindRequest = "request" // an HTTP request whose response has not been read to its end, or closed
+	KindRequest = "request" // an HTTP request until its response is read or closed, or a gRPC call
 )
 
 // Holder describes a caller that holds a connection now. It is a value: nothing in it changes after

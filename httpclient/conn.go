@@ -71,8 +71,8 @@ func (s *connSet) len() int {
 	return len(s.open)
 }
 
-// closeAll closes every connection, and returns how many there were.
-func (s *connSet) closeAll() int {
+// closeAll closes every connection.
+func (s *connSet) closeAll() {
 	s.over.Store(true)
 	s.mu.Lock()
 	all := make([]*conn, 0, len(s.open))
@@ -83,7 +83,6 @@ func (s *connSet) closeAll() int {
 	for _, c := range all {
 		_ = c.Close()
 	}
-	return len(all)
 }
 
 // connOf returns the conn below what the transport uses, nil if it is none of ours.

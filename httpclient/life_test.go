@@ -77,7 +77,7 @@ func TestStopAndAbortAtAnyTime(t *testing.T) {
 	var wg sync.WaitGroup
 	wg.Go(func() { _, err = get(t.Context(), c, srv.URL) })
 	testkit.Eventually(t, "a request is in flight", func() bool { return c.Stats().InUse == 1 })
-	if abort := c.Abort(); abort == nil || !strings.Contains(abort.Error(), "cut off 1 command") {
+	if abort := c.Abort(); abort == nil || !strings.Contains(abort.Error(), "cut off 1 connection") {
 		t.Errorf("Abort: %v", abort)
 	}
 	wg.Wait()

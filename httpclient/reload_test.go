@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -122,5 +123,34 @@ func TestRenewedCertificatesAreUsedAndBadOnesAreNot(t *testing.T) {
 	testkit.Eventually(t, "a bad one is refused", func() bool { return strings.Contains(log.String(), "kind=renewal-refused") })
 	if got := shown(); got != "second.example" {
 		t.Errorf("shows %s", got)
+	}
+}
+
+// A look at renewed files waits for a server that hangs, and does not delay Stop.
+func TestStopDoesNotWaitForALookAtFiles(t *testing.T) {
+	t.Parallel()
+	ca := testcerts.New(t)
+	var hangs atomic.Bool
+	looks, hang := make(chan struct{}, 1), make(chan struct{})
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		if hangs.Load() {
+			looks <- struct{}{}
+			<-hang
+		}
+	}))
+	srv.TLS = &tls.Config{Certificates: []tls.Certificate{ca.Pair(t, "127.0.0.1")}}
+	srv.StartTLS()
+	t.Cleanup(srv.Close)
+	t.Cleanup(func() { close(hang) })
+	files := poolkeeper.TLSFiles{CA: filepath.Join(t.TempDir(), "ca")}
+	testkit.Replace(t, files.CA, ca.PEM)
+	c := started(t, httpclient.Config{
+		BaseURL: srv.URL, CheckPath: "/", TLSFiles: files, FileInterval: 10 * time.Millisecond, HeaderTimeout: time.Hour,
+	})
+	hangs.Store(true)
+	testkit.Replace(t, files.CA, append(ca.PEM, testcerts.New(t).PEM...))
+	<-looks
+	if err := c.Stop(testkit.Within(t, testkit.Patience)); err != nil {
+		t.Error(err)
 	}
 }

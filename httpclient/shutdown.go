@@ -55,32 +55,29 @@ func (c *Client) shutDown(ctx context.Context, started <-chan struct{}) error {
 		return nil
 	}
 	now, late := time.Now(), c.held.List()
-	n := c.cutAll()
+	cut, waiting := int(c.conns.inUse.Load()), int(c.met.waiting.Load())
+	c.cutAll()
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), cutGrace)
 	defer cancel()
 	_ = c.close(grace)
 	return &poolkeeper.HeldError{
-		Pool: c.state.Name(), Commands: n, Holders: late, Time: now, Err: errors.Join(append(errs, context.Cause(ctx))...),
+		Pool: c.state.Name(), Cut: cut, Waiting: waiting, Holders: late, Time: now, Err: errors.Join(append(errs, context.Cause(ctx))...),
 	}
 }
 
-// cutAll ends every request in flight, and returns how many there were. Requests that begin now are
-// refused by the gate.
-func (c *Client) cutAll() int {
+// cutAll ends every request in flight. The gate refuses those that begin now.
+func (c *Client) cutAll() {
 	c.conns.over.Store(true)
 	c.mu.Lock()
 	c.cut = true
 	c.mu.Unlock()
-	all := c.exchanges()
-	for _, x := range all {
+	for _, x := range c.exchanges() {
 		x.cancel(errCut)
 	}
-	return len(all)
 }
 
-// close ends the client's own work and closes every connection.
+// close ends trials and closes every connection.
 func (c *Client) close(ctx context.Context) error {
-	c.end()
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), cutGrace)
 	defer cancel()
 	if ctx.Err() == nil {
@@ -93,7 +90,9 @@ func (c *Client) close(ctx context.Context) error {
 	return err
 }
 
+// stopWatches ends the client's own work.
 func (c *Client) stopWatches() {
+	c.end() // a look at files may be waiting for the server
 	c.mu.Lock()
 	watches := c.watches
 	c.mu.Unlock()

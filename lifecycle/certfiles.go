@@ -21,7 +21,7 @@ type certFiles struct {
 	changed   func(pair *tls.Certificate, err error) // hears of a new pair, or why it is not used
 
 	current atomic.Pointer[tls.Certificate]
-	looked  atomic.Int64 // a monotime.Time: when a look last began
+	looked  atomic.Int64 // a monotime.Time: when the files were last read
 
 	mu              sync.Mutex // held while looking; guards the following
 	certPEM, keyPEM []byte     // as last seen, whether used or not

@@ -12,16 +12,14 @@ import (
 )
 
 // passTransitions returns a health.Config.OnTransition that publishes each change of a check as an
-// event, once the service's own function has seen it. What makes a group change is a check, a hold
-// or a shutdown, which have events of their own.
+// event, once the service's own function has seen it. Groups change because of checks, holds and
+// shutdowns, which have events of their own.
 func (r *Registry) passTransitions(own func(health.Transition)) func(health.Transition) {
 	return func(t health.Transition) {
+		defer r.emitTransition(t) // also if own panics
 		if own != nil {
-			defer r.emitTransition(t) // also if own panics
 			own(t)
-			return
 		}
-		r.emitTransition(t)
 	}
 }
 

@@ -193,7 +193,7 @@ func (s *Server) wrap(secure bool) {
 		switch {
 		case to == http.StateHijacked:
 			s.conns.noteHijacked(c)
-		case to == http.StateNew && secure:
+		case to == http.StateActive && secure: // after the handshake, which may have renewed the certificate
 			s.warnOfExpiry()
 		}
 		if connState != nil {

@@ -65,16 +65,16 @@ func (s *Server) Stats() poolkeeper.ServerStats {
 	}
 }
 
-// Expiries lists the expiries of the server's certificates. It knows the certificates of
-// [WithCertFiles] and of TLSConfig.Certificates, but not the result of TLSConfig.GetCertificate. With
-// WithCertFiles it reads changed files, as a handshake does. It is empty before Start.
+// Expiries lists the expiries of the server's certificates. It knows the certificate of
+// [WithCertFiles] that is in use, and TLSConfig.Certificates, but not the result of
+// TLSConfig.GetCertificate. It is empty before Start. It does no I/O.
 func (s *Server) Expiries() []poolkeeper.Expiry {
 	if s.files != nil {
-		if s.files.current.Load() == nil {
+		pair := s.files.current.Load()
+		if pair == nil {
 			return nil // not started
 		}
-		s.files.look()
-		return expiry.OfPairs(poolkeeper.ExpiryServerCertificate, *s.files.current.Load())
+		return expiry.OfPairs(poolkeeper.ExpiryServerCertificate, *pair)
 	}
 	certs := s.state.certs.Load()
 	if certs == nil {
@@ -83,8 +83,8 @@ func (s *Server) Expiries() []poolkeeper.Expiry {
 	return expiry.OfPairs(poolkeeper.ExpiryServerCertificate, *certs...)
 }
 
-// warnOfExpiry reports a certificate that expires soon: looked at once an hour, by Start and by new
-// connections.
+// warnOfExpiry reports a certificate that expires soon. Start and requests over TLS call it; it
+// compares the dates once an hour.
 func (s *Server) warnOfExpiry() {
 	s.state.expiring.DueOf(s.Expiries, func(e poolkeeper.Expiry, now time.Time) {
 		s.state.events.Emit(event.OfExpiry(e, now))

@@ -75,7 +75,13 @@ func TestCertificateFilesAreRenewedAndABadPairKeepsTheOld(t *testing.T) {
 	}
 	put("fourth.example")
 	s.LookAtFiles()
-	got := s.Expiries() // looks as well
+	if got := s.Expiries(); len(got) != 1 || got[0].Subject != "second.example" {
+		t.Errorf("expiries: %v; reading files is for handshakes", got)
+	}
+	if got := presented(t, s); got != "fourth.example" {
+		t.Errorf("presents %s", got)
+	}
+	got := s.Expiries()
 	if len(got) != 1 || got[0].Kind != poolkeeper.ExpiryServerCertificate || got[0].Subject != "fourth.example" || got[0].NotAfter.IsZero() {
 		t.Errorf("expiries: %v", got)
 	}

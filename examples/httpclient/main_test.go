@@ -30,7 +30,7 @@ func TestStagesLeaksAndReuse(t *testing.T) {
 		`httpclient: "billing": the request was not over within RequestTimeout, 100ms`,
 		`event:   "billing": a connection is held for too long; is a Close missing?, request for`,
 		`Holders: request for`,
-		`Stop:    poolkeeper: stop "billing": cut off 1 command held by request for`,
+		`Stop:    poolkeeper: stop "billing": cut off 1 connection held by request for`,
 		`showLeak (main.go:`,
 	} {
 		if !strings.Contains(out, want) {

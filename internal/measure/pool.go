@@ -48,10 +48,8 @@ func (r *reader) pool(name string, s *poolkeeper.Stats) {
 	r.total(Generations, s.Generation, name)
 	r.total(Leaks, s.Leaks, name)
 	r.total(Reclaimed, s.Reclaimed, name)
-	if s.Reused > 0 || s.Unread > 0 { // an HTTP client
-		r.total(Reused, s.Reused, name)
-		r.total(Unread, s.Unread, name)
-	}
+	r.total(Reused, s.Reused, name)
+	r.total(Unread, s.Unread, name)
 	r.duration(OldestHold, s.OldestHold, name)
 	r.truth(Down, !s.DownSince.IsZero(), name)
 	r.truth(Paused, s.Paused, name)

@@ -135,7 +135,7 @@ func TestStopCutsAndNamesStreamsThatDoNotEnd(t *testing.T) {
 	}
 	err = c.Stop(testkit.Within(t, 50*time.Millisecond))
 	held, ok := errors.AsType[*poolkeeper.HeldError](err)
-	if !ok || held.Commands != 1 || !strings.Contains(err.Error(), "client_test.go") {
+	if !ok || held.Cut != 1 || !strings.Contains(err.Error(), "client_test.go") {
 		t.Errorf("Stop: %v", err)
 	}
 	if _, err := stream.Recv(); err == nil {

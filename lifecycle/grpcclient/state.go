@@ -117,7 +117,7 @@ func (c *Client) shutDown(ctx context.Context, started <-chan struct{}) error {
 	errs = append(errs, c.conn.Close(), c.watching.Wait(context.WithoutCancel(ctx))) // it ends with its context
 	if settled != nil {
 		return &poolkeeper.HeldError{
-			Pool: c.state.Name(), Commands: len(late), Holders: late, Time: now, Err: errors.Join(append(errs, context.Cause(ctx))...),
+			Pool: c.state.Name(), Cut: 1, Holders: late, Time: now, Err: errors.Join(append(errs, context.Cause(ctx))...),
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
