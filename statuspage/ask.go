@@ -1,10 +1,9 @@
 package statuspage
 
 import (
-	"fmt"
+	"errors"
 	"log/slog"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/poolkeeper/poolkeeper"
@@ -26,109 +25,74 @@ type answer struct {
 	holders    []poolkeeper.Holder
 	settings   []slog.Attr
 	expiries   []poolkeeper.Expiry
-	unanswered []string // what is missing, and why
+	unanswered []string // the parts that are missing, and why
 }
 
 // interview calls the methods of components, which are code of others. A method that panics or ends its
 // goroutine spoils only its component's part. A method that hangs is not called again until it has
-// returned. The caller locks.
-type interview struct {
-	hung map[string]*call // by component
-}
-
-// call is one goroutine that calls a component's methods.
-type call struct {
-	began  time.Time
-	method atomic.Pointer[string] // the one under way
-	done   chan answer            // 1 buffered
-}
-
-func newInterview() *interview { return &interview{hung: make(map[string]*call)} }
+// returned.
+type interview struct{ calls guard.Calls }
 
 // ask calls the methods of c: those for numbers, and with all the others too. It returns before
 // deadline.
 func (v *interview) ask(name string, c lifecycle.Component, all bool, deadline time.Time) answer {
-	if h := v.hung[name]; h != nil {
-		select {
-		case <-h.done:
-			delete(v.hung, name)
-		default:
-			return h.late()
-		}
-	}
-	if !askable(c) {
+	methods := methodsOf(c, all)
+	if len(methods) == 0 {
 		return answer{}
 	}
 	wait := min(patience, time.Until(deadline))
 	if wait <= 0 {
 		return answer{unanswered: []string{"not asked: other components used up the time"}}
 	}
-	h := &call{began: time.Now(), done: make(chan answer, 1)}
-	// Owner: the interview, which takes its answer. It ends with the component's methods; for one
-	// that hangs nobody can wait, so it is named on the page.
-	go h.run(c, all)
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case a := <-h.done:
-		return a
-	case <-timer.C:
-		v.hung[name] = h
-		return h.late()
-	}
-}
-
-func (h *call) late() answer {
-	method := "it"
-	if m := h.method.Load(); m != nil {
-		method = *m
-	}
-	age := time.Since(h.began).Round(100 * time.Millisecond)
-	return answer{unanswered: []string{fmt.Sprintf("%s does not return, called %s ago", method, age)}}
-}
-
-// askable reports whether c has a method that ask calls.
-func askable(c lifecycle.Component) bool {
-	switch c.(type) {
-	case lifecycle.StatsProvider, lifecycle.ServerStatsProvider, lifecycle.HolderLister,
-		lifecycle.SettingsProvider, lifecycle.ExpiryProvider:
-		return true
-	default:
-		return false
-	}
-}
-
-func (h *call) run(c lifecycle.Component, all bool) {
 	var a answer
-	finished := false
-	defer func() {
-		if !finished { // the component called runtime.Goexit
-			a.unanswered = append(a.unanswered, *h.method.Load()+" ended its goroutine")
+	var last string // the name of the method under way
+	err := v.calls.Do(name, wait, func(step func(string)) {
+		for _, m := range methods {
+			last = m.name
+			step(last)
+			if err := guard.Catch(func() { m.call(&a) }); err != nil {
+				a.unanswered = append(a.unanswered, last+": "+redact.Text(text(err)))
+			}
 		}
-		h.done <- a
-	}()
-	ask := func(method string, f func()) {
-		h.method.Store(&method)
-		if err := guard.Catch(f); err != nil {
-			a.unanswered = append(a.unanswered, method+": "+redact.Text(text(err)))
-		}
+	})
+	if _, hangs := errors.AsType[*guard.Hung](err); hangs {
+		return answer{unanswered: []string{err.Error()}} // the call may still write to a
 	}
+	if err != nil { // it called runtime.Goexit
+		a.unanswered = append(a.unanswered, last+" ended its goroutine")
+	}
+	return a
+}
+
+// method is one of a component's optional methods.
+type method struct {
+	name string
+	call func(*answer) // it puts the result into the answer
+}
+
+// methodsOf returns the methods of c for numbers, and with all the others too.
+func methodsOf(c lifecycle.Component, all bool) []method {
+	var out []method
+	add := func(name string, call func(*answer)) { out = append(out, method{name, call}) }
 	if p, ok := c.(lifecycle.StatsProvider); ok {
-		ask("Stats", func() { s := p.Stats(); a.stats = &s })
+		add("Stats", func(a *answer) { s := p.Stats(); a.stats = &s })
 	}
 	if p, ok := c.(lifecycle.ServerStatsProvider); ok {
-		ask("Stats", func() { s := p.Stats(); a.server = &s })
+		add("Stats", func(a *answer) { s := p.Stats(); a.server = &s })
 	}
-	if p, ok := c.(lifecycle.HolderLister); ok && all {
-		ask("Holders", func() { a.holders = slices.Clone(p.Holders()) })
+	if !all {
+		return out
 	}
-	if p, ok := c.(lifecycle.SettingsProvider); ok && all {
-		ask("Settings", func() { a.settings = resolved(p.Settings()) })
+	if p, ok := c.(lifecycle.HolderLister); ok {
+		add("Holders", func(a *answer) { a.holders = slices.Clone(p.Holders()) })
 	}
-	if p, ok := c.(lifecycle.ExpiryProvider); ok && all {
-		ask("Expiries", func() { a.expiries = slices.Clone(p.Expiries()) })
+	if p, ok := c.(lifecycle.SettingsProvider); ok {
+		add("Settings", func(a *answer) { a.settings = resolved(p.Settings()) })
 	}
-	finished = true
+	if p, ok := c.(lifecycle.ExpiryProvider); ok {
+		add("Expiries", func(a *answer) { a.expiries = slices.Clone(p.Expiries()) })
+	}
+	return out
 }
 
 // resolved runs the code of slog.LogValuers, which is the component's too.

@@ -39,7 +39,7 @@ type Page struct {
 
 	// work is held while components are asked and pages are made. It guards the following.
 	work      sync.Mutex
-	interview *interview
+	interview interview
 	words     *words
 	past      *history
 	folds     *folds
@@ -61,7 +61,7 @@ func New(reg *lifecycle.Registry, cfg Config) *Page {
 	if fault != nil {
 		cfg = Config{Name: cfg.Name, Allow: cfg.Allow}
 	}
-	p := &Page{cfg: cfg.withDefaults(), fault: fault, reg: reg, interview: newInterview(), words: newWords()}
+	p := &Page{cfg: cfg.withDefaults(), fault: fault, reg: reg, words: newWords()}
 	p.process = newProcess(p.cfg.Name, time.Now())
 	p.look = newLook()
 	p.folds = &folds{look: p.look, made: make(map[string]fold)}
@@ -155,9 +155,6 @@ func (p *Page) sample(now time.Time) {
 	p.past.advance(now)
 	deadline := now.Add(allPatience)
 	for name, c := range p.reg.Components() {
-		if !counts(c) {
-			continue
-		}
 		a := p.interview.ask(name, c, false, deadline)
 		if a.stats != nil {
 			p.past.addPool(name, now, a.stats)
@@ -167,16 +164,6 @@ func (p *Page) sample(now time.Time) {
 		}
 	}
 	p.samples.Add(1)
-}
-
-// counts reports whether c has numbers.
-func counts(c lifecycle.Component) bool {
-	switch c.(type) {
-	case lifecycle.StatsProvider, lifecycle.ServerStatsProvider:
-		return true
-	default:
-		return false
-	}
 }
 
 // current returns the present document. It asks the components once for each sample, or without

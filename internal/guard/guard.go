@@ -1,5 +1,5 @@
-// Package guard runs a user's code without letting it end the process, or the goroutine that runs
-// it.
+// Package guard runs a user's code without letting it end the process, or end or block the goroutine
+// that runs it.
 package guard
 
 import (

@@ -3,11 +3,11 @@ package measure
 import (
 	"iter"
 	"strings"
-	"sync"
 	"time"
 	"unicode/utf8"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/guard"
 	"github.com/poolkeeper/poolkeeper/lifecycle"
 )
 
@@ -26,10 +26,8 @@ func (s *Sample) Labels() []string { return s.values[:len(s.Metric.Labels)] }
 // Source reads one registry. It is safe for concurrent use. It keeps nothing between two reads but
 // which components do not answer.
 type Source struct {
-	reg *lifecycle.Registry
-
-	mu   sync.Mutex                 // guards the following
-	hung map[string]<-chan struct{} // by component: closed when the call that did not return has returned
+	reg   *lifecycle.Registry
+	calls guard.Calls // by component
 }
 
 // Of returns a Source of a registry.
