@@ -12,8 +12,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 )
 
-// newPair returns a server, and what requests it through a bare client with the same number of idle
-// connections, and through a managed one.
+// newPair starts a server, and returns functions that request it: through a bare client, which keeps as
+// many idle connections, and through a managed client.
 func newPair(b *testing.B, cfg httpclient.Config) (bare, managed func() error) {
 	b.Helper()
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") }))

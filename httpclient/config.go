@@ -166,5 +166,5 @@ func (c Config) withDefaults() Config {
 // or is settings.Or for a default that may be Off itself.
 func or(d, otherwise time.Duration) time.Duration { return max(settings.Or(d, otherwise), 0) }
 
-// files are what is read from disk.
+// files returns the names of the files that c refers to.
 func (c Config) files() onfile.Names { return onfile.Names{TLSFiles: c.TLSFiles} }

@@ -15,6 +15,6 @@
 // A response whose body is not closed holds its connection. The client names the caller by file and
 // line, in the log and in [Client.Holders], and cuts the connection at Stop.
 //
-// It refuses to retry, because only the caller knows what may be sent twice, and to follow the load
-// of several hosts: that is for a balancer.
+// It refuses to retry: only the caller knows which requests may be sent twice. It refuses to spread
+// requests over several hosts: a balancer does that.
 package httpclient

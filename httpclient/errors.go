@@ -63,7 +63,7 @@ func (e *HostError) Error() string {
 	return fmt.Sprintf("httpclient: %q: a request of %q is refused; BaseURL is %s", e.Client, e.Host, e.Allowed)
 }
 
-// StatusError says that a health check was answered, and not well.
+// StatusError is the error of a health check whose answer has an unhealthy status.
 type StatusError struct {
 	Client string
 	Status int // such as 503

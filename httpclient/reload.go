@@ -91,7 +91,7 @@ func (c *Client) stage(cfg Config) (staged, error) {
 	return s, nil
 }
 
-// changes compares two configurations as they were given, by what they come to.
+// changes compares two configurations, defaults included.
 func changes(from, to *Config) []poolkeeper.Change {
 	a, b := from.withDefaults(), to.withDefaults()
 	a.DialContext, b.DialContext = from.DialContext, to.DialContext // the default is another function each time

@@ -55,7 +55,7 @@ func (c *Client) roundTrip(r *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// admit refuses what must not be tried.
+// admit refuses a request that must not be sent.
 func (c *Client) admit(r *http.Request, to *endpoint) error {
 	if err := to.pinned(r.URL); err != nil {
 		err.Client = c.state.Name()
@@ -149,7 +149,7 @@ func (c *Client) noteFailure(x *exchange, err error) {
 	c.breaker.Failed(x.mono, err)
 }
 
-// isTimeout reports whether err says that time was over.
+// isTimeout reports whether err is a time-out.
 func isTimeout(err error) bool {
 	t, ok := errors.AsType[interface {
 		error

@@ -79,8 +79,8 @@ func (s *Set) Stop(ctx context.Context) error {
 func (s *Set) Abort() error { return s.each((*Client).Abort) }
 
 // Checks returns one check for each client with BaseURL, named after it. A client that fails makes
-// the service degraded, not unready: which of several servers a service cannot do without is for
-// lifecycle.WithHealthCheck to say.
+// the service degraded, not unready. If the service cannot work without its servers, give
+// lifecycle.WithHealthCheck another Impact.
 func (s *Set) Checks() []health.Check {
 	var out []health.Check
 	for _, name := range s.names {

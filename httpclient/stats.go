@@ -28,9 +28,10 @@ func (m *metrics) dialFailed(err error) {
 	m.lastDialError.Store(&dialError{err, time.Now()})
 }
 
-// Stats returns one moment of the client. Max is MaxOpen with BaseURL, and 0 without: it counts per
-// host. Wait has every request; WaitCount has those that dialled, or waited for 1 ms or longer. Use is from
-// the request until its response is read to the end. Stats does no I/O.
+// Stats returns one moment of the client. With BaseURL, Max is MaxOpen. Without BaseURL it is 0,
+// because MaxOpen counts for each host. Wait has every request. WaitCount has the requests that
+// dialled, or waited for 1 ms or longer. Use is the time from a request until its response is read to
+// the end. Stats does no I/O.
 func (c *Client) Stats() poolkeeper.Stats {
 	m := &c.met
 	s := poolkeeper.Stats{

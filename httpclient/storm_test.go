@@ -35,7 +35,7 @@ func misbehaves(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// Whatever server and callers do, what is counted comes back to nothing.
+// After any behaviour of server and callers, every gauge returns to zero.
 func TestAStormLeavesNothingCounted(t *testing.T) {
 	t.Parallel()
 	for name, srv := range map[string]*httptest.Server{

@@ -26,7 +26,7 @@ type target struct {
 	disk onfile.Contents
 }
 
-// resolve returns where c leads, and what its files hold.
+// resolve returns the server of c, and the contents of its files.
 func (c Config) resolve() (target, error) {
 	base, err := c.base()
 	t := target{base: base}
