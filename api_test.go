@@ -20,7 +20,7 @@ var update = flag.Bool("update", false, "write docs/api anew")
 // functions and methods. The methods that every SQL pool has count once for each of its types: told
 // once, sqlpool has 76 names and replica 59.
 var budgets = map[string]int{
-	".": 80, "lifecycle": 120, "lifecycle/event": 70, "health": 85, "health/quality": 15, "eviction": 26,
+	".": 80, "lifecycle": 122, "lifecycle/event": 70, "health": 85, "health/quality": 15, "eviction": 26,
 	"httpclient": 80, "config": 35, "redispool": 63, "sqlpool": 130, "sqlpool/replica": 84,
 	"statuspage": 45,
 }

@@ -112,6 +112,12 @@ type StreamStatsProvider interface {
 	StreamStats() poolkeeper.StreamStats
 }
 
+// LoggerSetter is a Component that logs and has no configuration for its logger. [Registry.Add] gives
+// it Config.Logger.
+type LoggerSetter interface {
+	SetLogger(l *slog.Logger)
+}
+
 // NameSetter is a Component that wants to know its name. [Registry.Add] calls SetName, before
 // anything else.
 type NameSetter interface {

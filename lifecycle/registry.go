@@ -151,8 +151,8 @@ func (r *Registry) Add(name string, c Component, opts ...Option) {
 	if n, ok := c.(NameSetter); ok {
 		n.SetName(name)
 	}
-	if l, ok := c.(interface{ setLogger(l *slog.Logger) }); ok {
-		l.setLogger(r.cfg.Logger)
+	if l, ok := c.(LoggerSetter); ok {
+		l.SetLogger(r.cfg.Logger)
 	}
 	if source, ok := c.(EventSource); ok {
 		source.Subscribe(func(e poolkeeper.Event) {

@@ -44,8 +44,8 @@ func (s *serverState) init() {
 // SetName gives the server the name it has in events. The Registry calls it.
 func (s *Server) SetName(name string) { s.state.name.Store(&name) }
 
-// setLogger makes the events of the server go where those of its registry go.
-func (s *Server) setLogger(l *slog.Logger) { s.state.logger.Store(l) }
+// SetLogger gives the server the logger of its events. Default: slog.Default(). The Registry calls it.
+func (s *Server) SetLogger(l *slog.Logger) { s.state.logger.Store(l) }
 
 // Subscribe calls fn for every event of the server from now on, until cancel is called. Events are a
 // renewal of the certificate of [WithCertFiles], a refused renewal, and a certificate that expires

@@ -31,7 +31,7 @@ const (
 
 // Client is a *grpc.ClientConn as a component. Make it with [New]. It satisfies lifecycle.Component,
 // Drainer, Aborter, Checker, StatsProvider, HolderLister, SettingsProvider, ObserverSetter,
-// EventSource and NameSetter. All methods are safe for concurrent use.
+// EventSource, NameSetter and LoggerSetter. All methods are safe for concurrent use.
 type Client struct {
 	conn     *grpc.ClientConn
 	target   string
@@ -39,6 +39,7 @@ type Client struct {
 	gate     *inflight.Gate // calls in flight, streams included
 	held     *holders.Table // the same, by caller
 	events   *event.Log
+	logger   atomic.Pointer[slog.Logger] // of the events; nil: slog.Default()
 	observer observer.Slot
 	watching inflight.Group // the goroutine that follows the connection
 
@@ -56,7 +57,7 @@ type Client struct {
 func New(target string, opts ...grpc.DialOption) (*Client, error) {
 	c := &Client{target: target, state: life.NewState("grpcclient", "grpc"), gate: inflight.New(), held: holders.NewTable(true)}
 	c.life, c.end = context.WithCancel(context.Background()) //nolint:forbidigo // the client's own life, ended by Stop
-	c.events = event.NewLog("grpcclient", c.state.Name, slog.Default, func(err error) (cause, advice string) {
+	c.events = event.NewLog("grpcclient", c.state.Name, c.log, func(err error) (cause, advice string) {
 		f := health.Classify(err)
 		return string(f.Kind), f.Advice
 	})
@@ -84,6 +85,16 @@ func (c *Client) InFlight() int { return c.gate.InFlight() }
 // SetName gives the client the name it has in logs, errors and metrics. Default: "grpc". An empty
 // name changes nothing.
 func (c *Client) SetName(name string) { c.state.SetName(name) }
+
+// SetLogger gives the client the logger of its events. Default: slog.Default(). The Registry calls it.
+func (c *Client) SetLogger(l *slog.Logger) { c.logger.Store(l) }
+
+func (c *Client) log() *slog.Logger {
+	if l := c.logger.Load(); l != nil {
+		return l
+	}
+	return slog.Default()
+}
 
 // Subscribe calls fn for every event of the client from now on, until cancel is called: down, up and
 // panic. fn may be called concurrently and must not block. A panic in it is logged.

@@ -34,6 +34,7 @@ var (
 	_ lifecycle.ObserverSetter   = (*grpcclient.Client)(nil)
 	_ lifecycle.EventSource      = (*grpcclient.Client)(nil)
 	_ lifecycle.NameSetter       = (*grpcclient.Client)(nil)
+	_ lifecycle.LoggerSetter     = (*grpcclient.Client)(nil)
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -70,6 +71,7 @@ func client(t *testing.T, addr string) *grpcclient.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
+	c.SetLogger(testkit.Silent())
 	t.Cleanup(func() { _ = c.Abort() })
 	return c
 }

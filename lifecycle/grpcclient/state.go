@@ -57,8 +57,8 @@ func (c *Client) watch() {
 	}
 }
 
-// note emits an event when the server is lost, and when it is back. A loss that is over before it is
-// seen is none.
+// note emits an event when the server is lost, and when it is back. It does not see an outage that is
+// over at once.
 func (c *Client) note(at connectivity.State) {
 	switch at {
 	case connectivity.TransientFailure:
@@ -77,11 +77,12 @@ func (c *Client) note(at connectivity.State) {
 	}
 }
 
-// errLost is all that gRPC tells of a connection: the reason is in the errors of calls.
+// errLost is the error of the event down: gRPC gives the reason to calls only.
 var errLost = errors.New("no connection can be opened; the errors of calls say why")
 
 // Drain refuses new calls from now on and waits for those in flight, at most until ctx ends. A stream
-// is in flight until it ends: end streams that go on for ever by something that ends with the service.
+// is in flight until it ends: cancel the context of a stream that goes on for ever when the service
+// drains.
 func (c *Client) Drain(ctx context.Context) error {
 	c.closeGate()
 	if err := c.gate.Wait(ctx); err != nil {
