@@ -6,6 +6,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/histogram"
+	"github.com/poolkeeper/poolkeeper/internal/latest"
 )
 
 // metrics are the counters of one client.
@@ -15,17 +16,12 @@ type metrics struct {
 	waits, unread                                                        atomic.Uint64
 	generation                                                           atomic.Uint64
 	wait, use, dial                                                      histogram.Recorder
-	lastDialError                                                        atomic.Pointer[dialError]
-}
-
-type dialError struct {
-	err error
-	at  time.Time
+	dialError                                                            latest.DialError
 }
 
 func (m *metrics) dialFailed(err error) {
 	m.dialErrors.Add(1)
-	m.lastDialError.Store(&dialError{err, time.Now()})
+	m.dialError.Note(err)
 }
 
 // Stats returns one moment of the client. With BaseURL, Max is MaxOpen. Without BaseURL it is 0,
@@ -50,9 +46,7 @@ func (c *Client) Stats() poolkeeper.Stats {
 	if down := c.breaker.Down(); down != nil {
 		s.DownSince = down.Since
 	}
-	if e := m.lastDialError.Load(); e != nil {
-		s.LastDialError, s.LastDialErrorTime = e.err, e.at
-	}
+	m.dialError.Report(&s)
 	for i, reason := range reasons {
 		s.Evicted[reason] = c.conns.closed[i].Load()
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"slices"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -21,11 +20,6 @@ type Answer struct {
 	// alone if the server did not answer.
 	Limits Limits
 }
-
-const (
-	mostPings  = 50          // that Ask sends
-	pingsLimit = time.Second // for how long it sends them
-)
 
 // Ask reports version, latency, limits and certificates of the server at cfg.URL. It needs no running
 // pool: it opens a connection as a pool with cfg would, and closes it. To explain a failure it opens a
@@ -86,7 +80,7 @@ func (p *Pool) butSentinels(plain, watched dialAddr) dialAddr {
 
 // inform asks the server for a sign of life, and then the rest on the same connection.
 func (p *Pool) inform(ctx context.Context, w *handshake.Watch, out *poolkeeper.ServerInfo) error {
-	ctx, cancel := context.WithTimeout(ctx, p.patience()+pingsLimit)
+	ctx, cancel := context.WithTimeout(ctx, p.patience()+handshake.PingsLimit)
 	defer cancel()
 	reservation, err := p.checker.check(ctx)
 	if err == nil && p.target.kind != kindCluster {
@@ -115,7 +109,7 @@ func (p *Pool) describe(ctx context.Context, n *node, out *poolkeeper.ServerInfo
 	}
 	defer done()
 	ping := func(ctx context.Context) error { return allowed(ctx, own, own.Ping(ctx).Err()) }
-	if err := handshake.Pings(ctx, &out.Latency, mostPings, pingsLimit, ping); err != nil {
+	if err := handshake.Pings(ctx, &out.Latency, ping); err != nil {
 		return err
 	}
 	describeServer(ctx, own, out)

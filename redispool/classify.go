@@ -34,7 +34,7 @@ func Classify(err error) health.Fault {
 		return health.FaultOf(health.KindClusterDown)
 	}
 	if e, ok := errors.AsType[*explained](err); ok {
-		return e.fault
+		return e.Fault
 	}
 	if e, ok := errors.AsType[redis.Error](err); ok {
 		return ofAnswer(e.Error())

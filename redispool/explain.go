@@ -2,9 +2,7 @@ package redispool
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
-	"fmt"
 	"net"
 	"time"
 
@@ -21,31 +19,12 @@ var redisWords = peer.Words{
 }
 
 // explained is an error of a first connection, and what was found out about the server afterwards.
-type explained struct {
-	err     error
-	finding string
-	fault   health.Fault
-}
-
-// Error is that of the connection, and the finding.
-func (e *explained) Error() string { return fmt.Sprintf("%v; %s", e.err, e.finding) }
-
-// Unwrap returns the error of the connection.
-func (e *explained) Unwrap() error { return e.err }
-
-// HealthFault makes health.Classify know the finding.
-func (e *explained) HealthFault() health.Fault { return e.fault }
+type explained = peer.ExplainedError[health.Fault]
 
 // unclear reports whether err may come of a server that speaks another protocol, or TLS where the
 // client does not. A server that has answered in its protocol is the right one.
 func unclear(err error) bool {
-	if _, ok := errors.AsType[redis.Error](err); ok {
-		return false
-	}
-	if e, ok := errors.AsType[*net.OpError](err); ok && (e.Op == "dial" || e.Op == "remote error") {
-		return false
-	}
-	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+	if _, answered := errors.AsType[redis.Error](err); answered || peer.Settled(err) {
 		return false
 	}
 	switch Classify(err).Kind { //nolint:exhaustive // the rest is clear
@@ -79,7 +58,7 @@ func (p *Pool) explain(ctx context.Context, err error) error {
 		if m.TLS {
 			f.Kind = health.KindTLS
 		}
-		return &explained{err, m.Finding, f}
+		return &explained{Err: err, Finding: m.Finding, Fault: f}
 	}
 	if found == peer.TLS {
 		return p.explainTLS(ctx, e, network, addr, err)
@@ -100,7 +79,7 @@ func (p *Pool) explainTLS(ctx context.Context, e *endpoint, network, addr string
 		_, alert = c.Read(make([]byte, 1))
 	}
 	if f := health.Classify(alert); alert != nil && f.Kind == health.KindAuthentication {
-		return &explained{err, alert.Error(), f}
+		return &explained{Err: err, Finding: alert.Error(), Fault: f}
 	}
 	return err
 }

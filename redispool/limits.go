@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -71,9 +70,8 @@ func (p *Pool) Limits(ctx context.Context) (Limits, error) {
 		return Limits{}, fmt.Errorf("redispool: limits of %q: %w", p.poolName(), asFault(err))
 	}
 	least.LeftOut = leftOut
-	p.fleet.Store(&poolkeeper.FleetStats{
-		Asked: time.Now(), Demand: least.Demand, Limit: least.MaxConnections, OnServer: least.OnServer,
-		Warnings: slices.Clone(least.Warnings),
+	p.fleet.Note(poolkeeper.FleetStats{
+		Demand: least.Demand, Limit: least.MaxConnections, OnServer: least.OnServer, Warnings: least.Warnings,
 	})
 	return least, nil
 }

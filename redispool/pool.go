@@ -17,6 +17,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/expiry"
 	"github.com/poolkeeper/poolkeeper/internal/holders"
 	"github.com/poolkeeper/poolkeeper/internal/inflight"
+	"github.com/poolkeeper/poolkeeper/internal/latest"
 	"github.com/poolkeeper/poolkeeper/internal/life"
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
 	"github.com/poolkeeper/poolkeeper/internal/observer"
@@ -51,7 +52,7 @@ type Pool struct {
 	held    *holders.Table // the holders of connections
 	checker *checker
 	met     metrics
-	fleet   atomic.Pointer[poolkeeper.FleetStats] // as last asked; nil: never with success
+	fleet   latest.Fleet
 
 	expiring expiry.Watch
 
@@ -69,7 +70,7 @@ type Pool struct {
 	mu         sync.Mutex              // guards the following
 	watch      *holders.Watch          // reports leaks; nil: off
 	nodes      []*node                 // in order of appearance
-	goneTotals gauges                  // what go-redis counted of a Cluster's nodes that are gone: totals never fall
+	goneTotals poolkeeper.Stats        // what go-redis counted of a Cluster's nodes that are gone: totals never fall
 	endPause   context.CancelCauseFunc // of the Pause under way
 	paused     time.Time               // when callers began to wait for Resume; zero: they do not
 	nextPoll   *time.Timer             // at the files; nil: there are none, or the pool does not run
@@ -165,16 +166,16 @@ func (p *Pool) liveNodes(ctx context.Context) []*node {
 
 // remove takes nodes out of the pool and keeps their totals. It returns those that were in it.
 func (p *Pool) remove(gone []*node) (removed []*node) {
-	last := make([]gauges, len(gone))
+	last := make([]poolkeeper.Stats, len(gone))
 	for i, n := range gone {
-		last[i] = n.gauges()
+		last[i] = n.nativeStats()
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i, n := range gone {
 		if at := slices.Index(p.nodes, n); at >= 0 { // else another caller has removed it
 			p.nodes = slices.Delete(p.nodes, at, at+1)
-			p.goneTotals.keep(last[i])
+			addTotals(&p.goneTotals, &last[i])
 			removed = append(removed, n)
 		}
 	}

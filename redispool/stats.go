@@ -1,8 +1,6 @@
 package redispool
 
 import (
-	"context"
-	"errors"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -12,6 +10,8 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/histogram"
+	"github.com/poolkeeper/poolkeeper/internal/latest"
+	"github.com/poolkeeper/poolkeeper/internal/sum"
 )
 
 // counter is something that metrics count.
@@ -37,13 +37,7 @@ type metrics struct {
 	dial    histogram.Recorder
 	wait    histogram.Recorder // of callers that queued
 
-	lastFailure atomic.Pointer[failedDial] // nil: no dial has failed
-}
-
-// failedDial is an attempt to open a connection that failed. It never changes.
-type failedDial struct {
-	at  time.Time
-	err error
+	dialError latest.DialError
 }
 
 func (m *metrics) count(c counter) {
@@ -72,12 +66,9 @@ func (m *metrics) waited(d time.Duration) {
 
 // failed notes why an attempt to open a connection has failed: of the pool, of a check or a trial.
 func (m *metrics) failed(err error) {
-	if errors.Is(err, context.Canceled) { // one that was given up says nothing
-		return
-	}
-	f := &failedDial{time.Now(), asFault(err)}
+	err = asFault(err)
 	for ; m != nil; m = m.all {
-		m.lastFailure.Store(f)
+		m.dialError.Note(err)
 	}
 }
 
@@ -94,9 +85,7 @@ func (m *metrics) stats() poolkeeper.Stats {
 		s.Evicted[r.String()] = m.evicted[r].Load()
 	}
 	s.WaitCount, s.WaitDuration = s.Wait.Count, m.wait.Sum()
-	if f := m.lastFailure.Load(); f != nil {
-		s.LastDialError, s.LastDialErrorTime = f.err, f.at
-	}
+	m.dialError.Report(&s)
 	return s
 }
 
@@ -114,25 +103,21 @@ func (m *metrics) stats() poolkeeper.Stats {
 func (p *Pool) Stats() poolkeeper.Stats {
 	s := p.met.stats()
 	s.Paused = p.permits.isPaused()
-	if f := p.fleet.Load(); f != nil {
-		s.Fleet = *f
-		s.Fleet.Warnings = slices.Clone(f.Warnings)
-	}
+	p.fleet.Report(&s)
 	isCluster := p.target.kind == kindCluster
 	nodes, gone := p.nodesAndGone()
 	if isCluster {
 		s.Waiting = p.permits.waiting()
 		s.Members = make([]poolkeeper.MemberStats, 0, len(nodes))
 	}
-	gone.addTo(&s)
+	sum.Add(&s, &gone)
 	for _, n := range nodes {
-		g := n.gauges()
-		g.addTo(&s)
+		native := n.nativeStats()
+		addNative(&s, &native)
 		if isCluster {
-			s.Members = append(s.Members, n.memberStats(g))
+			s.Members = append(s.Members, n.memberStats(&native))
 		}
 	}
-	s.InUse = s.Open - s.Idle
 	if s.InUse > 0 { // else they are Conns that were closed, which go-redis does not say
 		s.OldestHold = p.held.OldestHold(time.Now(), poolkeeper.KindPubSub)
 	}
@@ -141,7 +126,7 @@ func (p *Pool) Stats() poolkeeper.Stats {
 }
 
 // nodesAndGone returns the nodes, and the totals of those that are gone, as of the same moment.
-func (p *Pool) nodesAndGone() ([]*node, gauges) {
+func (p *Pool) nodesAndGone() ([]*node, poolkeeper.Stats) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Clone(p.nodes), p.goneTotals
@@ -153,65 +138,46 @@ func openAndIdle(s *redis.PoolStats) (open, idle int) {
 	return int(s.TotalConns), int(min(s.IdleConns, s.TotalConns))
 }
 
-// gauges is a node at one moment: what is not in metrics.
-type gauges struct {
-	max, minIdle, open, idle, dialing, waiting int
-
-	acquired, waitCount uint64
-	waitDuration        time.Duration
-	downSince           time.Time
-	late                time.Duration
-}
-
-func (n *node) gauges() gauges {
+// nativeStats returns what metrics do not count: the numbers of go-redis, the breaker and the evictor.
+func (n *node) nativeStats() poolkeeper.Stats {
 	native, cfg := n.client.PoolStats(), n.pool.config()
 	open, idle := openAndIdle(native)
-	g := gauges{
-		max: cfg.MaxOpen, minIdle: cfg.MinIdle, open: open, idle: idle,
-		dialing: int(n.dialsNow.Load()), waiting: int(native.PendingRequests) + n.permits.waiting(),
-		acquired:  n.acquired.total(native.Hits + native.Misses),
-		waitCount: uint64(native.WaitCount), waitDuration: time.Duration(native.WaitDurationNs),
-		late: n.evictor.Late(),
+	s := poolkeeper.Stats{
+		Max: cfg.MaxOpen, MinIdle: cfg.MinIdle, Open: open, Idle: idle, InUse: open - idle,
+		Dialing: int(n.dialsNow.Load()), Waiting: int(native.PendingRequests) + n.permits.waiting(),
+		Acquired:  n.acquired.total(native.Hits + native.Misses),
+		WaitCount: uint64(native.WaitCount), WaitDuration: time.Duration(native.WaitDurationNs),
+		SweepLate: n.evictor.Late(),
 	}
 	if d := n.down(); d != nil {
-		g.downSince = d.Since
+		s.DownSince = d.Since
 	}
-	return g
+	return s
 }
 
-// addTo adds g to the sums of all nodes.
-func (g *gauges) addTo(s *poolkeeper.Stats) {
-	s.Max += g.max
-	s.MinIdle += g.minIdle
-	s.Open += g.open
-	s.Idle += g.idle
-	s.Dialing += g.dialing
-	s.Waiting += g.waiting
-	s.Acquired += g.acquired
-	s.WaitCount += g.waitCount
-	s.WaitDuration += g.waitDuration
-	s.SweepLate = max(s.SweepLate, g.late)
-	if !g.downSince.IsZero() && (s.DownSince.IsZero() || g.downSince.Before(s.DownSince)) {
-		s.DownSince = g.downSince
+// addNative adds a node's nativeStats to total. DownSince is the earliest.
+func addNative(total, native *poolkeeper.Stats) {
+	sum.Add(total, native)
+	if at := native.DownSince; !at.IsZero() && (total.DownSince.IsZero() || at.Before(total.DownSince)) {
+		total.DownSince = at
 	}
+}
+
+// addTotals adds the totals of a node that is gone to those of others.
+func addTotals(gone, native *poolkeeper.Stats) {
+	gone.Acquired += native.Acquired
+	gone.WaitCount += native.WaitCount
+	gone.WaitDuration += native.WaitDuration
 }
 
 // memberStats describes a node of a Cluster.
-func (n *node) memberStats(g gauges) poolkeeper.MemberStats {
+func (n *node) memberStats(native *poolkeeper.Stats) poolkeeper.MemberStats {
 	m := poolkeeper.MemberStats{Name: n.addr(), Primary: n.role.Load() == rolePrimary, State: "ready", Stats: n.met.stats()}
-	g.addTo(&m.Stats)
-	m.Stats.InUse = m.Stats.Open - m.Stats.Idle
+	addNative(&m.Stats, native)
 	m.Stats.Paused = n.isPaused()
 	if n.breaker.Down() != nil {
 		m.State = "down"
 	}
 	m.InRotation = m.State == "ready" && (n.role.Load() != roleReplica || n.readsElsewhere())
 	return m
-}
-
-// keep adds the totals of a node that is gone.
-func (g *gauges) keep(gone gauges) {
-	g.acquired += gone.acquired
-	g.waitCount += gone.waitCount
-	g.waitDuration += gone.waitDuration
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/jackc/pgx/v5"
@@ -22,11 +21,6 @@ type Answer struct {
 	// alone if the server did not answer.
 	Limits Limits
 }
-
-const (
-	mostPings  = 50          // that Ask sends
-	pingsLimit = time.Second // for how long it sends them
-)
 
 // AskPostgres reports version, latency, limits and certificates of the server at cfg.URL. It needs no
 // running pool: it opens a connection as a pool with cfg would, and closes it. Behind a pooler, or to
@@ -89,7 +83,7 @@ func (m *manager) ask(
 	ctx context.Context, w *handshake.Watch, inform func(context.Context, *handshake.Watch, *poolkeeper.ServerInfo) error,
 ) (Answer, error) {
 	var a Answer
-	first, cancel := context.WithTimeout(ctx, m.cfg().DialTimeout+pingsLimit)
+	first, cancel := context.WithTimeout(ctx, m.cfg().DialTimeout+handshake.PingsLimit)
 	defer cancel()
 	err := inform(first, w, &a.ServerInfo)
 	w.Failed(err)
@@ -119,7 +113,7 @@ func (b *pgxBackend) inform(ctx context.Context, w *handshake.Watch, out *poolke
 	return b.probe.Use(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		w.Ready()
 		out.Server, out.Version = "PostgreSQL", c.PgConn().ParameterStatus("server_version")
-		if err := handshake.Pings(ctx, &out.Latency, mostPings, pingsLimit, c.Ping); err != nil {
+		if err := handshake.Pings(ctx, &out.Latency, c.Ping); err != nil {
 			return err
 		}
 		_, rows, err := postgresConn{c}.Query(ctx, pgSettings)
@@ -145,7 +139,7 @@ func (b *dbBackend) inform(ctx context.Context, w *handshake.Watch, out *poolkee
 			out.Server = "MariaDB"
 		}
 		ping := func(ctx context.Context) error { return n.ping(ctx, b.base) }
-		if err = handshake.Pings(ctx, &out.Latency, mostPings, pingsLimit, ping); err != nil {
+		if err = handshake.Pings(ctx, &out.Latency, ping); err != nil {
 			return err
 		}
 		_, rows, err := n.Table(ctx, mysqlSettings)

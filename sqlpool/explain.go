@@ -41,7 +41,7 @@ func (m *manager) explain(ctx context.Context, err error) error {
 	if !differs {
 		return err
 	}
-	return &fault.ExplainedError{Err: err, Found: found}
+	return fault.Explained(err, found)
 }
 
 // reach implements backend. Of several hosts it reaches the first.

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"math"
 	"net"
-	"slices"
 	"strconv"
 	"time"
 
@@ -55,15 +54,13 @@ func (m *manager) limits(ctx context.Context) (Limits, error) {
 		m.keepAliveWithin()
 	}
 	l.judge(m.cfg())
-	m.metrics.fleet.Store(l.fleet(time.Now()))
+	m.metrics.fleet.Note(l.fleet())
 	return l, nil
 }
 
 // fleet is l for Stats. Behind a pooler the server's limit is not that of the fleet.
-func (l *Limits) fleet(asked time.Time) *poolkeeper.FleetStats {
-	f := &poolkeeper.FleetStats{
-		Asked: asked, Demand: l.Demand, Limit: l.granted(), OnServer: l.OnServer, Warnings: slices.Clone(l.Warnings),
-	}
+func (l *Limits) fleet() poolkeeper.FleetStats {
+	f := poolkeeper.FleetStats{Demand: l.Demand, Limit: l.granted(), OnServer: l.OnServer, Warnings: l.Warnings}
 	if l.UserLimit > 0 && (f.Limit == 0 || l.UserLimit < f.Limit) {
 		f.Limit = l.UserLimit
 	}

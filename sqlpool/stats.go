@@ -1,14 +1,13 @@
 package sqlpool
 
 import (
-	"context"
 	"errors"
-	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/histogram"
+	"github.com/poolkeeper/poolkeeper/internal/latest"
 	"github.com/poolkeeper/poolkeeper/internal/queue"
 	"github.com/poolkeeper/poolkeeper/sqlpool/internal/fault"
 )
@@ -27,24 +26,14 @@ type metrics struct {
 	wait, use, dial histogram.Recorder
 	shortUse        queue.ShortUse // of connections that came back well
 
-	lastFailure atomic.Pointer[failedDial]            // nil: no dial has failed
-	fleet       atomic.Pointer[poolkeeper.FleetStats] // as last asked; nil: never with success
+	dialError latest.DialError
+	fleet     latest.Fleet
 
 	evictedIdle, evictedLifetime, evictedDead, evictedReload, evictedFailover, evictedClosed atomic.Uint64
 }
 
-// failedDial is an attempt to open a connection that failed. It never changes.
-type failedDial struct {
-	at  time.Time
-	err error
-}
-
 // failed notes why an attempt to open a connection has failed: of the pool, of a check or a trial.
-func (m *metrics) failed(err error) {
-	if !errors.Is(err, context.Canceled) { // one that was given up says nothing
-		m.lastFailure.Store(&failedDial{time.Now(), fault.Wrap(err)})
-	}
-}
+func (m *metrics) failed(err error) { m.dialError.Note(fault.Wrap(err)) }
 
 // evicted counts a connection that the pool closed.
 func (m *metrics) evicted(reason string) {
@@ -102,13 +91,8 @@ func (m *manager) stats() poolkeeper.Stats {
 		MinIdle: m.cfg().MinIdle, Paused: m.paused.Load(), Generation: n.generations.Load(),
 	}
 	s.Acquired = s.Wait.Count // each acquisition is recorded there
-	if f := n.lastFailure.Load(); f != nil {
-		s.LastDialError, s.LastDialErrorTime = f.err, f.at
-	}
-	if f := n.fleet.Load(); f != nil {
-		s.Fleet = *f
-		s.Fleet.Warnings = slices.Clone(f.Warnings)
-	}
+	n.dialError.Report(&s)
+	n.fleet.Report(&s)
 	if d := m.down(); d != nil {
 		s.DownSince = d.Since
 	}

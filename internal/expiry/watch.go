@@ -14,8 +14,8 @@ const (
 	Soon = 14 * 24 * time.Hour
 	// again is how long after a warning the same expiry is warned of again.
 	again = 24 * time.Hour
-	// every is the least time between two looks at a book that has not changed. So an end is
-	// reported an hour late at most, if the pool is woken as often.
+	// every is the least time between two looks at a book that has not changed. So an expiry is
+	// reported an hour late at most, if the pool calls Due as often.
 	every = time.Hour
 )
 
@@ -24,7 +24,7 @@ const (
 type Watch struct {
 	book    atomic.Pointer[Book] // as of the last look
 	version atomic.Uint64        // of that book
-	next    atomic.Int64         // a monotime.Time: no sooner is it looked at again, unless it has changed
+	next    atomic.Int64         // a monotime.Time: when to look again, if the book has not changed
 
 	mu   sync.Mutex // guards the following
 	told map[id]warning
@@ -48,11 +48,7 @@ func (w *Watch) Due(b *Book, warn func(e poolkeeper.Expiry, now time.Time)) {
 	}
 	w.book.Store(b)
 	w.version.Store(version)
-	w.next.Store(int64(at.Add(every)))
-	now := time.Now()
-	for _, e := range w.due(b.List(), at, now) {
-		warn(e, now)
-	}
+	w.look(at, b.List, warn)
 }
 
 // DueOf is Due for a list without a Book. It reads the list once an hour, and after Renewed.
@@ -61,6 +57,11 @@ func (w *Watch) DueOf(list func() []poolkeeper.Expiry, warn func(e poolkeeper.Ex
 	if at < monotime.Time(w.next.Load()) {
 		return
 	}
+	w.look(at, list, warn)
+}
+
+// look calls warn for the expiries of list whose warning is due at a moment.
+func (w *Watch) look(at monotime.Time, list func() []poolkeeper.Expiry, warn func(e poolkeeper.Expiry, now time.Time)) {
 	w.next.Store(int64(at.Add(every)))
 	now := time.Now()
 	for _, e := range w.due(list(), at, now) {
@@ -88,6 +89,6 @@ func (w *Watch) due(list []poolkeeper.Expiry, at monotime.Time, now time.Time) (
 		}
 		told[k] = last
 	}
-	w.told = told // what is not in use any more is forgotten
+	w.told = told // without the expiries that are no longer in use
 	return out
 }

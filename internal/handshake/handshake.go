@@ -165,11 +165,17 @@ func between(from, to time.Time) time.Duration {
 	return max(to.Sub(from), time.Microsecond)
 }
 
-// Pings calls ping up to most times, for up to limit, and puts the percentiles in out. It fails if the
-// first ping fails.
-func Pings(ctx context.Context, out *poolkeeper.Latency, most int, limit time.Duration, ping func(context.Context) error) error {
+// mostPings bounds how many pings Pings sends.
+const mostPings = 50
+
+// PingsLimit bounds for how long Pings sends pings.
+const PingsLimit = time.Second
+
+// Pings calls ping up to 50 times, for up to PingsLimit, and puts the percentiles in out. It fails if
+// the first ping fails.
+func Pings(ctx context.Context, out *poolkeeper.Latency, ping func(context.Context) error) error {
 	var took []time.Duration
-	for began := time.Now(); len(took) < most && (len(took) == 0 || time.Since(began) < limit); {
+	for began := time.Now(); len(took) < mostPings && (len(took) == 0 || time.Since(began) < PingsLimit); {
 		asked := time.Now()
 		if err := ping(ctx); err != nil {
 			if len(took) == 0 {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -91,25 +92,34 @@ func TestCertificatesThatFailAreKept(t *testing.T) {
 }
 
 func TestPingsAreRanked(t *testing.T) {
-	var l poolkeeper.Latency
-	n := 0
-	err := handshake.Pings(t.Context(), &l, 7, time.Minute, func(context.Context) error { n++; return nil })
-	if err != nil || n != 7 || l.Pings != 7 || l.PingP50 <= 0 || l.PingP99 < l.PingP50 {
-		t.Errorf("%v: %d, %+v", err, n, l)
-	}
-	failure := errors.New("lost")
-	if err := handshake.Pings(t.Context(), &l, 7, time.Minute, func(context.Context) error { return failure }); !errors.Is(err, failure) {
-		t.Errorf("%v", err)
-	}
-	n = 0
-	if err := handshake.Pings(t.Context(), &l, 7, time.Minute, func(context.Context) error {
-		if n++; n == 4 {
-			return failure
+	synctest.Test(t, func(t *testing.T) {
+		var l poolkeeper.Latency
+		n := 0
+		err := handshake.Pings(t.Context(), &l, func(context.Context) error {
+			n++
+			time.Sleep(time.Duration(n) * time.Microsecond)
+			return nil
+		})
+		if err != nil || n != 50 || l.Pings != 50 || l.PingP50 != 25*time.Microsecond || l.PingP99 != 50*time.Microsecond {
+			t.Errorf("%v: %d, %+v", err, n, l)
 		}
-		return nil
-	}); err != nil || l.Pings != 3 {
-		t.Errorf("%v: %+v", err, l)
-	}
+		if err := handshake.Pings(t.Context(), &l, func(context.Context) error { time.Sleep(300 * time.Millisecond); return nil }); err != nil || l.Pings != 4 {
+			t.Errorf("%v: %d slow pings, want those of a second", err, l.Pings)
+		}
+		failure := errors.New("lost")
+		if err := handshake.Pings(t.Context(), &l, func(context.Context) error { return failure }); !errors.Is(err, failure) {
+			t.Errorf("%v", err)
+		}
+		n = 0
+		if err := handshake.Pings(t.Context(), &l, func(context.Context) error {
+			if n++; n == 4 {
+				return failure
+			}
+			return nil
+		}); err != nil || l.Pings != 3 {
+			t.Errorf("%v: %+v", err, l)
+		}
+	})
 }
 
 // Drivers keep all of a line or a message in memory.

@@ -34,8 +34,8 @@ func Classify(err error) health.Fault {
 	if e, ok := errors.AsType[*poolkeeper.AcquireError](err); ok {
 		return health.Classify(e)
 	}
-	if e, ok := errors.AsType[*ExplainedError](err); ok {
-		return e.HealthFault()
+	if e, ok := errors.AsType[*explained](err); ok {
+		return e.Fault
 	}
 	if errors.Is(err, poolkeeper.ErrAcquireTimeout) || errors.Is(err, poolkeeper.ErrTooManyWaiting) {
 		return health.FaultOf(health.KindPoolExhausted)

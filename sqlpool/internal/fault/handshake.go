@@ -1,10 +1,7 @@
 package fault
 
 import (
-	"crypto/tls"
 	"errors"
-	"fmt"
-	"net"
 	"strings"
 
 	"github.com/go-sql-driver/mysql"
@@ -14,36 +11,22 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/peer"
 )
 
-// ExplainedError is an error of a handshake, and what was found out about the server afterwards.
-type ExplainedError struct {
-	Err   error
-	Found peer.Mismatch
-}
+// explained is an error of a first connection, and what was found out about the server afterwards.
+type explained = peer.ExplainedError[health.Fault]
 
-// Error is that of the handshake, and the finding.
-func (e *ExplainedError) Error() string { return fmt.Sprintf("%v; %s", e.Err, e.Found.Finding) }
-
-// Unwrap returns the error of the handshake.
-func (e *ExplainedError) Unwrap() error { return e.Err }
-
-// HealthFault makes health.Classify know the finding.
-func (e *ExplainedError) HealthFault() health.Fault {
-	if e.Found.TLS {
-		return health.Fault{Kind: health.KindTLS, Advice: e.Found.Advice}
+// Explained adds to the error of a first connection how the server differs from the one expected.
+func Explained(err error, found peer.Mismatch) error {
+	f := health.Fault{Kind: health.KindProtocol, Advice: found.Advice}
+	if found.TLS {
+		f.Kind = health.KindTLS
 	}
-	return health.Fault{Kind: health.KindProtocol, Advice: e.Found.Advice}
+	return &explained{Err: err, Finding: found.Finding, Fault: f}
 }
 
 // Unclear reports whether err may come of a server that speaks another protocol, or TLS where the
 // client does not. A server that has answered in its protocol is the right one.
 func Unclear(err error) bool {
-	if answered(err) {
-		return false
-	}
-	if e, ok := errors.AsType[*net.OpError](err); ok && (e.Op == "dial" || e.Op == "remote error") {
-		return false
-	}
-	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+	if answered(err) || peer.Settled(err) {
 		return false
 	}
 	switch Classify(err).Kind { //nolint:exhaustive // the rest is clear
