@@ -10,6 +10,6 @@
 //	go test ./ops -update
 //
 // A service takes rules.yaml into rule_files of its Prometheus, and imports dashboard.json into its
-// Grafana; docs/metrics.md says how. Who is paged for which severity is left to the Alertmanager of the
-// service.
+// Grafana; docs/metrics.md says how. It refuses to route alerts: the Alertmanager of the service decides
+// which severity pages which person.
 package ops
