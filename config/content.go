@@ -107,7 +107,7 @@ func (d *decoder) unknownSections(tree *node, all []*kind) {
 	}
 	for _, f := range tree.fields {
 		if !slices.Contains(known, f.name) {
-			d.add(f.at, "%s is not a section%s", f.name, nearest(f.name, known))
+			d.add(f.at, "%s is not a section%s", f.name, suggestion(f.name, known))
 		}
 	}
 }

@@ -37,7 +37,7 @@ func (d *decoder) fill(v reflect.Value, n *node, named bool, extra ...string) {
 		case k == nil && named && f.name == "name":
 			d.add(f.at, "%s is not a key; the name is %s", f.value.path, lastWord(n.path))
 		case k == nil:
-			d.add(f.at, "%s is not a key%s", f.value.path, nearest(f.name, append(sayable(keys), extra...)))
+			d.add(f.at, "%s is not a key%s", f.value.path, suggestion(f.name, append(sayable(keys), extra...)))
 		case k.form == inCode:
 			d.add(f.at, "%s cannot be said in a file; set it in code, with config.With", f.value.path)
 		default:

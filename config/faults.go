@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/poolkeeper/poolkeeper/internal/nearest"
 )
 
 // position is a place in the file. Both count from 1; the zero position is the file as a whole.
@@ -75,37 +77,11 @@ func (f *faults) err() error {
 	return errors.Join(errs...)
 }
 
-// nearest returns " (did you mean …?)" for the name most like the given one, or nothing.
-func nearest(name string, among []string) string {
-	best, at := "", len([]rune(name))/2+1
-	for _, n := range among {
-		if d := distance(strings.ToLower(name), n); d < at {
-			best, at = n, d
-		}
-	}
+// suggestion returns "; did you mean …?" for the name most like the given one, or nothing.
+func suggestion(name string, among []string) string {
+	best := nearest.Name(name, slices.Values(among))
 	if best == "" {
 		return ""
 	}
 	return fmt.Sprintf("; did you mean %s?", best)
-}
-
-// distance is the Levenshtein distance of a and b.
-func distance(a, b string) int {
-	from, to := []rune(a), []rune(b)
-	row := make([]int, len(to)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i, x := range from {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j, y := range to {
-			cost := diagonal
-			if x != y {
-				cost = 1 + min(diagonal, row[j], row[j+1])
-			}
-			diagonal, row[j+1] = row[j+1], cost
-		}
-	}
-	return row[len(to)]
 }

@@ -157,7 +157,7 @@ func handle[P component](f *File, section, name string) (P, error) {
 		}
 	}
 	var none P
-	return none, fmt.Errorf("config: %s: the section %s has no %q; it has %s%s", f.path, section, name, listed(known), nearest(name, known))
+	return none, fmt.Errorf("config: %s: the section %s has no %q; it has %s%s", f.path, section, name, listed(known), suggestion(name, known))
 }
 
 func listed(names []string) string {

@@ -26,7 +26,7 @@ func overlay(root *node, name string, into *faults) *node {
 	switch {
 	case over == nil:
 		known := environmentsOf(root)
-		into.add(root.at, "it has no environment %q; it has %s%s", name, listed(known), nearest(name, known))
+		into.add(root.at, "it has no environment %q; it has %s%s", name, listed(known), suggestion(name, known))
 		return base
 	case over.shape == null:
 		return base

@@ -3,9 +3,9 @@ package lifecycle
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/poolkeeper/poolkeeper/internal/dag"
+	"github.com/poolkeeper/poolkeeper/internal/nearest"
 )
 
 // plan is a graph that was checked, before it is adopted.
@@ -201,35 +201,11 @@ func (r *Registry) namesLocked(ids []int32) []string {
 // nearestLocked returns the name most like the given one, or "" if none is like it. Among equals
 // the first added wins.
 func (r *Registry) nearestLocked(name string) string {
-	best, at := "", len([]rune(name))/2+1
-	for _, n := range r.nodes {
-		if d := distance(strings.ToLower(name), strings.ToLower(n.name), at); d < at {
-			best, at = n.name, d
-		}
-	}
-	return best
-}
-
-// distance is the Levenshtein distance of a and b, or some number not below limit.
-func distance(a, b string, limit int) int {
-	from, to := []rune(a), []rune(b)
-	if diff := len(from) - len(to); diff >= limit || -diff >= limit {
-		return limit
-	}
-	row := make([]int, len(to)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i, x := range from {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j, y := range to {
-			cost := diagonal
-			if x != y {
-				cost = 1 + min(diagonal, row[j], row[j+1])
+	return nearest.Name(name, func(yield func(string) bool) {
+		for _, n := range r.nodes {
+			if !yield(n.name) {
+				return
 			}
-			diagonal, row[j+1] = row[j+1], cost
 		}
-	}
-	return row[len(to)]
+	})
 }
