@@ -26,7 +26,7 @@ var prefixes = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_]*$`)
 type Reader struct {
 	pkg    string // begins every error
 	prefix string
-	source func(field string) (name, value string) // instead of the environment; nil: the environment
+	source func(field string) (name, value string) // reads the environment, unless NewSource has set it
 	names  map[string]string                       // variables by field
 	faults []error
 }
@@ -34,14 +34,18 @@ type Reader struct {
 // NewReader returns a Reader for the package pkg. A trailing underscore of prefix is ignored.
 func NewReader(pkg, prefix string) *Reader {
 	r := &Reader{pkg: pkg, prefix: strings.TrimSuffix(prefix, "_"), names: map[string]string{}}
+	r.source = func(field string) (name, value string) {
+		name = r.Name(field)
+		return name, os.Getenv(name)
+	}
 	if !prefixes.MatchString(prefix) {
 		r.fault("the prefix %q of environment variables must be letters, digits and underscores, and begin with a letter", prefix)
 	}
 	return r
 }
 
-// NewSource returns a Reader that asks source instead of the environment: for the name of a field, as
-// errors show it, and its value, empty if it is not set.
+// NewSource returns a Reader that asks source instead of the environment. source returns the name of
+// a field, as errors show it, and its value, which is empty if the field is not set.
 func NewSource(pkg string, source func(field string) (name, value string)) *Reader {
 	return &Reader{pkg: pkg, source: source, names: map[string]string{}}
 }
@@ -75,12 +79,7 @@ func Words(field string) string {
 
 // lookup returns the value for a field.
 func (r *Reader) lookup(field string) (name, value string, ok bool) {
-	if r.source != nil {
-		name, value = r.source(field)
-	} else {
-		name = r.Name(field)
-		value = os.Getenv(name)
-	}
+	name, value = r.source(field)
 	r.names[field] = name
 	return name, value, value != ""
 }
@@ -227,9 +226,9 @@ func (r *Reader) Fill(into any, mayBeOff map[string]bool) {
 	}
 }
 
-// Field reads the variable for one field, which into points to. It returns false if the field's type
-// is not one that a text can say.
-func (r *Reader) Field(name string, into any, mayBeOff bool) bool {
+// Field reads the variable for one field, which into points to. A field of a type that no text can
+// set keeps its value.
+func (r *Reader) Field(name string, into any, mayBeOff bool) {
 	switch p := into.(type) {
 	case *string:
 		r.String(name, p)
@@ -253,10 +252,7 @@ func (r *Reader) Field(name string, into any, mayBeOff bool) bool {
 		r.StartPolicy(name, p)
 	case *poolkeeper.TLSFiles:
 		r.TLSFiles(name, p)
-	default:
-		return false
 	}
-	return true
 }
 
 // Err joins what was wrong with the variables and what validating the configuration has found.
