@@ -1,6 +1,7 @@
 package streams
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -156,16 +157,12 @@ func (h *Hub) refuse(ctx context.Context, w http.ResponseWriter, no *refusal) {
 
 // debug logs a refusal: it is everyday, and no event.
 func (h *Hub) debug(ctx context.Context, text string, no *refusal) {
-	logger := h.cfg.Logger
-	if logger == nil {
-		logger = slog.Default()
-	}
 	attrs := []slog.Attr{slog.String("pool", h.state.Name()), slog.String("reason", no.reason), slog.Int("status", no.status)}
 	if no.err != nil {
 		attrs = append(attrs, slog.Any("error", no.err))
 	}
 	_ = guard.Catch(func() {
-		logger.LogAttrs(ctx, slog.LevelDebug, pkg+": "+text, attrs...)
+		cmp.Or(h.cfg.Logger, slog.Default()).LogAttrs(ctx, slog.LevelDebug, pkg+": "+text, attrs...)
 	})
 }
 

@@ -15,7 +15,6 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/poolkeeper/poolkeeper"
-	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/event"
 	"github.com/poolkeeper/poolkeeper/internal/guard"
 	"github.com/poolkeeper/poolkeeper/internal/life"
@@ -95,15 +94,7 @@ func NewClient(address string, cfg ClientConfig) (*Client, error) {
 	}
 	c.running, c.stop = context.WithCancel(context.Background()) //nolint:forbidigo // it carries nothing and ends with Stop
 	c.cutting, c.cut = context.WithCancel(context.Background())  //nolint:forbidigo // the same
-	c.events = event.NewLog(pkg, c.state.Name, func() *slog.Logger {
-		if cfg.Logger != nil {
-			return cfg.Logger
-		}
-		return slog.Default()
-	}, func(err error) (cause, advice string) {
-		f := health.Classify(err)
-		return string(f.Kind), f.Advice
-	})
+	c.events = newLog(c.state.Name, cfg.Logger)
 	return c, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -59,29 +60,39 @@ func (c *closings) crowd(t *testing.T, client *http.Client, n int) (wait func())
 	return wg.Wait
 }
 
+// closedBy ends a hub with DrainSpread 8 s and four clients, by turns of both kinds. It returns when
+// each client was closed, and how.
+func closedBy(t *testing.T, end func(h *streams.Hub)) []string {
+	t.Helper()
+	h := started(t, streams.Config{DrainSpread: 8 * time.Second})
+	_, client := serveInMemory(t, both(h, "t"))
+	var c closings
+	wait := c.crowd(t, client, 4)
+	c.began = time.Now()
+	end(h)
+	wait()
+	return c.at
+}
+
 func TestDrainClosesTheOldestFirstEvenlyOverDrainSpread(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := started(t, streams.Config{DrainSpread: 8 * time.Second})
-		_, client := serveInMemory(t, both(h, "t"))
-		var c closings
-		wait := c.crowd(t, client, 4)
-		c.began = time.Now()
-		if err := h.Drain(t.Context()); err != nil {
-			t.Error(err)
-		}
-		wait()
+		at := closedBy(t, func(h *streams.Hub) {
+			if err := h.Drain(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if s := h.StreamStats(); s.Ended["drain"] != 4 {
+				t.Errorf("ended: %v", s.Ended)
+			}
+			if err := h.Stop(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
 		want := []string{
 			"0 0s 1001", "1 2s event: close|retry: 3000|data: going away",
 			"2 4s 1001", "3 6s event: close|retry: 3000|data: going away",
 		}
-		if fmt.Sprint(c.at) != fmt.Sprint(want) {
-			t.Errorf("closed: %q, want %q", c.at, want)
-		}
-		if s := h.StreamStats(); s.Ended["drain"] != 4 {
-			t.Errorf("ended: %v", s.Ended)
-		}
-		if err := h.Stop(t.Context()); err != nil {
-			t.Error(err)
+		if !slices.Equal(at, want) {
+			t.Errorf("closed: %q, want %q", at, want)
 		}
 	})
 }
@@ -90,23 +101,19 @@ func TestDrainClosesTheOldestFirstEvenlyOverDrainSpread(t *testing.T) {
 // longer as the spread was cut short.
 func TestShortDrainTellsClientsToWaitInstead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := started(t, streams.Config{DrainSpread: 8 * time.Second})
-		_, client := serveInMemory(t, both(h, "t"))
-		var c closings
-		wait := c.crowd(t, client, 4)
-		c.began = time.Now()
-		ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
-		defer cancel()
-		if err := h.Stop(ctx); err != nil {
-			t.Error(err)
-		}
-		wait()
+		at := closedBy(t, func(h *streams.Hub) {
+			ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
+			defer cancel()
+			if err := h.Stop(ctx); err != nil {
+				t.Error(err)
+			}
+		})
 		want := []string{
 			"0 0s 1001", "1 500ms event: close|retry: 4500|data: going away",
 			"2 1s 1001", "3 1.5s event: close|retry: 7500|data: going away",
 		}
-		if fmt.Sprint(c.at) != fmt.Sprint(want) {
-			t.Errorf("closed: %q, want %q", c.at, want)
+		if !slices.Equal(at, want) {
+			t.Errorf("closed: %q, want %q", at, want)
 		}
 	})
 }

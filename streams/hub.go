@@ -1,11 +1,14 @@
 package streams
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -51,25 +54,25 @@ func New(cfg Config) (*Hub, error) {
 		cfg: cfg, state: life.NewState(pkg, cfg.Name), topics: newTopics(&cfg), abandoned: make(chan struct{}),
 		open: map[*Stream]struct{}{}, byKey: map[string]int{},
 	}
-	h.events = event.NewLog(pkg, h.state.Name, func() *slog.Logger {
-		if cfg.Logger != nil {
-			return cfg.Logger
-		}
-		return slog.Default()
-	}, func(err error) (cause, advice string) {
+	h.events = newLog(h.state.Name, cfg.Logger)
+	return h, nil
+}
+
+// newLog returns the event log of a hub or a client. A nil logger is slog.Default() as of each line.
+func newLog(name func() string, logger *slog.Logger) *event.Log {
+	return event.NewLog(pkg, name, func() *slog.Logger { return cmp.Or(logger, slog.Default()) }, func(err error) (cause, advice string) {
 		f := health.Classify(err)
 		return string(f.Kind), f.Advice
 	})
-	return h, nil
 }
 
 // SetName gives the hub its name in logs, errors and metrics. The Registry calls it. An empty name
 // changes nothing.
 func (h *Hub) SetName(name string) { h.state.SetName(name) }
 
-// Subscribe calls fn for every event of the hub from now on, until cancel is called: a handler that
-// panicked, Max that was reached, a client that was dropped because it reads too slowly. fn may be called concurrently,
-// and must not block. A panic in it is logged.
+// Subscribe calls fn for every event of the hub from now on, until cancel is called: a handler
+// panicked, Max was reached, or a client was dropped because it reads too slowly. fn may be called
+// concurrently, and must not block. A panic in it is logged.
 func (h *Hub) Subscribe(fn func(poolkeeper.Event)) (cancel func()) { return h.events.Subscribe(fn) }
 
 // newStream makes the stream of a request that was admitted.
@@ -140,9 +143,12 @@ func (h *Hub) leave(s *Stream) {
 func (h *Hub) all() []*Stream {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	list := make([]*Stream, 0, len(h.open))
-	for s := range h.open {
-		list = append(list, s)
-	}
-	return list
+	return slices.Collect(maps.Keys(h.open))
+}
+
+// oldestFirst returns the streams that are open, in the order in which they were opened.
+func (h *Hub) oldestFirst() []*Stream {
+	open := h.all()
+	slices.SortFunc(open, func(a, b *Stream) int { return cmp.Compare(a.number, b.number) })
+	return open
 }

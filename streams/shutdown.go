@@ -1,7 +1,6 @@
 package streams
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -79,8 +78,7 @@ func (h *Hub) refuseAll(at life.Phase) {
 // closeInTurn closes the streams that are open, one after the other. When ctx ends it closes the rest
 // at once.
 func (h *Hub) closeInTurn(ctx context.Context) {
-	open := slices.DeleteFunc(h.all(), (*Stream).isOver)
-	slices.SortFunc(open, func(a, b *Stream) int { return cmp.Compare(a.number, b.number) })
+	open := slices.DeleteFunc(h.oldestFirst(), (*Stream).isOver)
 	window := h.window(ctx)
 	began := monotime.Now()
 	for i, s := range open {
@@ -112,8 +110,7 @@ func (h *Hub) window(ctx context.Context) time.Duration {
 // cutAll cuts off what is left, and names it. ended is why it was not waited for any longer.
 func (h *Hub) cutAll(ended error) error {
 	held := &poolkeeper.HeldError{Pool: h.state.Name(), Time: time.Now(), Err: ended}
-	open := h.all()
-	slices.SortFunc(open, func(a, b *Stream) int { return cmp.Compare(a.number, b.number) })
+	open := h.oldestFirst()
 	sites := h.sites(open)
 	for _, s := range open {
 		if returned := s.hasReturned(); !returned || !s.isTold() {

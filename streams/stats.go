@@ -1,7 +1,6 @@
 package streams
 
 import (
-	"cmp"
 	"runtime"
 	"slices"
 	"strings"
@@ -72,8 +71,7 @@ func (s *Stream) buffered() int {
 // Holders returns the open streams, the oldest first. Their Stack is the place where the handler was
 // registered with WebSocket or SSE. Where a handler hangs at shutdown is in the error of Stop.
 func (h *Hub) Holders() []poolkeeper.Holder {
-	open := h.all()
-	slices.SortFunc(open, func(a, b *Stream) int { return cmp.Compare(a.number, b.number) })
+	open := h.oldestFirst()
 	out := make([]poolkeeper.Holder, len(open))
 	for i, s := range open {
 		out[i] = poolkeeper.Holder{Kind: s.kind, Since: s.since.Wall(), Stack: s.site}
