@@ -1,9 +1,9 @@
 // Command poolkeeper helps to operate services whose pools poolkeeper keeps.
 //
-//	poolkeeper doctor redis://… postgres://… mysql://…   what the servers are, and what to set for them
-//	poolkeeper watch http://host:8081/status/            a service's status page, in the terminal
-//	poolkeeper check service.yaml                        every fault of a file of connections
-//	poolkeeper plan old.yaml new.yaml                    what a change of it would do
+//	poolkeeper doctor redis://… postgres://… mysql://…   examines servers, and advises settings
+//	poolkeeper watch http://host:8081/status/            shows a service's status page in the terminal
+//	poolkeeper check service.yaml                        prints every fault of a file of connections
+//	poolkeeper plan old.yaml new.yaml                    prints the effects of a change of the file
 //
 // It changes nothing, on no server and in no service, and never prints a password.
 package main
@@ -29,6 +29,6 @@ func run() int {
 	defer stop()
 	// A second signal ends the program at once, if it is not the echo of the first: timeout(1) sends two.
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(time.Second, stop) })()
-	redis.SetLogger(redispool.GoRedisLogger(slog.New(slog.DiscardHandler))) // the report has what it would say
+	redis.SetLogger(redispool.GoRedisLogger(slog.New(slog.DiscardHandler))) // the report has the same errors
 	return cli.Run(ctx, os.Args[1:], cli.Streams{Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv})
 }

@@ -15,7 +15,7 @@ type Calls struct {
 }
 
 // Hung is the error of code that has not returned in time.
-type Hung struct {
+type Hung struct { //nolint:errname // guard.Hung says it all
 	began time.Time
 	step  atomic.Pointer[string]
 	done  chan struct{} // closed when the code has ended

@@ -34,7 +34,7 @@ type Streams struct {
 // errFindings ends a command that has printed its findings.
 var errFindings = errors.New("findings")
 
-// failureError is an error that the command line did not cause.
+// failureError is an error that is not the fault of the command line.
 type failureError struct{ error }
 
 func (f failureError) Unwrap() error { return f.error }
@@ -90,7 +90,7 @@ should change; 2 the command line is wrong.`,
 	return root
 }
 
-// version is that of the module, as built.
+// version returns the version of the module, as built.
 func version() string {
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
 		return info.Main.Version

@@ -15,11 +15,11 @@ nothing. Without --environment it checks every environment of the file, or the f
 none.
 
 Values by reference (env, file), certificates and credentials must be there, as for the service;
---offline does without them, so that a file can be checked where its secrets are not.`
+--offline does not read them, so that a file can be checked on a machine without its secrets.`
 
-const planLong = `plan prints what would change if the file NEW took the place of OLD while the service runs, a line
-each, and which of it needs a restart. It dials nothing, and reads no secrets: values by reference,
-certificates and credentials are not compared.
+const planLong = `plan prints every change that the file NEW would make in place of OLD while the service runs, one on
+each line, and says which need a restart. It dials nothing, and reads no secrets: it does not compare
+values by reference, certificates and credentials.
 
 The exit code is 1 if a file has faults, or a change needs a restart.`
 
@@ -82,7 +82,7 @@ func planCommand(s Streams) *cobra.Command {
 	var environment string
 	c := &cobra.Command{
 		Use:     "plan OLD NEW",
-		Short:   "Says what a change of a file of connections would do (package config)",
+		Short:   "Prints the effects of a change of a file of connections (package config)",
 		Long:    planLong,
 		Example: `  poolkeeper plan --environment prod service.yaml service.new.yaml`,
 		Args:    cobra.ExactArgs(2),

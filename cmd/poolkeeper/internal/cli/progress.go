@@ -9,7 +9,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/cmd/poolkeeper/internal/term"
 )
 
-// progress says on a terminal for how long the program has waited. Elsewhere it says nothing.
+// progress shows on a terminal how long the program has waited. Elsewhere it writes nothing.
 type progress struct {
 	out   io.Writer // nil: no terminal
 	began time.Time
@@ -20,7 +20,7 @@ type progress struct {
 	stopped bool
 }
 
-// progressEvery is short enough to show that the program works.
+// progressEvery is the time between two updates, short enough to show that the program works.
 const progressEvery = 250 * time.Millisecond
 
 func startProgress(w io.Writer, getenv func(string) string, servers int) *progress {
@@ -35,7 +35,7 @@ func startProgress(w io.Writer, getenv func(string) string, servers int) *progre
 	return p
 }
 
-// Done notes that one server is through.
+// Done notes that one server has answered or failed.
 func (p *progress) Done() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

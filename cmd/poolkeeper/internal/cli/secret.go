@@ -11,24 +11,24 @@ import (
 	"github.com/poolkeeper/poolkeeper/cmd/poolkeeper/internal/term"
 )
 
-// Words of a command line that cannot be understood may be URLs with passwords: that of a server
-// where a command was forgotten, or the value of the wrong flag. Cobra repeats such words.
+// Cobra's errors repeat words of a wrong command line. Such a word may be a URL with a password: the
+// command before it was forgotten, or it is the value of the wrong flag.
 
 const hidden = "***"
 
 var (
 	// urlLike is a URL, or its beginning, up to the quote that ends it.
 	urlLike = regexp.MustCompile(`[A-Za-z0-9+.]*://(?:[^"\\]|\\.)*`)
-	// userinfo is the part of a URL that has the password.
+	// userinfo is the part of a URL that holds the password.
 	userinfo = regexp.MustCompile(`://\S*@`)
 )
 
-// withoutURLs returns an error of cobra's without the URLs that it repeats.
+// withoutURLs returns the text of a cobra error without the URLs that it repeats.
 func withoutURLs(text string, args []string) string {
 	return urlLike.ReplaceAllString(without(text, args), hidden)
 }
 
-// redacted returns an error of a command, which names servers, without secrets.
+// redacted returns the text of a command's error without secrets. The text keeps the names of servers.
 func redacted(text string, args []string) string {
 	return userinfo.ReplaceAllString(without(text, args), "://"+hidden+"@")
 }
@@ -57,7 +57,7 @@ func without(text string, args []string) string {
 	return text
 }
 
-// knownTopic refuses what help cannot be given about. Cobra would print it.
+// knownTopic rejects an unknown command as an argument of help. Cobra would print it.
 func knownTopic(c *cobra.Command, args []string) error {
 	if topic, _, err := c.Root().Find(args); topic == nil || err != nil {
 		return errors.New("help: there is no such command")

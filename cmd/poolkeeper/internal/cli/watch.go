@@ -9,12 +9,12 @@ import (
 	"github.com/poolkeeper/poolkeeper/cmd/poolkeeper/internal/watch"
 )
 
-const watchLong = `watch shows the status page of a running service in the terminal: what to look at, pools, checks,
-components, holders of connections, and the last events. URL is where the service serves its status
-page (package statuspage); its JSON, status.json, is read.
+const watchLong = `watch shows the status page of a running service in the terminal: problems, pools, checks,
+components, holders of connections, and the last events. URL is the address of the service's status
+page (package statuspage). watch reads its JSON, status.json.
 
-On a terminal the screen is redrawn every --interval until Ctrl-C, even if the service cannot be reached.
-Elsewhere, or with --once, one snapshot is printed.
+On a terminal watch redraws the screen every --interval until Ctrl-C, even if the service cannot be
+reached. Elsewhere, or with --once, it prints one snapshot.
 
 The exit code is 1 if the last snapshot shows a service that is not ready or cannot be reached.`
 
@@ -55,7 +55,7 @@ func watchCommand(s Streams) *cobra.Command {
 	}
 	f := c.Flags()
 	f.DurationVar(&o.Interval, "interval", 2*time.Second, "time between two snapshots")
-	f.DurationVar(&o.Timeout, "timeout", 5*time.Second, "how long the service may take")
+	f.DurationVar(&o.Timeout, "timeout", 5*time.Second, "time limit for each snapshot")
 	f.BoolVar(&once, "once", false, "print one snapshot")
 	f.StringVar(&o.CA, "tls-ca", "", "`file` of the authorities to trust")
 	f.StringVar(&tokenFrom, "token-env", "", "`name` of an environment variable that holds a bearer token")

@@ -1,7 +1,9 @@
 package doctor
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,7 +35,7 @@ type Circumstances struct {
 	Local           bool          // the server is on this machine
 }
 
-// Advise says what to change for a server, the most important first.
+// Advise returns the findings on a server, the most severe first.
 func Advise(s Server, c Circumstances) []Finding {
 	var out []Finding
 	if !s.Reachable {
@@ -52,6 +54,10 @@ func Advise(s Server, c Circumstances) []Finding {
 	if s.Reachable && s.TLS == "" && !c.Local {
 		out = append(out, Finding{SeverityNote, "TLS", "the connection is not encrypted"})
 	}
+	order := []string{SeverityError, SeverityWarning, SeverityNote}
+	slices.SortStableFunc(out, func(a, b Finding) int {
+		return cmp.Compare(slices.Index(order, a.Severity), slices.Index(order, b.Severity))
+	})
 	return out
 }
 
@@ -63,13 +69,13 @@ func unreachable(s Server) Finding {
 	return Finding{Severity: SeverityError, Text: text}
 }
 
-// budget says which MaxOpen fits.
+// budget returns the MaxOpen that fits, or the limit to raise if none does.
 func budget(kind string, b Budget, l Limits, maxOpen int) []Finding {
 	if b.Granted == 0 || b.Demand <= b.Granted {
 		return nil
 	}
 	all := b.Instances + b.Surge
-	who := fmt.Sprintf("%s and %d in a rolling update", instances(b.Instances), b.Surge)
+	who := fmt.Sprintf("%s and %d in a rolling update", count(b.Instances, "instance"), b.Surge)
 	now := fmt.Sprintf("with MaxOpen %d they may open %d × (%d+1) = %d", maxOpen, all, maxOpen, b.Demand)
 	granted := limitOf(kind)
 	if l.UserLimit > 0 && l.UserLimit == b.Granted {
@@ -94,14 +100,8 @@ func limitOf(kind string) string {
 	return "max_connections"
 }
 
-func instances(n int) string {
-	if n == 1 {
-		return "1 instance"
-	}
-	return fmt.Sprintf("%d instances", n)
-}
-
-// silence says which KeepAlive fits. Connections that do not live that long are never silent for it.
+// silence compares KeepAlive with the time after which the server closes a silent connection. A
+// MaxLifetime below that time closes the connection first.
 func silence(s Server, c Circumstances) []Finding {
 	limit := s.silent
 	switch {
@@ -120,12 +120,12 @@ func silence(s Server, c Circumstances) []Finding {
 	}
 }
 
-// pooler says what a pooler before PostgreSQL asks for.
+// pooler returns the setting that a pooler before PostgreSQL requires.
 func pooler(l Limits, chooses bool) []Finding {
 	switch {
 	case !l.Pooled:
 		if l.Proxied {
-			return []Finding{{SeverityNote, "", "a proxy stands between; its own limits apply first, and the doctor cannot read them"}}
+			return []Finding{{SeverityNote, "", "a proxy stands before the server: its own limits apply first, and the doctor cannot read them"}}
 		}
 		return nil
 	case chooses:
@@ -140,13 +140,13 @@ func pooler(l Limits, chooses bool) []Finding {
 	}
 }
 
-// Certificates are to be renewed before these times are left.
+// A certificate that expires within these times is a warning, or a note.
 const (
 	expiresSoon = 14 * 24 * time.Hour
 	expiresNext = 30 * 24 * time.Hour
 )
 
-// certificates says which ones expire.
+// certificates returns a finding for each certificate that has expired or will soon.
 func certificates(all []Certificate, now time.Time) []Finding {
 	var out []Finding
 	for _, c := range all {
@@ -157,7 +157,7 @@ func certificates(all []Certificate, now time.Time) []Finding {
 		left := c.NotAfter.Sub(now)
 		switch {
 		case left <= 0:
-			out = append(out, Finding{SeverityError, "", fmt.Sprintf("renew %s %q: it has expired on %s", what, c.Subject, day(c.NotAfter))})
+			out = append(out, Finding{SeverityError, "", fmt.Sprintf("renew %s %q: it expired on %s", what, c.Subject, day(c.NotAfter))})
 		case left < expiresSoon:
 			out = append(out, Finding{SeverityWarning, "", fmt.Sprintf("renew %s %q: it expires in %s", what, c.Subject, roughly(left))})
 		case left < expiresNext:
@@ -167,16 +167,18 @@ func certificates(all []Certificate, now time.Time) []Finding {
 	return out
 }
 
+// count returns n and the noun, in the plural unless n is 1.
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
 func day(t time.Time) string { return t.UTC().Format(time.DateOnly) }
 
-// roughly prints a time to come by its largest unit.
+// roughly prints a duration by its largest unit.
 func roughly(d time.Duration) string {
-	count := func(n int, unit string) string {
-		if n == 1 {
-			return "1 " + unit
-		}
-		return fmt.Sprintf("%d %ss", n, unit)
-	}
 	switch {
 	case d >= 48*time.Hour:
 		return count(int(d.Hours())/24, "day")

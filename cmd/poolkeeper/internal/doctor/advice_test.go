@@ -10,6 +10,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/cmd/poolkeeper/internal/doctor"
+	"github.com/poolkeeper/poolkeeper/internal/fleet"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -23,6 +24,14 @@ func found(f func(*doctor.Server)) doctor.Server {
 	s.Budget = doctor.Budget{PerInstance: 11, Instances: 2, Surge: 1, Demand: 33, Granted: 97}
 	f(&s)
 	return s
+}
+
+// budget is that of instances with MaxOpen 20, on a server that grants so many connections.
+func budget(instances, granted int) func(*doctor.Server) {
+	return func(s *doctor.Server) {
+		d := fleet.Of(20, instances)
+		s.Budget = doctor.Budget{PerInstance: d.PerInstance, Instances: d.Instances, Surge: d.Surge, Demand: d.Total, Granted: granted}
+	}
 }
 
 func until(left time.Duration, kind string) func(*doctor.Server) {
@@ -41,22 +50,16 @@ func TestAdviceNamesTheFieldAndItsValue(t *testing.T) {
 	}{
 		"all is well": {func(*doctor.Server) {}, circumstances{}, "", ""},
 		"the budget fits with a smaller pool": {
-			func(s *doctor.Server) {
-				s.Budget = doctor.Budget{PerInstance: 21, Instances: 12, Surge: 3, Demand: 315, Granted: 122}
-			},
+			budget(12, 122),
 			circumstances{MaxOpen: 20},
 			doctor.SeverityError,
 			"set MaxOpen to 7: 12 instances and 3 in a rolling update may open 15 × (7+1) = 120 of 122; with MaxOpen 20 they may open 15 × (20+1) = 315",
 		},
-		"the budget fits exactly": {
-			func(s *doctor.Server) {
-				s.Budget = doctor.Budget{PerInstance: 21, Instances: 12, Surge: 3, Demand: 315, Granted: 315}
-			}, circumstances{MaxOpen: 20}, "", "",
-		},
+		"the budget fits exactly": {budget(12, 315), circumstances{MaxOpen: 20}, "", ""},
 		"the budget fits with no pool": {
 			func(s *doctor.Server) {
 				s.Limits.Reserved = 3
-				s.Budget = doctor.Budget{PerInstance: 21, Instances: 40, Surge: 10, Demand: 1050, Granted: 97}
+				budget(40, 97)(s)
 			},
 			circumstances{MaxOpen: 20},
 			doctor.SeverityError,
@@ -64,7 +67,8 @@ func TestAdviceNamesTheFieldAndItsValue(t *testing.T) {
 		},
 		"one instance": {
 			func(s *doctor.Server) {
-				s.Kind, s.Budget = doctor.KindRedis, doctor.Budget{PerInstance: 21, Instances: 1, Surge: 1, Demand: 42, Granted: 3}
+				s.Kind = doctor.KindRedis
+				budget(1, 3)(s)
 			},
 			circumstances{MaxOpen: 20},
 			doctor.SeverityError, "raise maxclients to 42, or run fewer instances: the server grants 3, and 1 instance and 1 in a rolling update need 4",
@@ -72,7 +76,7 @@ func TestAdviceNamesTheFieldAndItsValue(t *testing.T) {
 		"the user has a limit": {
 			func(s *doctor.Server) {
 				s.Limits.UserLimit = 1
-				s.Budget = doctor.Budget{PerInstance: 21, Instances: 1, Surge: 1, Demand: 42, Granted: 1}
+				budget(1, 1)(s)
 			},
 			circumstances{MaxOpen: 20},
 			doctor.SeverityError, "raise the limit of the user or database to 42",
@@ -91,7 +95,7 @@ func TestAdviceNamesTheFieldAndItsValue(t *testing.T) {
 			circumstances{ChoosesExecMode: true},
 			doctor.SeverityNote, "the URL sets how pgx runs queries",
 		},
-		"a proxy":                {func(s *doctor.Server) { s.Limits.Proxied = true }, circumstances{}, doctor.SeverityNote, "a proxy stands between"},
+		"a proxy":                {func(s *doctor.Server) { s.Limits.Proxied = true }, circumstances{}, doctor.SeverityNote, "a proxy stands before the server"},
 		"a certificate for long": {until(31*day, leaf), circumstances{}, "", ""},
 		"a certificate for a month": {
 			until(29*day, leaf), circumstances{}, doctor.SeverityNote, `the server's certificate "db.example" expires in 29 days`,
@@ -104,7 +108,7 @@ func TestAdviceNamesTheFieldAndItsValue(t *testing.T) {
 			until(time.Hour, ca), circumstances{}, doctor.SeverityWarning, `renew the authority "db.example": it expires in 60 minutes`,
 		},
 		"an expired certificate": {
-			until(-day, leaf), circumstances{}, doctor.SeverityError, `renew the server's certificate "db.example": it has expired on 2026-11-29`,
+			until(-day, leaf), circumstances{}, doctor.SeverityError, `renew the server's certificate "db.example": it expired on 2026-11-29`,
 		},
 		"no keep-alive on the server": {
 			func(s *doctor.Server) { s.Settings = map[string]string{"tcp-keepalive": "0"} },
@@ -135,6 +139,22 @@ func TestAdviceNamesTheFieldAndItsValue(t *testing.T) {
 				t.Errorf("%+v, want %s %q", got, tt.severity, tt.text)
 			}
 		})
+	}
+}
+
+func TestAdviceBeginsWithTheMostSevere(t *testing.T) {
+	s := found(func(s *doctor.Server) {
+		until(-time.Hour, poolkeeper.ExpiryServerCertificate)(s)
+		s.Settings = map[string]string{"tcp-keepalive": "0"}
+		s.TLS = ""
+		s.SetSilent(time.Minute)
+	})
+	var got []string
+	for _, f := range doctor.Advise(s, doctor.Circumstances{Now: now}) {
+		got = append(got, f.Severity)
+	}
+	if want := "error warning note note"; strings.Join(got, " ") != want {
+		t.Errorf("%v, want %s", got, want)
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 )
 
-// Options are what the pools are to be configured with, and how long a server may take.
+// Options configure the pools, and bound the time for each server.
 type Options struct {
 	Instances int           // processes that run at once; at least 1
 	MaxOpen   int           // 0: what the URL says, or the pool's default
@@ -24,7 +24,7 @@ type Options struct {
 	Timeout   time.Duration // for each server
 }
 
-// dialTimeout leaves time to find out why a dial has failed.
+// dialTimeout is shorter than Timeout, to leave time to find out why a dial failed.
 func (o Options) dialTimeout() time.Duration { return min(o.Timeout/2, 5*time.Second) }
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
@@ -156,7 +156,7 @@ func (s *Server) sql(a sqlpool.Answer) {
 	s.silent = l.IdleTimeout
 }
 
-// info takes over what all kinds of servers have in common.
+// info copies the answers that all kinds of servers give.
 func (s *Server) info(i poolkeeper.ServerInfo) {
 	s.Server, s.Version, s.TLS, s.Settings, s.LeftOut = i.Server, i.Version, i.TLS, i.Settings, i.LeftOut
 	s.Latency = Latency{

@@ -6,13 +6,13 @@ import (
 	"time"
 )
 
-// Report is what all servers have answered. Its JSON is that of --json.
+// Report has the answers of all servers. Its JSON is that of --json.
 type Report struct {
 	Healthy bool     `json:"healthy"` // every server is reachable, and nothing should be changed
 	Servers []Server `json:"servers"`
 }
 
-// Server is what one server has answered. What was not found out is left out.
+// Server has the answer of one server. A field that is not known is left out.
 type Server struct {
 	Target    string `json:"target"` // scheme, host and path of the URL
 	Kind      string `json:"kind"`   // redis, postgres or mysql
@@ -33,9 +33,9 @@ type Server struct {
 	Certificates []Certificate     `json:"certificates,omitempty"` // the server's own first
 
 	Findings []Finding `json:"findings,omitempty"`
-	LeftOut  []string  `json:"left_out,omitempty"` // what could not be asked, and why
+	LeftOut  []string  `json:"left_out,omitempty"` // questions that could not be asked, and why
 
-	silent time.Duration // after which the server closes a connection
+	silent time.Duration // the silence after which the server closes a connection; 0: never
 }
 
 // Latency is in milliseconds. A step that was not reached is 0.
@@ -58,7 +58,7 @@ type Limits struct {
 	IdleTimeout     float64 `json:"idle_timeout_seconds,omitempty"`
 	Pooled          bool    `json:"pooled,omitempty"`           // a pooler such as pgbouncer stands before it
 	TransactionMode bool    `json:"transaction_mode,omitempty"` // of the pooler
-	Proxied         bool    `json:"proxied,omitempty"`          // something stands between
+	Proxied         bool    `json:"proxied,omitempty"`          // a proxy stands before it
 }
 
 // Budget compares the connections that all instances may open with those that the server grants.
@@ -67,7 +67,7 @@ type Budget struct {
 	Instances   int `json:"instances"`
 	Surge       int `json:"surge"` // more instances in a rolling update
 	Demand      int `json:"demand"`
-	Granted     int `json:"granted,omitempty"` // 0: not known, or a pooler's affair
+	Granted     int `json:"granted,omitempty"` // 0: not known, or decided by a pooler
 }
 
 // Certificate is one that the server has presented.

@@ -28,7 +28,7 @@ type Target struct {
 	local bool // the server is on this machine
 }
 
-// String returns the name.
+// String returns Name.
 func (t Target) String() string { return t.Name }
 
 // Format prints the name, whatever the verb: the URL may hold a password.
@@ -65,7 +65,8 @@ func Parse(from, text string) (Target, error) {
 
 const schemes = "redis://, rediss://, unix://, redis+sentinel://, redis+cluster://, postgres:// or mysql://"
 
-// validate returns what the pool has against the URL and the options, without a part of the URL.
+// validate returns the faults that the pool finds in the URL and the options. Errors have no part of
+// the URL in them.
 func (t Target) validate(o Options) error {
 	switch t.Kind {
 	case KindRedis:

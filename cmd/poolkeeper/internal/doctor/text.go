@@ -85,7 +85,7 @@ func (s *Server) product() string {
 	return text + ", without TLS"
 }
 
-// String returns the steps that were reached.
+// String returns the duration of each step that was reached.
 func (l Latency) String() string {
 	var parts []string
 	add := func(name string, v float64) {
@@ -156,10 +156,10 @@ func settings(all map[string]string) string {
 	return strings.Join(parts, ", ")
 }
 
-// reason returns the error in one line, without what the target says already.
+// reason returns the error in one line, without the parts that the report shows elsewhere.
 func reason(target string, err error) string {
 	text := err.Error()
-	if inner := errors.Unwrap(err); inner != nil { // that the server was asked
+	if inner := errors.Unwrap(err); inner != nil { // the outer error says that the server was asked
 		text = inner.Error()
 	}
 	text = strings.TrimPrefix(text, fmt.Sprintf("sqlpool: open a connection of %q: ", target))

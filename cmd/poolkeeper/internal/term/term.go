@@ -29,7 +29,7 @@ func Forced() Styles { return Styles{true} }
 // Bold returns text in bold.
 func (s Styles) Bold(text string) string { return s.wrap("1", text) }
 
-// Faint returns text that steps back.
+// Faint returns text in a fainter colour.
 func (s Styles) Faint(text string) string { return s.wrap("2", text) }
 
 // Good returns text in green.
@@ -65,21 +65,20 @@ func Size(w io.Writer) (columns, lines int) {
 }
 
 // Home moves the cursor to the top left, so that the screen is redrawn in place. ClearLine and
-// ClearBelow remove what the last drawing has left.
+// ClearBelow remove the rest of the last drawing.
 const (
 	Home       = "\x1b[H"
 	ClearLine  = "\x1b[K"
 	ClearBelow = "\x1b[J"
 )
 
-// Enter switches to the alternate screen, Leave back to what was there before.
+// Enter switches to the alternate screen and hides the cursor.
 func Enter(w io.Writer) { _, _ = fmt.Fprint(w, "\x1b[?1049h\x1b[?25l") }
 
 // Leave undoes Enter.
 func Leave(w io.Writer) { _, _ = fmt.Fprint(w, "\x1b[?25h\x1b[?1049l") }
 
-// Printable returns text without control characters: what a service writes must not steer the
-// terminal.
+// Printable returns text without control characters, so that a service cannot steer the terminal.
 func Printable(text string) string {
 	out := make([]rune, 0, len(text))
 	for _, r := range text {

@@ -24,10 +24,10 @@ import (
 	"github.com/poolkeeper/poolkeeper/statuspage"
 )
 
-// Options are how to ask, and how often.
+// Options set how to ask the service, and how often.
 type Options struct {
 	Interval time.Duration // between two snapshots; positive
-	Timeout  time.Duration // of one; positive
+	Timeout  time.Duration // of each; positive
 	Token    string        // sent as a bearer token; empty: none
 	CA       string        // file of the authorities to trust; empty: the system's
 }
@@ -38,12 +38,12 @@ type Watch struct {
 	url    *url.URL
 	client *http.Client
 
-	last  *statuspage.Document // nil: none has come
-	since time.Time            // when the service went away; zero: it has not
-	err   error                // why
+	last  *statuspage.Document // nil: the service has not answered yet
+	since time.Time            // when the service stopped answering; zero: it answers
+	err   error                // of the last request; nil: it was answered
 }
 
-// longest bounds a document. That of a large service has some 100 KB.
+// longest bounds a document, in bytes. The document of a large service has some 100 KB.
 const longest = 16 << 20
 
 // New returns a Watch of the status page at address. It does no I/O but to read the file of
@@ -85,7 +85,7 @@ func (w *Watch) ask(ctx context.Context, now time.Time) {
 		return
 	}
 	if ctx.Err() != nil {
-		return // it is the watch that ends
+		return // the watch ends
 	}
 	if w.since.IsZero() {
 		w.since = now

@@ -20,10 +20,18 @@ func (w *Watch) Snapshot(ctx context.Context, out io.Writer, st term.Styles) (re
 	if w.last == nil {
 		return false, context.Cause(ctx)
 	}
+	return w.ready(), w.print(out, st)
+}
+
+// ready reports whether the service was ready in its last answer.
+func (w *Watch) ready() bool { return w.last.Overall.Ready != "fail" }
+
+// print writes the last document, in lines of any length.
+func (w *Watch) print(out io.Writer, st term.Styles) error {
 	v := view{styles: st, columns: 1 << 20}
 	v.document(w.last)
-	_, err = io.WriteString(out, v.String())
-	return w.last.Overall.Ready != "fail", err
+	_, err := io.WriteString(out, v.String())
+	return err
 }
 
 // Follow redraws the screen every interval until ctx ends. Then it leaves the last picture behind,
@@ -55,14 +63,12 @@ func (w *Watch) Follow(ctx context.Context, out io.Writer, st term.Styles) (read
 	case w.last == nil && w.err != nil:
 		err = fmt.Errorf("%s: %w", w.place(), w.err)
 	case w.last != nil:
-		v := view{styles: st, columns: 1 << 20}
-		v.document(w.last)
-		_, err = io.WriteString(out, v.String())
+		err = w.print(out, st)
 	}
-	return w.last != nil && w.since.IsZero() && w.last.Overall.Ready != "fail", err
+	return w.last != nil && w.since.IsZero() && w.ready(), err
 }
 
-// picture is what the screen is to show.
+// picture returns the text of the screen.
 func (w *Watch) picture(st term.Styles, columns int, now time.Time) string {
 	v := view{styles: st, columns: columns}
 	if !w.since.IsZero() {
@@ -74,12 +80,12 @@ func (w *Watch) picture(st term.Styles, columns int, now time.Time) string {
 	return v.String()
 }
 
-// screen makes a picture one that replaces the last, and that fits.
+// screen returns the bytes that draw a picture over the last one, cut to the lines of the terminal.
 func screen(picture string, lines int) string {
 	all := strings.Split(strings.TrimSuffix(picture, "\n"), "\n")
 	if len(all) > lines-1 && lines > 2 {
 		hidden := len(all) - (lines - 2)
-		all = append(all[:lines-2:lines-2], fmt.Sprintf("… and %d lines more", hidden))
+		all = append(all[:lines-2:lines-2], fmt.Sprintf("… and %d more lines", hidden))
 	}
 	var b strings.Builder
 	b.WriteString(term.Home)

@@ -39,11 +39,11 @@ func (v *view) line(style func(string) string, format string, args ...any) {
 	v.b.WriteString(text + "\n")
 }
 
-// away says that the service cannot be reached; what follows is old.
+// away says that the service cannot be reached, so that the document below is old.
 func (v *view) away(place string, err error, since, interval time.Duration) {
 	v.line(v.styles.Bad, "%s has not answered for %s:", place, age(since))
 	v.line(v.styles.Bad, "  %v", err)
-	v.line(v.styles.Faint, "trying again every %s; what follows is the last answer, if there was one", interval)
+	v.line(v.styles.Faint, "trying again every %s; the rest is its last answer, if it has given any", interval)
 	v.line(nil, "")
 }
 
@@ -202,7 +202,7 @@ func (v *view) holders(d *statuspage.Document) {
 	v.title("%-18s %-8s %6s %8s", "HOLDERS", "kind", "count", "oldest")
 	for i, h := range d.Holders {
 		if i == mostHolders {
-			v.line(v.styles.Faint, "… and %d places more", len(d.Holders)-i)
+			v.line(v.styles.Faint, "… and %d more places", len(d.Holders)-i)
 			break
 		}
 		v.line(nil, "%-18s %-8s %6d %8s  %s", h.Pool, h.Kind, h.Count, age(d.At.Sub(h.Oldest)), h.At)
