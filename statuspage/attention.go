@@ -6,13 +6,15 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/poolkeeper/poolkeeper/internal/plural"
 )
 
 // soon is how long before its end an expiry becomes a notice.
 const soon = 14 * 24 * time.Hour
 
-// attention lists what an operator should look at, the worst first. It leaves out checks that fail
-// because of another check, and lists that check.
+// attention returns the notices for the operator, the worst first. It leaves out a check that fails
+// because of another check. That check has a notice of its own.
 func attention(d *Document) []Notice {
 	var out []Notice
 	note := func(severity, name, advice, format string, args ...any) {
@@ -38,20 +40,19 @@ type notify func(severity, name, advice, format string, args ...any)
 func attendChecks(d *Document, note notify) {
 	for i := range d.Checks {
 		c := &d.Checks[i]
+		verb := map[string]string{"fail": "failed", "warn": "warned"}[c.Status]
+		if verb == "" || len(c.CausedBy) > 0 {
+			continue
+		}
 		severity := SeverityError
 		if c.Status == "warn" || c.Impact == "degrading" {
 			severity = SeverityWarning
 		}
-		switch {
-		case c.Status != "fail" && c.Status != "warn", len(c.CausedBy) > 0:
-		default:
-			verb := map[string]string{"fail": "failed", "warn": "warned"}[c.Status]
-			text := "its check has " + verb + " for " + age(d.At, c.Since)
-			if c.Error != "" {
-				text += ": " + c.Error
-			}
-			note(severity, c.Name, c.Advice, "%s", text)
+		text := "its check has " + verb + " for " + age(d.At, c.Since)
+		if c.Error != "" {
+			text += ": " + c.Error
 		}
+		note(severity, c.Name, c.Advice, "%s", text)
 	}
 	for _, h := range d.Heartbeats {
 		if h.Status == "fail" {
@@ -89,7 +90,7 @@ func attendComponent(now time.Time, c *Component, note notify) {
 }
 
 func attendPool(now time.Time, p *Pool, health string, note notify) {
-	if !p.DownSince.IsZero() && health != "fail" { // a check that fails has said so
+	if !p.DownSince.IsZero() && health != "fail" { // the notice of its check says so
 		note(SeverityError, p.Name, "look at the server; the pool tries it again by itself",
 			"its server has been down for %s: callers fail at once", age(now, p.DownSince))
 	}
@@ -98,11 +99,11 @@ func attendPool(now time.Time, p *Pool, health string, note notify) {
 	}
 	if p.Max > 0 && p.InUse >= p.Max && p.Waiting > 0 {
 		note(SeverityWarning, p.Name, "look for holders below before raising MaxOpen",
-			"all %d connections are in use, and %s", p.Max, count(p.Waiting, "caller waits", "callers wait"))
+			"all %d connections are in use, with %s waiting", p.Max, plural.Of(p.Waiting, "caller"))
 	}
 	if p.Recent.Timeouts > 0 {
 		note(SeverityWarning, p.Name, "callers gave up: look at holders, and at how slow the server is",
-			"%s in the last %s", count(int(p.Recent.Timeouts), "acquire timeout", "acquire timeouts"), seconds(p.Recent.Over)) //nolint:gosec // a minute's
+			"%s in the last %s", plural.Of(int(p.Recent.Timeouts), "acquire timeout"), seconds(p.Recent.Over)) //nolint:gosec // a minute's
 	}
 	if p.LeakThreshold > 0 && p.OldestHold >= p.LeakThreshold {
 		note(SeverityWarning, p.Name, "see Holders below for the file and line: is it released on every path?",
@@ -117,25 +118,47 @@ func attendPool(now time.Time, p *Pool, health string, note notify) {
 
 // attendServers adds the notices on the servers of a pool.
 func attendServers(p *Pool, note notify) {
-	for _, w := range p.Fleet.warnings() {
-		note(SeverityWarning, p.Name, "", "%s", w)
-	}
 	for i := range p.Members {
-		m := &p.Members[i]
-		if !m.InRotation && m.State != "" {
+		if m := &p.Members[i]; !m.InRotation && m.State != "" {
 			note(SeverityWarning, p.Name, "", "%s serves no callers: %s", m.Name, m.State)
 		}
-		for _, w := range m.Fleet.warnings() {
-			if p.Fleet == nil {
-				note(SeverityWarning, p.Name, "", "%s: %s", m.Name, w)
+	}
+	for _, f := range fleetsOf(p) {
+		for _, w := range f.Warnings {
+			if f.member != "" {
+				w = f.member + ": " + w
 			}
+			note(SeverityWarning, p.Name, "", "%s", w)
 		}
 	}
 }
 
-func (f *Fleet) warnings() []string {
-	if f == nil {
-		return nil
+// fleetOf is the comparison with the limit of one server.
+type fleetOf struct {
+	*Fleet
+
+	member string // empty: the pool's only server
+}
+
+// Title returns the heading of the comparison.
+func (f fleetOf) Title() string {
+	if f.member == "" {
+		return "Server's limit"
 	}
-	return f.Warnings
+	return "Limit of " + f.member
+}
+
+// fleetsOf returns the comparisons of p's members. If they have none, it returns that of p. With
+// members, that of p is a copy of the tightest one.
+func fleetsOf(p *Pool) []fleetOf {
+	var out []fleetOf
+	for i := range p.Members {
+		if m := &p.Members[i]; m.Fleet != nil {
+			out = append(out, fleetOf{m.Fleet, m.Name})
+		}
+	}
+	if len(out) == 0 && p.Fleet != nil {
+		out = append(out, fleetOf{p.Fleet, ""})
+	}
+	return out
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/lifecycle/event"
 )
 
-// Bounds of what is listed of one component, or in all.
+// Bounds of the lists, of one component or in all.
 const (
 	maxSettings = 400
 	maxMembers  = 200
@@ -117,8 +117,8 @@ func (d *documentOf) addComponent(c *lifecycle.ComponentStatus, a *answer, r *he
 	d.Holders = append(d.Holders, d.folded(name, a.holders)...)
 }
 
-// shownState is the state of c; a component whose start failed has failed, also once what it held
-// was released.
+// shownState returns the state of c. A component whose start failed stays failed, also after its
+// resources were released.
 func shownState(c *lifecycle.ComponentStatus) string {
 	if c.State == lifecycle.StateStopped && c.Up.Outcome != event.OutcomeNone && c.Up.Outcome != event.OutcomeOK {
 		return lifecycle.StateFailed.String()
@@ -275,8 +275,8 @@ func (d *documentOf) report(r *event.Report) *Report {
 	return out
 }
 
-// folded puts the holders of one pool together that took their connections at the same place for
-// the same purpose.
+// folded groups the holders of one pool that took their connections at the same place for the same
+// purpose.
 func (d *documentOf) folded(pool string, all []poolkeeper.Holder) []HolderGroup {
 	type key struct{ kind, stack string }
 	at := make(map[key]int)

@@ -46,7 +46,7 @@ func TestAttentionNamesWhatAnOperatorShouldLookAt(t *testing.T) {
 		"paused":  {func(p *fakePool) { p.stats.Paused = true }, "warning pool: it is paused"},
 		"full": {
 			func(p *fakePool) { p.stats.Max, p.stats.InUse, p.stats.Waiting = 10, 10, 1 },
-			"warning pool: all 10 connections are in use, and 1 caller waits",
+			"warning pool: all 10 connections are in use, with 1 caller waiting",
 		},
 		"full, none waits": {func(p *fakePool) { p.stats.Max, p.stats.InUse = 10, 10 }, ""},
 		"leak": {
@@ -62,9 +62,13 @@ func TestAttentionNamesWhatAnOperatorShouldLookAt(t *testing.T) {
 		"long hold, no threshold": {func(p *fakePool) { p.stats.OldestHold, p.settings = time.Hour, attrs("leak_threshold", "off") }, ""},
 		"eviction stuck":          {func(p *fakePool) { p.stats.SweepLate = time.Minute }, "warning pool: eviction is overdue by 1 min"},
 		"fleet":                   {func(p *fakePool) { p.stats.Fleet.Warnings = []string{"too many"} }, "warning pool: too many"},
-		"fleet of a member": {func(p *fakePool) {
-			p.stats.Members = []poolkeeper.MemberStats{{Name: "primary", InRotation: true, Stats: poolkeeper.Stats{Fleet: poolkeeper.FleetStats{Warnings: []string{"too many"}}}}}
-		}, "warning pool: primary: too many"},
+		"fleets of members": {func(p *fakePool) {
+			warns := func(name, text string) poolkeeper.MemberStats {
+				return poolkeeper.MemberStats{Name: name, InRotation: true, Stats: poolkeeper.Stats{Fleet: poolkeeper.FleetStats{Warnings: []string{text}}}}
+			}
+			p.stats.Members = []poolkeeper.MemberStats{warns("primary", "too many"), warns("replica-1", "far too many")}
+			p.stats.Fleet = p.stats.Members[1].Stats.Fleet // as package sum does
+		}, "warning pool: primary: too many\nwarning pool: replica-1: far too many\n"},
 		"member": {
 			func(p *fakePool) { p.stats.Members = []poolkeeper.MemberStats{{Name: "replica-1", State: "lagging"}} },
 			"warning pool: replica-1 serves no callers: lagging",
@@ -166,7 +170,7 @@ func TestHoldersAreFoldedByTheirPlace(t *testing.T) {
 func TestServersOfAReplicatedPoolAreShown(t *testing.T) {
 	reg, pool := lifecycle.New(quiet()), &fakePool{}
 	asked := time.Now().Add(-3 * time.Minute)
-	pool.stats = poolkeeper.Stats{Max: 30, InUse: 4, Members: []poolkeeper.MemberStats{
+	pool.stats = poolkeeper.Stats{Max: 30, InUse: 4, Fleet: poolkeeper.FleetStats{Asked: asked, Demand: 240, Limit: 300, OnServer: 87}, Members: []poolkeeper.MemberStats{
 		{Name: "primary", Primary: true, State: "ready", InRotation: true, Stats: poolkeeper.Stats{
 			Max: 10, InUse: 3, Fleet: poolkeeper.FleetStats{Asked: asked, Demand: 240, Limit: 300, OnServer: 87},
 		}},

@@ -1,7 +1,6 @@
 package statuspage
 
 import (
-	"bytes"
 	"time"
 
 	"github.com/poolkeeper/poolkeeper"
@@ -94,12 +93,6 @@ func momentOf(texts ...string) *moment {
 	for _, text := range texts {
 		m.parts = append(m.parts, part{"id", []byte(text)})
 	}
-	m.all = func() []byte {
-		var b bytes.Buffer
-		for i := range m.parts {
-			m.parts[i].event(&b)
-		}
-		return b.Bytes()
-	}
+	m.all = m.events
 	return m
 }

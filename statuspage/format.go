@@ -57,14 +57,6 @@ func thousands(n uint64) string {
 	return text
 }
 
-// count is a number with its noun.
-func count(n int, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return strconv.Itoa(n) + " " + many
-}
-
 // clock is the time of day, with the date if that is not today's.
 func clock(now, t time.Time) string {
 	if t.IsZero() {

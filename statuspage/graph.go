@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"html/template"
 	"strings"
+
+	"github.com/poolkeeper/poolkeeper/internal/plural"
 )
 
 // The graph's measures, in pixels.
@@ -51,7 +53,7 @@ func stateText(c *Component) string {
 	return c.State + ", not checked yet"
 }
 
-// icon is the shape of a tone, in a square of 16: told apart without colours.
+// icon returns the shape of a tone, in a square of 16. The shapes differ without colours, too.
 func icon(of string) template.HTML {
 	switch of {
 	case "ok", "pass":
@@ -62,19 +64,19 @@ func icon(of string) template.HTML {
 		return `<path class="i-bad" d="M5.1 1h5.8L15 5.1v5.8L10.9 15H5.1L1 10.9V5.1Z"/><path class="i-in" d="m5.5 5.5 5 5m0-5-5 5"/>`
 	case "busy", "unknown":
 		return `<path class="i-busy" d="M8 2a6 6 0 1 0 6 6"/><path class="i-busy" d="M8 5v3.2l2 1.4"/>`
-	}
-	if of == "info" {
+	case "info":
 		return `<circle class="i-dot" cx="8" cy="8" r="2.5"/>`
 	}
 	return `<circle class="i-off" cx="8" cy="8" r="5.5"/>`
 }
 
-// mark is the icon beside text that says the same, so that a screen reader passes over it.
+// iconSVG returns the icon as a picture that screen readers skip: the text beside it says the same.
 func iconSVG(of string) template.HTML {
 	return `<svg class="icon" viewBox="0 0 16 16" width="16" height="16" aria-hidden="true">` + icon(of) + `</svg>`
 }
 
-// picture is the graph of the components; nil if there are too many, or none depends on another.
+// picture returns the graph of the components. It is empty if there are too many components, or none
+// depends on another.
 func picture(all []Component) template.HTML {
 	if len(all) == 0 || len(all) > maxGraph {
 		return ""
@@ -127,8 +129,8 @@ func draw(all []Component, l *layout) template.HTML {
 	return template.HTML(b.String()) //nolint:gosec // numbers, constants, and texts that are escaped
 }
 
-// curve leads from the right edge of the first box, by way of the spots between, to the left edge of
-// the last.
+// curve returns the path from the right edge of the first box to the left edge of the last. It passes
+// the spots between them.
 func curve(route []spot) string {
 	var b strings.Builder
 	x, y := route[0].col*columnStep+boxWidth, route[0].row*rowStep+boxHeight/2
@@ -166,7 +168,7 @@ func box(b *strings.Builder, c *Component, at spot) {
 		template.HTMLEscapeString(name), template.HTMLEscapeString(text))
 }
 
-// summary says in words what the graph shows; the table of components has the rest.
+// summary describes the graph in words, for screen readers.
 func summary(all []Component) string {
 	edges := 0
 	var unwell []string
@@ -176,7 +178,7 @@ func summary(all []Component) string {
 			unwell = append(unwell, all[i].Name+" ("+stateText(&all[i])+")")
 		}
 	}
-	text := fmt.Sprintf("Dependency graph: %s, %s.", count(len(all), "component", "components"), count(edges, "dependency", "dependencies"))
+	text := fmt.Sprintf("Dependency graph: %s, %s.", plural.Of(len(all), "component"), plural.Of(edges, "arrow"))
 	if len(unwell) > 0 {
 		text += " In trouble: " + strings.Join(unwell, ", ") + "."
 	}

@@ -76,8 +76,8 @@ func deny(w http.ResponseWriter) {
 	http.Error(w, "statuspage: not allowed: Allow denies this request", http.StatusForbidden)
 }
 
-// addSlash redirects to the same path with a slash at its end: links of the page are relative. What
-// the prefix was is known from the request line only.
+// addSlash redirects to the same path with a slash at its end: links of the page are relative. Only
+// the request line has the prefix that StripPrefix took away.
 func addSlash(w http.ResponseWriter, r *http.Request) {
 	last := "."
 	if u, err := url.ParseRequestURI(r.RequestURI); err == nil {

@@ -16,13 +16,13 @@ import (
 // journal keeps the last events of a registry.
 type journal struct {
 	mu   sync.Mutex     // guards the following
-	ring []func() Event // each as it is shown, which is worked out when it is first needed
+	ring []func() Event // each returns the event as it is shown, made when first needed
 	next int            // the place of the oldest once the ring is full
 }
 
 func newJournal(size int) *journal { return &journal{ring: make([]func() Event, 0, size)} }
 
-// add runs on a goroutine of the registry. It runs no code of anything that e holds.
+// add runs on a goroutine of the registry. It calls no method of the error in e.
 func (j *journal) add(e event.Event) {
 	n := sync.OnceValue(func() Event {
 		out := Event{Time: e.Details().Time, Kind: kindOf(e), Text: "an event that cannot be described"}

@@ -64,7 +64,7 @@ func (v *viewers) any() bool {
 	return len(v.all) > 0
 }
 
-// join adds a viewer; leave removes it. It returns nil and why if there is no place.
+// join adds a viewer; leave removes it. It returns nil and the reason if there is no place.
 func (v *viewers) join() (w *viewer, over <-chan struct{}, why string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -87,7 +87,7 @@ func (v *viewers) leave(w *viewer) {
 	delete(v.all, w)
 }
 
-// publish sends every viewer what has changed since the last moment.
+// publish gives every viewer the parts that have changed since the last moment.
 func (v *viewers) publish(m *moment) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -110,7 +110,7 @@ func (v *viewers) publish(m *moment) {
 	}
 }
 
-// take returns what is to be written to w.
+// take returns the mail of w, and empties it.
 func (v *viewers) take(w *viewer) []byte {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -161,8 +161,8 @@ func (p *Page) serveLive(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// changes is the parts of m that differ from before; all of them if before is nil or of another
-// shape.
+// changes returns the parts of m that differ from before. It returns all if before is nil or of
+// another shape.
 func (m *moment) changes(before *moment) []byte {
 	if before == nil || before.shape != m.shape {
 		return append(fmt.Appendf(nil, "event: hello\ndata: %s\n\n", m.shape), m.all()...)
@@ -175,6 +175,15 @@ func (m *moment) changes(before *moment) []byte {
 	}
 	if b.Len() == 0 {
 		b.WriteString(": nothing has changed\n\n") // so that a broken connection is noticed
+	}
+	return b.Bytes()
+}
+
+// events returns all parts of m as events.
+func (m *moment) events() []byte {
+	var b bytes.Buffer
+	for i := range m.parts {
+		m.parts[i].event(&b)
 	}
 	return b.Bytes()
 }

@@ -24,7 +24,7 @@ import (
 // While it samples, no goroutine waits: a timer starts one for each sample.
 type Page struct {
 	cfg     Config // with defaults; never changes
-	fault   error  // what Start returns instead of starting
+	fault   error  // Start returns it instead of starting; nil if cfg is right
 	reg     *lifecycle.Registry
 	process Process
 	look    *look
@@ -188,7 +188,7 @@ func (p *Page) currentLocked() *moment {
 	if m := p.latest; m != nil && m.sample == n && now.Sub(m.doc.At) < p.cfg.Interval {
 		return m
 	}
-	p.latest = p.newMoment(p.collect(now), n)
+	p.latest = newMoment(p.collect(now), n)
 	return p.latest
 }
 

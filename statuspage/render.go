@@ -22,7 +22,7 @@ var styleCSS string
 //go:embed assets/live.js
 var liveJS string
 
-// look is how pages are made.
+// look holds the templates of the pages.
 type look struct {
 	*template.Template
 
@@ -40,13 +40,13 @@ func hashOf(text string) string {
 	return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
 }
 
-// moment is one moment of the service, and its pages. What renderLocked has made does not change.
+// moment is one moment of the service, and its pages. After renderLocked it does not change.
 type moment struct {
 	doc    *Document
 	sample uint64
 	json   func() []byte
 
-	shape string // pages of another shape are to be loaded anew
+	shape string // an open page of another shape has to be loaded anew
 	parts []part // nil before renderLocked
 	page  func() []byte
 	all   func() []byte // all parts as events
@@ -58,7 +58,7 @@ type part struct {
 	html []byte
 }
 
-func (p *Page) newMoment(d *Document, sample uint64) *moment {
+func newMoment(d *Document, sample uint64) *moment {
 	return &moment{doc: d, sample: sample, json: sync.OnceValue(func() []byte { return encode(d) })}
 }
 
@@ -90,13 +90,7 @@ func (p *Page) renderLocked(m *moment) {
 	add("components", "components", s)
 	add("reports", "reports", s)
 	m.shape = fmt.Sprintf("%d-%d-%d-%d", Version, p.process.Started.Nanosecond(), len(m.doc.Pools), min(len(m.doc.Servers), 1))
-	m.all = sync.OnceValue(func() []byte {
-		var b bytes.Buffer
-		for i := range m.parts {
-			m.parts[i].event(&b)
-		}
-		return b.Bytes()
-	})
+	m.all = sync.OnceValue(m.events)
 	m.page = sync.OnceValue(func() []byte {
 		s.Shape = m.shape
 		for i := range m.parts {
@@ -121,7 +115,7 @@ func (l *look) brief(d *Document) []byte {
 	return l.make("brief", &screen{D: d, Style: template.CSS(styleCSS)}) //nolint:gosec // a constant
 }
 
-// screen is what the templates show: the document, and its values in words.
+// screen is the data of the templates: the document, and its values in words.
 type screen struct {
 	D      *Document
 	Style  template.CSS
@@ -159,7 +153,7 @@ func (s *screen) State() string {
 	return "Not ready"
 }
 
-// Tone is how the overall state looks.
+// Tone returns the look of the overall state.
 func (s *screen) Tone() string {
 	o := &s.D.Overall
 	switch {
@@ -167,10 +161,12 @@ func (s *screen) Tone() string {
 		return "off"
 	case o.Phase != "up":
 		return "busy"
-	case o.Live == "fail":
+	case o.Live == "fail", o.Ready == "fail":
 		return "bad"
+	case o.Ready == "warn":
+		return "warn"
 	}
-	return map[string]string{"pass": "ok", "warn": "warn"}[o.Ready] + map[bool]string{true: "bad"}[o.Ready == "fail"]
+	return "ok"
 }
 
 // Title is that of the window.
@@ -181,7 +177,7 @@ func (s *screen) Title() string {
 	return s.State() + " – " + s.D.Process.Name + " – status"
 }
 
-// Why says what State rests on.
+// Why returns the facts behind State.
 func (s *screen) Why() string {
 	o := &s.D.Overall
 	text := "Registry " + o.Phase + " for " + s.Age(o.Since) + ". Readiness " + o.Ready + ", liveness " + o.Live + "."
@@ -213,10 +209,10 @@ func (s *screen) LevelTone(level string) string {
 	return "info"
 }
 
-// Age is how long ago t was, in words; Ago says so with the word.
+// Age returns the time since t in words.
 func (s *screen) Age(t time.Time) string { return age(s.D.At, t) }
 
-// Ago is Age and the word, or "never".
+// Ago returns "5 s ago", "just now" or "never".
 func (s *screen) Ago(t time.Time) string {
 	if t.IsZero() {
 		return "never"
@@ -227,13 +223,13 @@ func (s *screen) Ago(t time.Time) string {
 	return s.Age(t) + " ago"
 }
 
-// Clock is t as a time of day, ISO as a machine reads it, Date as a day.
+// Clock returns t as a time of day.
 func (s *screen) Clock(t time.Time) string { return clock(s.D.At, t) }
 
-// ISO is t as a machine reads it.
+// ISO returns t for machines.
 func (s *screen) ISO(t time.Time) string { return t.Format(time.RFC3339) }
 
-// Date is t as a day.
+// Date returns t as a day and a time.
 func (s *screen) Date(t time.Time) string { return t.Local().Format("2006-01-02 15:04") }
 
 // Zone names the zone of all times.

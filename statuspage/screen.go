@@ -9,30 +9,32 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/poolkeeper/poolkeeper/internal/plural"
 )
 
-// manyPools is how many pools there are when a table of them helps.
+// manyPools is the number of pools from which the page has a table of them.
 const manyPools = 4
 
 // shownNotices bounds the notices on the page; the JSON has all.
 const shownNotices = 30
 
-// Notices are the first of those that need attention.
+// Notices returns the first notices.
 func (s *screen) Notices() []Notice { return s.D.Attention[:min(len(s.D.Attention), shownNotices)] }
 
-// MoreNotices is how many are left out.
+// MoreNotices returns how many notices the page leaves out.
 func (s *screen) MoreNotices() int { return len(s.D.Attention) - len(s.Notices()) }
 
 // Many reports whether a table of all pools helps.
 func (s *screen) Many() bool { return len(s.D.Pools) >= manyPools }
 
-// InUse is the connections in use of all pools.
+// InUse returns the number of connections in use, of all pools.
 func (s *screen) InUse() string {
 	sum := 0
 	for i := range s.D.Pools {
 		sum += s.D.Pools[i].InUse
 	}
-	return count(sum, "connection", "connections")
+	return plural.Of(sum, "connection")
 }
 
 // Limit is a limit that may not be known.
@@ -51,7 +53,7 @@ func (s *screen) Hold(d float64) string {
 	return seconds(d)
 }
 
-// Latency is a quantile of what r has seen, if it has seen anything.
+// Latency returns a quantile of r, or a dash if nothing was measured.
 func (s *screen) Latency(r Recent, d float64) string {
 	if r.Measured == 0 {
 		return "–"
@@ -150,26 +152,8 @@ func (s *poolScreen) Bar() template.HTML {
 	))
 }
 
-// titledFleet is what one server says of its limit.
-type titledFleet struct {
-	*Fleet
-
-	Title string
-}
-
-// Fleets are what the servers of the pool say of their limits.
-func (s *poolScreen) Fleets() []titledFleet {
-	if s.P.Fleet != nil {
-		return []titledFleet{{s.P.Fleet, "Server's limit"}}
-	}
-	var out []titledFleet
-	for i := range s.P.Members {
-		if m := &s.P.Members[i]; m.Fleet != nil {
-			out = append(out, titledFleet{m.Fleet, "Limit of " + m.Name})
-		}
-	}
-	return out
-}
+// Fleets returns the comparisons with the limits of the pool's servers.
+func (s *poolScreen) Fleets() []fleetOf { return fleetsOf(s.P) }
 
 // titledError is the last dial error of one server.
 type titledError struct {
@@ -192,8 +176,8 @@ func (s *poolScreen) DialErrors() []titledError {
 	return out
 }
 
-// Acquired is a number of acquisitions, and what it counts: pools that do not count all know how many
-// had to wait.
+// Acquired returns a number of acquisitions and its label. A pool that does not count all acquisitions
+// counts those that had to wait.
 func (s *poolScreen) Acquired() Setting {
 	if s.P.Acquired == 0 && s.P.WaitCount > 0 {
 		return Setting{"Had to wait, last min", thousands(s.P.Recent.Measured)}
@@ -294,8 +278,8 @@ func (s *screen) OtherSettings() []template.HTML {
 	return out
 }
 
-// folds are the settings of components as they were made last: they seldom change, and are the
-// larger part of a page. The user of a Page's work locks.
+// folds caches the HTML of components' settings: they seldom change, and are the larger part of a
+// page. Page.work guards it.
 type folds struct {
 	look *look
 	made map[string]fold // by id
@@ -307,7 +291,7 @@ type fold struct {
 	html        template.HTML
 }
 
-// settings returns the settings of c, to be unfolded.
+// settings returns the settings of c as a part that the reader can open.
 func (f *folds) settings(id, title string, c *Component) template.HTML {
 	if len(c.Settings) == 0 {
 		return ""
@@ -323,7 +307,7 @@ func (f *folds) settings(id, title string, c *Component) template.HTML {
 	return html
 }
 
-// reportScreen is a report, and what the page shows of its steps.
+// reportScreen is a report and its steps, as the page shows them.
 type reportScreen struct {
 	Title, Critical string
 	R               *Report

@@ -75,5 +75,5 @@ func (w *words) lines(stack string) string {
 	}, strings.ToValidUTF8(stack, "?"))
 }
 
-// site is the innermost place of a stack.
+// site returns the innermost place of a stack.
 func (w *words) site(stack string) string { return w.lines(callsite.Of(stack)) }
