@@ -86,8 +86,7 @@ func (b *tab) listen(event any) {
 	}
 }
 
-// noComplaints fails the test if the console has any, such as a refusal of the content security
-// policy.
+// noComplaints fails the test for each complaint of the console.
 func (b *tab) noComplaints() {
 	b.t.Helper()
 	b.mu.Lock()
@@ -115,7 +114,7 @@ func (b *tab) script(text string) {
 	b.do(chromedp.Evaluate[chromedp.Void](text))
 }
 
-// eval returns what JavaScript makes of an expression.
+// eval returns the value of a JavaScript expression.
 func eval[T any](b *tab, expression string) T {
 	b.t.Helper()
 	out, err := chromedp.Run(b.ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
@@ -125,13 +124,13 @@ func eval[T any](b *tab, expression string) T {
 	return out
 }
 
-// text is what a reader sees of the element with that id.
+// text returns the visible text of the element with that id.
 func (b *tab) text(id string) string {
 	b.t.Helper()
 	return eval[string](b, `document.getElementById("`+id+`").innerText`)
 }
 
-// until waits until a JavaScript expression is true. While a page is loaded, it can fail.
+// until waits until a JavaScript expression is true. The expression may fail while a page loads.
 func (b *tab) until(what, expression string) {
 	b.t.Helper()
 	var failure error
@@ -146,11 +145,12 @@ func (b *tab) until(what, expression string) {
 	})
 }
 
-// phone is the size of a small one; dark asks for the dark scheme.
+// phone gives the window the size of a small phone.
 func phone() void {
 	return chromedp.EmulateViewport(360, 740, chromedp.EmulateMobile, chromedp.EmulateScale(2))
 }
 
+// dark asks the page for its dark scheme.
 func dark() void {
 	return func(ctx context.Context, _ *chromedp.Target) (chromedp.Void, error) {
 		_, err := chromedp.Call(ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{

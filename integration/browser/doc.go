@@ -10,5 +10,5 @@
 //	cd integration/browser && npm ci && go test ./...
 //
 // With -update it writes the pictures in docs/images. It refuses to compare pictures: fonts and
-// anti-aliasing differ from machine to machine, so what must hold is asserted on the page's DOM.
+// anti-aliasing differ from machine to machine. The tests assert on the page's DOM instead.
 package browser

@@ -1,8 +1,8 @@
 package browser_test
 
 import (
-	"context"
 	"flag"
+	"log/slog"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -10,19 +10,15 @@ import (
 
 	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
+	"github.com/poolkeeper/poolkeeper/redispool"
 )
 
 var update = flag.Bool("update", false, "write the pictures in docs/images anew")
 
 func TestMain(m *testing.M) {
-	redis.SetLogger(quiet{})
+	redis.SetLogger(redispool.GoRedisLogger(slog.New(slog.DiscardHandler)))
 	goleak.VerifyTestMain(testserver.Main(m))
 }
-
-// quiet silences go-redis' own log, which is one for the whole process.
-type quiet struct{}
-
-func (quiet) Printf(context.Context, string, ...any) {}
 
 // Short names for what the tests of this package say most.
 var (
