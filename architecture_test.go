@@ -20,6 +20,7 @@ var floors = map[string]int{
 	"health":     1,
 	"eviction":   1,
 	"lifecycle":  2,
+	poolTests:    2,
 	"httpclient": 3,
 	"redispool":  3,
 	"sqlpool":    3,
@@ -34,8 +35,9 @@ var cellar = []string{"/internal/plural", "/internal/callsite"}
 
 // Rooms of more than one path element.
 const (
-	replicas = "sqlpool/replica"
-	measures = "internal/measure"
+	replicas  = "sqlpool/replica"
+	measures  = "internal/measure"
+	poolTests = "internal/test/pooltest"
 )
 
 type listed struct {
@@ -96,6 +98,9 @@ func TestForbiddenKnowsUpSidewaysAndUnknown(t *testing.T) {
 		{"/attic", "/health", false},
 		{"/redispool", "/internal/test/testkit", false},
 		{"/redispool", "/internal/test/paired", false},
+		{"/redispool", "/internal/test/pooltest", false},
+		{"/internal/test/pooltest", "/health", true},
+		{"/internal/test/testkit", "/health", false},
 		{"/internal/test/testserver", "/internal/test/testkit", true},
 		{"/sqlpool/internal/test/sqltest", "/internal/test/testkit", true},
 		{"/sqlpool", "/sqlpool/internal/test/sqltest", false},
@@ -147,7 +152,8 @@ func forbidden(from, to string) string {
 const outside = "(outside)"
 
 // room returns the first path element of one of our packages, "" for the root, replicas for what is
-// built on a pool, measures for what reads a registry into numbers, outside for everything else.
+// built on a pool, measures for what reads a registry into numbers, poolTests for what checks a pool,
+// outside for everything else.
 func room(path string) string {
 	if path == module {
 		return ""
@@ -156,7 +162,7 @@ func room(path string) string {
 	if !ours {
 		return outside
 	}
-	for _, longer := range []string{replicas, measures} {
+	for _, longer := range []string{replicas, measures, poolTests} {
 		if rest == longer || strings.HasPrefix(rest, longer+"/") {
 			return longer
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"path/filepath"
-	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -13,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/test/pooltest"
 	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
@@ -133,24 +133,14 @@ func TestSubscribersAreToldWhatHappensToAPool(t *testing.T) {
 		t.Run(string(h.kind), func(t *testing.T) {
 			synctest.Test(dropsTimers(t), func(t *testing.T) {
 				p, l := outageBubble(t, h.cfg, -1, up)
-				log, cancelled := subscribed(p), new(eventLog)
-				p.Subscribe(cancelled.add)()
+				log, cancelled := subscribed(p), new(pooltest.Events)
+				p.Subscribe(cancelled.Add)()
 				began := time.Now()
 				h.cause(t, l, p)
 				synctest.Wait()
-				got := log.of(h.kind)
-				if len(got) != 1 {
-					t.Fatalf("%d events of this kind; all: %v", len(got), log.events)
-				}
-				e := got[0]
-				if e.Level != h.level || e.Pool != "redis" || e.Text == "" || (e.Err != nil) != h.err || e.Time.Before(began) {
-					t.Errorf("%+v", e)
-				}
-				if held := e.Holder; (held == nil) != (h.held == "") || held != nil && (held.Kind != h.held || held.Stack == "") {
-					t.Errorf("the holder is %+v, want a %q", held, h.held)
-				}
-				if len(cancelled.events) > 0 {
-					t.Errorf("told after cancel: %v", cancelled.events)
+				pooltest.Told(t, log, pooltest.Event{Kind: h.kind, Level: h.level, Err: h.err, Held: h.held}, began)
+				if len(cancelled.All()) > 0 {
+					t.Errorf("told after cancel: %v", cancelled.All())
 				}
 			})
 		})
@@ -169,23 +159,15 @@ func TestSubscribersAreToldOfLimitsAndRefusedRenewals(t *testing.T) {
 	if err := p.Start(within(t, patience)); err != nil {
 		t.Fatal(err)
 	}
-	if got := log.of(poolkeeper.EventLimits); len(got) != 1 || got[0].Level != slog.LevelWarn || len(got[0].Attrs) == 0 {
+	if got := log.Of(poolkeeper.EventLimits); len(got) != 1 || got[0].Level != slog.LevelWarn || len(got[0].Attrs) == 0 {
 		t.Errorf("%v, want the limit of the server", got)
 	}
 	write(t, secret, []byte("wrong"))
-	eventually(t, "the renewal is rejected", func() bool { return len(log.of(poolkeeper.EventRenewalRefused)) == 1 })
-	if e := log.of(poolkeeper.EventRenewalRefused)[0]; e.Err == nil || e.Cause != "authentication" || e.Advice == "" {
+	eventually(t, "the renewal is rejected", func() bool { return len(log.Of(poolkeeper.EventRenewalRefused)) == 1 })
+	if e := log.Of(poolkeeper.EventRenewalRefused)[0]; e.Err == nil || e.Cause != "authentication" || e.Advice == "" {
 		t.Errorf("%+v", e)
 	}
-	kinds := func() (out []poolkeeper.EventKind) {
-		log.mu.Lock()
-		defer log.mu.Unlock()
-		for _, e := range log.events {
-			out = append(out, e.Kind)
-		}
-		return out
-	}
-	if got := kinds(); slices.Contains(got, poolkeeper.EventRenewed) {
-		t.Errorf("told of %q", got)
+	if got := log.Of(poolkeeper.EventRenewed); len(got) > 0 {
+		t.Errorf("told of %v", got)
 	}
 }

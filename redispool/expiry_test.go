@@ -25,57 +25,6 @@ var (
 	_ lifecycle.EventSource    = (*redispool.Adopted)(nil)
 )
 
-// eventLog keeps the events of a pool.
-type eventLog struct {
-	mu     sync.Mutex // guards the following
-	events []poolkeeper.Event
-}
-
-func (l *eventLog) add(e poolkeeper.Event) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.events = append(l.events, e)
-}
-
-// of returns the events of a kind.
-func (l *eventLog) of(kind poolkeeper.EventKind) (out []poolkeeper.Event) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, e := range l.events {
-		if e.Kind == kind {
-			out = append(out, e)
-		}
-	}
-	return out
-}
-
-// subscribed keeps what p says from now on.
-func subscribed(p lifecycle.EventSource) *eventLog {
-	l := new(eventLog)
-	p.Subscribe(l.add)
-	return l
-}
-
-// expiring is what p knows of its certificates, in words.
-func expiring(p lifecycle.ExpiryProvider) []string {
-	var out []string
-	for _, e := range p.Expiries() {
-		out = append(out, e.Kind+" "+e.Subject)
-	}
-	slices.Sort(out)
-	return out
-}
-
-// expiries are the events of that kind, in words.
-func (l *eventLog) expiries() []string {
-	var out []string
-	for _, e := range l.of(poolkeeper.EventExpiry) {
-		out = append(out, e.Level.String()+" "+e.Text)
-	}
-	slices.Sort(out)
-	return out
-}
-
 // issueUntil writes a certificate for 127.0.0.1 of a's, which expires then.
 func issueUntil(tb testing.TB, a *testcerts.Authority, dir, name string, until time.Time) {
 	tb.Helper()
@@ -97,45 +46,39 @@ func TestPoolTellsWhenItsCertificatesExpire(t *testing.T) {
 		URL: "rediss://" + addr, FileInterval: 20 * time.Millisecond,
 		TLSFiles: poolkeeper.TLSFiles{CA: at("ca"), Cert: at("client.crt"), Key: at("client.key")},
 	})
-	if got, want := expiring(p), []string{"ca test authority", "client-certificate 127.0.0.1"}; !slices.Equal(got, want) {
-		t.Errorf("before a handshake %q, want %q", got, want)
-	}
+	hasExpiries(t, "before a handshake", p, "ca test authority", "client-certificate 127.0.0.1")
 	log := subscribed(p)
 	if err := p.Start(within(t, patience)); err != nil {
 		t.Fatal(err)
 	}
 	all := []string{"ca test authority", "client-certificate 127.0.0.1", "server-certificate 127.0.0.1"}
-	if got := expiring(p); !slices.Equal(got, all) {
-		t.Errorf("%q, want %q", got, all)
-	}
+	hasExpiries(t, "after a handshake", p, all...)
 	for range 3 {
 		if err := p.Check(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
 	warned := []string{"WARN the client certificate expires soon; renew it", "WARN the server's certificate expires soon; renew it"}
-	if got := log.expiries(); !slices.Equal(got, warned) {
+	if got := log.Expiries(); !slices.Equal(got, warned) {
 		t.Errorf("warned of %q, want %q", got, warned)
 	}
 
 	issueUntil(t, ca, dir, "server", later)
 	do(t, admin(t, srv.Addr()), "config set tls-cert-file "+at("server.crt")+" tls-key-file "+at("server.key"))
 	issueUntil(t, ca, dir, "client", later)
-	eventually(t, "the renewed certificates are in effect", func() bool { return len(log.of(poolkeeper.EventRenewed)) == 1 })
+	eventually(t, "the renewed certificates are in effect", func() bool { return len(log.Of(poolkeeper.EventRenewed)) == 1 })
 	for _, e := range p.Expiries() {
 		if e.NotAfter.Before(later.Add(-time.Minute)) {
 			t.Errorf("still known after its renewal: %+v", e)
 		}
 	}
-	if got := log.expiries(); !slices.Equal(got, warned) {
+	if got := log.Expiries(); !slices.Equal(got, warned) {
 		t.Errorf("after the renewal %q", got)
 	}
 
 	issueUntil(t, ca, dir, "client", time.Now().Add(-time.Minute)) // the server refuses it, so it is not used
-	eventually(t, "the renewal was rejected", func() bool { return len(log.of(poolkeeper.EventRenewalRefused)) > 0 })
-	if got := expiring(p); !slices.Equal(got, all) {
-		t.Errorf("after a renewal that was rejected %q, want %q", got, all)
-	}
+	eventually(t, "the renewal was rejected", func() bool { return len(log.Of(poolkeeper.EventRenewalRefused)) > 0 })
+	hasExpiries(t, "after a renewal that was rejected", p, all...)
 }
 
 // The Dialer of a service tells by the connection that it returns.
@@ -152,9 +95,7 @@ func TestPoolKnowsTheServersCertificateBehindADialer(t *testing.T) {
 			return c, c.HandshakeContext(ctx)
 		},
 	}})
-	if got, want := expiring(p), []string{"ca test authority", "server-certificate cache"}; !slices.Equal(got, want) {
-		t.Errorf("%q, want %q", got, want)
-	}
+	hasExpiries(t, "after a handshake", p, "ca test authority", "server-certificate cache")
 	if err := p.Stop(within(t, patience)); err != nil {
 		t.Error(err)
 	}

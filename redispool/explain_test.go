@@ -14,6 +14,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/test/pooltest"
 	"github.com/poolkeeper/poolkeeper/internal/test/testcerts"
 	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
@@ -44,31 +45,28 @@ func TestAWrongServerIsNamed(t *testing.T) { //nolint:tparallel // its cases wai
 	t.Cleanup(web.Close)
 	trusted := poolkeeper.TLSFiles{CA: k.path("all")}
 	for name, tt := range map[string]struct {
-		cfg             redispool.Config
-		kind            health.Kind
-		finding, advice string
+		cfg     redispool.Config
+		failure pooltest.Failure
 	}{
 		"TLS to a plain port": {
 			redispool.Config{URL: "rediss://" + plain},
-			health.KindTLS,
-			"the server answers without TLS on this port", "use redis:// in URL",
+			pooltest.Failure{Kind: health.KindTLS, Finding: "the server answers without TLS on this port", Advice: "use redis:// in URL"},
 		},
 		"plain to a TLS port": {
 			redispool.Config{URL: "redis://" + secure},
-			health.KindTLS,
-			"the server speaks TLS on this port", "use rediss:// in URL",
+			pooltest.Failure{Kind: health.KindTLS, Finding: "the server speaks TLS on this port", Advice: "use rediss:// in URL"},
 		},
 		"a certificate of an unknown authority": {
-			redispool.Config{URL: "rediss://" + secure}, health.KindTLS, "signed by unknown authority", "trust it (TLSFiles.CA)",
+			redispool.Config{URL: "rediss://" + secure},
+			pooltest.Failure{Kind: health.KindTLS, Finding: "signed by unknown authority", Advice: "trust it (TLSFiles.CA)"},
 		},
 		"a certificate for another name": {
 			redispool.Config{URL: "rediss://" + strings.Replace(secure, "127.0.0.1", "localhost", 1), TLSFiles: trusted},
-			health.KindTLS, "wanted to match localhost", "is for other names",
+			pooltest.Failure{Kind: health.KindTLS, Finding: "wanted to match localhost", Advice: "is for other names"},
 		},
 		"no client certificate": {
 			redispool.Config{URL: "rediss://" + mutual, TLSFiles: trusted},
-			health.KindAuthentication,
-			"tls: certificate required", "the server demands a client certificate",
+			pooltest.Failure{Kind: health.KindAuthentication, Finding: "tls: certificate required", Advice: "the server demands a client certificate"},
 		},
 		"a client certificate of another authority": {
 			redispool.Config{
@@ -78,38 +76,35 @@ func TestAWrongServerIsNamed(t *testing.T) { //nolint:tparallel // its cases wai
 					MinVersion:           tls.VersionTLS12,
 				},
 			},
-			health.KindAuthentication, "tls: unknown certificate authority", "rejects the client certificate",
+			pooltest.Failure{Kind: health.KindAuthentication, Finding: "tls: unknown certificate authority", Advice: "rejects the client certificate"},
 		},
 		"PostgreSQL's port": {
 			redispool.Config{URL: "redis://" + testserver.SharedPostgres(t).Addr()},
-			health.KindProtocol,
-			"a PostgreSQL server answers at this address, not Redis", "check host and port",
+			pooltest.WrongServer("a PostgreSQL", "Redis"),
 		},
 		"PostgreSQL's port, by TLS": {
 			redispool.Config{URL: "rediss://" + testserver.SharedPostgres(t).Addr()},
-			health.KindProtocol,
-			"a PostgreSQL server answers at this address, not Redis", "check host and port",
+			pooltest.WrongServer("a PostgreSQL", "Redis"),
 		},
 		"MariaDB's port": {
 			redispool.Config{URL: "redis://" + testserver.SharedMariaDB(t).Addr()},
-			health.KindProtocol,
-			"a MySQL server answers at this address, not Redis", "check host and port",
+			pooltest.WrongServer("a MySQL", "Redis"),
 		},
 		"MariaDB's port, by TLS": {
 			redispool.Config{URL: "rediss://" + testserver.SharedMariaDB(t).Addr()},
-			health.KindProtocol,
-			"a MySQL server answers at this address, not Redis", "check host and port",
+			pooltest.WrongServer("a MySQL", "Redis"),
 		},
 		"a web server": {
 			redispool.Config{URL: "redis://" + web.Listener.Addr().String()},
-			health.KindProtocol,
-			"an HTTP server answers at this address, not Redis", "check host and port",
+			pooltest.WrongServer("an HTTP", "Redis"),
 		},
 		"no server": {
-			redispool.Config{URL: "redis://" + freeAddr(t)}, health.KindRefused, "connection refused", "nothing listens",
+			redispool.Config{URL: "redis://" + freeAddr(t)},
+			pooltest.Failure{Kind: health.KindRefused, Finding: "connection refused", Advice: "nothing listens"},
 		},
 		"no such name": {
-			redispool.Config{URL: "redis://redis.invalid"}, health.KindDNS, "redis.invalid", "does not resolve",
+			redispool.Config{URL: "redis://redis.invalid"},
+			pooltest.Failure{Kind: health.KindDNS, Finding: "redis.invalid", Advice: "does not resolve"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -119,15 +114,7 @@ func TestAWrongServerIsNamed(t *testing.T) { //nolint:tparallel // its cases wai
 			_, asked := redispool.Ask(within(t, patience), cfg)
 			p := newPool(t, cfg)
 			started := p.Start(within(t, patience))
-			for by, err := range map[string]error{"Ask": asked, "Start": started} {
-				if err == nil {
-					t.Fatalf("%s: no error", by)
-				}
-				f := health.Classify(err)
-				if f.Kind != tt.kind || !strings.Contains(err.Error(), tt.finding) || !strings.Contains(f.Advice, tt.advice) {
-					t.Errorf("%s: %v: %s (%s); want %s with %q and %q", by, err, f.Kind, f.Advice, tt.kind, tt.finding, tt.advice)
-				}
-			}
+			pooltest.Failed(t, tt.failure, map[string]error{"Ask": asked, "Start": started})
 		})
 	}
 }

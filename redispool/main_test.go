@@ -12,6 +12,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/test/pooltest"
 	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
 	"github.com/poolkeeper/poolkeeper/lifecycle"
@@ -48,6 +49,10 @@ var (
 	silent     = testkit.Silent
 	write      = testkit.Replace
 	freeAddr   = testkit.FreeAddr
+
+	subscribed    = pooltest.Subscribed
+	hasExpiries   = pooltest.HasExpiries
+	hasAllReasons = pooltest.HasAllReasons
 )
 
 const patience = testkit.Patience

@@ -2,7 +2,6 @@ package redispool_test
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -15,19 +14,6 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
-
-// reasons are the keys that Stats.Evicted always has.
-var reasons = []string{
-	poolkeeper.EvictedClosed, poolkeeper.EvictedDead, poolkeeper.EvictedFailover,
-	poolkeeper.EvictedIdle, poolkeeper.EvictedLifetime, poolkeeper.EvictedReload,
-}
-
-func hasAllReasons(t *testing.T, s poolkeeper.Stats) {
-	t.Helper()
-	if got := slices.Sorted(maps.Keys(s.Evicted)); !slices.Equal(got, reasons) {
-		t.Errorf("the reasons are %q, want all of %q", got, reasons)
-	}
-}
 
 func TestStatsTellPausesGenerationsAndMinIdle(t *testing.T) {
 	synctest.Test(dropsTimers(t), func(t *testing.T) {
@@ -258,12 +244,12 @@ func TestStatsTellEachNodeOfACluster(t *testing.T) {
 	if after.DownSince.IsZero() || after.LastDialError == nil {
 		t.Errorf("one node is down, and the pool says %+v", after)
 	}
-	eventually(t, "the loss of the node is told", func() bool { return len(log.of(poolkeeper.EventMemberLost)) == 1 })
-	if lost := log.of(poolkeeper.EventMemberLost); lost[0].Err == nil || lost[0].Cause == "" || len(log.of(poolkeeper.EventDown)) > 0 {
-		t.Errorf("one node is lost, and the pool says %v, and that it is down: %v", lost, log.of(poolkeeper.EventDown))
+	eventually(t, "the loss of the node is told", func() bool { return len(log.Of(poolkeeper.EventMemberLost)) == 1 })
+	if lost := log.Of(poolkeeper.EventMemberLost); lost[0].Err == nil || lost[0].Cause == "" || len(log.Of(poolkeeper.EventDown)) > 0 {
+		t.Errorf("one node is lost, and the pool says %v, and that it is down: %v", lost, log.Of(poolkeeper.EventDown))
 	}
 	k.nodes[2].Restart(t)
-	eventually(t, "the node is back", func() bool { return len(log.of(poolkeeper.EventMemberBack)) == 1 })
+	eventually(t, "the node is back", func() bool { return len(log.Of(poolkeeper.EventMemberBack)) == 1 })
 	if i := slices.IndexFunc(after.Members, func(m poolkeeper.MemberStats) bool { return m.Name == k.nodes[0].Addr() }); i < 0 ||
 		!after.Members[i].Stats.DownSince.IsZero() || after.Members[i].State != "ready" {
 		t.Errorf("the others: %+v", after.Members)

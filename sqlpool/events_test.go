@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/test/pooltest"
 	"github.com/poolkeeper/poolkeeper/lifecycle"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 	"github.com/poolkeeper/poolkeeper/sqlpool/sqlpooltest"
@@ -109,24 +110,14 @@ func TestSubscribersAreToldWhatHappensToBothPools(t *testing.T) {
 			onBothPools(t, h.cfg, func(t *testing.T, srv *sqlpooltest.PostgresServer, _ *bubbleNetwork, p bubblePool) {
 				t.Helper()
 				log := subscribed(p.managed)
-				cancelled := new(eventLog)
-				p.managed.Subscribe(cancelled.add)()
+				cancelled := new(pooltest.Events)
+				p.managed.Subscribe(cancelled.Add)()
 				began := time.Now()
 				h.cause(t, srv, p)
 				synctest.Wait()
-				got := log.of(h.kind)
-				if len(got) != 1 {
-					t.Fatalf("%d events of this kind; all: %v", len(got), log.events)
-				}
-				e := got[0]
-				if e.Level != h.level || e.Pool == "" || e.Text == "" || (e.Err != nil) != h.err || e.Time.Before(began) {
-					t.Errorf("%+v", e)
-				}
-				if held := e.Holder; (held == nil) != (h.held == "") || held != nil && (held.Kind != h.held || held.Stack == "") {
-					t.Errorf("the holder is %+v, want a %q", held, h.held)
-				}
-				if len(cancelled.events) > 0 {
-					t.Errorf("told after cancel: %v", cancelled.events)
+				pooltest.Told(t, log, pooltest.Event{Kind: h.kind, Level: h.level, Err: h.err, Held: h.held}, began)
+				if len(cancelled.All()) > 0 {
+					t.Errorf("told after cancel: %v", cancelled.All())
 				}
 			})
 		})
@@ -201,13 +192,13 @@ func TestSubscribersAreToldOfLimitsAndRenewals(t *testing.T) {
 					c.cause(t, srv, p)
 				}
 				var got []poolkeeper.EventKind
-				for _, e := range log.events {
+				for _, e := range log.All() {
 					if e.Level > slog.LevelDebug {
 						got = append(got, e.Kind)
 					}
 				}
 				if !slices.Equal(got, c.want) {
-					t.Errorf("told %v, want %v", log.events, c.want)
+					t.Errorf("told %v, want %v", log.All(), c.want)
 				}
 			})
 		})

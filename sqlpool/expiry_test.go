@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -22,57 +21,6 @@ var (
 	_ lifecycle.ExpiryProvider = (*sqlpool.Postgres)(nil)
 	_ lifecycle.ExpiryProvider = (*sqlpool.MySQL)(nil)
 )
-
-// eventLog keeps the events of a pool.
-type eventLog struct {
-	mu     sync.Mutex // guards the following
-	events []poolkeeper.Event
-}
-
-func (l *eventLog) add(e poolkeeper.Event) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.events = append(l.events, e)
-}
-
-// of returns the events of a kind.
-func (l *eventLog) of(kind poolkeeper.EventKind) (out []poolkeeper.Event) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, e := range l.events {
-		if e.Kind == kind {
-			out = append(out, e)
-		}
-	}
-	return out
-}
-
-// subscribed keeps what p says from now on.
-func subscribed(p lifecycle.EventSource) *eventLog {
-	l := new(eventLog)
-	p.Subscribe(l.add)
-	return l
-}
-
-// expiring is what p knows of its certificates, in words.
-func expiring(p lifecycle.ExpiryProvider) []string {
-	var out []string
-	for _, e := range p.Expiries() {
-		out = append(out, e.Kind+" "+e.Subject)
-	}
-	slices.Sort(out)
-	return out
-}
-
-// expiries are the events of that kind, in words.
-func (l *eventLog) expiries() []string {
-	var out []string
-	for _, e := range l.of(poolkeeper.EventExpiry) {
-		out = append(out, e.Level.String()+" "+e.Text)
-	}
-	slices.Sort(out)
-	return out
-}
 
 var soonAll = []string{
 	"WARN the client certificate expires soon; renew it",
@@ -116,34 +64,30 @@ func TestMySQLTellsWhenItsCertificatesExpire(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := expiring(p), []string{"ca test authority", "client-certificate app"}; !slices.Equal(got, want) {
-		t.Errorf("before a handshake %q, want %q", got, want)
-	}
+	hasExpiries(t, "before a handshake", p, "ca test authority", "client-certificate app")
 	log := subscribed(p)
 	if err := p.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	all := []string{"ca test authority", "client-certificate app", "server-certificate 127.0.0.1"}
-	if got := expiring(p); !slices.Equal(got, all) {
-		t.Errorf("%q, want %q", got, all)
-	}
+	hasExpiries(t, "after a handshake", p, all...)
 	for range 3 {
 		if err := p.Check(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if got := log.expiries(); !slices.Equal(got, soonAll) {
+	if got := log.Expiries(); !slices.Equal(got, soonAll) {
 		t.Errorf("warned of %q, want %q", got, soonAll)
 	}
 	issueUntil(t, files, at("server.crt"), at("server.key"), later)
 	mysqlExec(t, srv, "flush ssl")
-	eventually(t, "the renewed certificates are in effect", func() bool { return len(log.of(poolkeeper.EventRenewed)) == 1 })
+	eventually(t, "the renewed certificates are in effect", func() bool { return len(log.Of(poolkeeper.EventRenewed)) == 1 })
 	for _, e := range p.Expiries() {
 		if e.NotAfter.Before(later.Add(-time.Minute)) {
 			t.Errorf("still known after its renewal: %+v", e)
 		}
 	}
-	if got := log.expiries(); !slices.Equal(got, soonAll) {
+	if got := log.Expiries(); !slices.Equal(got, soonAll) {
 		t.Errorf("after the renewal %q", got)
 	}
 	stop(t, p)
@@ -164,24 +108,20 @@ func TestPostgresTellsWhenItsCertificatesExpire(t *testing.T) {
 		t.Fatal(err)
 	}
 	// A pool of authorities does not tell what it holds.
-	if got, want := expiring(p), []string{"client-certificate app"}; !slices.Equal(got, want) {
-		t.Errorf("before a handshake %q, want %q", got, want)
-	}
+	hasExpiries(t, "before a handshake", p, "client-certificate app")
 	log := subscribed(p)
 	if err := p.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	all := []string{"ca test authority", "client-certificate app", "server-certificate 127.0.0.1"}
-	if got := expiring(p); !slices.Equal(got, all) {
-		t.Errorf("%q, want %q", got, all)
-	}
+	hasExpiries(t, "after a handshake", p, all...)
 	if _, err := p.Pool().Exec(t.Context(), "select 1"); err != nil {
 		t.Fatal(err)
 	}
-	if got := log.expiries(); !slices.Equal(got, soonAll[:1]) {
+	if got := log.Expiries(); !slices.Equal(got, soonAll[:1]) {
 		t.Errorf("warned of %q, want %q", got, soonAll[:1])
 	}
-	if e := log.of(poolkeeper.EventExpiry)[0]; e.Pool != "postgres" || e.Level != slog.LevelWarn || len(e.Attrs) != 4 {
+	if e := log.Of(poolkeeper.EventExpiry)[0]; e.Pool != "postgres" || e.Level != slog.LevelWarn || len(e.Attrs) != 4 {
 		t.Errorf("%+v", e)
 	}
 
@@ -190,9 +130,7 @@ func TestPostgresTellsWhenItsCertificatesExpire(t *testing.T) {
 	if err := p.Reload(t.Context(), sqlpool.PostgresConfig{URL: asApp(srv), TLS: clientTLS(other, other.Pair(t, "app")), Logger: quiet()}); err == nil {
 		t.Error("a Reload with an authority that the server does not have")
 	}
-	if got := expiring(p); !slices.Equal(got, all) {
-		t.Errorf("after a Reload that was refused %q, want %q", got, all)
-	}
+	hasExpiries(t, "after a Reload that was refused", p, all...)
 	stop(t, p)
 }
 
@@ -219,7 +157,7 @@ func TestPostgresTellsWhenItsPasswordExpires(t *testing.T) {
 		if err := p.Check(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		got := strings.Join(log.expiries(), "; ")
+		got := strings.Join(log.Expiries(), "; ")
 		if got != want || (len(p.Expiries()) == 1) != (want != "") {
 			t.Errorf("%q: %q, want %q; known: %v", valid, got, want, p.Expiries())
 		}

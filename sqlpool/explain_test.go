@@ -14,6 +14,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/test/pooltest"
 	"github.com/poolkeeper/poolkeeper/internal/test/testcerts"
 	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
@@ -47,12 +48,11 @@ func tlsPort(t *testing.T, ca *testcerts.Authority) string {
 	return l.Addr().String()
 }
 
-// mismatch is a server that is not as a URL says, and the words for it.
+// mismatch is a server that is not as a URL says, and how a first connection fails there.
 type mismatch struct {
-	url             string
-	files           poolkeeper.TLSFiles
-	kind            health.Kind
-	finding, advice string
+	url     string
+	files   poolkeeper.TLSFiles
+	failure pooltest.Failure
 }
 
 // named asks and starts, and compares what both say.
@@ -60,15 +60,7 @@ func named(t *testing.T, want mismatch, ask func(context.Context) error, start l
 	t.Helper()
 	asked := ask(within(t, 20*time.Second))
 	defer func() { _ = start.Stop(context.WithoutCancel(t.Context())) }()
-	for by, err := range map[string]error{"Ask": asked, "Start": start.Start(within(t, 20*time.Second))} {
-		if err == nil {
-			t.Fatalf("%s: no error", by)
-		}
-		f := health.Classify(err)
-		if f.Kind != want.kind || !strings.Contains(err.Error(), want.finding) || !strings.Contains(f.Advice, want.advice) {
-			t.Errorf("%s: %v: %s (%s); want %s with %q and %q", by, err, f.Kind, f.Advice, want.kind, want.finding, want.advice)
-		}
-	}
+	pooltest.Failed(t, want.failure, map[string]error{"Ask": asked, "Start": start.Start(within(t, 20*time.Second))})
 }
 
 // What goes wrong at the first connection is named by a class and in words that say what to change.
@@ -83,57 +75,61 @@ func TestAWrongServerInPlaceOfPostgresIsNamed(t *testing.T) { //nolint:tparallel
 	secure(t, srv, ca)
 	file := filepath.Join(t.TempDir(), "ca")
 	write(t, file, ca.PEM)
-	const other = "check host and port of URL"
 	at := func(addr, user, mode string) string {
 		return "postgres://" + user + ":sesame@" + addr + "/postgres?sslmode=" + mode
 	}
 	for name, tt := range map[string]mismatch{
 		"TLS to a server without": {
-			url: at(testserver.SharedPostgres(t).Addr(), "postgres", "require"), kind: health.KindTLS,
-			finding: "server refused TLS connection", advice: "the server refuses TLS",
+			url:     at(testserver.SharedPostgres(t).Addr(), "postgres", "require"),
+			failure: pooltest.Failure{Kind: health.KindTLS, Finding: "server refused TLS connection", Advice: "the server refuses TLS"},
 		},
 		"without TLS to a server that demands it": {
-			url: at(srv.Addr(), "crypt", "disable"), kind: health.KindTLS, finding: "no encryption", advice: "sslmode=require",
+			url:     at(srv.Addr(), "crypt", "disable"),
+			failure: pooltest.Failure{Kind: health.KindTLS, Finding: "no encryption", Advice: "sslmode=require"},
 		},
 		"no client certificate": {
-			url: at(srv.Addr(), "app", "require"), kind: health.KindAuthentication,
-			finding: "requires a valid client certificate", advice: "set TLSFiles.Cert and TLSFiles.Key, or sslcert",
+			url:     at(srv.Addr(), "app", "require"),
+			failure: pooltest.Failure{Kind: health.KindAuthentication, Finding: "requires a valid client certificate", Advice: "set TLSFiles.Cert and TLSFiles.Key, or sslcert"},
 		},
 		"no entry for the user": {
-			url: at(srv.Addr(), "nobody", "require"), kind: health.KindAuthentication, finding: "no pg_hba.conf entry", advice: "add one",
+			url:     at(srv.Addr(), "nobody", "require"),
+			failure: pooltest.Failure{Kind: health.KindAuthentication, Finding: "no pg_hba.conf entry", Advice: "add one"},
 		},
 		"a certificate of an unknown authority": {
-			url: at(srv.Addr(), "crypt", "verify-full"), kind: health.KindTLS, finding: "unknown authority", advice: "TLSFiles.CA",
+			url:     at(srv.Addr(), "crypt", "verify-full"),
+			failure: pooltest.Failure{Kind: health.KindTLS, Finding: "unknown authority", Advice: "TLSFiles.CA"},
 		},
 		"a certificate for another name": {
-			url: at(strings.Replace(srv.Addr(), "127.0.0.1", "localhost", 1), "crypt", "verify-full"), kind: health.KindTLS,
-			files: poolkeeper.TLSFiles{CA: file}, finding: "wanted to match localhost", advice: "is for other names",
+			url: at(strings.Replace(srv.Addr(), "127.0.0.1", "localhost", 1), "crypt", "verify-full"), files: poolkeeper.TLSFiles{CA: file},
+			failure: pooltest.Failure{Kind: health.KindTLS, Finding: "wanted to match localhost", Advice: "is for other names"},
 		},
 		"a port that speaks TLS at once": {
-			url: at(tlsPort(t, ca), "postgres", "disable"), kind: health.KindTLS,
-			finding: "the server speaks TLS on this port", advice: "sslnegotiation=direct",
+			url:     at(tlsPort(t, ca), "postgres", "disable"),
+			failure: pooltest.Failure{Kind: health.KindTLS, Finding: "the server speaks TLS on this port", Advice: "sslnegotiation=direct"},
 		},
 		"Redis' port": {
-			url: at(testserver.SharedRedis(t).Addr(), "postgres", "disable"), kind: health.KindProtocol,
-			finding: "a Redis server answers at this address, not PostgreSQL", advice: other,
+			url:     at(testserver.SharedRedis(t).Addr(), "postgres", "disable"),
+			failure: pooltest.WrongServer("a Redis", "PostgreSQL"),
 		},
 		"Redis' port, by TLS": {
-			url: at(testserver.SharedRedis(t).Addr(), "postgres", "require"), kind: health.KindProtocol,
-			finding: "a Redis server answers at this address, not PostgreSQL", advice: other,
+			url:     at(testserver.SharedRedis(t).Addr(), "postgres", "require"),
+			failure: pooltest.WrongServer("a Redis", "PostgreSQL"),
 		},
 		"MariaDB's port": {
-			url: at(testserver.SharedMariaDB(t).Addr(), "postgres", "disable"), kind: health.KindProtocol,
-			finding: "a MySQL server answers at this address, not PostgreSQL", advice: other,
+			url:     at(testserver.SharedMariaDB(t).Addr(), "postgres", "disable"),
+			failure: pooltest.WrongServer("a MySQL", "PostgreSQL"),
 		},
 		"MariaDB's port, by TLS": {
-			url: at(testserver.SharedMariaDB(t).Addr(), "postgres", "prefer"), kind: health.KindProtocol,
-			finding: "a MySQL server answers at this address, not PostgreSQL", advice: other,
+			url:     at(testserver.SharedMariaDB(t).Addr(), "postgres", "prefer"),
+			failure: pooltest.WrongServer("a MySQL", "PostgreSQL"),
 		},
 		"no server": {
-			url: at(testkit.FreeAddr(t), "postgres", "disable"), kind: health.KindRefused, finding: "connection refused", advice: "nothing listens",
+			url:     at(testkit.FreeAddr(t), "postgres", "disable"),
+			failure: pooltest.Failure{Kind: health.KindRefused, Finding: "connection refused", Advice: "nothing listens"},
 		},
 		"no such name": {
-			url: at("db.invalid", "postgres", "disable"), kind: health.KindDNS, finding: "db.invalid", advice: "does not resolve",
+			url:     at("db.invalid", "postgres", "disable"),
+			failure: pooltest.Failure{Kind: health.KindDNS, Finding: "db.invalid", Advice: "does not resolve"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -163,41 +159,44 @@ func TestAWrongServerInPlaceOfMySQLIsNamed(t *testing.T) { //nolint:tparallel //
 	strict := testserver.MariaDB(t, "--ssl-cert="+filepath.Join(dir, "server.crt"), "--ssl-key="+filepath.Join(dir, "server.key"),
 		"--require-secure-transport=on")
 	without := testserver.MariaDB(t, "--skip-ssl")
-	const other = "check host and port of URL"
 	trusted := poolkeeper.TLSFiles{CA: filepath.Join(dir, "ca")}
 	at := func(addr, user, mode string) string { return "mysql://" + user + "@" + addr + "/test?tls=" + mode }
 	for name, tt := range map[string]mismatch{
 		"TLS to a server without": {
-			url: at(without.Addr(), "root", "true"), kind: health.KindTLS, finding: "does not support TLS", advice: "tls=false",
+			url:     at(without.Addr(), "root", "true"),
+			failure: pooltest.Failure{Kind: health.KindTLS, Finding: "does not support TLS", Advice: "tls=false"},
 		},
 		"without TLS to a server that demands it": {
-			url: at(strict.Addr(), "root", "false"), kind: health.KindAuthentication,
-			finding: "Access denied", advice: "require_secure_transport: set tls=true in URL",
+			url:     at(strict.Addr(), "root", "false"),
+			failure: pooltest.Failure{Kind: health.KindAuthentication, Finding: "Access denied", Advice: "require_secure_transport: set tls=true in URL"},
 		},
 		"no client certificate": {
-			url: at(srv.Addr(), "app:sesame", "true"), files: trusted, kind: health.KindAuthentication,
-			finding: "Access denied", advice: "REQUIRE X509: set TLSFiles.Cert",
+			url: at(srv.Addr(), "app:sesame", "true"), files: trusted,
+			failure: pooltest.Failure{Kind: health.KindAuthentication, Finding: "Access denied", Advice: "REQUIRE X509: set TLSFiles.Cert"},
 		},
 		"a certificate of an unknown authority": {
-			url: at(srv.Addr(), "root", "true"), kind: health.KindTLS, finding: "unknown authority", advice: "TLSFiles.CA",
+			url:     at(srv.Addr(), "root", "true"),
+			failure: pooltest.Failure{Kind: health.KindTLS, Finding: "unknown authority", Advice: "TLSFiles.CA"},
 		},
 		"a port that speaks TLS at once": {
-			url: at(tlsPort(t, ca), "root", "false"), kind: health.KindTLS,
-			finding: "the server speaks TLS on this port", advice: "MySQL negotiates TLS",
+			url:     at(tlsPort(t, ca), "root", "false"),
+			failure: pooltest.Failure{Kind: health.KindTLS, Finding: "the server speaks TLS on this port", Advice: "MySQL negotiates TLS"},
 		},
 		"Redis' port": {
-			url: at(testserver.SharedRedis(t).Addr(), "root", "false"), kind: health.KindProtocol,
-			finding: "a Redis server answers at this address, not MySQL", advice: other,
+			url:     at(testserver.SharedRedis(t).Addr(), "root", "false"),
+			failure: pooltest.WrongServer("a Redis", "MySQL"),
 		},
 		"PostgreSQL's port": {
-			url: at(testserver.SharedPostgres(t).Addr(), "root", "true"), kind: health.KindProtocol,
-			finding: "a PostgreSQL server answers at this address, not MySQL", advice: other,
+			url:     at(testserver.SharedPostgres(t).Addr(), "root", "true"),
+			failure: pooltest.WrongServer("a PostgreSQL", "MySQL"),
 		},
 		"no server": {
-			url: at(testkit.FreeAddr(t), "root", "false"), kind: health.KindRefused, finding: "connection refused", advice: "nothing listens",
+			url:     at(testkit.FreeAddr(t), "root", "false"),
+			failure: pooltest.Failure{Kind: health.KindRefused, Finding: "connection refused", Advice: "nothing listens"},
 		},
 		"no such name": {
-			url: at("db.invalid:3306", "root", "false"), kind: health.KindDNS, finding: "db.invalid", advice: "does not resolve",
+			url:     at("db.invalid:3306", "root", "false"),
+			failure: pooltest.Failure{Kind: health.KindDNS, Finding: "db.invalid", Advice: "does not resolve"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

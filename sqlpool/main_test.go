@@ -5,6 +5,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/poolkeeper/poolkeeper/internal/test/pooltest"
 	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
 )
@@ -18,4 +19,8 @@ var (
 	quiet      = testkit.Silent
 	write      = testkit.Replace
 	advance    = testkit.Advance
+
+	subscribed    = pooltest.Subscribed
+	hasExpiries   = pooltest.HasExpiries
+	hasAllReasons = pooltest.HasAllReasons
 )

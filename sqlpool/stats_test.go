@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -16,19 +14,6 @@ import (
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 	"github.com/poolkeeper/poolkeeper/sqlpool/sqlpooltest"
 )
-
-// reasons are the keys that Stats.Evicted always has.
-var reasons = []string{
-	poolkeeper.EvictedClosed, poolkeeper.EvictedDead, poolkeeper.EvictedFailover,
-	poolkeeper.EvictedIdle, poolkeeper.EvictedLifetime, poolkeeper.EvictedReload,
-}
-
-func hasAllReasons(t *testing.T, s poolkeeper.Stats) {
-	t.Helper()
-	if got := slices.Sorted(maps.Keys(s.Evicted)); !slices.Equal(got, reasons) {
-		t.Errorf("the reasons are %q, want all of %q", got, reasons)
-	}
-}
 
 func TestStatsTellHoldsDialsPausesAndGenerations(t *testing.T) {
 	cfg := sqlpool.DBConfig{MaxOpen: 3, MinIdle: 1, AcquireTimeout: time.Minute}

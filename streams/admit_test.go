@@ -13,6 +13,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/test/pooltest"
 	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/streams"
 )
@@ -77,8 +78,8 @@ func TestOneMoreStreamThanMaxIsRefusedWith503(t *testing.T) {
 		}
 		return nil
 	}})
-	var told events
-	defer h.Subscribe(told.add)()
+	var told pooltest.Events
+	defer h.Subscribe(told.Add)()
 	url := serve(t, h.SSE(follow("t")))
 	open(t, http.DefaultClient, url)
 	open(t, http.DefaultClient, url)
@@ -86,7 +87,7 @@ func TestOneMoreStreamThanMaxIsRefusedWith503(t *testing.T) {
 	if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
 		t.Errorf("the third: %s %v", resp.Status, resp.Header)
 	}
-	if e := told.of(poolkeeper.EventLimits); len(e) != 1 {
+	if e := told.Of(poolkeeper.EventLimits); len(e) != 1 {
 		t.Errorf("%d events of kind limits", len(e))
 	}
 }
@@ -109,8 +110,8 @@ func TestAuthorizeRefusesBeforeTheUpgrade(t *testing.T) {
 		*r = *r.WithContext(context.WithValue(r.Context(), user{}, "ann"))
 		return nil
 	}})
-	var told events
-	defer h.Subscribe(told.add)()
+	var told pooltest.Events
+	defer h.Subscribe(told.Add)()
 	whoami := func(ctx context.Context, s *streams.Stream) error {
 		name, _ := ctx.Value(user{}).(string)
 		return s.Send(ctx, streams.Event{Data: []byte(name)})
@@ -139,15 +140,15 @@ func TestAuthorizeRefusesBeforeTheUpgrade(t *testing.T) {
 		t.Errorf("the WebSocket handler knows %q", got)
 	}
 	r := h.StreamStats().Refused
-	if r["unauthorized"] != 4 || r["panic"] != 2 || len(told.of(poolkeeper.EventPanic)) != 2 {
+	if r["unauthorized"] != 4 || r["panic"] != 2 || len(told.Of(poolkeeper.EventPanic)) != 2 {
 		t.Errorf("refused: %v", r)
 	}
 }
 
 func TestRequestsThatCannotBecomeStreamsTakeNoPlace(t *testing.T) {
 	h := started(t, streams.Config{Max: 1})
-	var told events
-	defer h.Subscribe(told.add)()
+	var told pooltest.Events
+	defer h.Subscribe(told.Add)()
 	mux := http.NewServeMux()
 	mux.Handle("/ws", h.WebSocket(followWS("t")))
 	mux.Handle("/sse", h.SSE(follow("t")))
@@ -165,7 +166,7 @@ func TestRequestsThatCannotBecomeStreamsTakeNoPlace(t *testing.T) {
 	// A middleware that hides what the ResponseWriter can do.
 	w := httptest.NewRecorder()
 	h.SSE(follow("t")).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil))
-	if w.Code != http.StatusInternalServerError || len(told.of(poolkeeper.EventMisuse)) != 1 {
+	if w.Code != http.StatusInternalServerError || len(told.Of(poolkeeper.EventMisuse)) != 1 {
 		t.Errorf("a ResponseWriter without deadlines: %d", w.Code)
 	}
 	dial(t, url+"/ws", nil)

@@ -15,6 +15,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/test/pooltest"
 	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/streams"
 )
@@ -132,8 +133,8 @@ func TestClientReportsAServerThatIsDownAndBack(t *testing.T) {
 		c, got := client(t, "http://memory/?token=s3cret", streams.ClientConfig{
 			HTTP: httpClient, Backoff: streams.Backoff{Jitter: poolkeeper.NoJitter},
 		})
-		var told events
-		defer c.Subscribe(told.add)()
+		var told pooltest.Events
+		defer c.Subscribe(told.Add)()
 		c.SetName("feed")
 		start(t, c)
 		testkit.Advance(2 * time.Second) // attempts at 0 s and 1 s
@@ -145,14 +146,14 @@ func TestClientReportsAServerThatIsDownAndBack(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), `streams: "feed": no stream after 3 attempts: `) || strings.Contains(err.Error(), "s3cret") {
 			t.Errorf("Check after three failures: %v", err)
 		}
-		down := told.of(poolkeeper.EventDown)
+		down := told.Of(poolkeeper.EventDown)
 		if len(down) != 1 || down[0].Pool != "feed" {
 			t.Errorf("events: %v", down)
 		}
 		testkit.Advance(61*time.Second - time.Since(began)) // at 7 s, 15 s, 31 s, 61 s
 		status.Store(http.StatusOK)
 		testkit.Advance(30 * time.Second)
-		if c.Check(t.Context()) != nil || len(told.of(poolkeeper.EventUp)) != 1 {
+		if c.Check(t.Context()) != nil || len(told.Of(poolkeeper.EventUp)) != 1 {
 			t.Error("the server is back, and the client does not say so")
 		}
 		want := []int{0, 1, 3, 7, 15, 31, 61, 91}
@@ -241,8 +242,8 @@ func TestEventThatCannotBeReceivedIsReceivedAgain(t *testing.T) {
 			}
 			return nil
 		}})
-		var told events
-		defer c.Subscribe(told.add)()
+		var told pooltest.Events
+		defer c.Subscribe(told.Add)()
 		start(t, c)
 		synctest.Wait()
 		broadcast(t, h, "t", "1", "2", "3")
@@ -250,7 +251,7 @@ func TestEventThatCannotBeReceivedIsReceivedAgain(t *testing.T) {
 		if text := strings.Join(got, " "); text != "1 2 2 2 3" {
 			t.Errorf("received %s", text)
 		}
-		if n := len(told.of(poolkeeper.EventPanic)); n != 1 {
+		if n := len(told.Of(poolkeeper.EventPanic)); n != 1 {
 			t.Errorf("%d panics are told", n)
 		}
 		stopAll(t, c)

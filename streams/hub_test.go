@@ -10,6 +10,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/test/pooltest"
 	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/lifecycle"
 	"github.com/poolkeeper/poolkeeper/streams"
@@ -131,8 +132,8 @@ func TestPeerThatClosesIsSeenByItsHandler(t *testing.T) {
 
 func TestPanicEndsOnlyItsOwnConnection(t *testing.T) {
 	h := started(t, streams.Config{})
-	var told events
-	defer h.Subscribe(told.add)()
+	var told pooltest.Events
+	defer h.Subscribe(told.Add)()
 	mux := http.NewServeMux()
 	mux.Handle("/ws", h.WebSocket(followWS("t")))
 	mux.Handle("/sse/panic", h.SSE(func(context.Context, *streams.Stream) error { panic("sse") }))
@@ -150,7 +151,7 @@ func TestPanicEndsOnlyItsOwnConnection(t *testing.T) {
 	if got, _ := text(t, good); got != "still here" {
 		t.Errorf("the other connection got %q", got)
 	}
-	testkit.Eventually(t, "both panics are told", func() bool { return len(told.of(poolkeeper.EventPanic)) == 2 })
+	testkit.Eventually(t, "both panics are told", func() bool { return len(told.Of(poolkeeper.EventPanic)) == 2 })
 	if e := h.StreamStats().Ended; e["panic"] != 2 {
 		t.Errorf("ended: %v", e)
 	}

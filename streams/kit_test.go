@@ -14,7 +14,6 @@ import (
 
 	"github.com/coder/websocket"
 
-	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/streams"
 )
@@ -192,29 +191,6 @@ func broadcast(tb testing.TB, h *streams.Hub, topic string, texts ...string) {
 			tb.Fatal(err)
 		}
 	}
-}
-
-// events collects what a hub or a client tells.
-type events struct {
-	mu  sync.Mutex
-	all []poolkeeper.Event
-}
-
-func (e *events) add(ev poolkeeper.Event) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.all = append(e.all, ev)
-}
-
-func (e *events) of(kind poolkeeper.EventKind) (list []poolkeeper.Event) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for _, ev := range e.all {
-		if ev.Kind == kind {
-			list = append(list, ev)
-		}
-	}
-	return list
 }
 
 func quietLogger() *slog.Logger { return testkit.Silent() }

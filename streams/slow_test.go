@@ -12,6 +12,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/test/pooltest"
 	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/streams"
 )
@@ -38,8 +39,8 @@ func dialInMemory(t *testing.T, client *http.Client) *websocket.Conn {
 func TestSlowReaderBlocksNobodyAndIsDropped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := started(t, streams.Config{Buffer: 3})
-		var told events
-		defer h.Subscribe(told.add)()
+		var told pooltest.Events
+		defer h.Subscribe(told.Add)()
 		_, client := serveInMemory(t, both(h, "t"))
 		slowSSE := open(t, client, "http://memory/sse")
 		slowWS := dialInMemory(t, client)
@@ -56,7 +57,7 @@ func TestSlowReaderBlocksNobodyAndIsDropped(t *testing.T) {
 		if s := h.StreamStats(); s.Ended["slow"] != 2 || s.Dropped == 0 {
 			t.Errorf("Stats = %+v", s)
 		}
-		if n := len(told.of(poolkeeper.EventLimits)); n != 2 {
+		if n := len(told.Of(poolkeeper.EventLimits)); n != 2 {
 			t.Errorf("%d events tell of it", n)
 		}
 		// They have WriteTimeout to take what is being written, and are gone then.
