@@ -30,7 +30,10 @@ func TestHealthyServiceIsShownAndUpdated(t *testing.T) {
 	b.open(s.url)
 	b.until("the page is live", live)
 	b.has(b.text("overall"), "Ready", "Readiness pass, liveness pass")
-	b.has(b.text("attention"), "Nothing needs attention.")
+	// The traffic fills the pool at times, which is a warning.
+	if eval[bool](b, `[...document.querySelectorAll("#attention .vh")].some(e => e.textContent.startsWith("error"))`) {
+		t.Errorf("an error on a healthy service:\n%s", b.text("attention"))
+	}
 	b.has(b.text("pool-1"), "orders", "of 10", "Wait p99", "Connections", "Wait for a connection", "Waiting callers")
 	b.has(b.text("checks"), "cache", "orders", "degrading", "critical")
 	b.has(b.text("servers"), "api", "ops")
