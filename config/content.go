@@ -8,7 +8,6 @@ import (
 	"slices"
 
 	"github.com/poolkeeper/poolkeeper/health"
-	"github.com/poolkeeper/poolkeeper/internal/env"
 	"github.com/poolkeeper/poolkeeper/lifecycle"
 )
 
@@ -18,9 +17,9 @@ const (
 	impactKey  = "impact"
 )
 
-// content is what a file says.
+// content is a file that was read.
 type content struct {
-	mark      fingerprint
+	mark      fingerprint // of the file and of the files that it refers to, as they were read
 	entries   []*entry
 	servers   []namedServer
 	lifecycle lifecycle.Config
@@ -35,7 +34,7 @@ type entry struct {
 	depends []string
 	impact  health.Impact
 	node    *node
-	comp    component // nil in a content that was only read
+	comp    component // closed in a content that is not in effect
 }
 
 type namedServer struct {
@@ -45,42 +44,66 @@ type namedServer struct {
 	depends []string
 }
 
-// fingerprint is of a file and of the files that it refers to.
+// fingerprint tells one reading of a file, and of the files that it refers to, from another.
 type fingerprint [sha256.Size]byte
 
-// fingerprintOf reads the files that a content refers to.
-func fingerprintOf(text []byte, refs []string) fingerprint {
+// fingerprintOf returns the fingerprint of a file. held are the files that it refers to, nil for a
+// file that cannot be read.
+func fingerprintOf(text []byte, held [][]byte) fingerprint {
 	h := sha256.New()
 	h.Write(text)
-	for _, path := range refs {
-		held, err := readBounded(path, maxSecret)
-		sum := sha256.Sum256(held)
+	for _, each := range held {
+		sum := sha256.Sum256(each)
 		h.Write(sum[:])
-		if err != nil {
+		if each == nil {
 			h.Write([]byte("?"))
 		}
 	}
 	return fingerprint(h.Sum(nil))
 }
 
-// read returns what a file says, with every component made.
+// readAll reads the files that a file refers to, for its fingerprint.
+func readAll(refs []string) [][]byte {
+	held := make([][]byte, len(refs))
+	for i, path := range refs {
+		held[i], _ = readBounded(path, maxSecret) // nil says that it cannot be read
+	}
+	return held
+}
+
+// read reads a file and makes every component that it declares.
 func read(path string, l loading) (*content, error) {
 	text, err := readFile(path)
 	if err != nil {
 		return nil, err
 	}
-	return decode(path, text, l)
+	c, err := decode(path, text, l)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
-// decode returns what the text of a file says, with every component made.
+// decode makes every component that the text of a file declares. With an error, the content has
+// only its fingerprint and its references.
 func decode(path string, text []byte, l loading) (*content, error) {
 	d := &decoder{faults: &faults{file: path}, load: l}
+	c := d.content(text)
+	c.refs, c.mark = d.refs, fingerprintOf(text, d.held)
+	if len(d.list) > 0 {
+		return &content{refs: c.refs, mark: c.mark}, errors.Join(d.err(), c.abort())
+	}
+	return c, nil
+}
+
+// content reads the sections of a file.
+func (d *decoder) content(text []byte) *content {
+	c := &content{}
 	root := parse(text, d.faults)
 	if root == nil {
-		return nil, d.err()
+		return c
 	}
-	c := &content{}
-	tree := overlay(root, l.environment, d.faults)
+	tree := overlay(root, d.load.environment, d.faults)
 	all := kinds()
 	d.unknownSections(tree, all)
 	for _, k := range all {
@@ -92,12 +115,7 @@ func decode(path string, text []byte, l loading) (*content, error) {
 	}
 	c.lifecycle = d.decodeLifecycle(tree)
 	d.twice(tree, all)
-	if len(d.list) > 0 {
-		return nil, errors.Join(d.err(), c.abort())
-	}
-	c.refs = d.refs
-	c.mark = fingerprintOf(text, c.refs)
-	return c, nil
+	return c
 }
 
 func (d *decoder) unknownSections(tree *node, all []*kind) {
@@ -124,7 +142,7 @@ func (d *decoder) named(n *node) []field {
 	return n.fields
 }
 
-// twice reports names that two sections have: a registry has each name once.
+// twice reports names that occur in two sections: a registry has each name once.
 func (d *decoder) twice(tree *node, all []*kind) {
 	seen := map[string]string{}
 	sections := []string{serversKey}
@@ -185,7 +203,7 @@ func setLoggers(cfg, log reflect.Value) {
 		switch f := cfg.Field(i); {
 		case f.Type() == reflect.TypeFor[*slog.Logger]():
 			f.Set(log)
-		case f.Kind() == reflect.Struct && f.Type() != reflect.TypeFor[lifecycle.Config]():
+		case f.Kind() == reflect.Struct:
 			setLoggers(f, log)
 		case f.Kind() == reflect.Slice && f.Type().Elem().Kind() == reflect.Struct:
 			for j := range f.Len() {
@@ -195,7 +213,7 @@ func setLoggers(cfg, log reflect.Value) {
 	}
 }
 
-// depends reads the names of what must be up before.
+// depends reads the names of the components that must be up first.
 func (d *decoder) depends(n *node) []string {
 	v := n.get(dependsKey)
 	if v == nil || v.shape == null {
@@ -216,19 +234,18 @@ func (d *decoder) depends(n *node) []string {
 	return out
 }
 
-// impact reads what it means for readiness if the check fails.
+// impact reads what a failed check does to readiness.
 func (d *decoder) impact(n *node, into *health.Impact) {
 	v := n.get(impactKey)
 	if v == nil || v.shape == null {
 		return
 	}
-	k := key{name: impactKey, field: impactKey, form: formWord, words: []env.Choice[int64]{
-		{Word: "critical", Value: int64(health.ImpactCritical)}, {Word: "degrading", Value: int64(health.ImpactDegrading)},
-	}}
+	t := reflect.TypeFor[health.Impact]()
+	k := key{name: impactKey, field: impactKey, form: formWord, words: wordsOf(t), typ: t}
 	d.set(reflect.ValueOf(into).Elem(), &k, v)
 }
 
-// abort closes what was made.
+// abort closes the components.
 func (c *content) abort() error {
 	var errs []error
 	for _, e := range c.entries {

@@ -13,12 +13,13 @@ type decoder struct {
 	*faults
 
 	load loading
-	kind *kind    // that is being read; nil: no connection
+	kind *kind    // of the connection that is being read; nil: it is none
 	refs []string // the files that values were read from
+	held [][]byte // their contents, nil for a file that cannot be read
 }
 
-// fill sets the fields of v that n has keys for. extra are keys that are not fields, and that the
-// caller reads itself.
+// fill sets the fields of v that n has keys for. It skips the keys extra, which are not fields: the
+// caller reads them.
 func (d *decoder) fill(v reflect.Value, n *node, named bool, extra ...string) {
 	if n.shape == null {
 		return
@@ -37,9 +38,9 @@ func (d *decoder) fill(v reflect.Value, n *node, named bool, extra ...string) {
 		case k == nil && named && f.name == "name":
 			d.add(f.at, "%s is not a key; the name is %s", f.value.path, lastWord(n.path))
 		case k == nil:
-			d.add(f.at, "%s is not a key%s", f.value.path, suggestion(f.name, append(sayable(keys), extra...)))
+			d.add(f.at, "%s is not a key%s", f.value.path, suggestion(f.name, append(settable(keys), extra...)))
 		case k.form == inCode:
-			d.add(f.at, "%s cannot be said in a file; set it in code, with config.With", f.value.path)
+			d.add(f.at, "%s cannot be set in a file; set it in code, with config.With", f.value.path)
 		default:
 			d.set(v.FieldByIndex(k.index), k, f.value)
 		}
@@ -55,8 +56,8 @@ func find(keys []key, name string) *key {
 	return nil
 }
 
-// sayable are the names of the keys that a file can set.
-func sayable(keys []key) []string {
+// settable returns the names of the keys that a file can set.
+func settable(keys []key) []string {
 	var out []string
 	for _, k := range keys {
 		if k.form != inCode {
@@ -83,7 +84,7 @@ func (d *decoder) set(v reflect.Value, k *key, n *node) {
 	switch {
 	case ok:
 	case n.shape != null && d.kind != nil && strings.HasSuffix(k.field, "URL"):
-		text = d.kind.offline // so that nothing else is said of a URL that was refused, or not read
+		text = d.kind.offline // a URL that was refused, or not read, is no second fault
 	default:
 		return
 	}
@@ -143,8 +144,8 @@ func split(err error) []error {
 	return out
 }
 
-// refuse adds what a package found wrong with a configuration, each fault at the key that it speaks
-// of, or at the section.
+// refuse adds the faults that a package has found in a configuration. Each is placed at the key that
+// it names, or at the section.
 func (d *decoder) refuse(n *node, t reflect.Type, pkg string, err error) {
 	keys := keysOf(t, true)
 	for _, each := range split(err) {

@@ -32,7 +32,7 @@
 //
 // The package refuses to hold secrets: a password in the file is a fault, and a reference to an
 // environment variable or a file takes its place. It refuses anchors, aliases, merge keys and tags,
-// so that what a pool has stands where the pool stands. It does not add or remove pools while the
+// so that all settings of a pool stand in one place. It does not add or remove pools while the
 // service runs, fetch files from elsewhere, template them, or coordinate instances: each one
 // watches its own file.
 package config

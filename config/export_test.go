@@ -35,7 +35,7 @@ func Sections() []Section {
 // Key is a key, its field, and a value of its form; Value is empty for sections.
 type Key struct{ Name, Field, Value string }
 
-// Keys returns those that a file can say.
+// Keys returns the keys that a file can set.
 func Keys(t reflect.Type) []Key {
 	values := map[form]string{
 		formText: "x", formFlag: "true", formWhole: "7", formWaiting: "none", formPart: "off", formDuration: "1m30s", formMayBeOff: "off",

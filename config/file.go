@@ -28,7 +28,7 @@ type File struct {
 	load loading
 
 	mu       sync.Mutex // guards the following
-	now      *content   // in effect
+	now      *content   // in effect; it is replaced, and never changed
 	handlers map[string]http.Handler
 	reg      *lifecycle.Registry // since AddTo
 }
@@ -50,6 +50,13 @@ func Load(path string, opts ...Option) (*File, error) {
 	return f, nil
 }
 
+// content returns the content in effect.
+func (f *File) content() *content {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.now
+}
+
 // AddTo adds every pool, client and server of the file to a registry, under its name, with the
 // dependencies and the health check that the file says. It fails, and adds nothing, if a server has
 // no handler, or a handler no server, or if it was called before.
@@ -67,7 +74,7 @@ func (f *File) AddTo(reg *lifecycle.Registry) error {
 	}
 	for name := range f.handlers {
 		if !slices.ContainsFunc(f.now.servers, func(s namedServer) bool { return s.name == name }) {
-			errs = append(errs, fmt.Errorf("config: %s: it declares no server %q, which Serve was called for", f.path, name))
+			errs = append(errs, fmt.Errorf("config: %s: Serve was called for the server %q, which the file does not declare", f.path, name))
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -98,20 +105,12 @@ func (f *File) Serve(name string, h http.Handler) {
 	f.handlers[name] = h
 }
 
-// Lifecycle returns what the sections lifecycle and health say, for [lifecycle.New]. Logger and the
-// other fields that only code can set are free to be set.
-func (f *File) Lifecycle() lifecycle.Config {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.now.lifecycle
-}
+// Lifecycle returns the settings of the sections lifecycle and health, for [lifecycle.New]. The caller
+// may set Logger and the other fields that only code can set.
+func (f *File) Lifecycle() lifecycle.Config { return f.content().lifecycle }
 
 // Abort closes every pool and client of a file that was not added to a registry.
-func (f *File) Abort() error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.now.abort()
-}
+func (f *File) Abort() error { return f.content().abort() }
 
 // Redis returns the pool of that name in the section redis.
 func (f *File) Redis(name string) (*redispool.Pool, error) {
@@ -143,12 +142,11 @@ func (f *File) HTTP(name string) (*httpclient.Client, error) {
 	return handle[*httpclient.Client](f, "http", name)
 }
 
-// handle returns a component of the file, or an error that says what the file has.
+// handle returns the component of that name in a section. Its error lists the names that the section
+// has.
 func handle[P component](f *File, section, name string) (P, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	var known []string
-	for _, e := range f.now.entries {
+	for _, e := range f.content().entries {
 		if e.kind.section == section {
 			if e.name == name {
 				return as[P](e.comp), nil
@@ -166,10 +164,9 @@ func listed(names []string) string {
 
 // describe returns the file's name and what it declares.
 func (f *File) describe() string {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	names := make([]string, 0, len(f.now.entries))
-	for _, e := range f.now.entries {
+	entries := f.content().entries
+	names := make([]string, 0, len(entries))
+	for _, e := range entries {
 		names = append(names, e.kind.section+"."+e.name)
 	}
 	return fmt.Sprintf("config.File{%q: %s}", f.path, listed(names))
@@ -181,7 +178,7 @@ func (f *File) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, f.describe
 // Option changes what [Load] does.
 type Option func(*loading)
 
-// loading is what options say.
+// loading holds the options of [Load].
 type loading struct {
 	environment string
 	offline     bool
@@ -189,7 +186,7 @@ type loading struct {
 	adjust      []func(name string, cfg reflect.Value)
 }
 
-// Environment puts the environment of that name over the rest of the file. The name "" is none.
+// Environment puts the environment of that name over the rest of the file. An empty name puts none.
 func Environment(name string) Option { return func(l *loading) { l.environment = name } }
 
 // Offline reads no references, no certificates and no credentials, so that a file can be checked
@@ -199,13 +196,13 @@ func Offline() Option { return func(l *loading) { l.offline = true } }
 // Logger is the Logger of every pool and client, and of [Watch]. Default: slog.Default().
 func Logger(log *slog.Logger) Option { return func(l *loading) { l.logger = log } }
 
-// configuration is what a file can declare.
+// configuration lists the types that a file can declare.
 type configuration interface {
 	redispool.Config | sqlpool.PostgresConfig | sqlpool.MySQLConfig | replica.PostgresConfig | replica.MySQLConfig | httpclient.Config
 }
 
-// With calls set for the configuration of that name, to set what a file cannot say: TLS,
-// Credentials, Authorize, Configure. It is called again whenever the file is read. A reload keeps
+// With calls set for the configuration of that name, to set the fields that a file cannot: TLS,
+// Credentials, Authorize, Configure. set is called again whenever the file is read. A reload keeps
 // the functions and pointers of the first call.
 func With[C configuration](name string, set func(*C)) Option {
 	return func(l *loading) {

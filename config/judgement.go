@@ -7,29 +7,27 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 )
 
-// What counts as worse. The numbers are documented in docs/config.md.
+// The limits beyond which a service counts as worse. docs/config.md documents them.
 const (
 	fewestErrors = 5                      // fewer prove nothing
 	moreErrors   = 0.01                   // error ratio on top of twice that before
 	fewestWaits  = 10                     // fewer prove nothing
-	mostCrowded  = 3                      // looks in a row at which more callers wait than there are connections
+	mostCrowded  = 3                      // looks in a row that find more callers waiting than Max
 	longerWait   = 100 * time.Millisecond // mean wait of an acquisition, on top of four times that before
 )
 
-// sample is what one pool has counted: since it started, or between two moments.
+// sample holds the counters of one pool: since it started, or between two moments.
 type sample struct {
 	acquired, errors uint64
 	waits            uint64
 	waited           time.Duration
 	down             bool
-	crowded          int // looks in a row, or before a change in all, at which more callers waited than connections may be open
+	crowded          int // looks that found more callers waiting than Max: all before a change, those in a row after it
 }
 
 // readings takes a sample of every pool of the file.
 func (w *Watcher) readings() map[string]sample {
-	w.file.mu.Lock()
-	entries := w.file.now.entries
-	w.file.mu.Unlock()
+	entries := w.file.content().entries
 	out := make(map[string]sample, len(entries))
 	for _, e := range entries {
 		s := e.comp.Stats()
@@ -74,7 +72,7 @@ func (s sample) meanWait() time.Duration {
 	return s.waited / time.Duration(max(s.acquired, s.waits)) //nolint:gosec // a count of acquisitions
 }
 
-// worse says why s, taken after a change, is worse than before, or nothing.
+// worse returns why s, taken after a change, is worse than before, or "".
 func (s sample) worse(before sample) string {
 	switch {
 	case s.down && !before.down:

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/httpclient"
 	"github.com/poolkeeper/poolkeeper/internal/env"
 	"github.com/poolkeeper/poolkeeper/lifecycle"
@@ -76,7 +77,7 @@ func (k *key) wordList() []string {
 	return out
 }
 
-// wordsOf are the words of the types that are chosen by one. Those of StartPolicy are FromEnv's.
+// wordsOf returns the words that set a value of an enumerated type, nil for other types.
 func wordsOf(t reflect.Type) []env.Choice[int64] {
 	choices := func(words ...string) []env.Choice[int64] {
 		out := make([]env.Choice[int64], len(words))
@@ -92,6 +93,8 @@ func wordsOf(t reflect.Type) []env.Choice[int64] {
 		return choices("standard", "short", "streaming")
 	case reflect.TypeFor[replica.Fallback]():
 		return choices("primary", "stale", "none")
+	case reflect.TypeFor[health.Impact]():
+		return choices("critical", "degrading")
 	case reflect.TypeFor[lifecycle.HangPolicy]():
 		return choices("abandon", "hold")
 	default:
@@ -99,8 +102,8 @@ func wordsOf(t reflect.Type) []env.Choice[int64] {
 	}
 }
 
-// keysOf returns the keys of a configuration, in the order of its fields. Of a struct that the file
-// names (named), the field Name is no key.
+// keysOf returns the keys of a configuration, in the order of its fields. The field Name is no key if
+// the struct is named by the key above it (named).
 func keysOf(t reflect.Type, named bool) []key {
 	var out []key
 	off := mayBeOff(t)

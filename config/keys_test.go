@@ -55,7 +55,7 @@ func TestDocsListEveryKey(t *testing.T) {
 	committed(t, "../docs/config.md", "<!-- keys -->\n", "<!-- /keys -->", config.KeyTable())
 }
 
-// codeOnly are the fields that no text can say. A field of a type that is new to this package must
+// codeOnly are the fields that no text can set. A field of a type that is new to this package must
 // be a key, or be listed here on purpose.
 var codeOnly = []string{
 	"Options", "TLS", "Credentials", "Logger", "Configure", "Authorize", "Wrap", "DialContext", "Proxy", "Signals", "OnTransition",
@@ -80,9 +80,9 @@ func everyField(t *testing.T, section string, c reflect.Type) (n int) {
 			continue
 		}
 		n++
-		sayable := slices.ContainsFunc(keys, func(k config.Key) bool { return k.Field == f.Name || strings.HasPrefix(k.Field, f.Name+".") })
-		if code := slices.Contains(codeOnly, f.Name); sayable == code {
-			t.Errorf("%s: %s.%s, a %s: a key %v, for code only %v", section, c, f.Name, f.Type, sayable, code)
+		settable := slices.ContainsFunc(keys, func(k config.Key) bool { return k.Field == f.Name || strings.HasPrefix(k.Field, f.Name+".") })
+		if code := slices.Contains(codeOnly, f.Name); settable == code {
+			t.Errorf("%s: %s.%s, a %s: a key %v, for code only %v", section, c, f.Name, f.Type, settable, code)
 		}
 	}
 	return n

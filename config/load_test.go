@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -8,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -174,10 +176,10 @@ config: service.yaml:6:20: redis.cache.max_idle_time is "30"; it must be a durat
 config: service.yaml:7:12: redis.cache.start is "soon"; it must be one of fail-fast, wait-for-server, start-degraded
 config: service.yaml:8:18: redis.cache.max_waiting is "some"; it must be a whole number, or none
 config: service.yaml:9:5: redis.cache.max_open is given twice, first in line 5
-config: service.yaml:10:5: redis.cache.logger cannot be said in a file; set it in code, with config.With
+config: service.yaml:10:5: redis.cache.logger cannot be set in a file; set it in code, with config.With
 config: service.yaml:13:10: postgres.orders.url refers to the environment variable NOT_SET_ANYWHERE, which is not set
 config: service.yaml:15:15: postgres.orders.min_idle is 9; it must be 0 to MaxOpen, 5
-config: service.yaml:16:23: postgres.orders.max_open_ceiling is a reference; only texts can be: it must be a whole number
+config: service.yaml:16:23: postgres.orders.max_open_ceiling is a reference; only a text can be one: it must be a whole number
 config: service.yaml:17:22: postgres.orders.lifetime_jitter is "3"; it must be a number from 0 to 1, or off
 config: service.yaml:18:19: postgres.orders.disable_peek is "perhaps"; it must be one of true, false
 config: service.yaml:19:17: postgres.orders.depends_on must be a list of names
@@ -320,6 +322,33 @@ func TestHostileFilesAreRefused(t *testing.T) {
 		if took := time.Since(began); took > 10*time.Second {
 			t.Errorf("%s takes %s", name, took)
 		}
+	}
+}
+
+// A reference is read once: it can be a pipe, as a shell's <(…) is, and a file that changes between two
+// readings would be taken for unchanged.
+func TestAReferenceIsReadOnce(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "url")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	written := make(chan error, 1)
+	go func() { written <- os.WriteFile(pipe, []byte("http://billing"), 0) }()
+	loaded := make(chan error, 1)
+	go func() {
+		f, err := config.Load(write(t, "http: {billing: {base_url: {file: '"+pipe+"'}}}"))
+		if err == nil {
+			err = f.Abort()
+		}
+		loaded <- err
+	}()
+	select {
+	case failed := <-loaded:
+		if err := errors.Join(failed, <-written); err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("Load waits for the pipe to be written a second time")
 	}
 }
 

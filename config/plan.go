@@ -22,13 +22,7 @@ type Change struct {
 // Plan returns what would change if next took the place of f, in the order of the files. It changes
 // nothing and dials nothing.
 func (f *File) Plan(next *File) []Change {
-	next.mu.Lock()
-	to := next.now
-	next.mu.Unlock()
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	p := planOf(f.now, to)
-	return p.all()
+	return planOf(f.content(), next.content()).all()
 }
 
 // plan is how one content differs from another.
@@ -55,7 +49,7 @@ func (p *plan) all() []Change {
 	return slices.Concat(out, p.refused, p.now, p.restart)
 }
 
-// planOf compares two contents. The components of from say what they can change.
+// planOf compares two contents. It asks each component of from which changes it can make.
 func planOf(from, to *content) *plan {
 	p := &plan{next: to}
 	for _, e := range from.entries {

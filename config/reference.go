@@ -13,7 +13,7 @@ import (
 // maxSecret bounds a file that a value is read from.
 const maxSecret = 64 << 10
 
-// resolve returns the text of a value: as written, or from where it refers to.
+// resolve returns the text of a value: as written, or as read by reference.
 func (d *decoder) resolve(n *node, k *key) (text string, ok bool) {
 	switch {
 	case n.shape == null:
@@ -28,7 +28,7 @@ func (d *decoder) resolve(n *node, k *key) (text string, ok bool) {
 		d.add(n.at, "%s is a %s; it must be %s", n.path, n.shape, k.allowed())
 		return "", false
 	case k.form != formText:
-		d.add(n.at, "%s is a reference; only texts can be: it must be %s", n.path, k.allowed())
+		d.add(n.at, "%s is a reference; only a text can be one: it must be %s", n.path, k.allowed())
 		return "", false
 	case len(n.fields) > 1:
 		d.add(n.at, "%s refers to env and file; give one of them", n.path)
@@ -41,7 +41,7 @@ func (s shape) String() string {
 	return [...]string{"null", "scalar", "mapping", "list"}[s]
 }
 
-// refer reads what a reference points to.
+// refer reads the value that a reference names.
 func (d *decoder) refer(n *node, to field) (string, bool) {
 	if to.value.shape != scalar || to.value.text == "" {
 		d.add(to.value.at, "%s must be the name of %s", to.value.path, map[string]string{
@@ -62,8 +62,8 @@ func (d *decoder) refer(n *node, to field) (string, bool) {
 			return "", false
 		}
 	default:
-		d.refs = append(d.refs, to.value.text)
 		content, err := readBounded(to.value.text, maxSecret)
+		d.refs, d.held = append(d.refs, to.value.text), append(d.held, content)
 		if err != nil {
 			d.add(n.at, "%s refers to a file that cannot be read: %v", n.path, err)
 			return "", false
@@ -93,7 +93,7 @@ func (d *decoder) keepSecret(text string) {
 // errTooLong is the error of a file that is longer than a value can be.
 var errTooLong = errors.New("it is too long")
 
-// readBounded reads a file of at most limit bytes.
+// readBounded reads a file of at most limit bytes. With an error it returns nil.
 func readBounded(path string, limit int64) ([]byte, error) {
 	f, err := os.Open(path) //nolint:gosec // the file that the configuration names
 	if err != nil {
@@ -101,10 +101,13 @@ func readBounded(path string, limit int64) ([]byte, error) {
 	}
 	defer func() { _ = f.Close() }()
 	content, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err == nil && int64(len(content)) > limit {
-		err = &fs.PathError{Op: "read", Path: path, Err: errTooLong}
+	if err != nil {
+		return nil, err
 	}
-	return content, err
+	if int64(len(content)) > limit {
+		return nil, &fs.PathError{Op: "read", Path: path, Err: errTooLong}
+	}
+	return content, nil
 }
 
 // variable is what the name of an environment variable looks like.

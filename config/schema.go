@@ -18,7 +18,7 @@ func schema() []byte {
 	sections := object{}
 	defs := object{
 		"text":       object{"oneOf": []any{object{"type": "string"}, object{"$ref": "#/$defs/reference"}, object{"type": "null"}}},
-		"depends_on": object{"type": "array", "items": object{"type": "string"}, "description": "names of what must be up before"},
+		"depends_on": object{"type": "array", "items": object{"type": "string"}, "description": "names of the components that must be up first"},
 		"reference": object{
 			"type": "object", "additionalProperties": false, "minProperties": 1, "maxProperties": 1,
 			"properties": object{
@@ -67,7 +67,7 @@ func refs(sections map[string]any) map[string]any {
 	return out
 }
 
-// namesTo is a mapping from names to a schema.
+// namesTo returns the schema of a mapping from names to values of a schema.
 func namesTo(of map[string]any) map[string]any {
 	return map[string]any{"type": []any{"object", "null"}, "additionalProperties": of}
 }

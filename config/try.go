@@ -17,34 +17,44 @@ import (
 // patience bounds the reload of one pool, the check of a new server included.
 const patience = 30 * time.Second
 
-// try puts a plan in effect, watches it, and keeps it or rolls it back.
+// try puts a plan in effect, watches it, and keeps it or rolls it back. At a shutdown it leaves the
+// plan as far as it has come.
 func (w *Watcher) try(ctx context.Context, m *health.Monitor, p *plan) {
 	w.become("trying", nil)
 	before := w.loop.history.delta(w.readings())
 	ready := m.Report().Ready()
 	done, err := w.apply(ctx, p)
-	if err == nil && len(p.now) > 0 {
-		err = w.file.reg.Reload(p.next.lifecycle)
+	text := "a pool refused the new configuration; the old one is back"
+	if err == nil {
+		w.become("soaking", nil)
+		err = w.judge(ctx, m, before, ready)
+		text = "the new configuration made things worse; the old one is back"
 	}
-	if err != nil {
-		w.rollBack(ctx, p, done, err, "a pool refused the new configuration; the old one is back")
-		return
+	switch {
+	case err == nil:
+		w.keep(p)
+	case isOver(ctx, m):
+		return // the pools are about to close
+	case errors.Is(err, errChanged):
+		w.rollBack(ctx, p, done, err, "the file changed again; the old configuration is back meanwhile")
+	default:
+		w.rollBack(ctx, p, done, err, text)
 	}
-	w.become("soaking", nil)
-	if err := w.judge(ctx, m, before, ready); err != nil {
-		text := "the new configuration made things worse; the old one is back"
-		if errors.Is(err, errChanged) {
-			text = "the file changed again; the old configuration is back meanwhile"
-		}
-		if ctx.Err() == nil && !errors.Is(err, context.Canceled) {
-			w.rollBack(ctx, p, done, err, text)
-		}
-		return
-	}
-	w.keep(p)
 }
 
-// apply reloads pool by pool, and returns those that were.
+// isOver reports whether the watcher stops or the registry drains.
+func isOver(ctx context.Context, m *health.Monitor) bool {
+	select {
+	case <-ctx.Done():
+		return true
+	case <-m.Draining():
+		return true
+	default:
+		return false
+	}
+}
+
+// apply reloads pool by pool, and then the registry. It returns the steps that it has made.
 func (w *Watcher) apply(ctx context.Context, p *plan) (done []step, err error) {
 	for _, s := range p.live {
 		bounded, cancel := context.WithTimeout(ctx, patience)
@@ -55,10 +65,13 @@ func (w *Watcher) apply(ctx context.Context, p *plan) (done []step, err error) {
 		}
 		done = append(done, s)
 	}
+	if len(p.now) > 0 {
+		return done, w.file.reg.Reload(p.next.lifecycle)
+	}
 	return done, nil
 }
 
-// keep makes the plan what is in effect.
+// keep makes the plan the content in effect.
 func (w *Watcher) keep(p *plan) {
 	w.file.mu.Lock()
 	now := *w.file.now
@@ -72,10 +85,8 @@ func (w *Watcher) keep(p *plan) {
 			}
 		}
 	}
-	was := now.lifecycle
 	now.lifecycle.ShutdownTimeout, now.lifecycle.DrainDelay = p.next.lifecycle.ShutdownTimeout, p.next.lifecycle.DrainDelay
 	now.lifecycle.OnHang = p.next.lifecycle.OnHang
-	now.lifecycle.Logger = was.Logger
 	now.mark, now.refs = p.next.mark, p.next.refs
 	w.file.now = &now
 	w.file.mu.Unlock()
@@ -94,17 +105,14 @@ func (w *Watcher) keep(p *plan) {
 
 // rollBack gives the pools that were reloaded their old configurations, the last one first.
 func (w *Watcher) rollBack(ctx context.Context, p *plan, done []step, cause error, text string) {
-	w.file.mu.Lock()
-	old := w.file.now.lifecycle
-	w.file.mu.Unlock()
 	if len(p.now) > 0 {
-		_ = w.file.reg.Reload(old) // it was valid, and fails only once the shutdown has begun
+		_ = w.file.reg.Reload(w.file.content().lifecycle) // it was valid, and fails only once the shutdown has begun
 	}
 	slices.Reverse(done)
 	w.loop.owed = done
 	err := w.payBack(ctx)
 	if err != nil {
-		text = "the new configuration failed, and the old one is not back in all pools; it is tried again"
+		text = "the new configuration failed, and the old one is not back in all pools; the watcher keeps trying"
 	}
 	w.loop.history = history{} // what was measured belongs to the change
 	w.mu.Lock()
@@ -117,7 +125,7 @@ func (w *Watcher) rollBack(ctx context.Context, p *plan, done []step, cause erro
 	})
 }
 
-// payBack rolls back what is owed. What fails is tried again at the next look.
+// payBack makes the roll-backs that are owed. The next look repeats those that fail.
 func (w *Watcher) payBack(ctx context.Context) error {
 	var left []step
 	var errs []error
@@ -155,7 +163,7 @@ func (w *Watcher) judge(ctx context.Context, m *health.Monitor, before map[strin
 		if !time.Now().Before(end) {
 			return nil
 		}
-		if text, err := readFile(w.file.path); err != nil || fingerprintOf(text, w.loop.refs) != w.loop.settled {
+		if text, err := readFile(w.file.path); err != nil || fingerprintOf(text, readAll(w.loop.refs)) != w.loop.settled {
 			return errChanged
 		}
 		timer.Reset(every)
@@ -165,7 +173,7 @@ func (w *Watcher) judge(ctx context.Context, m *health.Monitor, before map[strin
 // errChanged ends a trial whose file has changed again: the next look begins anew.
 var errChanged = errors.New("config: the file changed again before the change was kept")
 
-// worse compares what has happened since the change with what happened before.
+// worse compares the samples since the change with those before it.
 func (w *Watcher) worse(m *health.Monitor, before, began map[string]sample, crowds map[string]int, ready bool) error {
 	if report := m.Report(); ready && !report.Ready() {
 		g, _ := report.Group(health.GroupReady)

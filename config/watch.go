@@ -35,11 +35,11 @@ type Watcher struct {
 	faults []error
 	events *event.Log
 
-	cancel context.CancelFunc // nil before Start; guarded by mu
-	done   chan struct{}      // closed when the loop has ended
+	done chan struct{} // closed when the loop has ended
 
-	mu    sync.Mutex // guards the following
-	state State
+	mu     sync.Mutex         // guards the following
+	cancel context.CancelFunc // ends the loop; nil before Start
+	state  State
 
 	loop loop // only the loop uses it
 }
@@ -48,11 +48,11 @@ type Watcher struct {
 type loop struct {
 	seen      fingerprint // at the last look
 	since     time.Time   // when seen was first seen
-	settled   fingerprint // in effect, or refused: there is nothing to do about it
-	refs      []string    // of the last content that could be read
+	settled   fingerprint // in effect, or refused: it needs nothing until it changes
+	refs      []string    // of the last content, whether it has faults or not
 	history   history
-	owed      []step // that could not be rolled back yet
-	announced fingerprint
+	owed      []step      // that could not be rolled back yet
+	announced fingerprint // of the change that waits for its stage
 }
 
 // State is one moment of a [Watcher]. Counters are totals since Start.
@@ -71,33 +71,29 @@ type State struct {
 // WatchOption changes what [Watch] does.
 type WatchOption func(*Watcher)
 
-// Every is how often the file is looked at, d > 0. A change counts once two looks in a row found
-// the same, so that a file that is being written is not read. Default: 5 s.
+// Every is how often the watcher looks at the file, d > 0. A change counts once two looks in a row
+// have found the same, so that a file that is still being written is not loaded. Default: 5 s.
 func Every(d time.Duration) WatchOption {
-	return func(w *Watcher) {
-		if d <= 0 {
-			w.faults = append(w.faults, fmt.Errorf("config: watch: Every is %s; it must be positive", d))
-			return
-		}
-		w.every = d
-	}
+	return func(w *Watcher) { w.positive("Every", d, &w.every) }
 }
 
 // Soak is how long a change is watched before it is kept, d > 0. Default: 30 s.
 func Soak(d time.Duration) WatchOption {
-	return func(w *Watcher) {
-		if d <= 0 {
-			w.faults = append(w.faults, fmt.Errorf("config: watch: Soak is %s; it must be positive", d))
-			return
-		}
-		w.soak = d
+	return func(w *Watcher) { w.positive("Soak", d, &w.soak) }
+}
+
+func (w *Watcher) positive(option string, d time.Duration, into *time.Duration) {
+	if d <= 0 {
+		w.faults = append(w.faults, fmt.Errorf("config: watch: %s is %s; it must be positive", option, d))
+		return
 	}
+	*into = d
 }
 
 // Stage is the percentage of instances, from 1 to 100, that make a change as soon as they see it.
 // They are chosen by a hash of the instance's name. The others wait until the file has said the
-// same for twice Soak and Every together: by then the first have kept the change or rolled it back,
-// which an operator sees, and the file can be put right. Instances do not talk to each other.
+// same for twice Soak and Every together. By then the first have kept the change or rolled it back.
+// An operator sees that, and can put the file right. Instances do not talk to each other.
 // Default: 100.
 func Stage(percent int) WatchOption {
 	return func(w *Watcher) {
@@ -113,11 +109,11 @@ func Stage(percent int) WatchOption {
 // Kubernetes.
 func Instance(name string) WatchOption { return func(w *Watcher) { w.name = name } }
 
-// Watch returns a component that looks at the file and reloads what has changed: it plans the
-// change, waits for its stage, reloads pool by pool, and watches readiness, errors and waits of the
-// pools for Soak. If they get worse, or a pool refuses, every pool gets its old configuration back.
-// A file with faults changes nothing. Each outcome is logged, told to subscribers, counted in State
-// and shown in Settings. Add it to the registry that the file was added to.
+// Watch returns a component that reloads the file when it changes. It plans the change, waits for its
+// stage, reloads pool by pool, and watches readiness, errors and waits of the pools for Soak. If they
+// get worse, or a pool refuses, every pool gets its old configuration back. A file with faults
+// changes nothing. Each outcome is a log line and an event, is counted in State, and is shown in
+// Settings. Add the component to the registry that the file was added to.
 func Watch(f *File, opts ...WatchOption) *Watcher {
 	w := &Watcher{file: f, every: defaultEvery, soak: defaultSoak, stage: defaultStage, done: make(chan struct{})}
 	for _, o := range opts {
@@ -138,7 +134,7 @@ func Watch(f *File, opts ...WatchOption) *Watcher {
 func (w *Watcher) Start(ctx context.Context) error {
 	errs := slices.Clone(w.faults)
 	w.file.mu.Lock()
-	reg, mark, refs := w.file.reg, w.file.now.mark, w.file.now.refs
+	reg, now := w.file.reg, w.file.now
 	w.file.mu.Unlock()
 	if reg == nil {
 		errs = append(errs, errors.New("config: watch: the file was not added to a registry; call AddTo before"))
@@ -158,15 +154,15 @@ func (w *Watcher) Start(ctx context.Context) error {
 	if w.cancel != nil {
 		return errors.New("config: watch: it was started before, or stopped")
 	}
-	w.loop.seen, w.loop.settled, w.loop.refs, w.loop.since = mark, mark, refs, time.Now()
+	w.loop.seen, w.loop.settled, w.loop.refs, w.loop.since = now.mark, now.mark, now.refs, time.Now()
 	w.state.Phase, w.state.Since = "watching", time.Now()
 	ctx, w.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	go w.watch(ctx, reg.Health())
 	return nil
 }
 
-// Stop ends the watch. A change that is being watched stays in effect. It blocks until a reload
-// that is under way has ended, at most until ctx ends.
+// Stop ends the watch. A change that is being tried stays in effect as far as it has come. Stop blocks
+// until a reload that is under way has ended, at most until ctx ends.
 func (w *Watcher) Stop(ctx context.Context) error {
 	w.mu.Lock()
 	cancel := w.cancel
@@ -214,9 +210,9 @@ func (w *Watcher) first() bool {
 	return int(h.Sum32()%100) < w.stage
 }
 
-// look looks at the file, and does what follows from it.
+// look reads the file, and acts on a change that it has seen twice.
 func (w *Watcher) look(ctx context.Context, m *health.Monitor) {
-	_ = w.payBack(ctx) // it was told when it failed first, and is tried again
+	_ = w.payBack(ctx) // rollBack has reported its first failure
 	w.loop.history.add(time.Now(), w.readings(), w.soak)
 	text, err := readFile(w.file.path)
 	if err != nil {
@@ -226,7 +222,7 @@ func (w *Watcher) look(ctx context.Context, m *health.Monitor) {
 		}
 		return
 	}
-	mark := fingerprintOf(text, w.loop.refs)
+	mark := fingerprintOf(text, readAll(w.loop.refs))
 	if mark != w.loop.seen {
 		w.loop.seen, w.loop.since = mark, time.Now()
 		return // once it is the same at the next look
@@ -235,21 +231,19 @@ func (w *Watcher) look(ctx context.Context, m *health.Monitor) {
 		return
 	}
 	next, err := decode(w.file.path, text, w.file.load)
+	w.loop.refs = next.refs
 	if err != nil {
-		w.loop.settled = mark
+		w.settle(next)
 		w.refuse(err, "the file has faults; the old configuration stays in effect")
 		return
 	}
-	_ = next.abort() // they were made to find faults, and have opened nothing
-	w.loop.refs = next.refs
+	_ = next.abort() // the components were made to find faults, and have opened nothing
 	w.consider(ctx, m, next)
 }
 
 // consider decides about a content that has no faults.
 func (w *Watcher) consider(ctx context.Context, m *health.Monitor, next *content) {
-	w.file.mu.Lock()
-	p := planOf(w.file.now, next)
-	w.file.mu.Unlock()
+	p := planOf(w.file.content(), next)
 	switch {
 	case len(p.refused) > 0:
 		w.settle(next)
@@ -272,12 +266,13 @@ func (w *Watcher) consider(ctx context.Context, m *health.Monitor, next *content
 	}
 }
 
-// settle notes that the content has been dealt with. The files that it refers to may be others.
+// settle notes that nothing is left to do about a content. Its fingerprint can differ from that of
+// the look, because it can refer to other files.
 func (w *Watcher) settle(next *content) {
 	w.loop.settled, w.loop.seen = next.mark, next.mark
 }
 
-// restartOnly deals with a content that changes nothing that can change now.
+// restartOnly reports a content whose changes all need a restart, or that has none.
 func (w *Watcher) restartOnly(p *plan) {
 	w.mu.Lock()
 	w.state.Restart, w.state.Err = p.restart, nil
@@ -310,7 +305,7 @@ func (w *Watcher) attrs(p *plan) []slog.Attr {
 	return []slog.Attr{slog.String("file", w.file.path), slog.Any("keys", keys)}
 }
 
-// refuse tells that the file is not in effect.
+// refuse reports that the file is not in effect.
 func (w *Watcher) refuse(err error, text string) {
 	w.mu.Lock()
 	w.state.Refused++
@@ -341,8 +336,8 @@ func (w *Watcher) State() State {
 }
 
 // Checks returns the check "file", which fails while the file as it is now is not in effect: it has
-// faults, or was rolled back. It makes the service degraded, not unready, so that metrics and alerts
-// of checks tell.
+// faults, or was rolled back. A failure makes the service degraded, not unready. Metrics and alerts of
+// checks show it.
 func (w *Watcher) Checks() []health.Check {
 	return []health.Check{{
 		Name: "file", Impact: health.ImpactDegrading, FailureThreshold: 1,
@@ -354,7 +349,7 @@ func (w *Watcher) Checks() []health.Check {
 // cancel is called. fn may be called concurrently with cancel. It must not block.
 func (w *Watcher) Subscribe(fn func(poolkeeper.Event)) (cancel func()) { return w.events.Subscribe(fn) }
 
-// Settings returns the file, what has become of its last change, and the options of [Watch].
+// Settings returns the file, the options of [Watch], and the outcome of the last change.
 func (w *Watcher) Settings() []slog.Attr {
 	s := w.State()
 	out := []slog.Attr{

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -38,6 +39,10 @@ func newPipes() *pipes { return &pipes{conns: make(chan net.Conn), closed: make(
 func (p *pipes) dial(ctx context.Context, _, addr string) (net.Conn, error) {
 	if strings.HasPrefix(addr, "nowhere") {
 		return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
+	}
+	if strings.HasPrefix(addr, "silent") {
+		<-ctx.Done()
+		return nil, ctx.Err()
 	}
 	mine, theirs := net.Pipe()
 	select {
@@ -410,6 +415,48 @@ func TestAPoolThatRefusesRollsBackTheOthers(t *testing.T) {
 		}
 		if !strings.Contains(r.log.String(), `pool=one kind=reloaded MaxOpen="30 → 20"`) {
 			t.Errorf("the first pool was not put back:\n%s", r.log.String())
+		}
+	})
+}
+
+// A shutdown during a trial is no verdict: nothing is rolled back or reported.
+func TestShutdownDuringATrialReportsNothing(t *testing.T) {
+	for name, text := range map[string]string{
+		"while a pool is reloaded": strings.Replace(large, "http://two", "http://silent", 1),
+		"while it soaks":           large,
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t)
+				r.replace(t, text)
+				time.Sleep(2*every + time.Second)
+				if phase := r.watcher.State().Phase; phase != "trying" && phase != "soaking" {
+					t.Errorf("the phase is %s", phase)
+				}
+				if err := r.reg.Shutdown(t.Context()); err != nil {
+					t.Error(err)
+				}
+				if s := r.watcher.State(); s.RolledBack != 0 || len(r.events) != 0 {
+					t.Errorf("%+v, %v", s, r.events)
+				}
+			})
+		})
+	}
+}
+
+// The secret of a new file can arrive after the file.
+func TestAReferenceThatAppearsLaterIsTried(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		held := filepath.Join(t.TempDir(), "url")
+		r := newRig(t)
+		r.replace(t, strings.Replace(large, "'http://two'", "{file: '"+held+"'}", 1))
+		time.Sleep(3 * every)
+		r.expect(t, "20", "20", "refused")
+		testkit.Replace(t, held, []byte("http://two"))
+		time.Sleep(3*every + soak)
+		r.expect(t, "30", "40", "watching")
+		if s := r.watcher.State(); s.Refused != 1 || s.Applied != 1 {
+			t.Errorf("%+v", s)
 		}
 	})
 }
