@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -30,7 +31,9 @@ func watchCommand(s Streams) *cobra.Command {
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if tokenFrom != "" {
-				o.Token = s.Getenv(tokenFrom)
+				if o.Token = s.Getenv(tokenFrom); o.Token == "" {
+					return errors.New("the environment variable given by --token-env is not set, or empty")
+				}
 			}
 			w, err := watch.New(args[0], o)
 			if err != nil {
