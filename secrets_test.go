@@ -41,7 +41,7 @@ var harmless = []string{
 	"poolkeeper.Stats", "poolkeeper.Histogram", "poolkeeper.Bucket", "poolkeeper.Holder",
 	"httpclient.TimeoutError", "httpclient.HostError", "httpclient.StatusError",
 	"poolkeeper.AcquireError", "poolkeeper.HeldError", "redispool.Limits",
-	"poolkeeper.Event", "poolkeeper.Expiry", "poolkeeper.FleetStats", "poolkeeper.MemberStats", "poolkeeper.ServerStats", "poolkeeper.StreamStats",
+	"poolkeeper.Isolation", "poolkeeper.Event", "poolkeeper.Expiry", "poolkeeper.FleetStats", "poolkeeper.MemberStats", "poolkeeper.ServerStats", "poolkeeper.StreamStats",
 	"poolkeeper.ServerInfo", "poolkeeper.Latency", "redispool.Answer", "sqlpool.Answer",
 	"sqlpool.Limits", "replica.Member",
 	"sqlpooltest.Answer", // the user's own test data

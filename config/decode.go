@@ -78,7 +78,7 @@ func (d *decoder) set(v reflect.Value, k *key, n *node) {
 	case formSections:
 		d.fillList(v, k, n)
 		return
-	case inCode, formText, formFlag, formWhole, formWaiting, formPart, formDuration, formMayBeOff, formWord:
+	case inCode, formText, formFlag, formWhole, formWaiting, formPart, formRatio, formDuration, formMayBeOff, formWord:
 	}
 	text, ok := d.resolve(n, k)
 	switch {

@@ -24,6 +24,7 @@ const (
 	formWhole                // a whole number
 	formWaiting              // a whole number, or none
 	formPart                 // 0 to 1, or off
+	formRatio                // 0 to 1
 	formDuration             // 1m30s
 	formMayBeOff             // 1m30s, or off
 	formWord                 // one of words
@@ -52,6 +53,8 @@ func (k *key) allowed() string {
 		return "a whole number, or none"
 	case formPart:
 		return "a number from 0 to 1, or off"
+	case formRatio:
+		return "a number from 0 to 1"
 	case formDuration:
 		return "a duration such as 1m30s"
 	case formMayBeOff:
@@ -144,8 +147,10 @@ func formOf(f reflect.StructField, chosen, off bool) form {
 		return formWaiting
 	case t == reflect.TypeFor[int]():
 		return formWhole
-	case t == reflect.TypeFor[float64]():
+	case t == reflect.TypeFor[float64]() && strings.HasSuffix(f.Name, "Jitter"):
 		return formPart
+	case t == reflect.TypeFor[float64]():
+		return formRatio
 	case t.Kind() == reflect.Struct:
 		return formSection
 	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct:

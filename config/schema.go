@@ -100,6 +100,8 @@ func (k *key) schema(of reflect.Type) map[string]any {
 		out = map[string]any{"oneOf": []any{map[string]any{"type": "integer", "minimum": 0}, map[string]any{"enum": []any{"none", nil}}}}
 	case formPart:
 		out = map[string]any{"oneOf": []any{map[string]any{"type": "number", "minimum": 0, "maximum": 1}, map[string]any{"enum": []any{"off", nil}}}}
+	case formRatio:
+		out = map[string]any{"type": []any{"number", "null"}, "minimum": 0, "maximum": 1}
 	case formDuration:
 		out = map[string]any{"type": []any{"string", "null"}, "pattern": "^(" + duration + ")?$"}
 	case formMayBeOff:

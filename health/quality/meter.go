@@ -10,6 +10,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/isolation"
 	"github.com/poolkeeper/poolkeeper/internal/printing"
 )
 
@@ -132,22 +133,11 @@ func (m *Meter) take(latency time.Duration, s poolkeeper.Stats, answered bool) R
 			q.WorstLatency = max(q.WorstLatency, l)
 		}
 	}
-	q.Saturation += weight * (saturation(s) - q.Saturation)
+	q.Saturation += weight * (isolation.Saturation(s) - q.Saturation)
 	q.ErrorRatio += weight * (errorRatio(m.last, s) - q.ErrorRatio)
 	q.Score = m.policy.score(q.Latency, q.Saturation, q.ErrorRatio)
 	m.last = s
 	return *q
-}
-
-// saturation is the part of the pool in use.
-func saturation(s poolkeeper.Stats) float64 {
-	switch {
-	case s.Waiting > 0:
-		return 1
-	case s.Max <= 0:
-		return 0 // no limit, or none is known
-	}
-	return clamp(float64(s.InUse) / float64(s.Max))
 }
 
 // errorRatio is the part of what was tried between two moments that failed.

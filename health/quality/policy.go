@@ -4,10 +4,10 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"math"
 	"time"
 
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/isolation"
 )
 
 // Defaults of Policy.
@@ -81,19 +81,11 @@ func (p Policy) withDefaults() Policy {
 // range counts as the end of the range.
 func (p Policy) score(latency time.Duration, saturation, errorRatio float64) int {
 	p = p.withDefaults()
-	part := func(weight int, badness float64) float64 { return float64(weight) * (1 - clamp(badness)) }
-	got := part(p.LatencyWeight, float64(latency)/float64(p.SlowLatency)) +
-		part(p.SaturationWeight, saturation) + part(p.ErrorWeight, errorRatio)
-	all := float64(p.LatencyWeight) + float64(p.SaturationWeight) + float64(p.ErrorWeight)
-	return int(math.Round(100 * got / all))
-}
-
-// clamp brings x into 0 to 1; NaN is the worst.
-func clamp(x float64) float64 {
-	if math.IsNaN(x) {
-		return 1
-	}
-	return min(max(x, 0), 1)
+	return isolation.Score(
+		isolation.Part{Weight: p.LatencyWeight, Badness: float64(latency) / float64(p.SlowLatency)},
+		isolation.Part{Weight: p.SaturationWeight, Badness: saturation},
+		isolation.Part{Weight: p.ErrorWeight, Badness: errorRatio},
+	)
 }
 
 // faults says where q passes a limit, and of which kind the first of them is.

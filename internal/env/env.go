@@ -165,9 +165,20 @@ func (r *Reader) Part(field string, into *float64, none float64) {
 		*into = none
 		return
 	}
+	r.ratio(name, v, into, "a number from 0 to 1, or off")
+}
+
+// Ratio sets into, a number from 0 to 1, if the variable is set.
+func (r *Reader) Ratio(field string, into *float64) {
+	if name, v, ok := r.lookup(field); ok {
+		r.ratio(name, v, into, "a number from 0 to 1")
+	}
+}
+
+func (r *Reader) ratio(name, v string, into *float64, allowed string) {
 	f, err := strconv.ParseFloat(v, 64)
 	if err != nil || !(f >= 0 && f <= 1) { // written so that NaN is refused too
-		r.fault("%s is %q; it must be a number from 0 to 1, or off", name, v)
+		r.fault("%s is %q; it must be %s", name, v, allowed)
 		return
 	}
 	*into = f
@@ -215,9 +226,26 @@ func (r *Reader) TLSFiles(field string, into *poolkeeper.TLSFiles) {
 	r.String(field+".Key", &into.Key)
 }
 
+// Isolation sets the fields of into whose variables are set.
+func (r *Reader) Isolation(field string, into *poolkeeper.Isolation) {
+	r.Int(field+".MinScore", &into.MinScore)
+	r.Duration(field+".After", &into.After, 0)
+	r.Duration(field+".Retry", &into.Retry, 0)
+	r.Duration(field+".MaxRetry", &into.MaxRetry, 0)
+	r.Ratio(field+".TrialShare", &into.TrialShare)
+	r.Int(field+".MinServing", &into.MinServing)
+	r.Int(field+".LatencyWeight", &into.LatencyWeight)
+	r.Int(field+".ErrorWeight", &into.ErrorWeight)
+	r.Int(field+".SaturationWeight", &into.SaturationWeight)
+	r.Int(field+".SlowFactor", &into.SlowFactor)
+	r.Duration(field+".FastLatency", &into.FastLatency, 0)
+	r.Duration(field+".SlowLatency", &into.SlowLatency, 0)
+	r.Ratio(field+".MaxErrorRatio", &into.MaxErrorRatio)
+}
+
 // Fill reads a variable for each field of the struct that into points to, if its type is one that a
-// text can say. mayBeOff has the durations that may be Off. The fields LifetimeJitter and
-// MaxWaiting, which both pools have, may be off and none.
+// text can say. mayBeOff has the durations that may be Off. A Jitter may be off, and
+// MaxWaiting none.
 func (r *Reader) Fill(into any, mayBeOff map[string]bool) {
 	v := reflect.ValueOf(into).Elem()
 	for i := range v.NumField() {
@@ -241,7 +269,11 @@ func (r *Reader) Field(name string, into any, mayBeOff bool) {
 			r.Int(name, p)
 		}
 	case *float64:
-		r.Part(name, p, poolkeeper.NoJitter)
+		if strings.HasSuffix(name, "Jitter") {
+			r.Part(name, p, poolkeeper.NoJitter)
+		} else {
+			r.Ratio(name, p)
+		}
 	case *time.Duration:
 		off := time.Duration(0)
 		if mayBeOff {
@@ -252,6 +284,8 @@ func (r *Reader) Field(name string, into any, mayBeOff bool) {
 		r.StartPolicy(name, p)
 	case *poolkeeper.TLSFiles:
 		r.TLSFiles(name, p)
+	case *poolkeeper.Isolation:
+		r.Isolation(name, p)
 	}
 }
 

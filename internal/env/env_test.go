@@ -128,6 +128,7 @@ func TestFillReadsEveryFieldThatATextCanSay(t *testing.T) {
 		DisablePeek bool
 		Start       poolkeeper.StartPolicy
 		Files       poolkeeper.TLSFiles
+		Isolation   poolkeeper.Isolation
 		Configure   func()
 	}
 	var c config
@@ -140,6 +141,7 @@ func TestFillReadsEveryFieldThatATextCanSay(t *testing.T) {
 		"orders", 5, poolkeeper.NoWaiting, poolkeeper.NoJitter, poolkeeper.Off, time.Minute, true,
 		poolkeeper.StartDegraded,
 		poolkeeper.TLSFiles{CA: "ca.pem"},
+		poolkeeper.Isolation{},
 		nil,
 	}
 	if !reflect.DeepEqual(c, want) {
@@ -153,6 +155,38 @@ func TestFillReadsEveryFieldThatATextCanSay(t *testing.T) {
 		`pool: X_DISABLE_PEEK is "yes"; it must be one of true, false`
 	if err := r.Err(nil); err == nil || err.Error() != faults {
 		t.Errorf("%v, want %s", err, faults)
+	}
+}
+
+func TestEveryFieldOfIsolationHasAVariable(t *testing.T) {
+	var c struct{ Isolation poolkeeper.Isolation }
+	fields := reflect.TypeFor[poolkeeper.Isolation]()
+	for f := range fields.Fields() {
+		value := "7"
+		switch f.Type.Kind() {
+		case reflect.Float64:
+			value = "0.7"
+		case reflect.Int64:
+			value = "7s"
+		}
+		t.Setenv("X_ISOLATION_"+env.Words(f.Name), value)
+	}
+	r := env.NewReader("pool", "X")
+	r.Fill(&c, nil)
+	if err := r.Err(nil); err != nil {
+		t.Error(err)
+	}
+	for i, f := range reflect.ValueOf(c.Isolation).Fields() {
+		if f.IsZero() {
+			t.Errorf("%s is not read", i.Name)
+		}
+	}
+	t.Setenv("X_ISOLATION_MAX_ERROR_RATIO", "off")
+	r = env.NewReader("pool", "X")
+	r.Fill(&c, nil)
+	const fault = `pool: X_ISOLATION_MAX_ERROR_RATIO is "off"; it must be a number from 0 to 1`
+	if err := r.Err(nil); err == nil || err.Error() != fault {
+		t.Errorf("%v, want %s", err, fault)
 	}
 }
 

@@ -38,6 +38,8 @@ const (
 	Reclaimed      = poolkeeper.EventReclaimed
 	MemberLost     = poolkeeper.EventMemberLost
 	MemberBack     = poolkeeper.EventMemberBack
+	MemberIsolated = poolkeeper.EventMemberIsolated
+	MemberTrial    = poolkeeper.EventMemberTrial
 	Misuse         = poolkeeper.EventMisuse
 	Panic          = poolkeeper.EventPanic
 	Trouble        = poolkeeper.EventTrouble

@@ -1,7 +1,6 @@
 package settings
 
 import (
-	"fmt"
 	"reflect"
 	"slices"
 	"unsafe"
@@ -21,7 +20,7 @@ func Diff(from, to any, secret ...string) []poolkeeper.Change {
 		}
 		c := poolkeeper.Change{Field: a.Type().Field(i).Name, From: "…", To: "…"}
 		if k := x.Kind(); k != reflect.Func && k != reflect.Pointer && !slices.Contains(secret, c.Field) {
-			c.From, c.To = fmt.Sprint(x.Interface()), fmt.Sprint(y.Interface())
+			c.From, c.To = text(x), text(y)
 		}
 		out = append(out, c)
 	}

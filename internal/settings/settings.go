@@ -30,9 +30,20 @@ func Config(name string, v any, secret ...string) string {
 		case slices.Contains(secret, f.Name), kind == reflect.Func, kind == reflect.Pointer, kind == reflect.Interface:
 			b.WriteString("…")
 		default:
-			_, _ = fmt.Fprintf(&b, "%v", field.Interface()) // a Builder does not fail
+			b.WriteString(text(field))
 		}
 	}
 	b.WriteByte('}')
 	return b.String()
+}
+
+// text prints a field: of a struct only what is not zero. One that prints itself is left to it.
+func text(field reflect.Value) string {
+	v := field.Interface()
+	if _, prints := v.(fmt.Formatter); field.Kind() == reflect.Struct && !prints {
+		if _, prints = v.(fmt.Stringer); !prints {
+			return Config("", v)
+		}
+	}
+	return fmt.Sprint(v)
 }

@@ -28,7 +28,7 @@ func TestOnlyWhatIsSetAndNotSecretIsPrinted(t *testing.T) { // INV-12
 		URL: "redis://:sesame@host", Size: 3, Idle: time.Second, Dial: func() {}, Other: &secret, Any: "sesame", hidden: secret,
 		Files: struct{ Cert string }{"a.pem"},
 	}
-	want := "p.Config{URL:… Size:3 Idle:1s Dial:… Other:… Any:… Files:{a.pem}}"
+	want := "p.Config{URL:… Size:3 Idle:1s Dial:… Other:… Any:… Files:{Cert:a.pem}}"
 	if got := settings.Config("p.Config", c, "URL"); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}

@@ -1,0 +1,144 @@
+package isolation
+
+import (
+	"slices"
+	"time"
+
+	"github.com/poolkeeper/poolkeeper"
+)
+
+// Sample is what was seen of a server since the sample before.
+type Sample struct {
+	Poll       time.Duration // round trip of the pool's own request; 0: none was answered
+	Latency    time.Duration // that is typical of the traffic; 0: not known
+	Requests   uint64        // of the traffic and of the pool's own
+	Failures   uint64        // that part of Requests that failed because of the server
+	Saturation float64       // the part of the pool in use, 0 to 1; 1 while callers wait
+}
+
+// Between returns what two readings of one pool say of the time between them. A counter that has
+// begun anew counts as unchanged.
+func Between(before, after poolkeeper.Stats) Sample {
+	grown := func(a, b uint64) uint64 { return b - min(a, b) }
+	bad := grown(before.DialErrors, after.DialErrors) + grown(before.AcquireTimeouts, after.AcquireTimeouts)
+	good := grown(before.Use.Count, after.Use.Count)
+	return Sample{
+		Latency: typical(before.Use, after.Use), Requests: good + bad, Failures: bad, Saturation: Saturation(after),
+	}
+}
+
+// Saturation returns the part of a pool in use, 1 while callers wait, and 0 if no limit is known.
+func Saturation(s poolkeeper.Stats) float64 {
+	switch {
+	case s.Waiting > 0:
+		return 1
+	case s.Max <= 0:
+		return 0
+	}
+	return clamp(float64(s.InUse) / float64(s.Max))
+}
+
+// typical returns the latency that is typical of what a histogram has counted between two readings,
+// 0 if that is nothing. It is the mean, but not outside of the bucket that has the median: so one
+// request that took a minute does not count for a hundred, and the width of buckets does not show.
+func typical(before, after poolkeeper.Histogram) time.Duration {
+	if after.Count <= before.Count || after.Sum < before.Sum {
+		return 0
+	}
+	n := after.Count - before.Count
+	mean := (after.Sum - before.Sum) / float64(n)
+	low, seen := 0.0, uint64(0)
+	for i, b := range after.Buckets {
+		if i < len(before.Buckets) {
+			seen = b.Count - min(b.Count, before.Buckets[i].Count)
+		} else {
+			seen = b.Count
+		}
+		if 2*seen >= n {
+			return seconds(min(max(mean, low), b.UpperBound))
+		}
+		low = b.UpperBound
+	}
+	return seconds(max(mean, low))
+}
+
+func seconds(s float64) time.Duration { return max(time.Duration(s*float64(time.Second)), 1) }
+
+// What a score needs.
+const (
+	leastSamples  = 3   // with a request in each; or
+	leastRequests = 10  // in all, which a typical latency needs too
+	leastRatio    = 5   // fewer requests count as so many for the ratio of errors
+	mostSamples   = 256 // that are kept of one server
+)
+
+// stamped is a Sample and when it was taken.
+type stamped struct {
+	at time.Time
+	Sample
+}
+
+// window is the samples of one server since a certain time, the oldest first.
+type window []stamped
+
+// add adds a sample and drops those that are too old.
+func (w window) add(now time.Time, s Sample, keep time.Duration) window {
+	return append(w, stamped{now, s}).since(now, keep)
+}
+
+// since drops the samples that are older than keep.
+func (w window) since(now time.Time, keep time.Duration) window {
+	old := max(len(w)-mostSamples, 0)
+	for old < len(w) && now.Sub(w[old].at) > keep {
+		old++
+	}
+	return slices.Delete(w, 0, old)
+}
+
+// reading is what a window says of a server. Each sample counts the same, whatever the traffic was: a
+// burst that fails in a second is a second.
+type reading struct {
+	known      bool          // there is enough to go by
+	last       time.Time     // of the last sample with a request; zero: there is none
+	poll       time.Duration // the median; 0: not known
+	latency    time.Duration // the median of the traffic; 0: not known
+	errorRatio float64       // the mean
+	saturation float64       // the mean
+}
+
+func (w window) read() reading {
+	var r reading
+	var polls, latencies []time.Duration
+	var answers, requests, timed uint64
+	for _, s := range w {
+		r.saturation += clamp(s.Saturation) / float64(len(w))
+		if s.Poll > 0 {
+			polls = append(polls, s.Poll)
+		}
+		if s.Requests == 0 {
+			continue
+		}
+		answers, requests, r.last = answers+1, requests+s.Requests, s.at
+		r.errorRatio += clamp(float64(s.Failures) / float64(s.Requests))
+		if s.Latency > 0 {
+			latencies, timed = append(latencies, s.Latency), timed+s.Requests
+		}
+	}
+	r.known = answers >= leastSamples || requests >= leastRequests
+	if len(polls) >= leastSamples {
+		r.poll = median(polls)
+	}
+	if timed >= leastRequests {
+		r.latency = median(latencies)
+	}
+	if answers > 0 {
+		r.errorRatio *= min(1, float64(requests)/leastRatio) / float64(answers)
+	}
+	return r
+}
+
+// median returns the lower one of two in the middle.
+func median(of []time.Duration) time.Duration {
+	slices.Sort(of)
+	return of[(len(of)-1)/2]
+}
