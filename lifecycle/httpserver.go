@@ -13,6 +13,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/guard"
 	"github.com/poolkeeper/poolkeeper/internal/inflight"
 	"github.com/poolkeeper/poolkeeper/internal/printing"
+	"github.com/poolkeeper/poolkeeper/internal/socket"
 	"github.com/poolkeeper/poolkeeper/internal/stacks"
 )
 
@@ -66,8 +67,8 @@ func WithListen(listen func(context.Context) (net.Listener, error)) ServerOption
 	return func(s *Server) { s.listen = listen }
 }
 
-// HTTPServer makes a component of srv, HTTP or HTTPS. Its Handler, BaseContext and ConnState are
-// wrapped, and with [WithCertFiles] its TLSConfig is a copy; everything else stays as it is. nil
+// HTTPServer makes a component of srv, HTTP or HTTPS. Its Handler, BaseContext, ConnContext and
+// ConnState are wrapped, and with [WithCertFiles] its TLSConfig is a copy; everything else stays as it is. nil
 // gives a component that Add refuses. Its Addr may end in ":0": see [Server.Addr].
 //
 // A connection that has been opened and not used for a request yet is waited for up to 5 s at
@@ -174,7 +175,7 @@ func (s *Server) listenTCP(ctx context.Context) (net.Listener, error) {
 	return lc.Listen(ctx, "tcp", addr)
 }
 
-// wrap puts our handler, base context and ConnState around the user's.
+// wrap puts our handler, contexts and ConnState around the user's.
 func (s *Server) wrap(secure bool) {
 	handler, base, connState := s.http.Handler, s.http.BaseContext, s.http.ConnState
 	if handler == nil {
@@ -210,6 +211,14 @@ func (s *Server) wrap(secure bool) {
 			ctx = base(l)
 		}
 		return context.WithValue(ctx, serverKey{}, s)
+	}
+	connContext := s.http.ConnContext
+	s.http.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		ctx = socket.WithConn(ctx, c) // for package streams
+		if connContext != nil {
+			ctx = connContext(ctx, c)
+		}
+		return ctx
 	}
 }
 

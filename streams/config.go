@@ -70,8 +70,8 @@ type Config struct {
 	// stream. It has to be below the idle time-outs of the proxies in between. Default: 30 s.
 	Ping time.Duration
 	// PongWait is after how long a WebSocket peer that sends nothing, not even pongs, is taken for
-	// dead and cut off. It must be longer than Ping. SSE peers send nothing: see WriteTimeout.
-	// Default: 60 s.
+	// dead and cut off. It must be longer than Ping. An SSE peer sends nothing, but its kernel
+	// acknowledges what it receives: see [ConnContext]. Default: 60 s.
 	PongWait time.Duration
 	// MaxAge is after how long a stream is closed, so that its client reconnects and authorizes
 	// itself again. Default: 24 h. Off: never.

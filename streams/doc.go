@@ -38,6 +38,6 @@
 // It is no message broker: events are not acknowledged, are not stored on disk, and reach the clients
 // of this instance alone. A service with several instances broadcasts on each what a shared channel
 // (Redis' PUBLISH, a queue) tells it. It does not check tokens: Authorize is the service's. It does
-// not replay on WebSockets, whose messages have no IDs. It does not detect a dead SSE peer before the
-// socket's buffer is full or the kernel gives up: such a peer has no way of answering.
+// not replay on WebSockets, whose messages have no IDs. An SSE peer has no way of answering: that it is
+// gone without a word, the kernel finds out. See [ConnContext].
 package streams

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/poolkeeper/poolkeeper/internal/event"
+	"github.com/poolkeeper/poolkeeper/internal/socket"
 )
 
 // SSE returns a handler of requests for server-sent events. For each it calls feed, on a goroutine of
@@ -38,6 +39,8 @@ func (h *Hub) SSE(feed func(context.Context, *Stream) error) http.Handler {
 		defer h.release(p)
 		s := h.newStream(kindSSE, r, p, site)
 		s.lastID = r.Header.Get("Last-Event-ID")
+		// A comment each Ping has to be acknowledged: a peer that is gone is out by PongWait.
+		socket.LimitUnacknowledged(socket.Of(r.Context()), h.cfg.PongWait-h.cfg.Ping)
 		wire := &sseWire{w: w, rc: http.NewResponseController(w), timeout: h.cfg.WriteTimeout}
 		s.wire = wire
 		if err := wire.begin(r, h.cfg.Retry); err != nil {
@@ -52,6 +55,17 @@ func (h *Hub) SSE(feed func(context.Context, *Stream) error) http.Handler {
 		h.run(s, func(ctx context.Context) error { return feed(ctx, s) }, nil)
 	})
 }
+
+// ConnContext lets SSE streams find within PongWait the peers that are gone without a word.
+//
+//	srv := &http.Server{Handler: mux, ConnContext: streams.ConnContext}
+//
+// A server that lifecycle.HTTPServer has made does not need it. It gives the hub the connection of
+// each request. The hub asks the kernel to break a connection whose peer acknowledges nothing, not
+// even the comment of each Ping, for PongWait - Ping (TCP_USER_TIMEOUT). This works on Linux. On
+// other systems, and without ConnContext, the kernel decides when it gives up: on Linux after some
+// 15 minutes.
+func ConnContext(ctx context.Context, c net.Conn) context.Context { return socket.WithConn(ctx, c) }
 
 // sseWire is the response to a request for server-sent events.
 type sseWire struct {

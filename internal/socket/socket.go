@@ -1,4 +1,4 @@
-// Package socket looks at connections without reading from them.
+// Package socket looks at connections without reading from them, and bounds how long a peer may be gone.
 package socket
 
 // State is what can be seen of a socket.
