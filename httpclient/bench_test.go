@@ -2,21 +2,28 @@ package httpclient_test
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"time"
 
 	"github.com/poolkeeper/poolkeeper/httpclient"
 	"github.com/poolkeeper/poolkeeper/internal/test/paired"
 	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 )
 
-// newPair starts a server, and returns functions that request it: through a bare client, which keeps as
+// newPair starts a server that answers after takes, and returns functions that request it: through a bare client, which keeps as
 // many idle connections, and through a managed client.
-func newPair(b *testing.B, cfg httpclient.Config) (bare, managed func() error) {
+func newPair(b *testing.B, takes time.Duration, cfg httpclient.Config) (bare, managed func() error) {
 	b.Helper()
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") }))
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if takes > 0 {
+			<-time.After(takes)
+		}
+		_, _ = io.WriteString(w, "hello")
+	}))
 	b.Cleanup(srv.Close)
 	cfg.BaseURL, cfg.Logger = srv.URL, testkit.Silent()
 	c, err := httpclient.New(cfg)
@@ -47,19 +54,26 @@ func fetch(ctx context.Context, c *http.Client, url string) error {
 	return err
 }
 
-// BenchmarkRequest compares a request through a managed client with one through a bare http.Client,
-// over loopback, where nothing of a network hides the difference.
+// BenchmarkRequest compares a request through a managed client with one through a bare http.Client. Over
+// loopback, with a server that has nothing to do, nothing hides the difference; the other rows are what
+// requests of services take.
 func BenchmarkRequest(b *testing.B) {
-	for name, cfg := range map[string]httpclient.Config{"default": {}, "without stacks": {DisableLeakStacks: true}} {
-		bare, managed := newPair(b, cfg)
-		b.Run(name+"/serial", func(b *testing.B) { paired.Run(b, 1, bare, managed) })
-		b.Run(name+"/parallel16", func(b *testing.B) { paired.Run(b, 16, bare, managed) })
+	for _, takes := range []time.Duration{0, 500 * time.Microsecond, 2 * time.Millisecond} {
+		for name, cfg := range map[string]httpclient.Config{"default": {}, "without stacks": {DisableLeakStacks: true}} {
+			bare, managed := newPair(b, takes, cfg)
+			for _, callers := range []int{1, 16} {
+				if takes > 0 && callers == 1 {
+					callers = 4 // one would take minutes
+				}
+				b.Run(fmt.Sprintf("server takes %s/%s/callers %d", takes, name, callers), func(b *testing.B) { paired.Run(b, callers, bare, managed) })
+			}
+		}
 	}
 }
 
 // BenchmarkAllocations reports what a request allocates, server included: subtract bare from managed.
 func BenchmarkAllocations(b *testing.B) {
-	bare, managed := newPair(b, httpclient.Config{})
+	bare, managed := newPair(b, 0, httpclient.Config{})
 	for name, op := range map[string]func() error{"bare": bare, "managed": managed} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/poolkeeper/poolkeeper/internal/event"
+	"github.com/poolkeeper/poolkeeper/internal/monotime"
 )
 
 // body is the body of a response. The exchange ends with it.
@@ -31,11 +32,12 @@ func (x *exchange) body(resp *http.Response) io.ReadCloser {
 		x.end(true)
 		return resp.Body
 	}
-	b := body{ReadCloser: resp.Body, x: x, left: resp.ContentLength}
+	x.resp.body = body{ReadCloser: resp.Body, x: x, left: resp.ContentLength}
 	if w, ok := resp.Body.(io.Writer); ok && resp.StatusCode == http.StatusSwitchingProtocols {
-		return &upgraded{b, w}
+		x.resp.Writer = w
+		return &x.resp
 	}
-	return &b
+	return &x.resp.body
 }
 
 // Read reads on, within BodyTimeout.
@@ -43,11 +45,11 @@ func (b *body) Read(p []byte) (int, error) {
 	x := b.x
 	limited := x.cfg.BodyTimeout > 0
 	if limited {
-		x.reach(stageBody, x.cfg.BodyTimeout)
+		x.reach(stageBody, monotime.Now(), x.cfg.BodyTimeout)
 	}
 	n, err := b.ReadCloser.Read(p)
 	if limited {
-		x.reach(stageBody, 0)
+		x.reach(stageBody, 0, 0)
 	}
 	if b.left >= 0 {
 		b.left -= int64(n)

@@ -44,22 +44,22 @@ func (c Class) String() string {
 	}
 }
 
-// limits are the defaults of a class.
-type limits struct {
+// defaults are those of a class.
+type defaults struct {
 	acquire, dial, tls, header, body, request, leak time.Duration
 }
 
-func (c Class) limits() limits {
+func (c Class) defaults() defaults {
 	const s = time.Second
 	switch c {
 	case ClassShort:
-		return limits{acquire: s / 2, dial: s / 2, tls: s / 2, header: s, body: s, request: 2 * s, leak: time.Minute}
+		return defaults{acquire: s / 2, dial: s / 2, tls: s / 2, header: s, body: s, request: 2 * s, leak: time.Minute}
 	case ClassStreaming:
-		return limits{
+		return defaults{
 			acquire: 5 * s, dial: 5 * s, tls: 5 * s, header: 15 * s,
 			body: poolkeeper.Off, request: poolkeeper.Off, leak: poolkeeper.Off,
 		}
 	case ClassStandard:
 	}
-	return limits{acquire: 5 * s, dial: 5 * s, tls: 5 * s, header: 15 * s, body: 15 * s, request: 30 * s, leak: 5 * time.Minute}
+	return defaults{acquire: 5 * s, dial: 5 * s, tls: 5 * s, header: 15 * s, body: 15 * s, request: 30 * s, leak: 5 * time.Minute}
 }

@@ -37,6 +37,7 @@ type Client struct {
 	observer observer.Slot
 	met      metrics
 	conns    connSet
+	limits   limits
 
 	life context.Context //nolint:containedctx // ends when Stop begins; bounds the client's own work
 	end  context.CancelFunc
@@ -62,6 +63,7 @@ func New(cfg Config) (*Client, error) {
 		gate: inflight.New(), held: holders.NewTable(!full.DisableLeakStacks),
 		state: life.NewState("httpclient", full.Name),
 	}
+	c.limits.c = c
 	c.life, c.end = context.WithCancel(context.Background()) //nolint:forbidigo // the client's own life, ended by Stop
 	c.asked.Store(&cfg)
 	c.live.Store(&full)

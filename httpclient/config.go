@@ -128,7 +128,7 @@ type Config struct {
 
 // withDefaults returns c with its defaults filled in; zero is Off from here on.
 func (c Config) withDefaults() Config {
-	l := c.Class.limits()
+	l := c.Class.defaults()
 	if c.Name == "" {
 		c.Name = "http"
 	}

@@ -38,7 +38,7 @@ func (c *Client) roundTrip(r *http.Request) (*http.Response, error) {
 		c.gate.Leave()
 		return nil, err
 	}
-	x := c.begin(r.Context(), c.config())
+	x := c.begin(r, c.config())
 	out := r.WithContext(x.ctx) //nolint:contextcheck // it is made of the request's
 	if err := c.authorize(&out, x); err != nil {
 		x.end(false)
@@ -102,6 +102,10 @@ func (c *Client) authorize(r **http.Request, x *exchange) error {
 	return err
 }
 
+// tlsTimeout is the text of the transport's error when TLSHandshakeTimeout is over; its type is not
+// exported.
+const tlsTimeout = "net/http: TLS handshake timeout"
+
 // failed says why a request got no response.
 func (x *exchange) failed(caller context.Context, err error) error {
 	c := x.c
@@ -123,7 +127,7 @@ func (x *exchange) failed(caller context.Context, err error) error {
 		c.met.refused.Add(1)
 		return down
 	}
-	if x.at() == stageTLS && isTimeout(err) {
+	if strings.HasSuffix(err.Error(), tlsTimeout) { // that of a proxy has a prefix
 		err = &TimeoutError{Client: c.state.Name(), Stage: StageTLS, Limit: x.cfg.TLSTimeout, Err: err}
 	}
 	c.noteFailure(x, err)

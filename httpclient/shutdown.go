@@ -87,6 +87,7 @@ func (c *Client) close(ctx context.Context) error {
 	c.conns.over.Store(true)
 	c.endpoint.Load().native.CloseIdleConnections()
 	c.conns.closeAll()
+	c.limits.stop()
 	return err
 }
 
