@@ -73,7 +73,7 @@ func (x *exchange) bodyError(err error) error {
 	case errors.Is(cause, errCut):
 		err = errCut
 	case e != nil:
-		err = &TimeoutError{Client: x.c.state.Name(), Stage: e.stage, Limit: e.limit, Err: err}
+		err = &TimeoutError{Client: x.to.host.name(), Stage: e.stage, Limit: e.limit, Err: err}
 		x.c.observer.Observe(err)
 	case cause == nil:
 		x.c.observer.Observe(err)
@@ -100,7 +100,7 @@ func (c *Client) noteUnread(x *exchange) {
 	if used == nil || used.shared.Load() { // HTTP/2 resets the stream and keeps the connection
 		return
 	}
-	c.met.unread.Add(1)
+	x.to.host.met.unread.Add(1)
 	if h, ok := c.held.Holder(&x.entry); ok {
 		c.events.Emit(event.OfUnread(h, time.Now()))
 	}

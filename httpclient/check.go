@@ -3,12 +3,16 @@ package httpclient
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"slices"
+	"sync"
 	"time"
 
+	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
 )
 
@@ -19,23 +23,67 @@ const mostChecked = 64 << 10
 // server. Without CheckPath it opens a connection; without BaseURL it returns nil at once. It blocks
 // for as long as dial, TLS handshake and header may take together, at most until ctx ends. It returns
 // a [StatusError] for an answer that is not healthy.
+//
+// Hosts are checked side by side. Those that are not healthy are a reservation, [health.Degraded], while
+// others are.
 func (c *Client) Check(ctx context.Context) error {
-	began := monotime.Now()
-	err := c.attempt(ctx)
+	all, began := c.endpoints(), monotime.Now()
+	errs := c.askAll(ctx, all)
+	for i, e := range all {
+		if errs[i] == nil || ctx.Err() == nil {
+			e.host.breaker.Failed(began, errs[i])
+		}
+	}
+	c.warnOfExpiries()
+	err := errors.Join(errs...)
 	switch {
-	case err == nil:
-		c.breaker.Answer()
-	case ctx.Err() == nil:
-		c.breaker.Failed(began, err)
+	case len(all) == 1:
+		return errs[0]
+	case slices.Contains(errs, nil):
+		return health.Degraded(err)
 	}
 	return err
 }
 
-// attempt is one check, bounded.
-func (c *Client) attempt(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, c.config().patience())
-	defer cancel()
-	return c.ask(ctx, c.endpoint.Load())
+// attempt is one of Start's: one host has to be healthy.
+func (c *Client) attempt(ctx context.Context) error { return someAnswer(c.askAll(ctx, c.endpoints())) }
+
+// endpoints returns those of all hosts.
+func (c *Client) endpoints() []*endpoint {
+	r := c.rotation.Load()
+	out := make([]*endpoint, len(r.all))
+	for i, h := range r.all {
+		out[i] = h.endpoint.Load()
+	}
+	return out
+}
+
+// askAll asks the servers of endpoints side by side for a sign of life, each within its patience.
+func (c *Client) askAll(ctx context.Context, all []*endpoint) []error {
+	errs := make([]error, len(all))
+	var wg sync.WaitGroup
+	for i, e := range all {
+		wg.Go(func() {
+			bounded, cancel := context.WithTimeout(ctx, e.cfg.patience())
+			defer cancel()
+			if errs[i] = c.ask(bounded, e); errs[i] != nil && e.host.addr != "" {
+				errs[i] = fmt.Errorf("host %s: %w", e.host.addr, errs[i])
+			}
+		})
+	}
+	wg.Wait()
+	return errs
+}
+
+// someAnswer returns nil if one of the errors is nil, or there is none, else all.
+func someAnswer(errs []error) error {
+	if len(errs) == 1 {
+		return errs[0]
+	}
+	if slices.Contains(errs, nil) {
+		return nil
+	}
+	return errors.Join(errs...)
 }
 
 // patience is how long a check may take.
@@ -43,7 +91,7 @@ func (c Config) patience() time.Duration { return c.DialTimeout + c.TLSTimeout +
 
 // ask asks the server of an endpoint for a sign of life.
 func (c *Client) ask(ctx context.Context, e *endpoint) error {
-	cfg := c.config()
+	cfg := e.cfg
 	if e.base == nil {
 		return nil
 	}
@@ -70,7 +118,7 @@ func (c *Client) ask(ctx context.Context, e *endpoint) error {
 	_ = resp.Body.Close()
 	switch s := resp.StatusCode; {
 	case s >= 500, s == 401, s == 403, s == 404, s == 429:
-		return &StatusError{Client: c.state.Name(), Status: s}
+		return &StatusError{Client: e.host.name(), Status: s}
 	}
 	return readErr
 }
@@ -78,12 +126,14 @@ func (c *Client) ask(ctx context.Context, e *endpoint) error {
 // knock opens a connection to the server, or to the proxy before it, and closes it.
 func (c *Client) knock(ctx context.Context, e *endpoint, req *http.Request) error {
 	to, secure := req.URL, req.URL.Scheme == "https"
-	proxy, err := c.config().Proxy(req)
-	if err != nil {
-		return err
-	}
-	if proxy != nil {
-		to, secure = proxy, proxy.Scheme == "https"
+	if f := e.native.Proxy; f != nil {
+		proxy, err := f(req)
+		if err != nil {
+			return err
+		}
+		if proxy != nil {
+			to, secure = proxy, proxy.Scheme == "https"
+		}
 	}
 	port := to.Port()
 	if port == "" {

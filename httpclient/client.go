@@ -4,13 +4,14 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
-	"github.com/poolkeeper/poolkeeper/internal/breaker"
 	"github.com/poolkeeper/poolkeeper/internal/event"
+	"github.com/poolkeeper/poolkeeper/internal/expiry"
 	"github.com/poolkeeper/poolkeeper/internal/holders"
 	"github.com/poolkeeper/poolkeeper/internal/inflight"
 	"github.com/poolkeeper/poolkeeper/internal/life"
@@ -28,16 +29,18 @@ import (
 type Client struct {
 	http     *http.Client
 	live     atomic.Pointer[Config]   // with defaults; what it points to never changes
-	endpoint atomic.Pointer[endpoint] // where new requests go
+	rotation atomic.Pointer[rotation] // the hosts
+	turn     atomic.Uint64            // of the rotation
+	outage   atomic.Bool              // all hosts are down, and it was said
 	gate     *inflight.Gate           // requests in flight, their bodies included
 	held     *holders.Table           // the same, by caller
 	state    *life.State
-	breaker  *breaker.Breaker
 	events   *event.Log
 	observer observer.Slot
-	met      metrics
-	conns    connSet
+	expiring expiry.Watch
 	limits   limits
+
+	leaks, generation, refused atomic.Uint64 // these belong to no host
 
 	life context.Context //nolint:containedctx // ends when Stop begins; bounds the client's own work
 	end  context.CancelFunc
@@ -45,10 +48,14 @@ type Client struct {
 	asked   atomic.Pointer[Config] // the configuration in effect, as it was given
 	renewal string                 // what was wrong with the files, said last; guarded by the change of state
 
+	switching sync.Mutex // to replace endpoints and hosts; no I/O under it
+
 	mu       sync.Mutex       // guards the following
 	inFlight *exchange        // a list, to be cut at Stop
 	cut      bool             // they are
 	watches  []*holders.Watch // of LeakThreshold and files, where they are on
+	former   []*host          // were in Hosts, and have requests in flight
+	past     poolkeeper.Stats // of those that have none
 }
 
 // New returns a client. It validates cfg and reports every fault at once. It dials nothing and starts
@@ -58,6 +65,7 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, settings.Named("httpclient", cfg.Name, err)
 	}
+	cfg.Hosts = slices.Clone(cfg.Hosts)
 	full := cfg.withDefaults()
 	c := &Client{
 		gate: inflight.New(), held: holders.NewTable(!full.DisableLeakStacks),
@@ -69,8 +77,14 @@ func New(cfg Config) (*Client, error) {
 	c.live.Store(&full)
 	c.events = event.NewLog("httpclient", c.state.Name, func() *slog.Logger { return c.config().Logger }, explain)
 	c.observer.OnPanic = func(err error) { _ = c.events.Panicked("the Observer", err) }
-	c.endpoint.Store(c.newEndpoint(&full, t))
-	c.breaker = c.newBreaker()
+	r := new(rotation)
+	for _, addr := range full.addresses() {
+		h := c.newHost(addr)
+		h.newEndpoint(&full, t).switchTo()
+		r.all = append(r.all, h)
+	}
+	r.turns = r.all
+	c.rotation.Store(r)
 	c.watches = c.watchesFor(&full)
 	var rt http.RoundTripper = transport{c}
 	if full.Wrap != nil {

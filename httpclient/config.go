@@ -34,6 +34,13 @@ type Config struct {
 	// Default: any host; then there is no health check and no FailFastAfter.
 	BaseURL string
 
+	// Hosts are the addresses of equivalent servers of BaseURL, such as "10.0.0.7:443". Requests take
+	// turns; their Host header and the name that TLS verifies stay those of BaseURL. Each host has its
+	// own connections, check and FailFastAfter: one that is down is skipped while another is not. A
+	// request goes to the next host if no connection to one can be opened. They need BaseURL, and no
+	// Proxy; that of the environment is not used. Default: the host of BaseURL, by DNS.
+	Hosts []string
+
 	// Class chooses the defaults of the time-outs. Default: ClassStandard.
 	Class Class
 
@@ -154,7 +161,7 @@ func (c Config) withDefaults() Config {
 	if c.DialContext == nil {
 		c.DialContext = (&net.Dialer{}).DialContext
 	}
-	if c.Proxy == nil {
+	if c.Proxy == nil && len(c.Hosts) == 0 {
 		c.Proxy = http.ProxyFromEnvironment
 	}
 	if c.Logger == nil {

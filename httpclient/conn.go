@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/monotime"
 )
 
 // conn is a connection of a client, below TLS.
@@ -24,7 +25,7 @@ type conn struct {
 	once   sync.Once
 }
 
-// connSet is the open connections of a client, and counts of those that were closed.
+// connSet is the open connections to a host, and counts of those that were closed.
 type connSet struct {
 	inUse  atomic.Int64
 	closed [closeReasons]atomic.Uint64
@@ -160,26 +161,35 @@ func (c *conn) closeReason() int {
 	}
 }
 
+// slowDial is how long a dial may take before the host is doubted: FailFastAfter may be shorter than
+// DialTimeout.
+const slowDial = 500 * time.Millisecond
+
 // dial opens a connection of the client, within DialTimeout.
 func (c *Client) dial(ctx context.Context, of *endpoint, network, addr string) (net.Conn, error) {
-	cfg := c.config()
+	cfg, met := of.cfg, &of.host.met
+	if of.host.addr != "" {
+		addr = of.host.addr
+	}
 	ctx, cancel := context.WithTimeout(ctx, cfg.DialTimeout)
 	defer cancel()
-	c.met.dialing.Add(1)
-	defer c.met.dialing.Add(-1)
+	met.dialing.Add(1)
+	defer met.dialing.Add(-1)
 	began := time.Now()
+	slow := time.AfterFunc(slowDial, func() { of.host.breaker.Slow(monotime.Of(began)) })
+	defer slow.Stop()
 	var sock net.Conn
 	err := c.events.Guarded("DialContext", func() (err error) { sock, err = cfg.DialContext(ctx, network, addr); return err })
 	if err != nil {
 		if context.Cause(ctx) == context.DeadlineExceeded { //nolint:errorlint // ours, and not wrapped
-			err = &TimeoutError{Client: c.state.Name(), Stage: StageDial, Limit: cfg.DialTimeout, Err: err}
+			err = &TimeoutError{Client: of.host.name(), Stage: StageDial, Limit: cfg.DialTimeout, Err: err}
 		}
-		c.met.dialFailed(err)
+		met.dialFailed(err)
 		return nil, err
 	}
-	c.met.dials.Add(1)
-	c.met.dial.Record(time.Since(began))
-	own := c.conns.add(sock, of)
+	met.dials.Add(1)
+	met.dial.Record(time.Since(began))
+	own := of.host.conns.add(sock, of)
 	if own == nil { // Stop came in between
 		return nil, errors.Join(poolkeeper.ErrClosed, sock.Close())
 	}

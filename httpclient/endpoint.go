@@ -7,30 +7,37 @@ import (
 	"net/http"
 	"sync/atomic"
 	"time"
+
+	"github.com/poolkeeper/poolkeeper/internal/expiry"
 )
 
-// endpoint is where requests go: one native transport, replaced as a whole by Reset, Reload and
-// renewed files. Requests in flight stay with the one they began on.
+// endpoint is the way to a host: one native transport, replaced as a whole by Reset, Reload and renewed
+// files. Requests in flight stay with the one they began on.
 type endpoint struct {
 	target
 
+	host     *host
+	cfg      *Config // with defaults
 	native   *http.Transport
+	book     *expiry.Book // of its certificates
 	replaced atomic.Bool
 }
 
 // newEndpoint returns the endpoint of a configuration with defaults.
-func (c *Client) newEndpoint(cfg *Config, t target) *endpoint {
-	e := &endpoint{target: t}
+func (h *host) newEndpoint(cfg *Config, t target) *endpoint {
+	e := &endpoint{target: t, host: h, cfg: cfg}
 	secure := t.disk.TLS(cfg.TLS)
 	if secure != nil {
 		secure = secure.Clone() // the transport adds its protocols
 	} else {
 		secure = &tls.Config{MinVersion: tls.VersionTLS12}
 	}
+	e.book = expiry.New(secure, t.disk.Authorities())
+	h.c.watchHandshakes(secure, e.book)
 	e.native = &http.Transport{
 		Proxy: cfg.Proxy,
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			return c.dial(ctx, e, network, addr)
+			return h.c.dial(ctx, e, network, addr)
 		},
 		TLSClientConfig:     secure,
 		TLSHandshakeTimeout: cfg.TLSTimeout,
@@ -42,6 +49,13 @@ func (c *Client) newEndpoint(cfg *Config, t target) *endpoint {
 		ExpectContinueTimeout: time.Second,
 	}
 	return e
+}
+
+// switchTo makes e the way to its host.
+func (e *endpoint) switchTo() {
+	if old := e.host.endpoint.Swap(e); old != nil {
+		old.retire()
+	}
 }
 
 // retire ends the use of an endpoint: its idle connections are closed, and those in use when they

@@ -104,16 +104,16 @@ func (c *Client) refusal() error {
 }
 
 // acquireError says why a request did not get a connection.
-func (c *Client) acquireError(waited time.Duration, cause error) error {
-	s := c.Stats()
+func (h *host) acquireError(waited time.Duration, cause error) error {
+	s := h.stats()
 	return &poolkeeper.AcquireError{
-		Pool: c.state.Name(), Max: c.config().MaxOpen, InUse: s.InUse, Waiting: max(s.Waiting-1, 0), Dialing: s.Dialing,
-		Oldest: c.held.Oldest(), Waited: waited, Time: time.Now(), Err: cause,
+		Pool: h.name(), Max: h.c.config().MaxOpen, InUse: s.InUse, Waiting: max(s.Waiting-1, 0), Dialing: s.Dialing,
+		Oldest: h.c.held.Oldest(), Waited: waited, Time: time.Now(), Err: cause,
 	}
 }
 
 // tooManyWaiting refuses a request because of MaxWaiting.
-func (c *Client) tooManyWaiting(limit int) error {
-	c.met.refused.Add(1)
-	return c.acquireError(0, acquire.Refused(limit))
+func (h *host) tooManyWaiting() error {
+	h.met.refused.Add(1)
+	return h.acquireError(0, acquire.Refused(h.c.config().MaxWaiting))
 }

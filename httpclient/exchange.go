@@ -32,6 +32,8 @@ const (
 // It is one allocation: each request pays for it.
 type exchange struct {
 	c      *Client
+	to     *endpoint               // guarded by the client's mutex: only the request's own goroutine writes it, and reads it without
+	giveUp context.CancelCauseFunc // ends the attempt at that endpoint; guarded the same way
 	cfg    *Config
 	ctx    context.Context //nolint:containedctx // of this one request
 	cancel context.CancelCauseFunc
@@ -42,27 +44,28 @@ type exchange struct {
 	trace  httptrace.ClientTrace
 	resp   upgraded // what the caller reads
 
-	now     atomic.Int64           // the stage and its limit: see moment
-	expired atomic.Pointer[expiry] // nil: no limit was reached
-	conn    atomic.Pointer[conn]   // it uses; nil: none yet
-	waiting atomic.Bool            // counted in metrics.waiting
+	now     atomic.Int64            // the stage and its limit: see moment
+	expired atomic.Pointer[reached] // nil: no limit was reached
+	conn    atomic.Pointer[conn]    // it uses; nil: none yet
+	waiting atomic.Bool             // counted in metrics.waiting
 	over    atomic.Bool
 
 	prev, next *exchange // in Client.inFlight; guarded by the client's mutex
 }
 
 // begin begins an exchange: the gate has been entered.
-func (c *Client) begin(r *http.Request, cfg *Config) *exchange {
-	x := &exchange{c: c, cfg: cfg, began: time.Now()}
+func (c *Client) begin(r *http.Request, to *endpoint) *exchange {
+	cfg := to.cfg
+	x := &exchange{c: c, to: to, cfg: cfg, began: time.Now()}
 	x.mono = monotime.Of(x.began)
 	ctx, cancel := context.WithCancelCause(r.Context())
-	x.cancel = cancel
+	x.cancel, x.giveUp = cancel, cancel
 	x.trace.GotConn = x.gotConn
 	if r.Body != nil && r.Body != http.NoBody {
 		x.trace.WroteRequest = x.wroteRequest
 	}
 	x.ctx = httptrace.WithClientTrace(ctx, &x.trace)
-	x.waiting.Store(true) // see queue
+	x.waiting.Store(true) // see host.queue
 	if cfg.RequestTimeout > 0 {
 		x.last = x.mono.Add(cfg.RequestTimeout)
 	}
@@ -87,7 +90,7 @@ func (x *exchange) gotConn(info httptrace.GotConnInfo) {
 	} else {
 		x.reach(stageWrite, now, 0)
 	}
-	own, met := connOf(info.Conn), &x.c.met
+	own, met := connOf(info.Conn), &x.to.host.met
 	waited := x.waiting.CompareAndSwap(true, false)
 	if waited {
 		met.waiting.Add(-1)
@@ -104,6 +107,8 @@ func (x *exchange) gotConn(info httptrace.GotConnInfo) {
 	met.acquired.Add(1)
 	if info.Reused {
 		met.reused.Add(1)
+	} else {
+		x.c.warnOfExpiries()
 	}
 	took := now.Sub(x.mono)
 	met.wait.Record(took)
@@ -123,7 +128,7 @@ func (x *exchange) wroteRequest(info httptrace.WroteRequestInfo) {
 // answered takes note of the response's header.
 func (x *exchange) answered() {
 	x.reach(stageBody, 0, 0)
-	x.c.breaker.Answer()
+	x.to.host.breaker.Answer()
 	x.c.observer.Succeeded()
 }
 
@@ -132,17 +137,20 @@ func (x *exchange) end(well bool) {
 	if x.over.Swap(true) {
 		return
 	}
-	c := x.c
+	c, h := x.c, x.to.host
 	if x.waiting.CompareAndSwap(true, false) {
-		c.met.waiting.Add(-1)
+		h.met.waiting.Add(-1)
 	}
 	if used := x.conn.Swap(nil); used != nil {
 		used.release()
 	}
 	if held, ok := c.held.Release(&x.entry); ok && well {
-		c.met.use.Record(held)
+		h.met.use.Record(held)
 	}
 	c.unlink(x)
 	x.cancel(errDone)
+	if x.to.replaced.Load() {
+		x.to.native.CloseIdleConnections()
+	}
 	c.gate.Leave()
 }

@@ -29,7 +29,7 @@ func (c *Client) watchesFor(cfg *Config) []*holders.Watch {
 func (c *Client) reportLeaks(late []poolkeeper.Holder) {
 	now := time.Now()
 	for _, h := range late {
-		c.met.leaks.Add(1)
+		c.leaks.Add(1)
 		c.events.Emit(event.OfLeak(h, now, c.config().LeakThreshold))
 	}
 }

@@ -1,5 +1,7 @@
 package httpclient
 
+import "context"
+
 // link lists an exchange as in flight. It reports whether those in flight were cut off.
 func (c *Client) link(x *exchange) (cut bool) {
 	c.mu.Lock()
@@ -24,6 +26,18 @@ func (c *Client) unlink(x *exchange) {
 		c.inFlight = x.next
 	}
 	x.prev, x.next = nil, nil
+}
+
+// attempts returns what ends the attempts that wait for a connection to a host.
+func (c *Client) attempts(h *host) (all []context.CancelCauseFunc) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for x := c.inFlight; x != nil; x = x.next {
+		if x.to.host == h && x.at() < stageWrite {
+			all = append(all, x.giveUp)
+		}
+	}
+	return all
 }
 
 // exchanges returns those in flight.

@@ -46,16 +46,16 @@ func (x *exchange) reach(to stage, now monotime.Time, limit time.Duration) {
 	x.c.limits.arm(until)
 }
 
-// expiry is a limit that was reached. An empty stage is the wait for a connection.
-type expiry struct {
+// reached is a limit that is over. An empty stage is the wait for a connection.
+type reached struct {
 	stage Stage
 	limit time.Duration
 }
 
 // late returns the limit of the exchange that is over at now, and else the next one; 0: there is none.
-func (x *exchange) late(now monotime.Time) (over *expiry, next monotime.Time) {
+func (x *exchange) late(now monotime.Time) (over *reached, next monotime.Time) {
 	if x.last != 0 && now >= x.last {
-		return &expiry{StageRequest, x.cfg.RequestTimeout}, 0
+		return &reached{StageRequest, x.cfg.RequestTimeout}, 0
 	}
 	next = x.last
 	was := x.now.Load()
@@ -75,12 +75,12 @@ func (x *exchange) late(now monotime.Time) (over *expiry, next monotime.Time) {
 	}
 	switch m.stage() {
 	case stageHeader:
-		return &expiry{StageHeader, x.cfg.HeaderTimeout}, 0
+		return &reached{StageHeader, x.cfg.HeaderTimeout}, 0
 	case stageBody:
-		return &expiry{StageBody, x.cfg.BodyTimeout}, 0
+		return &reached{StageBody, x.cfg.BodyTimeout}, 0
 	case stageAcquire, stageWrite:
 	}
-	return &expiry{"", x.cfg.AcquireTimeout}, 0
+	return &reached{"", x.cfg.AcquireTimeout}, 0
 }
 
 // apart is the least time between two looks at all exchanges, which bounds what they cost.
@@ -139,7 +139,7 @@ func (l *limits) look() {
 }
 
 // expire ends the exchange because of a limit.
-func (x *exchange) expire(e *expiry) {
+func (x *exchange) expire(e *reached) {
 	if x.expired.CompareAndSwap(nil, e) {
 		x.cancel(&TimeoutError{Client: x.c.state.Name(), Stage: e.stage, Limit: e.limit})
 	}

@@ -28,6 +28,7 @@ var (
 	_ lifecycle.ObserverSetter   = (*httpclient.Client)(nil)
 	_ lifecycle.NameSetter       = (*httpclient.Client)(nil)
 	_ lifecycle.EventSource      = (*httpclient.Client)(nil)
+	_ lifecycle.ExpiryProvider   = (*httpclient.Client)(nil)
 
 	_ lifecycle.Component        = (*httpclient.Set)(nil)
 	_ lifecycle.Drainer          = (*httpclient.Set)(nil)
@@ -38,6 +39,8 @@ var (
 	_ lifecycle.SettingsProvider = (*httpclient.Set)(nil)
 	_ lifecycle.NameSetter       = (*httpclient.Set)(nil)
 	_ lifecycle.EventSource      = (*httpclient.Set)(nil)
+	_ lifecycle.ExpiryProvider   = (*httpclient.Set)(nil)
+	_ lifecycle.ObserverSetter   = (*httpclient.Set)(nil)
 )
 
 // serve starts a server that ends with the test.

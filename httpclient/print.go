@@ -3,6 +3,7 @@ package httpclient
 import (
 	"fmt"
 	"log/slog"
+	"strings"
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/printing"
@@ -41,6 +42,7 @@ func (c *Client) Settings() []slog.Attr {
 	return []slog.Attr{
 		slog.String("kind", "http"),
 		slog.String("base_url", f.BaseURL),
+		slog.String("hosts", strings.Join(f.Hosts, ",")),
 		slog.String("class", f.Class.String()),
 		slog.Int("max_open", f.MaxOpen),
 		slog.Int("max_idle", f.MaxIdle),

@@ -8,6 +8,7 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/event"
 	"github.com/poolkeeper/poolkeeper/internal/life"
+	"github.com/poolkeeper/poolkeeper/internal/monotime"
 	"github.com/poolkeeper/poolkeeper/internal/onfile"
 	"github.com/poolkeeper/poolkeeper/internal/settings"
 )
@@ -23,25 +24,14 @@ func (c *Client) Plan(cfg Config) ([]poolkeeper.Change, error) {
 }
 
 // Reload replaces the configuration while requests run. If BaseURL, TLS or TLSFiles change, the new
-// server is checked first, and nothing is changed if it does not answer. Requests in flight end as
-// they began; their connections are closed afterwards. Name, Wrap and Start are fixed. It blocks as
+// server is checked first, and nothing is changed if it does not answer; of several Hosts one has to.
+// If only Hosts change, those that are new are checked. Requests in flight end as they began; their
+// connections are closed afterwards. Name, Wrap and Start are fixed. It blocks as
 // Check does, at most until ctx ends.
 func (c *Client) Reload(ctx context.Context, cfg Config) error {
-	if err := c.state.BeginChange(ctx); err != nil {
-		return fmt.Errorf("httpclient: reload %q: %w", c.state.Name(), err)
-	}
-	defer c.state.EndChange()
-	s, err := c.stage(cfg)
-	if err == nil && len(s.changes) > 0 {
-		err = c.switchTo(ctx, s)
-	}
-	switch {
-	case err != nil:
-		err = fmt.Errorf("httpclient: reload %q: nothing was changed: %w", c.state.Name(), err)
-		c.events.Emit(event.OfReloadRefused(err))
-	case len(s.changes) > 0:
-		c.asked.Store(&cfg)
-		c.events.Emit(event.OfReload(s.changes))
+	s, err := c.prepare(ctx, cfg)
+	if err == nil {
+		s.commit()
 	}
 	return err
 }
@@ -49,19 +39,30 @@ func (c *Client) Reload(ctx context.Context, cfg Config) error {
 // Reset replaces every connection: idle ones now, those in use once their requests are over. It does
 // not block.
 func (c *Client) Reset() {
-	open := c.conns.len()
-	old := c.endpoint.Swap(c.newEndpoint(c.config(), c.endpoint.Load().target))
-	c.met.generation.Add(1)
-	old.retire()
+	c.switching.Lock()
+	cfg, open := c.config(), 0
+	for _, e := range c.endpoints() {
+		open += e.host.conns.len()
+		e.host.newEndpoint(cfg, e.target).switchTo()
+	}
+	c.switching.Unlock()
+	c.generation.Add(1)
 	c.events.Emit(event.OfReset(event.OnRequest, open, nil))
 }
 
 // staged is a configuration that can be put in effect.
 type staged struct {
+	c       *Client
+	given   Config
 	cfg     Config // with defaults
 	target  target
 	changes []poolkeeper.Change
 	leads   bool // it leads elsewhere, or by other certificates
+	hosts   bool // Hosts change
+
+	next, asked []*endpoint // all, and those that were asked
+	began       monotime.Time
+	errs        []error // of asked
 }
 
 // stage finds out what a reload with cfg would change.
@@ -69,13 +70,14 @@ func (c *Client) stage(cfg Config) (staged, error) {
 	if cfg.Name == "" {
 		cfg.Name = c.config().Name
 	}
+	cfg.Hosts = slices.Clone(cfg.Hosts)
 	t, err := cfg.resolve()
 	if err != nil {
 		return staged{}, err
 	}
-	s := staged{cfg: cfg.withDefaults(), target: t}
+	s := staged{c: c, given: cfg, cfg: cfg.withDefaults(), target: t}
 	s.changes = changes(c.asked.Load(), &cfg)
-	for _, d := range onfile.Differ(c.endpoint.Load().disk, t.disk) {
+	for _, d := range onfile.Differ(c.endpoints()[0].disk, t.disk) {
 		if !slices.ContainsFunc(s.changes, func(o poolkeeper.Change) bool { return o.Field == d.Field }) {
 			s.changes = append(s.changes, d)
 		}
@@ -86,6 +88,8 @@ func (c *Client) stage(cfg Config) (staged, error) {
 			return s, fmt.Errorf("httpclient: %s is fixed when the client is made", ch.Field)
 		case "BaseURL", "TLS", "TLSFiles", "DialContext", "Proxy":
 			s.leads = true
+		case "Hosts":
+			s.hosts = true
 		}
 	}
 	return s, nil
@@ -102,23 +106,73 @@ func changes(from, to *Config) []poolkeeper.Change {
 	return settings.Diff(&a, &b)
 }
 
-// switchTo puts s in effect. It has been staged, and the change has begun.
-func (c *Client) switchTo(ctx context.Context, s staged) error {
-	next := c.newEndpoint(&s.cfg, s.target)
-	if s.leads {
-		bounded, cancel := context.WithTimeout(ctx, s.cfg.patience())
-		defer cancel()
-		if err := c.ask(bounded, next); err != nil {
-			return err
+// prepare begins the change to cfg, and finds out whether it can be put in effect. After nil the caller
+// owes a commit or a drop.
+func (c *Client) prepare(ctx context.Context, cfg Config) (*staged, error) {
+	if err := c.state.BeginChange(ctx); err != nil {
+		return nil, fmt.Errorf("httpclient: reload %q: %w", c.state.Name(), err)
+	}
+	s, err := c.stage(cfg)
+	if err == nil && len(s.changes) > 0 {
+		err = s.ask(ctx)
+	}
+	if err == nil {
+		return &s, nil
+	}
+	c.state.EndChange()
+	err = fmt.Errorf("httpclient: reload %q: nothing was changed: %w", c.state.Name(), err)
+	c.events.Emit(event.OfReloadRefused(err))
+	return nil, err
+}
+
+// ask makes the endpoints, and asks the hosts that are new; all of them if s leads elsewhere.
+func (s *staged) ask(ctx context.Context) error {
+	c := s.c
+	known := map[string]*host{}
+	for _, h := range c.rotation.Load().all {
+		known[h.addr] = h
+	}
+	for _, addr := range s.cfg.addresses() {
+		h := known[addr]
+		if h == nil {
+			h = c.newHost(addr)
+		}
+		e := h.newEndpoint(&s.cfg, s.target)
+		s.next = append(s.next, e)
+		if s.leads || s.hosts && known[addr] == nil {
+			s.asked = append(s.asked, e)
 		}
 	}
-	c.live.Store(&s.cfg)
-	old := c.endpoint.Swap(next)
-	c.met.generation.Add(1)
-	old.retire()
+	if len(s.asked) == 0 {
+		return nil
+	}
+	s.began = monotime.Now()
+	s.errs = c.askAll(ctx, s.asked)
+	if c.life.Err() != nil {
+		return poolkeeper.ErrClosed
+	}
+	return someAnswer(s.errs)
+}
+
+// drop ends the change without effect.
+func (s *staged) drop() { s.c.state.EndChange() }
+
+// commit puts s in effect, and ends the change.
+func (s *staged) commit() {
+	c := s.c
+	defer c.state.EndChange()
+	if len(s.changes) == 0 {
+		return
+	}
+	c.replaceHosts(&s.cfg, s.next)
 	c.held.SetStacks(!s.cfg.DisableLeakStacks)
 	c.rewatch(&s.cfg)
-	return nil
+	for i, e := range s.asked {
+		e.host.breaker.Failed(s.began, s.errs[i])
+	}
+	c.expiring.Renewed()
+	c.asked.Store(&s.given)
+	c.events.Emit(event.OfReload(s.changes))
 }
 
 // rewatch replaces the watches by those of cfg.

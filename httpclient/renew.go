@@ -1,7 +1,6 @@
 package httpclient
 
 import (
-	"context"
 	"fmt"
 
 	"github.com/poolkeeper/poolkeeper"
@@ -15,6 +14,7 @@ func (c *Client) lookAtFiles() {
 		return // a Reload reads the files too
 	}
 	defer c.state.EndChange()
+	defer c.warnOfExpiries()
 	changed, err := c.renew()
 	trouble := ""
 	if err != nil {
@@ -32,19 +32,25 @@ func (c *Client) lookAtFiles() {
 
 // renew puts what the files hold in effect, if it is new and the server accepts it.
 func (c *Client) renew() ([]poolkeeper.Change, error) {
-	cfg, was := c.config(), c.endpoint.Load()
+	cfg, was := c.config(), c.endpoints()
+	disk := was[0].disk
 	now, err := onfile.Read("httpclient: ", cfg.files())
-	if err != nil || now == was.disk {
+	if err != nil || now == disk {
 		return nil, err
 	}
-	next := c.newEndpoint(cfg, target{base: was.base, disk: now})
-	ctx, cancel := context.WithTimeout(c.life, cfg.patience())
-	defer cancel()
-	if err := c.ask(ctx, next); err != nil {
+	next := make([]*endpoint, len(was))
+	for i, e := range was {
+		next[i] = e.host.newEndpoint(cfg, target{base: e.base, disk: now})
+	}
+	if err := someAnswer(c.askAll(c.life, next)); err != nil {
 		return nil, fmt.Errorf("the server does not accept it, and the old is kept: %w", err)
 	}
-	c.endpoint.Store(next)
-	c.met.generation.Add(1)
-	was.retire()
-	return onfile.Differ(was.disk, now), nil
+	c.switching.Lock()
+	for _, e := range next {
+		e.switchTo()
+	}
+	c.switching.Unlock()
+	c.generation.Add(1)
+	c.expiring.Renewed()
+	return onfile.Differ(disk, now), nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/acquire"
+	"github.com/poolkeeper/poolkeeper/internal/breaker"
 	"github.com/poolkeeper/poolkeeper/internal/guard"
 )
 
@@ -27,24 +28,28 @@ func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // CloseIdleConnections closes idle connections, for http.Client.CloseIdleConnections.
-func (t transport) CloseIdleConnections() { t.c.endpoint.Load().native.CloseIdleConnections() }
+func (t transport) CloseIdleConnections() {
+	for _, h := range t.c.rotation.Load().all {
+		h.endpoint.Load().native.CloseIdleConnections()
+	}
+}
 
 func (c *Client) roundTrip(r *http.Request) (*http.Response, error) {
 	if !c.gate.Enter() {
 		return nil, c.refusal()
 	}
-	to := c.endpoint.Load()
-	if err := c.admit(r, to); err != nil {
+	to, err := c.admit(r)
+	if err != nil {
 		c.gate.Leave()
 		return nil, err
 	}
-	x := c.begin(r, c.config())
+	x := c.begin(r, to)
 	out := r.WithContext(x.ctx) //nolint:contextcheck // it is made of the request's
 	if err := c.authorize(&out, x); err != nil {
 		x.end(false)
 		return nil, err
 	}
-	resp, err := to.native.RoundTrip(out)
+	resp, err := x.send(out)
 	if err != nil {
 		err = x.failed(r.Context(), err)
 		x.end(false)
@@ -55,28 +60,81 @@ func (c *Client) roundTrip(r *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// admit refuses a request that must not be sent.
-func (c *Client) admit(r *http.Request, to *endpoint) error {
+// admit returns where a request goes, and refuses one that must not be sent. It counts as waiting there.
+func (c *Client) admit(r *http.Request) (*endpoint, error) {
+	h, err := c.pick(nil)
+	if err != nil {
+		return nil, err
+	}
+	to := h.endpoint.Load()
 	if err := to.pinned(r.URL); err != nil {
+		h.met.waiting.Add(-1)
 		err.Client = c.state.Name()
-		return err
+		return nil, err
 	}
-	if down := c.breaker.Down(); down != nil {
-		c.met.refused.Add(1)
-		return down
-	}
-	return c.queue()
+	return to, nil
 }
 
-// queue counts a request as waiting for a connection, unless too many are.
-func (c *Client) queue() error {
-	cfg, n := c.config(), c.met.waiting.Add(1)
-	if cfg.MaxWaiting == 0 || int(n+c.conns.inUse.Load()) <= cfg.MaxOpen+max(cfg.MaxWaiting, 0) {
+// send sends a request. If no connection to the host could be opened, nothing of the request was sent:
+// then it goes to the next host.
+func (x *exchange) send(out *http.Request) (*http.Response, error) {
+	if x.to.host.addr == "" {
+		return x.to.native.RoundTrip(out)
+	}
+	for tried := []*host(nil); ; {
+		ctx, giveUp := context.WithCancelCause(x.ctx)
+		x.c.mu.Lock()
+		x.giveUp = giveUp
+		x.c.mu.Unlock()
+		resp, err := x.to.native.RoundTrip(out.WithContext(ctx))
+		if err == nil {
+			return resp, nil //nolint:govet // the end of the exchange ends ctx
+		}
+		down, _ := errors.AsType[*poolkeeper.DownError](context.Cause(ctx))
+		giveUp(errDone)
+		tried = append(tried, x.to.host)
+		if out = x.again(out, err, down, tried); out == nil {
+			if down != nil {
+				err = down
+			}
+			return nil, err
+		}
+	}
+}
+
+// again returns a request for the next host, which it chooses; nil: there is no other attempt. The
+// transport has closed the body of the first.
+func (x *exchange) again(first *http.Request, err error, down *poolkeeper.DownError, tried []*host) *http.Request {
+	c, was := x.c, x.to.host
+	if x.at() >= stageWrite || x.ctx.Err() != nil || down == nil && judge(err) == breaker.Unknown {
 		return nil
 	}
-	err := c.tooManyWaiting(cfg.MaxWaiting)
-	c.met.waiting.Add(-1)
-	return err
+	withBody := first.Body != nil && first.Body != http.NoBody
+	if withBody && first.GetBody == nil {
+		return nil
+	}
+	next, _ := c.pick(tried)
+	if next == nil {
+		return nil
+	}
+	to, out := next.endpoint.Load(), first
+	if withBody {
+		body, err := first.GetBody()
+		if err != nil {
+			next.met.waiting.Add(-1)
+			return nil
+		}
+		out = first.WithContext(x.ctx)
+		out.Body = body
+	}
+	if down == nil {
+		was.breaker.Failed(x.mono, err)
+	}
+	was.met.waiting.Add(-1)
+	c.mu.Lock()
+	x.to = to
+	c.mu.Unlock()
+	return out
 }
 
 // pinned refuses a request that leaves the server of BaseURL.
@@ -87,9 +145,13 @@ func (e *endpoint) pinned(u *url.URL) *HostError {
 	return &HostError{Host: u.Host, Allowed: e.base.Scheme + "://" + e.base.Host}
 }
 
+// tlsTimeout is the text of the transport's error when TLSHandshakeTimeout is over; its type is not
+// exported.
+const tlsTimeout = "net/http: TLS handshake timeout"
+
 // authorize calls Authorize with a copy of the request that has headers of its own.
 func (c *Client) authorize(r **http.Request, x *exchange) error {
-	f := c.config().Authorize
+	f := x.cfg.Authorize
 	if f == nil {
 		return nil
 	}
@@ -102,13 +164,9 @@ func (c *Client) authorize(r **http.Request, x *exchange) error {
 	return err
 }
 
-// tlsTimeout is the text of the transport's error when TLSHandshakeTimeout is over; its type is not
-// exported.
-const tlsTimeout = "net/http: TLS handshake timeout"
-
 // failed says why a request got no response.
 func (x *exchange) failed(caller context.Context, err error) error {
-	c := x.c
+	h := x.to.host
 	waited := time.Since(x.began)
 	cause := context.Cause(x.ctx) //nolint:contextcheck // it is made of the caller's
 	switch {
@@ -116,41 +174,43 @@ func (x *exchange) failed(caller context.Context, err error) error {
 		return errCut
 	case caller.Err() != nil:
 		if x.at() < stageWrite { // it waited for a connection
-			c.met.acquireTimeouts.Add(1)
-			return c.acquireError(waited, acquire.GaveUp(caller))
+			h.met.acquireTimeouts.Add(1)
+			return h.acquireError(waited, acquire.GaveUp(caller))
 		}
 		return err
 	case x.expired.Load() != nil:
 		return x.tooLate(waited, err)
 	}
-	if down, ok := errors.AsType[*poolkeeper.DownError](cause); ok { // it waited for a connection
-		c.met.refused.Add(1)
-		return down
+	for _, err := range []error{cause, err} {
+		if down, ok := errors.AsType[*poolkeeper.DownError](err); ok { // it waited for a connection
+			h.met.refused.Add(1)
+			return down
+		}
 	}
 	if strings.HasSuffix(err.Error(), tlsTimeout) { // that of a proxy has a prefix
-		err = &TimeoutError{Client: c.state.Name(), Stage: StageTLS, Limit: x.cfg.TLSTimeout, Err: err}
+		err = &TimeoutError{Client: h.name(), Stage: StageTLS, Limit: x.cfg.TLSTimeout, Err: err}
 	}
-	c.noteFailure(x, err)
+	x.noteFailure(err)
 	return err
 }
 
 // tooLate says which limit of the client ended the request.
 func (x *exchange) tooLate(waited time.Duration, err error) error {
-	c, e := x.c, x.expired.Load()
+	h, e := x.to.host, x.expired.Load()
 	if e.stage == "" {
-		c.met.acquireTimeouts.Add(1)
-		err = c.acquireError(waited, acquire.TimedOut(e.limit, nil))
+		h.met.acquireTimeouts.Add(1)
+		err = h.acquireError(waited, acquire.TimedOut(e.limit, nil))
 	} else {
-		err = &TimeoutError{Client: c.state.Name(), Stage: e.stage, Limit: e.limit, Err: err}
+		err = &TimeoutError{Client: h.name(), Stage: e.stage, Limit: e.limit, Err: err}
 	}
-	c.noteFailure(x, err)
+	x.noteFailure(err)
 	return err
 }
 
 // noteFailure tells the breaker and the observer of a request that got no response.
-func (c *Client) noteFailure(x *exchange, err error) {
-	c.observer.Observe(err)
-	c.breaker.Failed(x.mono, err)
+func (x *exchange) noteFailure(err error) {
+	x.c.observer.Observe(err)
+	x.to.host.breaker.Failed(x.mono, err)
 }
 
 // isTimeout reports whether err is a time-out.

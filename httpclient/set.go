@@ -12,6 +12,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/expiry"
 	"github.com/poolkeeper/poolkeeper/internal/printing"
 	"github.com/poolkeeper/poolkeeper/internal/sum"
 )
@@ -101,19 +102,123 @@ func (s *Set) SetName(name string) {
 	}
 }
 
-// Stats returns the sums over all clients, and each client as a member.
+// Stats returns the sums over all clients, and as members each client, or the Hosts of a client that has
+// them: "billing/10.0.0.7:443".
 func (s *Set) Stats() poolkeeper.Stats {
 	out := poolkeeper.Stats{Evicted: map[string]uint64{}}
 	for _, name := range s.names {
 		st := s.clients[name].Stats()
+		hosts := st.Members
+		st.Members = nil
+		sum.Add(&out, &st)
+		for _, h := range hosts {
+			h.Name = name + "/" + h.Name
+			out.Members = append(out.Members, h)
+		}
+		if len(hosts) > 0 {
+			continue
+		}
 		state := "ready"
 		if !st.DownSince.IsZero() {
 			state = "down"
 		}
 		out.Members = append(out.Members, poolkeeper.MemberStats{Name: name, State: state, InRotation: state == "ready", Stats: st})
-		sum.Add(&out, &st)
 	}
 	return out
+}
+
+// Plan returns the changes that Reload with configs would make, as "billing.MaxOpen", and the error it
+// would return before it changes anything: every fault of every configuration. It dials nothing.
+func (s *Set) Plan(configs map[string]Config) ([]poolkeeper.Change, error) {
+	errs := []error{s.sameNames(configs)}
+	var out []poolkeeper.Change
+	for _, name := range s.names {
+		cfg, given := configs[name]
+		if !given {
+			continue
+		}
+		changes, err := s.clients[name].Plan(cfg)
+		for _, c := range changes {
+			c.Field = name + "." + c.Field
+			out = append(out, c)
+		}
+		errs = append(errs, err)
+	}
+	return out, errors.Join(errs...)
+}
+
+// Reload replaces the configurations of all clients, as [Client.Reload] does, or of none: they are
+// checked side by side before any is put in effect. The names are fixed. It blocks at most until ctx
+// ends.
+func (s *Set) Reload(ctx context.Context, configs map[string]Config) error {
+	if err := s.sameNames(configs); err != nil {
+		return err
+	}
+	ready := make([]*staged, len(s.names))
+	errs := make([]error, len(s.names))
+	var wg sync.WaitGroup
+	for i, name := range s.names {
+		wg.Go(func() { ready[i], errs[i] = s.clients[name].prepare(ctx, configs[name]) })
+	}
+	wg.Wait()
+	err := errors.Join(errs...)
+	for _, r := range ready {
+		switch {
+		case r == nil:
+		case err != nil:
+			r.drop()
+		default:
+			r.commit()
+		}
+	}
+	return err
+}
+
+// sameNames refuses configurations of other clients than those of the set.
+func (s *Set) sameNames(configs map[string]Config) error {
+	if names := slices.Sorted(maps.Keys(configs)); !slices.Equal(names, s.names) {
+		return fmt.Errorf("httpclient: the clients of a set are fixed when it is made: %s; wanted %s",
+			strings.Join(s.names, ", "), strings.Join(names, ", "))
+	}
+	return nil
+}
+
+// Reset replaces every connection of every client, as [Client.Reset] does.
+func (s *Set) Reset() {
+	for _, name := range s.names {
+		s.clients[name].Reset()
+	}
+}
+
+// ObserveWith reports the failures of requests of all clients to o. It leaves out successes: that of one
+// client says nothing about another. A nil o ends the reports. It does not block.
+func (s *Set) ObserveWith(o poolkeeper.Observer) {
+	if o != nil {
+		o = failures{o}
+	}
+	for _, c := range s.clients {
+		c.ObserveWith(o)
+	}
+}
+
+// failures is an Observer of these alone.
+type failures struct{ o poolkeeper.Observer }
+
+// Observe passes on an error.
+func (f failures) Observe(err error) {
+	if err != nil {
+		f.o.Observe(err)
+	}
+}
+
+// Expiries says when the certificates of all clients expire. What several share is there once. It does
+// no I/O and does not block.
+func (s *Set) Expiries() []poolkeeper.Expiry {
+	var all []poolkeeper.Expiry
+	for _, name := range s.names {
+		all = append(all, s.clients[name].Expiries()...)
+	}
+	return expiry.Sorted(all)
 }
 
 // Holders lists the requests in flight of all clients, the oldest first.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/poolkeeper/poolkeeper"
@@ -55,7 +56,10 @@ func (c *Client) shutDown(ctx context.Context, started <-chan struct{}) error {
 		return nil
 	}
 	now, late := time.Now(), c.held.List()
-	cut, waiting := int(c.conns.inUse.Load()), int(c.met.waiting.Load())
+	var cut, waiting int
+	for _, h := range c.allHosts() {
+		cut, waiting = cut+int(h.conns.inUse.Load()), waiting+int(h.met.waiting.Load())
+	}
 	c.cutAll()
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), cutGrace)
 	defer cancel()
@@ -67,7 +71,9 @@ func (c *Client) shutDown(ctx context.Context, started <-chan struct{}) error {
 
 // cutAll ends every request in flight. The gate refuses those that begin now.
 func (c *Client) cutAll() {
-	c.conns.over.Store(true)
+	for _, h := range c.allHosts() {
+		h.conns.over.Store(true)
+	}
 	c.mu.Lock()
 	c.cut = true
 	c.mu.Unlock()
@@ -83,12 +89,22 @@ func (c *Client) close(ctx context.Context) error {
 	if ctx.Err() == nil {
 		grace = ctx
 	}
-	err := c.breaker.Stop(grace)
-	c.conns.over.Store(true)
-	c.endpoint.Load().native.CloseIdleConnections()
-	c.conns.closeAll()
+	var errs []error
+	for _, h := range c.allHosts() {
+		errs = append(errs, h.breaker.Stop(grace))
+		h.conns.over.Store(true)
+		h.endpoint.Load().native.CloseIdleConnections()
+		h.conns.closeAll()
+	}
 	c.limits.stop()
-	return err
+	return errors.Join(errs...)
+}
+
+// allHosts returns the hosts, and those dismissed that may have requests in flight.
+func (c *Client) allHosts() []*host {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Concat(c.rotation.Load().all, c.former)
 }
 
 // stopWatches ends the client's own work.

@@ -3,7 +3,9 @@ package httpclient
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/poolkeeper/poolkeeper"
@@ -94,7 +96,38 @@ func (c Config) faults() error {
 	case !strings.HasPrefix(c.CheckPath, "/"):
 		fault("CheckPath is %q; it must begin with /", c.CheckPath)
 	}
-	return errors.Join(append(errs, c.timeFaults())...)
+	return errors.Join(append(errs, c.hostFaults(), c.timeFaults())...)
+}
+
+// hostFaults are those of Hosts.
+func (c Config) hostFaults() error {
+	var errs []error
+	fault := func(format string, args ...any) { errs = append(errs, fmt.Errorf("httpclient: "+format, args...)) }
+	if len(c.Hosts) > 0 && c.BaseURL == "" {
+		fault("Hosts are given without BaseURL, whose servers they are")
+	}
+	if len(c.Hosts) > 0 && c.Proxy != nil {
+		fault("Hosts and Proxy are given; a proxy chooses the server itself")
+	}
+	seen := map[string]bool{}
+	for i, addr := range c.Hosts {
+		const allowed = `it must be like "10.0.0.7:443", without scheme, user and path`
+		name, port, err := net.SplitHostPort(addr)
+		n, numeric := strconv.ParseUint(port, 10, 16)
+		key := strings.ToLower(addr)
+		switch {
+		case strings.Contains(addr, "@"):
+			fault("Hosts[%d] has a user; set the header in Authorize", i)
+		case err != nil || name == "" || strings.ContainsAny(addr, "/?# "):
+			fault("Hosts[%d] is %q; %s", i, addr, allowed)
+		case numeric != nil || n == 0:
+			fault("Hosts[%d] is %q; its port must be 1 to 65535", i, addr)
+		case seen[key]:
+			fault("Hosts[%d] is %q, which is given twice", i, addr)
+		}
+		seen[key] = true
+	}
+	return errors.Join(errs...)
 }
 
 // timeFaults are those of the durations.

@@ -184,6 +184,19 @@ func (r *Reader) ratio(name, v string, into *float64, allowed string) {
 	*into = f
 }
 
+// List sets into if the variable is set: its parts between commas, without space around them.
+func (r *Reader) List(field string, into *[]string) {
+	_, v, ok := r.lookup(field)
+	if !ok {
+		return
+	}
+	parts := strings.Split(v, ",")
+	for i := range parts {
+		parts[i] = strings.TrimSpace(parts[i])
+	}
+	*into = parts
+}
+
 // Choice is one word that a variable may be.
 type Choice[T any] struct {
 	Word  string
@@ -260,6 +273,8 @@ func (r *Reader) Field(name string, into any, mayBeOff bool) {
 	switch p := into.(type) {
 	case *string:
 		r.String(name, p)
+	case *[]string:
+		r.List(name, p)
 	case *bool:
 		r.Bool(name, p)
 	case *int:
