@@ -78,6 +78,11 @@ func (d *decoder) set(v reflect.Value, k *key, n *node) {
 	case formSections:
 		d.fillList(v, k, n)
 		return
+	case formTexts:
+		if n.shape == list {
+			d.fillTexts(v, k, n)
+			return
+		}
 	case inCode, formText, formFlag, formWhole, formWaiting, formPart, formRatio, formDuration, formMayBeOff, formWord:
 	}
 	text, ok := d.resolve(n, k)
@@ -121,6 +126,19 @@ func (d *decoder) fillList(v reflect.Value, k *key, n *node) {
 	case scalar, mapping:
 		d.add(n.at, "%s is a %s; it must be a list", n.path, n.shape)
 	}
+}
+
+// fillTexts sets a slice of texts.
+func (d *decoder) fillTexts(v reflect.Value, k *key, n *node) {
+	one := *k
+	one.form = formText
+	var out []string
+	for _, item := range n.items {
+		if text, ok := d.resolve(item, &one); ok {
+			out = append(out, text)
+		}
+	}
+	v.Set(reflect.ValueOf(out))
 }
 
 // split returns the errors that err joins, or err itself.
@@ -172,7 +190,7 @@ func speaksOf(keys []key, text string) (*key, string) {
 	for i := range keys {
 		f := keys[i].field
 		rest, ok := strings.CutPrefix(text, f)
-		if ok && (rest == "" || rest[0] == ' ' || rest[0] == ':') && (best == nil || len(f) > len(best.field)) {
+		if ok && (rest == "" || rest[0] == ' ' || rest[0] == ':' || rest[0] == '[') && (best == nil || len(f) > len(best.field)) {
 			best = &keys[i]
 		}
 	}

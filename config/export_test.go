@@ -38,7 +38,7 @@ type Key struct{ Name, Field, Value string }
 // Keys returns the keys that a file can set.
 func Keys(t reflect.Type) []Key {
 	values := map[form]string{
-		formText: "x", formFlag: "true", formWhole: "7", formWaiting: "none", formPart: "off", formRatio: "0.5", formDuration: "1m30s", formMayBeOff: "off",
+		formText: "x", formTexts: "a:1,b:2", formFlag: "true", formWhole: "7", formWaiting: "none", formPart: "off", formRatio: "0.5", formDuration: "1m30s", formMayBeOff: "off",
 	}
 	var out []Key
 	for _, k := range keysOf(t, true) {

@@ -20,6 +20,7 @@ type form uint8
 const (
 	inCode       form = iota // a function, a pointer, an interface: only code can set it
 	formText                 // also a reference
+	formTexts                // a list of them
 	formFlag                 // true or false
 	formWhole                // a whole number
 	formWaiting              // a whole number, or none
@@ -67,6 +68,8 @@ func (k *key) allowed() string {
 		return "a list of mappings"
 	case inCode:
 		return "set in code"
+	case formTexts:
+		return "a list of texts, or a text with commas"
 	case formText:
 	}
 	return "a text, {env: NAME} or {file: PATH}"
@@ -141,6 +144,8 @@ func formOf(f reflect.StructField, chosen, off bool) form {
 		return formDuration
 	case t == reflect.TypeFor[string]():
 		return formText
+	case t == reflect.TypeFor[[]string]():
+		return formTexts
 	case t == reflect.TypeFor[bool]():
 		return formFlag
 	case t == reflect.TypeFor[int]() && f.Name == "MaxWaiting":

@@ -359,6 +359,26 @@ func TestWhatIsNotSetHasItsDefault(t *testing.T) {
 	}
 }
 
+func TestAListOfTextsMayBeWrittenInThreeWays(t *testing.T) {
+	t.Setenv("BILLING_HOST", "10.0.0.8:443")
+	for _, hosts := range []string{"['10.0.0.7:443', {env: BILLING_HOST}]", "'10.0.0.7:443, 10.0.0.8:443'"} {
+		f := load(t, "http: {billing: {base_url: 'https://billing.internal', hosts: "+hosts+"}}")
+		billing, err := f.HTTP("billing")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprint(billing.Settings()); !strings.Contains(got, "hosts=10.0.0.7:443,10.0.0.8:443") {
+			t.Errorf("%s: %s", hosts, got)
+		}
+	}
+	_, err := config.Load(write(t, "http: {billing: {base_url: 'https://x', hosts: [a, 'b:0', 'c:1']}}"))
+	for _, want := range []string{`http.billing.hosts[0] is "a"`, `http.billing.hosts[1] is "b:0"`} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("no %s in %v", want, err)
+		}
+	}
+}
+
 func TestWithSetsWhatAFileCannotSay(t *testing.T) {
 	called := false
 	f := load(t, "http: {billing: {base_url: 'http://127.0.0.1:1'}}", config.With("billing", func(c *httpclient.Config) {

@@ -154,7 +154,7 @@ func copyCode(to, from reflect.Value) {
 				copyCode(own.Index(i), y.Index(i))
 			}
 			x.Set(own)
-		case formText, formFlag, formWhole, formWaiting, formPart, formRatio, formDuration, formMayBeOff, formWord:
+		case formText, formTexts, formFlag, formWhole, formWaiting, formPart, formRatio, formDuration, formMayBeOff, formWord:
 		}
 	}
 }

@@ -19,7 +19,7 @@ func (d *decoder) resolve(n *node, k *key) (text string, ok bool) {
 	case n.shape == null:
 		return "", false
 	case n.shape == scalar:
-		if k.form == formText && holdsPassword(n.text, strings.HasSuffix(k.field, "URL")) {
+		if (k.form == formText || k.form == formTexts) && holdsPassword(n.text, strings.HasSuffix(k.field, "URL")) {
 			d.add(n.at, "%s holds a password; the file must not: write {env: NAME} or {file: PATH} instead, or use credentials_file", n.path)
 			return "", false
 		}
@@ -27,7 +27,7 @@ func (d *decoder) resolve(n *node, k *key) (text string, ok bool) {
 	case !n.isReference():
 		d.add(n.at, "%s is a %s; it must be %s", n.path, n.shape, k.allowed())
 		return "", false
-	case k.form != formText:
+	case k.form != formText && k.form != formTexts:
 		d.add(n.at, "%s is a reference; only a text can be one: it must be %s", n.path, k.allowed())
 		return "", false
 	case len(n.fields) > 1:

@@ -92,6 +92,9 @@ func (k *key) schema(of reflect.Type) map[string]any {
 		return map[string]any{"type": []any{"array", "null"}, "items": schemaOf(k.typ.Elem(), false)}
 	case formText:
 		out = map[string]any{"$ref": "#/$defs/text"}
+	case formTexts:
+		text := map[string]any{"$ref": "#/$defs/text"}
+		out = map[string]any{"anyOf": []any{map[string]any{"type": "array", "items": text}, text}}
 	case formFlag:
 		out = map[string]any{"type": []any{"boolean", "null"}}
 	case formWhole:

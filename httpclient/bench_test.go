@@ -14,8 +14,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 )
 
-// newPair starts a server that answers after takes, and returns functions that request it: through a bare client, which keeps as
-// many idle connections, and through a managed client.
+// newPair starts a server that answers after takes. It returns functions that request it, through a bare
+// client, which keeps as many idle connections, and through a managed client.
 func newPair(b *testing.B, takes time.Duration, cfg httpclient.Config) (bare, managed func() error) {
 	b.Helper()
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

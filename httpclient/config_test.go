@@ -74,6 +74,7 @@ func TestFromEnv(t *testing.T) {
 	for k, v := range map[string]string{
 		"BASE_URL": "https://billing.internal", "CLASS": "short", "MAX_OPEN": "7", "MAX_WAITING": "none", "BODY_TIMEOUT": "off",
 		"HEADER_TIMEOUT": "3s", "CHECK_PATH": "/healthz", "START": "start-degraded",
+		"HOSTS": "10.0.0.7:443, 10.0.0.8:443",
 	} {
 		t.Setenv("BILLING_"+k, v)
 	}
@@ -81,7 +82,7 @@ func TestFromEnv(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := `httpclient.Config{BaseURL:https://billing.internal Class:ClassShort MaxOpen:7 MaxWaiting:-1 HeaderTimeout:3s ` +
+	want := `httpclient.Config{BaseURL:https://billing.internal Hosts:[10.0.0.7:443 10.0.0.8:443] Class:ClassShort MaxOpen:7 MaxWaiting:-1 HeaderTimeout:3s ` +
 		`BodyTimeout:-1ns CheckPath:/healthz Start:StartDegraded}`
 	if got := fmt.Sprint(c); got != want {
 		t.Errorf("%s\nwant %s", got, want)

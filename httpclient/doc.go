@@ -15,6 +15,9 @@
 // A response whose body is not closed holds its connection. The client names the caller by file and
 // line, in the log and in [Client.Holders], and cuts the connection at Stop.
 //
-// It refuses to retry: only the caller knows which requests may be sent twice. It refuses to spread
-// requests over several hosts: a balancer does that.
+// [Config.Hosts] are several servers of one service. Requests take turns, and those that are down are
+// skipped.
+//
+// It refuses to retry: only the caller knows which requests may be sent twice. A request of which
+// nothing was sent, because no connection could be opened, goes to the next host.
 package httpclient

@@ -115,7 +115,7 @@ func TestEveryFaultIsReportedWithVariableValueAndWhatIsAllowed(t *testing.T) {
 func TestFillReadsEveryFieldThatATextCanSay(t *testing.T) {
 	for name, value := range map[string]string{
 		"X_NAME": "orders", "X_MAX_OPEN": "5", "X_MAX_WAITING": "none", "X_JITTER": "off", "X_IDLE": "off", "X_EVERY": "1m",
-		"X_DISABLE_PEEK": "true", "X_START": "start-degraded", "X_FILES_CA": "ca.pem", "X_CONFIGURE": "rm -rf /",
+		"X_DISABLE_PEEK": "true", "X_START": "start-degraded", "X_FILES_CA": "ca.pem", "X_HOSTS": "a:1, b:2", "X_CONFIGURE": "rm -rf /",
 	} {
 		t.Setenv(name, value)
 	}
@@ -129,6 +129,7 @@ func TestFillReadsEveryFieldThatATextCanSay(t *testing.T) {
 		Start       poolkeeper.StartPolicy
 		Files       poolkeeper.TLSFiles
 		Isolation   poolkeeper.Isolation
+		Hosts       []string
 		Configure   func()
 	}
 	var c config
@@ -142,6 +143,7 @@ func TestFillReadsEveryFieldThatATextCanSay(t *testing.T) {
 		poolkeeper.StartDegraded,
 		poolkeeper.TLSFiles{CA: "ca.pem"},
 		poolkeeper.Isolation{},
+		[]string{"a:1", "b:2"},
 		nil,
 	}
 	if !reflect.DeepEqual(c, want) {
