@@ -45,7 +45,7 @@ func (c *Client) roundTrip(r *http.Request) (*http.Response, error) {
 	}
 	x := c.begin(r, to)
 	out := r.WithContext(x.ctx) //nolint:contextcheck // it is made of the request's
-	if err := c.authorize(&out, x); err != nil {
+	if err = c.authorize(&out, x); err != nil {
 		x.end(false)
 		return nil, err
 	}
@@ -88,7 +88,7 @@ func (x *exchange) send(out *http.Request) (*http.Response, error) {
 		x.c.mu.Unlock()
 		resp, err := x.to.native.RoundTrip(out.WithContext(ctx))
 		if err == nil {
-			return resp, nil //nolint:govet // the end of the exchange ends ctx
+			return resp, nil // the end of the exchange ends ctx
 		}
 		down, _ := errors.AsType[*poolkeeper.DownError](context.Cause(ctx))
 		giveUp(errDone)
@@ -119,8 +119,8 @@ func (x *exchange) again(first *http.Request, err error, down *poolkeeper.DownEr
 	}
 	to, out := next.endpoint.Load(), first
 	if withBody {
-		body, err := first.GetBody()
-		if err != nil {
+		body, cannot := first.GetBody()
+		if cannot != nil {
 			next.met.waiting.Add(-1)
 			return nil
 		}
