@@ -6,8 +6,8 @@ SHELL       := bash
 
 # Modules with code. Tools are pinned in tools/, outside the library's module graph.
 MODULES := . cmd/poolkeeper config examples examples/longlived examples/probes health/grpchealth integration/asynq integration/browser integration/metrics integration/sql integration/tracing lifecycle/grpcclient lifecycle/grpcserver metrics ops otelmetrics streams streams/ginstreams
-# Modules outside the workspace: the peers must not take part in version selection.
-APART := bench
+# Modules outside the workspace: the peers, and Argo Rollouts with all of Kubernetes, must not take part in version selection.
+APART := bench examples/kubernetes
 
 # The race detector needs cgo, and so a C compiler; without one the tests run without it.
 CC_FOUND := $(shell command -v "$$(go env CC | cut -d' ' -f1)" 2>/dev/null)
@@ -22,7 +22,7 @@ BENCHTIME ?= 1s
 
 TOOLS := bin/golangci-lint bin/gofumpt bin/gotestsum bin/govulncheck bin/apidiff
 
-.PHONY: help test check fmt fmt-check lint vet tidy tidy-check race test-clock test-pgo test-noinline bench bench-peers bench-outage test-peers bench-smoke examples fuzz-smoke cover api api-diff vuln run clean
+.PHONY: help test check fmt fmt-check lint vet tidy tidy-check race test-clock test-pgo test-noinline test-kubernetes bench bench-peers bench-outage test-peers bench-smoke examples fuzz-smoke cover api api-diff vuln run clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,7 +40,7 @@ test: bin/gotestsum ## The tests, in some 3 minutes: without slow ones (POOLKEEP
 	done; \
 	echo "in $$((SECONDS - begun)) s; left out: $$slow slow tests (POOLKEEPER_FULL=1 runs them), $$missing whose server is missing"
 
-check: fmt-check vet tidy-check lint race test-clock test-pgo test-noinline test-peers bench-smoke examples fuzz-smoke ## Everything CI runs
+check: fmt-check vet tidy-check lint race test-clock test-pgo test-noinline test-peers test-kubernetes bench-smoke examples fuzz-smoke ## Everything CI runs
 
 fmt: bin/gofumpt bin/golangci-lint ## Format the code
 	bin/gofumpt -extra -l -w .
@@ -115,6 +115,9 @@ bench-peers: ## The tables of docs/benchmarks.md: the library beside its peers
 
 test-peers: ## The trials, with the peers: they fail where docs/benchmarks.md says so
 	cd bench && GOWORK=off go test -count=1 ./...
+
+test-kubernetes: ## The manifests of examples/kubernetes, and the program in each of its environments
+	cd examples/kubernetes && GOWORK=off POOLKEEPER_FULL=1 go test $(RACE) -count=1 ./...
 
 bench-outage: ## What a call costs while its server is gone, raw beside managed (some 15 minutes)
 	POOLKEEPER_FULL=1 POOLKEEPER_MEASURE=1 go test -run '^$$' -bench Outage -benchtime 1x -timeout 60m ./integration/outage
