@@ -5,7 +5,7 @@ SHELL       := bash
 .DEFAULT_GOAL := help
 
 # Modules with code. Tools are pinned in tools/, outside the library's module graph.
-MODULES := . cmd/poolkeeper config examples examples/longlived examples/probes health/grpchealth integration/asynq integration/browser integration/metrics integration/sql integration/tracing lifecycle/grpcclient lifecycle/grpcserver metrics ops otelmetrics streams streams/ginstreams
+MODULES := . cmd/poolkeeper config examples examples/longlived examples/probes faults health/grpchealth integration/asynq integration/browser integration/metrics integration/sql integration/tracing lifecycle/grpcclient lifecycle/grpcserver metrics ops otelmetrics streams streams/ginstreams
 # Modules outside the workspace: the peers, and Argo Rollouts with all of Kubernetes, must not take part in version selection.
 APART := bench examples/kubernetes
 
@@ -22,7 +22,7 @@ BENCHTIME ?= 1s
 
 TOOLS := bin/golangci-lint bin/gofumpt bin/gotestsum bin/govulncheck bin/apidiff
 
-.PHONY: help test check fmt fmt-check lint vet tidy tidy-check race test-clock test-pgo test-noinline test-kubernetes bench bench-peers bench-outage test-peers bench-smoke examples fuzz-smoke cover api api-diff vuln run clean
+.PHONY: help test check fmt fmt-check lint vet tidy tidy-check race test-fleet faults test-clock test-pgo test-noinline test-kubernetes bench bench-peers bench-outage test-peers bench-smoke examples fuzz-smoke cover api api-diff vuln run clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,7 +40,7 @@ test: bin/gotestsum ## The tests, in some 3 minutes: without slow ones (POOLKEEP
 	done; \
 	echo "in $$((SECONDS - begun)) s; left out: $$slow slow tests (POOLKEEPER_FULL=1 runs them), $$missing whose server is missing"
 
-check: fmt-check vet tidy-check lint race test-clock test-pgo test-noinline test-peers test-kubernetes bench-smoke examples fuzz-smoke ## Everything CI runs
+check: fmt-check vet tidy-check lint race test-fleet test-clock test-pgo test-noinline test-peers test-kubernetes bench-smoke examples fuzz-smoke ## Everything CI runs
 
 fmt: bin/gofumpt bin/golangci-lint ## Format the code
 	bin/gofumpt -extra -l -w .
@@ -87,6 +87,12 @@ race: bin/gotestsum ## All tests, slow ones too, under the race detector; a miss
 		echo "== module $$m"; \
 		(cd $$m && POOLKEEPER_FULL=1 "$(CURDIR)/bin/gotestsum" --format pkgname -- -race ./...); \
 	done
+
+test-fleet: ## 125 instances of a service through cold start, failover and the like, on virtual time
+	cd faults && go test ./fleet
+
+faults: ## The same with 1,000 instances, beside database/sql: the table and charts of docs/reliability.md (some 30 minutes)
+	cd faults && POOLKEEPER_MEASURE="$(CURDIR)/docs/charts" go test -v -run TestTable -timeout 120m ./fleet
 
 test-clock: ## The pools while the wall clock is set back and forth
 	@mkdir -p .cache/clock

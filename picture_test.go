@@ -113,7 +113,7 @@ func packages(t *testing.T) []string {
 		case err != nil:
 			return err
 		case d.IsDir():
-			if name := d.Name(); name == "testdata" || name == "bench" || name == "integration" || name == "tools" || name == "docs" ||
+			if name := d.Name(); name == "testdata" || name == "bench" || name == "integration" || name == "faults" || name == "tools" || name == "docs" ||
 				name != "." && strings.HasPrefix(name, ".") {
 				return fs.SkipDir
 			}

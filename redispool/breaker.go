@@ -16,6 +16,7 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/breaker"
+	"github.com/poolkeeper/poolkeeper/internal/dialpace"
 	"github.com/poolkeeper/poolkeeper/internal/event"
 	"github.com/poolkeeper/poolkeeper/internal/life"
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
@@ -34,6 +35,7 @@ func (n *node) newBreaker() *breaker.Breaker {
 		Trial: func(ctx context.Context) error {
 			return p.events.Guarded(ownUse, func() error { return n.trial(ctx) })
 		},
+		Spread:       n.spread,
 		TrialTimeout: func() time.Duration { return p.cfg.DialTimeout },
 		Judge:        judge,
 		Alive:        n.answeredSince,
@@ -50,6 +52,13 @@ func (n *node) newBreaker() *breaker.Breaker {
 			p.events.Emit(n.member(event.OfUp(down, slog.String("node", n.addr()))))
 		},
 	})
+}
+
+// spread is the mean time between two trials: all instances together stay within their rate of
+// logins.
+func (n *node) spread() time.Duration {
+	cfg := n.pool.config()
+	return dialpace.Limits{MaxDials: 1, MaxOpen: cfg.MaxOpen, Instances: cfg.Instances}.Interval()
 }
 
 // member returns e, which says that the node is down or back, as it is to be told: of a Cluster one

@@ -204,8 +204,10 @@ type Config struct {
 	// brings it forward. Default: DefaultFileInterval. Off: only Reload looks.
 	FileInterval time.Duration
 
-	// Instances is how many processes run with this configuration at once. Limits multiplies by it.
-	// Default: 1. Bounds: not negative.
+	// Instances is how many processes run with this configuration at once. Limits multiplies by it,
+	// and the trials of a server that is down are spread over time, so that all instances together
+	// open at most 4 % of their connections in a second, or 100 if that is more. Default: 1. Bounds:
+	// not negative.
 	Instances int
 
 	// Logger gets leaks, what Stop had to force, and the state of the server at Start. Default:

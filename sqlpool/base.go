@@ -12,6 +12,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper/eviction"
 	"github.com/poolkeeper/poolkeeper/internal/breaker"
+	"github.com/poolkeeper/poolkeeper/internal/dialpace"
 	"github.com/poolkeeper/poolkeeper/internal/event"
 	"github.com/poolkeeper/poolkeeper/internal/guard"
 	"github.com/poolkeeper/poolkeeper/internal/holders"
@@ -39,6 +40,7 @@ type base struct {
 	recovery recovery
 	link     roundtrip.Patience // with the server
 	dials    dialTimes
+	pace     *dialpace.Pace
 
 	events      *event.Log
 	observer    observer.Slot
@@ -67,6 +69,10 @@ func newBase(cfg config, kind string) *base {
 	}
 	c.life, c.end = context.WithCancel(context.Background()) //nolint:forbidigo // the pool's own life, ended by Stop
 	c.conf.Store(&cfg)
+	c.pace = dialpace.New(func() dialpace.Limits {
+		now := c.cfg()
+		return dialpace.Limits{MaxDials: max(now.MaxDials, 1), MaxOpen: now.MaxOpen, Instances: now.Instances}
+	})
 	c.events = c.newEvents()
 	c.observer.OnPanic = func(err error) { _ = c.events.Panicked("the Observer", err) }
 	return c

@@ -18,11 +18,14 @@ func (m *manager) newBreaker() *breaker.Breaker {
 		After: func() time.Duration { return m.cfg().FailFastAfter },
 		Trial: func(ctx context.Context) error {
 			err := m.events.Guarded("a hook, in a trial", func() error { return m.back.try(ctx, m.back.current(), m.cfg()) })
+			m.pace.Spend()
 			if err != nil {
 				m.metrics.failed(err)
+				m.pace.Failed()
 			}
 			return err
 		},
+		Spread:       m.pace.Interval,
 		TrialTimeout: func() time.Duration { return m.cfg().DialTimeout },
 		Judge:        fault.Judge,
 		Alive:        func(since monotime.Time) bool { return m.back.answeredSince(since) },

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -13,6 +14,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/event"
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
 	"github.com/poolkeeper/poolkeeper/internal/onfile"
+	"github.com/poolkeeper/poolkeeper/internal/retry"
 	"github.com/poolkeeper/poolkeeper/internal/rotation"
 	"github.com/poolkeeper/poolkeeper/sqlpool/internal/fault"
 )
@@ -71,10 +73,28 @@ func (m *manager) renew(ctx context.Context) error {
 	list := onfile.Differ(*m.inEffect.Load(), now.Contents)
 	m.inEffect.Store(&now.Contents)
 	m.back.use(ctx, to, cfg, true)
-	m.reset(poolkeeper.EvictedReload)
+	m.resetInTurn()
 	m.events.Emit(event.OfRenewal(list))
 	m.askAgain(ctx)
 	return nil
+}
+
+// resetInTurn is reset after secrets were renewed. All instances of a fleet read them within a few
+// seconds. Each waits for a random part of three times the time in which the fleet may open all its
+// connections anew, because an instance then replaces all of its own at once. Open sessions outlive
+// a change of the password.
+func (m *manager) resetInTurn() {
+	span := 3 * time.Duration(m.cfg().MaxOpen) * m.pace.Interval()
+	if span == 0 {
+		m.reset(poolkeeper.EvictedReload)
+		return
+	}
+	// Owner: the pool. It ends with the pool's life; shut waits for it.
+	m.work.Go(func() {
+		if retry.Sleep(m.life, rand.N(span)) {
+			m.reset(poolkeeper.EvictedReload)
+		}
+	})
 }
 
 // askAgain asks the server for what depends on the user: the limits, and until when the password is
@@ -111,7 +131,7 @@ func (m *manager) loggedIn(now rotation.Login) {
 			again.User = cmp.Or(again.User, now.User) // without one: that of URL
 			return again, err
 		}) && m.logins.Load() == w {
-			m.reset(poolkeeper.EvictedReload)
+			m.resetInTurn()
 			m.events.Emit(event.OfRenewal([]poolkeeper.Change{{Field: "Credentials", From: "…", To: "…"}}))
 			m.askAgain(m.life)
 		}

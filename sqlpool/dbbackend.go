@@ -58,7 +58,8 @@ type dbBackend struct {
 	all       map[*native]struct{}
 	prefilled []*native // idle, the last opened last
 	waiting   queue.Queue[*native]
-	paused    bool // no caller gets a connection
+	later     *time.Timer // of dials that wait for credit; nil: none has
+	paused    bool        // no caller gets a connection
 	closed    bool
 
 	lookedAt time.Time     // when a look at an idle connection last ended in vain
@@ -247,6 +248,9 @@ func (b *dbBackend) shut() error {
 		return nil
 	}
 	b.closed = true
+	if b.later != nil {
+		b.later.Stop()
+	}
 	prefilled := b.prefilled
 	b.prefilled = nil
 	var refused []*waiter

@@ -37,10 +37,14 @@ func (b *dbBackend) dialLocked() {
 	if b.closed || b.paused {
 		return
 	}
-	for b.dialing-len(b.slow) < min(b.waiting.Len()-b.coming, b.base.cfg().MaxDials) {
+	for b.dialing-len(b.slow) < min(b.waiting.Len()-b.coming, b.base.pace.Window()) {
 		if b.open+b.dialing >= b.max {
 			b.makeRoomLocked()
 			return // dialled comes back when there is room
+		}
+		if wait := b.base.pace.Take(); wait > 0 {
+			b.dialLaterLocked(wait)
+			return
 		}
 		b.dialing++
 		// Owner: the backend. It ends with DialTimeout at the latest, and when the backend closes;
@@ -49,23 +53,33 @@ func (b *dbBackend) dialLocked() {
 	}
 }
 
+// dialLaterLocked dials after wait, if callers are still in the queue.
+func (b *dbBackend) dialLaterLocked(wait time.Duration) {
+	if b.later == nil {
+		b.later = time.AfterFunc(wait, func() { // close stops it
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			b.dialLocked()
+		})
+		return
+	}
+	b.later.Reset(wait)
+}
+
 // dial opens one connection for the caller that is first in the queue by then. It does not end when
 // the caller that caused it gives up: otherwise short deadlines would let no dial finish.
 func (b *dbBackend) dial(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), b.base.cfg().DialTimeout)
 	defer cancel()
 	defer context.AfterFunc(b.life, cancel)() //nolint:contextcheck // two lives bound it
-	d := &dialing{began: time.Now(), patience: b.base.slowDial(), cancel: cancel, asked: b.joined()}
+	d := &dialing{began: time.Now(), cancel: cancel}
+	b.mu.Lock()
+	d.patience, d.asked = b.base.slowDial(len(b.slow)), b.waiting.Joined()
+	b.mu.Unlock()
 	t := time.AfterFunc(d.patience, func() { b.tooSlow(d) })
 	defer t.Stop()
 	n, err := b.connect(context.WithValue(ctx, dialKey{}, d))
 	b.dialled(d, n, err)
-}
-
-func (b *dbBackend) joined() uint64 {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.waiting.Joined()
 }
 
 // tooSlow lets others dial beside d.
@@ -311,7 +325,7 @@ func (b *dbBackend) discard(n *native, reason string, limit time.Duration) error
 	b.dialLocked()
 	b.mu.Unlock()
 	b.pending.End()
-	b.base.metrics.evicted(reason)
+	b.base.evicted(reason)
 	b.base.evictor.Wake()
 	return err
 }

@@ -9,7 +9,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/breaker"
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
 	"github.com/poolkeeper/poolkeeper/internal/rotation"
 	"github.com/poolkeeper/poolkeeper/sqlpool/internal/fault"
@@ -51,8 +53,12 @@ func (t *dialTimes) gaveUp(d *dialing) {
 	}
 }
 
-// slowDial is when a dial that begins now counts as slow.
-func (c *base) slowDial() time.Duration { return c.dials.slow(c.cfg().DialTimeout) }
+// slowDial is when a dial that begins now counts as slow, beside others that are slow already. Each
+// of them doubles it: a server that is slow because it is asked too much is asked less.
+func (c *base) slowDial(others int) time.Duration {
+	timeout := c.cfg().DialTimeout
+	return min(c.dials.slow(timeout)<<min(others, 8), max(timeout/2, slowDial))
+}
 
 // dialKey is how the driver's dial function finds the dial it belongs to.
 type dialKey struct{}
@@ -132,7 +138,14 @@ func (noAnswerError) HealthFault() health.Fault { return health.FaultOf(health.K
 // dialEnded books how a dial of the pool's has ended. login is what Credentials said; nil: it was
 // not asked.
 func (c *base) dialEnded(began time.Time, login *rotation.Login, err error) {
-	c.metrics.dial.Record(time.Since(began))
+	took := time.Since(began)
+	c.metrics.dial.Record(took)
+	switch {
+	case err == nil && took < slowDial:
+		c.pace.Opened()
+	case err != nil && fault.Judge(err) != breaker.Answered && fault.Judge(err) != breaker.Unknown:
+		c.pace.Failed()
+	}
 	c.dialled(began, err)
 	if err != nil {
 		c.metrics.dialErrors.Add(1)
@@ -167,7 +180,17 @@ func (c *base) dialsSlowly(began time.Time) {
 	if c.dialFailing.Load() == nil {
 		c.noteDialFailure(began, noAnswerError{})
 	}
+	c.pace.Slow(monotime.Of(began))
 	c.breaker.Slow(monotime.Of(began))
+}
+
+// evicted books a connection that was closed.
+func (c *base) evicted(reason string) {
+	c.metrics.evicted(reason)
+	switch reason {
+	case poolkeeper.EvictedDead, poolkeeper.EvictedFailover:
+		c.pace.Lost()
+	}
 }
 
 // noteDialFailure notes why an attempt that began then gets no connection, unless one that began

@@ -57,7 +57,7 @@ func (m *manager) reclaimNow(limit time.Duration) {
 	taken, out := m.back.reclaim(now, limit)
 	for _, h := range taken {
 		m.metrics.use.Record(now.Sub(h.Since))
-		m.metrics.evicted(poolkeeper.EvictedDead)
+		m.evicted(poolkeeper.EvictedDead)
 		m.metrics.reclaimed.Add(1)
 		m.gate.Leave()
 		m.events.Emit(event.OfReclaim(h, now, limit))

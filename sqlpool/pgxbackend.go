@@ -37,26 +37,27 @@ type pgxBackend struct {
 	after    bool        // the user had an AfterRelease when the pool was made; does not change
 	pooled   atomic.Bool // a pooler was found at the last look at the server's limits
 
-	mu       sync.Mutex // guards the following and the times of every record; no I/O and no call of pgxpool under it
-	max      int
-	permits  int // given out: holding a connection, acquiring one, or waiting for one to be closed
-	holding  int // of permits, with a connection
-	open     int // connections that are established and not being closed
-	dials    int // being opened
-	slow     int // of those, the ones that take long
-	peak     int
-	paused   int // sweeps that have taken out what is idle for a moment
-	waiting  queue.Queue[*native]
-	reusable []*acquisition // to be used again
-	waits    map[*waitingContext]struct{}
-	all      map[*pgxConn]struct{}
-	events   uint64      // acquisitions and releases so far, for reconcile
-	hijacked hijacks     // connections that have left the pool
-	lost     int         // reclaimed, and not yet released: they take a place in pgxpool
-	pings    int         // that pgxpool has under way for callers that gave up: they have permits
-	later    *time.Timer // of the next reconcile while a caller waits
-	held     bool        // paused by Pause
-	closed   bool
+	mu        sync.Mutex // guards the following and the times of every record; no I/O and no call of pgxpool under it
+	max       int
+	permits   int // given out: holding a connection, acquiring one, or waiting for one to be closed
+	holding   int // of permits, with a connection
+	open      int // connections that are established and not being closed
+	dials     int // being opened
+	slow      int // of those, the ones that take long
+	peak      int
+	paused    int // sweeps that have taken out what is idle for a moment
+	waiting   queue.Queue[*native]
+	reusable  []*acquisition // to be used again
+	waits     map[*waitingContext]struct{}
+	all       map[*pgxConn]struct{}
+	events    uint64      // acquisitions and releases so far, for reconcile
+	hijacked  hijacks     // connections that have left the pool
+	lost      int         // reclaimed, and not yet released: they take a place in pgxpool
+	pings     int         // that pgxpool has under way for callers that gave up: they have permits
+	later     *time.Timer // of the next reconcile while a caller waits
+	dialLater *time.Timer // of dials that wait for credit; nil: none has
+	held      bool        // paused by Pause
+	closed    bool
 }
 
 // cancelLimit bounds how pgconn asks the server to cancel a query that its caller has given up, if
@@ -170,8 +171,10 @@ func (b *pgxBackend) neverReturned() int {
 func (b *pgxBackend) refuseWaiting() {
 	b.mu.Lock()
 	b.closed = true
-	if b.later != nil {
-		b.later.Stop()
+	for _, t := range []*time.Timer{b.later, b.dialLater} {
+		if t != nil {
+			t.Stop()
+		}
 	}
 	var refused []*waiter
 	for w := b.waiting.Pop(); w != nil; w = b.waiting.Pop() {

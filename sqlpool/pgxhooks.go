@@ -99,7 +99,7 @@ func (b *pgxBackend) beforeClose(c *pgx.Conn) {
 			reason = poolkeeper.EvictedClosed
 		}
 	}
-	b.base.metrics.evicted(reason)
+	b.base.evicted(reason)
 	b.base.evictor.Wake()
 	if owes || c.IsClosed() {
 		done := c.PgConn().CleanupDone()

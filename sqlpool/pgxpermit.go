@@ -42,9 +42,34 @@ func (b *pgxBackend) tryPermit(ctx context.Context) (permit, *acquisition) {
 // is idle and MaxDials reach. So a burst waits for the first connection that is ready, new or
 // returned, and opens no more than it needs.
 func (b *pgxBackend) mayLocked() bool {
-	most := b.base.cfg().MaxDials
-	return b.paused == 0 && !b.held && b.permits < b.roomLocked() &&
-		(b.permits < b.open || b.permits-b.open-b.slow < most && b.dials-b.slow < most)
+	if b.paused > 0 || b.held || b.permits >= b.roomLocked() {
+		return false
+	}
+	if b.permits < b.open {
+		return true
+	}
+	most := b.base.pace.Window()
+	if b.permits-b.open-b.slow >= most || b.dials-b.slow >= most {
+		return false
+	}
+	wait := b.base.pace.Take()
+	if wait > 0 {
+		b.grantLaterLocked(wait)
+	}
+	return wait == 0
+}
+
+// grantLaterLocked lets callers go on after wait.
+func (b *pgxBackend) grantLaterLocked(wait time.Duration) {
+	if b.dialLater == nil {
+		b.dialLater = time.AfterFunc(wait, func() { // close stops it
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			b.grantLocked()
+		})
+		return
+	}
+	b.dialLater.Reset(wait)
 }
 
 // roomLocked is how many connections there may be: MaxOpen, less what has been taken away from its

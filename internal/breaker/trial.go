@@ -89,7 +89,7 @@ func (b *Breaker) await(ctx context.Context, d *doubts) {
 			if !ts.replaceOne() {
 				b.begin(ctx, ts)
 			}
-			next.Reset(silentEvery)
+			next.Reset(b.spread(silentEvery))
 		case t := <-ts.results:
 			ts.underway = slices.DeleteFunc(ts.underway, func(x *trial) bool { return x == t })
 			switch {
@@ -142,12 +142,21 @@ func (b *Breaker) begin(ctx context.Context, ts *trials) {
 	}()
 }
 
+// spread returns pause, or the time that Spread asks for if that is longer.
+func (b *Breaker) spread(pause time.Duration) time.Duration {
+	if b.cfg.Spread == nil {
+		return pause
+	}
+	mean := b.cfg.Spread()
+	return max(pause, mean/2+time.Duration(rand.Float64()*float64(mean)))
+}
+
 // pause is the time to the next trial when none is under way.
 func (b *Breaker) pause(d *doubts) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if d.silent {
-		return silentEvery
+		return b.spread(silentEvery)
 	}
-	return refusedMin + rand.N(refusedMax-refusedMin)
+	return b.spread(refusedMin + rand.N(refusedMax-refusedMin))
 }
