@@ -35,8 +35,11 @@ func inTests(s fleet.Scenario, kind fleet.Kind) (instances int, ok bool) {
 	}
 }
 
-// A fleet that is told its size opens at most 5 % of its connections in a second, or 125 if that is
-// more, has all of them back within 30 s, and never meets a server that is full.
+// leastPeak is what a small fleet may ask for: 100 logins in a second, and chance.
+const leastPeak = 150
+
+// A fleet that is told its size opens at most 5 % of its connections in a second, but for the
+// smallest ones, has all of them back within 30 s, and never meets a server that is full.
 func TestFleetLeavesItsServerAlive(t *testing.T) {
 	for _, kind := range []fleet.Kind{fleet.DB, fleet.Postgres} {
 		for _, s := range append(fleet.Scenarios(), fleet.Renewal()) {
@@ -47,7 +50,7 @@ func TestFleetLeavesItsServerAlive(t *testing.T) {
 			t.Run(fmt.Sprintf("%s/%s", kind, s.Name), func(t *testing.T) {
 				r := fleet.Run(t, s, kind, n)
 				t.Log(row(s, kind, r))
-				if most := max(n*fleet.MaxOpen*5/100, 125); r.Peak() > most {
+				if most := max(n*fleet.MaxOpen*5/100, leastPeak); r.Peak() > most {
 					t.Errorf("%d logins in one second, want %d at most", r.Peak(), most)
 				}
 				if back := r.Back(); s.Event != nil && (back < 0 || back > 30) {
@@ -92,6 +95,9 @@ func TestTable(t *testing.T) {
 			}
 			r := fleet.Run(t, s, kind, measured)
 			rows = append(rows, row(s, kind, r))
+			if most := measured * fleet.MaxOpen * 5 / 100; kind >= fleet.DB && r.Peak() > most {
+				t.Errorf("%s, %s: %d logins in one second, want %d at most", s.Name, kind, r.Peak(), most)
+			}
 			t.Log(row(s, kind, r))
 			dials.Series = append(dials.Series, series(kind.String(), r, func(s fleet.Second) int { return s.Accepted }))
 			open.Series = append(open.Series, series(kind.String(), r, func(s fleet.Second) int { return s.Open }))

@@ -147,14 +147,14 @@ func Run(t *testing.T, s Scenario, kind Kind, size int) (out Result) {
 
 func (f *Fleet) run(t *testing.T, s Scenario) Result {
 	t.Helper()
-	ctx, out := context.Background(), Result{Size: f.size, Over: int(s.Over / time.Second)}
+	ctx, out := context.WithoutCancel(t.Context()), Result{Size: f.size, Over: int(s.Over / time.Second)}
 	var all []*instance
 	var err error
 	launch := func() { all, err = f.launchAll(ctx, f.size, 20*time.Second) }
 	event := launch
 	if !s.Cold {
 		launch()
-		time.Sleep(settle)
+		testkit.Advance(settle)
 		event = func() { all, err = s.Event(ctx, f, all) }
 	}
 	if err != nil {
@@ -182,7 +182,7 @@ func (f *Fleet) record(lasts time.Duration) (out []Second) {
 	f.succeeded.Store(0)
 	f.failed.Store(0)
 	for range lasts / time.Second {
-		time.Sleep(time.Second)
+		testkit.Advance(time.Second)
 		now := f.server.Counts()
 		out = append(out, Second{
 			Accepted: now.Accepted - last.Accepted, Refused: now.Refused - last.Refused, Full: now.Full - last.Full,

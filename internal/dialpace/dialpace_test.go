@@ -91,7 +91,7 @@ func TestIntervalSharesTheRateOfTheFleet(t *testing.T) {
 	}
 }
 
-var fleet = dialpace.Limits{MaxDials: 10, MaxOpen: 20, Instances: 1000} //nolint:gochecknoglobals // a constant
+var fleet = dialpace.Limits{MaxDials: 10, MaxOpen: 20, Instances: 1000}
 
 func TestColdStartIsPacedAndGrowthIsNot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
