@@ -74,8 +74,10 @@ func (x *exchange) bodyError(err error) error {
 		err = errCut
 	case e != nil:
 		err = &TimeoutError{Client: x.to.host.name(), Stage: e.stage, Limit: e.limit, Err: err}
+		x.grade(true)
 		x.c.observer.Observe(err)
 	case cause == nil:
+		x.grade(true)
 		x.c.observer.Observe(err)
 	}
 	x.end(false)

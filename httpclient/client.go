@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
@@ -14,6 +15,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/expiry"
 	"github.com/poolkeeper/poolkeeper/internal/holders"
 	"github.com/poolkeeper/poolkeeper/internal/inflight"
+	"github.com/poolkeeper/poolkeeper/internal/isolation"
 	"github.com/poolkeeper/poolkeeper/internal/life"
 	"github.com/poolkeeper/poolkeeper/internal/observer"
 	"github.com/poolkeeper/poolkeeper/internal/settings"
@@ -48,7 +50,8 @@ type Client struct {
 	asked   atomic.Pointer[Config] // the configuration in effect, as it was given
 	renewal string                 // what was wrong with the files, said last; guarded by the change of state
 
-	switching sync.Mutex // to replace endpoints and hosts; no I/O under it
+	switching sync.Mutex // guards the following, and the replacing of endpoints and hosts; no I/O under it
+	scores    *isolation.Group[*host]
 
 	mu       sync.Mutex       // guards the following
 	inFlight *exchange        // a list, to be cut at Stop
@@ -77,14 +80,14 @@ func New(cfg Config) (*Client, error) {
 	c.live.Store(&full)
 	c.events = event.NewLog("httpclient", c.state.Name, func() *slog.Logger { return c.config().Logger }, explain)
 	c.observer.OnPanic = func(err error) { _ = c.events.Panicked("the Observer", err) }
-	r := new(rotation)
+	c.scores = isolation.New[*host](full.Isolation, full.judgeEvery())
+	var all []*host
 	for _, addr := range full.addresses() {
 		h := c.newHost(addr)
 		h.newEndpoint(&full, t).switchTo()
-		r.all = append(r.all, h)
+		all = append(all, h)
 	}
-	r.turns = r.all
-	c.rotation.Store(r)
+	c.rotateLocked(all, time.Now())
 	c.watches = c.watchesFor(&full)
 	var rt http.RoundTripper = transport{c}
 	if full.Wrap != nil {

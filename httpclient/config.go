@@ -41,6 +41,12 @@ type Config struct {
 	// Proxy; that of the environment is not used. Default: the host of BaseURL, by DNS.
 	Hosts []string
 
+	// Isolation takes a host out of rotation that serves worse than the others, by the time to a
+	// response's header, the requests that fail (a status of 500 and above included) and the
+	// connections in use. It needs Hosts. The time between two samples is a tenth of After, at most
+	// 1 s. Default: off.
+	Isolation poolkeeper.Isolation
+
 	// Class chooses the defaults of the time-outs. Default: ClassStandard.
 	Class Class
 

@@ -21,6 +21,7 @@ func FromEnv(prefix string) (Config, error) {
 	r.String("Name", &c.Name)
 	r.String("BaseURL", &c.BaseURL)
 	r.List("Hosts", &c.Hosts)
+	r.Isolation("Isolation", &c.Isolation)
 	env.Choose(r, "Class", &c.Class,
 		env.Choice[Class]{Word: "standard", Value: ClassStandard},
 		env.Choice[Class]{Word: "short", Value: ClassShort},

@@ -126,7 +126,8 @@ func (x *exchange) wroteRequest(info httptrace.WroteRequestInfo) {
 }
 
 // answered takes note of the response's header.
-func (x *exchange) answered() {
+func (x *exchange) answered(status int) {
+	x.grade(status >= http.StatusInternalServerError)
 	x.reach(stageBody, 0, 0)
 	x.to.host.breaker.Answer()
 	x.c.observer.Succeeded()

@@ -21,6 +21,9 @@ func (c *Client) watchesFor(cfg *Config) []*holders.Watch {
 	if cfg.files().Any() && cfg.FileInterval > 0 {
 		out = append(out, holders.Every(cfg.FileInterval, c.lookAtFiles))
 	}
+	if cfg.isolates() {
+		out = append(out, holders.Every(cfg.judgeEvery(), c.sampleHosts))
+	}
 	return out
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/breaker"
 	"github.com/poolkeeper/poolkeeper/internal/event"
+	"github.com/poolkeeper/poolkeeper/internal/isolation"
 )
 
 // host is a server that requests go to: the one of BaseURL, or one of Hosts. Without BaseURL it stands
@@ -22,12 +23,17 @@ type host struct {
 	breaker  *breaker.Breaker
 	conns    connSet
 	met      metrics
+
+	// guarded by the client's switching
+	before  poolkeeper.Stats // as of the last sample
+	sampled bool
 }
 
 // rotation is the hosts of a client. It never changes.
 type rotation struct {
-	all   []*host // as configured; at least one
-	turns []*host // the order in which they take requests; at least one
+	all      []*host                      // as configured; at least one
+	turns    []*host                      // the order in which they take requests; at least one
+	standing map[*host]isolation.Standing // of several
 }
 
 // addresses returns the addresses of the hosts of a configuration.
@@ -156,6 +162,7 @@ func (h *host) changed(e event.Event) {
 		c.events.Emit(e)
 		return
 	}
+	c.rotate()
 	member := e
 	member.Kind, member.Text = event.MemberBack, "this host is back"
 	if e.Kind == event.Down {

@@ -2,6 +2,7 @@ package httpclient
 
 import (
 	"slices"
+	"time"
 
 	"github.com/poolkeeper/poolkeeper/internal/sum"
 )
@@ -10,17 +11,19 @@ import (
 func (c *Client) replaceHosts(cfg *Config, next []*endpoint) {
 	c.switching.Lock()
 	c.live.Store(cfg)
-	r := new(rotation)
-	for _, e := range next {
+	all := make([]*host, len(next))
+	for i, e := range next {
 		e.switchTo()
-		r.all = append(r.all, e.host)
+		all[i] = e.host
 	}
-	r.turns = r.all
-	old := c.rotation.Swap(r)
+	old := c.rotation.Load()
+	c.scores.Configure(cfg.Isolation, cfg.judgeEvery())
+	changes := c.rotateLocked(all, time.Now())
 	c.switching.Unlock()
+	c.tellChanges(changes)
 	c.generation.Add(1)
 	for _, h := range old.all {
-		if !slices.Contains(r.all, h) {
+		if !slices.Contains(all, h) {
 			c.dismiss(h)
 		}
 	}

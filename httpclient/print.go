@@ -43,6 +43,7 @@ func (c *Client) Settings() []slog.Attr {
 		slog.String("kind", "http"),
 		slog.String("base_url", f.BaseURL),
 		slog.String("hosts", strings.Join(f.Hosts, ",")),
+		slog.Int("isolation_min_score", f.Isolation.MinScore),
 		slog.String("class", f.Class.String()),
 		slog.Int("max_open", f.MaxOpen),
 		slog.Int("max_idle", f.MaxIdle),

@@ -55,7 +55,7 @@ func (c *Client) roundTrip(r *http.Request) (*http.Response, error) {
 		x.end(false)
 		return nil, err
 	}
-	x.answered()
+	x.answered(resp.StatusCode)
 	resp.Body = x.body(resp)
 	return resp, nil
 }
@@ -128,6 +128,7 @@ func (x *exchange) again(first *http.Request, err error, down *poolkeeper.DownEr
 		out.Body = body
 	}
 	if down == nil {
+		x.grade(true)
 		was.breaker.Failed(x.mono, err)
 	}
 	was.met.waiting.Add(-1)
@@ -209,6 +210,7 @@ func (x *exchange) tooLate(waited time.Duration, err error) error {
 
 // noteFailure tells the breaker and the observer of a request that got no response.
 func (x *exchange) noteFailure(err error) {
+	x.grade(judge(err) != breaker.Unknown)
 	x.c.observer.Observe(err)
 	x.to.host.breaker.Failed(x.mono, err)
 }

@@ -17,6 +17,8 @@ type metrics struct {
 	waiting, dialing, waited                                      atomic.Int64
 	acquired, reused, refused, acquireTimeouts, dials, dialErrors atomic.Uint64
 	waits, unread                                                 atomic.Uint64
+	failures                                                      atomic.Uint64      // for the score; counted only with Isolation
+	answer                                                        histogram.Recorder // time to the response's header, the same
 	wait, use, dial                                               histogram.Recorder
 	dialError                                                     latest.DialError
 }
@@ -42,7 +44,7 @@ func (c *Client) Stats() poolkeeper.Stats {
 		own := h.stats()
 		sum.Add(&s, &own)
 		if h.addr != "" {
-			s.Members = append(s.Members, h.member(own))
+			s.Members = append(s.Members, h.member(r, own))
 		}
 	}
 	for _, h := range former {
@@ -82,13 +84,4 @@ func (h *host) stats() poolkeeper.Stats {
 		s.Evicted[reason] = h.conns.closed[i].Load()
 	}
 	return s
-}
-
-// member returns the host as one of several.
-func (h *host) member(s poolkeeper.Stats) poolkeeper.MemberStats {
-	m := poolkeeper.MemberStats{Name: h.addr, State: "ready", InRotation: true, Stats: s}
-	if !s.DownSince.IsZero() {
-		m.State, m.InRotation = "down", false
-	}
-	return m
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/isolation"
 	"github.com/poolkeeper/poolkeeper/internal/onfile"
 	"github.com/poolkeeper/poolkeeper/internal/settings"
 )
@@ -109,6 +110,10 @@ func (c Config) hostFaults() error {
 	if len(c.Hosts) > 0 && c.Proxy != nil {
 		fault("Hosts and Proxy are given; a proxy chooses the server itself")
 	}
+	if c.Isolation.MinScore > 0 && len(c.Hosts) == 0 {
+		fault("Isolation is given without Hosts; there is no other server to turn to")
+	}
+	errs = append(errs, isolation.Validate("httpclient", c.Isolation, c.judgeEvery()))
 	seen := map[string]bool{}
 	for i, addr := range c.Hosts {
 		const allowed = `it must be like "10.0.0.7:443", without scheme, user and path`
