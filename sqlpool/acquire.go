@@ -95,6 +95,9 @@ func (c *base) acquireFailure(of reporter, now time.Time, waited time.Duration, 
 	}
 	if l.inUse < l.max { // else no connection would be opened for this caller anyway
 		out.DialErr = c.cannotDial(now)
+		if out.DialErr == nil {
+			out.DialErr = c.pace.Err()
+		}
 	}
 	return out
 }

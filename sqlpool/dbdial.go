@@ -262,8 +262,13 @@ func (b *dbBackend) Fill(ctx context.Context, n int) error {
 	defer context.AfterFunc(b.life, cancel)() //nolint:contextcheck // two lives bound it
 	for {
 		b.mu.Lock()
-		enough := b.closed || b.paused || b.idle+b.swept+len(b.prefilled) >= n || b.open+b.dialing >= b.max
-		if !enough {
+		enough := b.enoughLocked(n)
+		b.mu.Unlock()
+		if enough || !b.base.pace.Await(ctx) {
+			return ctx.Err()
+		}
+		b.mu.Lock()
+		if enough = b.enoughLocked(n); !enough {
 			b.dialing++
 		}
 		b.mu.Unlock()
@@ -279,6 +284,11 @@ func (b *dbBackend) Fill(ctx context.Context, n int) error {
 			return err
 		}
 	}
+}
+
+// enoughLocked reports whether n connections are idle, or no more can be opened.
+func (b *dbBackend) enoughLocked(n int) bool {
+	return b.closed || b.paused || b.idle+b.swept+len(b.prefilled) >= n || b.open+b.dialing >= b.max
 }
 
 func (b *dbBackend) undial() {

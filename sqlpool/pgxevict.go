@@ -72,7 +72,7 @@ func (b *pgxBackend) Fill(ctx context.Context, n int) error {
 		b.mu.Lock()
 		enough := b.held || b.open-b.permits >= n || max(b.open, b.permits)+b.dials >= b.roomLocked()
 		b.mu.Unlock()
-		if enough || ctx.Err() != nil {
+		if enough || !b.base.pace.Await(ctx) {
 			return ctx.Err()
 		}
 		switch err := b.openIdle(ctx); {

@@ -18,11 +18,14 @@
 package dialpace
 
 import (
+	"context"
+	"fmt"
 	"math/rand/v2"
 	"sync"
 	"time"
 
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
+	"github.com/poolkeeper/poolkeeper/internal/retry"
 )
 
 const (
@@ -50,7 +53,7 @@ func (l Limits) Interval() time.Duration {
 	return time.Duration(float64(time.Second) * float64(l.Instances) / rate)
 }
 
-// Pace is the pace of one pool. All methods are safe for concurrent use, and none blocks.
+// Pace is the pace of one pool. All methods are safe for concurrent use. Await alone blocks.
 type Pace struct {
 	limits func() Limits
 
@@ -91,6 +94,32 @@ func (p *Pace) Take() time.Duration {
 	p.credit--
 	p.due = 0.5 + rand.Float64() // instances that lost their connections together do not stay in step
 	return 0
+}
+
+// Await takes the right to a dial when there is one, and reports false if ctx ends before.
+func (p *Pace) Await(ctx context.Context) bool {
+	for ctx.Err() == nil {
+		wait := p.Take()
+		if wait == 0 {
+			return true
+		}
+		retry.Sleep(ctx, wait)
+	}
+	return false
+}
+
+// Err says that dials wait for credit now, or returns nil.
+func (p *Pace) Err() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l := p.limits()
+	interval := l.Interval()
+	p.earnLocked(l, interval)
+	if interval == 0 || p.credit >= p.due {
+		return nil
+	}
+	return fmt.Errorf("after a start or an outage one connection is opened every %s, because %d instances share the server",
+		interval.Round(10*time.Millisecond), l.Instances)
 }
 
 // Spend notes a dial that does not wait: a health check, or the trial of a breaker.

@@ -1,6 +1,7 @@
 package dialpace_test
 
 import (
+	"context"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -116,6 +117,33 @@ func TestColdStartIsPacedAndGrowthIsNot(t *testing.T) {
 		time.Sleep(time.Hour)
 		if got := taken(p); got < fleet.MaxOpen-1 || got > fleet.MaxOpen {
 			t.Errorf("a pool that has run for long gets %d dials at once, want %d", got, fleet.MaxOpen)
+		}
+	})
+}
+
+func TestAwaitWaitsForCreditAndErrSaysSo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := paceOf(fleet)
+		if err := p.Err(); err != nil {
+			t.Errorf("with credit it says %v", err)
+		}
+		p.Failed()
+		want := "after a start or an outage one connection is opened every 1.25s, because 1000 instances share the server"
+		if err := p.Err(); err == nil || err.Error() != want {
+			t.Errorf("got %v, want %s", err, want)
+		}
+		began := time.Now()
+		if !p.Await(t.Context()) || time.Since(began) < fleet.Interval()/2 {
+			t.Errorf("it waited %s", time.Since(began))
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		p.Failed()
+		if p.Await(ctx) {
+			t.Error("it did not end with its context")
+		}
+		if one := paceOf(dialpace.Limits{MaxDials: 1, MaxOpen: 1}); !one.Await(t.Context()) || one.Err() != nil {
+			t.Error("one instance waits")
 		}
 	})
 }
