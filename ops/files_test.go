@@ -88,15 +88,10 @@ func TestTheDashboardShowsNearlyEveryMetric(t *testing.T) {
 	if !json.Valid([]byte(board)) {
 		t.Fatal("the dashboard is no JSON")
 	}
-	const streams = "the dashboard is about pools; for a panel of the service's own"
 	elsewhere := map[*measure.Metric]string{
-		measure.IdleMax:       "equal to the limit in these pools",
-		measure.WaitSum:       "the histogram of waits has its sum",
-		measure.LastDialError: "for ad-hoc queries",
-		measure.Reused:        "for ad-hoc queries, of HTTP clients",
-		measure.Unread:        "the log names the callers",
-		measure.StreamsOpen:   streams, measure.StreamsBuffered: streams, measure.StreamsOpened: streams, measure.StreamsSent: streams,
-		measure.StreamsDropped: streams, measure.StreamsReplayed: streams, measure.StreamsEnded: streams, measure.StreamsRefused: streams,
+		measure.IdleMax:         "equal to the limit in these pools",
+		measure.WaitSum:         "the histogram of waits has its sum",
+		measure.LastDialError:   "for ad-hoc queries",
 		measure.FleetWarnings:   "the demand and the limit are shown",
 		measure.FleetAsked:      "for ad-hoc queries",
 		measure.Members:         "shown one by one",

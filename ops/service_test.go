@@ -51,6 +51,8 @@ func service(t *testing.T, postgres, redis *testserver.Server) (addr string, poo
 	reg.Add("cache", cache)
 	reg.Add("ops", ops, lifecycle.WithOps())
 	reg.Add("replicated", replicated())
+	reg.Add("billing", client())
+	reg.Add("live", hub())
 	reg.Go("traffic", func(ctx context.Context) error {
 		for ctx.Err() == nil {
 			_, _ = orders.Pool().Exec(ctx, "SELECT 1") // fails while the server is down
@@ -77,6 +79,23 @@ func replicated() *measuretest.Pool {
 		},
 		Dates: []poolkeeper.Expiry{{Kind: poolkeeper.ExpiryCA, Subject: "root", NotAfter: time.Now().Add(365 * 24 * time.Hour)}},
 	}
+}
+
+// client is an HTTP client of numbers, which grow.
+func client() *measuretest.Pool {
+	begun := time.Now()
+	return &measuretest.Pool{Numbers: func() poolkeeper.Stats {
+		n := uint64(time.Since(begun).Milliseconds())
+		return poolkeeper.Stats{Max: 100, Acquired: 10 * n, Reused: 9 * n, Unread: n / 100}
+	}}
+}
+
+// hub has streams of numbers.
+func hub() *measuretest.Hub {
+	return &measuretest.Hub{Numbers: poolkeeper.StreamStats{
+		WebSocket: 10, SSE: 20, Buffered: 3, Opened: 40, Sent: 1000,
+		Ended: map[string]uint64{"peer": 10}, Refused: map[string]uint64{"key": 1},
+	}}
 }
 
 // watched starts a Prometheus that scrapes the service each second, by rules that need not hold for
@@ -156,7 +175,7 @@ func TestAlertsFireForALeakAndAnOutageAndAreResolved(t *testing.T) {
 	addr, orders := service(t, postgres, redis)
 	p := watched(t, addr)
 
-	testkit.Eventually(t, "the service is scraped", func() bool { return p.series(t, "poolkeeper_pool_down") == 3 })
+	testkit.Eventually(t, "the service is scraped", func() bool { return p.series(t, "poolkeeper_pool_down") == 4 })
 	var left []string
 	t.Cleanup(func() {
 		if t.Failed() {

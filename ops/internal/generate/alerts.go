@@ -19,6 +19,7 @@ func Alerts() []Alert {
 	all := outages()
 	all = append(all, shortages()...)
 	all = append(all, troubles()...)
+	all = append(all, streamAlerts()...)
 	return append(all, burns()...)
 }
 
@@ -153,6 +154,17 @@ func troubles() []Alert {
 			Test:        Case{Series: []Series{pool(measure.Leaks, "0x5 1x40")}, Quiet: 5, Fires: 8},
 		},
 		{
+			Name: "PoolkeeperBodiesUnread", Severity: warning, For: 10 * time.Minute,
+			Expr: byPool("sum", "rate("+of(measure.Unread)+"[5m])") + " > 0.1 * " +
+				byPool("sum", "rate("+of(measure.Acquired)+"[5m])") + " > 0",
+			Summary:     inPool + ": responses are closed before their end",
+			Description: "More than 1 of 10 requests costs a connection: {{ $value | humanize }} a second.",
+			Test: Case{
+				Series: []Series{pool(measure.Acquired, "0+600x40"), pool(measure.Unread, "0x5 0+120x40")},
+				Quiet:  10, Fires: 30, Value: "2",
+			},
+		},
+		{
 			Name: "PoolkeeperEvictorStuck", Severity: warning, For: 5 * time.Minute,
 			Expr:        byPool("max", of(measure.SweepLate)) + " > 60",
 			Summary:     inPool + ": eviction is overdue",
@@ -187,6 +199,37 @@ func troubles() []Alert {
 			Test: Case{
 				Series: []Series{member(measure.MemberInRotation, "1x5 0x30")}, Quiet: 12, Fires: 20,
 				Labels: map[string]string{measure.LabelMember: "replica-1"},
+			},
+		},
+	}
+}
+
+// streamAlerts returns the alerts on WebSockets and server-sent events.
+func streamAlerts() []Alert {
+	return []Alert{
+		{
+			Name: "PoolkeeperStreamsRefused", Severity: warning, For: 5 * time.Minute,
+			Expr: by("sum", "rate("+of(measure.StreamsRefused, is("reason", "max"))+"[5m])",
+				job, measure.LabelComponent) + " > 0",
+			Summary:     inComponent + ": streams are refused, because Max are open",
+			Description: "{{ $value | humanize }} clients a second get 503.",
+			Test: Case{
+				Series: []Series{{of(measure.StreamsRefused, is(measure.LabelComponent, "live"), is("reason", "max")), "0x5 0+60x30"}},
+				Quiet:  8, Fires: 20, Value: "1", Labels: map[string]string{measure.LabelComponent: "live"},
+			},
+		},
+		{
+			Name: "PoolkeeperStreamsSlow", Severity: warning, For: 10 * time.Minute,
+			Expr: by("sum", "increase("+of(measure.StreamsEnded, among("reason", "slow", "timeout"))+"[10m])", job, measure.LabelComponent) +
+				" > 0.01 * " + by("sum", of(measure.StreamsOpen), job, measure.LabelComponent) + " > 1",
+			Summary:     inComponent + ": streams are closed, because their clients read too slowly",
+			Description: "More than 1 of 100 clients was dropped in 10 minutes: {{ $value | humanize }}.",
+			Test: Case{
+				Series: []Series{
+					{of(measure.StreamsEnded, is(measure.LabelComponent, "live"), is("reason", "slow")), "0x5 0+4x40"},
+					{of(measure.StreamsOpen, is(measure.LabelComponent, "live"), is("kind", "sse")), "1000x50"},
+				},
+				Quiet: 10, Fires: 30, Value: "40", Labels: map[string]string{measure.LabelComponent: "live"},
 			},
 		},
 	}

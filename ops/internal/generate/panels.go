@@ -54,7 +54,7 @@ const (
 
 // Rows returns the dashboard.
 func Rows() []Row {
-	return []Row{overview(), poolRow(), connectionRow(), serverRow(), checkRow()}
+	return []Row{overview(), poolRow(), connectionRow(), serverRow(), clientRow(), streamRow(), checkRow()}
 }
 
 // ofPools selects the chosen pools.
@@ -170,6 +170,47 @@ func serverRow() Row {
 		{Title: "Members that are down", Unit: unitShort, Width: half, Bad: 1, Queries: []Query{
 			{by("sum", ofPools(measure.MemberDown), measure.LabelPool, measure.LabelMember), perMember},
 		}},
+	}}
+}
+
+// clientRow is about HTTP clients. They are in the rows of the pools too.
+func clientRow() Row {
+	return Row{"HTTP clients", []Panel{
+		{Title: "Requests on a connection used before", Help: "Of all requests of a client. Each of the others opens a connection.", Unit: unitPercent, Width: half, Queries: []Query{{
+			"(" + by("sum", rate(ofPools(measure.Reused), window), measure.LabelPool) + "\n/\n" +
+				by("sum", rate(ofPools(measure.Acquired), window), measure.LabelPool) + ")\nand " +
+				by("sum", ofPools(measure.Reused), measure.LabelPool) + " > 0", perPool,
+		}}},
+		{Title: "Responses closed before their end", Help: "Each costs a connection.", Unit: unitRate, Width: half, Queries: []Query{
+			{by("sum", rate(ofPools(measure.Unread), window), measure.LabelPool) + "\nand " +
+				by("sum", ofPools(measure.Reused), measure.LabelPool) + " > 0", perPool},
+		}},
+	}}
+}
+
+// streamRow is about WebSockets and server-sent events.
+func streamRow() Row {
+	sum := func(m *measure.Metric, legend string, labels ...string) Query {
+		return Query{by("sum", ofTargets(m), append([]string{measure.LabelComponent}, labels...)...), perComponent + legend}
+	}
+	rates := func(m *measure.Metric, legend string, labels ...string) Query {
+		return Query{by("sum", rate(ofTargets(m), window), append([]string{measure.LabelComponent}, labels...)...), perComponent + legend}
+	}
+	return Row{"Streams", []Panel{
+		{Title: "Open", Unit: unitShort, Width: third, Queries: []Query{sum(measure.StreamsOpen, " {{kind}}", "kind")}},
+		{Title: "Opened and refused, by reason", Unit: unitRate, Width: third, Queries: []Query{
+			rates(measure.StreamsOpened, " opened"), rates(measure.StreamsRefused, " refused: {{reason}}", "reason"),
+		}},
+		{Title: "Ended, by reason", Help: "drain: sent away at shutdown; slow and timeout: the reader was too slow; dead: no sign of life.", Unit: unitRate, Width: third, Queries: []Query{
+			rates(measure.StreamsEnded, " {{reason}}", "reason"),
+		}},
+		{Title: "Events sent, dropped and sent again", Unit: unitRate, Width: half, Queries: []Query{
+			rates(measure.StreamsSent, " sent"), rates(measure.StreamsDropped, " dropped"), rates(measure.StreamsReplayed, " sent again"),
+		}},
+		{Title: "Events that wait for each stream", Help: "How far the readers of a broadcast are behind, on average.", Unit: unitShort, Width: half, Queries: []Query{{
+			by("sum", ofTargets(measure.StreamsBuffered), measure.LabelComponent) + "\n/\n" +
+				by("sum", ofTargets(measure.StreamsOpen), measure.LabelComponent), perComponent,
+		}}},
 	}}
 }
 
