@@ -190,7 +190,7 @@ type loading struct {
 func Environment(name string) Option { return func(l *loading) { l.environment = name } }
 
 // Offline reads no references, no certificates and no credentials, so that a file can be checked
-// where its secrets are not. The pools are no good for use.
+// where its secrets are not. The pools cannot be used.
 func Offline() Option { return func(l *loading) { l.offline = true } }
 
 // Logger is the Logger of every pool and client, and of [Watch]. Default: slog.Default().

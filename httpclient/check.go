@@ -24,8 +24,7 @@ const mostChecked = 64 << 10
 // for as long as dial, TLS handshake and header may take together, at most until ctx ends. It returns
 // a [StatusError] for an answer that is not healthy.
 //
-// Hosts are checked side by side. Those that are not healthy are a reservation, [health.Degraded], while
-// others are.
+// Hosts are checked side by side. If only some are healthy, the error is a [health.Degraded].
 func (c *Client) Check(ctx context.Context) error {
 	all, began := c.endpoints(), monotime.Now()
 	errs := c.askAll(ctx, all)

@@ -24,7 +24,7 @@ import (
 // Client is an HTTP client as a component. Make it with [New]. All its methods are safe for
 // concurrent use.
 //
-//	Start   reaches the server as Config.Start says, and begins to look at leaks and files
+//	Start   reaches the server as Config.Start says, and begins to watch leaks and files
 //	Drain   refuses new requests, waits for those in flight, their bodies included
 //	Stop    continues that, cuts what is left when its context ends and names it, and closes every connection
 //	Abort   cuts at once
@@ -111,7 +111,7 @@ func (c *Client) config() *Config { return c.live.Load() }
 // RequestTimeout bounds requests. Set its CheckRedirect or Jar before it is used, if at all.
 func (c *Client) HTTP() *http.Client { return c.http }
 
-// Start reaches the server as Config.Start says, then begins to report leaks and to look at files. It
+// Start reaches the server as Config.Start says, then begins to report leaks and to read files. It
 // blocks until the server has answered once or the policy gives up, at most until ctx ends. A failed
 // Start may be repeated.
 func (c *Client) Start(ctx context.Context) error {

@@ -95,7 +95,7 @@ type Config struct {
 	// were opened before are closed once their requests end.
 	TLSFiles poolkeeper.TLSFiles
 
-	// FileInterval is how often TLSFiles are looked at. Default: DefaultFileInterval. Off: only
+	// FileInterval is how often TLSFiles are read. Default: DefaultFileInterval. Off: only
 	// Reload reads them.
 	FileInterval time.Duration
 

@@ -9,9 +9,9 @@ import (
 // the prefix BILLING, BILLING_BASE_URL, BILLING_MAX_OPEN, BILLING_HEADER_TIMEOUT,
 // BILLING_TLS_FILES_CA and so on. Durations are Go's (1m30s), or off where the field may be Off;
 // BILLING_HOSTS is a list with commas, BILLING_CLASS one of standard, short, streaming,
-// BILLING_START one of fail-fast, wait-for-server, start-degraded. What is not set, or empty, has its
-// default. TLS, Authorize, Wrap, DialContext, Proxy and Logger cannot be said this way; set them
-// afterwards.
+// BILLING_START one of fail-fast, wait-for-server, start-degraded. A variable that is not set, or
+// empty, means the default. TLS, Authorize, Wrap, DialContext, Proxy and Logger cannot be set this
+// way; set them afterwards.
 //
 // Every fault is reported at once, with the variable, its value and what is allowed. Variables that
 // it does not know are ignored.

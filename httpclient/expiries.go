@@ -10,8 +10,8 @@ import (
 )
 
 // Expiries says when the certificates expire that the client uses: its own, those that the servers have
-// shown last, and the authorities. What several hosts share is there once. It does no I/O and does not
-// block.
+// shown last, and the authorities. An expiry that several hosts share is listed once. It does no I/O
+// and does not block.
 func (c *Client) Expiries() []poolkeeper.Expiry {
 	var all []poolkeeper.Expiry
 	for _, h := range c.rotation.Load().all {

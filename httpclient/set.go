@@ -211,8 +211,8 @@ func (f failures) Observe(err error) {
 	}
 }
 
-// Expiries says when the certificates of all clients expire. What several share is there once. It does
-// no I/O and does not block.
+// Expiries says when the certificates of all clients expire. One that several clients
+// share is listed once. It does no I/O and does not block.
 func (s *Set) Expiries() []poolkeeper.Expiry {
 	var all []poolkeeper.Expiry
 	for _, name := range s.names {
@@ -245,7 +245,7 @@ func (s *Set) Subscribe(fn func(poolkeeper.Event)) (cancel func()) {
 	}
 }
 
-// Settings returns those of each client, as a group.
+// Settings returns the settings of each client, as a group.
 func (s *Set) Settings() []slog.Attr {
 	out := make([]slog.Attr, 0, len(s.names))
 	for _, name := range s.names {

@@ -188,20 +188,20 @@ type Config struct {
 	Credentials func(ctx context.Context) (user, password string, err error)
 
 	// TLSFiles names certificates on disk that TLS is completed with; any of them turns TLS on. New
-	// reads them, and while the pool runs they are looked at every FileInterval: when they have
+	// reads them, and while the pool runs it reads them again every FileInterval: when they have
 	// changed, and the server accepts what they hold, connections opened by the old ones are
 	// replaced as they become idle. Default: none.
 	TLSFiles poolkeeper.TLSFiles
 
 	// CredentialsFile holds "user:password", or a password alone (the user is then that of URL or
-	// Options, or else Redis' default user); white space around it is ignored. It is looked at as
+	// Options, or else Redis' default user); white space around it is ignored. It is read again as
 	// TLSFiles are, so that a secret may be rotated on disk without a failed command, as long as
 	// the server accepts the old one until the new one is in use. In place of Credentials. Default:
 	// none.
 	CredentialsFile string
 
-	// FileInterval is how often TLSFiles and CredentialsFile are looked at; a login that fails
-	// brings it forward. Default: DefaultFileInterval. Off: only Reload looks.
+	// FileInterval is how often TLSFiles and CredentialsFile are read; a login that fails brings it
+	// forward. Default: DefaultFileInterval. Off: only Reload reads them.
 	FileInterval time.Duration
 
 	// Instances is how many processes run with this configuration at once. Limits multiplies by it,

@@ -13,8 +13,8 @@ import (
 // the field may be Off; REDIS_LIFETIME_JITTER may be off too; REDIS_MAX_WAITING may be none;
 // REDIS_DISABLE_LEAK_STACKS is true or false, REDIS_START one of fail-fast, wait-for-server,
 // start-degraded.
-// What is not set, or empty, has its default. Options, TLS, Credentials and Logger cannot be said
-// this way; set them afterwards.
+// A variable that is not set, or empty, means the default. Options, TLS, Credentials and Logger
+// cannot be set this way; set them afterwards.
 //
 // Every fault is reported at once, with the variable, its value and what is allowed; the value of
 // REDIS_URL, and what is in files, is never shown. Variables that it does not know are ignored:

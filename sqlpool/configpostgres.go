@@ -193,8 +193,8 @@ type PostgresConfig struct {
 	// connection must be opened until then. It takes the place of Credentials. Default: none.
 	CredentialsFile string
 
-	// FileInterval is how often TLSFiles and CredentialsFile are looked at; a login that fails
-	// brings it forward. Default: DefaultFileInterval. Off: only Reload looks.
+	// FileInterval is how often TLSFiles and CredentialsFile are read; a login that fails brings it
+	// forward. Default: DefaultFileInterval. Off: only Reload reads them.
 	FileInterval time.Duration
 
 	// CheckQuery is what Check runs on its connection. Default: empty, a ping.

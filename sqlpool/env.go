@@ -11,8 +11,8 @@ import (
 // ORDERS_TLS_FILES_CA, ORDERS_CREDENTIALS_FILE and so on. Durations are Go's (1m30s), or off where
 // the field may be Off; ORDERS_LIFETIME_JITTER may be off too; ORDERS_MAX_WAITING may be none;
 // ORDERS_START is one of fail-fast, wait-for-server, start-degraded; ORDERS_DISABLE_PEEK and its
-// kin are true or false. What is not set, or empty, has its default. TLS, Credentials, Configure
-// and Logger have no variables; set them afterwards.
+// kin are true or false. A variable that is not set, or empty, means the default. TLS, Credentials,
+// Configure and Logger have no variables; set them afterwards.
 //
 // Every fault is reported at once, with the variable, its value and what is allowed; the value of
 // ORDERS_URL, and what is in files, is never shown. [NewPostgres] checks the content of ORDERS_URL.

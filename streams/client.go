@@ -186,8 +186,8 @@ func (c *Client) Check(context.Context) error {
 	return fmt.Errorf("%s: %q: no stream after %d attempts: %w", pkg, c.state.Name(), c.failures, c.err)
 }
 
-// Write sends a message to the server of a WebSocket. It blocks until ctx ends at most, which
-// closes the connection. It fails with poolkeeper.ErrDown while there is no connection.
+// Write sends a message to the server of a WebSocket. It blocks at most until ctx ends, and then the
+// connection is closed. It fails with poolkeeper.ErrDown while there is no connection.
 func (c *Client) Write(ctx context.Context, kind websocket.MessageType, data []byte) error {
 	c.mu.Lock()
 	conn := c.conn

@@ -86,7 +86,7 @@ type Config struct {
 	// MaxPerKey bounds the streams open at once with the same key. The next request gets 429. It
 	// needs Key. Default: 0, no limit.
 	MaxPerKey int
-	// Key returns whose stream a request opens, such as the user's ID. An empty key is not limited.
+	// Key returns the owner of the stream, such as the user's ID. An empty key is not limited.
 	// It runs after Authorize, on the goroutine of the request. It needs MaxPerKey.
 	Key func(*http.Request) string
 

@@ -38,6 +38,6 @@
 // It is no message broker: events are not acknowledged, are not stored on disk, and reach the clients
 // of this instance alone. A service with several instances broadcasts on each what a shared channel
 // (Redis' PUBLISH, a queue) tells it. It does not check tokens: Authorize is the service's. It does
-// not replay on WebSockets, whose messages have no IDs. An SSE peer has no way of answering: that it is
-// gone without a word, the kernel finds out. See [ConnContext].
+// not replay on WebSockets, whose messages have no IDs. An SSE peer cannot answer a ping: only the
+// kernel can detect that it has vanished. See [ConnContext].
 package streams

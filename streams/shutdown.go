@@ -42,7 +42,7 @@ func (h *Hub) Drain(ctx context.Context) error {
 	return nil
 }
 
-// Stop drains the hub, as far as that was not done. At the end of ctx it cuts off the streams that
+// Stop drains the hub, unless Drain has done so. At the end of ctx it cuts off the streams that
 // are left, and returns a *poolkeeper.HeldError that counts them and names the handlers that have
 // not returned, with the place where they hang. The first call stops the hub, and others wait for
 // it. All return the same error, or their own context's. It may be called without Start.

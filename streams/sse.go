@@ -56,7 +56,7 @@ func (h *Hub) SSE(feed func(context.Context, *Stream) error) http.Handler {
 	})
 }
 
-// ConnContext lets SSE streams find within PongWait the peers that are gone without a word.
+// ConnContext lets the hub detect within PongWait that the peer of an SSE stream has vanished.
 //
 //	srv := &http.Server{Handler: mux, ConnContext: streams.ConnContext}
 //

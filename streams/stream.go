@@ -76,9 +76,9 @@ func (s *Stream) Subscribe(topics ...string) error { return s.hub.topics.subscri
 // Unsubscribe removes topics. Events already in the buffer are still sent.
 func (s *Stream) Unsubscribe(topics ...string) { s.hub.topics.unsubscribe(s, topics, false) }
 
-// Follow subscribes to topics and blocks until the stream ends: it is all that a handler has to do
-// that only passes on what is broadcast. Messages from a WebSocket peer are discarded. It returns
-// nil, or the error of Subscribe.
+// Follow subscribes to topics and blocks until the stream ends. A handler that only passes broadcasts
+// on needs nothing else. Messages from a WebSocket peer are discarded. It returns nil, or the error of
+// Subscribe.
 func (s *Stream) Follow(topics ...string) error {
 	if err := s.Subscribe(topics...); err != nil {
 		return err
@@ -88,9 +88,9 @@ func (s *Stream) Follow(topics ...string) error {
 	return nil
 }
 
-// Missed reports whether the client has sent a Last-Event-ID from which Subscribe could not deliver
-// all that has followed: it is too old, or of another instance. The handler should then send the
-// state from which the next events go on.
+// Missed reports whether the client has lost events: Subscribe could not deliver all that followed its
+// Last-Event-ID, which is too old, or of another instance. The handler should then send the present
+// state, from which the next events go on.
 func (s *Stream) Missed() bool { return s.missed.Load() }
 
 // Send puts an event into the buffer of this stream. It waits for room, so that a handler that

@@ -86,7 +86,7 @@ func (c *Conn) Write(kind websocket.MessageType, data []byte) error {
 	return nil
 }
 
-// Subprotocol returns the one that was negotiated, or "".
+// Subprotocol returns the subprotocol that was negotiated, or "".
 func (c *Conn) Subprotocol() string { return c.ws.conn.Subprotocol() }
 
 // readAll reads what the peer sends, and passes it to Read. It also makes pings, pongs and the close

@@ -22,8 +22,8 @@ import (
 )
 
 const (
-	// DefaultKeepAlive is the silence after which a connection with calls is pinged: what gRPC's
-	// servers allow at most, unless they are told otherwise.
+	// DefaultKeepAlive is the silence after which a connection with calls is pinged. By default
+	// gRPC's servers close a connection that pings more often.
 	DefaultKeepAlive = 5 * time.Minute
 	// keepAliveTimeout is how long the answer may take.
 	keepAliveTimeout = 20 * time.Second
@@ -104,11 +104,11 @@ func (c *Client) Subscribe(fn func(poolkeeper.Event)) (cancel func()) { return c
 // nil o ends the reports. It does not block.
 func (c *Client) ObserveWith(o poolkeeper.Observer) { c.observer.Set(o) }
 
-// Holders lists the calls in flight, the oldest first, with the place each was begun.
+// Holders lists the calls in flight, the oldest first, with the place where each began.
 func (c *Client) Holders() []poolkeeper.Holder { return c.held.List() }
 
 // Stats returns one moment of the client. Open is 1 while the connection is ready and InUse is 1 while
-// it has calls; gRPC may keep more than one below. Acquired counts calls, and Use has their durations.
+// it has calls; gRPC may keep several connections. Acquired counts calls, and Use has their durations.
 func (c *Client) Stats() poolkeeper.Stats {
 	s := poolkeeper.Stats{
 		OldestHold: c.held.OldestHold(time.Now(), ""), Acquired: c.begun.Load(), Refused: c.refused.Load(),

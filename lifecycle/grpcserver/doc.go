@@ -12,6 +12,6 @@
 //	                  └──listener fails──▶ Done reports it
 //
 // It refuses to end streaming calls by itself: a call that goes on for ever holds [Server.Stop]
-// until its deadline. Handlers that stream should watch something that ends when the service
-// drains.
+// until its deadline. Handlers that stream should watch a context or channel that ends when the
+// service drains.
 package grpcserver

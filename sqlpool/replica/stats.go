@@ -144,7 +144,7 @@ func (s *set) Settings() []slog.Attr {
 }
 
 // Expiries says when the certificates and passwords of all pools expire, as the Expiries of each
-// does. What several servers share is there once. It does no I/O and does not block.
+// does. An expiry that several servers share is listed once. It does no I/O and does not block.
 func (s *set) Expiries() []poolkeeper.Expiry {
 	var all []poolkeeper.Expiry
 	for _, m := range s.members {

@@ -8,7 +8,7 @@
 //		return c.Follow("room:" + r.Param("room"))
 //	}
 //
-// What becomes of a request:
+// The way of a request:
 //
 //	gin.Context ──copy──▶ Request ─────▶ Authorize, Key: From(r)
 //	 (recycled)                    └───▶ handler, which goes on for hours

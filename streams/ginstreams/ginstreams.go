@@ -13,7 +13,7 @@ import (
 
 // Request is what a stream's handler may know of the gin.Context that it began with. It is a copy:
 // it stays valid for as long as the stream lasts, and is safe for concurrent use. Values that
-// middleware has set are the same values, though: what is behind a pointer is not copied.
+// middleware has set are not copied deeply: a pointer still points to the same object.
 type Request struct {
 	// FullPath is the route, such as "/chat/:room".
 	FullPath string
@@ -27,7 +27,7 @@ type Request struct {
 // Param returns a parameter of the path, or "".
 func (r Request) Param(name string) string { return r.params.ByName(name) }
 
-// Value returns what middleware has set under a key with gin.Context.Set, or nil.
+// Value returns the value that middleware has set under a key with gin.Context.Set, or nil.
 func (r Request) Value(key any) any { return r.keys[key] }
 
 // requestKey is the key under which requests carry their Request.
