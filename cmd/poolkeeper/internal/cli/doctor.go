@@ -1,12 +1,16 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/net/http/httpproxy"
 
 	"github.com/poolkeeper/poolkeeper/cmd/poolkeeper/internal/doctor"
 	"github.com/poolkeeper/poolkeeper/cmd/poolkeeper/internal/term"
@@ -14,10 +18,13 @@ import (
 
 const doctorLong = `doctor connects to all URLs at the same time, as a pool of the library would. For each it prints the
 server's version, latency, limits and certificates, and the settings to change: fields of
-redispool.Config, sqlpool.PostgresConfig and sqlpool.MySQLConfig, or of the server.
+redispool.Config, sqlpool.PostgresConfig, sqlpool.MySQLConfig and httpclient.Config, or of the server.
 
-URLs begin with redis://, rediss://, unix://, redis+sentinel://, redis+cluster://, postgres:// or
-mysql://. Every user of the machine can read a command line. Put a URL that holds a password into an
+URLs begin with redis://, rediss://, unix://, redis+sentinel://, redis+cluster://, postgres://,
+mysql://, http://, https://, grpc:// or grpcs:// (with TLS). An HTTP server is asked for the URL
+twice, which should be that of its check; redirects are not followed. HTTP_PROXY, HTTPS_PROXY and
+NO_PROXY count, as for a client. A gRPC server is asked by the health protocol for the service that
+the path names: grpc://host:port/package.Service. Every user of the machine can read a command line. Put a URL that holds a password into an
 environment variable, and name the variable with --env.
 
 The files of --tls-ca, --tls-cert and --tls-key turn TLS on, for all URLs given.`
@@ -31,7 +38,8 @@ func doctorCommand(s Streams) *cobra.Command {
 		Short: "Examines servers, and says which settings to change",
 		Long:  doctorLong,
 		Example: `  poolkeeper doctor redis://localhost:6379 --instances 12 --max-open 20
-  poolkeeper doctor --env DATABASE_URL --env REDIS_URL --json`,
+  poolkeeper doctor --env DATABASE_URL --env REDIS_URL --json
+  poolkeeper doctor https://billing.internal/healthz grpcs://users.internal:9090`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			targets, err := targetsOf(args, fromEnv, s.Getenv)
 			if err == nil {
@@ -40,6 +48,7 @@ func doctorCommand(s Streams) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			o.Proxy = proxies(s.Getenv)
 			p := startProgress(s.Err, s.Getenv, len(targets))
 			r := doctor.Examine(cmd.Context(), targets, o, p.Done)
 			p.Stop()
@@ -58,6 +67,13 @@ func doctorCommand(s Streams) *cobra.Command {
 	f.DurationVar(&o.Timeout, "timeout", 10*time.Second, "time limit for each server")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	return c
+}
+
+// proxies returns the proxy of a URL as the environment says, in the way of net/http.
+func proxies(getenv func(string) string) func(*url.URL) (*url.URL, error) {
+	either := func(name string) string { return cmp.Or(getenv(name), getenv(strings.ToLower(name))) }
+	c := httpproxy.Config{HTTPProxy: either("HTTP_PROXY"), HTTPSProxy: either("HTTPS_PROXY"), NoProxy: either("NO_PROXY")}
+	return c.ProxyFunc()
 }
 
 // targetsOf reads the URLs. Its errors have no part of a URL in them.

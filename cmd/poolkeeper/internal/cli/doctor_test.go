@@ -27,11 +27,16 @@ type pki struct{ ca, cert, key string }
 
 func newPKI(t *testing.T, valid time.Duration) pki {
 	t.Helper()
+	return newPKIFor(t, "127.0.0.1", valid)
+}
+
+func newPKIFor(t *testing.T, name string, valid time.Duration) pki {
+	t.Helper()
 	dir, authority := t.TempDir(), testcerts.New(t)
 	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // PostgreSQL reads it as another user
 		t.Fatal(err)
 	}
-	cert, key := authority.LeafUntil(t, "127.0.0.1", time.Now().Add(valid))
+	cert, key := authority.LeafUntil(t, name, time.Now().Add(valid))
 	file := func(name string, content []byte) string {
 		path := filepath.Join(dir, name)
 		if err := os.WriteFile(path, content, 0o600); err != nil {

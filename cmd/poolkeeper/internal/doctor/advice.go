@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/httpclient"
 )
 
 // Severities of a [Finding].
@@ -42,7 +43,13 @@ func Advise(s Server, c Circumstances) []Finding {
 		out = append(out, unreachable(s))
 	}
 	out = append(out, budget(s.Kind, s.Budget, s.Limits, c.MaxOpen)...)
-	out = append(out, silence(s, c)...)
+	if s.Kind == KindHTTP {
+		out = append(out, s.HTTP.advise(s.TLS != "", s.silent, httpclient.DefaultMaxIdleTime)...)
+	} else {
+		out = append(out, silence(s, c)...)
+	}
+	out = append(out, s.GRPC.advise()...)
+	out = append(out, addresses(s.Addresses)...)
 	out = append(out, pooler(s.Limits, c.ChoosesExecMode)...)
 	out = append(out, certificates(s.Certificates, c.Now)...)
 	if v, ok := s.Settings["tcp-keepalive"]; ok && v == "0" {
@@ -50,6 +57,11 @@ func Advise(s Server, c Circumstances) []Finding {
 			SeverityWarning, "tcp-keepalive",
 			"set tcp-keepalive on the server (300 is its default): with 0 it keeps the connections of instances that have vanished",
 		})
+	}
+	if s.Proxy != "" {
+		out = append(out, Finding{SeverityNote, "Proxy", fmt.Sprintf(
+			"requests go through the proxy %s, as the environment says (HTTP_PROXY, HTTPS_PROXY): addresses are its business", s.Proxy,
+		)})
 	}
 	if s.Reachable && s.TLS == "" && !c.Local {
 		out = append(out, Finding{SeverityNote, "TLS", "the connection is not encrypted"})
@@ -184,8 +196,10 @@ func roughly(d time.Duration) string {
 		return count(int(d.Hours())/24, "day")
 	case d >= 2*time.Hour:
 		return count(int(d.Hours()), "hour")
-	default:
+	case d >= time.Minute:
 		return count(int(d.Minutes()), "minute")
+	default:
+		return count(int(d.Seconds()), "second")
 	}
 }
 

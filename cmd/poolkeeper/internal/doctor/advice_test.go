@@ -142,6 +142,64 @@ func TestAdviceNamesTheFieldAndItsValue(t *testing.T) {
 	}
 }
 
+func TestAdviceOnHTTPAndGRPC(t *testing.T) {
+	ok := doctor.HTTP{Status: 200, KeepAlive: true, HasClock: true}
+	with := func(f func(*doctor.HTTP)) func(*doctor.Server) {
+		return func(s *doctor.Server) {
+			h := ok
+			f(&h)
+			s.Kind, s.HTTP = doctor.KindHTTP, &h
+		}
+	}
+	health := func(g doctor.GRPC) func(*doctor.Server) {
+		return func(s *doctor.Server) { s.Kind, s.GRPC = doctor.KindGRPC, &g }
+	}
+	for name, tt := range map[string]struct {
+		change         func(*doctor.Server)
+		severity, text string // text is empty: no finding
+	}{
+		"all is well":                  {with(func(*doctor.HTTP) {}), "", ""},
+		"a clock that is a little off": {with(func(h *doctor.HTTP) { h.Clock = -30 }), "", ""},
+		"a clock that is behind":       {with(func(h *doctor.HTTP) { h.Clock = -31 }), doctor.SeverityWarning, "31 seconds behind"},
+		"a clock that is ahead":        {with(func(h *doctor.HTTP) { h.Clock = 7200 }), doctor.SeverityWarning, "2 hours ahead of"},
+		"no keep-alive":                {with(func(h *doctor.HTTP) { h.KeepAlive = false }), doctor.SeverityWarning, "turn keep-alive on"},
+		"a redirect to another host": {
+			with(func(h *doctor.HTTP) { h.Status, h.Redirect, h.OtherHost = 302, "https://login.example", true }),
+			doctor.SeverityWarning, "set BaseURL to https://login.example, or choose another CheckPath",
+		},
+		"a redirect on the same host": {
+			with(func(h *doctor.HTTP) { h.Status, h.Redirect = 301, "https://db.example" }), doctor.SeverityNote, "redirects to another on the same host",
+		},
+		"no such path":              {with(func(h *doctor.HTTP) { h.Status = 404 }), doctor.SeverityWarning, "set CheckPath to a path that exists"},
+		"a bad request":             {with(func(h *doctor.HTTP) { h.Status = 400 }), doctor.SeverityNote, "counts that as an answer"},
+		"a bad gateway":             {with(func(h *doctor.HTTP) { h.Status = 502 }), doctor.SeverityError, "a proxy before it does not reach it"},
+		"too many requests":         {with(func(h *doctor.HTTP) { h.Status = 429 }), doctor.SeverityWarning, "limits the rate"},
+		"a proxy before the server": {with(func(h *doctor.HTTP) { h.Via = "1.1 edge" }), doctor.SeverityNote, "Via: 1.1 edge"},
+		"one address of two is dead": {
+			func(s *doctor.Server) {
+				s.Addresses = []doctor.Address{{Address: "10.0.0.1:443", Connect: 1}, {Address: "[::1]:443", Error: "refused"}}
+			},
+			doctor.SeverityWarning, "take the addresses that accept no connections out of the name, or start their servers: [::1]:443 (refused), 1 of 2",
+		},
+		"the proxy of the environment": {func(s *doctor.Server) { s.Proxy = "http://proxy:3128" }, doctor.SeverityNote, "through the proxy http://proxy:3128"},
+		"a gRPC server that serves":    {health(doctor.GRPC{Health: "SERVING"}), "", ""},
+		"a gRPC server that does not":  {health(doctor.GRPC{Health: "NOT_SERVING"}), doctor.SeverityError, "says NOT_SERVING of the server"},
+		"a service that is unknown":    {health(doctor.GRPC{Health: "NotFound", Service: "a.B"}), doctor.SeverityError, `does not know the service "a.B"`},
+		"no health protocol":           {health(doctor.GRPC{Health: "Unimplemented"}), doctor.SeverityNote, "lacks gRPC's health protocol"},
+		"credentials for health":       {health(doctor.GRPC{Health: "Unauthenticated"}), doctor.SeverityWarning, "without credentials"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := doctor.Advise(found(tt.change), doctor.Circumstances{Now: now})
+			if tt.text == "" && len(got) == 0 {
+				return
+			}
+			if len(got) != 1 || tt.text == "" || got[0].Severity != tt.severity || !strings.Contains(got[0].Text, tt.text) {
+				t.Errorf("%+v, want %s %q", got, tt.severity, tt.text)
+			}
+		})
+	}
+}
+
 func TestAdviceBeginsWithTheMostSevere(t *testing.T) {
 	s := found(func(s *doctor.Server) {
 		until(-time.Hour, poolkeeper.ExpiryServerCertificate)(s)
@@ -190,6 +248,8 @@ func TestParseShowsNoSecret(t *testing.T) {
 		"unix://u:sesame@/run/redis.sock":                           {"unix:///run/redis.sock", doctor.KindRedis},
 		"postgres://u:sesame@h:5432/d?sslmode=require":              {"postgres://h:5432/d", doctor.KindPostgres},
 		"postgresql://u@h/d?password=sesame":                        {"postgresql://h/d", doctor.KindPostgres},
+		"https://u:sesame@h/health?token=sesame":                    {"https://h/health", doctor.KindHTTP},
+		"grpcs://u:sesame@h:9090/a.B":                               {"grpcs://h:9090/a.B", doctor.KindGRPC},
 		"mysql://u:sesame@h/d":                                      {"mysql://h/d", doctor.KindMySQL},
 		"mariadb://u:sesame@h/d":                                    {"mariadb://h/d", doctor.KindMySQL},
 	} {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"sync"
 	"time"
 
@@ -22,6 +23,8 @@ type Options struct {
 	KeepAlive time.Duration // 0: the pool's default
 	TLSFiles  poolkeeper.TLSFiles
 	Timeout   time.Duration // for each server
+	// Proxy returns the proxy of an HTTP URL, or nil. Default: none.
+	Proxy func(*url.URL) (*url.URL, error)
 }
 
 // dialTimeout is shorter than Timeout, to leave time to find out why a dial failed.
@@ -85,10 +88,17 @@ func examine(ctx context.Context, t Target, o Options) Server {
 		err = s.askPostgres(ctx, o.postgres(t))
 	case KindMySQL:
 		err = s.askMySQL(ctx, o.mysql(t))
+	case KindHTTP:
+		err = s.askHTTP(ctx, t, o)
+	case KindGRPC:
+		err = s.askGRPC(ctx, t, o)
 	}
 	s.Reachable = err == nil
 	if err != nil {
 		f := health.Classify(err)
+		if t.Kind == KindHTTP || t.Kind == KindGRPC {
+			err = fmt.Errorf("ask: %w", err) // reason takes the outer error off
+		}
 		s.Error, s.Cause, s.Advice = reason(t.Name, err), string(f.Kind), f.Advice
 	}
 	s.Findings = Advise(s, Circumstances{

@@ -15,7 +15,7 @@ type Report struct {
 // Server has the answer of one server. A field that is not known is left out.
 type Server struct {
 	Target    string `json:"target"` // scheme, host and path of the URL
-	Kind      string `json:"kind"`   // redis, postgres or mysql
+	Kind      string `json:"kind"`   // redis, postgres, mysql, http or grpc
 	Reachable bool   `json:"reachable"`
 
 	Error  string `json:"error,omitempty"`
@@ -28,8 +28,12 @@ type Server struct {
 
 	Latency      Latency           `json:"latency"`
 	Settings     map[string]string `json:"settings,omitempty"` // the server's, by its own names
-	Limits       Limits            `json:"limits"`
-	Budget       Budget            `json:"budget"`
+	Limits       Limits            `json:"limits,omitzero"`
+	Budget       Budget            `json:"budget,omitzero"`
+	Addresses    []Address         `json:"addresses,omitempty"` // of an HTTP or gRPC server
+	Proxy        string            `json:"proxy,omitempty"`     // that the environment prescribes, to reach an HTTP server
+	HTTP         *HTTP             `json:"http,omitempty"`
+	GRPC         *GRPC             `json:"grpc,omitempty"`
 	Certificates []Certificate     `json:"certificates,omitempty"` // the server's own first
 
 	Findings []Finding `json:"findings,omitempty"`
@@ -40,12 +44,14 @@ type Server struct {
 
 // Latency is in milliseconds. A step that was not reached is 0.
 type Latency struct {
+	Lookup  float64 `json:"lookup_ms,omitempty"` // of the host's name
 	Connect float64 `json:"connect_ms"`
 	TLS     float64 `json:"tls_ms"`
 	Login   float64 `json:"login_ms"`
 	Pings   int     `json:"pings"`
 	PingP50 float64 `json:"ping_p50_ms"`
 	PingP99 float64 `json:"ping_p99_ms"`
+	Answer  float64 `json:"answer_ms,omitempty"` // of an HTTP or gRPC request, on an open connection if that could be
 }
 
 // Limits are the server's.

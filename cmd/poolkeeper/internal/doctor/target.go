@@ -16,6 +16,8 @@ const (
 	KindRedis    = "redis"
 	KindPostgres = "postgres"
 	KindMySQL    = "mysql"
+	KindHTTP     = "http"
+	KindGRPC     = "grpc"
 )
 
 // Target is a server to ask. It prints as its name, because its URL may hold a password.
@@ -49,6 +51,10 @@ func Parse(from, text string) (Target, error) {
 		t.Kind = KindPostgres
 	case "mysql", "mariadb":
 		t.Kind = KindMySQL
+	case "http", "https":
+		t.Kind = KindHTTP
+	case "grpc", "grpcs":
+		t.Kind = KindGRPC
 	default:
 		return Target{}, fmt.Errorf("%s has an unknown scheme; it must begin with %s", from, schemes)
 	}
@@ -59,11 +65,14 @@ func Parse(from, text string) (Target, error) {
 	t.Name = (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
 	t.modes = u.Query().Has("default_query_exec_mode")
 	host := u.Hostname()
+	if host == "" && (t.Kind == KindHTTP || t.Kind == KindGRPC) {
+		return Target{}, fmt.Errorf("%s names no host; it must be like %s://host:port", from, scheme)
+	}
 	t.local = scheme == "unix" || host == "" || host == "localhost" || strings.HasPrefix(host, "127.") || host == "::1"
 	return t, nil
 }
 
-const schemes = "redis://, rediss://, unix://, redis+sentinel://, redis+cluster://, postgres:// or mysql://"
+const schemes = "redis://, rediss://, unix://, redis+sentinel://, redis+cluster://, postgres://, mysql://, http://, https://, grpc:// or grpcs://"
 
 // validate returns the faults that the pool finds in the URL and the options. Errors have no part of
 // the URL in them.
@@ -83,6 +92,8 @@ func (t Target) validate(o Options) error {
 			return err
 		}
 		return p.Abort()
+	case KindHTTP, KindGRPC:
+		return new(endpoint).tlsConfigOf(o.TLSFiles, "")
 	default:
 		return errors.New("unknown kind")
 	}

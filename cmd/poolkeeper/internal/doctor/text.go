@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -38,7 +39,9 @@ func (s *Server) write(b *strings.Builder, st term.Styles) {
 	} else {
 		fmt.Fprintf(b, "  %s %s: %s\n", st.Bad(fmt.Sprintf("%-12s", "fails")), s.Cause, term.Printable(s.Error))
 	}
+	line("addresses", addressList(s.Addresses))
 	line("latency", s.Latency.String())
+	line("answer", s.answer())
 	line("settings", settings(s.Settings))
 	line("connections", s.Limits.String())
 	for _, c := range s.Certificates {
@@ -48,7 +51,7 @@ func (s *Server) write(b *strings.Builder, st term.Styles) {
 		}
 		line(label, fmt.Sprintf("%s, until %s", c.Subject, c.NotAfter.UTC().Format(time.DateTime+" MST")))
 	}
-	if s.Reachable {
+	if s.Reachable && s.Budget != (Budget{}) {
 		line("budget", s.Budget.String())
 	}
 	for _, l := range s.LeftOut {
@@ -60,6 +63,51 @@ func (s *Server) write(b *strings.Builder, st term.Styles) {
 	if len(s.Findings) == 0 {
 		fmt.Fprintf(b, "  %s\n", st.Good("nothing to change"))
 	}
+}
+
+// addressList returns the addresses of a name, unless there is only one.
+func addressList(all []Address) string {
+	if len(all) < 2 {
+		return ""
+	}
+	parts := make([]string, len(all))
+	for i, a := range all {
+		parts[i] = a.Address + " " + millis(a.Connect)
+		if a.Error != "" {
+			parts[i] = a.Address + " " + a.Error
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// answer returns what an HTTP or gRPC server has answered.
+func (s *Server) answer() string {
+	if s.GRPC != nil {
+		if s.GRPC.Service != "" {
+			return fmt.Sprintf("%s of %s", s.GRPC.Health, s.GRPC.Service)
+		}
+		return s.GRPC.Health
+	}
+	h := s.HTTP
+	if h == nil || h.Status == 0 {
+		return ""
+	}
+	parts := []string{strings.TrimSpace(fmt.Sprintf("%d %s", h.Status, http.StatusText(h.Status)))}
+	if h.ContentType != "" {
+		parts = append(parts, h.ContentType)
+	}
+	if h.Redirect != "" {
+		parts = append(parts, "to "+h.Redirect)
+	}
+	kept := map[bool]string{true: "connection kept open", false: "connection closed"}[h.KeepAlive]
+	if h.IdleTimeout > 0 {
+		kept += fmt.Sprintf(" for %g s", h.IdleTimeout)
+	}
+	parts = append(parts, kept)
+	if h.HasClock {
+		parts = append(parts, fmt.Sprintf("clock %+g s", h.Clock))
+	}
+	return strings.Join(parts, ", ")
 }
 
 func (f Finding) label(st term.Styles) string {
@@ -93,9 +141,11 @@ func (l Latency) String() string {
 			parts = append(parts, fmt.Sprintf("%s %s", name, millis(v)))
 		}
 	}
+	add("lookup", l.Lookup)
 	add("connect", l.Connect)
 	add("TLS", l.TLS)
 	add("login", l.Login)
+	add("answer", l.Answer)
 	if l.Pings > 0 {
 		parts = append(parts, fmt.Sprintf("ping p50 %s, p99 %s (%d pings)", millis(l.PingP50), millis(l.PingP99), l.Pings))
 	}
