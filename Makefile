@@ -5,7 +5,7 @@ SHELL       := bash
 .DEFAULT_GOAL := help
 
 # Modules with code. Tools are pinned in tools/, outside the library's module graph.
-MODULES := . cmd/poolkeeper config examples examples/longlived examples/probes faults health/grpchealth integration/asynq integration/browser integration/metrics integration/sql integration/tracing lifecycle/grpcclient lifecycle/grpcserver metrics ops otelmetrics streams streams/ginstreams
+MODULES := . cmd/poolkeeper config examples examples/longlived examples/probes faults health/grpchealth integration/asynq integration/browser integration/metrics integration/schema integration/sql integration/tracing lifecycle/grpcclient lifecycle/grpcserver metrics ops otelmetrics streams streams/ginstreams
 # Modules outside the workspace: the peers, and Argo Rollouts with all of Kubernetes, must not take part in version selection.
 APART := bench examples/kubernetes
 

@@ -18,7 +18,7 @@ func schema() []byte {
 	sections := object{}
 	defs := object{
 		"text":       object{"oneOf": []any{object{"type": "string"}, object{"$ref": "#/$defs/reference"}, object{"type": "null"}}},
-		"depends_on": object{"type": "array", "items": object{"type": "string"}, "description": "names of the components that must be up first"},
+		"depends_on": object{"type": []any{"array", "null"}, "items": object{"type": "string"}, "description": "names of the components that must be up first"},
 		"reference": object{
 			"type": "object", "additionalProperties": false, "minProperties": 1, "maxProperties": 1,
 			"properties": object{
@@ -83,7 +83,7 @@ func schemaOf(t reflect.Type, named bool) map[string]any {
 }
 
 func (k *key) schema(of reflect.Type) map[string]any {
-	const duration = `([0-9]+(\.[0-9]*)?(ns|us|µs|ms|s|m|h))+|0`
+	const duration = `\+?(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+|0` // as time.ParseDuration, but not negative
 	var out map[string]any
 	switch k.form {
 	case formSection:
