@@ -5,6 +5,7 @@ import (
 	"errors"
 	"regexp"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
@@ -64,7 +65,8 @@ func (n *node) get(name string) *node {
 
 // parse returns the tree of a file, or nil if its syntax is wrong, which is then among the faults.
 func parse(text []byte, into *faults) *node {
-	if !boundedText(text, into) {
+	text = bytes.TrimPrefix(text, []byte("\ufeff")) // some editors begin files so
+	if !boundedText(text, into) || !isUTF8(text, into) {
 		return nil
 	}
 	var file *ast.File
@@ -82,6 +84,10 @@ func parse(text []byte, into *faults) *node {
 	for _, doc := range file.Docs {
 		if doc.Body == nil || doc.Body.Type() == ast.CommentType {
 			continue
+		}
+		if doc.Body.Type() == ast.DirectiveType {
+			into.add(placeOf(doc.Body), "directives such as %%YAML are not supported; leave the line out")
+			return nil
 		}
 		if root != nil {
 			into.add(placeOf(doc.Body), "a second document begins; the file may have one")
@@ -127,6 +133,18 @@ func boundedText(text []byte, into *faults) bool {
 				into.add(position{number, column + 1}, "brackets are nested deeper than %d", maxDepth)
 				return false
 			}
+		}
+	}
+	return true
+}
+
+func isUTF8(text []byte, into *faults) bool {
+	number := 0
+	for line := range bytes.Lines(text) {
+		number++
+		if !utf8.Valid(line) {
+			into.add(position{number, 1}, "the line is not UTF-8; save the file in that encoding")
+			return false
 		}
 	}
 	return true

@@ -88,7 +88,12 @@ const (
 
 func newRig(t *testing.T, opts ...config.WatchOption) *rig {
 	t.Helper()
-	r := &rig{path: write(t, small)}
+	return newRigAt(t, write(t, small), opts...)
+}
+
+func newRigAt(t *testing.T, path string, opts ...config.WatchOption) *rig {
+	t.Helper()
+	r := &rig{path: path}
 	server := newPipes()
 	srv := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { time.Sleep(time.Duration(r.hold.Load())) })}
 	served := make(chan struct{})
