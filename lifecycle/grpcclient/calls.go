@@ -2,6 +2,7 @@ package grpcclient
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -78,8 +79,8 @@ func (c *Client) unary(
 	return err
 }
 
-// stream is a grpc.StreamClientInterceptor. gRPC ends the context of a stream when the stream is over,
-// however it ends.
+// stream is a grpc.StreamClientInterceptor. gRPC calls OnFinish when the stream is over, however it
+// ends.
 func (c *Client) stream(
 	ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption,
 ) (grpc.ClientStream, error) {
@@ -87,11 +88,10 @@ func (c *Client) stream(
 	if err != nil {
 		return nil, err
 	}
-	s, err := open(ctx, desc, cc, method, opts...)
+	s, err := open(ctx, desc, cc, method, append(slices.Clip(opts), grpc.OnFinish(end))...)
 	if err != nil {
 		end(err)
 		return nil, err
 	}
-	context.AfterFunc(s.Context(), func() { end(nil) }) //nolint:contextcheck // the stream's own
 	return s, nil
 }
