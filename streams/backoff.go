@@ -19,8 +19,9 @@ type Backoff struct {
 	Min time.Duration
 	// Max bounds the wait, and what a server may ask for by Retry-After or retry. Default: 30 s.
 	Max time.Duration
-	// Jitter is the part of each wait by which it may be shorter, at random, from 0 to 1. Default:
-	// 0.5. poolkeeper.NoJitter: none.
+	// Jitter is the part of each wait by which it may be shorter, at random, from 0 to 1. A wait that
+	// a server asks for is never shorter, but longer by up to this part of Min. Default: 0.5.
+	// poolkeeper.NoJitter: none.
 	Jitter float64
 }
 
@@ -69,6 +70,11 @@ func (b Backoff) wait(failures int, asked time.Duration, draw float64) time.Dura
 		}
 		d *= 2
 	}
-	d = min(max(d, asked), b.Max)
-	return d - time.Duration(draw*b.Jitter*float64(d))
+	d = min(d, b.Max)
+	own := d - time.Duration(draw*b.Jitter*float64(d))
+	if asked <= own {
+		return own
+	}
+	// Clients that were asked for the same do not come back together, and none comes too early.
+	return min(asked+time.Duration(draw*b.Jitter*float64(b.Min)), b.Max)
 }
