@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"reflect"
 	"slices"
@@ -17,6 +18,14 @@ type Change struct {
 	// Restart is why the change needs a restart. It is empty if Watch makes it while the service
 	// runs.
 	Restart string
+}
+
+// describe returns the key, and its values as far as there are any.
+func (c Change) describe() string {
+	if c.From == "" && c.To == "" {
+		return c.Key
+	}
+	return fmt.Sprintf("%s: %s → %s", c.Key, cmp.Or(c.From, "none"), cmp.Or(c.To, "none"))
 }
 
 // Plan returns what would change if next took the place of f, in the order of the files. It changes

@@ -362,7 +362,7 @@ func (w *Watcher) Settings() []slog.Attr {
 		out = append(out, slog.String("error", s.Err.Error()))
 	}
 	for _, c := range s.Restart {
-		out = append(out, slog.String("needs_restart", c.Key))
+		out = append(out, slog.String("needs_restart", c.describe()))
 	}
 	return out
 }

@@ -289,6 +289,20 @@ func TestWhatNeedsARestartIsReported(t *testing.T) {
 		if got := strings.Join(keys, " "); got != "servers.api lifecycle.start_timeout health.interval" {
 			t.Error(got)
 		}
+		shown := ""
+		for _, a := range r.watcher.Settings() {
+			shown += a.String() + "\n"
+		}
+		for where, text := range map[string]string{
+			"status page": shown, "log": r.log.String(), "event": r.events[len(r.events)-1].Err.Error(),
+		} {
+			if !strings.Contains(text, "lifecycle.start_timeout") || !strings.Contains(text, "health.interval") {
+				t.Errorf("the %s does not say what needs a restart: %s", where, text)
+			}
+		}
+		if !strings.Contains(shown, "health.interval: 1s → 2s") {
+			t.Error(shown)
+		}
 		if now, _, err := r.reg.Plan(lifecycle.Config{DrainDelay: 3 * time.Second}); err != nil || len(now) > 0 {
 			t.Errorf("the drain delay was not changed: %v, %v", now, err)
 		}
