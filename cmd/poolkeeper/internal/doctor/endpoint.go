@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -8,14 +9,13 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"os"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
-	"github.com/poolkeeper/poolkeeper/internal/expiry"
-	"github.com/poolkeeper/poolkeeper/internal/onfile"
 	"github.com/poolkeeper/poolkeeper/internal/peer"
 )
 
@@ -115,12 +115,10 @@ func (e *endpoint) dial(ctx context.Context) (net.Conn, error) {
 
 // tlsConfigOf sets a configuration that keeps what the server presents, whether it is trusted or not.
 func (e *endpoint) tlsConfigOf(files poolkeeper.TLSFiles, host string) error {
-	content, err := onfile.Read("poolkeeper", onfile.Names{TLSFiles: files})
-	if err != nil {
+	conf := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host}
+	if err := withFiles(conf, files); err != nil {
 		return err
 	}
-	conf := content.TLS(&tls.Config{MinVersion: tls.VersionTLS12}).Clone()
-	conf.ServerName = host
 	conf.InsecureSkipVerify = true // verify does it, after the chain was kept
 	conf.VerifyConnection = func(state tls.ConnectionState) error {
 		chain, err := verify(state, conf)
@@ -130,6 +128,31 @@ func (e *endpoint) tlsConfigOf(files poolkeeper.TLSFiles, host string) error {
 		return err
 	}
 	e.client = conf
+	return nil
+}
+
+// withFiles completes conf by the certificates on disk. Its errors show nothing of what is in them.
+func withFiles(conf *tls.Config, files poolkeeper.TLSFiles) error {
+	if files.CA != "" {
+		text, err := os.ReadFile(files.CA)
+		if err != nil {
+			return fmt.Errorf("TLSFiles.CA cannot be read: %w", err)
+		}
+		conf.RootCAs = x509.NewCertPool()
+		if !conf.RootCAs.AppendCertsFromPEM(text) {
+			return fmt.Errorf("TLSFiles.CA: %s holds no certificate; it must be PEM", files.CA)
+		}
+	}
+	if (files.Cert == "") != (files.Key == "") {
+		return errors.New("TLSFiles: Cert and Key are needed both, or neither")
+	}
+	if files.Cert != "" {
+		pair, err := tls.LoadX509KeyPair(files.Cert, files.Key)
+		if err != nil {
+			return fmt.Errorf("TLSFiles.Cert and TLSFiles.Key: %w", err)
+		}
+		conf.Certificates = []tls.Certificate{pair}
+	}
 	return nil
 }
 
@@ -163,8 +186,17 @@ func (e *endpoint) keepTLS() {
 		if i > 0 || c.IsCA {
 			kind = poolkeeper.ExpiryCA
 		}
-		e.Certificates = append(e.Certificates, Certificate(expiry.Of(kind, c)))
+		e.Certificates = append(e.Certificates, Certificate{Kind: kind, Subject: subject(c), NotAfter: c.NotAfter})
 	}
+}
+
+// subject is the common name, or the first other name.
+func subject(c *x509.Certificate) string {
+	names := append([]string{c.Subject.CommonName}, c.DNSNames...)
+	for _, ip := range c.IPAddresses {
+		names = append(names, ip.String())
+	}
+	return cmp.Or(names...)
 }
 
 // mismatchError is an error with what was found out about the server since.

@@ -35,7 +35,7 @@ func (s *Server) askGRPC(ctx context.Context, t Target, o Options) error {
 	if err != nil {
 		return err
 	}
-	if err := e.reach(ctx, o.dialTimeout()); err != nil {
+	if err = e.reach(ctx, o.dialTimeout()); err != nil {
 		return err
 	}
 	if e.secure {

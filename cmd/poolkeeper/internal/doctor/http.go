@@ -52,7 +52,7 @@ func (s *Server) askHTTP(ctx context.Context, t Target, o Options) error {
 	}
 	if proxy != nil {
 		s.Proxy = (&url.URL{Scheme: proxy.Scheme, Host: proxy.Host}).String()
-	} else if err := e.reach(ctx, o.dialTimeout()); err != nil {
+	} else if err = e.reach(ctx, o.dialTimeout()); err != nil {
 		return err
 	}
 	err = e.exchange(ctx, proxy, o.dialTimeout())
