@@ -99,8 +99,9 @@ func TestStopDuringStartOnAHungServerEndsBoth(t *testing.T) {
 
 func TestClientStopsInEveryState(t *testing.T) {
 	for name, enter := range map[string]func(*testing.T) *grpcclient.Client{
-		"new": func(t *testing.T) *grpcclient.Client { return client(t, hung(t)) },
+		"new": func(t *testing.T) *grpcclient.Client { t.Helper(); return client(t, hung(t)) },
 		"start failed": func(t *testing.T) *grpcclient.Client {
+			t.Helper()
 			c := client(t, hung(t))
 			if c.Start(testkit.Within(t, 20*time.Millisecond)) == nil {
 				t.Error("Start succeeds")
@@ -108,6 +109,7 @@ func TestClientStopsInEveryState(t *testing.T) {
 			return c
 		},
 		"up": func(t *testing.T) *grpcclient.Client {
+			t.Helper()
 			c := client(t, serve(t, "").addr)
 			if err := c.Start(t.Context()); err != nil {
 				t.Error(err)
@@ -115,6 +117,7 @@ func TestClientStopsInEveryState(t *testing.T) {
 			return c
 		},
 		"down": func(t *testing.T) *grpcclient.Client {
+			t.Helper()
 			srv := serve(t, "")
 			c := client(t, srv.addr)
 			if err := c.Start(t.Context()); err != nil {
@@ -125,6 +128,7 @@ func TestClientStopsInEveryState(t *testing.T) {
 			return c
 		},
 		"drained": func(t *testing.T) *grpcclient.Client {
+			t.Helper()
 			c := client(t, serve(t, "").addr)
 			if err := errors.Join(c.Start(t.Context()), c.Drain(t.Context())); err != nil {
 				t.Error(err)

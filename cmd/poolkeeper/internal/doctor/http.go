@@ -57,6 +57,9 @@ func (s *Server) askHTTP(ctx context.Context, t Target, o Options) error {
 	}
 	err = e.exchange(ctx, proxy, o.dialTimeout())
 	e.keepTLS()
+	if err != nil {
+		s.Latency.Answer = 0
+	}
 	if proxy != nil {
 		return err
 	}
