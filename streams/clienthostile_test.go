@@ -38,7 +38,7 @@ func transport(t *testing.T) *http.Client {
 }
 
 // eager comes back as soon as it may.
-var eager = streams.Backoff{Min: time.Millisecond, Max: time.Millisecond, Jitter: poolkeeper.NoJitter} //nolint:gochecknoglobals // a constant
+var eager = streams.Backoff{Min: time.Millisecond, Max: time.Millisecond, Jitter: poolkeeper.NoJitter}
 
 // A server that ends each stream in another way, a thousand times, costs the client nothing that stays.
 func TestThousandReconnectsLeaveNothingBehind(t *testing.T) {
