@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/eviction"
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/health/quality"
@@ -41,6 +42,7 @@ func TestEverySettingIsDocumented(t *testing.T) {
 			sqlpool.PostgresConfig{}, sqlpool.MySQLConfig{}, sqlpool.DBConfig{}, sqlpool.AdoptConfig{},
 		},
 		"`statuspage.Config`":                     {statuspage.Config{}},
+		"`poolkeeper.Isolation`":                  {poolkeeper.Isolation{}},
 		"`replica.PostgresConfig`, `MySQLConfig`": {replica.PostgresConfig{}, replica.MySQLConfig{}},
 	} {
 		rows := settingRows(string(doc), heading)

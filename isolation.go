@@ -3,8 +3,8 @@ package poolkeeper
 import "time"
 
 // Isolation says when a server that serves worse than the others is taken out of rotation: a replica
-// of package replica, a replica node of a Redis Cluster, a host of package httpclient. The zero value
-// is off. The zero of every other field means its default.
+// of package replica, or a host of package httpclient. The zero value is off. The zero of every other
+// field means its default.
 //
 // Each server has a score from 0, the worst, to 100. The weights are shared out to its latency, its
 // errors and its saturation, and each part falls linearly to nothing at its limit. With the default
@@ -39,7 +39,7 @@ type Isolation struct {
 	MaxRetry time.Duration
 
 	// TrialShare is the part of the traffic that a server gets during its trial. Default: 0.05.
-	// Bounds: 0.01 to 1. A Redis Cluster has no such share: a node on trial takes its turn.
+	// Bounds: 0.01 to 1.
 	TrialShare float64
 
 	// MinServing is how many servers isolation leaves in rotation. Default: 1. Bounds: not negative.

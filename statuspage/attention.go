@@ -119,7 +119,15 @@ func attendPool(now time.Time, p *Pool, health string, note notify) {
 // attendServers adds the notices on the servers of a pool.
 func attendServers(p *Pool, note notify) {
 	for i := range p.Members {
-		if m := &p.Members[i]; !m.InRotation && m.State != "" {
+		switch m := &p.Members[i]; {
+		case m.Isolated:
+			what := "is on trial"
+			if m.NextTrial != nil {
+				what = "is isolated until a trial at " + m.NextTrial.UTC().Format(time.TimeOnly) + " UTC"
+			}
+			note(SeverityWarning, p.Name, "it serves worse than the others: look at its load, its disks and the network to it",
+				"%s %s: %s", m.Name, what, m.Why)
+		case !m.InRotation && m.State != "":
 			note(SeverityWarning, p.Name, "", "%s serves no callers: %s", m.Name, m.State)
 		}
 	}

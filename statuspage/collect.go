@@ -166,6 +166,13 @@ func (d *documentOf) pool(name string, s *poolkeeper.Stats) Pool {
 			lag := m.Lag.Seconds()
 			out.Lag = &lag
 		}
+		if m.HasScore {
+			out.Score = &m.Score
+		}
+		out.Isolated, out.Why = m.Isolated, d.words.clean(m.Why)
+		if !m.NextTrial.IsZero() {
+			out.NextTrial = &m.NextTrial
+		}
 		p.Members = append(p.Members, out)
 	}
 	return p

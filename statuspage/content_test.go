@@ -73,6 +73,20 @@ func TestAttentionNamesWhatAnOperatorShouldLookAt(t *testing.T) {
 			func(p *fakePool) { p.stats.Members = []poolkeeper.MemberStats{{Name: "replica-1", State: "lagging"}} },
 			"warning pool: replica-1 serves no callers: lagging",
 		},
+		"member isolated": {
+			func(p *fakePool) {
+				p.stats.Members = []poolkeeper.MemberStats{{
+					Name: "replica-1", State: "isolated", Isolated: true, Why: "score 60", NextTrial: time.Date(2026, 1, 2, 15, 4, 5, 0, time.UTC),
+				}}
+			},
+			"warning pool: replica-1 is isolated until a trial at 15:04:05 UTC: score 60",
+		},
+		"member on trial": {
+			func(p *fakePool) {
+				p.stats.Members = []poolkeeper.MemberStats{{Name: "replica-1", State: "trial", InRotation: true, Isolated: true, Why: "score 60"}}
+			},
+			"warning pool: replica-1 is on trial: score 60",
+		},
 		"expires": {
 			func(p *fakePool) {
 				p.expiries = []poolkeeper.Expiry{{Kind: poolkeeper.ExpiryCA, Subject: "our CA", NotAfter: now.Add(9*day + time.Hour)}}
@@ -174,15 +188,19 @@ func TestServersOfAReplicatedPoolAreShown(t *testing.T) {
 		{Name: "primary", Primary: true, State: "ready", InRotation: true, Stats: poolkeeper.Stats{
 			Max: 10, InUse: 3, Fleet: poolkeeper.FleetStats{Asked: asked, Demand: 240, Limit: 300, OnServer: 87},
 		}},
+		{Name: "replica-2", State: "isolated", Score: 60, HasScore: true, Isolated: true, Why: "score 60", NextTrial: asked.Add(time.Hour)},
 		{Name: "replica-1", State: "lagging", HasLag: true, Lag: 12 * time.Second, Stats: poolkeeper.Stats{LastDialError: textError("refused"), LastDialErrorTime: asked}},
 	}}
 	page := statuspage.New(reg, open())
 	reg.Add("orders", pool)
 	m := document(t, page).Pools[0].Members
-	if len(m) != 2 || !m[0].Primary || m[0].InUse != 3 || m[0].Lag != nil || *m[1].Lag != 12 || m[1].InRotation {
+	if len(m) != 3 || !m[0].Primary || m[0].InUse != 3 || m[0].Lag != nil || *m[2].Lag != 12 || m[2].InRotation {
 		t.Errorf("%+v", m)
 	}
-	shows(t, page, "<bdi>primary</bdi>", "lagging, serves no callers", ">12 s<", "Limit of primary",
+	if m[0].Score != nil || *m[1].Score != 60 || !m[1].Isolated || m[1].Why != "score 60" || !m[1].NextTrial.Equal(asked.Add(time.Hour)) {
+		t.Errorf("%+v", m)
+	}
+	shows(t, page, "<bdi>primary</bdi>", "lagging, serves no callers", "isolated, score 60, serves no callers", ">12 s<", "Limit of primary",
 		"together may open 240 connections. The server grants 300, and had 87 open when asked 3 min ago",
 		"Last dial error of replica-1")
 }

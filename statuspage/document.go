@@ -169,12 +169,16 @@ type Fleet struct {
 type Member struct {
 	PoolFigures
 
-	Name       string   `json:"name"`
-	Primary    bool     `json:"primary,omitempty"`
-	State      string   `json:"state,omitempty"`
-	InRotation bool     `json:"in_rotation"`
-	Lag        *float64 `json:"lag_seconds,omitempty"` // nil: not known
-	Fleet      *Fleet   `json:"fleet,omitempty"`       // nil: the server was never asked
+	Name       string     `json:"name"`
+	Primary    bool       `json:"primary,omitempty"`
+	State      string     `json:"state,omitempty"`
+	InRotation bool       `json:"in_rotation"`
+	Lag        *float64   `json:"lag_seconds,omitempty"` // nil: not known
+	Score      *int       `json:"score,omitempty"`       // how well it serves, 0 to 100; nil: not known
+	Isolated   bool       `json:"isolated,omitempty"`    // it serves worse than the others
+	Why        string     `json:"why,omitempty"`         // it is isolated
+	NextTrial  *time.Time `json:"next_trial,omitempty"`  // when it gets traffic again; nil: it is not isolated
+	Fleet      *Fleet     `json:"fleet,omitempty"`       // nil: the server was never asked
 }
 
 // Server is one moment of a server that answers requests.

@@ -74,7 +74,7 @@ func (s *screen) MemberTone(m Member) string {
 	switch {
 	case !m.DownSince.IsZero():
 		return "bad"
-	case !m.InRotation:
+	case !m.InRotation, m.Isolated:
 		return "warn"
 	}
 	return "ok"
@@ -83,6 +83,9 @@ func (s *screen) MemberTone(m Member) string {
 // MemberState is the state of a member in words.
 func (s *screen) MemberState(m Member) string {
 	state := cmp.Or(m.State, "in use")
+	if m.Score != nil {
+		state += fmt.Sprintf(", score %d", *m.Score)
+	}
 	if !m.InRotation {
 		state += ", serves no callers"
 	}

@@ -165,10 +165,10 @@ func TestEveryFieldOfIsolationHasAVariable(t *testing.T) {
 	fields := reflect.TypeFor[poolkeeper.Isolation]()
 	for f := range fields.Fields() {
 		value := "7"
-		switch f.Type.Kind() {
-		case reflect.Float64:
+		switch f.Type {
+		case reflect.TypeFor[float64]():
 			value = "0.7"
-		case reflect.Int64:
+		case reflect.TypeFor[time.Duration]():
 			value = "7s"
 		}
 		t.Setenv("X_ISOLATION_"+env.Words(f.Name), value)

@@ -3,6 +3,7 @@ package isolation
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/poolkeeper/poolkeeper"
@@ -46,10 +47,10 @@ func Validate(pkg string, c poolkeeper.Isolation, poll time.Duration) error {
 		}
 	}
 	fault(c.MinScore < 0 || c.MinScore > 100, "MinScore", c.MinScore, "from 1 to 100, or 0 (off)")
-	fault(c.After > 0 && c.After < polls(leastPolls, poll), "After", c.After,
+	fault(c.After >= time.Millisecond && c.After < polls(leastPolls, poll), "After", c.After,
 		fmt.Sprintf("at least %s, which is %d polls", polls(leastPolls, poll), leastPolls))
 	full := WithDefaults(c, poll)
-	fault(c.MaxRetry > 0 && full.Retry > c.MaxRetry, "MaxRetry", c.MaxRetry, fmt.Sprintf("at least Retry, %s", full.Retry))
+	fault(c.MaxRetry >= time.Millisecond && full.Retry > c.MaxRetry, "MaxRetry", c.MaxRetry, fmt.Sprintf("at least Retry, %s", full.Retry))
 	fault(c.TrialShare != 0 && !(c.TrialShare >= leastTrialShare && c.TrialShare <= 1), "TrialShare", c.TrialShare,
 		"from 0.01 to 1, or 0 (the default)")
 	fault(c.MinServing < 0, "MinServing", c.MinServing, "positive or 0 (the default)")
@@ -95,6 +96,13 @@ func polls(n int, interval time.Duration) time.Duration {
 	return time.Duration(n) * min(max(interval, 0), settings.Longest/defaultPolls)
 }
 
-// span is how far a score looks back. So what lasts for less than half of After shows in the score
-// for less than After.
-func span(c poolkeeper.Isolation) time.Duration { return c.After / 2 }
+// Settings returns what is in effect.
+func Settings(c poolkeeper.Isolation, poll time.Duration) slog.Attr {
+	if c.MinScore == 0 {
+		return slog.String("isolation", "off")
+	}
+	full := WithDefaults(c, poll)
+	return slog.Group("isolation",
+		slog.Int("min_score", full.MinScore), slog.Duration("after", full.After), slog.Duration("retry", full.Retry),
+		slog.Duration("max_retry", full.MaxRetry), slog.Float64("trial_share", full.TrialShare), slog.Int("min_serving", full.MinServing))
+}

@@ -98,7 +98,7 @@ func (g *Group[K]) Observe(key K, now time.Time, s Sample) {
 		return
 	}
 	m := g.member(key, now)
-	m.samples = m.samples.add(now, s, span(g.cfg))
+	m.samples = append(m.samples, stamped{s, now}).since(now, g.cfg.After)
 }
 
 func (g *Group[K]) member(key K, now time.Time) *member {

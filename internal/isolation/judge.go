@@ -28,7 +28,7 @@ func (g *Group[K]) round(now time.Time, all []Member[K]) *round[K] {
 			m.samples, m.under = nil, time.Time{}
 		}
 		m.fit, m.pinned = is.Fit, is.Pinned
-		m.samples = m.samples.since(now, span(g.cfg))
+		m.samples = m.samples.since(now, g.cfg.After)
 		m.seen = m.samples.read()
 		r.keys, r.all = append(r.keys, is.Key), append(r.all, m)
 	}

@@ -74,22 +74,29 @@ const (
 
 // stamped is a Sample and when it was taken.
 type stamped struct {
-	at time.Time
 	Sample
+
+	at time.Time
 }
 
 // window is the samples of one server since a certain time, the oldest first.
 type window []stamped
 
-// add adds a sample and drops those that are too old.
-func (w window) add(now time.Time, s Sample, keep time.Duration) window {
-	return append(w, stamped{now, s}).since(now, keep)
-}
-
-// since drops the samples that are older than keep.
-func (w window) since(now time.Time, keep time.Duration) window {
+// since drops the samples of before the last half of after. A server that is slow to answer may have
+// few there: then those of the whole of after count, back to the third with a request.
+func (w window) since(now time.Time, after time.Duration) window {
+	third, answers := len(w), 0
+	for third > 0 && answers < leastSamples {
+		if third--; w[third].Requests > 0 {
+			answers++
+		}
+	}
 	old := max(len(w)-mostSamples, 0)
-	for old < len(w) && now.Sub(w[old].at) > keep {
+	for old < len(w) {
+		age := now.Sub(w[old].at)
+		if age <= after/2 || old >= third && age <= after {
+			break
+		}
 		old++
 	}
 	return slices.Delete(w, 0, old)

@@ -123,6 +123,10 @@ func (r *reader) member(pool, name string, m *poolkeeper.MemberStats) {
 	if m.HasLag {
 		r.duration(MemberLag, m.Lag, pool, name)
 	}
+	if m.HasScore {
+		r.count(MemberScore, m.Score, pool, name)
+	}
+	r.truth(MemberIsolated, m.Isolated, pool, name)
 	if m.State != "" {
 		r.truth(MemberState, true, pool, name, printable(m.State))
 	}

@@ -77,7 +77,11 @@ func TestSamplesAreWhatTheComponentsSay(t *testing.T) {
 			"poolkeeper_pool_last_dial_error_timestamp_seconds|orders": now - 120,
 			"poolkeeper_fleet_demand|orders":                           270,
 			"poolkeeper_fleet_warnings|orders":                         1,
-			"poolkeeper_pool_members|orders":                           2,
+			"poolkeeper_pool_members|orders":                           3,
+			"poolkeeper_member_score|orders|replica-2":                 60,
+			"poolkeeper_member_isolated|orders|replica-2":              1,
+			"poolkeeper_member_isolated|orders|primary":                0,
+			"poolkeeper_member_state|orders|replica-2|isolated":        1,
 			"poolkeeper_member_in_use|orders|primary":                  12,
 			"poolkeeper_member_lag_seconds|orders|replica-1":           7,
 			"poolkeeper_member_down|orders|replica-1":                  1,
@@ -107,7 +111,7 @@ func TestSamplesAreWhatTheComponentsSay(t *testing.T) {
 		for _, unknown := range []string{
 			"db_client_connection_max|cache", "db_client_connection_use_time_seconds|cache", "poolkeeper_fleet_demand|cache",
 			"poolkeeper_pool_last_dial_error_timestamp_seconds|cache", "poolkeeper_expiry_timestamp_seconds|orders|server-certificate|db",
-			"poolkeeper_pool_down|broken", "poolkeeper_member_lag_seconds|orders|primary",
+			"poolkeeper_member_score|orders|primary", "poolkeeper_pool_down|broken", "poolkeeper_member_lag_seconds|orders|primary",
 		} {
 			if s, ok := all[unknown]; ok {
 				t.Errorf("%s is %v, though it is not known", unknown, s.Value)

@@ -52,7 +52,7 @@ const maxLabels = 3
 // Units.
 const (
 	seconds     = "s"
-	flag        = "" // 0 or 1; the unit "1" would name it a ratio in Prometheus
+	flag        = "" // 0 or 1, or a score; the unit "1" would name it a ratio in Prometheus
 	connections = "{connection}"
 )
 
@@ -184,6 +184,10 @@ var (
 		"1 while the member serves callers.")
 	MemberLag = ofMember("lag", seconds, Gauge,
 		"How far a replica is behind its primary, where it is known.")
+	MemberScore = ofMember("score", flag, Gauge,
+		"How well the member serves, from 0 to 100, where isolation is on.")
+	MemberIsolated = ofMember("isolated", flag, Gauge,
+		"1 while the member serves worse than the others: it has no traffic, or that of a trial.")
 	MemberState = ofMember("state", flag, Gauge,
 		"1 for the present state of the member; other states have no series.", "state")
 )
@@ -285,7 +289,7 @@ var table = [...]*Metric{
 	Acquired, Refused, Waits, WaitSum, Dialing, Dials, DialErrors, LastDialError, Closed, Generations, Leaks,
 	Reclaimed, Reused, Unread, OldestHold, Down, Paused, SweepLate,
 	FleetDemand, FleetLimit, FleetConnections, FleetWarnings, FleetAsked,
-	Members, MemberOpen, MemberInUse, MemberDown, MemberPrimary, MemberInRotation, MemberLag, MemberState,
+	Members, MemberOpen, MemberInUse, MemberDown, MemberPrimary, MemberInRotation, MemberLag, MemberScore, MemberIsolated, MemberState,
 	CheckStatus, CheckAge, CheckMaxAge, CheckDuration, CheckRuns, CheckFailedRuns, CheckFailures, CheckHung,
 	GroupStatus, HeartbeatAge, HeartbeatMaxAge,
 	Phase, ComponentState, ComponentStart, ComponentStop, ComponentRestarts, Unreadable, Expiry,

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/printing"
 	"github.com/poolkeeper/poolkeeper/internal/settings"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
@@ -53,6 +54,12 @@ type PostgresConfig struct {
 
 	// Fallback says where reads go while no replica is fit. Default: FallbackPrimary.
 	Fallback Fallback
+
+	// Isolation takes replicas that serve worse than the others out of rotation. Their scores are of
+	// polls and of traffic: the time for which connections are held, errors of connections, and how
+	// full each pool is. An isolated replica still counts as fit: while no other is, it is read from,
+	// before Fallback leaves the replicas. After counts polls of PollInterval. Default: off.
+	Isolation poolkeeper.Isolation
 
 	// Logger gets changes in the state of the servers. Default: slog.Default(). The pools have
 	// their own.
@@ -108,6 +115,12 @@ type MySQLConfig struct {
 
 	// Fallback says where reads go while no replica is fit. Default: FallbackPrimary.
 	Fallback Fallback
+
+	// Isolation takes replicas that serve worse than the others out of rotation. Their scores are of
+	// polls and of traffic: the time for which connections are held, errors of connections, and how
+	// full each pool is. An isolated replica still counts as fit: while no other is, it is read from,
+	// before Fallback leaves the replicas. After counts polls of PollInterval. Default: off.
+	Isolation poolkeeper.Isolation
 
 	// Logger gets changes in the state of the servers. Default: slog.Default(). The pools have
 	// their own.

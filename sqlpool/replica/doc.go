@@ -26,6 +26,7 @@
 // [NewPostgres] is for PostgreSQL and its streaming standbys, [NewMySQL] for MySQL and MariaDB.
 //
 // It does not read statements to route them: the caller says Primary or Replica. It does not
-// promote a replica, nor send writes to one. It knows no weights, zones or latencies: replicas take
-// turns. Clusters in which every server takes writes, such as Galera, have no replicas for it.
+// promote a replica, nor send writes to one. It knows no weights and zones: replicas take turns, but
+// for those that Isolation takes out because they serve worse than the others. Clusters in which
+// every server takes writes, such as Galera, have no replicas for it.
 package replica

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"cmp"
 	"context"
 	"time"
 )
@@ -45,14 +46,17 @@ type Told struct {
 	Behind         time.Duration // by its own word
 	CaughtUp       bool
 	Gap            error
+	Took           time.Duration // of the poll; 0: 1 ms
+	Failures       int           // errors of the traffic since the last poll
 }
 
 // Record takes a scripted poll of a member into account; the primary is 0.
 func (s *set) Record(ctx context.Context, member int, told Told) (err error) {
 	o := &observation{
 		at: told.At, err: told.Err, readOnly: told.Standby, reported: told.Behind, caughtUp: told.CaughtUp,
-		gap: told.Gap, lag: unknownLag,
+		gap: told.Gap, lag: unknownLag, took: cmp.Or(told.Took, time.Millisecond),
 	}
+	s.members[member].errors.Add(uint64(told.Failures))
 	switch {
 	case told.LSN > 0:
 		o.position = lsn(told.LSN)

@@ -18,6 +18,7 @@ type observation struct {
 	reported time.Duration // the lag that a replica reports, by its own clock; negative: it does not know
 	caughtUp bool          // a replica has replayed all that it has received
 	gap      error         // why position or reported is missing, where that can be known
+	took     time.Duration // from at to the answer; 0: there was none
 	lag      time.Duration // measured; negative: not known
 	placed   bool          // lag was measured when a position of the primary was known
 }
@@ -54,7 +55,9 @@ func (s *set) poll(ctx context.Context, m *member) error {
 	ask := s.question(m, cfg)
 	o.err = m.server.Ask(bounded, func(ctx context.Context, c probe.Conn) error {
 		o.begin()
-		return s.kind.poll(ctx, o, c, ask)
+		err := s.kind.poll(ctx, o, c, ask)
+		o.took = max(time.Since(o.at), 1)
+		return err
 	})
 	if o.err != nil && over(own) {
 		return noAnswer(ctx, own)

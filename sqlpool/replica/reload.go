@@ -11,17 +11,17 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/settings"
 )
 
-// Reload replaces the configuration while the component works: MaxLag, PollInterval, PollTimeout
-// and Fallback hold at once, and each pool is reloaded as by its own Reload, one after the other;
-// if one refuses, those before it are put back. The number of replicas and their names cannot
+// Reload replaces the configuration while the component works: MaxLag, PollInterval, PollTimeout,
+// Fallback and Isolation hold at once, and each pool is reloaded as by its own Reload, one after the
+// other; if one refuses, those before it are put back. The number of replicas and their names cannot
 // change. It blocks at most until ctx ends.
 func (p *Postgres) Reload(ctx context.Context, cfg PostgresConfig) error {
 	return p.reload(ctx, cfg.config()) //nolint:contextcheck // what makes the pools is not called
 }
 
-// Reload replaces the configuration while the component works: MaxLag, PollInterval, PollTimeout
-// and Fallback hold at once, and each pool is reloaded as by its own Reload, one after the other;
-// if one refuses, those before it are put back. The number of replicas and their names cannot
+// Reload replaces the configuration while the component works: MaxLag, PollInterval, PollTimeout,
+// Fallback and Isolation hold at once, and each pool is reloaded as by its own Reload, one after the
+// other; if one refuses, those before it are put back. The number of replicas and their names cannot
 // change. It blocks at most until ctx ends.
 func (m *MySQL) Reload(ctx context.Context, cfg MySQLConfig) error {
 	return m.reload(ctx, cfg.config())
@@ -87,6 +87,7 @@ func (s *set) reload(ctx context.Context, cfg config) error {
 		s.events.Emit(event.OfReload(changes))
 	}
 	s.mu.Lock()
+	s.scores.Configure(next.Isolation, next.PollInterval)
 	changed := s.chooseLocked(time.Now())
 	s.mu.Unlock()
 	emit(changed)
@@ -101,8 +102,9 @@ func (c config) changes(next config) []poolkeeper.Change {
 	type own struct {
 		MaxLag, PollInterval, PollTimeout time.Duration
 		Fallback                          Fallback
+		Isolation                         poolkeeper.Isolation
 	}
-	of := func(c config) *own { return &own{c.MaxLag, c.PollInterval, c.PollTimeout, c.Fallback} }
+	of := func(c config) *own { return &own{c.MaxLag, c.PollInterval, c.PollTimeout, c.Fallback, c.Isolation} }
 	return settings.Diff(of(c), of(next))
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/isolation"
 	"github.com/poolkeeper/poolkeeper/internal/settings"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 )
@@ -22,6 +23,7 @@ type config struct {
 	PollInterval time.Duration
 	PollTimeout  time.Duration
 	Fallback     Fallback
+	Isolation    poolkeeper.Isolation
 	Logger       *slog.Logger
 }
 
@@ -53,7 +55,7 @@ func serverName(i int, own string) string {
 func (c PostgresConfig) config() config {
 	out := config{
 		kind: postgresKind(), Name: c.Name, MaxLag: c.MaxLag, PollInterval: c.PollInterval, PollTimeout: c.PollTimeout,
-		Fallback: c.Fallback, Logger: c.Logger,
+		Fallback: c.Fallback, Isolation: c.Isolation, Logger: c.Logger,
 	}
 	for i, own := range append([]sqlpool.PostgresConfig{c.Primary}, c.Replicas...) {
 		s := server{name: serverName(i, own.Name), url: own.URL}
@@ -71,7 +73,7 @@ func (c PostgresConfig) config() config {
 func (c MySQLConfig) config() config {
 	out := config{
 		kind: mysqlKind(), Name: c.Name, MaxLag: c.MaxLag, PollInterval: c.PollInterval, PollTimeout: c.PollTimeout,
-		Fallback: c.Fallback, Logger: c.Logger,
+		Fallback: c.Fallback, Isolation: c.Isolation, Logger: c.Logger,
 	}
 	for i, own := range append([]sqlpool.MySQLConfig{c.Primary}, c.Replicas...) {
 		s := server{name: serverName(i, own.Name), url: own.URL}
@@ -121,6 +123,7 @@ func (c config) validateOwn() error {
 			lag, every,
 		))
 	}
+	errs = append(errs, isolation.Validate("replica", c.Isolation, every))
 	if c.Fallback < FallbackPrimary || c.Fallback > FallbackNone {
 		errs = append(errs, fmt.Errorf("replica: Fallback is %s; it must be FallbackPrimary, FallbackStale or FallbackNone",
 			c.Fallback))

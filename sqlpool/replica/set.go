@@ -12,6 +12,7 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/ctxmutex"
 	"github.com/poolkeeper/poolkeeper/internal/event"
+	"github.com/poolkeeper/poolkeeper/internal/isolation"
 	"github.com/poolkeeper/poolkeeper/internal/life"
 	"github.com/poolkeeper/poolkeeper/internal/observer"
 	"github.com/poolkeeper/poolkeeper/internal/settings"
@@ -37,8 +38,9 @@ type set struct {
 	mu      sync.Mutex
 	name    string
 	phase   life.Phase
-	primary history // of the primary's positions
-	refuser pool    // refuses with ErrNoReplica; nil until FallbackNone is configured
+	primary history                   // of the primary's positions
+	scores  *isolation.Group[*member] // of the replicas
+	refuser pool                      // refuses with ErrNoReplica; nil until FallbackNone is configured
 }
 
 // kind is what differs between kinds of servers.
@@ -83,7 +85,11 @@ type member struct {
 	poller   *poller
 	polling  ctxmutex.Mutex              // from the question until its consequences are drawn: a Check polls too
 	observed atomic.Pointer[observation] // nil: not polled yet
+	errors   atomic.Uint64               // that its traffic has met
 	events   *event.Log                  // of its place in the set; those of its pool are the pool's
+
+	before       poolkeeper.Stats // of the pool, at the last poll; guarded by polling
+	errorsBefore uint64           // the same
 
 	// guarded by the set's mutex
 	state   State
@@ -107,6 +113,7 @@ func newSet(cfg config) (*set, error) {
 		s.members = append(s.members, m)
 	}
 	s.conf.Store(&full)
+	s.scores = isolation.New[*member](full.Isolation, full.PollInterval)
 	if err == nil {
 		err = s.prepareFallback(&full)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/event"
+	"github.com/poolkeeper/poolkeeper/internal/isolation"
 	"github.com/poolkeeper/poolkeeper/internal/life"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 )
@@ -25,6 +26,8 @@ const (
 	StateLagging  State = "lagging"  // a replica more than MaxLag behind
 	StatePromoted State = "promoted" // a replica that takes writes while the primary does
 	StateDemoted  State = "demoted"  // the primary takes no writes
+	StateIsolated State = "isolated" // a replica that serves worse than the others: see Isolation
+	StateTrial    State = "trial"    // one that was isolated, and gets a part of the reads again
 )
 
 // primaryState says what the primary is good for.
@@ -89,7 +92,7 @@ func (o *observation) reason(state State, k *kind, maxLag time.Duration) error {
 		return fmt.Errorf("%s behind; MaxLag is %s", o.lag.Round(time.Millisecond), maxLag)
 	case StateUnknown:
 		return errors.New("not polled yet")
-	case StateReady:
+	case StateReady, StateIsolated, StateTrial: // the last two are for Members
 	}
 	return nil
 }
@@ -98,15 +101,21 @@ func (o *observation) reason(state State, k *kind, maxLag time.Duration) error {
 func (s *set) record(ctx context.Context, m *member, o *observation) {
 	cfg := s.conf.Load()
 	isPrimary := m == s.members[0]
+	var seen isolation.Sample
+	if !isPrimary && cfg.Isolation.MinScore > 0 {
+		seen = m.sample(o)
+	}
 	s.mu.Lock()
+	now := time.Now()
 	if isPrimary {
 		s.recordPositionLocked(o, cfg.MaxLag)
 	} else {
 		o.measure(&s.primary, s.members[0].observed.Load())
+		s.scores.Observe(m, now, seen)
 	}
 	before := m.observed.Swap(o)
 	m.suspect = false
-	changed := s.chooseLocked(time.Now())
+	changed := s.chooseLocked(now)
 	s.mu.Unlock()
 
 	if o.err == nil && o.readOnly == isPrimary { // it has another role: perhaps the address leads to another server
@@ -132,36 +141,38 @@ func (s *set) recordPositionLocked(o *observation, maxLag time.Duration) {
 	}
 }
 
-// change is a member's step from one state to another.
-type change struct {
-	member   *member
-	from, to State
-	reason   error
+// step is what happens to a member's place in the set.
+type step struct {
+	member *member
+	event  event.Event
 }
 
-func emit(changes []change) {
-	for _, c := range changes {
-		c.member.events.Emit(c.event())
+func emit(steps []step) {
+	for _, s := range steps {
+		s.member.events.Emit(s.event)
 	}
 }
 
-// event says what the step means for reads and writes.
-func (c change) event() event.Event {
+// stepOf says what a change of state means for reads and writes.
+func stepOf(m *member, from, to State, reason error, standing isolation.State) step {
 	e := event.Event{
-		Kind: event.MemberLost, Level: slog.LevelWarn, Text: "this server is out of use", Err: c.reason,
-		Attrs: []slog.Attr{slog.String("from", string(c.from)), slog.String("to", string(c.to))},
+		Kind: event.MemberLost, Level: slog.LevelWarn, Text: "this server is out of use", Err: reason,
+		Attrs: []slog.Attr{slog.String("from", string(from)), slog.String("to", string(to))},
 	}
-	if c.to == StateReady {
+	if to == StateReady {
 		e.Kind, e.Level, e.Text, e.Err = event.MemberBack, slog.LevelInfo, "this server is in use", nil
+		if standing != isolation.Serving {
+			e.Text = "this server is back, and isolated as before"
+		}
 	}
-	return e
+	return step{m, e}
 }
 
-// chooseLocked sets the state of every member and what Replica returns. It returns the changes.
-func (s *set) chooseLocked(now time.Time) []change {
+// chooseLocked sets the state of every member and what Replica returns. It returns what has changed.
+func (s *set) chooseLocked(now time.Time) []step {
 	cfg := s.conf.Load()
 	states := make([]State, len(s.members))
-	var changed []change
+	var changed []step
 	for i, m := range s.members {
 		o := m.observed.Load()
 		if i == 0 {
@@ -170,10 +181,12 @@ func (s *set) chooseLocked(now time.Time) []change {
 			states[i] = replicaState(o, states[0], cfg.MaxLag)
 		}
 		if states[i] != m.state {
-			changed = append(changed, change{m, m.state, states[i], o.reason(states[i], s.kind, cfg.MaxLag)})
+			reason := o.reason(states[i], s.kind, cfg.MaxLag)
+			changed = append(changed, stepOf(m, m.state, states[i], reason, s.scores.Standing(m).State))
 			m.state, m.since = states[i], now
 		}
 	}
+	changed = append(changed, s.judgeLocked(now)...)
 	rotation := s.rotationLocked(states, cfg.Fallback)
 	if old := s.rotation.Load(); old == nil || !slices.Equal(*old, rotation) {
 		s.rotation.Store(&rotation)
@@ -193,9 +206,13 @@ func (s *set) rotationLocked(states []State, fallback Fallback) []pool {
 	if len(chosen) == 0 {
 		chosen = fit(states, fallback)
 	}
-	rotation := make([]pool, 0, len(s.members))
+	readable := make([]*member, 0, len(s.members))
 	for _, i := range chosen {
-		rotation = append(rotation, s.members[i].pool)
+		readable = append(readable, s.members[i])
+	}
+	rotation := make([]pool, 0, len(s.members))
+	for _, m := range s.scores.Rotation(readable) {
+		rotation = append(rotation, m.pool)
 	}
 	switch {
 	case len(rotation) > 0:
@@ -257,6 +274,7 @@ func (w *memberObserver) Observe(err error) {
 	case err == nil && !isPrimary:
 		return
 	case err != nil:
+		w.m.errors.Add(1)
 		if !isPrimary && lost(err) {
 			w.s.suspect(w.m)
 		}

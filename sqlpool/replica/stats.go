@@ -12,6 +12,7 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/expiry"
+	"github.com/poolkeeper/poolkeeper/internal/isolation"
 	"github.com/poolkeeper/poolkeeper/internal/life"
 	"github.com/poolkeeper/poolkeeper/internal/settings"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
@@ -30,6 +31,13 @@ type Member struct {
 	HasLag bool
 	Polled time.Time // when the last poll began; zero: never
 	Err    error     // why State is not StateReady
+	// Score is how well a replica serves, from 0 to 100. HasScore is false if Isolation is off, and
+	// until it was polled three times since it became ready.
+	Score    int
+	HasScore bool
+	// NextTrial is when an isolated replica gets reads again, to see how it serves. Zero: it is not
+	// isolated.
+	NextTrial time.Time
 }
 
 // Members returns what the last poll of each server has shown, the primary first. It does not
@@ -41,10 +49,15 @@ func (s *set) Members() []Member {
 	rotation := *s.rotation.Load()
 	out := make([]Member, 0, len(s.members))
 	for i, m := range s.members {
-		v := Member{Name: m.name, Primary: i == 0, State: m.state, Since: m.since}
-		v.InRotation = slices.Contains(rotation, m.pool)
+		v := Member{Name: m.name, Primary: i == 0, InRotation: slices.Contains(rotation, m.pool)}
 		o := m.observed.Load()
+		var standing isolation.Standing
+		v.State, v.Since, standing = s.shownLocked(m)
+		v.Score, v.HasScore, v.NextTrial = standing.Score, standing.HasScore, standing.NextTrial
 		v.Err = o.reason(m.state, s.kind, cfg.MaxLag)
+		if v.State != m.state {
+			v.Err = isolatedError(standing.Why)
+		}
 		if o != nil {
 			v.Polled = o.at
 		}
@@ -57,7 +70,7 @@ func (s *set) Members() []Member {
 }
 
 // Check polls the primary now. It fails if the primary does not answer or takes no writes. A
-// replica that the last poll found down, behind or promoted is only a reservation
+// replica that the last poll found down, behind or promoted, and one that is isolated, is only a reservation
 // ([health.Degraded]), because reads go on by Fallback. Before Start, Check polls all servers at
 // once. It names a silent server, which does not delay the others. Check blocks at most until ctx
 // ends, or for PollTimeout. It waits for one server three quarters of the time that ctx leaves.
@@ -136,6 +149,7 @@ func (s *set) Settings() []slog.Attr {
 		settings.Duration("poll_interval", cfg.PollInterval),
 		settings.Duration("poll_timeout", cfg.PollTimeout),
 		slog.String("fallback", cfg.Fallback.String()),
+		isolation.Settings(cfg.Isolation, cfg.PollInterval),
 	}
 	for _, m := range s.members {
 		out = append(out, slog.GroupAttrs(m.name, m.pool.Settings()...))

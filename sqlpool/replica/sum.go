@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/isolation"
 	"github.com/poolkeeper/poolkeeper/internal/sum"
 )
 
@@ -35,7 +36,10 @@ func (s *set) standing() []poolkeeper.MemberStats {
 	out := make([]poolkeeper.MemberStats, len(s.members))
 	for i, m := range s.members {
 		v := &out[i]
-		v.Name, v.Primary, v.State = m.name, i == 0, string(m.state)
+		state, _, standing := s.shownLocked(m)
+		v.Name, v.Primary, v.State = m.name, i == 0, string(state)
+		v.Score, v.HasScore, v.Why, v.NextTrial = standing.Score, standing.HasScore, standing.Why, standing.NextTrial
+		v.Isolated = standing.State == isolation.Isolated || standing.State == isolation.Trial
 		v.InRotation = slices.Contains(rotation, m.pool) || v.Primary && m.state == StateReady
 		if o := m.observed.Load(); i > 0 && o != nil && o.lag >= 0 {
 			v.Lag, v.HasLag = o.lag, true

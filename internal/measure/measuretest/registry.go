@@ -158,6 +158,7 @@ func full(n int) poolkeeper.Stats {
 	}
 	s.Members = []poolkeeper.MemberStats{
 		{Name: "replica-1", State: "lagging", Lag: 7 * time.Second, HasLag: true, Stats: poolkeeper.Stats{Open: n, DownSince: now}},
+		{Name: "replica-2", State: "isolated", Score: 60, HasScore: true, Isolated: true, Why: Secret, NextTrial: now.Add(time.Minute)},
 		{Name: "primary", Primary: true, State: "ready", InRotation: true, Stats: poolkeeper.Stats{Open: 5 * n, InUse: 4 * n}},
 	}
 	return s

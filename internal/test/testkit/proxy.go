@@ -30,9 +30,9 @@ type Proxy struct {
 // link is one connection through the proxy.
 type link struct {
 	client  net.Conn
-	lost    atomic.Bool // what comes is swallowed
-	unknown atomic.Bool // the next byte from the client is answered by a reset
-	delay   time.Duration
+	lost    atomic.Bool  // what comes is swallowed
+	unknown atomic.Bool  // the next byte from the client is answered by a reset
+	delay   atomic.Int64 // a time.Duration
 
 	mu     sync.Mutex // guards the following
 	server net.Conn   // nil before it is dialed, and for a link that never is
@@ -102,6 +102,16 @@ func (p *Proxy) Delay(roundTrip time.Duration) {
 	p.delay = roundTrip / 2
 }
 
+// DelayAll is Delay for the connections that are open too.
+func (p *Proxy) DelayAll(roundTrip time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.delay = roundTrip / 2
+	for k := range p.links {
+		k.delay.Store(int64(p.delay))
+	}
+}
+
 // Refuse has new connections be refused, until it is called with false.
 func (p *Proxy) Refuse(tb testing.TB, refuse bool) {
 	tb.Helper()
@@ -141,7 +151,8 @@ func (p *Proxy) accept(ctx context.Context, l net.Listener) {
 			return
 		}
 		p.mu.Lock()
-		k := &link{client: c, delay: p.delay}
+		k := &link{client: c}
+		k.delay.Store(int64(p.delay))
 		target := p.target
 		k.lost.Store(p.mute)
 		if p.answers > 0 {
@@ -203,8 +214,8 @@ func (k *link) pump(to, from net.Conn) {
 			}
 			return
 		}
-		if k.delay > 0 {
-			<-time.After(k.delay)
+		if d := time.Duration(k.delay.Load()); d > 0 {
+			<-time.After(d)
 		}
 		if k.lost.Load() {
 			continue

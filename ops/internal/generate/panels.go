@@ -170,6 +170,12 @@ func serverRow() Row {
 		{Title: "Members that are down", Unit: unitShort, Width: half, Bad: 1, Queries: []Query{
 			{by("sum", ofPools(measure.MemberDown), measure.LabelPool, measure.LabelMember), perMember},
 		}},
+		{Title: "Scores of members", Help: "The worst score that an instance gives the member; 100 is the best.", Unit: unitShort, Width: half, Queries: []Query{
+			{by("min", ofPools(measure.MemberScore), measure.LabelPool, measure.LabelMember), perMember},
+		}},
+		{Title: "Members that are isolated", Help: "Instances for which the member serves worse than the others.", Unit: unitShort, Width: half, Bad: 1, Queries: []Query{
+			{by("sum", ofPools(measure.MemberIsolated), measure.LabelPool, measure.LabelMember), perMember},
+		}},
 	}}
 }
 

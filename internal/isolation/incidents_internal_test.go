@@ -133,6 +133,23 @@ func TestWhatLastsIsIsolatedOnce(t *testing.T) {
 	}
 }
 
+// A poll that takes long comes seldom.
+func TestAServerThatHardlyAnswersIsIsolated(t *testing.T) {
+	in := newIncident(poolkeeper.Isolation{MinScore: 75}, "a", "b")
+	in.run(60, func(name string) Sample {
+		switch {
+		case name == "b":
+			return well(name)
+		case int(in.now.Sub(in.begun).Seconds())%3 == 0:
+			return poll(2 * time.Second)
+		}
+		return Sample{}
+	})
+	if len(in.told) != 1 || !strings.HasSuffix(in.told[0], "a isolated") {
+		t.Errorf("%q", in.told)
+	}
+}
+
 func TestEachPartAloneIsolatesBelow75(t *testing.T) {
 	for why, s := range map[string]Sample{
 		"checks take 60ms and those of the others 2ms":     slow,
