@@ -26,6 +26,9 @@ func newPair(b *testing.B, takes time.Duration, cfg httpclient.Config) (bare, ma
 	}))
 	b.Cleanup(srv.Close)
 	cfg.BaseURL, cfg.Logger = srv.URL, testkit.Silent()
+	if cfg.Hosts != nil {
+		cfg.Hosts = []string{srv.Listener.Addr().String()}
+	}
 	c, err := httpclient.New(cfg)
 	if err != nil {
 		b.Fatal(err)
@@ -74,7 +77,8 @@ func BenchmarkRequest(b *testing.B) {
 // BenchmarkAllocations reports what a request allocates, server included: subtract bare from managed.
 func BenchmarkAllocations(b *testing.B) {
 	bare, managed := newPair(b, 0, httpclient.Config{})
-	for name, op := range map[string]func() error{"bare": bare, "managed": managed} {
+	_, byHosts := newPair(b, 0, httpclient.Config{Hosts: []string{"the server's"}})
+	for name, op := range map[string]func() error{"bare": bare, "managed": managed, "managed, with Hosts": byHosts} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"time"
 
+	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/httpclient"
 	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/lifecycle"
@@ -77,4 +78,37 @@ func ExampleNewSet() {
 	// Output:
 	// httpclient.Set{billing, exports}
 	// httpclient.Client{"billing", in flight: 0}
+}
+
+// Several servers of one service take turns. The name of the service stays that of BaseURL.
+func ExampleConfig_hosts() {
+	answer := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.Host) })
+	first, second := httptest.NewServer(answer), httptest.NewServer(answer)
+	defer first.Close()
+	client, err := httpclient.New(httpclient.Config{
+		BaseURL:   "http://billing.internal",
+		Hosts:     []string{first.Listener.Addr().String(), second.Listener.Addr().String()},
+		Isolation: poolkeeper.Isolation{MinScore: 75}, // a host that serves badly gets no requests
+		Logger:    testkit.Silent(),
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer func() { _ = client.Abort() }()
+	second.Close() // its requests go to the other one
+	for range 3 {
+		resp, err := client.HTTP().Get("http://billing.internal/v1/invoices")
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		text, _ := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		fmt.Println(string(text))
+	}
+	// Output:
+	// billing.internal
+	// billing.internal
+	// billing.internal
 }

@@ -2,6 +2,7 @@ package httpclient_test
 
 import (
 	"context"
+	"crypto/tls"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -82,3 +83,6 @@ func get(ctx context.Context, c *httpclient.Client, url string) (string, error) 
 	b, err := io.ReadAll(resp.Body)
 	return string(b), err
 }
+
+// trusting accepts every certificate.
+func trusting() *tls.Config { return &tls.Config{InsecureSkipVerify: true} }

@@ -41,8 +41,12 @@ func TestStagesLeaksAndReuse(t *testing.T) {
 	if len(ratios) != 4 {
 		t.Errorf("%d ratios, want 4:\n%s", len(ratios), out)
 	}
-	for _, m := range ratios { // how much longer depends on the machine; that it is, does not
-		if ratio, err := strconv.ParseFloat(m[2], 64); err != nil || ratio <= 1 {
+	for _, m := range ratios { // a handshake costs many times a request; TCP alone some three times
+		least := 3.4
+		if m[1] == "HTTP" {
+			least = 1
+		}
+		if ratio, err := strconv.ParseFloat(m[2], 64); err != nil || ratio <= least {
 			t.Errorf("%s: %s, %v", m[1], m[2], err)
 		}
 	}
