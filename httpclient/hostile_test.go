@@ -235,11 +235,11 @@ func TestReadAndCloseAfterTheEnd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(resp.Body.Close(), resp.Body.Close()); err != nil {
+	if err = errors.Join(resp.Body.Close(), resp.Body.Close()); err != nil {
 		t.Error(err)
 	}
-	if n, err := resp.Body.Read(make([]byte, 1)); err == nil || n != 0 {
-		t.Errorf("a read after Close: %d, %v", n, err)
+	if n, failed := resp.Body.Read(make([]byte, 1)); failed == nil || n != 0 {
+		t.Errorf("a read after Close: %d, %v", n, failed)
 	}
 	resp, err = c.HTTP().Get(srv.URL)
 	if err != nil {
@@ -416,12 +416,12 @@ func TestProxyIsUsedAndItsFailureIsTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := started(t, httpclient.Config{BaseURL: service, CheckPath: "/healthz", Proxy: http.ProxyURL(at)})
-	if body, err := get(t.Context(), c, service); err != nil || body != "billing.example" || asked.Load() != 2 {
-		t.Errorf("%q, %v, asked %d times", body, err, asked.Load())
+	if body, failed := get(t.Context(), c, service); failed != nil || body != "billing.example" || asked.Load() != 2 {
+		t.Errorf("%q, %v, asked %d times", body, failed, asked.Load())
 	}
 	proxy.Close()
 	c.Reset()
-	if _, err := get(t.Context(), c, service); err == nil {
+	if _, err = get(t.Context(), c, service); err == nil {
 		t.Error("without its proxy it succeeds")
 	}
 	silent := stalls(t)
