@@ -57,9 +57,7 @@ func TestHostThatServesBadlyIsIsolatedUntilItRecovers(t *testing.T) {
 			ill.Store(false)
 			testkit.Eventually(t, "it is back", func() bool { m := member(); return m.State == "ready" && m.InRotation })
 			for _, want := range []string{"kind=member-isolated host=" + hosts[1], "kind=member-trial host=" + hosts[1], "kind=member-back host=" + hosts[1]} {
-				if !strings.Contains(log.String(), want) {
-					t.Errorf("no %s in the log: %s", want, log.String())
-				}
+				testkit.Eventually(t, want+" is logged", func() bool { return strings.Contains(log.String(), want) })
 			}
 		})
 	}

@@ -112,9 +112,9 @@ func TestRequestsFailFastWhileTheServerIsDown(t *testing.T) {
 	}
 	px.Refuse(t, false)
 	testkit.Eventually(t, "the server is back", func() bool { _, err := get(t.Context(), c, "http://"+px.Addr()); return err == nil })
-	if !strings.Contains(log.String(), "kind=down") || !strings.Contains(log.String(), "kind=up") {
-		t.Errorf("log: %s", log.String())
-	}
+	testkit.Eventually(t, "both are logged", func() bool {
+		return strings.Contains(log.String(), "kind=down") && strings.Contains(log.String(), "kind=up")
+	})
 }
 
 func TestCheckAsksForThePath(t *testing.T) {
