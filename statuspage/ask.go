@@ -22,6 +22,7 @@ const (
 type answer struct {
 	stats      *poolkeeper.Stats
 	server     *poolkeeper.ServerStats
+	streams    *poolkeeper.StreamStats
 	holders    []poolkeeper.Holder
 	settings   []slog.Attr
 	expiries   []poolkeeper.Expiry
@@ -82,6 +83,9 @@ func methodsOf(c lifecycle.Component, all bool) []method {
 	}
 	if !all {
 		return out
+	}
+	if p, ok := c.(lifecycle.StreamStatsProvider); ok {
+		add("StreamStats", func(a *answer) { s := p.StreamStats(); a.streams = &s })
 	}
 	if p, ok := c.(lifecycle.HolderLister); ok {
 		add("Holders", func(a *answer) { a.holders = slices.Clone(p.Holders()) })

@@ -114,7 +114,24 @@ func (d *documentOf) addComponent(c *lifecycle.ComponentStatus, a *answer, r *he
 			Requests: s.Requests, Refused: s.Refused, Rate: d.past.rate(c.Name),
 		})
 	}
+	if s := a.streams; s != nil {
+		d.Streams = append(d.Streams, Streams{
+			Name: name, WebSocket: s.WebSocket, SSE: s.SSE, Buffered: s.Buffered, Opened: s.Opened, Sent: s.Sent,
+			Dropped: s.Dropped, Replayed: s.Replayed, Ended: d.occurred(s.Ended), Refused: d.occurred(s.Refused),
+		})
+	}
 	d.Holders = append(d.Holders, d.folded(name, a.holders)...)
+}
+
+// occurred returns the counts that are not zero.
+func (d *documentOf) occurred(counts map[string]uint64) map[string]uint64 {
+	out := make(map[string]uint64)
+	for reason, n := range counts {
+		if n > 0 {
+			out[d.words.clean(reason)] += n
+		}
+	}
+	return out
 }
 
 // shownState returns the state of c. A component whose start failed stays failed, also after its

@@ -3,6 +3,7 @@ package statuspage_test
 import (
 	"context"
 	"log/slog"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -268,6 +269,30 @@ type serverStats struct{ lifecycle.Hooks }
 
 func (serverStats) Stats() poolkeeper.ServerStats {
 	return poolkeeper.ServerStats{InFlight: 5, Streams: 1, Connections: 7, Requests: 12345}
+}
+
+func TestStreamsAreShownWithTheReasonsThatOccurred(t *testing.T) {
+	reg := lifecycle.New(quiet())
+	page := statuspage.New(reg, open())
+	reg.Add("live", hub{})
+	d := document(t, page)
+	want := []statuspage.Streams{{
+		Name: "live", WebSocket: 3, SSE: 4, Buffered: 5, Opened: 12345, Sent: 6, Dropped: 7, Replayed: 8,
+		Ended: map[string]uint64{"slow": 2}, Refused: map[string]uint64{"key": 1},
+	}}
+	if !reflect.DeepEqual(d.Streams, want) {
+		t.Errorf("%+v", d.Streams)
+	}
+	shows(t, page, "WebSockets", "12\u202f345", "<bdi>slow</bdi> 2", "<bdi>key</bdi> 1")
+}
+
+type hub struct{ lifecycle.Hooks }
+
+func (hub) StreamStats() poolkeeper.StreamStats {
+	return poolkeeper.StreamStats{
+		WebSocket: 3, SSE: 4, Buffered: 5, Opened: 12345, Sent: 6, Dropped: 7, Replayed: 8,
+		Ended: map[string]uint64{"slow": 2, "age": 0}, Refused: map[string]uint64{"key": 1, "max": 0},
+	}
 }
 
 func TestEmptyStatesAreWorded(t *testing.T) {

@@ -23,6 +23,7 @@ type Document struct {
 	Components []Component   `json:"components,omitempty"` // as added
 	Pools      []Pool        `json:"pools,omitempty"`      // as added
 	Servers    []Server      `json:"servers,omitempty"`    // as added
+	Streams    []Streams     `json:"streams,omitempty"`    // as added
 	Checks     []Check       `json:"checks,omitempty"`     // by name
 	Heartbeats []Heartbeat   `json:"heartbeats,omitempty"` // by name
 	Holders    []HolderGroup `json:"holders,omitempty"`    // the oldest first
@@ -192,6 +193,21 @@ type Server struct {
 	Refused     uint64 `json:"refused"`
 	// Rate is the number of requests a second over the last minute.
 	Rate float64 `json:"requests_per_second"`
+}
+
+// Streams are the long-lived connections that one component keeps. Its fields are those of
+// [poolkeeper.StreamStats].
+type Streams struct {
+	Name      string            `json:"name"`
+	WebSocket int               `json:"websocket"`
+	SSE       int               `json:"sse"`
+	Buffered  int               `json:"buffered"`
+	Opened    uint64            `json:"opened"`
+	Sent      uint64            `json:"sent"`
+	Dropped   uint64            `json:"dropped"`
+	Replayed  uint64            `json:"replayed"`
+	Ended     map[string]uint64 `json:"ended,omitempty"`   // by reason, those that have occurred
+	Refused   map[string]uint64 `json:"refused,omitempty"` // the same
 }
 
 // Check is the verdict on a health check.

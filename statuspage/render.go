@@ -86,10 +86,14 @@ func (p *Page) renderLocked(m *moment) {
 	if len(m.doc.Servers) > 0 {
 		add("servers", "servers", s)
 	}
+	if len(m.doc.Streams) > 0 {
+		add("streams", "streams", s)
+	}
 	add("events", "events", s)
 	add("components", "components", s)
 	add("reports", "reports", s)
-	m.shape = fmt.Sprintf("%d-%d-%d-%d", Version, p.process.Started.Nanosecond(), len(m.doc.Pools), min(len(m.doc.Servers), 1))
+	m.shape = fmt.Sprintf("%d-%d-%d-%d-%d", Version, p.process.Started.Nanosecond(), len(m.doc.Pools),
+		min(len(m.doc.Servers), 1), min(len(m.doc.Streams), 1))
 	m.all = sync.OnceValue(m.events)
 	m.page = sync.OnceValue(func() []byte {
 		s.Shape = m.shape
