@@ -103,7 +103,7 @@ func TestTable(t *testing.T) {
 	var rows []string
 	size := measured(t)
 	for _, s := range append(fleet.Scenarios(), fleet.Renewal()) {
-		dials := chart.Chart{Title: fmt.Sprintf("%s of %d instances: logins", s.Name, size), X: "seconds", Y: "accepted per second"}
+		dials := chart.Chart{Title: fmt.Sprintf("%s of %d instances: logins", s.Name, size), X: "seconds", Y: "begun per second"}
 		open := chart.Chart{Title: fmt.Sprintf("%s of %d instances: connections", s.Name, size), X: "seconds", Y: "open"}
 		for _, kind := range []fleet.Kind{fleet.Raw, fleet.Alone, fleet.DB, fleet.Postgres} {
 			if (s.Name == fleet.Renewal().Name) != (kind == fleet.Postgres) {
@@ -115,8 +115,8 @@ func TestTable(t *testing.T) {
 				t.Errorf("%s, %s: %d logins in one second, want %d at most", s.Name, kind, r.Peak(), most)
 			}
 			t.Log(row(s, kind, r))
-			dials.Series = append(dials.Series, series(kind.String(), r, func(s fleet.Second) int { return s.Accepted }))
-			open.Series = append(open.Series, series(kind.String(), r, func(s fleet.Second) int { return s.Open }))
+			dials.Series = append(dials.Series, series(strings.TrimPrefix(kind.String(), "NewDB "), r, func(s fleet.Second) int { return s.Logins }))
+			open.Series = append(open.Series, series(strings.TrimPrefix(kind.String(), "NewDB "), r, func(s fleet.Second) int { return s.Open }))
 		}
 		for name, c := range map[string]chart.Chart{"logins": dials, "open": open} {
 			draw(t, fmt.Sprintf("fleet-%s-%s.svg", strings.ReplaceAll(s.Name, " ", "-"), name), c)

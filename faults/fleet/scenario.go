@@ -76,8 +76,8 @@ func rollingUpdate(ctx context.Context, f *Fleet, all []*instance) ([]*instance,
 
 // Second is what has happened in one second.
 type Second struct {
-	Accepted, Refused, Full, Open int
-	Succeeded, Failed             int
+	Logins, Refused, Full, Open int
+	Succeeded, Failed           int
 }
 
 // Result is what a Scenario has shown, second by second from the event on.
@@ -87,10 +87,10 @@ type Result struct {
 	Seconds []Second
 }
 
-// Peak returns the most logins that were accepted in one second.
+// Peak returns the most logins that were begun in one second.
 func (r Result) Peak() (most int) {
 	for _, s := range r.Seconds {
-		most = max(most, s.Accepted)
+		most = max(most, s.Logins)
 	}
 	return most
 }
@@ -185,7 +185,7 @@ func (f *Fleet) record(lasts time.Duration) (out []Second) {
 		testkit.Advance(time.Second)
 		now := f.server.Counts()
 		out = append(out, Second{
-			Accepted: now.Accepted - last.Accepted, Refused: now.Refused - last.Refused, Full: now.Full - last.Full,
+			Logins: now.Logins - last.Logins, Refused: now.Refused - last.Refused, Full: now.Full - last.Full,
 			Open: now.Open, Succeeded: int(f.succeeded.Swap(0)), Failed: int(f.failed.Swap(0)),
 		})
 		last = now

@@ -28,10 +28,10 @@ type Server struct {
 
 // Counts is what a Server has counted.
 type Counts struct {
-	Accepted int // logins, those that their client had given up included
-	Refused  int // attempts while the server was down
-	Full     int // attempts while it had MaxConnections
-	Open     int // connections now
+	Logins  int // that were begun, those that their client gave up included
+	Refused int // attempts while the server was down
+	Full    int // attempts while it had MaxConnections
+	Open    int // connections now
 }
 
 // session is one connection.
@@ -122,7 +122,7 @@ func (s *Server) begin() (life int, wait time.Duration, err error) {
 	}
 	s.free = s.free.Add(time.Second / time.Duration(s.LoginsPerSecond))
 	s.logins++
-	s.counts.Accepted++
+	s.counts.Logins++
 	return s.life, s.free.Sub(now), nil
 }
 
