@@ -167,8 +167,8 @@ func TestBurstOpensNoMoreConnectionsThanItNeeds(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if got := dials.Most(); got != 4 {
-			t.Errorf("%d dials at once, want MaxDials, 4", got)
+		if got := dials.Most(); got > 4 {
+			t.Errorf("%d dials at once, want MaxDials, 4, at most", got)
 		}
 		if got := p.Stats().Dials; got > 9 {
 			t.Errorf("%d connections were opened for 50 ms of work on one; callers have waited for dials of their own", got)

@@ -72,14 +72,17 @@ func (b *dbBackend) dial(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), b.base.cfg().DialTimeout)
 	defer cancel()
 	defer context.AfterFunc(b.life, cancel)() //nolint:contextcheck // two lives bound it
-	d := &dialing{began: time.Now(), cancel: cancel}
-	b.mu.Lock()
-	d.patience, d.asked = b.base.slowDial(len(b.slow)), b.waiting.Joined()
-	b.mu.Unlock()
+	d := &dialing{began: time.Now(), patience: b.base.slowDial(), cancel: cancel, asked: b.joined()}
 	t := time.AfterFunc(d.patience, func() { b.tooSlow(d) })
 	defer t.Stop()
 	n, err := b.connect(context.WithValue(ctx, dialKey{}, d))
 	b.dialled(d, n, err)
+}
+
+func (b *dbBackend) joined() uint64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.waiting.Joined()
 }
 
 // tooSlow lets others dial beside d.

@@ -53,12 +53,8 @@ func (t *dialTimes) gaveUp(d *dialing) {
 	}
 }
 
-// slowDial is when a dial that begins now counts as slow, beside others that are slow already. Each
-// of them doubles it: a server that is slow because it is asked too much is asked less.
-func (c *base) slowDial(others int) time.Duration {
-	timeout := c.cfg().DialTimeout
-	return min(c.dials.slow(timeout)<<min(others, 8), max(timeout/2, slowDial))
-}
+// slowDial is when a dial that begins now counts as slow.
+func (c *base) slowDial() time.Duration { return c.dials.slow(c.cfg().DialTimeout) }
 
 // dialKey is how the driver's dial function finds the dial it belongs to.
 type dialKey struct{}

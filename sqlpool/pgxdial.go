@@ -108,8 +108,9 @@ func (b *pgxBackend) beginDial(ctx context.Context, d *dialing) context.Context 
 	}
 	b.mu.Lock()
 	b.dials++
-	d.asked, d.patience = b.waiting.Joined(), b.base.slowDial(b.slow)
+	d.asked = b.waiting.Joined()
 	b.mu.Unlock()
+	d.patience = b.base.slowDial()
 	t1 := time.AfterFunc(d.patience, func() { b.tooSlow(d, true, false) })
 	d.done = func() { t1.Stop() }
 	if w != nil && w.b == b {
