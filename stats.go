@@ -70,9 +70,9 @@ type MemberStats struct {
 	HasLag     bool          // Lag is known
 	Score      int           // how well it serves, 0 to 100: see Isolation
 	HasScore   bool          // Score is known
-	Isolated   bool          // it serves worse than the others, and gets no traffic, or that of a trial
+	Isolated   bool          // it serves worse than the others: it gets no traffic, or that of a trial
 	Why        string        // why it is Isolated; else empty
-	NextTrial  time.Time     // when it gets traffic again to see how it serves; zero: it is not waiting for that
+	NextTrial  time.Time     // when its next trial begins; zero: none is due
 	Stats      Stats
 }
 

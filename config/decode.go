@@ -128,7 +128,7 @@ func (d *decoder) fillList(v reflect.Value, k *key, n *node) {
 	}
 }
 
-// fillTexts sets a slice of texts.
+// fillTexts sets a slice of strings from a list.
 func (d *decoder) fillTexts(v reflect.Value, k *key, n *node) {
 	one := *k
 	one.form = formText

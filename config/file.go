@@ -189,8 +189,8 @@ type loading struct {
 // Environment puts the environment of that name over the rest of the file. An empty name puts none.
 func Environment(name string) Option { return func(l *loading) { l.environment = name } }
 
-// Offline reads no references, no certificates and no credentials, so that a file can be checked
-// where its secrets are not. The pools cannot be used.
+// Offline makes Load read no references, certificates or credentials. So a file can be checked where
+// its secrets are not. The pools cannot be used.
 func Offline() Option { return func(l *loading) { l.offline = true } }
 
 // Logger is the Logger of every pool and client, and of [Watch]. Default: slog.Default().

@@ -20,7 +20,7 @@ type Change struct {
 	Restart string
 }
 
-// describe returns the key, and its values as far as there are any.
+// describe returns the key, with both values if there are any.
 func (c Change) describe() string {
 	if c.From == "" && c.To == "" {
 		return c.Key

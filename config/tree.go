@@ -65,7 +65,7 @@ func (n *node) get(name string) *node {
 
 // parse returns the tree of a file, or nil if its syntax is wrong, which is then among the faults.
 func parse(text []byte, into *faults) *node {
-	text = bytes.TrimPrefix(text, []byte("\ufeff")) // some editors begin files so
+	text = bytes.TrimPrefix(text, []byte("\ufeff")) // a byte order mark, which some editors write
 	if !boundedText(text, into) || !isUTF8(text, into) {
 		return nil
 	}

@@ -71,8 +71,8 @@ type State struct {
 // WatchOption changes what [Watch] does.
 type WatchOption func(*Watcher)
 
-// Every is how often the watcher reads the file, d > 0. A change counts once two readings in a row are
-// equal, so that a file that is still being written is not loaded. Default: 5 s.
+// Every sets how often the watcher reads the file, d > 0. It loads a change once two readings in a row
+// are equal, so that it never loads a file that is still being written. Default: 5 s.
 func Every(d time.Duration) WatchOption {
 	return func(w *Watcher) { w.positive("Every", d, &w.every) }
 }

@@ -44,10 +44,10 @@ func (c *Client) Check(ctx context.Context) error {
 	return err
 }
 
-// attempt is one of Start's: one host has to be healthy.
+// attempt is one attempt of Start. It succeeds if one host is healthy.
 func (c *Client) attempt(ctx context.Context) error { return someAnswer(c.askAll(ctx, c.endpoints())) }
 
-// endpoints returns those of all hosts.
+// endpoints returns the endpoints of all hosts.
 func (c *Client) endpoints() []*endpoint {
 	r := c.rotation.Load()
 	out := make([]*endpoint, len(r.all))
@@ -57,7 +57,7 @@ func (c *Client) endpoints() []*endpoint {
 	return out
 }
 
-// askAll asks the servers of endpoints side by side for a sign of life, each within its patience.
+// askAll checks the servers of endpoints side by side, each within its patience.
 func (c *Client) askAll(ctx context.Context, all []*endpoint) []error {
 	errs := make([]error, len(all))
 	var wg sync.WaitGroup
@@ -74,7 +74,7 @@ func (c *Client) askAll(ctx context.Context, all []*endpoint) []error {
 	return errs
 }
 
-// someAnswer returns nil if one of the errors is nil, or there is none, else all.
+// someAnswer returns nil if a server has answered, or none was asked. Otherwise it joins the errors.
 func someAnswer(errs []error) error {
 	if len(errs) == 1 {
 		return errs[0]
@@ -88,7 +88,7 @@ func someAnswer(errs []error) error {
 // patience is how long a check may take.
 func (c Config) patience() time.Duration { return c.DialTimeout + c.TLSTimeout + c.HeaderTimeout }
 
-// ask asks the server of an endpoint for a sign of life.
+// ask requests CheckPath from the server of an endpoint, or opens a connection to it.
 func (c *Client) ask(ctx context.Context, e *endpoint) error {
 	cfg := e.cfg
 	if e.base == nil {

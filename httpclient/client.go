@@ -33,7 +33,7 @@ type Client struct {
 	live     atomic.Pointer[Config]   // with defaults; what it points to never changes
 	rotation atomic.Pointer[rotation] // the hosts
 	turn     atomic.Uint64            // of the rotation
-	outage   atomic.Bool              // all hosts are down, and it was said
+	outage   atomic.Bool              // all hosts are down, and the event was emitted
 	gate     *inflight.Gate           // requests in flight, their bodies included
 	held     *holders.Table           // the same, by caller
 	state    *life.State
@@ -57,8 +57,8 @@ type Client struct {
 	inFlight *exchange        // a list, to be cut at Stop
 	cut      bool             // they are
 	watches  []*holders.Watch // of LeakThreshold and files, where they are on
-	former   []*host          // were in Hosts, and have requests in flight
-	past     poolkeeper.Stats // of those that have none
+	former   []*host          // were in Hosts and have requests in flight
+	past     poolkeeper.Stats // of former hosts without requests
 }
 
 // New returns a client. It validates cfg and reports every fault at once. It dials nothing and starts

@@ -35,16 +35,17 @@ type Config struct {
 	BaseURL string
 
 	// Hosts are the addresses of equivalent servers of BaseURL, such as "10.0.0.7:443". Requests take
-	// turns; their Host header and the name that TLS verifies stay those of BaseURL. Each host has its
-	// own connections, check and FailFastAfter: one that is down is skipped while another is not. A
-	// request goes to the next host if no connection to one can be opened. They need BaseURL, and no
-	// Proxy; that of the environment is not used. Default: the host of BaseURL, by DNS.
+	// turns among them. The Host header and the name that TLS verifies stay those of BaseURL. Each
+	// host has its own connections, check and FailFastAfter. Requests skip a host that is down while
+	// another is up. If no connection to a host can be opened, the request goes to the next host.
+	// Hosts need BaseURL and exclude Proxy; the proxy of the environment is not used. Default: the
+	// host of BaseURL, by DNS.
 	Hosts []string
 
-	// Isolation takes a host out of rotation that serves worse than the others, by the time to a
-	// response's header, the requests that fail (a status of 500 and above included) and the
-	// connections in use. It needs Hosts. The time between two samples is a tenth of After, at most
-	// 1 s. Default: off.
+	// Isolation takes hosts that serve worse than the others out of rotation. It scores the time to
+	// the response's header, the failed requests and the connections in use. A status of 500 or above
+	// is a failure. Samples are taken every tenth of After, at least every second. It needs Hosts.
+	// Default: off.
 	Isolation poolkeeper.Isolation
 
 	// Class chooses the defaults of the time-outs. Default: ClassStandard.
@@ -111,7 +112,7 @@ type Config struct {
 	// DialContext opens TCP connections. Default: a net.Dialer.
 	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
 
-	// Proxy returns the proxy of a request. Default: http.ProxyFromEnvironment.
+	// Proxy returns the proxy of a request. Default: http.ProxyFromEnvironment; none with Hosts.
 	Proxy func(*http.Request) (*url.URL, error)
 
 	// FailFastAfter is how long no connection could be opened to BaseURL before requests fail at

@@ -15,9 +15,9 @@
 // A response whose body is not closed holds its connection. The client names the caller by file and
 // line, in the log and in [Client.Holders], and cuts the connection at Stop.
 //
-// [Config.Hosts] are several servers of one service. Requests take turns, and those that are down are
-// skipped.
+// [Config.Hosts] are several servers of one service. Requests take turns among them and skip those
+// that are down. [Config.Isolation] takes hosts that serve badly out of rotation.
 //
-// It refuses to retry: only the caller knows which requests may be sent twice. A request of which
-// nothing was sent, because no connection could be opened, goes to the next host.
+// A client does not retry: only the caller knows which requests may be sent twice. If no connection
+// to a host could be opened, nothing was sent, and the request goes to the next host.
 package httpclient

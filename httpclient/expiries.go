@@ -9,9 +9,9 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/expiry"
 )
 
-// Expiries says when the certificates expire that the client uses: its own, those that the servers have
-// shown last, and the authorities. An expiry that several hosts share is listed once. It does no I/O
-// and does not block.
+// Expiries lists when the client's certificates expire. They are its own, the authorities, and the
+// certificates that the servers presented last. It lists a certificate that several hosts share once.
+// It does no I/O and does not block.
 func (c *Client) Expiries() []poolkeeper.Expiry {
 	var all []poolkeeper.Expiry
 	for _, h := range c.rotation.Load().all {
@@ -35,8 +35,8 @@ func (c *Client) watchHandshakes(secure *tls.Config, book *expiry.Book) {
 	}
 }
 
-// warnOfExpiries says what expires soon, or has expired. It has no timer of its own: new connections,
-// checks and looks at files call it.
+// warnOfExpiries emits an event for each certificate that expires soon or has expired. It has no timer
+// of its own: new connections, checks and reads of files call it.
 func (c *Client) warnOfExpiries() {
 	c.expiring.DueOf(c.Expiries, func(e poolkeeper.Expiry, now time.Time) { c.events.Emit(event.OfExpiry(e, now)) })
 }

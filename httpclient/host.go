@@ -14,26 +14,26 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/isolation"
 )
 
-// host is a server that requests go to: the one of BaseURL, or one of Hosts. Without BaseURL it stands
-// for all servers.
+// host is a server that requests go to: the server of BaseURL, or an entry of Hosts. Without BaseURL
+// it stands for all servers.
 type host struct {
 	c        *Client
-	addr     string                   // of Hosts; "": where the request says
+	addr     string                   // of Hosts; "": the request names the server
 	endpoint atomic.Pointer[endpoint] // where new requests go
 	breaker  *breaker.Breaker
 	conns    connSet
 	met      metrics
 
-	// guarded by the client's switching
+	// the following are guarded by the client's switching
 	before  poolkeeper.Stats // as of the last sample
 	sampled bool
 }
 
-// rotation is the hosts of a client. It never changes.
+// rotation is an immutable list of the hosts of a client.
 type rotation struct {
 	all      []*host                      // as configured; at least one
 	turns    []*host                      // the order in which they take requests; at least one
-	standing map[*host]isolation.Standing // of several
+	standing map[*host]isolation.Standing // empty for a single host
 }
 
 // addresses returns the addresses of the hosts of a configuration.
@@ -61,7 +61,7 @@ func (c *Client) newHost(addr string) *host {
 	return h
 }
 
-// name is the client's, and the address of one of several hosts.
+// name returns the client's name. If there are several hosts, the address follows it.
 func (h *host) name() string {
 	if h.addr == "" {
 		return h.c.state.Name()
@@ -69,8 +69,8 @@ func (h *host) name() string {
 	return h.c.state.Name() + "/" + h.addr
 }
 
-// pick returns the host whose turn it is and counts a request as waiting there. It skips hosts that are
-// down, that too many wait for, or that are in tried; nil without an error: there is no other.
+// pick returns the next host and counts a request as waiting there. It skips hosts in tried, hosts
+// that are down and hosts whose queue is full. It returns nil and no error if no host is left.
 func (c *Client) pick(tried []*host) (*host, error) {
 	r := c.rotation.Load()
 	if len(r.all) == 1 {
@@ -134,7 +134,7 @@ func (c *Client) down(r *rotation) *poolkeeper.DownError {
 	return &poolkeeper.DownError{Pool: c.state.Name(), Since: last.Since, Advice: last.Advice, Err: last.Err}
 }
 
-// queue counts a request as waiting for a connection, unless too many are.
+// queue counts a request as waiting for a connection. It returns false if MaxWaiting is reached.
 func (h *host) queue() bool {
 	cfg, n := h.endpoint.Load().cfg, h.met.waiting.Add(1)
 	if cfg.MaxWaiting == 0 || int(n+h.conns.inUse.Load()) <= cfg.MaxOpen+max(cfg.MaxWaiting, 0) {
@@ -144,7 +144,7 @@ func (h *host) queue() bool {
 	return false
 }
 
-// wentDown ends the attempts that wait for a connection: another host may have one.
+// wentDown ends the attempts that wait for a connection, so that they go to another host.
 func (h *host) wentDown(down *poolkeeper.DownError) {
 	for _, giveUp := range h.c.attempts(h) {
 		giveUp(down)
@@ -154,7 +154,7 @@ func (h *host) wentDown(down *poolkeeper.DownError) {
 
 func (h *host) cameUp(down time.Duration) { h.changed(event.OfUp(down)) }
 
-// changed reports that a host is down or back. Of several, one host is not the client.
+// changed emits that a host is down or back. With several hosts, the client is down only if all are.
 func (h *host) changed(e event.Event) {
 	c := h.c
 	r := c.rotation.Load()

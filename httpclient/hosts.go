@@ -7,7 +7,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/sum"
 )
 
-// replaceHosts puts a configuration and its endpoints in effect. Hosts without one are dismissed.
+// replaceHosts puts a configuration and its endpoints in effect. It dismisses hosts without endpoint.
 func (c *Client) replaceHosts(cfg *Config, next []*endpoint) {
 	c.switching.Lock()
 	c.live.Store(cfg)

@@ -2,7 +2,7 @@ package httpclient
 
 import "context"
 
-// link lists an exchange as in flight. It reports whether those in flight were cut off.
+// link lists an exchange as in flight. It reports whether the exchanges in flight were cut off.
 func (c *Client) link(x *exchange) (cut bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -13,7 +13,7 @@ func (c *Client) link(x *exchange) (cut bool) {
 	return c.cut
 }
 
-// unlink takes it off the list.
+// unlink takes an exchange off the list.
 func (c *Client) unlink(x *exchange) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -28,7 +28,7 @@ func (c *Client) unlink(x *exchange) {
 	x.prev, x.next = nil, nil
 }
 
-// attempts returns what ends the attempts that wait for a connection to a host.
+// attempts returns the cancel functions of the attempts that wait for a connection to a host.
 func (c *Client) attempts(h *host) (all []context.CancelCauseFunc) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -40,7 +40,7 @@ func (c *Client) attempts(h *host) (all []context.CancelCauseFunc) {
 	return all
 }
 
-// exchanges returns those in flight.
+// exchanges returns the exchanges in flight.
 func (c *Client) exchanges() []*exchange {
 	c.mu.Lock()
 	defer c.mu.Unlock()

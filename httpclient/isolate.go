@@ -13,7 +13,7 @@ import (
 // isolates reports whether hosts of c can be isolated.
 func (c Config) isolates() bool { return c.Isolation.MinScore > 0 && len(c.Hosts) > 1 }
 
-// judgeEvery is the time between two judgements of the hosts.
+// judgeEvery returns the time between two samples of the hosts.
 func (c Config) judgeEvery() time.Duration {
 	const most, part = time.Second, 10
 	if c.Isolation.After <= 0 {
@@ -22,8 +22,7 @@ func (c Config) judgeEvery() time.Duration {
 	return min(max(c.Isolation.After/part, time.Millisecond), most)
 }
 
-// grade notes how a request ended, for the host's score: with a response of the server, or with an error
-// that is its own.
+// grade counts a request for the host's score: a response of the server, or a failure of the server.
 func (x *exchange) grade(failed bool) {
 	if !x.cfg.isolates() {
 		return
@@ -35,8 +34,8 @@ func (x *exchange) grade(failed bool) {
 	}
 }
 
-// reading is what the score is made of: the time to the response's header, and requests that failed.
-// Responses of status 500 and above are failures.
+// reading returns the input of the score: the time to the response's header, failed requests and
+// connections in use. Responses with status 500 and above are failures.
 func (h *host) reading() poolkeeper.Stats {
 	return poolkeeper.Stats{
 		Use: h.met.answer.Snapshot(), DialErrors: h.met.failures.Load(), InUse: int(h.conns.inUse.Load()),
@@ -44,7 +43,7 @@ func (h *host) reading() poolkeeper.Stats {
 	}
 }
 
-// sampleHosts judges the hosts by what was seen since the last time.
+// sampleHosts takes a sample of each host and judges the hosts by it.
 func (c *Client) sampleHosts() {
 	now := time.Now()
 	c.switching.Lock()
@@ -60,7 +59,7 @@ func (c *Client) sampleHosts() {
 	c.tellChanges(changes)
 }
 
-// rotate decides anew which hosts take turns: one is down, or back.
+// rotate recomputes the rotation after a host went down or came back.
 func (c *Client) rotate() {
 	c.switching.Lock()
 	changes := c.rotateLocked(c.rotation.Load().all, time.Now())
@@ -68,7 +67,7 @@ func (c *Client) rotate() {
 	c.tellChanges(changes)
 }
 
-// rotateLocked judges the hosts, and makes all of them the rotation but those that are down or isolated.
+// rotateLocked judges the hosts and stores the rotation without those that are down or isolated.
 func (c *Client) rotateLocked(all []*host, now time.Time) []isolation.Change[*host] {
 	members, may := make([]isolation.Member[*host], len(all)), make([]*host, 0, len(all))
 	for i, h := range all {
@@ -97,7 +96,7 @@ func (c *Client) tellChanges(changes []isolation.Change[*host]) {
 	}
 }
 
-// member returns the host as one of several.
+// member returns the host as a member of the client's Stats.
 func (h *host) member(r *rotation, s poolkeeper.Stats) poolkeeper.MemberStats {
 	is := r.standing[h]
 	m := poolkeeper.MemberStats{

@@ -8,9 +8,9 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
 )
 
-// moment is the stage of an exchange and when the limit of that stage is over, in one word: the
-// stage in its lowest bits, above them the time since the exchange began, in units of 4 ns. A time
-// of 0 is no limit.
+// moment packs the stage of an exchange and the time at which the stage's limit expires. The stage
+// is in the lowest bits. Above them is the time since the exchange began, in units of 4 ns. A time of
+// 0 is no limit.
 type moment int64
 
 const stageBits = 2
@@ -22,11 +22,11 @@ func momentOf(at stage, until time.Duration) moment {
 func (m moment) stage() stage         { return stage(m & (1<<stageBits - 1)) }
 func (m moment) until() time.Duration { return time.Duration(m &^ (1<<stageBits - 1)) }
 
-// at returns where the exchange is.
+// at returns the stage of the exchange.
 func (x *exchange) at() stage { return moment(x.now.Load()).stage() }
 
-// reach moves the exchange to a stage, unless it is beyond it, and sets the limit: 0 for none. now is
-// not read without a limit.
+// reach moves the exchange to a stage, unless it is already beyond it, and sets the stage's limit. A
+// limit of 0 is none; now is then not used.
 func (x *exchange) reach(to stage, now monotime.Time, limit time.Duration) {
 	var until monotime.Time
 	next := momentOf(to, 0)
@@ -46,13 +46,14 @@ func (x *exchange) reach(to stage, now monotime.Time, limit time.Duration) {
 	x.c.limits.arm(until)
 }
 
-// reached is a limit that is over. An empty stage is the wait for a connection.
+// reached is a limit that has expired. An empty stage is the wait for a connection.
 type reached struct {
 	stage Stage
 	limit time.Duration
 }
 
-// late returns the limit of the exchange that is over at now, and else the next one; 0: there is none.
+// late returns the limit that has expired at now. Otherwise it returns when the next one expires, or
+// 0.
 func (x *exchange) late(now monotime.Time) (over *reached, next monotime.Time) {
 	if x.last != 0 && now >= x.last {
 		return &reached{StageRequest, x.cfg.RequestTimeout}, 0
@@ -83,14 +84,14 @@ func (x *exchange) late(now monotime.Time) (over *reached, next monotime.Time) {
 	return &reached{"", x.cfg.AcquireTimeout}, 0
 }
 
-// apart is the least time between two looks at all exchanges, which bounds what they cost.
+// apart is the least time between two scans of all exchanges. It bounds their cost.
 const apart = time.Millisecond
 
-// limits ends the exchanges whose limit is over. One timer serves them all: most stages end long before
-// their limits, so that it goes off once in the time of the shortest limit, not once for each request.
+// limits ends the exchanges whose limit has expired. One timer serves all of them. Most stages end long
+// before their limits, so the timer fires once per shortest limit, not once per request.
 //
-// A look sets due to 0 before it reads any exchange, and an exchange stores its limit before it reads
-// due. So each limit is seen by a look, or sets the timer itself.
+// A scan sets due to 0 before it reads any exchange. An exchange stores its limit before it reads due.
+// So a scan sees each limit, or the exchange sets the timer itself.
 type limits struct {
 	c   *Client
 	due atomic.Int64 // a monotime.Time, when the timer goes off; 0: it is not set
@@ -100,7 +101,7 @@ type limits struct {
 	over  bool
 }
 
-// arm sets the timer to a time, unless it is set to one before; 0 is never.
+// arm sets the timer to at, unless it is set to an earlier time. An at of 0 is never.
 func (l *limits) arm(at monotime.Time) {
 	if due := l.due.Load(); at == 0 || due != 0 && monotime.Time(due) <= at {
 		return
@@ -112,14 +113,14 @@ func (l *limits) arm(at monotime.Time) {
 	}
 	l.due.Store(int64(at))
 	if wait := at.Sub(monotime.Now()); l.timer == nil {
-		l.timer = time.AfterFunc(wait, l.look)
+		l.timer = time.AfterFunc(wait, l.scan)
 	} else {
 		l.timer.Reset(wait)
 	}
 }
 
-// look is the function of the timer.
-func (l *limits) look() {
+// scan ends the exchanges whose limit has expired and sets the timer to the next limit.
+func (l *limits) scan() {
 	l.mu.Lock()
 	l.due.Store(0)
 	l.mu.Unlock()
@@ -138,14 +139,14 @@ func (l *limits) look() {
 	}
 }
 
-// expire ends the exchange because of a limit.
+// expire ends the exchange with a TimeoutError for the limit.
 func (x *exchange) expire(e *reached) {
 	if x.expired.CompareAndSwap(nil, e) {
 		x.cancel(&TimeoutError{Client: x.c.state.Name(), Stage: e.stage, Limit: e.limit})
 	}
 }
 
-// stop ends all looks but one that is under way.
+// stop prevents further scans. It does not wait for a running one.
 func (l *limits) stop() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

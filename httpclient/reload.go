@@ -13,8 +13,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/settings"
 )
 
-// Plan says what Reload with cfg would change, a field each, and returns the error it would return
-// before it changes anything. It dials nothing.
+// Plan returns the changes that Reload with cfg would make, one for each field. The error is the one
+// that Reload would return without asking a server. Plan dials nothing.
 func (c *Client) Plan(cfg Config) ([]poolkeeper.Change, error) {
 	s, err := c.stage(cfg)
 	if err != nil {
@@ -23,11 +23,11 @@ func (c *Client) Plan(cfg Config) ([]poolkeeper.Change, error) {
 	return s.changes, nil
 }
 
-// Reload replaces the configuration while requests run. If BaseURL, TLS or TLSFiles change, the new
-// server is checked first, and nothing is changed if it does not answer; of several Hosts one has to.
-// If only Hosts change, those that are new are checked. Requests in flight end as they began; their
-// connections are closed afterwards. Name, Wrap and Start are fixed. It blocks as
-// Check does, at most until ctx ends.
+// Reload replaces the configuration while requests run. If BaseURL, TLS, TLSFiles, DialContext or
+// Proxy change, it checks the server first and changes nothing if the server does not answer. Of
+// several Hosts, one has to answer. If only Hosts change, it checks the new ones. Requests in flight
+// end as they began; their connections are closed afterwards. Name, Wrap and Start are fixed. It
+// blocks as Check does, at most until ctx ends.
 func (c *Client) Reload(ctx context.Context, cfg Config) error {
 	s, err := c.prepare(ctx, cfg)
 	if err == nil {
@@ -57,7 +57,7 @@ type staged struct {
 	cfg     Config // with defaults
 	target  target
 	changes []poolkeeper.Change
-	leads   bool // it leads elsewhere, or by other certificates
+	leads   bool // the server, or the way to it, changes
 	hosts   bool // Hosts change
 
 	next, asked []*endpoint // all, and those that were asked
@@ -65,7 +65,7 @@ type staged struct {
 	errs        []error // of asked
 }
 
-// stage finds out what a reload with cfg would change.
+// stage returns what a reload with cfg would change.
 func (c *Client) stage(cfg Config) (staged, error) {
 	if cfg.Name == "" {
 		cfg.Name = c.config().Name
@@ -106,8 +106,8 @@ func changes(from, to *Config) []poolkeeper.Change {
 	return settings.Diff(&a, &b)
 }
 
-// prepare begins the change to cfg, and finds out whether it can be put in effect. After nil the caller
-// owes a commit or a drop.
+// prepare begins the change to cfg and checks whether it can be put in effect. After a nil error the
+// caller must commit or drop it.
 func (c *Client) prepare(ctx context.Context, cfg Config) (*staged, error) {
 	if err := c.state.BeginChange(ctx); err != nil {
 		return nil, fmt.Errorf("httpclient: reload %q: %w", c.state.Name(), err)
@@ -125,7 +125,7 @@ func (c *Client) prepare(ctx context.Context, cfg Config) (*staged, error) {
 	return nil, err
 }
 
-// ask makes the endpoints, and asks the hosts that are new; all of them if s leads elsewhere.
+// ask makes the endpoints and checks the new hosts. If s.leads it checks all of them.
 func (s *staged) ask(ctx context.Context) error {
 	c := s.c
 	known := map[string]*host{}

@@ -75,8 +75,8 @@ func (c *Client) admit(r *http.Request) (*endpoint, error) {
 	return to, nil
 }
 
-// send sends a request. If no connection to the host could be opened, nothing of the request was sent:
-// then it goes to the next host.
+// send sends a request to a host. If no connection to the host could be opened, nothing was sent, and
+// the request goes to the next host.
 func (x *exchange) send(out *http.Request) (*http.Response, error) {
 	if x.to.host.addr == "" {
 		return x.to.native.RoundTrip(out)
@@ -102,8 +102,8 @@ func (x *exchange) send(out *http.Request) (*http.Response, error) {
 	}
 }
 
-// again returns a request for the next host, which it chooses; nil: there is no other attempt. The
-// transport has closed the body of the first.
+// again chooses the next host and returns a request for it, or nil if there is no other attempt. The
+// transport has closed the body of the first request.
 func (x *exchange) again(first *http.Request, err error, down *poolkeeper.DownError, tried []*host) *http.Request {
 	c, was := x.c, x.to.host
 	if x.at() >= stageWrite || x.ctx.Err() != nil || down == nil && judge(err) == breaker.Unknown {

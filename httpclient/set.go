@@ -17,15 +17,15 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/sum"
 )
 
-// Set is several clients, by name, as one component. Make it with [NewSet]. All its methods are safe
-// for concurrent use.
+// Set keeps several clients, by name, as one component. Make it with [NewSet]. All its methods are
+// safe for concurrent use.
 type Set struct {
 	names   []string // sorted
 	clients map[string]*Client
 }
 
-// NewSet returns a set of clients. Config.Name is the key if it is empty. Every fault of every
-// configuration is reported at once.
+// NewSet returns a set of clients, one for each configuration. An empty Config.Name becomes the key.
+// The error reports every fault of every configuration at once.
 func NewSet(configs map[string]Config) (*Set, error) {
 	s := &Set{names: slices.Sorted(maps.Keys(configs)), clients: make(map[string]*Client, len(configs))}
 	var errs []error
@@ -47,7 +47,7 @@ func NewSet(configs map[string]Config) (*Set, error) {
 	return s, nil
 }
 
-// Get returns the client of that name, nil if there is none. [Client.HTTP] is its native handle.
+// Get returns the client with that name, or nil. [Client.HTTP] is its native handle.
 func (s *Set) Get(name string) *Client { return s.clients[name] }
 
 // each calls f for every client, side by side, and joins the errors.
@@ -102,8 +102,8 @@ func (s *Set) SetName(name string) {
 	}
 }
 
-// Stats returns the sums over all clients, and as members each client, or the Hosts of a client that has
-// them: "billing/10.0.0.7:443".
+// Stats returns the sums over all clients. Its Members are the clients. In place of a client with
+// Hosts it lists the hosts, such as "billing/10.0.0.7:443".
 func (s *Set) Stats() poolkeeper.Stats {
 	out := poolkeeper.Stats{Evicted: map[string]uint64{}}
 	for _, name := range s.names {
@@ -127,8 +127,9 @@ func (s *Set) Stats() poolkeeper.Stats {
 	return out
 }
 
-// Plan returns the changes that Reload with configs would make, as "billing.MaxOpen", and the error it
-// would return before it changes anything: every fault of every configuration. It dials nothing.
+// Plan returns the changes that Reload with configs would make, such as "billing.MaxOpen". The error
+// holds every fault for which Reload would refuse configs without asking a server. Plan dials
+// nothing.
 func (s *Set) Plan(configs map[string]Config) ([]poolkeeper.Change, error) {
 	errs := []error{s.sameNames(configs)}
 	var out []poolkeeper.Change
@@ -147,9 +148,9 @@ func (s *Set) Plan(configs map[string]Config) ([]poolkeeper.Change, error) {
 	return out, errors.Join(errs...)
 }
 
-// Reload replaces the configurations of all clients, as [Client.Reload] does, or of none: they are
-// checked side by side before any is put in effect. The names are fixed. It blocks at most until ctx
-// ends.
+// Reload replaces the configurations of all clients or of none. It checks them side by side, as
+// [Client.Reload] does, before it puts any in effect. The names are fixed. It blocks at most until
+// ctx ends.
 func (s *Set) Reload(ctx context.Context, configs map[string]Config) error {
 	if err := s.sameNames(configs); err != nil {
 		return err
@@ -177,8 +178,8 @@ func (s *Set) Reload(ctx context.Context, configs map[string]Config) error {
 // sameNames refuses configurations of other clients than those of the set.
 func (s *Set) sameNames(configs map[string]Config) error {
 	if names := slices.Sorted(maps.Keys(configs)); !slices.Equal(names, s.names) {
-		return fmt.Errorf("httpclient: the clients of a set are fixed when it is made: %s; wanted %s",
-			strings.Join(s.names, ", "), strings.Join(names, ", "))
+		return fmt.Errorf("httpclient: reload a set: the configurations are of %s, the clients of %s; "+
+			"make a new set to change the clients", strings.Join(names, ", "), strings.Join(s.names, ", "))
 	}
 	return nil
 }
@@ -190,8 +191,8 @@ func (s *Set) Reset() {
 	}
 }
 
-// ObserveWith reports the failures of requests of all clients to o. It leaves out successes: that of one
-// client says nothing about another. A nil o ends the reports. It does not block.
+// ObserveWith reports failed requests of all clients to o. It leaves out successes, because the
+// success of one client says nothing about another. A nil o ends the reports. It does not block.
 func (s *Set) ObserveWith(o poolkeeper.Observer) {
 	if o != nil {
 		o = failures{o}
@@ -201,7 +202,7 @@ func (s *Set) ObserveWith(o poolkeeper.Observer) {
 	}
 }
 
-// failures is an Observer of these alone.
+// failures passes on failures alone.
 type failures struct{ o poolkeeper.Observer }
 
 // Observe passes on an error.
@@ -211,8 +212,8 @@ func (f failures) Observe(err error) {
 	}
 }
 
-// Expiries says when the certificates of all clients expire. One that several clients
-// share is listed once. It does no I/O and does not block.
+// Expiries lists when the certificates of all clients expire. It lists a certificate that several
+// clients share once. It does no I/O and does not block.
 func (s *Set) Expiries() []poolkeeper.Expiry {
 	var all []poolkeeper.Expiry
 	for _, name := range s.names {

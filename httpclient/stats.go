@@ -28,11 +28,11 @@ func (m *metrics) dialFailed(err error) {
 	m.dialError.Note(err)
 }
 
-// Stats returns one moment of the client, the sums over its hosts. With BaseURL, Max is MaxOpen for each
-// host. Without BaseURL it is 0, because MaxOpen counts for each host. Wait has every request. WaitCount
-// has the requests that dialled, or waited for 1 ms or longer. Use is the time from a request until its
-// response is read to the end. Members are the Hosts; DownSince is set if all are down. Stats does no
-// I/O.
+// Stats returns a snapshot of the client: the sums over its hosts. With BaseURL, Max is MaxOpen times
+// the number of hosts. Without BaseURL it is 0, because the number of hosts is not known. Wait has
+// every request. WaitCount has the requests that dialled, or waited for 1 ms or longer. Use is the time
+// from a request until its response is read to the end. Members are the Hosts. DownSince is set if all
+// hosts are down. Stats does no I/O.
 func (c *Client) Stats() poolkeeper.Stats {
 	r := c.rotation.Load()
 	c.mu.Lock()

@@ -54,8 +54,8 @@ func (n *node) newBreaker() *breaker.Breaker {
 	})
 }
 
-// spread is the mean time between two trials: all instances together stay within their rate of
-// logins.
+// spread returns the mean time between two trials. It keeps all instances together within the rate of
+// logins of package dialpace.
 func (n *node) spread() time.Duration {
 	cfg := n.pool.config()
 	return dialpace.Limits{MaxDials: 1, MaxOpen: cfg.MaxOpen, Instances: cfg.Instances}.Interval()

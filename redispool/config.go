@@ -204,10 +204,10 @@ type Config struct {
 	// forward. Default: DefaultFileInterval. Off: only Reload reads them.
 	FileInterval time.Duration
 
-	// Instances is how many processes run with this configuration at once. Limits multiplies by it,
-	// and the trials of a server that is down are spread over time, so that all instances together
-	// open at most 4 % of their connections in a second, or 100 if that is more. Default: 1. Bounds:
-	// not negative.
+	// Instances is how many processes run with this configuration at once. Limits multiplies by it.
+	// While a server is down, it spreads the trials of all instances over time. All of them together
+	// then dial 4 % of their connections per second, or 100 if that is more. Other dials are not
+	// bounded by it. Default: 1. Bounds: not negative.
 	Instances int
 
 	// Logger gets leaks, what Stop had to force, and the state of the server at Start. Default:

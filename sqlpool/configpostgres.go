@@ -112,9 +112,9 @@ type PostgresConfig struct {
 	FailFastAfter time.Duration
 
 	// MaxDials is the most connections being dialled at once. So neither a burst nor the end of an
-	// outage causes a storm of logins. A pool begins with one dial at a time. Each that succeeds
-	// allows one more, and one that fails or is slow, or a connection that is lost, leaves one.
-	// Callers do not wait for a dial of their own: the first connection that is ready, new or
+	// outage causes a storm of logins. A pool begins with one dial at a time. Each dial that
+	// succeeds allows one more. A dial that fails or is slow, or a lost connection, sets it back to
+	// one. Callers do not wait for a dial of their own: the first connection that is ready, new or
 	// returned, goes to the first in the queue. Default: DefaultMaxDials. Bounds: 1 to MaxOpen;
 	// larger values mean MaxOpen.
 	MaxDials int
@@ -164,10 +164,10 @@ type PostgresConfig struct {
 	Start poolkeeper.StartPolicy
 
 	// Instances is how many processes run with this configuration at once. Limits multiplies by it.
-	// After a start, or an outage, all of them together open at most 4 % of their connections in a
-	// second, or 100 if that is more: a pool opens one after the other. Growth of a pool that has
-	// run for half a minute does not wait. Default: 1, one process, whose dials only MaxDials
-	// bounds. Bounds: not negative.
+	// After a start or an outage, all of them together open 4 % of their connections per second, or
+	// 100 if that is more. Each pool then opens its connections one after the other. A pool that has
+	// run for half a minute grows without a wait. Default: 1, a single process, whose dials only
+	// MaxDials bounds. Bounds: not negative.
 	Instances int
 
 	// TLS is used for every connection, in place of what URL says about TLS. Default: nil, what URL

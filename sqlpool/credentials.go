@@ -79,10 +79,10 @@ func (m *manager) renew(ctx context.Context) error {
 	return nil
 }
 
-// resetInTurn is reset after secrets were renewed. All instances of a fleet read them within a few
-// seconds. Each waits for a random part of three times the time in which the fleet may open all its
-// connections anew, because an instance then replaces all of its own at once. Open sessions outlive
-// a change of the password.
+// resetInTurn resets the pool at a random time after its secrets were renewed. All instances of a
+// fleet read the secrets within a few seconds, and each replaces all its connections at once. So the
+// resets are spread over three times the time in which the fleet may open all its connections. Open
+// sessions outlive a change of the password.
 func (m *manager) resetInTurn() {
 	span := 3 * time.Duration(m.cfg().MaxOpen) * m.pace.Interval()
 	if span == 0 {

@@ -58,7 +58,7 @@ type dbBackend struct {
 	all       map[*native]struct{}
 	prefilled []*native // idle, the last opened last
 	waiting   queue.Queue[*native]
-	later     *time.Timer // of dials that wait for credit; nil: none has
+	later     *time.Timer // of dials that wait for credit; nil: none has waited
 	paused    bool        // no caller gets a connection
 	closed    bool
 

@@ -53,7 +53,7 @@ func (t *dialTimes) gaveUp(d *dialing) {
 	}
 }
 
-// slowDial is when a dial that begins now counts as slow.
+// slowDial returns after how long a dial that begins now counts as slow.
 func (c *base) slowDial() time.Duration { return c.dials.slow(c.cfg().DialTimeout) }
 
 // dialKey is how the driver's dial function finds the dial it belongs to.
@@ -180,7 +180,7 @@ func (c *base) dialsSlowly(began time.Time) {
 	c.breaker.Slow(monotime.Of(began))
 }
 
-// evicted books a connection that was closed.
+// evicted counts a closed connection.
 func (c *base) evicted(reason string) {
 	c.metrics.evicted(reason)
 	switch reason {

@@ -43,9 +43,9 @@ type pgxBackend struct {
 	holding   int // of permits, with a connection
 	open      int // connections that are established and not being closed
 	dials     int // being opened
-	slow      int // of those, the ones that take long
+	slow      int // of dials, those that are slow
 	peak      int
-	paused    int // sweeps that have taken out what is idle for a moment
+	paused    int // sweeps that hold the idle connections for a moment
 	waiting   queue.Queue[*native]
 	reusable  []*acquisition // to be used again
 	waits     map[*waitingContext]struct{}
@@ -55,7 +55,7 @@ type pgxBackend struct {
 	lost      int         // reclaimed, and not yet released: they take a place in pgxpool
 	pings     int         // that pgxpool has under way for callers that gave up: they have permits
 	later     *time.Timer // of the next reconcile while a caller waits
-	dialLater *time.Timer // of dials that wait for credit; nil: none has
+	dialLater *time.Timer // of dials that wait for credit; nil: none has waited
 	held      bool        // paused by Pause
 	closed    bool
 }

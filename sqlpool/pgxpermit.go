@@ -59,7 +59,7 @@ func (b *pgxBackend) mayLocked() bool {
 	return wait == 0
 }
 
-// grantLaterLocked lets callers go on after wait.
+// grantLaterLocked calls grantLocked after wait.
 func (b *pgxBackend) grantLaterLocked(wait time.Duration) {
 	if b.dialLater == nil {
 		b.dialLater = time.AfterFunc(wait, func() { // close stops it

@@ -177,8 +177,8 @@ type Member struct {
 	Lag        *float64   `json:"lag_seconds,omitempty"` // nil: not known
 	Score      *int       `json:"score,omitempty"`       // how well it serves, 0 to 100; nil: not known
 	Isolated   bool       `json:"isolated,omitempty"`    // it serves worse than the others
-	Why        string     `json:"why,omitempty"`         // it is isolated
-	NextTrial  *time.Time `json:"next_trial,omitempty"`  // when it gets traffic again; nil: it is not isolated
+	Why        string     `json:"why,omitempty"`         // why it is isolated
+	NextTrial  *time.Time `json:"next_trial,omitempty"`  // when its next trial begins; nil: none is due
 	Fleet      *Fleet     `json:"fleet,omitempty"`       // nil: the server was never asked
 }
 
@@ -195,7 +195,7 @@ type Server struct {
 	Rate float64 `json:"requests_per_second"`
 }
 
-// Streams are the long-lived connections that one component keeps. Its fields are those of
+// Streams counts the long-lived connections of one component. Its fields are those of
 // [poolkeeper.StreamStats].
 type Streams struct {
 	Name      string            `json:"name"`

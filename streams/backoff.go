@@ -19,9 +19,9 @@ type Backoff struct {
 	Min time.Duration
 	// Max bounds the wait, and what a server may ask for by Retry-After or retry. Default: 30 s.
 	Max time.Duration
-	// Jitter is the part of each wait by which it may be shorter, at random, from 0 to 1. A wait that
-	// a server asks for is never shorter, but longer by up to this part of Min. Default: 0.5.
-	// poolkeeper.NoJitter: none.
+	// Jitter is the part by which a wait is shortened at most, at random. A wait that a server asks
+	// for is never shortened. It is extended by up to this part of Min. Default: 0.5;
+	// poolkeeper.NoJitter for none. Bounds: 0 to 1.
 	Jitter float64
 }
 

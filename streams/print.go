@@ -7,7 +7,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/printing"
 )
 
-// String returns the hub's name, and how many streams are open.
+// String returns the hub's name and the number of open streams.
 func (h *Hub) String() string {
 	return fmt.Sprintf("streams.Hub{%q, open: %d}", h.state.Name(), len(h.all()))
 }

@@ -39,7 +39,7 @@ func (h *Hub) SSE(feed func(context.Context, *Stream) error) http.Handler {
 		defer h.release(p)
 		s := h.newStream(kindSSE, r, p, site)
 		s.lastID = r.Header.Get("Last-Event-ID")
-		// A comment each Ping has to be acknowledged: a peer that is gone is out by PongWait.
+		// The peer has to acknowledge the comment of each Ping, so PongWait detects that it vanished.
 		socket.LimitUnacknowledged(socket.Of(r.Context()), h.cfg.PongWait-h.cfg.Ping)
 		wire := &sseWire{w: w, rc: http.NewResponseController(w), timeout: h.cfg.WriteTimeout}
 		s.wire = wire
@@ -56,15 +56,14 @@ func (h *Hub) SSE(feed func(context.Context, *Stream) error) http.Handler {
 	})
 }
 
-// ConnContext lets the hub detect within PongWait that the peer of an SSE stream has vanished.
+// ConnContext lets the hub detect within PongWait that an SSE peer has vanished.
 //
 //	srv := &http.Server{Handler: mux, ConnContext: streams.ConnContext}
 //
-// A server that lifecycle.HTTPServer has made does not need it. It gives the hub the connection of
-// each request. The hub asks the kernel to break a connection whose peer acknowledges nothing, not
-// even the comment of each Ping, for PongWait - Ping (TCP_USER_TIMEOUT). This works on Linux. On
-// other systems, and without ConnContext, the kernel decides when it gives up: on Linux after some
-// 15 minutes.
+// It gives the hub the connection of each request. A server of lifecycle.HTTPServer does not need it.
+// The hub makes the kernel close a connection whose peer acknowledges nothing for PongWait - Ping, not
+// even the comment of each Ping (TCP_USER_TIMEOUT). This works on Linux. On other systems, and without
+// ConnContext, the kernel decides when it gives up: Linux does after some 15 minutes.
 func ConnContext(ctx context.Context, c net.Conn) context.Context { return socket.WithConn(ctx, c) }
 
 // sseWire is the response to a request for server-sent events.

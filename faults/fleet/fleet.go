@@ -18,35 +18,35 @@ import (
 // MaxOpen is how many connections, and callers, an instance has.
 const MaxOpen = 20
 
-// Of a caller.
+// The times of a caller.
 const (
-	hold     = 900 * time.Millisecond // for which it holds a connection
-	think    = 100 * time.Millisecond // the mean time until its next call
-	retry    = time.Second            // the same after a call that failed
-	deadline = 10 * time.Second       // of a call
+	hold     = 900 * time.Millisecond // how long it holds a connection
+	think    = 100 * time.Millisecond // the mean pause before its next call
+	retry    = time.Second            // the mean pause after a failed call
+	deadline = 10 * time.Second       // the deadline of a call
 )
 
-// Kind is what an instance keeps its connections with.
+// Kind is the kind of pool that an instance uses.
 type Kind int
 
-// Kinds.
+// Kinds of pools.
 const (
 	Raw      Kind = iota // database/sql alone
-	Alone                // sqlpool.NewDB that is not told how many instances there are
+	Alone                // sqlpool.NewDB without Instances
 	DB                   // sqlpool.NewDB
 	Postgres             // sqlpool.NewPostgres
 )
 
-// String returns the words of the tables.
+// String returns the name of the kind in tables.
 func (k Kind) String() string {
 	return [...]string{"database/sql, raw", "NewDB without Instances", "NewDB", "NewPostgres"}[k]
 }
 
-// Fleet is many instances of one service, each with a pool of MaxOpen connections and as many
-// callers. All of it runs on the clock of the bubble in which it is made.
+// Fleet runs many instances of one service. Each has a pool of MaxOpen connections and as many
+// callers. All of them use the clock of the bubble in which the Fleet is made.
 type Fleet struct {
 	kind    Kind
-	size    int // told to the pools
+	size    int // the Instances of the pools
 	server  *Server
 	answers *sqlpooltest.PostgresServer // of Postgres
 	files   string                      // CredentialsFile of Postgres
@@ -125,7 +125,7 @@ func (in *instance) execOn(db *sql.DB) func(context.Context) error {
 	}
 }
 
-// call is one caller.
+// call runs one caller until ctx ends.
 func (in *instance) call(ctx context.Context) {
 	pause := think
 	for sleep(ctx, time.Duration(rand.ExpFloat64()*float64(pause))) == nil {
@@ -142,7 +142,7 @@ func (in *instance) call(ctx context.Context) {
 	}
 }
 
-// stop lets the calls under way end, and closes the pool.
+// stop waits for the calls in flight and closes the pool.
 func (in *instance) stop(ctx context.Context) error {
 	in.end()
 	in.work.Wait()

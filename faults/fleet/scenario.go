@@ -13,20 +13,21 @@ import (
 	"github.com/poolkeeper/poolkeeper/sqlpool/sqlpooltest"
 )
 
-// Scenario is what happens to a fleet. It begins with a fleet that works, unless it is a cold start.
+// Scenario describes an event and how long to record the fleet. Before the event the fleet works,
+// unless Cold is set.
 type Scenario struct {
 	Name  string
 	Cold  bool
-	Lasts time.Duration // what is recorded, from the event on
-	// Event happens to the fleet. It returns the instances that there are afterwards.
+	Lasts time.Duration // how long to record, from the event on
+	// Event changes the fleet or its server. It returns the instances that run afterwards.
 	Event func(ctx context.Context, f *Fleet, all []*instance) ([]*instance, error)
-	Over  time.Duration // from the event to when the server could serve again
+	Over  time.Duration // from the event until the server can serve again
 }
 
 // settle is the time in which a fleet has opened all its connections.
 const settle = 90 * time.Second
 
-// Scenarios returns all of them.
+// Scenarios returns all scenarios but Renewal.
 func Scenarios() []Scenario {
 	return []Scenario{
 		{Name: "cold start", Cold: true, Lasts: 60 * time.Second},
@@ -37,7 +38,7 @@ func Scenarios() []Scenario {
 	}
 }
 
-// Renewal is a change of the credentials on disk. Only the pools of Postgres read files.
+// Renewal returns the scenario of renewed credentials on disk. Only the pools of Postgres read files.
 func Renewal() Scenario {
 	return Scenario{Name: "credentials change", Lasts: 120 * time.Second, Event: func(_ context.Context, f *Fleet, all []*instance) ([]*instance, error) {
 		return all, os.WriteFile(f.files, []byte("user:second"), 0o600)
@@ -53,7 +54,7 @@ func outage(lasts time.Duration) func(context.Context, *Fleet, []*instance) ([]*
 	}
 }
 
-// waves is in how many parts a rolling update replaces a fleet.
+// waves is the number of parts in which a rolling update replaces a fleet.
 const waves = 4
 
 // rollingUpdate launches a quarter of the fleet anew, stops as many of the old, and so on.
@@ -74,13 +75,13 @@ func rollingUpdate(ctx context.Context, f *Fleet, all []*instance) ([]*instance,
 	return all, nil
 }
 
-// Second is what has happened in one second.
+// Second counts the events of one second.
 type Second struct {
 	Logins, Refused, Full, Open int
 	Succeeded, Failed           int
 }
 
-// Result is what a Scenario has shown, second by second from the event on.
+// Result holds the counts of a Scenario, second by second from the event on.
 type Result struct {
 	Size    int
 	Over    int // the second in which the server could serve again
@@ -95,7 +96,7 @@ func (r Result) Peak() (most int) {
 	return most
 }
 
-// Full returns how many attempts met a server that had MaxConnections.
+// Full returns how many logins were refused because the server had MaxConnections.
 func (r Result) Full() (n int) {
 	for _, s := range r.Seconds {
 		n += s.Full
@@ -103,7 +104,7 @@ func (r Result) Full() (n int) {
 	return n
 }
 
-// FailedAfter returns how many calls have failed from when the server could serve again.
+// FailedAfter returns how many calls failed after the server could serve again.
 func (r Result) FailedAfter() (n int) {
 	for _, s := range r.Seconds[r.Over:] {
 		n += s.Failed
@@ -111,8 +112,8 @@ func (r Result) FailedAfter() (n int) {
 	return n
 }
 
-// Back returns how many seconds after the end of the fault, or the start, 99 of 100 connections
-// were open, and stayed; -1: they never were.
+// Back returns after how many seconds 99 % of the connections were open and stayed open. It counts
+// from the end of the fault, or from a cold start. -1: they never were.
 func (r Result) Back() int {
 	back := -1
 	for i := len(r.Seconds) - 1; i >= r.Over && r.Seconds[i].Open*100 >= 99*r.Size*MaxOpen; i-- {

@@ -12,7 +12,7 @@ import (
 )
 
 // Server is a database server in memory, for a whole fleet. It takes LoginsPerSecond logins, one
-// after the other, and refuses those beyond MaxConnections. All methods are safe for concurrent use.
+// after the other. It refuses logins beyond MaxConnections. All methods are safe for concurrent use.
 type Server struct {
 	MaxConnections  int
 	LoginsPerSecond int
@@ -21,14 +21,14 @@ type Server struct {
 	mu       sync.Mutex            // guards the following
 	sessions map[*session]struct{} // nil: the server is down
 	logins   int                   // under way
-	life     int                   // which life of the server it is
+	life     int                   // how often the server was killed
 	free     time.Time             // when the login that comes next is begun
 	counts   Counts
 }
 
-// Counts is what a Server has counted.
+// Counts holds the counters of a Server.
 type Counts struct {
-	Logins  int // that were begun, those that their client gave up included
+	Logins  int // logins that began, including those that the client gave up
 	Refused int // attempts while the server was down
 	Full    int // attempts while it had MaxConnections
 	Open    int // connections now
@@ -72,14 +72,14 @@ func (s *Server) Kill() {
 	}
 }
 
-// Run lets the server take logins.
+// Run starts the server, which then takes logins.
 func (s *Server) Run() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sessions, s.logins, s.free = make(map[*session]struct{}), 0, time.Now()
 }
 
-// login opens a connection. A login that its client gives up costs the server as much as another.
+// login opens a connection. A login that the client gives up costs the server as much as any other.
 // cut, which may be nil, is called when the connection ends.
 func (s *Server) login(ctx context.Context, cut func()) (*session, error) {
 	if err := sleep(ctx, s.RoundTrip); err != nil { // TCP

@@ -43,8 +43,8 @@ type Config struct {
 	// Trial opens a connection of its own, logs in, asks for a sign of life and hangs up. It
 	// returns when ctx ends.
 	Trial func(ctx context.Context) error
-	// Spread is the mean time between two trials of one instance, so that the trials of all of them
-	// together do not storm a server that comes back. May be nil, or return 0: as short as it gets.
+	// Spread returns the least mean time between two trials of one instance. It keeps the trials of
+	// all instances from overloading a server that comes back. It may be nil, or return 0: no bound.
 	Spread func() time.Duration
 	// TrialTimeout bounds one Trial: the pool's DialTimeout.
 	TrialTimeout func() time.Duration

@@ -142,7 +142,7 @@ func (b *Breaker) begin(ctx context.Context, ts *trials) {
 	}()
 }
 
-// spread returns pause, or the time that Spread asks for if that is longer.
+// spread returns pause, or a random time around Spread's mean if that is longer.
 func (b *Breaker) spread(pause time.Duration) time.Duration {
 	if b.cfg.Spread == nil {
 		return pause

@@ -1,20 +1,20 @@
-// Package dialpace decides when a pool may open a connection, so that all instances of a service
-// together leave their server alive.
+// Package dialpace decides when a pool may open a connection. It keeps the instances of a service from
+// overloading their server with logins.
 //
 //	             success: + 1, to MaxDials
 //	          ┌───────────────────────────┐
-//	window ───┤                           │  dials at once: a slow server is asked less
+//	window ───┤                           │  dials at once
 //	          └── slow, failed, lost: 1 ◀─┘
 //
-//	credit    + FleetRate / Instances per second, to MaxOpen     dials per second, of an instance
+//	credit    + 1 after each Interval, up to MaxOpen     dials per second of one instance
 //	          − 1 for each dial, and for each connection that is lost
 //
-// The window needs no configuration. It stops what overload feeds on: a server that takes longer for
-// each login the more of them it gets, while the instances give slow logins up and begin new ones.
+// The window needs no configuration. It breaks the loop of an overload: the more logins a server gets,
+// the longer each takes, while the instances give slow logins up and begin new ones.
 //
-// Credit bounds the rate of logins of all Instances after a failure that hits them at once. A
-// pool that works has credit for all its connections, so that growing costs no wait. A cold start,
-// or connections that are lost, leave none: then each instance opens its share, one after the other.
+// Credit bounds the rate of logins of all Instances after a failure that hits them at once. A pool
+// that works has credit for all its connections, so it grows without a wait. A cold start, or lost
+// connections, leave no credit. Then each instance opens its connections one after the other.
 package dialpace
 
 import (
@@ -29,22 +29,22 @@ import (
 )
 
 const (
-	// fleetPart is the part of all connections of a fleet that may be opened in one second, so that
-	// all are back after 25 s.
+	// fleetPart is the part of a fleet's connections that may be opened in one second. All of them
+	// are back after 25 s.
 	fleetPart = 0.04
-	// serverRate is how many logins per second a small fleet may ask for. A login costs PostgreSQL
-	// and MySQL, the dearest, a process or thread and some milliseconds.
+	// serverRate is how many logins per second a small fleet may ask for. A login costs PostgreSQL a
+	// process, MySQL a thread, and both some milliseconds.
 	serverRate = 100
 )
 
-// Limits are the settings that a Pace obeys.
+// Limits are the settings of a Pace.
 type Limits struct {
 	MaxDials  int // dials at once, at least 1
 	MaxOpen   int // connections of one instance
 	Instances int // 0 or 1: no credit is needed
 }
 
-// Interval is the time between two dials of one instance that has no credit. 0: it needs none.
+// Interval returns how long one instance takes to earn a dial. 0: it needs no credit.
 func (l Limits) Interval() time.Duration {
 	if l.Instances <= 1 {
 		return 0
@@ -53,32 +53,33 @@ func (l Limits) Interval() time.Duration {
 	return time.Duration(float64(time.Second) * float64(l.Instances) / rate)
 }
 
-// Pace is the pace of one pool. All methods are safe for concurrent use. Await alone blocks.
+// Pace decides when one pool may dial. All methods are safe for concurrent use. Only Await blocks.
 type Pace struct {
 	limits func() Limits
 
 	mu     sync.Mutex // guards the following
 	window int
-	cut    monotime.Time // when the window was cut last: what began before says nothing new
-	credit float64       // dials, counted at
+	cut    monotime.Time // of the last cut of the window; a slow dial from before does not cut it again
+	credit float64       // in dials, as of at
 	at     monotime.Time
-	due    float64 // the credit that the next dial needs: about 1, drawn at random
+	due    float64 // the credit that the next dial needs: 0.5 to 1.5, at random
 }
 
 // New returns the Pace of a pool that has no connections yet. limits must not block.
 func New(limits func() Limits) *Pace {
-	return &Pace{limits: limits, window: 1, credit: 2, at: monotime.Now(), due: 1} // for the check of Start, and a caller
+	const credit = 2 // for the check of Start and one caller
+	return &Pace{limits: limits, window: 1, credit: credit, at: monotime.Now(), due: 1}
 }
 
-// Window returns how many dials may be under way at once.
+// Window returns how many dials may run at once.
 func (p *Pace) Window() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return min(p.window, p.limits().MaxDials)
 }
 
-// Take takes the right to a dial, and returns 0. If there is no credit it takes nothing, and returns
-// when to ask again.
+// Take takes the credit for one dial and returns 0. Without enough credit it takes nothing and returns
+// how long to wait.
 func (p *Pace) Take() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -96,7 +97,7 @@ func (p *Pace) Take() time.Duration {
 	return 0
 }
 
-// Await takes the right to a dial when there is one, and reports false if ctx ends before.
+// Await waits for the credit for one dial and takes it. It reports false if ctx ends before.
 func (p *Pace) Await(ctx context.Context) bool {
 	for ctx.Err() == nil {
 		wait := p.Take()
@@ -108,7 +109,7 @@ func (p *Pace) Await(ctx context.Context) bool {
 	return false
 }
 
-// Err says that dials wait for credit now, or returns nil.
+// Err returns an error that says why dials wait for credit now, or nil if they do not.
 func (p *Pace) Err() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -122,7 +123,7 @@ func (p *Pace) Err() error {
 		interval.Round(10*time.Millisecond), l.Instances)
 }
 
-// Spend notes a dial that does not wait: a health check, or the trial of a breaker.
+// Spend takes the credit for a dial that does not wait: a health check, or the trial of a breaker.
 func (p *Pace) Spend() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -135,7 +136,7 @@ func (p *Pace) spendLocked() {
 	p.credit = max(p.credit-1, 0)
 }
 
-// earnLocked adds the credit of the time that went by.
+// earnLocked adds the credit for the time since it was last called.
 func (p *Pace) earnLocked(l Limits, interval time.Duration) {
 	now := monotime.Now()
 	if interval > 0 {
@@ -144,7 +145,8 @@ func (p *Pace) earnLocked(l Limits, interval time.Duration) {
 	p.at = now
 }
 
-// Lost notes a connection that has died, or is to be replaced: opening another one is no growth.
+// Lost notes that a connection has died, or was closed after a failover. It takes credit, and cuts the
+// window.
 func (p *Pace) Lost() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -152,14 +154,14 @@ func (p *Pace) Lost() {
 	p.window = 1
 }
 
-// Opened notes a dial that has succeeded, and was not slow.
+// Opened notes a dial that succeeded and was not slow. It opens the window by 1.
 func (p *Pace) Opened() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.window = min(p.window+1, p.limits().MaxDials)
 }
 
-// Slow notes that a dial which began then takes long.
+// Slow notes that the dial that began at began is slow. It cuts the window.
 func (p *Pace) Slow(began monotime.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -169,12 +171,12 @@ func (p *Pace) Slow(began monotime.Time) {
 	p.window, p.cut = 1, monotime.Now()
 }
 
-// Failed notes that the server could not be reached. Nothing is earned in an outage.
+// Failed notes that the server could not be reached. It cuts the window and takes all credit.
 func (p *Pace) Failed() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.window, p.credit, p.at = 1, 0, monotime.Now()
 }
 
-// Interval is that of the limits now.
+// Interval returns the Interval of the present limits.
 func (p *Pace) Interval() time.Duration { return p.limits().Interval() }

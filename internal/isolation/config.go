@@ -31,8 +31,8 @@ const (
 	defaultPolls    = 10               // in After
 )
 
-// Validate returns every fault of c, joined, or nil. The package pkg begins each of them. poll is
-// the time between two samples of a server.
+// Validate returns every fault of c, joined, or nil. Each fault begins with the package name pkg.
+// poll is the time between two samples of a server.
 func Validate(pkg string, c poolkeeper.Isolation, poll time.Duration) error {
 	errs := []error{settings.Times(pkg,
 		settings.Time{Name: "Isolation.After", Value: c.After, Long: true},
@@ -69,7 +69,7 @@ func Validate(pkg string, c poolkeeper.Isolation, poll time.Duration) error {
 	return errors.Join(errs...)
 }
 
-// WithDefaults returns c with every zero field that has a default filled in.
+// WithDefaults returns a copy of c with its defaults filled in.
 func WithDefaults(c poolkeeper.Isolation, poll time.Duration) poolkeeper.Isolation {
 	c.After = settings.Or(c.After, max(defaultAfter, polls(defaultPolls, poll)))
 	c.Retry = settings.Or(c.Retry, defaultRetry)
@@ -91,12 +91,12 @@ func WithDefaults(c poolkeeper.Isolation, poll time.Duration) poolkeeper.Isolati
 	return c
 }
 
-// polls is how long n polls take.
+// polls returns how long n polls take.
 func polls(n int, interval time.Duration) time.Duration {
 	return time.Duration(n) * min(max(interval, 0), settings.Longest/defaultPolls)
 }
 
-// Settings returns what is in effect.
+// Settings returns the settings in effect.
 func Settings(c poolkeeper.Isolation, poll time.Duration) slog.Attr {
 	if c.MinScore == 0 {
 		return slog.String("isolation", "off")

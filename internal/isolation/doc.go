@@ -3,11 +3,11 @@
 //
 //	Observe(server, sample) ──▶ the samples of the last After/2 ──▶ score
 //	Judge(servers)          ──▶ serving ⇄ isolated ⇄ trial, and the changes
-//	Rotation(servers)       ──▶ those to take in turn
+//	Rotation(servers)       ──▶ the servers to take in turn
 //
-// It does no I/O, starts no goroutine and has no clock: a pool polls, measures, calls Judge under its
-// own mutex and prepares what Rotation returns.
+// It does no I/O, starts no goroutine and has no clock. The pool polls, measures, calls Judge under
+// its own mutex and stores what Rotation returns.
 //
-// It does not decide whether a server may serve at all. A server that is down, behind or draining is
-// not fit, says the pool; isolation chooses among those that are fit.
+// It does not decide whether a server may serve at all. The pool says which servers are fit; a server
+// that is down, behind or draining is not. Isolation chooses among the fit ones.
 package isolation

@@ -8,7 +8,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/event"
 )
 
-// Event says what the step means for the traffic.
+// Event returns the event of a change.
 func (c Change[K]) Event() event.Event {
 	e := event.Event{Attrs: []slog.Attr{slog.String("from", string(c.From)), slog.String("to", string(c.To))}}
 	if c.Standing.HasScore {

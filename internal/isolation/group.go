@@ -9,32 +9,32 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 )
 
-// State is where a server stands with isolation.
+// State is a server's state of isolation.
 type State string
 
 // States. Their transitions are those of judge:
 //
 //	serving → isolated              its score was too low throughout After
 //	isolated → trial                its pause is over
-//	trial → serving or isolated     its samples since then tell
+//	trial → serving or isolated     the samples of its trial decide
 const (
 	Serving  State = "serving"
 	Isolated State = "isolated"
 	Trial    State = "trial"
 )
 
-// margin is how much better the score of those that stay must be. It keeps a server in rotation if
-// isolating it would gain little.
+// margin is how many points better the others must be before a server is isolated. It keeps a server
+// in rotation if isolating it would gain little.
 const margin = 10
 
-// Member is one server that is judged.
+// Member is a server to judge.
 type Member[K comparable] struct {
 	Key    K
-	Fit    bool // it could serve now
+	Fit    bool // it can serve now
 	Pinned bool // it is never isolated
 }
 
-// Standing is how a server stands.
+// Standing is a server's state, score and next trial.
 type Standing struct {
 	State     State
 	Since     time.Time // of State
@@ -51,17 +51,18 @@ type Change[K comparable] struct {
 	Standing Standing // in the state To
 }
 
-// Group is servers that can stand in for each other. It is not safe for concurrent use.
+// Group keeps the scores and states of servers that can replace each other. It is not safe for
+// concurrent use.
 type Group[K comparable] struct {
 	cfg     poolkeeper.Isolation // with defaults
 	draw    func() float64       // a random number in [0, 1)
 	members map[K]*member
 }
 
-// member is what is known of one server.
+// member holds the samples and the state of one server.
 //
-//	serving:  under is since when its score is too low, zero if it is not
-//	isolated: due is when its trial begins, soonest when it would if no other served well
+//	serving:  under is since when its score is too low; zero if it is not
+//	isolated: due is when its trial begins; soonest is when it begins if no other serves well
 type member struct {
 	Standing
 
@@ -73,15 +74,15 @@ type member struct {
 	due, soonest time.Time
 }
 
-// New returns a Group. c must have been validated; the zero value is off.
+// New returns a Group. c must be valid; the zero value is off.
 func New[K comparable](c poolkeeper.Isolation, poll time.Duration) *Group[K] {
 	g := &Group[K]{draw: rand.Float64, members: map[K]*member{}}
 	g.Configure(c, poll)
 	return g
 }
 
-// Configure replaces the configuration. What is known of the servers stays, unless c is off: then
-// all serve again, without a Change.
+// Configure replaces the configuration and keeps the samples and states of the servers. If c is off,
+// it drops them, and all servers serve again without a Change.
 func (g *Group[K]) Configure(c poolkeeper.Isolation, poll time.Duration) {
 	g.cfg = WithDefaults(c, poll)
 	if !g.On() {
@@ -92,7 +93,7 @@ func (g *Group[K]) Configure(c poolkeeper.Isolation, poll time.Duration) {
 // On reports whether servers can be isolated.
 func (g *Group[K]) On() bool { return g.cfg.MinScore > 0 }
 
-// Observe adds what was seen of a server since its last sample.
+// Observe adds a sample of a server.
 func (g *Group[K]) Observe(key K, now time.Time, s Sample) {
 	if !g.On() {
 		return
@@ -110,7 +111,7 @@ func (g *Group[K]) member(key K, now time.Time) *member {
 	return m
 }
 
-// Standing returns how a server stands. One that is not known serves.
+// Standing returns a server's Standing. An unknown server serves.
 func (g *Group[K]) Standing(key K) Standing {
 	if m := g.members[key]; m != nil {
 		return m.Standing
@@ -118,8 +119,8 @@ func (g *Group[K]) Standing(key K) Standing {
 	return Standing{State: Serving}
 }
 
-// Judge decides who is isolated now, and returns the changes. all are all servers of the group;
-// others are forgotten. Call it after each sample, and when a server becomes fit or unfit.
+// Judge decides which servers are isolated now, and returns the changes. all lists every server of
+// the group; Judge forgets others. Call it after each sample, and when a server becomes fit or unfit.
 func (g *Group[K]) Judge(now time.Time, all []Member[K]) []Change[K] {
 	if !g.On() {
 		return nil
@@ -130,9 +131,9 @@ func (g *Group[K]) Judge(now time.Time, all []Member[K]) []Change[K] {
 	return r.changes
 }
 
-// Rotation returns the servers to take in turn, out of those that may serve now: each that serves,
-// as often as the others, and those on trial as often as TrialShare says. If fewer than MinServing
-// of them serve, the best of the others stand in. It returns something if it gets something.
+// Rotation returns the servers to take in turn, chosen from may. Serving servers get equal parts of
+// the turns, and each server on trial gets TrialShare of them. If fewer than MinServing serve, the
+// best of the others stand in. The result is empty only if may is.
 func (g *Group[K]) Rotation(may []K) []K {
 	if !g.On() {
 		return may
@@ -157,7 +158,7 @@ func (g *Group[K]) Rotation(may []K) []K {
 	return spread(out, trials, g.cfg.TrialShare)
 }
 
-// standIn is how well a server that does not serve would stand in.
+// standIn returns the score of a server that does not serve, or -1 if it is not known.
 func (g *Group[K]) standIn(key K) int {
 	if m := g.members[key]; m.HasScore {
 		return m.Score
@@ -165,8 +166,8 @@ func (g *Group[K]) standIn(key K) int {
 	return -1
 }
 
-// spread repeats serving so that each of trials has no more than share of the turns, but one turn in
-// any case.
+// spread repeats serving until each of trials has no more than share of the turns. Each of trials
+// gets at least one turn.
 func spread[K any](serving, trials []K, share float64) []K {
 	if len(trials) == 0 || len(serving) == 0 {
 		return append(serving, trials...)
@@ -178,7 +179,8 @@ func spread[K any](serving, trials []K, share float64) []K {
 	return append(out, trials...)
 }
 
-// pause is how long a server is isolated that has failed so often. draw is a random number in [0, 1).
+// pause returns how long a server is isolated after so many failures. draw is a random number in
+// [0, 1).
 func (g *Group[K]) pause(failures int, draw float64) time.Duration {
 	d := g.cfg.Retry
 	for range min(failures, 64) - 1 {

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// round is one Judge.
+// round is the state of one call of Judge.
 type round[K comparable] struct {
 	*Group[K]
 
@@ -17,8 +17,8 @@ type round[K comparable] struct {
 	changes []Change[K]
 }
 
-// round takes in who is there and fit, and scores every server. One that is not fit, or that has
-// come back just now, has no score: what was seen of it before says nothing.
+// round updates which servers exist and are fit, and scores them. It drops the samples of a server
+// that is unfit, or has just become fit: they say nothing about it now.
 func (g *Group[K]) round(now time.Time, all []Member[K]) *round[K] {
 	r := &round[K]{Group: g, now: now}
 	there := make(map[K]*member, len(all))
@@ -58,8 +58,8 @@ func (r *round[K]) parts(m *member) []Part {
 func (r reading) pollTime() time.Duration    { return r.poll }
 func (r reading) trafficTime() time.Duration { return r.latency }
 
-// others returns the median of a latency of the other servers that serve, 0 if none is known. Of two
-// in the middle it is the longer one: most servers cannot be slow beside the rest.
+// others returns the median latency of the other serving servers, or 0 if none is known. Of two in
+// the middle it returns the longer one, so that most servers cannot be slow beside the rest.
 func (r *round[K]) others(m *member, latency func(reading) time.Duration) time.Duration {
 	var of []time.Duration
 	for _, o := range r.all {
@@ -74,8 +74,8 @@ func (r *round[K]) others(m *member, latency func(reading) time.Duration) time.D
 	return of[len(of)/2]
 }
 
-// slowness is the badness of a latency beside that of the others, or by SlowLatency if that is worse.
-// Zero is not known.
+// slowness returns the badness of a latency: beside that of the others, or by SlowLatency, whichever
+// is worse. An others of 0 is not known.
 func (r *round[K]) slowness(own, others time.Duration) float64 {
 	bad := 0.0
 	if others > 0 {
@@ -102,7 +102,7 @@ func (r *round[K]) worse(m *member) bool {
 	return better >= r.cfg.MinServing
 }
 
-// release moves what is isolated or on trial.
+// release moves servers out of isolation and out of trials.
 func (r *round[K]) release() {
 	badly := !slices.ContainsFunc(r.all, func(m *member) bool {
 		return m.serves() && (!m.HasScore || m.Score >= r.cfg.MinScore)
@@ -125,7 +125,7 @@ func (r *round[K]) release() {
 	}
 }
 
-// try judges a trial.
+// try ends a trial that has failed or passed.
 func (r *round[K]) try(i int) {
 	m := r.all[i]
 	switch {
@@ -186,7 +186,7 @@ func (r *round[K]) move(i int, to State) {
 	r.changes = append(r.changes, Change[K]{r.keys[i], from, to, m.Standing})
 }
 
-// why says what cost a server its score.
+// why returns the parts that cost a server its score.
 func (r *round[K]) why(m *member) string {
 	if !m.fit {
 		return "it could not serve during its trial"

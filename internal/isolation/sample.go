@@ -7,17 +7,17 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 )
 
-// Sample is what was seen of a server since the sample before.
+// Sample holds the measurements of a server since its previous sample.
 type Sample struct {
-	Poll       time.Duration // round trip of the pool's own request; 0: none was answered
-	Latency    time.Duration // that is typical of the traffic; 0: not known
-	Requests   uint64        // of the traffic and of the pool's own
-	Failures   uint64        // that part of Requests that failed because of the server
+	Poll       time.Duration // round trip of the pool's own request; 0: no answer
+	Latency    time.Duration // typical latency of the traffic; 0: not known
+	Requests   uint64        // requests of the traffic and of the pool
+	Failures   uint64        // the Requests that failed because of the server
 	Saturation float64       // the part of the pool in use, 0 to 1; 1 while callers wait
 }
 
-// Between returns what two readings of one pool say of the time between them. A counter that has
-// begun anew counts as unchanged.
+// Between returns the sample for the time between two readings of one pool. A counter that was reset
+// counts as unchanged.
 func Between(before, after poolkeeper.Stats) Sample {
 	grown := func(a, b uint64) uint64 { return b - min(a, b) }
 	bad := grown(before.DialErrors, after.DialErrors) + grown(before.AcquireTimeouts, after.AcquireTimeouts)
@@ -38,9 +38,9 @@ func Saturation(s poolkeeper.Stats) float64 {
 	return clamp(float64(s.InUse) / float64(s.Max))
 }
 
-// typical returns the latency that is typical of what a histogram has counted between two readings,
-// 0 if that is nothing. It is the mean, but not outside of the bucket that has the median: so one
-// request that took a minute does not count for a hundred, and the width of buckets does not show.
+// typical returns the typical latency between two readings of a histogram, or 0 without requests.
+// It is the mean, limited to the bucket of the median. So one request of a minute does not count for
+// a hundred, and the width of the buckets does not show.
 func typical(before, after poolkeeper.Histogram) time.Duration {
 	if after.Count <= before.Count || after.Sum < before.Sum {
 		return 0
@@ -64,12 +64,12 @@ func typical(before, after poolkeeper.Histogram) time.Duration {
 
 func seconds(s float64) time.Duration { return max(time.Duration(s*float64(time.Second)), 1) }
 
-// What a score needs.
+// The least data that a score needs, and the most that is kept.
 const (
 	leastSamples  = 3   // with a request in each; or
-	leastRequests = 10  // in all, which a typical latency needs too
-	leastRatio    = 5   // fewer requests count as so many for the ratio of errors
-	mostSamples   = 256 // that are kept of one server
+	leastRequests = 10  // in all; a typical latency needs as many
+	leastRatio    = 5   // the ratio of errors counts fewer requests as this many
+	mostSamples   = 256 // kept of one server
 )
 
 // stamped is a Sample and when it was taken.
@@ -82,8 +82,8 @@ type stamped struct {
 // window is the samples of one server since a certain time, the oldest first.
 type window []stamped
 
-// since drops the samples of before the last half of after. A server that is slow to answer may have
-// few there: then those of the whole of after count, back to the third with a request.
+// since drops the samples that are older than half of after. A slow server may have few samples in
+// that time. Then older ones within after stay, back to the third with a request.
 func (w window) since(now time.Time, after time.Duration) window {
 	third, answers := len(w), 0
 	for third > 0 && answers < leastSamples {
@@ -102,10 +102,10 @@ func (w window) since(now time.Time, after time.Duration) window {
 	return slices.Delete(w, 0, old)
 }
 
-// reading is what a window says of a server. Each sample counts the same, whatever the traffic was: a
-// burst that fails in a second is a second.
+// reading summarizes a window. Each sample has the same weight, whatever the traffic was: a burst of
+// failures within a second counts as one second.
 type reading struct {
-	known      bool          // there is enough to go by
+	known      bool          // there are enough samples
 	last       time.Time     // of the last sample with a request; zero: there is none
 	poll       time.Duration // the median; 0: not known
 	latency    time.Duration // the median of the traffic; 0: not known
@@ -144,7 +144,7 @@ func (w window) read() reading {
 	return r
 }
 
-// median returns the lower one of two in the middle.
+// median returns the median of durations. Of two in the middle it returns the shorter one.
 func median(of []time.Duration) time.Duration {
 	slices.Sort(of)
 	return of[(len(of)-1)/2]

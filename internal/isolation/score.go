@@ -19,10 +19,10 @@ func Score(parts ...Part) int {
 	if all == 0 {
 		return 100
 	}
-	return int(math.Round(math.Round(1e11*got/all) / 1e9)) // twice: 64.5 is 65, in whichever order it was added up
+	return int(math.Round(math.Round(1e11*got/all) / 1e9)) // rounded twice: 64.5 is 65 in any order of addition
 }
 
-// clamp brings x into 0 to 1; NaN is the worst.
+// clamp limits x to 0 to 1. NaN becomes 1, the worst.
 func clamp(x float64) float64 {
 	if math.IsNaN(x) {
 		return 1

@@ -1,4 +1,5 @@
-// Package socket looks at connections without reading from them, and bounds how long a peer may be gone.
+// Package socket examines connections without reading from them. It also bounds how long a peer may
+// acknowledge nothing.
 package socket
 
 // State is what can be seen of a socket.

@@ -9,8 +9,8 @@ import (
 // tcpUserTimeout is TCP_USER_TIMEOUT of tcp(7). Package syscall lacks it.
 const tcpUserTimeout = 0x12
 
-// LimitUnacknowledged makes the kernel break a TCP connection whose peer acknowledges nothing for d.
-// It reports whether that is possible here, and for this connection.
+// LimitUnacknowledged makes the kernel close a TCP connection whose peer acknowledges nothing for d.
+// It reports whether the connection allows that.
 func LimitUnacknowledged(c net.Conn, d time.Duration) bool {
 	raw := rawOf(c)
 	if raw == nil {

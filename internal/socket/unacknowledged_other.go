@@ -7,5 +7,5 @@ import (
 	"time"
 )
 
-// LimitUnacknowledged is not possible here.
+// LimitUnacknowledged does nothing and returns false: only Linux has TCP_USER_TIMEOUT.
 func LimitUnacknowledged(net.Conn, time.Duration) bool { return false }

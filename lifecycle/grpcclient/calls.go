@@ -79,8 +79,7 @@ func (c *Client) unary(
 	return err
 }
 
-// stream is a grpc.StreamClientInterceptor. gRPC calls OnFinish when the stream is over, however it
-// ends.
+// stream is a grpc.StreamClientInterceptor. gRPC calls OnFinish when the stream ends, for any reason.
 func (c *Client) stream(
 	ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption,
 ) (grpc.ClientStream, error) {

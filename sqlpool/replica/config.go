@@ -55,10 +55,10 @@ type PostgresConfig struct {
 	// Fallback says where reads go while no replica is fit. Default: FallbackPrimary.
 	Fallback Fallback
 
-	// Isolation takes replicas that serve worse than the others out of rotation. Their scores are of
-	// polls and of traffic: the time for which connections are held, errors of connections, and how
-	// full each pool is. An isolated replica still counts as fit: while no other is, it is read from,
-	// before Fallback leaves the replicas. After counts polls of PollInterval. Default: off.
+	// Isolation takes replicas that serve worse than the others out of rotation. It scores the polls
+	// and the traffic: how long connections are held, errors of connections, and how full each pool
+	// is. An isolated replica still counts as fit. While no other replica is fit, it gets the reads,
+	// and Fallback does not apply. Default: off. Bounds: After is at least six times PollInterval.
 	Isolation poolkeeper.Isolation
 
 	// Logger gets changes in the state of the servers. Default: slog.Default(). The pools have
@@ -116,10 +116,10 @@ type MySQLConfig struct {
 	// Fallback says where reads go while no replica is fit. Default: FallbackPrimary.
 	Fallback Fallback
 
-	// Isolation takes replicas that serve worse than the others out of rotation. Their scores are of
-	// polls and of traffic: the time for which connections are held, errors of connections, and how
-	// full each pool is. An isolated replica still counts as fit: while no other is, it is read from,
-	// before Fallback leaves the replicas. After counts polls of PollInterval. Default: off.
+	// Isolation takes replicas that serve worse than the others out of rotation. It scores the polls
+	// and the traffic: how long connections are held, errors of connections, and how full each pool
+	// is. An isolated replica still counts as fit. While no other replica is fit, it gets the reads,
+	// and Fallback does not apply. Default: off. Bounds: After is at least six times PollInterval.
 	Isolation poolkeeper.Isolation
 
 	// Logger gets changes in the state of the servers. Default: slog.Default(). The pools have

@@ -8,8 +8,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/isolation"
 )
 
-// sample returns what the traffic and the poll of a replica have shown since its last poll. The
-// caller holds polling.
+// sample returns the measurements of a replica's traffic and poll since its last poll. The caller
+// holds polling.
 func (m *member) sample(o *observation) isolation.Sample {
 	now, errors := m.pool.Stats(), m.errors.Load()
 	seen := isolation.Between(m.before, now)
@@ -40,7 +40,7 @@ func (s *set) judgeLocked(now time.Time) []step {
 	return steps
 }
 
-// shownLocked returns the state of a member with isolation, since when it has it, and why.
+// shownLocked returns the state of a member, isolation included, since when it lasts, and its standing.
 func (s *set) shownLocked(m *member) (state State, since time.Time, standing isolation.Standing) {
 	standing = s.scores.Standing(m)
 	switch {
@@ -53,12 +53,12 @@ func (s *set) shownLocked(m *member) (state State, since time.Time, standing iso
 	}
 }
 
-// isolatedError says why a replica is isolated.
+// isolatedError is the reason for which a replica is isolated.
 type isolatedError string
 
 func (e isolatedError) Error() string { return string(e) }
 
-// HealthFault makes health.Classify know it.
+// HealthFault gives health.Classify its kind and advice.
 func (isolatedError) HealthFault() health.Fault {
 	return health.Fault{
 		Kind:   quality.KindSlow,

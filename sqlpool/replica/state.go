@@ -27,7 +27,7 @@ const (
 	StatePromoted State = "promoted" // a replica that takes writes while the primary does
 	StateDemoted  State = "demoted"  // the primary takes no writes
 	StateIsolated State = "isolated" // a replica that serves worse than the others: see Isolation
-	StateTrial    State = "trial"    // one that was isolated, and gets a part of the reads again
+	StateTrial    State = "trial"    // an isolated replica that gets a part of the reads again
 )
 
 // primaryState says what the primary is good for.

@@ -31,12 +31,11 @@ type Member struct {
 	HasLag bool
 	Polled time.Time // when the last poll began; zero: never
 	Err    error     // why State is not StateReady
-	// Score is how well a replica serves, from 0 to 100. HasScore is false if Isolation is off, and
-	// until it was polled three times since it became ready.
+	// Score is how well a replica serves, from 0 to 100. HasScore is false while Isolation is off, and
+	// until three polls, or ten requests, since the replica became ready.
 	Score    int
 	HasScore bool
-	// NextTrial is when an isolated replica gets reads again, to see how it serves. Zero: it is not
-	// isolated.
+	// NextTrial is when the next trial of an isolated replica begins. Zero: it is not isolated.
 	NextTrial time.Time
 }
 
