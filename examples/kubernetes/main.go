@@ -1,4 +1,4 @@
-// Command kubernetes is a service that keeps orders, with the manifests that deploy it: a base, an
+// Command kubernetes is a service that keeps orders. The manifests beside it deploy it: a base, an
 // overlay for each environment, and a canary. docs/kubernetes.md explains each choice.
 //
 //	base ──▶ overlays/dev, staging, prod ──▶ Deployment, HorizontalPodAutoscaler, …
@@ -84,7 +84,7 @@ func run(ctx context.Context, args []string, log *slog.Logger) error {
 	return reg.Run(ctx)
 }
 
-// service adds what the file declares, and what watches it, to a registry.
+// service adds the components of the file, and the watcher of the file, to a registry.
 func service(f *config.File, o options, log *slog.Logger) (*lifecycle.Registry, error) {
 	cache, err1 := f.Redis("cache")
 	orders, err2 := f.Postgres("orders")
@@ -123,7 +123,7 @@ func api(cache *redispool.Pool, orders *sqlpool.Postgres) http.Handler {
 	return mux
 }
 
-// ops serves the kubelet and Prometheus, and operators who forward the port.
+// ops serves the kubelet, Prometheus, and operators that forward the port.
 func ops(reg *lifecycle.Registry, page http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", health.Handler(reg.Health(), health.WithDetails(forwarded)))
@@ -133,8 +133,8 @@ func ops(reg *lifecycle.Registry, page http.Handler) http.Handler {
 	return mux
 }
 
-// forwarded says whether a request has come through kubectl port-forward, which connects from inside
-// the pod: Kubernetes has asked for the operator's credentials.
+// forwarded reports whether a request came through kubectl port-forward, which connects from inside
+// the pod. Kubernetes has then authenticated the operator.
 func forwarded(r *http.Request) bool {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	return err == nil && net.ParseIP(host).IsLoopback()
