@@ -170,6 +170,9 @@ func (c *conn) Read(b []byte) (int, error) {
 
 func (c *conn) read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
+	if n > 0 && b[0] == '-' {
+		hideLogin(b[:n])
+	}
 	if c.heard.Load() == 0 {
 		err = c.opened(b[:n], err)
 	}

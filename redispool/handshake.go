@@ -171,11 +171,27 @@ func (l *login) auth(c *conn, refusal []byte) error {
 		}
 		answer = append(answer, b[:n]...)
 	}
+	hideLogin(answer)
 	text, _, _ := strings.Cut(string(answer[1:]), "\r\n")
 	if answer[0] != '-' || strings.HasPrefix(text, "LOADING ") || strings.HasPrefix(text, "MASTERDOWN ") {
 		return nil
 	}
 	return veil(fmt.Errorf("failed to authenticate: %w", serverError(text)))
+}
+
+// hideLogin takes user and password out of an answer that repeats them. A server that does not know AUTH
+// or HELLO does: "-ERR unknown command 'auth', with args beginning with: …". The answer keeps its length.
+func hideLogin(answer []byte) {
+	line, _, _ := bytes.Cut(answer, []byte("\r"))
+	command, args, repeated := bytes.Cut(line, []byte("beginning with:"))
+	command = bytes.ToLower(command)
+	if !repeated || !bytes.Contains(command, []byte("auth")) && !bytes.Contains(command, []byte("hello")) {
+		return
+	}
+	for i := range args {
+		args[i] = ' '
+	}
+	copy(args, " ***")
 }
 
 // end ends the login: what follows is sent as it is.

@@ -3,6 +3,7 @@ package redispool_test
 import (
 	"context"
 	"net"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -111,6 +112,29 @@ func (c overheard) Write(b []byte) (int, error) {
 		c.by.mu.Unlock()
 	}
 	return c.Conn.Write(b)
+}
+
+// Redis repeats the arguments of commands that it does not know, and its operators rename commands.
+func TestServerWithoutAuthDoesNotRepeatThePassword(t *testing.T) { // INV-12
+	server := testserver.Redis(t, "--rename-command", "AUTH", "", "--rename-command", "HELLO", "")
+	const password = "hunter2"
+	ask := func(context.Context) (user, pass string, err error) { return "u", password, nil }
+	file := filepath.Join(t.TempDir(), "login")
+	write(t, file, []byte("u:"+password))
+	for name, cfg := range map[string]redispool.Config{
+		"a password":          {URL: "redis://:" + password + "@" + server.Addr()},
+		"a user":              {URL: "redis://u:" + password + "@" + server.Addr()},
+		"a file":              {URL: "redis://" + server.Addr(), CredentialsFile: file},
+		"a function":          {URL: "redis://" + server.Addr(), Credentials: ask},
+		"a file and a user's": {URL: "redis://u:x@" + server.Addr(), CredentialsFile: file},
+	} {
+		p := newPool(t, cfg)
+		for _, err := range []error{p.Start(within(t, patience)), p.Client().Ping(t.Context()).Err()} {
+			if err == nil || !strings.Contains(err.Error(), "unknown command") || strings.Contains(err.Error(), password) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
 }
 
 func TestRefusedLoginInEffectIsAnAuthenticationFailure(t *testing.T) {
