@@ -102,7 +102,8 @@ type Config struct {
 
 	// Authorize is called for each request before it is sent, to set its header: a token, say. It may
 	// block, within the request's context. Its error fails the request. It gets a copy of the
-	// request.
+	// request. It is not called for a request that a redirect sends to another server, or from https
+	// to http.
 	Authorize func(*http.Request) error
 
 	// Wrap returns a RoundTripper around the client's own: tracing, retries, a log of requests. It

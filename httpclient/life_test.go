@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -187,6 +188,43 @@ func TestRequestsStayOnTheirServer(t *testing.T) {
 		_, err := get(t.Context(), c, url)
 		if e, ok := errors.AsType[*httpclient.HostError](err); !ok || e.Client != "billing" || e.Allowed != srv.URL {
 			t.Errorf("%s: %v", url, err)
+		}
+	}
+}
+
+// Without BaseURL a server may redirect anywhere. The token is for the server that the caller asked.
+func TestRedirectToAnotherServerIsNotAuthorized(t *testing.T) {
+	t.Parallel()
+	var first, other *httptest.Server
+	say := func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, "token "+r.Header.Get("X-Token"))
+	}
+	other = serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/back" {
+			http.Redirect(w, r, first.URL+"/say", http.StatusFound)
+			return
+		}
+		say(w, r)
+	})
+	first = serve(t, func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/within":
+			http.Redirect(w, r, "/say", http.StatusFound)
+		case "/away":
+			http.Redirect(w, r, other.URL, http.StatusFound)
+		case "/there":
+			http.Redirect(w, r, other.URL+"/back", http.StatusFound)
+		default:
+			say(w, r)
+		}
+	})
+	c := started(t, httpclient.Config{Authorize: func(r *http.Request) error {
+		r.Header.Set("X-Token", "t")
+		return nil
+	}})
+	for path, want := range map[string]string{"/say": "token t", "/within": "token t", "/away": "token ", "/there": "token "} {
+		if got, err := get(t.Context(), c, first.URL+path); err != nil || got != want {
+			t.Errorf("%s: %q, %v; want %q", path, got, err, want)
 		}
 	}
 }

@@ -150,10 +150,11 @@ func (e *endpoint) pinned(u *url.URL) *HostError {
 // exported.
 const tlsTimeout = "net/http: TLS handshake timeout"
 
-// authorize calls Authorize with a copy of the request that has headers of its own.
+// authorize calls Authorize with a copy of the request that has headers of its own. A server that was
+// reached by a redirect from another gets nothing from Authorize.
 func (c *Client) authorize(r **http.Request, x *exchange) error {
 	f := x.cfg.Authorize
-	if f == nil {
+	if f == nil || strayed(*r) {
 		return nil
 	}
 	own := (*r).Clone(x.ctx)
@@ -163,6 +164,22 @@ func (c *Client) authorize(r **http.Request, x *exchange) error {
 	}
 	*r = own
 	return err
+}
+
+// strayed reports whether a redirect on the way to r led to another server, or from https to http. As
+// in net/http, a redirect back does not undo it.
+func strayed(r *http.Request) bool {
+	for hop := r; hop.Response != nil; hop = hop.Response.Request {
+		if hop.Response.Request == nil {
+			return true // a RoundTripper of Wrap left it out
+		}
+		from, to := hop.Response.Request.URL, hop.URL
+		upgraded := from.Scheme == "http" && to.Scheme == "https" && strings.EqualFold(from.Hostname(), to.Hostname())
+		if !upgraded && (from.Scheme != to.Scheme || !strings.EqualFold(from.Host, to.Host)) {
+			return true
+		}
+	}
+	return false
 }
 
 // failed says why a request got no response.
