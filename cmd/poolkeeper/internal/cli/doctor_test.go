@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -314,6 +316,40 @@ func TestACommandLineThatIsNotUnderstoodShowsNoPassword(t *testing.T) {
 	}
 	if r := run(t, nil, "help", "doctor"); r.code != cli.ExitOK || !strings.Contains(r.out, "--instances") {
 		t.Errorf("%d\n%s", r.code, r.err)
+	}
+}
+
+// A server that was sent the password, and repeats it in its error. run looks for it in the output.
+func TestDoctorHidesThePasswordThatAServerRepeats(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var conns sync.WaitGroup
+	conns.Go(func() { // ends with the listener, and is waited for below
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			conns.Go(func() { // ends with its connection, or by its deadline
+				defer func() { _ = c.Close() }()
+				_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+				for b := make([]byte, 4096); ; {
+					if _, err := c.Read(b); err != nil {
+						return
+					}
+					_, _ = io.WriteString(c, "-ERR no such user, app with "+password+"\r\n")
+				}
+			})
+		}
+	})
+	t.Cleanup(func() { _ = l.Close(); conns.Wait() })
+	for _, args := range [][]string{nil, {"--json"}} {
+		r := run(t, nil, append([]string{"doctor", "--timeout", "2s", "redis://app:" + password + "@" + l.Addr().String()}, args...)...)
+		if r.code != cli.ExitFindings || !strings.Contains(r.out, "no such user") {
+			t.Errorf("%d\n%s%s", r.code, r.out, r.err)
+		}
 	}
 }
 

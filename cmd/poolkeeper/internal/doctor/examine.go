@@ -99,7 +99,7 @@ func examine(ctx context.Context, t Target, o Options) Server {
 		if t.Kind == KindHTTP || t.Kind == KindGRPC {
 			err = fmt.Errorf("ask: %w", err) // reason takes the outer error off
 		}
-		s.Error, s.Cause, s.Advice = reason(t.Name, err), string(f.Kind), f.Advice
+		s.Error, s.Cause, s.Advice = t.hide(reason(t.Name, err)), string(f.Kind), f.Advice
 	}
 	s.Findings = Advise(s, Circumstances{
 		Now: time.Now(), MaxOpen: s.Budget.PerInstance - 1, KeepAlive: o.keepAlive(t.Kind),

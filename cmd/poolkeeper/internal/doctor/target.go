@@ -33,6 +33,19 @@ type Target struct {
 // String returns Name.
 func (t Target) String() string { return t.Name }
 
+// hide takes the password of the URL out of an error: the server, which was sent it, may repeat it.
+func (t Target) hide(text string) string {
+	const short = 4 // a shorter one would take words apart
+	u, err := url.Parse(t.url)
+	if err != nil || u.User == nil {
+		return text
+	}
+	if password, _ := u.User.Password(); len(password) >= short {
+		text = strings.ReplaceAll(text, password, "***")
+	}
+	return text
+}
+
 // Format prints the name, whatever the verb: the URL may hold a password.
 func (t Target) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, t.Name) }
 

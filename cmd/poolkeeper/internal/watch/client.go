@@ -71,7 +71,20 @@ func New(address string, o Options) (*Watch, error) {
 		}
 		transport.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
 	}
-	return &Watch{opts: o, url: u, client: &http.Client{Transport: transport}}, nil
+	return &Watch{opts: o, url: u, client: &http.Client{Transport: transport, CheckRedirect: stay}}, nil
+}
+
+// stay refuses redirects that lead to another server, or from https to http: they would take the token
+// along, and net/http keeps it on the way to another port or scheme of the same host.
+func stay(r *http.Request, via []*http.Request) error {
+	if to, from := r.URL, via[0].URL; to.Scheme != from.Scheme || to.Host != from.Host {
+		return fmt.Errorf("the service redirects to %s://%s; give that URL if you trust it", to.Scheme, to.Host)
+	}
+	const most = 10 // as in net/http
+	if len(via) >= most {
+		return errors.New("the service redirects in a circle")
+	}
+	return nil
 }
 
 // Close closes the connections.

@@ -189,6 +189,27 @@ func TestNewRefusesWhatIsNoPage(t *testing.T) {
 	}
 }
 
+// net/http would send the token along to another port of the same host.
+func TestTokenDoesNotFollowARedirect(t *testing.T) {
+	thief := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		t.Errorf("the other server was asked, with %q", r.Header.Get("Authorization"))
+	}))
+	t.Cleanup(thief.Close)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, thief.URL+"/?sesame", http.StatusFound)
+	}))
+	t.Cleanup(srv.Close)
+	w, err := watch.New(srv.URL, watch.Options{Interval: time.Second, Timeout: 5 * time.Second, Token: "t"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	_, err = w.Snapshot(t.Context(), new(bytes.Buffer), term.Styles{})
+	if err == nil || !strings.Contains(err.Error(), "redirects to "+thief.URL) || strings.Contains(err.Error(), "sesame") {
+		t.Errorf("it says %v", err)
+	}
+}
+
 // lockedBuffer is a terminal that can be read while it is written to.
 type lockedBuffer struct {
 	mu sync.Mutex // guards the following
