@@ -157,6 +157,17 @@ func TestPanicEndsOnlyItsOwnConnection(t *testing.T) {
 	}
 }
 
+func TestMessageLongerThanReadLimitClosesItsConnection(t *testing.T) {
+	h := started(t, streams.Config{ReadLimit: 1000})
+	conn := dial(t, serve(t, h.WebSocket(followWS("t"))), nil)
+	if err := conn.Write(t.Context(), websocket.MessageText, make([]byte, 1001)); err != nil {
+		t.Fatal(err)
+	}
+	if _, code := text(t, conn); code != websocket.StatusMessageTooBig {
+		t.Errorf("closed with %d", code)
+	}
+}
+
 func TestSendWaitsForRoomAndEndsWithTheStream(t *testing.T) {
 	h := started(t, streams.Config{Buffer: 2, Replay: streams.NoReplay})
 	const n = 500
