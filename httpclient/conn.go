@@ -25,7 +25,7 @@ type conn struct {
 	once   sync.Once
 }
 
-// connSet is the open connections to a host, and counts of those that were closed.
+// connSet holds the open connections to a host, and counts the closed ones.
 type connSet struct {
 	inUse  atomic.Int64
 	closed [closeReasons]atomic.Uint64
@@ -161,8 +161,8 @@ func (c *conn) closeReason() int {
 	}
 }
 
-// slowDial is how long a dial may take before the host is doubted: FailFastAfter may be shorter than
-// DialTimeout.
+// slowDial is how long a dial may take before it is reported to the breaker as slow. So FailFastAfter
+// may be shorter than DialTimeout.
 const slowDial = 500 * time.Millisecond
 
 // dial opens a connection of the client, within DialTimeout.

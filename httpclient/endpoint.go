@@ -11,8 +11,8 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/expiry"
 )
 
-// endpoint is the way to a host: one native transport, replaced as a whole by Reset, Reload and renewed
-// files. Requests in flight stay with the one they began on.
+// endpoint holds the native transport to a host. Reset, Reload and renewed files replace it as a whole.
+// Requests in flight keep the endpoint on which they began.
 type endpoint struct {
 	target
 
@@ -51,7 +51,7 @@ func (h *host) newEndpoint(cfg *Config, t target) *endpoint {
 	return e
 }
 
-// switchTo makes e the way to its host.
+// switchTo makes e the endpoint of its host.
 func (e *endpoint) switchTo() {
 	if old := e.host.endpoint.Swap(e); old != nil {
 		old.retire()

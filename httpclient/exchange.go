@@ -26,13 +26,13 @@ const (
 //
 //	acquire ──GotConn──▶ write ──WroteRequest──▶ header ──RoundTrip returns──▶ body ──end of file, Close──▶ end
 //
-// A request without a body has no stage of writing. The exchange's context ends with one of the causes
-// errDone, errCut, or the limit that has expired.
+// A request without a body has no stage write. The cause of the exchange's context is errDone, errCut or
+// the limit that has expired.
 //
-// It is one allocation: each request pays for it.
+// All fields are one allocation, because each request pays for it.
 type exchange struct {
 	c      *Client
-	to     *endpoint               // guarded by the client's mutex: only the request's own goroutine writes it, and reads it without
+	to     *endpoint               // guarded by the client's mutex; the request's goroutine, the only writer, reads it without
 	giveUp context.CancelCauseFunc // ends the attempt at that endpoint; guarded the same way
 	cfg    *Config
 	ctx    context.Context //nolint:containedctx // of this one request
@@ -45,8 +45,8 @@ type exchange struct {
 	resp   upgraded // what the caller reads
 
 	now     atomic.Int64            // the stage and its limit: see moment
-	expired atomic.Pointer[reached] // nil: no limit was reached
-	conn    atomic.Pointer[conn]    // it uses; nil: none yet
+	expired atomic.Pointer[reached] // nil: no limit has expired
+	conn    atomic.Pointer[conn]    // the connection in use; nil: none yet
 	waiting atomic.Bool             // counted in metrics.waiting
 	over    atomic.Bool
 

@@ -60,7 +60,8 @@ func (c *Client) roundTrip(r *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// admit returns where a request goes, and refuses one that must not be sent. It counts as waiting there.
+// admit returns the host for a request, or the error of a request that must not be sent. It counts the
+// request as waiting at the host.
 func (c *Client) admit(r *http.Request) (*endpoint, error) {
 	h, err := c.pick(nil)
 	if err != nil {

@@ -100,7 +100,7 @@ func (c *Client) close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// allHosts returns the hosts, and those dismissed that may have requests in flight.
+// allHosts returns the hosts, and the dismissed hosts that may have requests in flight.
 func (c *Client) allHosts() []*host {
 	c.mu.Lock()
 	defer c.mu.Unlock()

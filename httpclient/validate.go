@@ -100,18 +100,18 @@ func (c Config) faults() error {
 	return errors.Join(append(errs, c.hostFaults(), c.timeFaults())...)
 }
 
-// hostFaults are those of Hosts.
+// hostFaults returns the faults of Hosts and Isolation.
 func (c Config) hostFaults() error {
 	var errs []error
 	fault := func(format string, args ...any) { errs = append(errs, fmt.Errorf("httpclient: "+format, args...)) }
 	if len(c.Hosts) > 0 && c.BaseURL == "" {
-		fault("Hosts are given without BaseURL, whose servers they are")
+		fault("Hosts are given without BaseURL; set BaseURL, which names their service")
 	}
 	if len(c.Hosts) > 0 && c.Proxy != nil {
-		fault("Hosts and Proxy are given; a proxy chooses the server itself")
+		fault("Hosts and Proxy are given; leave one out, because a proxy chooses the server itself")
 	}
 	if c.Isolation.MinScore > 0 && len(c.Hosts) == 0 {
-		fault("Isolation is given without Hosts; there is no other server to turn to")
+		fault("Isolation is given without Hosts; set Hosts, or leave Isolation out")
 	}
 	errs = append(errs, isolation.Validate("httpclient", c.Isolation, c.judgeEvery()))
 	seen := map[string]bool{}

@@ -6,7 +6,7 @@ import (
 	"syscall"
 )
 
-// connKey finds the connection of a request in its context.
+// connKey is the context key of a request's connection.
 type connKey struct{}
 
 // WithConn returns a context in which Of finds c.
@@ -20,7 +20,7 @@ func Of(ctx context.Context) net.Conn {
 	return c
 }
 
-// rawOf returns the socket below c, and below TLS. It is nil if c shows none.
+// rawOf returns the socket below c and below TLS, or nil if c does not expose it.
 func rawOf(c net.Conn) syscall.RawConn {
 	if secure, ok := c.(interface{ NetConn() net.Conn }); ok {
 		c = secure.NetConn()

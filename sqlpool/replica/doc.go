@@ -26,7 +26,7 @@
 // [NewPostgres] is for PostgreSQL and its streaming standbys, [NewMySQL] for MySQL and MariaDB.
 //
 // It does not read statements to route them: the caller says Primary or Replica. It does not
-// promote a replica, nor send writes to one. It knows no weights and zones: replicas take turns, but
-// for those that Isolation takes out because they serve worse than the others. Clusters in which
-// every server takes writes, such as Galera, have no replicas for it.
+// promote a replica, nor send writes to one. It has no weights and no zones: replicas take turns.
+// Isolation takes replicas out that serve worse than the others. It is not for clusters in which
+// every server takes writes, such as Galera.
 package replica

@@ -11,18 +11,18 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/settings"
 )
 
-// Reload replaces the configuration while the component works: MaxLag, PollInterval, PollTimeout,
-// Fallback and Isolation hold at once, and each pool is reloaded as by its own Reload, one after the
-// other; if one refuses, those before it are put back. The number of replicas and their names cannot
-// change. It blocks at most until ctx ends.
+// Reload replaces the configuration while the component works. MaxLag, PollInterval, PollTimeout,
+// Fallback and Isolation take effect at once. It reloads the pools one after the other; if one
+// refuses, those before it get their old configurations back. The number and the names of the
+// replicas cannot change. It blocks at most until ctx ends.
 func (p *Postgres) Reload(ctx context.Context, cfg PostgresConfig) error {
 	return p.reload(ctx, cfg.config()) //nolint:contextcheck // what makes the pools is not called
 }
 
-// Reload replaces the configuration while the component works: MaxLag, PollInterval, PollTimeout,
-// Fallback and Isolation hold at once, and each pool is reloaded as by its own Reload, one after the
-// other; if one refuses, those before it are put back. The number of replicas and their names cannot
-// change. It blocks at most until ctx ends.
+// Reload replaces the configuration while the component works. MaxLag, PollInterval, PollTimeout,
+// Fallback and Isolation take effect at once. It reloads the pools one after the other; if one
+// refuses, those before it get their old configurations back. The number and the names of the
+// replicas cannot change. It blocks at most until ctx ends.
 func (m *MySQL) Reload(ctx context.Context, cfg MySQLConfig) error {
 	return m.reload(ctx, cfg.config())
 }

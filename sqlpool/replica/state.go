@@ -141,7 +141,7 @@ func (s *set) recordPositionLocked(o *observation, maxLag time.Duration) {
 	}
 }
 
-// step is what happens to a member's place in the set.
+// step is a change of a member's state, with its event.
 type step struct {
 	member *member
 	event  event.Event
@@ -153,7 +153,7 @@ func emit(steps []step) {
 	}
 }
 
-// stepOf says what a change of state means for reads and writes.
+// stepOf returns the step of a change of state.
 func stepOf(m *member, from, to State, reason error, standing isolation.State) step {
 	e := event.Event{
 		Kind: event.MemberLost, Level: slog.LevelWarn, Text: "this server is out of use", Err: reason,
@@ -168,7 +168,7 @@ func stepOf(m *member, from, to State, reason error, standing isolation.State) s
 	return step{m, e}
 }
 
-// chooseLocked sets the state of every member and what Replica returns. It returns what has changed.
+// chooseLocked sets the state of every member and the rotation of Replica. It returns the changes.
 func (s *set) chooseLocked(now time.Time) []step {
 	cfg := s.conf.Load()
 	states := make([]State, len(s.members))

@@ -68,10 +68,10 @@ func (s *set) Members() []Member {
 	return out
 }
 
-// Check polls the primary now. It fails if the primary does not answer or takes no writes. A
-// replica that the last poll found down, behind or promoted, and one that is isolated, is only a reservation
-// ([health.Degraded]), because reads go on by Fallback. Before Start, Check polls all servers at
-// once. It names a silent server, which does not delay the others. Check blocks at most until ctx
+// Check polls the primary now. It fails if the primary does not answer or takes no writes. If the last
+// poll found a replica down, behind or promoted, or a replica is isolated, the error is only a
+// [health.Degraded]: other replicas or Fallback serve the reads. Before Start, Check polls all servers
+// at once. It names a silent server, which does not delay the others. Check blocks at most until ctx
 // ends, or for PollTimeout. It waits for one server three quarters of the time that ctx leaves.
 func (s *set) Check(ctx context.Context) error {
 	s.mu.Lock()

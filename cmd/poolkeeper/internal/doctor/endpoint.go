@@ -19,7 +19,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/peer"
 )
 
-// Address is one of those that a host's name resolves to.
+// Address is an address to which a host's name resolves.
 type Address struct {
 	Address string  `json:"address"`
 	Connect float64 `json:"connect_ms,omitempty"`
@@ -35,7 +35,7 @@ type endpoint struct {
 
 	url    *url.URL
 	secure bool
-	addr   string // that accepts connections, once reach has returned nil
+	addr   string // the first that accepts connections; set once reach has returned nil
 	client *tls.Config
 
 	mu      sync.Mutex // guards the following
@@ -113,7 +113,7 @@ func (e *endpoint) dial(ctx context.Context) (net.Conn, error) {
 	return (&net.Dialer{}).DialContext(ctx, "tcp", e.addr)
 }
 
-// tlsConfigOf sets a configuration that keeps what the server presents, whether it is trusted or not.
+// tlsConfigOf sets a configuration that keeps the server's certificates, trusted or not.
 func (e *endpoint) tlsConfigOf(files poolkeeper.TLSFiles, host string) error {
 	conf := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host}
 	if err := withFiles(conf, files); err != nil {
@@ -131,7 +131,7 @@ func (e *endpoint) tlsConfigOf(files poolkeeper.TLSFiles, host string) error {
 	return nil
 }
 
-// withFiles completes conf by the certificates on disk. Its errors show nothing of what is in them.
+// withFiles adds the certificates on disk to conf. Its errors show no contents of the files.
 func withFiles(conf *tls.Config, files poolkeeper.TLSFiles) error {
 	if files.CA != "" {
 		text, err := os.ReadFile(files.CA)
@@ -156,8 +156,8 @@ func withFiles(conf *tls.Config, files poolkeeper.TLSFiles) error {
 	return nil
 }
 
-// verify does what crypto/tls does by default. It returns the chain up to the authority, or what the
-// server presents if that is not trusted.
+// verify checks the certificates as crypto/tls does by default. It returns the chain up to the
+// authority, or the server's certificates if they are not trusted.
 func verify(state tls.ConnectionState, conf *tls.Config) ([]*x509.Certificate, error) {
 	certs := state.PeerCertificates
 	if len(certs) == 0 {
@@ -199,7 +199,7 @@ func subject(c *x509.Certificate) string {
 	return cmp.Or(names...)
 }
 
-// mismatchError is an error with what was found out about the server since.
+// mismatchError is an error with a finding about the server's protocol.
 type mismatchError struct {
 	err           error
 	finding, hint string
@@ -209,10 +209,10 @@ type mismatchError struct {
 func (e *mismatchError) Error() string { return fmt.Sprintf("%v; %s", e.err, e.finding) }
 func (e *mismatchError) Unwrap() error { return e.err }
 
-// HealthFault makes health.Classify know it.
+// HealthFault gives health.Classify its kind and advice.
 func (e *mismatchError) HealthFault() health.Fault { return health.Fault{Kind: e.kind, Advice: e.hint} }
 
-// explain finds out which protocol the server speaks, if err may come from another one than want.
+// explain identifies the server's protocol if err may come from another one than want.
 // usePlain and useTLS say how to change the URL.
 func (e *endpoint) explain(ctx context.Context, err error, want peer.Protocol, usePlain, useTLS string) error {
 	if err == nil || peer.Settled(err) || ctx.Err() != nil {

@@ -23,7 +23,7 @@ import (
 
 // GRPC has the answer of a gRPC server to the health protocol.
 type GRPC struct {
-	Service string `json:"service,omitempty"` // that was asked for; empty: the server as a whole
+	Service string `json:"service,omitempty"` // the service that was asked for; empty: the whole server
 	// Health is the status, such as SERVING, or the code with which the call failed, such as
 	// Unimplemented.
 	Health string `json:"health"`
@@ -57,7 +57,7 @@ func (s *Server) askGRPC(ctx context.Context, t Target, o Options) error {
 	return e.explain(ctx, err, "gRPC", "use grpc:// and insecure.NewCredentials()", "use grpcs:// and credentials.NewTLS")
 }
 
-// withoutHTTP2 returns the error of a TLS server that does not offer what gRPC needs.
+// withoutHTTP2 returns the error of a TLS server that does not offer HTTP/2.
 func withoutHTTP2(err error) error {
 	return &mismatchError{
 		err, "gRPC needs h2 by ALPN",
@@ -65,8 +65,8 @@ func withoutHTTP2(err error) error {
 	}
 }
 
-// shakeHands opens a connection with TLS, as gRPC does, and closes it: the errors of gRPC itself are
-// mere texts.
+// shakeHands opens a connection with TLS, as gRPC does, and closes it. Its error has a type, which
+// gRPC's own errors lack.
 func (e *endpoint) shakeHands(ctx context.Context, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -110,7 +110,7 @@ func (e *endpoint) speaksHTTP1(ctx context.Context, err error) error {
 	}
 }
 
-// call asks by the health protocol. It fails if the server cannot be talked to.
+// call asks by the health protocol. It fails if the server gives no answer of gRPC.
 func (e *endpoint) call(ctx context.Context, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -151,7 +151,7 @@ type callError struct{ status *status.Status }
 
 func (e callError) Error() string { return fmt.Sprintf("%s: %s", e.status.Code(), e.status.Message()) }
 
-// HealthFault makes health.Classify know it.
+// HealthFault gives health.Classify its kind and advice.
 func (e callError) HealthFault() health.Fault {
 	switch text := e.status.Message(); {
 	case e.status.Code() == codes.DeadlineExceeded, strings.Contains(text, "deadline exceeded"):

@@ -19,7 +19,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/peer"
 )
 
-// Bounds of what is read from a server.
+// Bounds of a server's answer.
 const (
 	mostHeader = 64 << 10
 	mostBody   = 64 << 10
@@ -80,7 +80,7 @@ func (o Options) proxyOf(u *url.URL) (*url.URL, error) {
 	return p, nil
 }
 
-// explainHTTP finds out why an answer could not be read.
+// explainHTTP adds the reason for which an answer could not be read.
 func (e *endpoint) explainHTTP(ctx context.Context, err error) error {
 	const usePlain, useTLS = "use http:// in BaseURL", "use https:// in BaseURL"
 	switch {
@@ -127,7 +127,7 @@ func (e *endpoint) exchange(ctx context.Context, proxy *url.URL, limit time.Dura
 	return nil
 }
 
-// times are those of one request. The transport calls back from other goroutines.
+// times records the steps of one request. The transport calls it from other goroutines.
 type times struct {
 	mu    sync.Mutex // guards the following
 	steps steps
@@ -199,7 +199,7 @@ func (e *endpoint) get(ctx context.Context, transport *http.Transport) (resp *ht
 	return resp, took.reused, nil
 }
 
-// latency keeps the times of a request. Those of the second replace that of the answer only.
+// latency keeps the times of a request. A second request replaces only the time of the answer.
 func (e *endpoint) latency(s steps) {
 	if e.Latency.Connect == 0 && !s.connected.IsZero() {
 		e.Latency.Connect = ms(s.connected.Sub(s.connecting))
@@ -222,7 +222,7 @@ func (e *endpoint) clock(h http.Header, began, ended time.Time) {
 	e.HTTP = &HTTP{HasClock: true, Clock: date.Add(time.Second / 2).Sub(here).Round(time.Second).Seconds()}
 }
 
-// read keeps what the first answer says.
+// read keeps the status and the headers of the first answer.
 func (e *endpoint) read(resp *http.Response) {
 	if e.HTTP == nil {
 		e.HTTP = &HTTP{}

@@ -31,7 +31,7 @@ type Server struct {
 	Limits       Limits            `json:"limits,omitzero"`
 	Budget       Budget            `json:"budget,omitzero"`
 	Addresses    []Address         `json:"addresses,omitempty"` // of an HTTP or gRPC server
-	Proxy        string            `json:"proxy,omitempty"`     // that the environment prescribes, to reach an HTTP server
+	Proxy        string            `json:"proxy,omitempty"`     // the proxy of the environment, for an HTTP server
 	HTTP         *HTTP             `json:"http,omitempty"`
 	GRPC         *GRPC             `json:"grpc,omitempty"`
 	Certificates []Certificate     `json:"certificates,omitempty"` // the server's own first
@@ -51,7 +51,7 @@ type Latency struct {
 	Pings   int     `json:"pings"`
 	PingP50 float64 `json:"ping_p50_ms"`
 	PingP99 float64 `json:"ping_p99_ms"`
-	Answer  float64 `json:"answer_ms,omitempty"` // of an HTTP or gRPC request, on an open connection if that could be
+	Answer  float64 `json:"answer_ms,omitempty"` // of an HTTP or gRPC request, on an open connection if possible
 }
 
 // Limits are the server's.

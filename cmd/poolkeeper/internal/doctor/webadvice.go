@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// How far clocks may differ: beyond it, tokens and new certificates are refused.
+// mostClock is how far clocks may differ before servers refuse tokens and new certificates.
 const mostClock = 30 * time.Second
 
 // addresses returns a finding if some addresses of a name accept no connections, and others do.
@@ -27,7 +27,7 @@ func addresses(all []Address) []Finding {
 	)}}
 }
 
-// web returns the findings on an HTTP server.
+// advise returns the findings on an HTTP server.
 func (h *HTTP) advise(secure bool, silent, idle time.Duration) []Finding {
 	if h == nil {
 		return nil
