@@ -3,6 +3,7 @@ package poolkeeper_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"database/sql"
 	"encoding/json"
 	"fmt"
@@ -24,6 +25,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/httpclient"
 	"github.com/poolkeeper/poolkeeper/lifecycle"
 	"github.com/poolkeeper/poolkeeper/redispool"
 	"github.com/poolkeeper/poolkeeper/redispool/redispooltest"
@@ -51,7 +53,7 @@ var harmless = []string{
 // No exported type shows a secret, however it is printed, and no exported type has been forgotten
 // here.
 func TestNothingPrintsASecret(t *testing.T) { // INV-12
-	values := slices.Concat(redisSecrets(t), sqlSecrets(t))
+	values := slices.Concat(redisSecrets(t), sqlSecrets(t), httpSecrets(t))
 	reg := lifecycle.New(lifecycle.Config{Logger: quiet()})
 	for i, v := range values {
 		if c, ok := v.(lifecycle.Component); ok {
@@ -100,7 +102,7 @@ func pageShowsNoSecret(t *testing.T, reg *lifecycle.Registry) {
 
 func isPool(v any) bool {
 	switch v.(type) {
-	case *redispool.Pool, *redispool.Adopted, *sqlpool.Postgres, *sqlpool.MySQL, *sqlpool.DB, *sqlpool.Adopted, *replica.Postgres, *replica.MySQL:
+	case *redispool.Pool, *redispool.Adopted, *sqlpool.Postgres, *sqlpool.MySQL, *sqlpool.DB, *sqlpool.Adopted, *replica.Postgres, *replica.MySQL, *httpclient.Client, *httpclient.Set:
 		return true
 	default:
 		return false
@@ -160,6 +162,26 @@ func redisSecrets(t *testing.T) []any {
 	kit := redispooltest.Start(t)
 	kit.Mini.RequireAuth(secret)
 	return append(values, err, err2, kit, *kit, &poolkeeper.DownError{Err: err})
+}
+
+func httpSecrets(t *testing.T) []any {
+	t.Helper()
+	cfg := httpclient.Config{
+		BaseURL: "https://127.0.0.1:1", TLS: &tls.Config{ServerName: secret, MinVersion: tls.VersionTLS12}, Logger: quiet(),
+		Authorize: func(r *http.Request) error { r.Header.Set("Authorization", secret); return nil },
+	}
+	c, err := httpclient.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Abort() })
+	set, err := httpclient.NewSet(map[string]httpclient.Config{"billing": cfg})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = set.Abort() })
+	_, malformed := httpclient.New(httpclient.Config{BaseURL: "https://u:" + secret + "@h/?token=" + secret})
+	return []any{cfg, &cfg, c, set, malformed}
 }
 
 func sqlSecrets(t *testing.T) []any {
@@ -261,7 +283,7 @@ func around(text string) string {
 func exportedStructs(t *testing.T) []string {
 	t.Helper()
 	var names []string
-	for _, dir := range []string{".", "redispool", "redispool/redispooltest", "sqlpool", "sqlpool/replica", "sqlpool/sqlpooltest"} {
+	for _, dir := range []string{".", "httpclient", "redispool", "redispool/redispooltest", "sqlpool", "sqlpool/replica", "sqlpool/sqlpooltest"} {
 		files, err := fs.Glob(os.DirFS(dir), "*.go")
 		if err != nil {
 			t.Fatal(err)
