@@ -92,10 +92,10 @@ type DBConfig struct {
 
 	// MaxDials is the most connections being dialled at once. So neither a burst nor the end of an
 	// outage causes a storm of logins. A pool begins with one dial at a time. Each dial that
-	// succeeds allows one more. A dial that fails or is slow, or a lost connection, sets it back to
-	// one. Callers do not wait for a dial of their own: the first connection that is ready, new or
-	// returned, goes to the first in the queue. Default: DefaultMaxDials. Bounds: 1 to MaxOpen;
-	// larger values mean MaxOpen.
+	// succeeds allows one more. A dial that fails or is slow sets it back to one. Callers do not
+	// wait for a dial of their own: the first connection that is ready, new or returned, goes to
+	// the first in the queue. Default: DefaultMaxDials. Bounds: 1 to MaxOpen; larger values mean
+	// MaxOpen.
 	MaxDials int
 
 	// LeakThreshold is how long a connection may be held before its holder is reported, once, with

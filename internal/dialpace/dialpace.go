@@ -4,7 +4,7 @@
 //	             success: + 1, to MaxDials
 //	          ┌───────────────────────────┐
 //	window ───┤                           │  dials at once
-//	          └── slow, failed, lost: 1 ◀─┘
+//	          └── slow or failed: 1 ◀─────┘
 //
 //	credit    + 1 after each Interval, up to MaxOpen     dials per second of one instance
 //	          − 1 for each dial, and for each connection that is lost
@@ -145,14 +145,9 @@ func (p *Pace) earnLocked(l Limits, interval time.Duration) {
 	p.at = now
 }
 
-// Lost notes that a connection has died, or was closed after a failover. It takes credit, and cuts the
-// window.
-func (p *Pace) Lost() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.spendLocked()
-	p.window = 1
-}
+// Lost notes that a connection has died, or was closed after a failover. It takes credit, because
+// opening another one is no growth.
+func (p *Pace) Lost() { p.Spend() }
 
 // Opened notes a dial that succeeded and was not slow. It opens the window by 1.
 func (p *Pace) Opened() {
