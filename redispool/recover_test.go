@@ -134,6 +134,7 @@ func TestGenerationOfAServerThatIsGoneIsLeftTogether(t *testing.T) {
 	got := endure(t, p.Client(), time.Second, func() {
 		way.Refuse(t, true)
 		way.ReplaceMachine()
+		eventually(t, "the generation is condemned", func() bool { return len(condemnations(&out, andRefuses)) > 0 })
 		sleep(300 * time.Millisecond)
 		way.Refuse(t, false)
 	})
