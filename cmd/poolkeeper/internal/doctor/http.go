@@ -107,10 +107,14 @@ func (e *endpoint) exchange(ctx context.Context, proxy *url.URL, limit time.Dura
 		MaxResponseHeaderBytes: mostHeader, DisableCompression: true,
 		TLSHandshakeTimeout: limit, ResponseHeaderTimeout: limit,
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			if proxy == nil {
-				return e.dial(ctx)
+			if proxy != nil {
+				return (&net.Dialer{}).DialContext(ctx, network, addr)
 			}
-			return (&net.Dialer{}).DialContext(ctx, network, addr)
+			conn, err := e.dial(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return &clientFirst{Conn: conn, wrote: make(chan struct{})}, nil
 		},
 	}
 	defer transport.CloseIdleConnections()
@@ -254,4 +258,32 @@ func timeoutOf(header string) (time.Duration, bool) {
 		}
 	}
 	return 0, false
+}
+
+// clientFirst is a connection whose Read waits for the first Write. A server that speaks first would
+// otherwise be read before the request is sent, or after it, by chance, and net/http has a different
+// error for each.
+type clientFirst struct {
+	net.Conn
+
+	once  sync.Once
+	wrote chan struct{} // closed by the first Write, and by Close
+}
+
+func (c *clientFirst) begin() { c.once.Do(func() { close(c.wrote) }) }
+
+func (c *clientFirst) Read(b []byte) (int, error) {
+	<-c.wrote
+	return c.Conn.Read(b)
+}
+
+func (c *clientFirst) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	c.begin()
+	return n, err
+}
+
+func (c *clientFirst) Close() error {
+	c.begin()
+	return c.Conn.Close()
 }
