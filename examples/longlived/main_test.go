@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/poolkeeper/poolkeeper"
 )
 
 // TestMain runs the service where the trial has started this program again.
@@ -34,7 +36,8 @@ func TestThousandsOfStreamsAreHeldAndSentAway(t *testing.T) {
 	if s := r.Dead.Streams; s.Ended["dead"] != 1 || s.WebSocket+s.SSE != others {
 		t.Errorf("with the dead peer went others: %+v", s)
 	}
-	if s := r.Slow.Streams; s.Ended["slow"]+s.Ended["timeout"] != 1 || s.WebSocket+s.SSE < others+1 || r.Delivered == 0 {
+	// Its buffer is full, a write takes too long, or the kernel gives its connection up first ("peer").
+	if s := r.Slow.Streams; endedSlow(s)-endedSlow(r.Dead.Streams) != 1 || s.WebSocket+s.SSE < others+1 || r.Delivered == 0 {
 		t.Errorf("with the slow reader went others: %+v", s)
 	}
 	how := map[string]int{}
@@ -54,4 +57,8 @@ func TestThousandsOfStreamsAreHeldAndSentAway(t *testing.T) {
 	if r.Exit != nil {
 		t.Errorf("the service has ended with %v", r.Exit)
 	}
+}
+
+func endedSlow(s poolkeeper.StreamStats) uint64 {
+	return s.Ended["slow"] + s.Ended["timeout"] + s.Ended["peer"]
 }

@@ -21,7 +21,7 @@ import (
 // is soon over.
 const (
 	ping        = 500 * time.Millisecond
-	pongWait    = 2 * time.Second
+	pongWait    = 5 * time.Second
 	drainSpread = 2 * time.Second
 	perUser     = 5
 )

@@ -30,7 +30,7 @@ type result struct {
 
 // try runs the trial. It prints what it sees.
 func try(ctx context.Context, clients int, out io.Writer) (*result, error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
 	say := func(format string, args ...any) { _, _ = fmt.Fprintf(out, format+"\n", args...) }
 	service, url, err := launch(ctx)
@@ -195,7 +195,7 @@ func (t *trial) slowReader(ctx context.Context) error {
 		return err
 	}
 	data := strings.Repeat("x", 256<<10)
-	for t.result.Slow.Streams.Ended["slow"]+t.result.Slow.Streams.Ended["timeout"] == 0 {
+	for t.result.Slow.Streams.Topics["bulk"] != 1 {
 		if err = t.publish(ctx, "bulk", data); err != nil {
 			return err
 		}
@@ -238,7 +238,7 @@ func (t *trial) closings(began time.Time) {
 	var tenths [10]int
 	for _, g := range gone {
 		how[g.how]++
-		tenths[min(int(g.at.Sub(began)*10/drainSpread), 9)]++
+		tenths[min(max(int(g.at.Sub(began)*10/drainSpread), 0), 9)]++
 	}
 	t.result.Spread = gone[len(gone)-1].at.Sub(gone[0].at)
 	t.say("SIGTERM: %d clients were sent away within %s: %d WebSockets with 1001, %d SSE streams with a last event",
