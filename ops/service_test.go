@@ -74,7 +74,7 @@ func replicated() *measuretest.Pool {
 		Numbers: func() poolkeeper.Stats {
 			return poolkeeper.Stats{Max: 1, Members: []poolkeeper.MemberStats{
 				{Name: "primary", Primary: true, State: "ready", InRotation: true},
-				{Name: "replica", State: "ready", InRotation: true, HasLag: true, Lag: time.Second},
+				{Name: "replica", State: "ready", InRotation: true, HasLag: true, Lag: time.Second, HasScore: true, Score: 90},
 			}}
 		},
 		Dates: []poolkeeper.Expiry{{Kind: poolkeeper.ExpiryCA, Subject: "root", NotAfter: time.Now().Add(365 * 24 * time.Hour)}},
