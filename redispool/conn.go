@@ -170,7 +170,7 @@ func (c *conn) Read(b []byte) (int, error) {
 
 func (c *conn) read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
-	if n > 0 && b[0] == '-' {
+	if n > 0 && b[0] == '-' && c.mayLogIn() {
 		hideLogin(b[:n])
 	}
 	if c.heard.Load() == 0 {
@@ -183,6 +183,12 @@ func (c *conn) read(b []byte) (int, error) {
 		c.node.failed(c, err)
 	}
 	return n, err
+}
+
+// mayLogIn reports whether the answer may be that to a login. What callers read is not changed.
+func (c *conn) mayLogIn() bool {
+	p := c.is()
+	return c.start.greeting.Load() || p != forPool && p != forSubscription
 }
 
 // noteAnswer notes an answer, or a part of one.

@@ -137,6 +137,17 @@ func TestServerWithoutAuthDoesNotRepeatThePassword(t *testing.T) { // INV-12
 	}
 }
 
+// Nothing that a caller reads is changed, although it looks like the answer to a login.
+func TestOnlyAnswersToALoginAreChanged(t *testing.T) {
+	p := started(t, redispool.Config{URL: "redis://" + testserver.SharedRedis(t).Addr()})
+	const text = "ERR unknown command 'auth', with args beginning with: 'x'"
+	for range 2 { // the first command on a connection, and the second
+		if err := p.Client().Eval(t.Context(), `return redis.error_reply(ARGV[1])`, nil, text).Err(); err == nil || !strings.HasPrefix(err.Error(), text) {
+			t.Errorf("got %v", err)
+		}
+	}
+}
+
 func TestRefusedLoginInEffectIsAnAuthenticationFailure(t *testing.T) {
 	for name, args := range map[string][]string{"HELLO": nil, "AUTH": {"--rename-command", "HELLO", ""}} {
 		for _, first := range []string{"", "job:other@"} {

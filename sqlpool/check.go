@@ -61,6 +61,7 @@ func checkDial[T any](ctx context.Context, c *base, dial func(context.Context) (
 		return none, d
 	}
 	began := time.Now()
+	c.pace.Spend()
 	conn, err := dial(ctx)
 	switch {
 	case c.state.At() >= life.Running:

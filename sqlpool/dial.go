@@ -136,11 +136,15 @@ func (noAnswerError) HealthFault() health.Fault { return health.FaultOf(health.K
 func (c *base) dialEnded(began time.Time, login *rotation.Login, err error) {
 	took := time.Since(began)
 	c.metrics.dial.Record(took)
-	switch {
-	case err == nil && took < slowDial:
+	if err == nil && took < slowDial {
 		c.pace.Opened()
-	case err != nil && fault.Judge(err) != breaker.Answered && fault.Judge(err) != breaker.Unknown:
-		c.pace.Failed()
+	}
+	if err != nil {
+		switch fault.Judge(err) {
+		case breaker.Refused, breaker.Silent:
+			c.pace.Failed()
+		case breaker.Answered, breaker.Unknown:
+		}
 	}
 	c.dialled(began, err)
 	if err != nil {
@@ -185,7 +189,7 @@ func (c *base) evicted(reason string) {
 	c.metrics.evicted(reason)
 	switch reason {
 	case poolkeeper.EvictedDead, poolkeeper.EvictedFailover:
-		c.pace.Lost()
+		c.pace.Spend()
 	}
 }
 

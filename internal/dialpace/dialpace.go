@@ -123,14 +123,11 @@ func (p *Pace) Err() error {
 		interval.Round(10*time.Millisecond), l.Instances)
 }
 
-// Spend takes the credit for a dial that does not wait: a health check, or the trial of a breaker.
+// Spend takes the credit for a dial that does not wait, of a health check or of the breaker's trial, and
+// for a connection that is lost: opening another one is no growth.
 func (p *Pace) Spend() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.spendLocked()
-}
-
-func (p *Pace) spendLocked() {
 	l := p.limits()
 	p.earnLocked(l, l.Interval())
 	p.credit = max(p.credit-1, 0)
@@ -144,10 +141,6 @@ func (p *Pace) earnLocked(l Limits, interval time.Duration) {
 	}
 	p.at = now
 }
-
-// Lost notes that a connection has died, or was closed after a failover. It takes credit, because
-// opening another one is no growth.
-func (p *Pace) Lost() { p.Spend() }
 
 // Opened notes a dial that succeeded and was not slow. It opens the window by 1.
 func (p *Pace) Opened() {
