@@ -272,9 +272,9 @@ func TestResponseThatIsCutShort(t *testing.T) {
 	testkit.Eventually(t, "the connection is closed", func() bool { return c.Stats().Open == 0 })
 }
 
-// The context of a caller may end in any stage.
-func TestContextMayEndInAnyStage(t *testing.T) {
-	t.Parallel()
+// hangs returns a server that never ends a response. On /body it begins one.
+func hangs(t *testing.T) *httptest.Server {
+	t.Helper()
 	hang := make(chan struct{})
 	srv := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/body" {
@@ -284,7 +284,13 @@ func TestContextMayEndInAnyStage(t *testing.T) {
 		<-hang
 	})
 	t.Cleanup(func() { close(hang) })
-	silent := stalls(t)
+	return srv
+}
+
+// The context of a caller may end in any stage.
+func TestContextMayEndInAnyStage(t *testing.T) {
+	t.Parallel()
+	srv, silent := hangs(t), stalls(t)
 	for stage, at := range map[string]struct {
 		cfg httpclient.Config
 		url string
@@ -324,16 +330,7 @@ func TestContextMayEndInAnyStage(t *testing.T) {
 // Stop may come in any stage: what hangs is cut and named.
 func TestStopMayComeInAnyStage(t *testing.T) {
 	t.Parallel()
-	hang := make(chan struct{})
-	srv := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/body" {
-			_, _ = io.WriteString(w, "begun")
-			_ = http.NewResponseController(w).Flush()
-		}
-		<-hang
-	})
-	t.Cleanup(func() { close(hang) })
-	silent := stalls(t)
+	srv, silent := hangs(t), stalls(t)
 	for stage, url := range map[string]string{"TLS": "https://" + silent, "header": srv.URL, "body": srv.URL + "/body"} {
 		t.Run(stage, func(t *testing.T) {
 			t.Parallel()

@@ -43,7 +43,7 @@ func (b *dbBackend) dialLocked() {
 			return // dialled comes back when there is room
 		}
 		if wait := b.base.pace.Take(); wait > 0 {
-			b.dialLaterLocked(wait)
+			rearm(&b.later, wait, b.dialAgain)
 			return
 		}
 		b.dialing++
@@ -53,17 +53,11 @@ func (b *dbBackend) dialLocked() {
 	}
 }
 
-// dialLaterLocked dials after wait, if callers are still in the queue.
-func (b *dbBackend) dialLaterLocked(wait time.Duration) {
-	if b.later == nil {
-		b.later = time.AfterFunc(wait, func() { // close stops it
-			b.mu.Lock()
-			defer b.mu.Unlock()
-			b.dialLocked()
-		})
-		return
-	}
-	b.later.Reset(wait)
+// dialAgain dials for callers that have waited for credit. The timer calls it; shut stops that.
+func (b *dbBackend) dialAgain() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.dialLocked()
 }
 
 // dial opens one connection for the caller that is first in the queue by then. It does not end when

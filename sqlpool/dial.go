@@ -184,6 +184,15 @@ func (c *base) dialsSlowly(began time.Time) {
 	c.breaker.Slow(monotime.Of(began))
 }
 
+// rearm makes t call f after wait. The caller guards t.
+func rearm(t **time.Timer, wait time.Duration, f func()) {
+	if *t == nil {
+		*t = time.AfterFunc(wait, f)
+		return
+	}
+	(*t).Reset(wait)
+}
+
 // evicted counts a closed connection.
 func (c *base) evicted(reason string) {
 	c.metrics.evicted(reason)

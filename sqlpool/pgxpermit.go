@@ -54,22 +54,16 @@ func (b *pgxBackend) mayLocked() bool {
 	}
 	wait := b.base.pace.Take()
 	if wait > 0 {
-		b.grantLaterLocked(wait)
+		rearm(&b.dialLater, wait, b.grantAgain)
 	}
 	return wait == 0
 }
 
-// grantLaterLocked calls grantLocked after wait.
-func (b *pgxBackend) grantLaterLocked(wait time.Duration) {
-	if b.dialLater == nil {
-		b.dialLater = time.AfterFunc(wait, func() { // close stops it
-			b.mu.Lock()
-			defer b.mu.Unlock()
-			b.grantLocked()
-		})
-		return
-	}
-	b.dialLater.Reset(wait)
+// grantAgain lets callers go on that have waited for credit. The timer calls it; close stops that.
+func (b *pgxBackend) grantAgain() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.grantLocked()
 }
 
 // roomLocked is how many connections there may be: MaxOpen, less what has been taken away from its

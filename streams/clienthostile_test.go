@@ -2,7 +2,6 @@ package streams_test
 
 import (
 	"context"
-	"net"
 	"net/http"
 	"runtime"
 	"strings"
@@ -17,17 +16,6 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/streams"
 )
-
-// hungServer accepts connections, and never answers.
-func hungServer(t *testing.T) (addr string) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	return l.Addr().String()
-}
 
 // transport is an HTTP client of its own, which leaves nothing behind.
 func transport(t *testing.T) *http.Client {
@@ -107,7 +95,7 @@ func TestClientStopsInEveryState(t *testing.T) {
 		address string
 		in      func(*streams.Client) bool // reports whether the state is reached
 	}{
-		"connecting to a hung server": {hungServer(t), func(*streams.Client) bool { return true }},
+		"connecting to a hung server": {testkit.HungAddr(t), func(*streams.Client) bool { return true }},
 		"open":                        {strings.TrimPrefix(live, "http://"), func(*streams.Client) bool { return h.StreamStats().Topics["t"] > 0 }},
 		"waiting after failures":      {strings.TrimPrefix(refuses, "http://"), func(c *streams.Client) bool { return c.Check(t.Context()) != nil }},
 		"waiting for a dead address":  {testkit.FreeAddr(t), func(c *streams.Client) bool { return c.Check(t.Context()) != nil }},

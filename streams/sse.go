@@ -62,7 +62,8 @@ func (h *Hub) SSE(feed func(context.Context, *Stream) error) http.Handler {
 //
 // It gives the hub the connection of each request. A server of lifecycle.HTTPServer does not need it.
 // The hub makes the kernel close a connection whose peer acknowledges nothing for PongWait - Ping, not
-// even the comment of each Ping (TCP_USER_TIMEOUT). This works on Linux. On other systems, and without
+// even the comment of each Ping (TCP_USER_TIMEOUT). A peer that reads nothing for that long is closed
+// too, unless WriteTimeout or a full buffer ends its stream before. This works on Linux. On other systems, and without
 // ConnContext, the kernel decides when it gives up: Linux does after some 15 minutes.
 func ConnContext(ctx context.Context, c net.Conn) context.Context { return socket.WithConn(ctx, c) }
 

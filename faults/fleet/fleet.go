@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/retry"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 	"github.com/poolkeeper/poolkeeper/sqlpool/sqlpooltest"
 )
@@ -22,7 +23,7 @@ const MaxOpen = 20
 const (
 	hold     = 900 * time.Millisecond // how long it holds a connection
 	think    = 100 * time.Millisecond // the mean pause before its next call
-	retry    = time.Second            // the mean pause after a failed call
+	pause    = time.Second            // the mean time after a call that failed
 	deadline = 10 * time.Second       // the deadline of a call
 )
 
@@ -127,16 +128,16 @@ func (in *instance) execOn(db *sql.DB) func(context.Context) error {
 
 // call runs one caller until ctx ends.
 func (in *instance) call(ctx context.Context) {
-	pause := think
-	for sleep(ctx, time.Duration(rand.ExpFloat64()*float64(pause))) == nil {
+	mean := think
+	for retry.Sleep(ctx, time.Duration(rand.ExpFloat64()*float64(mean))) {
 		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), deadline)
 		err := in.query(bounded)
 		cancel()
 		if err == nil {
-			pause = think
+			mean = think
 			in.fleet.succeeded.Add(1)
 		} else {
-			pause = retry
+			mean = pause
 			in.fleet.failed.Add(1)
 		}
 	}
@@ -161,7 +162,7 @@ func (f *Fleet) launchAll(ctx context.Context, n int, spread time.Duration) ([]*
 	var wg sync.WaitGroup
 	for i := range all {
 		wg.Go(func() { // waited for below
-			if errs[i] = sleep(ctx, rand.N(spread)); errs[i] == nil {
+			if retry.Sleep(ctx, rand.N(spread)) {
 				all[i], errs[i] = f.launch(ctx)
 			}
 		})

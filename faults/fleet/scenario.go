@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/poolkeeper/poolkeeper/internal/retry"
 	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/sqlpool/sqlpooltest"
 )
@@ -48,9 +49,9 @@ func Renewal() Scenario {
 func outage(lasts time.Duration) func(context.Context, *Fleet, []*instance) ([]*instance, error) {
 	return func(ctx context.Context, f *Fleet, all []*instance) ([]*instance, error) {
 		f.server.Kill()
-		err := sleep(ctx, lasts)
+		retry.Sleep(ctx, lasts)
 		f.server.Run()
-		return all, err
+		return all, nil
 	}
 }
 
@@ -64,9 +65,7 @@ func rollingUpdate(ctx context.Context, f *Fleet, all []*instance) ([]*instance,
 		if err != nil {
 			return all, err
 		}
-		if err := sleep(ctx, 20*time.Second); err != nil { // ready, and not only just
-			return all, err
-		}
+		retry.Sleep(ctx, 20*time.Second) // ready, and not only just
 		if err := stopAll(ctx, wave); err != nil {
 			return all, err
 		}

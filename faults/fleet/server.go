@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/go-sql-driver/mysql"
+
+	"github.com/poolkeeper/poolkeeper/internal/retry"
 )
 
 // Server is a database server in memory, for a whole fleet. It takes LoginsPerSecond logins, one
@@ -82,22 +84,22 @@ func (s *Server) Run() {
 // login opens a connection. A login that the client gives up costs the server as much as any other.
 // cut, which may be nil, is called when the connection ends.
 func (s *Server) login(ctx context.Context, cut func()) (*session, error) {
-	if err := sleep(ctx, s.RoundTrip); err != nil { // TCP
-		return nil, err
+	if !retry.Sleep(ctx, s.RoundTrip) { // TCP
+		return nil, ctx.Err()
 	}
 	life, wait, err := s.begin()
 	if err != nil {
 		return nil, err
 	}
-	err = sleep(ctx, wait+s.RoundTrip)
+	done := retry.Sleep(ctx, wait+s.RoundTrip)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.life != life {
 		return nil, &net.OpError{Op: "read", Net: "tcp", Err: os.NewSyscallError("read", syscall.ECONNRESET)}
 	}
 	s.logins--
-	if err != nil {
-		return nil, err
+	if !done {
+		return nil, ctx.Err()
 	}
 	one := &session{server: s, over: make(chan struct{}), cut: cut}
 	s.sessions[one] = struct{}{}
@@ -132,16 +134,4 @@ func (one *session) end() {
 	delete(one.server.sessions, one)
 	one.server.mu.Unlock()
 	one.finish()
-}
-
-// sleep returns after d, or with ctx's error when that ends before.
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

@@ -73,19 +73,8 @@ func TestStreamThatIsGivenUpIsOver(t *testing.T) {
 	}
 }
 
-// hung accepts connections and never answers.
-func hung(t *testing.T) (addr string) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	return l.Addr().String()
-}
-
 func TestStopDuringStartOnAHungServerEndsBoth(t *testing.T) {
-	c := client(t, hung(t))
+	c := client(t, testkit.HungAddr(t))
 	started := make(chan error, 1)
 	go func() { started <- c.Start(testkit.Within(t, testkit.Patience)) }()
 	testkit.Eventually(t, "it connects", func() bool { return c.Conn().GetState().String() == "CONNECTING" })
@@ -99,10 +88,10 @@ func TestStopDuringStartOnAHungServerEndsBoth(t *testing.T) {
 
 func TestClientStopsInEveryState(t *testing.T) {
 	for name, enter := range map[string]func(*testing.T) *grpcclient.Client{
-		"new": func(t *testing.T) *grpcclient.Client { t.Helper(); return client(t, hung(t)) },
+		"new": func(t *testing.T) *grpcclient.Client { t.Helper(); return client(t, testkit.HungAddr(t)) },
 		"start failed": func(t *testing.T) *grpcclient.Client {
 			t.Helper()
-			c := client(t, hung(t))
+			c := client(t, testkit.HungAddr(t))
 			if c.Start(testkit.Within(t, 20*time.Millisecond)) == nil {
 				t.Error("Start succeeds")
 			}

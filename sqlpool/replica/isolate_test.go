@@ -51,7 +51,7 @@ func newJudged(t *testing.T, replicas int, change func(*replica.PostgresConfig))
 	return j
 }
 
-// run polls every server each second; of says what the replicas answer.
+// run polls every server once in each of these seconds. of has the answer of each replica.
 func (j *judged) run(seconds int, of ...replica.Told) {
 	j.t.Helper()
 	for range seconds {

@@ -88,3 +88,14 @@ func giveUp(port int) {
 	delete(claims.held, port)
 	claims.locks.unlock(port)
 }
+
+// HungAddr returns an address that takes connections, and never answers on them.
+func HungAddr(tb testing.TB) string {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = l.Close() })
+	return l.Addr().String()
+}

@@ -354,6 +354,16 @@ func TestDoctorHidesThePasswordThatAServerRepeats(t *testing.T) {
 }
 
 func TestAnErrorOfAServerDoesNotSteerTheTerminal(t *testing.T) {
+	addr := answers(t, "HTTP/1.1 500 \x1b[2J\x07 evil\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+	r := run(t, nil, "watch", "http://"+addr)
+	if r.code != cli.ExitFindings || !strings.Contains(r.err, "evil") || strings.ContainsAny(r.err, "\x1b\x07") {
+		t.Errorf("%d %q", r.code, r.err)
+	}
+}
+
+// answers returns the address of a server that answers each connection with text, and closes it.
+func answers(t *testing.T, text string) (addr string) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -366,14 +376,12 @@ func TestAnErrorOfAServerDoesNotSteerTheTerminal(t *testing.T) {
 			if err != nil {
 				return
 			}
+			_ = c.SetDeadline(time.Now().Add(5 * time.Second))
 			_, _ = c.Read(make([]byte, 4096))
-			_, _ = c.Write([]byte("HTTP/1.1 500 \x1b[2J\x07 evil\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"))
+			_, _ = c.Write([]byte(text))
 			_ = c.Close()
 		}
 	}()
 	t.Cleanup(func() { _ = l.Close(); <-done })
-	r := run(t, nil, "watch", "http://"+l.Addr().String())
-	if r.code != cli.ExitFindings || !strings.Contains(r.err, "evil") || strings.ContainsAny(r.err, "\x1b\x07") {
-		t.Errorf("%d %q", r.code, r.err)
-	}
+	return l.Addr().String()
 }
