@@ -108,7 +108,7 @@ func (n *node) single(ctx context.Context, next redis.ProcessHook, cmd redis.Cmd
 	if n.mustBound() {
 		a := n.acquisition(ctx, waited)
 		defer a.release()
-		err = a.outcome(whileStale(func() error { return next(a, cmd) })) //nolint:contextcheck // a derives from ctx
+		err = a.outcome(n.whileStale(func() error { return next(a, cmd) })) //nolint:contextcheck // a derives from ctx
 		waited, _ = a.soFar()
 		n.tried(cmd, waited, err)
 		return err
@@ -118,7 +118,7 @@ func (n *node) single(ctx context.Context, next redis.ProcessHook, cmd redis.Cmd
 		return nil
 	}
 	if isStale(err) {
-		err = whileStale(func() error { return next(ctx, cmd) })
+		err = n.whileStale(func() error { return next(ctx, cmd) })
 	}
 	err = n.outcome(err)
 	n.tried(cmd, waited, err)
@@ -140,7 +140,7 @@ func (n *node) singlePipeline(ctx context.Context, next redis.ProcessPipelineHoo
 	if n.mustBound() {
 		a := n.acquisition(ctx, waited)
 		defer a.release()
-		err = whileStale(func() error { return next(a, cmds) }) //nolint:contextcheck // a derives from ctx
+		err = n.whileStale(func() error { return next(a, cmds) }) //nolint:contextcheck // a derives from ctx
 		err = n.pipelineOutcome(cmds, err, a)
 		waited, _ = a.soFar()
 		n.triedAll(cmds, waited, err)
@@ -148,7 +148,7 @@ func (n *node) singlePipeline(ctx context.Context, next redis.ProcessPipelineHoo
 	}
 	err = next(ctx, cmds)
 	if isStale(err) {
-		err = whileStale(func() error { return next(ctx, cmds) })
+		err = n.whileStale(func() error { return next(ctx, cmds) })
 	}
 	if err != nil || n.troubled.Load() {
 		err = n.pipelineOutcome(cmds, err, nil)
@@ -166,9 +166,10 @@ func isStale(err error) bool {
 	return ok
 }
 
-// whileStale runs a command again while its connection turns out to be closed before use.
-func whileStale(run func() error) (err error) {
-	for range 3 {
+// whileStale runs a command again while its connection turns out to be closed before use: after a restart
+// that may be so for each connection of the pool, and the next one is dialled.
+func (n *node) whileStale(run func() error) (err error) {
+	for range n.pool.config().MaxOpen + 1 {
 		if err = run(); !isStale(err) {
 			break
 		}
