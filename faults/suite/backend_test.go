@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -51,6 +52,7 @@ type backend struct {
 	}
 	connect func(b *backend) error // makes admin
 	hogs    []func()
+	fresh   func() *backend // a server like this one, that lives as long
 }
 
 // begin starts the server.
@@ -62,6 +64,11 @@ func (b *backend) begin(tb testing.TB) {
 	}
 	tb.Cleanup(func() { b.free(); b.admin.close() })
 	b.do(tb, b.admin.prepare)
+	b.fresh = sync.OnceValue(func() *backend {
+		another := &backend{start: b.start, args: b.args, connect: b.connect}
+		another.begin(tb)
+		return another
+	})
 }
 
 // do does something as the administrator, who has 20 s for it.

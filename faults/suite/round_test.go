@@ -34,10 +34,14 @@ type scenario struct {
 	callers func(lib library) callers // nil: steady traffic whose calls have 500 ms
 	// fault happens. It returns when the server is back for new connections.
 	fault func(p *place)
+	// spare has a second server run, for the fault to lead to.
+	spare bool
 	// undo returns what the fault left changed, after the round. Nil: nothing.
 	undo  func(p *place)
 	after time.Duration // for how long calls go on once the server is back; 0: 4 s
 	long  bool          // only in the whole suite
+	// check looks for what must hold in a round of a managed pool. Nil: nothing in particular.
+	check func(tb testing.TB, lib library, w way, o *outcome)
 	// worse are columns in which a managed pool may be worse than a raw one, with the reason for
 	// docs/reliability.md.
 	worse map[string]string
@@ -48,6 +52,8 @@ type place struct {
 	testing.TB
 	*backend // the server that the service is to reach; a fault may replace it
 
+	first    *backend // the server at the beginning
+	second   *backend // another one; nil unless the scenario has a spare
 	proxy    *testkit.Proxy
 	lib      library
 	chance   *rand.Rand
@@ -86,7 +92,12 @@ type begun struct {
 // round puts one client through the scenario.
 func (s scenario) round(tb testing.TB, b *backend, lib library, w way, seed uint64) *outcome {
 	tb.Helper()
-	p := &place{TB: tb, backend: b, lib: lib, proxy: testkit.NewProxy(tb, b.Addr()), chance: rand.New(rand.NewPCG(seed, 0))} //nolint:gosec // to be repeated
+	p := &place{
+		TB: tb, backend: b, first: b, lib: lib, proxy: testkit.NewProxy(tb, b.Addr()), chance: rand.New(rand.NewPCG(seed, 0)), //nolint:gosec // to be repeated
+	}
+	if s.spare {
+		p.second = b.fresh()
+	}
 	p.knows(secret)
 	if s.undo != nil {
 		defer s.undo(p)
@@ -127,6 +138,9 @@ func (s scenario) inside(ctx context.Context, p *place, w way, seed uint64, o *o
 		return
 	}
 	c.end(p, o, began, back, hanging, calls)
+	if s.check != nil {
+		s.check(p, p.lib, w, o)
+	}
 }
 
 func (s scenario) traffic(lib library) callers {

@@ -31,7 +31,12 @@ func TestMain(m *testing.M) {
 
 // scenarios are all of the suite, in the order of docs/reliability.md.
 func scenarios() []scenario {
-	return slices.Concat(crashes(), freezes())
+	return slices.Concat(
+		crashes(),
+		freezes(),
+		network(),
+		latencies(),
+	)
 }
 
 // inShort are the libraries of the short form.

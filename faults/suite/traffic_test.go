@@ -2,6 +2,7 @@ package suite_test
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -37,13 +38,14 @@ type traffic struct {
 
 	mu    sync.Mutex // guards the following
 	calls []call
-	ended bool // calls that end from now on are not counted
+	under map[int]time.Time // when each caller's call began, of those under way
+	ended bool              // calls that end from now on are not counted
 }
 
 // begin has callers call until stop. Pauses follow the seed.
 func begin(ctx context.Context, c callers, seed uint64, do func(ctx context.Context, n int) error) *traffic {
 	ctx, cancel := context.WithCancel(ctx)
-	t := &traffic{cancel: cancel}
+	t := &traffic{cancel: cancel, under: map[int]time.Time{}}
 	for n := range c.n {
 		chance := rand.New(rand.NewPCG(seed, uint64(n))) //nolint:gosec // to be repeated
 		t.wg.Go(func() {
@@ -64,10 +66,14 @@ func (t *traffic) one(ctx context.Context, deadline time.Duration, n int, do fun
 		defer cancel()
 	}
 	began := time.Now()
+	t.mu.Lock()
+	t.under[n] = began
+	t.mu.Unlock()
 	err := do(ctx, n)
 	c := call{began: began, took: time.Since(began), err: err}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	delete(t.under, n)
 	if t.ended {
 		return
 	}
@@ -77,12 +83,23 @@ func (t *traffic) one(ctx context.Context, deadline time.Duration, n int, do fun
 	}
 }
 
-// stop ends the traffic, and returns every call that had ended. A call under way is cancelled; one
-// that does not end by that within 10 s is given up: its caller hangs.
+// errUnderWay is that of a call that had not ended when the traffic was stopped.
+var errUnderWay = errors.New("still under way")
+
+// stuck is how long a call must have been under way at the end to count as one that failed.
+const stuck = time.Second
+
+// stop ends the traffic, and returns every call that had ended, and those that were stuck. A call
+// under way is cancelled. One that does not end by that within 10 s is given up: its caller hangs.
 func (t *traffic) stop() (calls []call, hanging bool) {
 	t.mu.Lock()
 	t.ended = true
 	calls = t.calls
+	for _, began := range t.under {
+		if took := time.Since(began); took > stuck {
+			calls = append(calls, call{began: began, took: took, err: errUnderWay})
+		}
+	}
 	t.mu.Unlock()
 	t.cancel()
 	done := make(chan struct{})

@@ -5,7 +5,7 @@
 //	                                │
 //	                                └── Patience has passed ──▶ Fatal, with what was waited for
 //
-//	client ──▶ Proxy ──▶ server      BlackHole, Mute, Point: what the network does to them
+//	client ──▶ Proxy ──▶ server      BlackHole, Reset, Mute, Point …: what the network does to them
 //
 // A package's tests give what they use most a short name of their own, in one place:
 //

@@ -2,10 +2,8 @@ package testkit
 
 import (
 	"context"
-	"io"
 	"net"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -23,20 +21,10 @@ type Proxy struct {
 	mute     bool          // connections made now are never answered
 	answers  int           // if not 0, mute begins after so many connections more
 	delay    time.Duration // of what connections made from now on send, each way
+	stall    int           // if not 0, connections made now hear so many bytes, and then nothing
+	trickle  bool          // what is sent arrives one byte at a time
 	links    map[*link]struct{}
 	closed   bool
-}
-
-// link is one connection through the proxy.
-type link struct {
-	client  net.Conn
-	lost    atomic.Bool  // what comes is swallowed
-	unknown atomic.Bool  // the next byte from the client is answered by a reset
-	delay   atomic.Int64 // a time.Duration
-
-	mu     sync.Mutex // guards the following
-	server net.Conn   // nil before it is dialed, and for a link that never is
-	closed bool
 }
 
 // NewProxy starts a proxy to target, a host and port, that ends with the test, and all its
@@ -70,7 +58,7 @@ func (p *Proxy) Addr() string { return p.addr }
 func (p *Proxy) Point(target string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.target, p.mute, p.answers = target, false, 0
+	p.target, p.mute, p.answers, p.stall = target, false, 0, 0
 }
 
 // BlackHole loses all that is sent through the connections there are, either way and for ever.
@@ -91,6 +79,42 @@ func (p *Proxy) ReplaceMachine() {
 	for k := range p.links {
 		k.unknown.Store(true)
 		k.lost.Store(true)
+	}
+}
+
+// Reset ends the connections there are by a reset, on both sides.
+func (p *Proxy) Reset() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for k := range p.links {
+		k.reset()
+	}
+}
+
+// CutAfter ends each of the connections there are when its client has heard n bytes more.
+func (p *Proxy) CutAfter(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for k := range p.links {
+		k.limit(n, hangUp)
+	}
+}
+
+// StallAfter has new connections hear n bytes, and nothing more for ever. With 0 they hear all
+// again.
+func (p *Proxy) StallAfter(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stall = n
+}
+
+// Trickle has all that is sent arrive one byte at a time, until it is called with false.
+func (p *Proxy) Trickle(trickle bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.trickle = trickle
+	for k := range p.links {
+		k.trickle.Store(trickle)
 	}
 }
 
@@ -153,6 +177,10 @@ func (p *Proxy) accept(ctx context.Context, l net.Listener) {
 		p.mu.Lock()
 		k := &link{client: c}
 		k.delay.Store(int64(p.delay))
+		k.trickle.Store(p.trickle)
+		if p.stall > 0 {
+			k.limit(p.stall, silence)
+		}
 		target := p.target
 		k.lost.Store(p.mute)
 		if p.answers > 0 {
@@ -176,74 +204,4 @@ func (p *Proxy) forget(k *link) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.links, k)
-}
-
-// forward copies both ways until the client hangs up, or the server does and the client may know.
-func (k *link) forward(ctx context.Context, target string) {
-	if k.lost.Load() {
-		_, _ = io.Copy(io.Discard, k.client)
-		return
-	}
-	server, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "tcp", target)
-	if err != nil || !k.use(server) {
-		return
-	}
-	var down sync.WaitGroup
-	down.Go(func() {
-		k.pump(k.client, server)
-		if !k.lost.Load() {
-			k.close()
-		}
-	})
-	k.pump(server, k.client)
-	k.close()
-	down.Wait()
-}
-
-// pump copies until either side ends; once the link is lost, into nothing.
-func (k *link) pump(to, from net.Conn) {
-	buf := make([]byte, 32<<10)
-	for {
-		n, err := from.Read(buf)
-		if err != nil {
-			return
-		}
-		if from == k.client && k.unknown.Load() {
-			if c, ok := from.(*net.TCPConn); ok {
-				_ = c.SetLinger(0) // closing it is a reset
-			}
-			return
-		}
-		if d := time.Duration(k.delay.Load()); d > 0 {
-			<-time.After(d)
-		}
-		if k.lost.Load() {
-			continue
-		}
-		if _, err := to.Write(buf[:n]); err != nil {
-			return
-		}
-	}
-}
-
-// use makes server the link's own, or closes it if the link is closed.
-func (k *link) use(server net.Conn) bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.closed {
-		_ = server.Close()
-		return false
-	}
-	k.server = server
-	return true
-}
-
-func (k *link) close() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.closed = true
-	_ = k.client.Close()
-	if k.server != nil {
-		_ = k.server.Close()
-	}
 }

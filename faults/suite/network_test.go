@@ -1,0 +1,170 @@
+package suite_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+// network are faults on the way to the server, which is well.
+func network() []scenario {
+	return []scenario{
+		{
+			name:  "all connections reset",
+			fault: func(p *place) { p.proxy.Reset() },
+		},
+		{
+			name: "refused for 2 s, after a reset",
+			fault: func(p *place) {
+				p.proxy.Refuse(p, true)
+				p.proxy.Reset()
+				sleep(p.span(2 * time.Second))
+				p.proxy.Refuse(p, false)
+			},
+		},
+		blackHole(500 * time.Millisecond),
+		blackHole(100 * time.Millisecond),
+		blackHole(0),
+		vanish(500 * time.Millisecond),
+		vanish(0),
+		{
+			name:  "half-open: another machine, which resets what it does not know",
+			fault: func(p *place) { p.proxy.ReplaceMachine() },
+		},
+		{
+			name: "logins without an answer for 3 s, after a reset",
+			fault: func(p *place) {
+				p.proxy.Mute(true)
+				p.proxy.Reset()
+				sleep(p.span(3 * time.Second))
+				p.proxy.Mute(false)
+			},
+		},
+		{
+			name: "logins that stop half way for 3 s, after a reset", long: true,
+			fault: func(p *place) {
+				p.proxy.StallAfter(1 + p.chance.IntN(3))
+				p.proxy.Reset()
+				sleep(p.span(3 * time.Second))
+				p.proxy.StallAfter(0)
+			},
+		},
+		{
+			name: "one byte at a time for 3 s",
+			fault: func(p *place) {
+				p.proxy.Trickle(true)
+				sleep(p.span(3 * time.Second))
+				p.proxy.Trickle(false)
+			},
+			check: noneFails,
+		},
+		{
+			name:  "all connections cut within an answer",
+			fault: func(p *place) { p.proxy.CutAfter(1 + p.chance.IntN(3)) },
+		},
+		{
+			name: "the name leads elsewhere, the old server is silent", spare: true,
+			fault: func(p *place) { p.proxy.BlackHole(); p.moveTo(p.second) },
+			check: oneEach,
+		},
+		{
+			name: "the name leads elsewhere after 2 s, the old server refuses", spare: true,
+			fault: func(p *place) {
+				p.proxy.Refuse(p, true)
+				p.proxy.Reset()
+				sleep(p.span(2 * time.Second))
+				p.moveTo(p.second)
+				p.proxy.Refuse(p, false)
+			},
+		},
+	}
+}
+
+// blackHole loses the connections that there are. New ones work.
+func blackHole(deadline time.Duration) scenario {
+	s := scenario{
+		name: "old connections lost without a sign" + within(deadline), callers: limited(deadline), long: deadline != usual,
+		fault: func(p *place) { p.proxy.BlackHole() },
+		check: oneEach,
+	}
+	if deadline == 0 {
+		s.after = 10 * time.Second
+	}
+	return s
+}
+
+// vanish loses all connections for 3 s, and those that there are for good.
+func vanish(deadline time.Duration) scenario {
+	s := scenario{
+		name: "nothing comes through for 3 s" + within(deadline), callers: limited(deadline), long: deadline != usual,
+		fault: func(p *place) {
+			p.proxy.Mute(true)
+			p.proxy.BlackHole()
+			sleep(p.span(3 * time.Second))
+			p.proxy.Mute(false)
+		},
+	}
+	if deadline == 0 {
+		s.after = 10 * time.Second
+	}
+	return s
+}
+
+// latencies are a network that gets long, and short again.
+func latencies() []scenario {
+	var out []scenario
+	for _, deadline := range []time.Duration{100, 200, 500, 0} {
+		out = append(out, latency(200*time.Millisecond, 3*time.Second, deadline*time.Millisecond))
+	}
+	for _, deadline := range []time.Duration{500, 5000, 8000, 0} {
+		s := latency(5*time.Second, 12*time.Second, deadline*time.Millisecond)
+		s.long = true
+		out = append(out, s)
+	}
+	return out
+}
+
+func latency(roundTrip, lasting, deadline time.Duration) scenario {
+	return scenario{
+		name:    fmt.Sprintf("%s of latency for %s", roundTrip, lasting) + within(deadline),
+		callers: limited(deadline), long: deadline != usual,
+		fault: func(p *place) {
+			p.proxy.DelayAll(roundTrip)
+			sleep(p.span(lasting))
+			p.proxy.DelayAll(0)
+		},
+		after: max(4*time.Second, 2*roundTrip),
+	}
+}
+
+// usual is the deadline of a call in most scenarios.
+const usual = 500 * time.Millisecond
+
+func within(deadline time.Duration) string {
+	switch deadline {
+	case usual:
+		return ""
+	case 0:
+		return ", calls without a deadline"
+	}
+	return fmt.Sprintf(", calls with %s", deadline)
+}
+
+func limited(deadline time.Duration) func(lib library) callers {
+	return func(lib library) callers { return steady(lib.conns, deadline) }
+}
+
+// oneEach wants that no caller meets the fault more than once.
+func oneEach(tb testing.TB, lib library, _ way, o *outcome) {
+	tb.Helper()
+	if o.failed > lib.conns {
+		tb.Errorf("%d calls of %d callers failed; each may meet a dead connection once", o.failed, lib.conns)
+	}
+}
+
+func noneFails(tb testing.TB, _ library, _ way, o *outcome) {
+	tb.Helper()
+	if o.failed > 0 {
+		tb.Errorf("%d calls failed", o.failed)
+	}
+}
