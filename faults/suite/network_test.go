@@ -113,11 +113,11 @@ func vanish(deadline time.Duration) scenario {
 // latencies are a network that gets long, and short again.
 func latencies() []scenario {
 	var out []scenario
-	for _, deadline := range []time.Duration{100, 200, 500, 0} {
-		out = append(out, latency(200*time.Millisecond, 3*time.Second, deadline*time.Millisecond))
+	for _, deadline := range []time.Duration{100 * time.Millisecond, 200 * time.Millisecond, usual, 0} {
+		out = append(out, latency(200*time.Millisecond, 3*time.Second, deadline))
 	}
-	for _, deadline := range []time.Duration{500, 5000, 8000, 0} {
-		s := latency(5*time.Second, 12*time.Second, deadline*time.Millisecond)
+	for _, deadline := range []time.Duration{usual, 5 * time.Second, 8 * time.Second, 0} {
+		s := latency(5*time.Second, 12*time.Second, deadline)
 		s.long = true
 		out = append(out, s)
 	}
@@ -141,11 +141,11 @@ func latency(roundTrip, lasting, deadline time.Duration) scenario {
 const usual = 500 * time.Millisecond
 
 func within(deadline time.Duration) string {
-	switch deadline {
-	case usual:
-		return ""
-	case 0:
+	if deadline == 0 {
 		return ", calls without a deadline"
+	}
+	if deadline == usual {
+		return ""
 	}
 	return fmt.Sprintf(", calls with %s", deadline)
 }
