@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/poolkeeper/poolkeeper/internal/guard"
@@ -20,6 +21,7 @@ import (
 // Server is an [http.Server] as a component. Make it with [HTTPServer].
 //
 //	Start   returns when it listens: a port that is taken, or a certificate that cannot be read, is an error of Start
+//	        during DrainDelay each response ends its connection, so that clients go elsewhere
 //	Drain   ends the contexts of Stream handlers, refuses new connections, waits for requests and hijacked connections
 //	Stop    goes on with that, and cuts what is left when its context ends
 //	Abort   cuts all connections
@@ -33,6 +35,7 @@ type Server struct {
 	state  serverState
 
 	conns    connSet
+	closing  atomic.Bool // a shutdown has begun
 	handlers *inflight.Gate
 	draining context.Context //nolint:containedctx // ends when Drain begins
 	drain    context.CancelFunc
@@ -188,6 +191,9 @@ func (s *Server) wrap(secure bool) {
 		}
 		defer s.handlers.Leave()
 		s.state.requests.Add(1)
+		if s.closing.Load() {
+			w.Header().Set("Connection", "close") // on HTTP/2, GOAWAY
+		}
 		handler.ServeHTTP(w, r)
 	})
 	s.http.ConnState = func(c net.Conn, to http.ConnState) {
@@ -254,6 +260,10 @@ func (s *Server) serve(l net.Listener, secure bool) {
 
 // Done gets the error of a listener that failed.
 func (s *Server) Done() <-chan error { return s.died }
+
+// shutdownBegins has each response close its connection from now on. http.Server.Shutdown would close
+// an idle connection at the moment at which its client sends the next request.
+func (s *Server) shutdownBegins() { s.closing.Store(true) }
 
 // Drain refuses new connections and waits for what is under way.
 func (s *Server) Drain(ctx context.Context) error {

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -188,6 +189,49 @@ func TestRequestsInFlightFinishAndNewConnectionsAreRefused(t *testing.T) { // IN
 	}
 	close(release)
 	wg.Wait()
+}
+
+// A client that keeps its connections would send its next request at the moment at which Shutdown
+// closes them.
+func TestResponsesEndTheirConnectionsDuringTheDrainDelay(t *testing.T) {
+	for _, version := range []int{1, 2} {
+		t.Run(fmt.Sprintf("HTTP/%d", version), func(t *testing.T) {
+			p := new(http.Protocols)
+			p.SetHTTP1(version == 1)
+			p.SetUnencryptedHTTP2(version == 2)
+			s := lifecycle.HTTPServer(&http.Server{Addr: "127.0.0.1:0", Protocols: p, Handler: http.NotFoundHandler()})
+			reg := lifecycle.New(lifecycle.Config{Logger: testkit.Silent(), DrainDelay: 10 * time.Second, ShutdownTimeout: time.Minute})
+			reg.Add("api", s)
+			if err := reg.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			c := &http.Client{Transport: &http.Transport{Protocols: p}}
+			defer c.CloseIdleConnections()
+			reused := func() bool {
+				var again bool
+				ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { again = i.Reused }})
+				if code, _, err := get(ctx, c, "http://"+s.Addr().String()); code != http.StatusNotFound || err != nil {
+					t.Fatalf("%d, %v", code, err)
+				}
+				return again
+			}
+			reused()
+			if !reused() {
+				t.Fatal("before the shutdown, a connection is not used again")
+			}
+			ctx, cutShort := context.WithCancel(t.Context())
+			done := make(chan error, 1)
+			go func() { done <- reg.Shutdown(ctx) }()
+			eventually(t, "connections are not used again", func() bool { return !reused() })
+			for range 3 {
+				if reused() {
+					t.Error("a connection is used again during the drain delay")
+				}
+			}
+			cutShort()
+			<-done
+		})
+	}
 }
 
 func TestStreamsEndAtDrainAndOrdinaryRequestsRunOn(t *testing.T) {

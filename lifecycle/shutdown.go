@@ -33,7 +33,7 @@ type shutdown struct {
 //
 //  1. Readiness becomes false, for good.
 //  2. For DrainDelay, at most half the time, everything goes on serving, so that load balancers can take notice. It is
-//     skipped if the registry was not up.
+//     skipped if the registry was not up. Responses of a [Server] end their connections meanwhile.
 //  3. Each component is drained and stopped as soon as all that depends on it has stopped, or was given up.
 //     Components that were never started, or failed to, are aborted; those that have no Abort are stopped.
 //
@@ -110,6 +110,11 @@ func (r *Registry) close(ctx context.Context, c *shutdown) {
 	end := deadline(ctx, r.tuned.Load().ShutdownTimeout, defaultShutdownTimeout)
 	delay := r.drainDelay(c, end.Sub(began))
 	r.emit(&event.ShuttingDown{Info: event.Info{Time: began, Err: c.cause}, Budget: end.Sub(began), Delay: delay})
+	for _, n := range r.nodes {
+		if a, ok := n.comp.(interface{ shutdownBegins() }); ok { // a Server
+			a.shutdownBegins()
+		}
+	}
 	r.waitDelay(ctx, c, delay)
 
 	r.mu.Lock()
