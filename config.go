@@ -48,7 +48,7 @@ func (p StartPolicy) String() string {
 }
 
 // TLSFiles names PEM files that complete a pool's TLS. Empty names leave to TLS, or to what the
-// address says, what they would have said.
+// address says, what they would have said. Each must be a regular file of at most 1 MiB.
 type TLSFiles struct {
 	CA   string // authorities that the server's certificate must come from; empty: those of TLS, or of the system
 	Cert string // certificate that is shown to the server; empty: that of TLS, or none

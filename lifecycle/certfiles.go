@@ -3,12 +3,12 @@ package lifecycle
 import (
 	"bytes"
 	"crypto/tls"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
+	"github.com/poolkeeper/poolkeeper/internal/smallfile"
 )
 
 // certPeriod is the least time between two reads of the files.
@@ -43,11 +43,11 @@ func (f *certFiles) load() error {
 
 // readLocked reads the files. It returns nil if they are as last seen.
 func (f *certFiles) readLocked() (*tls.Certificate, error) {
-	cert, err := os.ReadFile(f.cert)
+	cert, err := smallfile.Read(f.cert)
 	if err != nil {
 		return nil, err
 	}
-	key, err := os.ReadFile(f.key)
+	key, err := smallfile.Read(f.key)
 	if err != nil {
 		return nil, err
 	}

@@ -196,8 +196,8 @@ type Config struct {
 	// CredentialsFile holds "user:password", or a password alone (the user is then that of URL or
 	// Options, or else Redis' default user); white space around it is ignored. It is read again as
 	// TLSFiles are, so that a secret may be rotated on disk without a failed command, as long as
-	// the server accepts the old one until the new one is in use. In place of Credentials. Default:
-	// none.
+	// the server accepts the old one until the new one is in use. In place of Credentials. It must be a
+	// regular file of at most 1 MiB. Default: none.
 	CredentialsFile string
 
 	// FileInterval is how often TLSFiles and CredentialsFile are read; a login that fails brings it

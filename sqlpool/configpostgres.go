@@ -190,7 +190,8 @@ type PostgresConfig struct {
 	// CredentialsFile holds "user:password", or a password alone (the user is then that of URL);
 	// white space around it is ignored. The pool checks it as it does TLSFiles. A rotation on disk
 	// fails no query if the server accepts the old secret until the new one is in use, or if no
-	// connection must be opened until then. It takes the place of Credentials. Default: none.
+	// connection must be opened until then. It takes the place of Credentials. It must be a regular
+	// file of at most 1 MiB. Default: none.
 	CredentialsFile string
 
 	// FileInterval is how often TLSFiles and CredentialsFile are read; a login that fails brings it

@@ -8,10 +8,10 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/smallfile"
 )
 
 // Names are the files' names; those that are empty are not read.
@@ -94,7 +94,7 @@ func (f *faults) read(field, path string, into *string) {
 	if path == "" {
 		return
 	}
-	b, err := os.ReadFile(path)
+	b, err := smallfile.Read(path)
 	if err != nil {
 		f.add("%s: %w", field, err) // which names the file
 	}

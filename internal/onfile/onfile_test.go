@@ -37,6 +37,20 @@ func TestCredentialsHaveAUserOrNot(t *testing.T) {
 	}
 }
 
+// The field, the file and the limit are named.
+func TestFilesThatAreTooLongOrNoFilesAreRefused(t *testing.T) {
+	long, dir := file(t, strings.Repeat("hunter2 ", 1<<18)), t.TempDir()
+	_, err := onfile.Read("x: ", onfile.Names{TLSFiles: poolkeeper.TLSFiles{CA: dir, Cert: long, Key: long}, Credentials: long})
+	for _, want := range []string{
+		"x: TLSFiles.CA: read " + dir + ": it is a directory", "x: TLSFiles.Cert: read " + long + ": it has more than 1048576 bytes, the limit",
+		"x: TLSFiles.Key: read ", "x: CredentialsFile: read " + long + ": it has more than",
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%v\nwant %q", err, want)
+		}
+	}
+}
+
 func TestEveryFaultIsReportedAtOnceWithoutASecret(t *testing.T) {
 	const secret = "hunter2"
 	ca := testcerts.New(t)
