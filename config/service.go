@@ -31,13 +31,12 @@ type server struct {
 
 // component returns the server with a handler.
 func (s server) component(h http.Handler) *lifecycle.Server {
-	const slow = 10 * time.Second // a client that does not finish its header holds a connection
 	srv := &http.Server{
 		Addr: s.Addr, Handler: h, ReadHeaderTimeout: s.ReadHeaderTimeout, ReadTimeout: s.ReadTimeout,
 		WriteTimeout: s.WriteTimeout, IdleTimeout: s.IdleTimeout, MaxHeaderBytes: s.MaxHeaderBytes,
 	}
 	if srv.ReadHeaderTimeout == 0 {
-		srv.ReadHeaderTimeout = slow
+		srv.ReadHeaderTimeout = lifecycle.DefaultReadHeaderTimeout // also beside a ReadTimeout, which is for whole requests
 	}
 	if s.CertFile == "" {
 		return lifecycle.HTTPServer(srv)

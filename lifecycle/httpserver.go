@@ -70,9 +70,16 @@ func WithListen(listen func(context.Context) (net.Listener, error)) ServerOption
 	return func(s *Server) { s.listen = listen }
 }
 
-// HTTPServer makes a component of srv, HTTP or HTTPS. Its Handler, BaseContext, ConnContext and
-// ConnState are wrapped, and with [WithCertFiles] its TLSConfig is a copy; everything else stays as it is. nil
-// gives a component that Add refuses. Its Addr may end in ":0": see [Server.Addr].
+// DefaultReadHeaderTimeout is how long a client may take for the header of a request, and for the TLS
+// handshake, if the http.Server does not say so: see [HTTPServer].
+const DefaultReadHeaderTimeout = 10 * time.Second
+
+// HTTPServer makes a component of srv, HTTP or HTTPS. Start wraps its Handler, BaseContext, ConnContext
+// and ConnState. With [WithCertFiles] its TLSConfig is a copy. If ReadHeaderTimeout and ReadTimeout are
+// both 0, Start sets ReadHeaderTimeout to [DefaultReadHeaderTimeout]: without any, a client that sends
+// half a header holds its connection for ever. A negative ReadHeaderTimeout means none, as in net/http.
+// Everything else stays as it is. nil gives a component that Add refuses. Its Addr may end in ":0": see
+// [Server.Addr].
 //
 // A connection that has been opened and not used for a request yet is waited for up to 5 s at
 // drain: http.Server cannot know that no request is on its way.
@@ -209,6 +216,9 @@ func (s *Server) wrap(secure bool) {
 	}
 	if s.files != nil {
 		s.http.TLSConfig = s.files.config(s.http.TLSConfig)
+	}
+	if s.http.ReadHeaderTimeout == 0 && s.http.ReadTimeout == 0 {
+		s.http.ReadHeaderTimeout = DefaultReadHeaderTimeout
 	}
 	s.http.BaseContext = func(l net.Listener) context.Context {
 		//nolint:forbidigo // what http.Server itself does
