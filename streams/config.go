@@ -96,7 +96,10 @@ type Config struct {
 	// found for the handler: *r = *r.WithContext(…). Default: nil, all may.
 	Authorize func(*http.Request) error
 	// Accept is passed to websocket.Accept: allowed origins, subprotocols, compression. By default
-	// only the own origin is allowed, and nothing is compressed.
+	// only the own origin is allowed, and nothing is compressed. Of it, OriginPatterns and
+	// InsecureSkipVerify are for SSE too: a page of another origin, as Sec-Fetch-Site and Origin tell,
+	// is refused unless a pattern allows it. A page that is to read the stream needs CORS headers
+	// besides, which are the service's to set.
 	Accept websocket.AcceptOptions
 	// ReadLimit bounds a message from a WebSocket peer, in bytes. A longer one closes the
 	// connection with 1009. Default: 32,768.

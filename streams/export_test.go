@@ -15,6 +15,9 @@ func ReadEvents(r io.Reader, limit int, id string, alive func(), retry func(time
 // SSEForm is an event on an SSE stream.
 func (e *Event) SSEForm() string { return string(e.encode(e.ID).sse) }
 
+// Foreign is why a hub refuses a request of another origin, or nil.
+func Foreign(cfg Config, r *http.Request) error { return (&Hub{cfg: cfg}).foreign(r) }
+
 // Wait is Backoff.wait with the defaults filled in.
 func (b Backoff) Wait(failures int, asked time.Duration, draw float64) time.Duration {
 	return b.withDefaults().wait(failures, asked, draw)

@@ -19,7 +19,8 @@ import (
 // ends its response alone. Its context ends with the response, and while the hub drains: the cause
 // says why. A feed that only passes on topics returns [Stream.Follow].
 //
-// A response begins with retry (Config.Retry). Its headers keep proxies from buffering, caching and
+// A request that a browser sends for a page of another origin gets 403, before Authorize is called:
+// see Config.Accept. A response begins with retry (Config.Retry). Its headers keep proxies from buffering, caching and
 // compressing it. It has no write time-out but WriteTimeout for each write, and no read time-out,
 // whatever the http.Server says. The handler works with every router whose ResponseWriter can flush
 // and set deadlines, or has Unwrap: net/http, chi, gin, echo.
@@ -30,6 +31,11 @@ func (h *Hub) SSE(feed func(context.Context, *Stream) error) http.Handler {
 			w.Header().Set("Allow", "GET, POST")
 			http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
 			h.refuseHandshake(r.Context(), fmt.Errorf("method %s", r.Method))
+			return
+		}
+		if err := h.foreign(r); err != nil {
+			http.Error(w, "forbidden", http.StatusForbidden)
+			h.refuseHandshake(r.Context(), err)
 			return
 		}
 		p, ok := h.admit(w, r)
