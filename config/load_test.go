@@ -232,13 +232,20 @@ func TestAReferenceThatIsWrongIsNotShown(t *testing.T) { // INV-12
 		"a plain password":    secret,
 		"another scheme":      "amqp://u:" + secret + "@h",
 		"an unknown argument": "redis://:" + secret + "@h?nonsense=" + secret,
+		"a tab":               "\t" + secret + "\t\"" + secret,
+		"a list":              "h:1, " + secret,
 	} {
 		t.Setenv("CACHE_URL", value)
-		for _, key := range []string{"url", "check_command", "credentials_file", "tls_files_ca"} {
+		for _, key := range []string{"url", "check_command", "credentials_file", "tls_files_ca", "hosts", "host"} {
 			text := "redis: {cache: {url: \"redis://h\"}}"
-			if key == "url" {
+			switch key {
+			case "url":
 				text = "redis: {cache: {url: {env: CACHE_URL}}}"
-			} else {
+			case "hosts":
+				text = "http: {a: {base_url: \"http://h\", hosts: {env: CACHE_URL}}}"
+			case "host":
+				text = "http: {a: {base_url: \"http://h\", hosts: [{env: CACHE_URL}]}}"
+			default:
 				text = strings.Replace(text, "}}", ", "+key+": {env: CACHE_URL}}}", 1)
 			}
 			f, err := config.Load(write(t, text))

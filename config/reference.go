@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"regexp"
+	"strconv"
 	"strings"
 )
 
@@ -34,7 +35,13 @@ func (d *decoder) resolve(n *node, k *key) (text string, ok bool) {
 		d.add(n.at, "%s refers to env and file; give one of them", n.path)
 		return "", false
 	}
-	return d.refer(n, n.fields[0])
+	text, ok = d.refer(n, n.fields[0])
+	if k.form == formTexts { // which faults show one by one
+		for part := range strings.SplitSeq(text, ",") {
+			d.keepSecret(strings.TrimSpace(part))
+		}
+	}
+	return text, ok
 }
 
 func (s shape) String() string {
@@ -79,13 +86,19 @@ func (d *decoder) refer(n *node, to field) (string, bool) {
 
 // keepSecret keeps a value out of every text from now on, and the password of a URL by itself.
 func (d *decoder) keepSecret(text string) {
-	const short = 4 // what is shorter would take words apart
-	if len(text) >= short {
-		d.secrets = append(d.secrets, text)
-	}
+	secrets := []string{text}
 	if u, err := url.Parse(text); err == nil && u.User != nil {
-		if p, ok := u.User.Password(); ok && len(p) >= short {
-			d.secrets = append(d.secrets, p)
+		p, _ := u.User.Password()
+		secrets = append(secrets, p)
+	}
+	const short = 4 // what is shorter would take words apart
+	for _, s := range secrets {
+		if len(s) < short {
+			continue
+		}
+		d.secrets = append(d.secrets, s)
+		if quoted := strconv.Quote(s); quoted != `"`+s+`"` { // faults show values by %q
+			d.secrets = append(d.secrets, quoted[1:len(quoted)-1])
 		}
 	}
 }

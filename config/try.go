@@ -37,6 +37,7 @@ func (w *Watcher) try(ctx context.Context, m *health.Monitor, p *plan) {
 		return // the pools are about to close
 	case errors.Is(err, errChanged):
 		w.rollBack(ctx, p, done, err, "the file changed again; the old configuration is back meanwhile")
+		w.loop.settled, w.loop.seen = fingerprint{}, fingerprint{} // the file may come back to what was tried
 	default:
 		w.rollBack(ctx, p, done, err, text)
 	}

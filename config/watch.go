@@ -49,6 +49,7 @@ type loop struct {
 	seen      fingerprint // at the last look
 	since     time.Time   // when seen was first seen
 	settled   fingerprint // in effect, or refused: it needs nothing until it changes
+	gone      bool        // the file could not be read at the last look
 	refs      []string    // of the last content, whether it has faults or not
 	history   history
 	owed      []step      // that could not be rolled back yet
@@ -216,12 +217,13 @@ func (w *Watcher) look(ctx context.Context, m *health.Monitor) {
 	w.loop.history.add(time.Now(), w.readings(), w.soak)
 	text, err := readFile(w.file.path)
 	if err != nil {
-		if w.loop.settled != (fingerprint{}) {
-			w.loop.settled = fingerprint{}
+		if !w.loop.gone {
+			w.loop.gone, w.loop.settled = true, fingerprint{}
 			w.refuse(err, "the file cannot be read; the old configuration stays in effect")
 		}
 		return
 	}
+	w.loop.gone = false
 	mark := fingerprintOf(text, readAll(w.loop.refs))
 	if mark != w.loop.seen {
 		w.loop.seen, w.loop.since = mark, time.Now()

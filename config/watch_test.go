@@ -339,6 +339,32 @@ func TestLaterInstancesWaitForTheFirst(t *testing.T) {
 	})
 }
 
+// A file that comes back to the change during its trial is tried anew.
+func TestAFileThatComesBackToAChangeIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.replace(t, large)
+		time.Sleep(2*every + time.Second)
+		r.expect(t, "30", "40", "soaking")
+		r.replace(t, small)
+		time.Sleep(soak / 10)
+		r.expect(t, "20", "20", "refused")
+		r.replace(t, large)
+		time.Sleep(2*every + time.Second)
+		r.expect(t, "30", "40", "soaking")
+		time.Sleep(soak)
+		r.expect(t, "30", "40", "watching")
+		if err := os.Remove(r.path); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(every)
+		r.expect(t, "30", "40", "refused")
+		if s := r.watcher.State(); s.Refused != 1 || s.RolledBack != 1 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
 // A change that is taken back while it is watched is over at once.
 func TestAFileThatChangesDuringSoakEndsTheTrial(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
