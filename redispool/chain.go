@@ -150,7 +150,7 @@ func parsed(b []byte) (words []string, rest []byte, ok bool) {
 	n, b, ok := length(b, '*')
 	for ; ok && n > 0; n-- {
 		var size int
-		if size, b, ok = length(b, '$'); !ok || len(b) < size+2 {
+		if size, b, ok = length(b, '$'); !ok || len(b)-2 < size { // size+2 might overflow
 			return nil, nil, false
 		}
 		words = append(words, string(b[:size]))

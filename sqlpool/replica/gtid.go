@@ -136,7 +136,7 @@ func merged(spans []span) []span {
 	slices.SortFunc(spans, func(a, b span) int { return cmp.Compare(a.from, b.from) })
 	out := spans[:0]
 	for _, s := range spans {
-		if n := len(out); n > 0 && s.from <= out[n-1].to+1 {
+		if n := len(out); n > 0 && (s.from <= out[n-1].to || s.from-1 == out[n-1].to) { // to+1 might overflow
 			out[n-1].to = max(out[n-1].to, s.to)
 			continue
 		}

@@ -7,6 +7,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/poolkeeper/poolkeeper/internal/test/fuzzing"
 	"github.com/poolkeeper/poolkeeper/sqlpool/replica"
 )
 
@@ -54,6 +55,7 @@ func TestMySQLPlaceReachesAnotherIfItHasEveryTransaction(t *testing.T) {
 		{a + ":1-5:tag:1-2", a + ":tag:2", true},
 		{a + ":1-5:tag:1-2", a + ":other:2", false},
 		{a + ":tag:1-2:more:7", a + ":1", false},
+		{a + ":1-18446744073709551615:5", a + ":6", true},
 	} {
 		if got, err := replica.MySQLReaches(c.here, c.there); got != c.want || err != nil {
 			t.Errorf("%q reaches %q: %v, %v", c.here, c.there, got, err)
@@ -68,30 +70,36 @@ func TestMySQLPlaceReachesAnotherIfItHasEveryTransaction(t *testing.T) {
 
 // The naive twin has each transaction by itself.
 func TestMySQLPlaceAgreesWithCountingTransactionsOneByOne(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		draw := func(name string) (text string, all map[string]bool) {
-			all = map[string]bool{}
-			var parts []string
-			for range rapid.IntRange(0, 6).Draw(t, name) {
-				source := rapid.SampledFrom([]string{"aa", "bb", "bb:tag"}).Draw(t, "source")
-				from := rapid.IntRange(1, 20).Draw(t, "from")
-				to := from + rapid.IntRange(0, 6).Draw(t, "length")
-				parts = append(parts, fmt.Sprintf("%s:%d-%d", source, from, to))
-				for n := from; n <= to; n++ {
-					all[fmt.Sprint(source, n)] = true
-				}
+	rapid.Check(t, mysqlPlaceAgrees)
+}
+
+func FuzzMySQLPlaceAgreesWithCountingTransactionsOneByOne(f *testing.F) {
+	fuzzing.Property(f, mysqlPlaceAgrees)
+}
+
+func mysqlPlaceAgrees(t *rapid.T) {
+	draw := func(name string) (text string, all map[string]bool) {
+		all = map[string]bool{}
+		var parts []string
+		for range rapid.IntRange(0, 6).Draw(t, name) {
+			source := rapid.SampledFrom([]string{"aa", "bb", "bb:tag"}).Draw(t, "source")
+			from := rapid.IntRange(1, 20).Draw(t, "from")
+			to := from + rapid.IntRange(0, 6).Draw(t, "length")
+			parts = append(parts, fmt.Sprintf("%s:%d-%d", source, from, to))
+			for n := from; n <= to; n++ {
+				all[fmt.Sprint(source, n)] = true
 			}
-			return strings.Join(parts, ",\n"), all
 		}
-		here, mine := draw("here")
-		there, others := draw("there")
-		want := true
-		for one := range others {
-			want = want && mine[one]
-		}
-		got, err := replica.MySQLReaches(here, there)
-		if err != nil || got != want {
-			t.Fatalf("%q reaches %q: %v, %v; want %v", here, there, got, err, want)
-		}
-	})
+		return strings.Join(parts, ",\n"), all
+	}
+	here, mine := draw("here")
+	there, others := draw("there")
+	want := true
+	for one := range others {
+		want = want && mine[one]
+	}
+	got, err := replica.MySQLReaches(here, there)
+	if err != nil || got != want {
+		t.Fatalf("%q reaches %q: %v, %v; want %v", here, there, got, err, want)
+	}
 }

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"unicode"
 
 	"golang.org/x/term"
 )
@@ -78,14 +79,15 @@ func Enter(w io.Writer) { _, _ = fmt.Fprint(w, "\x1b[?1049h\x1b[?25l") }
 // Leave undoes Enter.
 func Leave(w io.Writer) { _, _ = fmt.Fprint(w, "\x1b[?25h\x1b[?1049l") }
 
-// Printable returns text without control characters, so that a service cannot steer the terminal.
+// Printable returns text without control characters, direction marks and line breaks of any kind, so
+// that a service cannot steer the terminal.
 func Printable(text string) string {
 	out := make([]rune, 0, len(text))
 	for _, r := range text {
 		switch {
 		case r == '\n' || r == '\t':
 			out = append(out, ' ')
-		case r < 0x20 || r >= 0x7f && r < 0xa0 || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069:
+		case unicode.IsControl(r), unicode.Is(unicode.Bidi_Control, r), r == 0x2028, r == 0x2029:
 			out = append(out, '�')
 		default:
 			out = append(out, r)

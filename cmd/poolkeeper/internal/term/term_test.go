@@ -42,6 +42,7 @@ func TestPrintableCannotSteerATerminal(t *testing.T) {
 		"\x1b[2J\x07":           "�[2J�",
 		"\u009b31m":             "�31m",
 		"a\u202eb\u2066c":       "a�b�c",
+		"a\u200fb\u061cc\u2028": "a�b�c�",
 	} {
 		if got := term.Printable(text); got != want {
 			t.Errorf("%q: %q, want %q", text, got, want)
