@@ -17,12 +17,11 @@ export CGO_ENABLED := $(if $(CC_FOUND),1,0)
 # Tests mostly wait for servers: without the slow ones, more packages run at once than there are cores.
 ATONCE := $(if $(POOLKEEPER_FULL),,-p 4)
 
-FUZZTIME  ?= 5s
 BENCHTIME ?= 1s
 
 TOOLS := bin/golangci-lint bin/gofumpt bin/gotestsum bin/govulncheck bin/apidiff
 
-.PHONY: help test check fmt fmt-check lint vet tidy tidy-check race test-fleet faults test-clock test-pgo test-noinline test-kubernetes bench bench-peers bench-outage test-peers bench-smoke examples fuzz-smoke cover api api-diff vuln run clean
+.PHONY: help test check fmt fmt-check lint vet tidy tidy-check race test-fleet faults test-clock test-pgo test-noinline test-kubernetes bench bench-peers bench-outage test-peers bench-smoke examples fuzz fuzz-smoke cover api api-diff vuln run clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -135,12 +134,28 @@ examples: ## Run the examples: those in the docs and the programs
 	go test -count=1 -run '^Example' ./...
 	cd examples && go test -count=1 ./...
 
-fuzz-smoke: ## Fuzz each target briefly (FUZZTIME=5s)
-	@for p in $$(go list ./... ./config); do \
-		for f in $$(go test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
-			echo "fuzz $$p $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p; \
+fuzz: ## Fuzz every target of every module, one after the other (FUZZTIME=1m)
+fuzz: FUZZTIME ?= 1m
+
+fuzz-smoke: ## The same, briefly (FUZZTIME=2s)
+fuzz-smoke: FUZZTIME ?= 2s
+
+# Each package is linked once. What the fuzzer finds interesting is kept where `go test -fuzz` keeps it; an input that
+# fails is written to testdata/fuzz of its package, to be committed with the fix.
+fuzz fuzz-smoke:
+	@begun=$$SECONDS; targets=0; mkdir -p .cache/fuzz; \
+	for d in $$(git grep -l --untracked '^func Fuzz' -- '*_test.go' | xargs -n1 dirname | sort -u); do \
+		p=$$(cd $$d && go list .); bin="$(CURDIR)/.cache/fuzz/fuzz.test"; \
+		(cd $$d && go test -c -fuzz . -o "$$bin" .); \
+		for f in $$(cd $$d && "$$bin" -test.list '^Fuzz'); do \
+			echo "fuzz $$p $$f"; targets=$$((targets + 1)); \
+			(cd $$d && "$$bin" -test.run '^$$' -test.fuzz "^$$f$$" -test.fuzztime $(FUZZTIME) -test.fuzzminimizetime 1s -test.parallel 2 \
+				-test.fuzzcachedir "$$(go env GOCACHE)/fuzz/$$p" >"$(CURDIR)/.cache/fuzz/log" 2>&1) || \
+				{ cat .cache/fuzz/log; echo "make $@: $$f of $$p failed"; exit 1; }; \
+			grep 'elapsed' .cache/fuzz/log | sed '$$!d'; \
 		done; \
-	done
+	done; \
+	echo "fuzz: $$targets targets in $$((SECONDS - begun)) s"
 
 cover: ## Coverage of the library by all its tests: coverage.out
 	go test -coverpkg=./... -coverprofile=coverage.out ./...

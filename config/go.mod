@@ -9,6 +9,7 @@ require (
 	github.com/poolkeeper/poolkeeper v0.0.0
 	github.com/redis/go-redis/v9 v9.23.0
 	go.uber.org/goleak v1.3.0
+	pgregory.net/rapid v1.3.0
 )
 
 require (

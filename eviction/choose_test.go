@@ -8,6 +8,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/poolkeeper/poolkeeper/eviction"
+	"github.com/poolkeeper/poolkeeper/internal/test/fuzzing"
 )
 
 // naiveChoice decides one connection at a time, and looks through all of them before each.
@@ -83,80 +84,92 @@ func drawSweep(t *rapid.T) eviction.Sweep {
 }
 
 func TestChoiceAgreesWithItsNaiveTwin(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		s, idle := drawSweep(t), rapid.SliceOfN(rapid.Custom(drawConn), 0, 12).Draw(t, "idle")
-		needed := rapid.IntRange(0, 4).Draw(t, "needed")
-		got, gotAgain := s.Choose(idle, needed)
-		want, wantAgain := naiveChoice(s, idle, needed)
-		if !slices.Equal(got, want) || gotAgain != wantAgain {
-			t.Fatalf("%+v, needed %d:\n got %v %v\nwant %v %v", s, needed, got, gotAgain, want, wantAgain)
-		}
-	})
+	rapid.Check(t, choiceAgrees)
+}
+
+func FuzzChoiceAgreesWithItsNaiveTwin(f *testing.F) { fuzzing.Property(f, choiceAgrees) }
+
+func choiceAgrees(t *rapid.T) {
+	s, idle := drawSweep(t), rapid.SliceOfN(rapid.Custom(drawConn), 0, 12).Draw(t, "idle")
+	needed := rapid.IntRange(0, 4).Draw(t, "needed")
+	got, gotAgain := s.Choose(idle, needed)
+	want, wantAgain := naiveChoice(s, idle, needed)
+	if !slices.Equal(got, want) || gotAgain != wantAgain {
+		t.Fatalf("%+v, needed %d:\n got %v %v\nwant %v %v", s, needed, got, gotAgain, want, wantAgain)
+	}
 }
 
 // INV-7: no connection is closed for want of demand while MinIdle, or callers, need it; and a pass
 // after another ends.
 func TestChoiceKeepsMinIdleAndComesToAnEnd(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		s, idle := drawSweep(t), rapid.SliceOfN(rapid.Custom(drawConn), 0, 12).Draw(t, "idle")
-		needed := rapid.IntRange(0, 4).Draw(t, "needed")
-		passes := 0
-		for again := true; again; s.Surplus = 0 {
-			if passes++; passes > 13 {
-				t.Fatal("it never ends")
-			}
-			var actions []eviction.Action
-			actions, again = s.Choose(idle, needed)
-			var left []eviction.Conn
-			surplus := 0
-			for i, c := range idle {
-				switch actions[i] {
-				case eviction.ActionCloseSurplus:
-					surplus++
-				case eviction.ActionPing:
-					c.Heard = s.Now
-					left = append(left, c)
-				case eviction.ActionKeep:
-					left = append(left, c)
-				case eviction.ActionCloseExpired, eviction.ActionCloseCondemned:
-				}
-			}
-			if surplus > 0 && len(left) < s.MinIdle+needed {
-				t.Fatalf("%d closed as surplus, %d left, MinIdle %d, needed %d", surplus, len(left), s.MinIdle, needed)
-			}
-			idle = left
+	rapid.Check(t, choiceKeepsMinIdle)
+}
+
+func FuzzChoiceKeepsMinIdleAndComesToAnEnd(f *testing.F) { fuzzing.Property(f, choiceKeepsMinIdle) }
+
+func choiceKeepsMinIdle(t *rapid.T) {
+	s, idle := drawSweep(t), rapid.SliceOfN(rapid.Custom(drawConn), 0, 12).Draw(t, "idle")
+	needed := rapid.IntRange(0, 4).Draw(t, "needed")
+	passes := 0
+	for again := true; again; s.Surplus = 0 {
+		if passes++; passes > 13 {
+			t.Fatal("it never ends")
 		}
-		for _, c := range idle {
-			if s.Due(c) {
-				t.Fatalf("%+v is left, and due", c)
+		var actions []eviction.Action
+		actions, again = s.Choose(idle, needed)
+		var left []eviction.Conn
+		surplus := 0
+		for i, c := range idle {
+			switch actions[i] {
+			case eviction.ActionCloseSurplus:
+				surplus++
+			case eviction.ActionPing:
+				c.Heard = s.Now
+				left = append(left, c)
+			case eviction.ActionKeep:
+				left = append(left, c)
+			case eviction.ActionCloseExpired, eviction.ActionCloseCondemned:
 			}
 		}
-	})
+		if surplus > 0 && len(left) < s.MinIdle+needed {
+			t.Fatalf("%d closed as surplus, %d left, MinIdle %d, needed %d", surplus, len(left), s.MinIdle, needed)
+		}
+		idle = left
+	}
+	for _, c := range idle {
+		if s.Due(c) {
+			t.Fatalf("%+v is left, and due", c)
+		}
+	}
 }
 
 // Next is the first moment at which Due says yes of a connection that has not expired.
 func TestNextIsWhenAConnectionComesDue(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		s, c := drawSweep(t), drawConn(t)
-		c.Condemned = false
-		next := s.Next([]eviction.Conn{c})
-		if s.Due(c) {
-			if s.KeepAlive > 0 && !s.Expired(c.Born, c.Draw) && next.After(s.Now) {
-				t.Fatalf("due now, and Next is %v from now", next.Sub(s.Now))
-			}
-			return
+	rapid.Check(t, nextIsWhenDue)
+}
+
+func FuzzNextIsWhenAConnectionComesDue(f *testing.F) { fuzzing.Property(f, nextIsWhenDue) }
+
+func nextIsWhenDue(t *rapid.T) {
+	s, c := drawSweep(t), drawConn(t)
+	c.Condemned = false
+	next := s.Next([]eviction.Conn{c})
+	if s.Due(c) {
+		if s.KeepAlive > 0 && !s.Expired(c.Born, c.Draw) && next.After(s.Now) {
+			t.Fatalf("due now, and Next is %v from now", next.Sub(s.Now))
 		}
-		if next.IsZero() {
-			if s.Now = epoch.Add(time.Hour); s.Due(c) {
-				t.Fatal("it comes due, and Next says never")
-			}
-			return
+		return
+	}
+	if next.IsZero() {
+		if s.Now = epoch.Add(time.Hour); s.Due(c) {
+			t.Fatal("it comes due, and Next says never")
 		}
-		if s.Now = next.Add(-1); s.Due(c) {
-			t.Fatal("due before Next")
-		}
-		if s.Now = next; !s.Due(c) {
-			t.Fatal("not due at Next")
-		}
-	})
+		return
+	}
+	if s.Now = next.Add(-1); s.Due(c) {
+		t.Fatal("due before Next")
+	}
+	if s.Now = next; !s.Due(c) {
+		t.Fatal("not due at Next")
+	}
 }

@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/poolkeeper/poolkeeper/eviction"
+	"github.com/poolkeeper/poolkeeper/internal/test/fuzzing"
 )
 
 var epoch = time.Date(2026, 11, 21, 0, 0, 0, 0, time.UTC)
@@ -207,44 +208,48 @@ func FuzzPlannerAgreesWithItsNaiveTwin(f *testing.F) {
 // exactly the number of connections that were unused at every moment of the last MaxIdleTime. Here
 // the pool knows each connection's clock.
 func TestSurplusIsWhatALIFOPoolDidNotUse(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		const window = 10 * time.Second
-		minIdle := rapid.IntRange(0, 3).Draw(t, "MinIdle")
-		planner := eviction.NewPlanner(eviction.Policy{MinIdle: minIdle, MaxIdleTime: window, Interval: time.Second}, epoch)
-		now, inUse := epoch, 0
-		var used []time.Time // of each connection, the coldest first; the last inUse of them are in use
-		for range rapid.IntRange(10, 80).Draw(t, "seconds") {
-			peak := inUse
-			for range rapid.IntRange(0, 4).Draw(t, "moves") { // within one second: up to some level, then down to another
-				up := rapid.IntRange(0, 8).Draw(t, "up")
-				peak, inUse = max(peak, up), rapid.IntRange(0, up).Draw(t, "down")
-				for len(used) < up {
-					used = append(used, now)
-				}
-				for i := range up {
-					used[len(used)-1-i] = now
-				}
+	rapid.Check(t, surplusIsWhatWasNotUsed)
+}
+
+func FuzzSurplusIsWhatALIFOPoolDidNotUse(f *testing.F) { fuzzing.Property(f, surplusIsWhatWasNotUsed) }
+
+func surplusIsWhatWasNotUsed(t *rapid.T) {
+	const window = 10 * time.Second
+	minIdle := rapid.IntRange(0, 3).Draw(t, "MinIdle")
+	planner := eviction.NewPlanner(eviction.Policy{MinIdle: minIdle, MaxIdleTime: window, Interval: time.Second}, epoch)
+	now, inUse := epoch, 0
+	var used []time.Time // of each connection, the coldest first; the last inUse of them are in use
+	for range rapid.IntRange(10, 80).Draw(t, "seconds") {
+		peak := inUse
+		for range rapid.IntRange(0, 4).Draw(t, "moves") { // within one second: up to some level, then down to another
+			up := rapid.IntRange(0, 8).Draw(t, "up")
+			peak, inUse = max(peak, up), rapid.IntRange(0, up).Draw(t, "down")
+			for len(used) < up {
+				used = append(used, now)
 			}
-			for i := range inUse { // still in use when the second ends
-				used[len(used)-1-i] = now.Add(time.Second)
+			for i := range up {
+				used[len(used)-1-i] = now
 			}
-			now = now.Add(time.Second)
-			// The moves of a second are stamped with its beginning and sampled at its end: one
-			// interval is added.
-			unused := 0
-			for _, u := range used {
-				if now.Sub(u) >= window+time.Second {
-					unused++
-				}
-			}
-			got := planner.Plan(now, len(used), peak).Order.Surplus
-			if want := max(0, unused-minIdle); got != want && now.Sub(epoch) >= window+time.Second {
-				t.Fatalf("at +%s with %d open, %d in use: surplus %d, but %d were unused for %s and %d are to stay",
-					now.Sub(epoch), len(used), inUse, got, unused, window, minIdle)
-			}
-			used = used[min(got, len(used)):]
 		}
-	})
+		for i := range inUse { // still in use when the second ends
+			used[len(used)-1-i] = now.Add(time.Second)
+		}
+		now = now.Add(time.Second)
+		// The moves of a second are stamped with its beginning and sampled at its end: one
+		// interval is added.
+		unused := 0
+		for _, u := range used {
+			if now.Sub(u) >= window+time.Second {
+				unused++
+			}
+		}
+		got := planner.Plan(now, len(used), peak).Order.Surplus
+		if want := max(0, unused-minIdle); got != want && now.Sub(epoch) >= window+time.Second {
+			t.Fatalf("at +%s with %d open, %d in use: surplus %d, but %d were unused for %s and %d are to stay",
+				now.Sub(epoch), len(used), inUse, got, unused, window, minIdle)
+		}
+		used = used[min(got, len(used)):]
+	}
 }
 
 func TestWindowHoldsNoMoreSamplesThanDifferentValues(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/test/fuzzing"
 )
 
 // failing builds a monitor of checks, each "name" or "name!" for one that fails, with what it
@@ -89,44 +90,49 @@ func naiveCauses(on map[string][]string, failed map[string]bool, name string) []
 }
 
 func TestCausesAgreeWithNaiveTwin(t *testing.T) {
-	rapid.Check(t, func(rt *rapid.T) {
-		n := rapid.IntRange(1, 8).Draw(rt, "checks")
-		on := map[string][]string{}
-		failed := map[string]bool{}
-		for i := range n {
-			name := fmt.Sprintf("c%d", i)
-			failed[name] = rapid.Bool().Draw(rt, name+" fails")
-			for j := range i { // to earlier ones only: no cycle
-				if rapid.Bool().Draw(rt, fmt.Sprintf("%s on c%d", name, j)) {
-					on[name] = append(on[name], fmt.Sprintf("c%d", j))
-				}
+	rapid.Check(t, func(rt *rapid.T) { causesAgree(t, rt) })
+}
+
+func FuzzCausesAgreeWithNaiveTwin(f *testing.F) { fuzzing.Bubble(f, causesAgree) }
+
+func causesAgree(t *testing.T, rt *rapid.T) {
+	t.Helper()
+	n := rapid.IntRange(1, 8).Draw(rt, "checks")
+	on := map[string][]string{}
+	failed := map[string]bool{}
+	for i := range n {
+		name := fmt.Sprintf("c%d", i)
+		failed[name] = rapid.Bool().Draw(rt, name+" fails")
+		for j := range i { // to earlier ones only: no cycle
+			if rapid.Bool().Draw(rt, fmt.Sprintf("%s on c%d", name, j)) {
+				on[name] = append(on[name], fmt.Sprintf("c%d", j))
 			}
 		}
-		m := health.New(health.Config{})
-		for name, bad := range failed {
-			var probe script
-			if bad {
-				probe.say(errDown)
-			}
-			register(t, m, health.Check{Name: name, Probe: probe.probe, DependsOn: on[name], Interval: time.Hour})
+	}
+	m := health.New(health.Config{})
+	for name, bad := range failed {
+		var probe script
+		if bad {
+			probe.say(errDown)
 		}
-		if err := m.Start(t.Context()); err != nil {
-			rt.Fatal(err)
-		}
-		eventually(t, "decided", func() bool {
-			return !slices.ContainsFunc(m.Report().Checks, func(c health.CheckReport) bool { return c.Status == health.StatusUnknown })
-		})
-		for name, bad := range failed {
-			var want []string
-			if bad {
-				want = naiveCauses(on, failed, name)
-			}
-			if got := causes(m, name); !slices.Equal(got, want) {
-				rt.Errorf("%s is put down to %q, the naive twin says %q; failed %v, dependencies %v", name, got, want, failed, on)
-			}
-		}
-		stop(t, m)
+		register(t, m, health.Check{Name: name, Probe: probe.probe, DependsOn: on[name], Interval: time.Hour})
+	}
+	if err := m.Start(t.Context()); err != nil {
+		rt.Fatal(err)
+	}
+	eventually(t, "decided", func() bool {
+		return !slices.ContainsFunc(m.Report().Checks, func(c health.CheckReport) bool { return c.Status == health.StatusUnknown })
 	})
+	for name, bad := range failed {
+		var want []string
+		if bad {
+			want = naiveCauses(on, failed, name)
+		}
+		if got := causes(m, name); !slices.Equal(got, want) {
+			rt.Errorf("%s is put down to %q, the naive twin says %q; failed %v, dependencies %v", name, got, want, failed, on)
+		}
+	}
+	stop(t, m)
 }
 
 // Of what keeps a group from passing the gravest is said first.

@@ -9,6 +9,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/test/fuzzing"
 )
 
 func TestBackoffDoublesUpToIntervalAndThirtySeconds(t *testing.T) {
@@ -49,19 +50,23 @@ func TestJitterOnlyShortensABackoff(t *testing.T) {
 // The next slot is in the future, is not the last one again, and no later than an interval away
 // unless the last one was used early.
 func TestSlotsAreAlwaysAheadAndNeverRepeat(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		interval := time.Duration(rapid.Int64Range(int64(time.Millisecond), int64(time.Hour)).Draw(t, "interval"))
-		phase := rapid.Float64Range(0, 0.999999).Draw(t, "phase")
-		now := rapid.Int64Range(0, int64(1000*time.Hour)).Draw(t, "now")
-		slot := health.SlotAfter(now, interval, phase, -1)
-		at := health.SlotStart(slot, interval, phase)
-		if at <= now || at > now+int64(interval) {
-			t.Fatalf("slot %d begins %v after now", slot, time.Duration(at-now))
-		}
-		if again := health.SlotAfter(now, interval, phase, slot); again != slot+1 {
-			t.Fatalf("after slot %d comes %d", slot, again)
-		}
-	})
+	rapid.Check(t, slotsAreAlwaysAhead)
+}
+
+func FuzzSlotsAreAlwaysAheadAndNeverRepeat(f *testing.F) { fuzzing.Property(f, slotsAreAlwaysAhead) }
+
+func slotsAreAlwaysAhead(t *rapid.T) {
+	interval := time.Duration(rapid.Int64Range(int64(time.Millisecond), int64(time.Hour)).Draw(t, "interval"))
+	phase := rapid.Float64Range(0, 0.999999).Draw(t, "phase")
+	now := rapid.Int64Range(0, int64(1000*time.Hour)).Draw(t, "now")
+	slot := health.SlotAfter(now, interval, phase, -1)
+	at := health.SlotStart(slot, interval, phase)
+	if at <= now || at > now+int64(interval) {
+		t.Fatalf("slot %d begins %v after now", slot, time.Duration(at-now))
+	}
+	if again := health.SlotAfter(now, interval, phase, slot); again != slot+1 {
+		t.Fatalf("after slot %d comes %d", slot, again)
+	}
 }
 
 func TestPhasesAreSpreadEvenlyForAnyNumberOfChecks(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/poolkeeper/poolkeeper/health"
+	"github.com/poolkeeper/poolkeeper/internal/test/fuzzing"
 )
 
 // naiveStatus says in full what the state machine says step by step: look at the whole history, and
@@ -43,17 +44,21 @@ func naiveStatus(history []health.Outcome, failureThreshold, successThreshold in
 }
 
 func TestThresholdsAgreeWithNaiveTwin(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		history := rapid.SliceOfN(rapid.SampledFrom([]health.Outcome{health.Passed, health.Warned, health.Failed}), 0, 40).Draw(t, "history")
-		ft := rapid.IntRange(1, 5).Draw(t, "failureThreshold")
-		st := rapid.IntRange(1, 5).Draw(t, "successThreshold")
-		got, undecided := health.After(history, ft, st)
-		want, wantUndecided := naiveStatus(history, ft, st)
-		if got != want || undecided != wantUndecided {
-			t.Fatalf("after %v with thresholds %d and %d: %v undecided %t, the naive twin says %v undecided %t",
-				history, ft, st, got, undecided, want, wantUndecided)
-		}
-	})
+	rapid.Check(t, thresholdsAgree)
+}
+
+func FuzzThresholdsAgreeWithNaiveTwin(f *testing.F) { fuzzing.Property(f, thresholdsAgree) }
+
+func thresholdsAgree(t *rapid.T) {
+	history := rapid.SliceOfN(rapid.SampledFrom([]health.Outcome{health.Passed, health.Warned, health.Failed}), 0, 40).Draw(t, "history")
+	ft := rapid.IntRange(1, 5).Draw(t, "failureThreshold")
+	st := rapid.IntRange(1, 5).Draw(t, "successThreshold")
+	got, undecided := health.After(history, ft, st)
+	want, wantUndecided := naiveStatus(history, ft, st)
+	if got != want || undecided != wantUndecided {
+		t.Fatalf("after %v with thresholds %d and %d: %v undecided %t, the naive twin says %v undecided %t",
+			history, ft, st, got, undecided, want, wantUndecided)
+	}
 }
 
 func TestFirstResultDecidesWhateverTheThresholds(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/poolkeeper/poolkeeper/internal/test/fuzzing"
 	"github.com/poolkeeper/poolkeeper/lifecycle"
 	"github.com/poolkeeper/poolkeeper/lifecycle/event"
 )
@@ -450,11 +451,18 @@ func (m *modelRun) compareWithTwin(startErr, stopErr error) {
 }
 
 func TestRandomServicesKeepTheInvariants(t *testing.T) { // INV-1, INV-2, INV-3, INV-13
-	rapid.Check(t, func(rt *rapid.T) {
-		run := &modelRun{plan: drawPlan(rt)}
-		synctest.Test(t, func(*testing.T) { run.play() })
-		for _, v := range run.violations {
-			rt.Errorf("%s", v)
-		}
-	})
+	rapid.Check(t, func(rt *rapid.T) { randomServicesKeepTheInvariants(t, rt) })
+}
+
+func FuzzRandomServicesKeepTheInvariants(f *testing.F) {
+	fuzzing.Bubble(f, randomServicesKeepTheInvariants)
+}
+
+func randomServicesKeepTheInvariants(t *testing.T, rt *rapid.T) {
+	t.Helper()
+	run := &modelRun{plan: drawPlan(rt)}
+	synctest.Test(t, func(*testing.T) { run.play() })
+	for _, v := range run.violations {
+		rt.Errorf("%s", v)
+	}
 }

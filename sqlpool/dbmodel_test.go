@@ -12,27 +12,33 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/poolkeeper/poolkeeper/internal/test/fuzzing"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 )
 
 // Whatever callers and a slow driver do, the server sees no more than MaxOpen connections, no place
 // is lost, and Stop ends.
 func TestModelOfPlacesInDatabaseSQL(t *testing.T) {
-	rapid.Check(t, func(rt *rapid.T) {
-		steps := rapid.SliceOfN(rapid.Custom(func(rt *rapid.T) step {
-			return step{
-				Do:   rapid.SampledFrom([]string{"acquire", "acquire", "acquire", "release", "release", "break", "reset", "sleep"}).Draw(rt, "do"),
-				Pick: rapid.IntRange(0, 10).Draw(rt, "pick"),
-				For:  time.Duration(rapid.IntRange(1, 300).Draw(rt, "ms")) * time.Millisecond,
-			}
-		}), 1, 40).Draw(rt, "steps")
-		slow := rapid.SampledFrom([]string{"", "dial", "close"}).Draw(rt, "slow")
-		var fault error
-		synctest.Test(t, func(t *testing.T) { fault = playDBModel(t, steps, slow) })
-		if fault != nil {
-			rt.Fatal(fault)
+	rapid.Check(t, func(rt *rapid.T) { modelOfPlacesInDatabaseSQL(t, rt) })
+}
+
+func FuzzModelOfPlacesInDatabaseSQL(f *testing.F) { fuzzing.Bubble(f, modelOfPlacesInDatabaseSQL) }
+
+func modelOfPlacesInDatabaseSQL(t *testing.T, rt *rapid.T) {
+	t.Helper()
+	steps := rapid.SliceOfN(rapid.Custom(func(rt *rapid.T) step {
+		return step{
+			Do:   rapid.SampledFrom([]string{"acquire", "acquire", "acquire", "release", "release", "break", "reset", "sleep"}).Draw(rt, "do"),
+			Pick: rapid.IntRange(0, 10).Draw(rt, "pick"),
+			For:  time.Duration(rapid.IntRange(1, 300).Draw(rt, "ms")) * time.Millisecond,
 		}
-	})
+	}), 1, 40).Draw(rt, "steps")
+	slow := rapid.SampledFrom([]string{"", "dial", "close"}).Draw(rt, "slow")
+	var fault error
+	synctest.Test(t, func(t *testing.T) { fault = playDBModel(t, steps, slow) })
+	if fault != nil {
+		rt.Fatal(fault)
+	}
 }
 
 func playDBModel(t *testing.T, steps []step, slow string) error {

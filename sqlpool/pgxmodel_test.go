@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"pgregory.net/rapid"
 
+	"github.com/poolkeeper/poolkeeper/internal/test/fuzzing"
 	"github.com/poolkeeper/poolkeeper/sqlpool"
 	"github.com/poolkeeper/poolkeeper/sqlpool/sqlpooltest"
 )
@@ -42,22 +43,27 @@ const modelMaxOpen = 3
 // Whatever callers and hooks do, no more than MaxOpen connections are in use, no place is lost, and
 // Stop ends.
 func TestModelOfPlacesInPgxpool(t *testing.T) {
-	rapid.Check(t, func(rt *rapid.T) {
-		steps := rapid.SliceOfN(rapid.Custom(func(rt *rapid.T) step {
-			return step{
-				Do:   rapid.SampledFrom([]string{"acquire", "acquire", "acquire", "release", "release", "hijack", "hijack exactly", "sleep"}).Draw(rt, "do"),
-				Pick: rapid.IntRange(0, 10).Draw(rt, "pick"),
-				For:  time.Duration(rapid.IntRange(1, 300).Draw(rt, "ms")) * time.Millisecond,
-			}
-		}), 1, 40).Draw(rt, "steps")
-		hooks := rapid.SampledFrom([]string{"", "AfterRelease", "dial", "AfterConnect"}).Draw(rt, "slow")
-		reclaims := rapid.Bool().Draw(rt, "reclaims")
-		var fault error
-		synctest.Test(t, func(t *testing.T) { fault = playModel(t, steps, hooks, reclaims) })
-		if fault != nil {
-			rt.Fatal(fault)
+	rapid.Check(t, func(rt *rapid.T) { modelOfPlacesInPgxpool(t, rt) })
+}
+
+func FuzzModelOfPlacesInPgxpool(f *testing.F) { fuzzing.Bubble(f, modelOfPlacesInPgxpool) }
+
+func modelOfPlacesInPgxpool(t *testing.T, rt *rapid.T) {
+	t.Helper()
+	steps := rapid.SliceOfN(rapid.Custom(func(rt *rapid.T) step {
+		return step{
+			Do:   rapid.SampledFrom([]string{"acquire", "acquire", "acquire", "release", "release", "hijack", "hijack exactly", "sleep"}).Draw(rt, "do"),
+			Pick: rapid.IntRange(0, 10).Draw(rt, "pick"),
+			For:  time.Duration(rapid.IntRange(1, 300).Draw(rt, "ms")) * time.Millisecond,
 		}
-	})
+	}), 1, 40).Draw(rt, "steps")
+	hooks := rapid.SampledFrom([]string{"", "AfterRelease", "dial", "AfterConnect"}).Draw(rt, "slow")
+	reclaims := rapid.Bool().Draw(rt, "reclaims")
+	var fault error
+	synctest.Test(t, func(t *testing.T) { fault = playModel(t, steps, hooks, reclaims) })
+	if fault != nil {
+		rt.Fatal(fault)
+	}
 }
 
 func playModel(t *testing.T, steps []step, slow string, reclaims bool) error {

@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/test/fuzzing"
 	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/lifecycle"
 	"github.com/poolkeeper/poolkeeper/statuspage"
@@ -156,30 +157,34 @@ func sum(a, b poolkeeper.Histogram) poolkeeper.Histogram {
 
 // A quantile lies in the bucket of the observation with that rank.
 func TestQuantileLiesInTheBucketOfItsRank(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		ds := rapid.SliceOfN(rapid.Int64Range(0, int64(9*time.Second)), 1, 200).Draw(t, "durations")
-		var h poolkeeper.Histogram
-		for i, d := range ds {
-			if one := waits(1, time.Duration(d)); i == 0 {
-				h = one
-			} else {
-				h = sum(h, one)
-			}
+	rapid.Check(t, quantileLiesInItsBucket)
+}
+
+func FuzzQuantileLiesInTheBucketOfItsRank(f *testing.F) { fuzzing.Property(f, quantileLiesInItsBucket) }
+
+func quantileLiesInItsBucket(t *rapid.T) {
+	ds := rapid.SliceOfN(rapid.Int64Range(0, int64(9*time.Second)), 1, 200).Draw(t, "durations")
+	var h poolkeeper.Histogram
+	for i, d := range ds {
+		if one := waits(1, time.Duration(d)); i == 0 {
+			h = one
+		} else {
+			h = sum(h, one)
 		}
-		q := rapid.Float64Range(0.01, 1).Draw(t, "q")
-		got := statuspage.Quantile(h, q)
-		rank := int(math.Ceil(q * float64(len(ds))))
-		lower := 0.0
-		for _, b := range h.Buckets {
-			if int(b.Count) >= rank {
-				if got < lower || got > b.UpperBound+1e-12 {
-					t.Fatalf("%g is not in (%g, %g]", got, lower, b.UpperBound)
-				}
-				return
+	}
+	q := rapid.Float64Range(0.01, 1).Draw(t, "q")
+	got := statuspage.Quantile(h, q)
+	rank := int(math.Ceil(q * float64(len(ds))))
+	lower := 0.0
+	for _, b := range h.Buckets {
+		if int(b.Count) >= rank {
+			if got < lower || got > b.UpperBound+1e-12 {
+				t.Fatalf("%g is not in (%g, %g]", got, lower, b.UpperBound)
 			}
-			lower = b.UpperBound
+			return
 		}
-	})
+		lower = b.UpperBound
+	}
 }
 
 func TestDurationsReadWell(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/poolkeeper/poolkeeper/internal/test/fuzzing"
 	"github.com/poolkeeper/poolkeeper/streams"
 )
 
@@ -111,32 +112,37 @@ func (m *twinMember) take() {
 // bubble, everything that can happen has happened after each step. A writer takes all that waits at
 // once, so that one release lets a whole batch pass.
 func TestHubDeliversWhatItsNaiveTwinDoes(t *testing.T) {
-	rapid.Check(t, func(rt *rapid.T) {
-		tw := &twin{
-			buffer: rapid.IntRange(1, 4).Draw(rt, "buffer"), replay: rapid.IntRange(1, 5).Draw(rt, "replay"),
-			overflow: rapid.SampledFrom([]streams.Overflow{streams.DropSlow, streams.DropOldest}).Draw(rt, "overflow"),
+	rapid.Check(t, func(rt *rapid.T) { hubDeliversWhatItsTwinDoes(t, rt) })
+}
+
+func FuzzHubDeliversWhatItsNaiveTwinDoes(f *testing.F) { fuzzing.Bubble(f, hubDeliversWhatItsTwinDoes) }
+
+func hubDeliversWhatItsTwinDoes(t *testing.T, rt *rapid.T) {
+	t.Helper()
+	tw := &twin{
+		buffer: rapid.IntRange(1, 4).Draw(rt, "buffer"), replay: rapid.IntRange(1, 5).Draw(rt, "replay"),
+		overflow: rapid.SampledFrom([]streams.Overflow{streams.DropSlow, streams.DropOldest}).Draw(rt, "overflow"),
+	}
+	steps := rapid.SliceOfN(rapid.Custom(drawStep), 20, 100).Draw(rt, "steps")
+	synctest.Test(t, func(t *testing.T) {
+		h := started(t, streams.Config{Buffer: tw.buffer, Replay: tw.replay, Overflow: tw.overflow})
+		var ids []string // of all events
+		tw.log, tw.members = nil, nil
+		for _, s := range steps {
+			tw.step(t, h, s, &ids)
+			synctest.Wait()
+			if fault := tw.compare(); fault != "" {
+				rt.Errorf("after %+v: %s", s, fault)
+				break
+			}
 		}
-		steps := rapid.SliceOfN(rapid.Custom(drawStep), 20, 100).Draw(rt, "steps")
-		synctest.Test(t, func(t *testing.T) {
-			h := started(t, streams.Config{Buffer: tw.buffer, Replay: tw.replay, Overflow: tw.overflow})
-			var ids []string // of all events
-			tw.log, tw.members = nil, nil
-			for _, s := range steps {
-				tw.step(t, h, s, &ids)
-				synctest.Wait()
-				if fault := tw.compare(); fault != "" {
-					rt.Errorf("after %+v: %s", s, fault)
-					break
-				}
+		for _, m := range tw.members {
+			if !m.left {
+				close(m.release)
+				m.real.Leave()
 			}
-			for _, m := range tw.members {
-				if !m.left {
-					close(m.release)
-					m.real.Leave()
-				}
-			}
-			_ = h.Abort()
-		})
+		}
+		_ = h.Abort()
 	})
 }
 

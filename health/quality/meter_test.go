@@ -15,6 +15,7 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/health/quality"
+	"github.com/poolkeeper/poolkeeper/internal/test/fuzzing"
 )
 
 func TestScoreWeighsLatencySaturationAndErrors(t *testing.T) {
@@ -43,22 +44,26 @@ func TestScoreWeighsLatencySaturationAndErrors(t *testing.T) {
 }
 
 func TestScoreIsBoundedAndNeverBetterForWorse(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		p := quality.Policy{
-			LatencyWeight: rapid.IntRange(0, 100).Draw(t, "wl"), SaturationWeight: rapid.IntRange(0, 100).Draw(t, "ws"),
-			ErrorWeight: rapid.IntRange(0, 100).Draw(t, "we"),
-		}
-		latency := time.Duration(rapid.Int64Range(0, int64(2*time.Second)).Draw(t, "latency"))
-		sat, bad := rapid.Float64Range(0, 1).Draw(t, "saturation"), rapid.Float64Range(0, 1).Draw(t, "errors")
-		more := time.Duration(rapid.Int64Range(0, int64(time.Second)).Draw(t, "more"))
-		score := quality.Score(p, latency, sat, bad)
-		if score < 0 || score > 100 {
-			t.Fatalf("score %d", score)
-		}
-		if quality.Score(p, latency+more, sat, bad) > score || quality.Score(p, latency, min(1, sat+0.1), bad) > score || quality.Score(p, latency, sat, min(1, bad+0.1)) > score {
-			t.Fatalf("something got worse and the score of %d better", score)
-		}
-	})
+	rapid.Check(t, scoreIsBounded)
+}
+
+func FuzzScoreIsBoundedAndNeverBetterForWorse(f *testing.F) { fuzzing.Property(f, scoreIsBounded) }
+
+func scoreIsBounded(t *rapid.T) {
+	p := quality.Policy{
+		LatencyWeight: rapid.IntRange(0, 100).Draw(t, "wl"), SaturationWeight: rapid.IntRange(0, 100).Draw(t, "ws"),
+		ErrorWeight: rapid.IntRange(0, 100).Draw(t, "we"),
+	}
+	latency := time.Duration(rapid.Int64Range(0, int64(2*time.Second)).Draw(t, "latency"))
+	sat, bad := rapid.Float64Range(0, 1).Draw(t, "saturation"), rapid.Float64Range(0, 1).Draw(t, "errors")
+	more := time.Duration(rapid.Int64Range(0, int64(time.Second)).Draw(t, "more"))
+	score := quality.Score(p, latency, sat, bad)
+	if score < 0 || score > 100 {
+		t.Fatalf("score %d", score)
+	}
+	if quality.Score(p, latency+more, sat, bad) > score || quality.Score(p, latency, min(1, sat+0.1), bad) > score || quality.Score(p, latency, sat, min(1, bad+0.1)) > score {
+		t.Fatalf("something got worse and the score of %d better", score)
+	}
 }
 
 var errDown = errors.New("down on purpose")

@@ -30,6 +30,7 @@ type server struct {
 	mu        sync.Mutex
 	is        error // what a trial meets; nil: it is up
 	trials    []time.Time
+	answered  time.Time // when it last answered a trial
 	under     int
 	most      int
 	suspended bool
@@ -83,6 +84,9 @@ func (s *server) trial(ctx context.Context) error {
 	s.under++
 	s.most = max(s.most, s.under)
 	is := s.is
+	if is == nil {
+		s.answered = time.Now()
+	}
 	s.mu.Unlock()
 	defer func() { s.mu.Lock(); s.under--; s.mu.Unlock() }()
 	if errors.Is(is, errSilent) {

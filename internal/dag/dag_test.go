@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/poolkeeper/poolkeeper/internal/dag"
+	"github.com/poolkeeper/poolkeeper/internal/test/fuzzing"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -56,78 +57,88 @@ func reaches(deps [][]int32, from, to int32, depth int) bool {
 }
 
 func TestCyclesAreRealAndBreakingThemLeavesNone(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		deps := drawGraph(t)
-		g := dag.New(deps)
-		cycles := g.Cycles()
-		cyclic := false
-		for i := range deps {
-			cyclic = cyclic || reaches(deps, int32(i), int32(i), len(deps))
+	rapid.Check(t, cyclesAreReal)
+}
+
+func FuzzCyclesAreRealAndBreakingThemLeavesNone(f *testing.F) { fuzzing.Property(f, cyclesAreReal) }
+
+func cyclesAreReal(t *rapid.T) {
+	deps := drawGraph(t)
+	g := dag.New(deps)
+	cycles := g.Cycles()
+	cyclic := false
+	for i := range deps {
+		cyclic = cyclic || reaches(deps, int32(i), int32(i), len(deps))
+	}
+	if cyclic != (len(cycles) > 0) {
+		t.Fatalf("cycles %v, want some: %v", cycles, cyclic)
+	}
+	inCycle := map[int32]bool{}
+	for _, c := range cycles {
+		for k, i := range c {
+			if next := c[(k+1)%len(c)]; !slices.Contains(deps[i], next) {
+				t.Errorf("%v is no cycle: %d does not depend on %d", c, i, next)
+			}
+			if inCycle[i] {
+				t.Errorf("%d is in two cycles: %v", i, cycles)
+			}
+			inCycle[i] = true
 		}
-		if cyclic != (len(cycles) > 0) {
-			t.Fatalf("cycles %v, want some: %v", cycles, cyclic)
-		}
-		inCycle := map[int32]bool{}
-		for _, c := range cycles {
-			for k, i := range c {
-				if next := c[(k+1)%len(c)]; !slices.Contains(deps[i], next) {
-					t.Errorf("%v is no cycle: %d does not depend on %d", c, i, next)
-				}
-				if inCycle[i] {
-					t.Errorf("%d is in two cycles: %v", i, cycles)
-				}
-				inCycle[i] = true
+	}
+	rest := make([][]int32, len(deps))
+	for i := range deps {
+		for _, d := range deps[i] {
+			if !inCycle[int32(i)] && !inCycle[d] {
+				rest[i] = append(rest[i], d)
 			}
 		}
-		rest := make([][]int32, len(deps))
-		for i := range deps {
-			for _, d := range deps[i] {
-				if !inCycle[int32(i)] && !inCycle[d] {
-					rest[i] = append(rest[i], d)
-				}
-			}
-		}
-		if left := dag.New(rest).Cycles(); len(left) > 0 {
-			t.Errorf("without %v there is still %v", cycles, left)
-		}
-	})
+	}
+	if left := dag.New(rest).Cycles(); len(left) > 0 {
+		t.Errorf("without %v there is still %v", cycles, left)
+	}
 }
 
 func TestOrderPutsDependenciesFirstAndChainsAreTheLongest(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		deps := drawGraph(t)
-		for i := range deps { // towards smaller numbers only: no cycle
-			deps[i] = slices.DeleteFunc(deps[i], func(d int32) bool { return d >= int32(i) })
-		}
-		g := dag.New(deps)
-		order := g.Order()
-		if len(order) != len(deps) {
-			t.Fatalf("order %v of %d nodes", order, len(deps))
-		}
-		at := map[int32]int{}
-		for k, i := range order {
-			at[i] = k
-			for _, d := range deps[i] {
-				if _, ok := at[d]; !ok {
-					t.Errorf("%d comes before %d: %v", i, d, order)
-				}
+	rapid.Check(t, orderPutsDependenciesFirst)
+}
+
+func FuzzOrderPutsDependenciesFirstAndChainsAreTheLongest(f *testing.F) {
+	fuzzing.Property(f, orderPutsDependenciesFirst)
+}
+
+func orderPutsDependenciesFirst(t *rapid.T) {
+	deps := drawGraph(t)
+	for i := range deps { // towards smaller numbers only: no cycle
+		deps[i] = slices.DeleteFunc(deps[i], func(d int32) bool { return d >= int32(i) })
+	}
+	g := dag.New(deps)
+	order := g.Order()
+	if len(order) != len(deps) {
+		t.Fatalf("order %v of %d nodes", order, len(deps))
+	}
+	at := map[int32]int{}
+	for k, i := range order {
+		at[i] = k
+		for _, d := range deps[i] {
+			if _, ok := at[d]; !ok {
+				t.Errorf("%d comes before %d: %v", i, d, order)
 			}
 		}
-		weight := func(i int32) int32 { return i % 3 }
-		var twin func(i int32) int32
-		twin = func(i int32) int32 {
-			below := int32(0)
-			for _, d := range deps[i] {
-				below = max(below, twin(d))
-			}
-			return below + weight(i)
+	}
+	weight := func(i int32) int32 { return i % 3 }
+	var twin func(i int32) int32
+	twin = func(i int32) int32 {
+		below := int32(0)
+		for _, d := range deps[i] {
+			below = max(below, twin(d))
 		}
-		for i, got := range g.Chains(weight) {
-			if want := twin(int32(i)); got != want {
-				t.Errorf("chain below %d = %d, want %d", i, got, want)
-			}
+		return below + weight(i)
+	}
+	for i, got := range g.Chains(weight) {
+		if want := twin(int32(i)); got != want {
+			t.Errorf("chain below %d = %d, want %d", i, got, want)
 		}
-	})
+	}
 }
 
 func TestWorkIsProportionalToNodesAndEdges(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper/internal/dialpace"
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
+	"github.com/poolkeeper/poolkeeper/internal/test/fuzzing"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -173,28 +174,42 @@ func TestNothingIsEarnedInAnOutage(t *testing.T) {
 // Whatever happens, an instance opens no more than its share: what it began with, and one for each
 // interval.
 func TestShareIsNeverExceeded(t *testing.T) {
-	rapid.Check(t, func(rt *rapid.T) {
-		synctest.Test(t, func(*testing.T) {
-			p, began, n := paceOf(fleet), time.Now(), 0
-			for range rapid.IntRange(0, 200).Draw(rt, "steps") {
-				switch rapid.IntRange(0, 4).Draw(rt, "step") {
-				case 0:
-					p.Spend()
-				case 1:
-					p.Failed()
-				case 2:
-					time.Sleep(time.Duration(rapid.IntRange(0, 5000).Draw(rt, "ms")) * time.Millisecond)
-				default:
-					if p.Take() == 0 {
-						n++
-					}
+	rapid.Check(t, func(rt *rapid.T) { shareIsNeverExceeded(t, rt) })
+}
+
+func FuzzShareIsNeverExceeded(f *testing.F) { fuzzing.Bubble(f, shareIsNeverExceeded) }
+
+func shareIsNeverExceeded(t *testing.T, rt *rapid.T) {
+	t.Helper()
+	type step struct {
+		what int
+		gap  time.Duration
+	}
+	steps := rapid.SliceOfN(rapid.Custom(func(rt *rapid.T) step {
+		return step{rapid.IntRange(0, 4).Draw(rt, "what"), time.Duration(rapid.IntRange(0, 5000).Draw(rt, "ms")) * time.Millisecond}
+	}), 0, 200).Draw(rt, "steps")
+	n, took := 0, time.Duration(0)
+	synctest.Test(t, func(*testing.T) {
+		p, began := paceOf(fleet), time.Now()
+		for _, s := range steps {
+			switch s.what {
+			case 0:
+				p.Spend()
+			case 1:
+				p.Failed()
+			case 2:
+				time.Sleep(s.gap)
+			default:
+				if p.Take() == 0 {
+					n++
 				}
 			}
-			if most := 2.5 + float64(time.Since(began))/float64(fleet.Interval()); float64(n) > most {
-				rt.Fatalf("%d dials in %s, want %.1f at most", n, time.Since(began), most)
-			}
-		})
+		}
+		took = time.Since(began)
 	})
+	if most := 2.5 + float64(took)/float64(fleet.Interval()); float64(n) > most {
+		rt.Fatalf("%d dials in %s, want %.1f at most", n, took, most)
+	}
 }
 
 // A wait that Take returns is enough.

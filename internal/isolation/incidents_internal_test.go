@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/test/fuzzing"
 )
 
 // incident is a run of a group, polled each second, told as its changes.
@@ -102,21 +103,25 @@ func TestASlowServerIsIsolatedTriedAndComesBack(t *testing.T) {
 
 // What is bad for less than half of After isolates nothing, whatever it is.
 func TestAShortHiccupIsolatesNothing(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		in := newIncident(poolkeeper.Isolation{MinScore: rapid.IntRange(1, 100).Draw(t, "MinScore")}, "a", "b")
-		for range 5 {
-			in.run(rapid.IntRange(0, 4).Draw(t, "hiccup"), func(name string) Sample {
-				if name == "a" {
-					return drawSample(t, true)
-				}
-				return well(name)
-			})
-			in.run(rapid.IntRange(7, 20).Draw(t, "quiet"), well)
-		}
-		if in.told != nil {
-			t.Fatalf("%q", in.told)
-		}
-	})
+	rapid.Check(t, aShortHiccupIsolatesNothing)
+}
+
+func FuzzAShortHiccupIsolatesNothing(f *testing.F) { fuzzing.Property(f, aShortHiccupIsolatesNothing) }
+
+func aShortHiccupIsolatesNothing(t *rapid.T) {
+	in := newIncident(poolkeeper.Isolation{MinScore: rapid.IntRange(1, 100).Draw(t, "MinScore")}, "a", "b")
+	for range 5 {
+		in.run(rapid.IntRange(0, 4).Draw(t, "hiccup"), func(name string) Sample {
+			if name == "a" {
+				return drawSample(t, true)
+			}
+			return well(name)
+		})
+		in.run(rapid.IntRange(7, 20).Draw(t, "quiet"), well)
+	}
+	if in.told != nil {
+		t.Fatalf("%q", in.told)
+	}
 }
 
 func TestWhatLastsIsIsolatedOnce(t *testing.T) {

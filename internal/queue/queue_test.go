@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/poolkeeper/poolkeeper/internal/queue"
+	"github.com/poolkeeper/poolkeeper/internal/test/fuzzing"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -69,65 +70,69 @@ func TestQueuePassesByCallersThatCouldOnlyBreakAConnection(t *testing.T) {
 
 // The line agrees with a slice that is searched from its beginning.
 func TestQueueAgreesWithASlice(t *testing.T) {
+	rapid.Check(t, queueAgreesWithASlice)
+}
+
+func FuzzQueueAgreesWithASlice(f *testing.F) { fuzzing.Property(f, queueAgreesWithASlice) }
+
+func queueAgreesWithASlice(t *rapid.T) {
 	type waiter = *queue.Waiter[int]
 	gone := errors.New("gone")
-	rapid.Check(t, func(t *rapid.T) {
-		var q queue.Queue[int]
-		var line []waiter
-		joined := map[waiter]uint64{}
-		refused := func(w waiter) {
-			if g := w.Result(); g.Err != gone { //nolint:errorlint // it is never wrapped
-				t.Fatalf("granted %+v, want %v", g, gone)
-			}
+	var q queue.Queue[int]
+	var line []waiter
+	joined := map[waiter]uint64{}
+	refused := func(w waiter) {
+		if g := w.Result(); g.Err != gone { //nolint:errorlint // it is never wrapped
+			t.Fatalf("granted %+v, want %v", g, gone)
 		}
-		t.Repeat(map[string]func(*rapid.T){
-			"push": func(*rapid.T) {
-				w := q.Push(context.Background(), time.Now(), nil)
-				line, joined[w] = append(line, w), q.Joined()
-			},
-			"push early": func(*rapid.T) {
-				w := q.PushEarly()
-				at := slices.IndexFunc(line, func(w waiter) bool { return !w.Early() })
-				if at < 0 {
-					at = len(line)
+	}
+	t.Repeat(map[string]func(*rapid.T){
+		"push": func(*rapid.T) {
+			w := q.Push(context.Background(), time.Now(), nil)
+			line, joined[w] = append(line, w), q.Joined()
+		},
+		"push early": func(*rapid.T) {
+			w := q.PushEarly()
+			at := slices.IndexFunc(line, func(w waiter) bool { return !w.Early() })
+			if at < 0 {
+				at = len(line)
+			}
+			line, joined[w] = slices.Insert(line, at, w), q.Joined()
+		},
+		"pop": func(t *rapid.T) {
+			if len(line) == 0 {
+				t.Skip()
+			}
+			if w := q.Pop(); w != line[0] || w.Queued() {
+				t.Fatalf("popped %p, want %p", w, line[0])
+			}
+			line = line[1:]
+		},
+		"remove": func(t *rapid.T) {
+			if len(line) == 0 {
+				t.Skip()
+			}
+			i := rapid.IntRange(0, len(line)-1).Draw(t, "i")
+			if w := line[i]; !q.Remove(w) || q.Remove(w) {
+				t.Fatal("removed once, want once")
+			}
+			line = slices.Delete(line, i, i+1)
+		},
+		"fail": func(t *rapid.T) {
+			until := rapid.Uint64Range(0, q.Joined()).Draw(t, "until")
+			q.Fail(until, gone)
+			line = slices.DeleteFunc(line, func(w waiter) bool {
+				if joined[w] <= until {
+					refused(w)
+					return true
 				}
-				line, joined[w] = slices.Insert(line, at, w), q.Joined()
-			},
-			"pop": func(t *rapid.T) {
-				if len(line) == 0 {
-					t.Skip()
-				}
-				if w := q.Pop(); w != line[0] || w.Queued() {
-					t.Fatalf("popped %p, want %p", w, line[0])
-				}
-				line = line[1:]
-			},
-			"remove": func(t *rapid.T) {
-				if len(line) == 0 {
-					t.Skip()
-				}
-				i := rapid.IntRange(0, len(line)-1).Draw(t, "i")
-				if w := line[i]; !q.Remove(w) || q.Remove(w) {
-					t.Fatal("removed once, want once")
-				}
-				line = slices.Delete(line, i, i+1)
-			},
-			"fail": func(t *rapid.T) {
-				until := rapid.Uint64Range(0, q.Joined()).Draw(t, "until")
-				q.Fail(until, gone)
-				line = slices.DeleteFunc(line, func(w waiter) bool {
-					if joined[w] <= until {
-						refused(w)
-						return true
-					}
-					return false
-				})
-			},
-			"": func(t *rapid.T) {
-				if q.Len() != len(line) || len(line) > 0 && q.First() != line[0] {
-					t.Fatalf("%d wait, want %d", q.Len(), len(line))
-				}
-			},
-		})
+				return false
+			})
+		},
+		"": func(t *rapid.T) {
+			if q.Len() != len(line) || len(line) > 0 && q.First() != line[0] {
+				t.Fatalf("%d wait, want %d", q.Len(), len(line))
+			}
+		},
 	})
 }

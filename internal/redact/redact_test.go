@@ -7,6 +7,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/poolkeeper/poolkeeper/internal/redact"
+	"github.com/poolkeeper/poolkeeper/internal/test/fuzzing"
 )
 
 // INV-12.
@@ -95,35 +96,43 @@ func TestErrorTextsAreOneShortLine(t *testing.T) {
 
 // Nor in the DSNs of the drivers.
 func TestNoDSNPasswordSurvives(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		password := rapid.StringMatching(`[A-Za-z0-9!$&()*+,;=:%._~@/?#'" -]{8,30}[A-Za-z0-9]`).Draw(t, "password")
-		password = "x" + password // white space after the colon ends a word
-		quoted := strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(password)
-		for _, dsn := range []string{
-			"u:" + password + "@tcp(h:3306)/d?x=y", "u:" + password + "@/d", "u:" + password + "@cloudsql(p:r:i)/d",
-			"host=h password='" + quoted + "' dbname=d",
-		} {
-			for _, text := range []string{"connect " + dsn + ": refused", "open \"" + dsn + "\" failed", dsn} {
-				got := redact.Text(text)
-				for piece := range strings.FieldsSeq(password) {
-					if len(piece) >= 5 && strings.Contains(got, piece) {
-						t.Fatalf("%q: %q", text, got)
-					}
+	rapid.Check(t, noDSNPasswordSurvives)
+}
+
+func FuzzNoDSNPasswordSurvives(f *testing.F) { fuzzing.Property(f, noDSNPasswordSurvives) }
+
+func noDSNPasswordSurvives(t *rapid.T) {
+	password := rapid.StringMatching(`[A-Za-z0-9!$&()*+,;=:%._~@/?#'" -]{8,30}[A-Za-z0-9]`).Draw(t, "password")
+	password = "x" + password // white space after the colon ends a word
+	quoted := strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(password)
+	for _, dsn := range []string{
+		"u:" + password + "@tcp(h:3306)/d?x=y", "u:" + password + "@/d", "u:" + password + "@cloudsql(p:r:i)/d",
+		"host=h password='" + quoted + "' dbname=d",
+	} {
+		for _, text := range []string{"connect " + dsn + ": refused", "open \"" + dsn + "\" failed", dsn} {
+			got := redact.Text(text)
+			for piece := range strings.FieldsSeq(password) {
+				if len(piece) >= 5 && strings.Contains(got, piece) {
+					t.Fatalf("%q: %q", text, got)
 				}
 			}
 		}
-	})
+	}
 }
 
 // A password of any shape, percent-encoded as a URL wants it, does not survive in a URL's place for
 // it.
 func TestNoURLPasswordSurvives(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		scheme := rapid.SampledFrom([]string{"postgres", "postgresql", "redis", "rediss", "mysql", "https", "redis+sentinel"}).Draw(t, "scheme")
-		password := rapid.StringMatching(`[A-Za-z0-9!$&'()*+,;=:%._~@-]{8,30}`).Draw(t, "password")
-		got := redact.Text("connect " + scheme + "://user:" + password + "@host:1234/db?x=y: refused")
-		if strings.Contains(got, password) {
-			t.Fatalf("%q", got)
-		}
-	})
+	rapid.Check(t, noURLPasswordSurvives)
+}
+
+func FuzzNoURLPasswordSurvives(f *testing.F) { fuzzing.Property(f, noURLPasswordSurvives) }
+
+func noURLPasswordSurvives(t *rapid.T) {
+	scheme := rapid.SampledFrom([]string{"postgres", "postgresql", "redis", "rediss", "mysql", "https", "redis+sentinel"}).Draw(t, "scheme")
+	password := rapid.StringMatching(`[A-Za-z0-9!$&'()*+,;=:%._~@-]{8,30}`).Draw(t, "password")
+	got := redact.Text("connect " + scheme + "://user:" + password + "@host:1234/db?x=y: refused")
+	if strings.Contains(got, password) {
+		t.Fatalf("%q", got)
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/poolkeeper/poolkeeper/internal/roundtrip"
+	"github.com/poolkeeper/poolkeeper/internal/test/fuzzing"
 )
 
 func TestLimitFollowsTheRoundTrips(t *testing.T) {
@@ -56,16 +57,20 @@ func TestEachVerdictMakesTheNextOneWaitLonger(t *testing.T) {
 }
 
 func TestLimitStaysWithinItsBounds(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		var p roundtrip.Patience
-		for _, d := range rapid.SliceOf(rapid.Int64()).Draw(t, "seen") {
-			p.Saw(time.Duration(d))
-			if rapid.Bool().Draw(t, "condemned") {
-				p.Condemned()
-			}
-			if got := p.Limit(0); got < roundtrip.Shortest || got > roundtrip.Longest {
-				t.Fatalf("%s is not from %s to %s", got, roundtrip.Shortest, roundtrip.Longest)
-			}
+	rapid.Check(t, limitStaysWithinItsBounds)
+}
+
+func FuzzLimitStaysWithinItsBounds(f *testing.F) { fuzzing.Property(f, limitStaysWithinItsBounds) }
+
+func limitStaysWithinItsBounds(t *rapid.T) {
+	var p roundtrip.Patience
+	for _, d := range rapid.SliceOf(rapid.Int64()).Draw(t, "seen") {
+		p.Saw(time.Duration(d))
+		if rapid.Bool().Draw(t, "condemned") {
+			p.Condemned()
 		}
-	})
+		if got := p.Limit(0); got < roundtrip.Shortest || got > roundtrip.Longest {
+			t.Fatalf("%s is not from %s to %s", got, roundtrip.Shortest, roundtrip.Longest)
+		}
+	}
 }

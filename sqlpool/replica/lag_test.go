@@ -6,6 +6,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/poolkeeper/poolkeeper/internal/test/fuzzing"
 	"github.com/poolkeeper/poolkeeper/sqlpool/replica"
 )
 
@@ -61,41 +62,45 @@ func TestLagIsAsOfTheLastPollOfThePrimary(t *testing.T) {
 
 // The naive twin keeps everything.
 func TestLagAgreesWithRememberingEverything(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		var p replica.History
-		keep := time.Duration(rapid.IntRange(1, 100).Draw(t, "keep")) * time.Second
-		now, lsn := noon, uint64(1000)
-		type seen struct {
-			at  time.Time
-			lsn uint64
+	rapid.Check(t, lagAgrees)
+}
+
+func FuzzLagAgreesWithRememberingEverything(f *testing.F) { fuzzing.Property(f, lagAgrees) }
+
+func lagAgrees(t *rapid.T) {
+	var p replica.History
+	keep := time.Duration(rapid.IntRange(1, 100).Draw(t, "keep")) * time.Second
+	now, lsn := noon, uint64(1000)
+	type seen struct {
+		at  time.Time
+		lsn uint64
+	}
+	var all []seen
+	for range rapid.IntRange(1, 1000).Draw(t, "polls") {
+		now = now.Add(time.Duration(rapid.IntRange(1, 3000).Draw(t, "pause")) * time.Millisecond)
+		lsn += uint64(rapid.IntRange(0, 3).Draw(t, "written")) //nolint:gosec // small
+		p.Record(now, lsn, keep)
+		all = append(all, seen{now, lsn})
+	}
+	replayed := lsn - min(lsn-999, uint64(rapid.IntRange(0, 50).Draw(t, "missing"))) //nolint:gosec // small
+	exact, known := now.Sub(all[0].at), false
+	for _, s := range all {
+		if s.lsn <= replayed {
+			exact, known = now.Sub(s.at), true
 		}
-		var all []seen
-		for range rapid.IntRange(1, 1000).Draw(t, "polls") {
-			now = now.Add(time.Duration(rapid.IntRange(1, 3000).Draw(t, "pause")) * time.Millisecond)
-			lsn += uint64(rapid.IntRange(0, 3).Draw(t, "written")) //nolint:gosec // small
-			p.Record(now, lsn, keep)
-			all = append(all, seen{now, lsn})
-		}
-		replayed := lsn - min(lsn-999, uint64(rapid.IntRange(0, 50).Draw(t, "missing"))) //nolint:gosec // small
-		exact, known := now.Sub(all[0].at), false
-		for _, s := range all {
-			if s.lsn <= replayed {
-				exact, known = now.Sub(s.at), true
-			}
-		}
-		got, ok := p.Lag(replayed)
-		slack := keep/128 + 3*time.Second // what thinning out costs, and one pause
-		switch {
-		case ok && !known:
-			t.Fatalf("%s is said to be known; it is before everything", got)
-		case exact <= 2*keep && known && (!ok || got < exact || got > exact+slack):
-			t.Fatalf("%s, %v; want %s", got, ok, exact)
-		case !known && got > exact:
-			t.Fatalf("at least %s; it is at least %s", got, exact)
-		case exact > 2*keep && got <= keep:
-			t.Fatalf("%s, which is fit under MaxLag %s; it is %s behind", got, keep, exact)
-		case p.Len() > 3*256:
-			t.Fatalf("%d positions are kept", p.Len())
-		}
-	})
+	}
+	got, ok := p.Lag(replayed)
+	slack := keep/128 + 3*time.Second // what thinning out costs, and one pause
+	switch {
+	case ok && !known:
+		t.Fatalf("%s is said to be known; it is before everything", got)
+	case exact <= 2*keep && known && (!ok || got < exact || got > exact+slack):
+		t.Fatalf("%s, %v; want %s", got, ok, exact)
+	case !known && got > exact:
+		t.Fatalf("at least %s; it is at least %s", got, exact)
+	case exact > 2*keep && got <= keep:
+		t.Fatalf("%s, which is fit under MaxLag %s; it is %s behind", got, keep, exact)
+	case p.Len() > 3*256:
+		t.Fatalf("%d positions are kept", p.Len())
+	}
 }
