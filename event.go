@@ -31,8 +31,8 @@ const (
 	EventReclaimed      EventKind = "reclaimed"       // a connection was taken away from its holder
 	EventMemberLost     EventKind = "member-lost"     // a replica, or a node of a Cluster, is out of use
 	EventMemberBack     EventKind = "member-back"     // a replica, or a node of a Cluster, is in use again
-	EventMemberIsolated EventKind = "member-isolated" // a replica or host serves worse than the others: see Isolation
-	EventMemberTrial    EventKind = "member-trial"    // an isolated replica or host gets a part of the traffic again
+	EventMemberIsolated EventKind = "member-isolated" // a replica, node or host serves worse than the others: see Isolation
+	EventMemberTrial    EventKind = "member-trial"    // an isolated replica, node or host gets a part of the traffic again
 	EventMisuse         EventKind = "misuse"          // the service works against the pool
 	EventPanic          EventKind = "panic"           // code of the service panicked on a goroutine of the pool
 	EventTrouble        EventKind = "trouble"         // the pool could not do a part of its own work

@@ -3,8 +3,8 @@ package poolkeeper
 import "time"
 
 // Isolation takes servers that serve worse than the others out of rotation. The servers are the
-// replicas of package replica or the hosts of package httpclient. The zero value is off. With
-// MinScore set, the zero of every other field means its default.
+// replicas of package replica, the replicas of a Redis Cluster or the hosts of package httpclient.
+// The zero value is off. With MinScore set, the zero of every other field means its default.
 //
 // Each server has a score from 0, the worst, to 100. The score has three parts: latency, errors and
 // saturation. Each part is worth its weight, and falls linearly to nothing at its limit. With the
@@ -38,8 +38,8 @@ type Isolation struct {
 	// Bounds: not less than Retry.
 	MaxRetry time.Duration
 
-	// TrialShare is the part of the traffic that a server gets during its trial. Default: 0.05.
-	// Bounds: 0.01 to 1.
+	// TrialShare is the part of the traffic that a server gets during its trial. On a Redis Cluster
+	// it is more beside a primary alone, and with RouteByLatency. Default: 0.05. Bounds: 0.01 to 1.
 	TrialShare float64
 
 	// MinServing is how many servers isolation leaves in rotation. Default: 1. Bounds: not negative.

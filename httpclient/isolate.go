@@ -14,13 +14,7 @@ import (
 func (c Config) isolates() bool { return c.Isolation.MinScore > 0 && len(c.Hosts) > 1 }
 
 // judgeEvery returns the time between two samples of the hosts.
-func (c Config) judgeEvery() time.Duration {
-	const most, part = time.Second, 10
-	if c.Isolation.After <= 0 {
-		return most
-	}
-	return min(max(c.Isolation.After/part, time.Millisecond), most)
-}
+func (c Config) judgeEvery() time.Duration { return isolation.SampleEvery(c.Isolation) }
 
 // grade counts a request for the host's score: a response of the server, or a failure of the server.
 func (x *exchange) grade(failed bool) {

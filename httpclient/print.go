@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/isolation"
 	"github.com/poolkeeper/poolkeeper/internal/printing"
 	"github.com/poolkeeper/poolkeeper/internal/settings"
 )
@@ -43,7 +44,7 @@ func (c *Client) Settings() []slog.Attr {
 		slog.String("kind", "http"),
 		slog.String("base_url", f.BaseURL),
 		slog.String("hosts", strings.Join(f.Hosts, ",")),
-		slog.Int("isolation_min_score", f.Isolation.MinScore),
+		isolation.Settings(f.Isolation, f.judgeEvery()),
 		slog.String("class", f.Class.String()),
 		slog.Int("max_open", f.MaxOpen),
 		slog.Int("max_idle", f.MaxIdle),

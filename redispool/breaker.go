@@ -117,10 +117,15 @@ func (n *node) delivered(d *poolkeeper.DownError) error {
 }
 
 // readsElsewhere reports whether go-redis may send a read to another node of a Cluster.
-func (n *node) readsElsewhere() bool {
-	o := n.pool.target.opts
-	return !n.ownsGate && (o.ReadOnly || o.RouteByLatency || o.RouteRandomly)
+func (n *node) readsElsewhere() bool { return n.pool.target.readsReplicas() }
+
+// readsReplicas reports whether go-redis reads from replicas of a Cluster.
+func (t target) readsReplicas() bool {
+	return t.kind == kindCluster && (t.opts.ReadOnly || t.readsPrimaries())
 }
+
+// readsPrimaries reports whether go-redis chooses among replicas and primary for each read.
+func (t target) readsPrimaries() bool { return t.opts.RouteByLatency || t.opts.RouteRandomly }
 
 // answeredSince reports whether a connection that is open already was answered since then.
 func (n *node) answeredSince(t monotime.Time) bool {

@@ -15,6 +15,7 @@ import (
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/ctxmutex"
+	"github.com/poolkeeper/poolkeeper/internal/monotime"
 )
 
 // Check asks the server for a sign of life, on a connection of its own outside the pool: a pool
@@ -255,7 +256,9 @@ func (n *node) ask(ctx context.Context, own *redis.Client) error {
 
 // askState asks a node of a Cluster whether all slots are served, and CheckCommand if there is one.
 func (n *node) askState(ctx context.Context, own *redis.Client) error {
+	began := monotime.Now()
 	info, err := own.ClusterInfo(ctx).Result()
+	n.polled(began, err)
 	err = allowed(ctx, own, err)
 	switch {
 	case err != nil:

@@ -156,6 +156,15 @@ type Config struct {
 	// ReadTimeout. Off: the caller's context alone decides.
 	WriteTimeout time.Duration
 
+	// Isolation takes replicas of a Cluster that serve worse than others of their shard out of
+	// rotation: go-redis sends them no reads. It needs replica reads, so one of ReadOnly,
+	// RouteByLatency and RouteRandomly in Options or in the URL. It scores the time to each answer,
+	// failed commands and connections in use. A primary is never isolated, because writes need it.
+	// With ReadOnly alone the replicas of a shard are compared with each other, and one of them
+	// always serves. With the other two, go-redis reads from the primary as well: then it is one of
+	// the servers that are compared, and may be the only one left. Default: off.
+	Isolation poolkeeper.Isolation
+
 	// LeakThreshold is how long a connection may be held (Conn, Watch) or a subscription be open
 	// before its holder is reported, once, with where it was taken. Default: DefaultLeakThreshold.
 	// Off: never.

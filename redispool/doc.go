@@ -47,6 +47,8 @@
 //     or a certificate was renewed. Callers do not notice.
 //   - Change while it works: [Pool.Reload] (planned by [Pool.Plan], tried, rolled back), [Pool.Reset], and
 //     [Pool.Pause] with [Pool.Resume] for a failover that is planned. Files with secrets are watched.
+//   - Isolation ([Config.Isolation]): replicas of a Cluster that serve worse than the others get no
+//     reads until a trial shows that they are well.
 //   - A health check that a busy pool does not fail. A connection that fails under traffic brings
 //     the next check forward.
 //

@@ -9,10 +9,10 @@ import (
 
 // FromEnv returns a Config from environment variables, validated. Each is named after a field: with
 // the prefix REDIS, REDIS_URL, which must be set, REDIS_MAX_OPEN, REDIS_MAX_IDLE_TIME,
-// REDIS_TLS_FILES_CA, REDIS_CREDENTIALS_FILE and so on. Durations are Go's (1m30s), or off where
-// the field may be Off; REDIS_LIFETIME_JITTER may be off too; REDIS_MAX_WAITING may be none;
-// REDIS_DISABLE_LEAK_STACKS is true or false, REDIS_START one of fail-fast, wait-for-server,
-// start-degraded.
+// REDIS_TLS_FILES_CA, REDIS_CREDENTIALS_FILE, REDIS_ISOLATION_MIN_SCORE and so on. Durations are
+// Go's (1m30s), or off where the field may be Off; REDIS_LIFETIME_JITTER may be off too;
+// REDIS_MAX_WAITING may be none; REDIS_DISABLE_LEAK_STACKS is true or false, REDIS_START one of
+// fail-fast, wait-for-server, start-degraded.
 // A variable that is not set, or empty, means the default. Options, TLS, Credentials and Logger
 // cannot be set this way; set them afterwards.
 //
@@ -47,6 +47,7 @@ func FromEnv(prefix string) (Config, error) {
 	r.String("CredentialsFile", &c.CredentialsFile)
 	r.Duration("FileInterval", &c.FileInterval, poolkeeper.Off)
 	r.Int("Instances", &c.Instances)
+	r.Isolation("Isolation", &c.Isolation)
 	if err := r.Err(c.invalid()); err != nil {
 		return Config{}, err
 	}

@@ -65,6 +65,7 @@ func (h *hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		n.hooksAdded.Add(1)
 	}
 	if kind == chainRoot || kind == chainClone {
+		next = n.graded(next)
 		return func(ctx context.Context, cmd redis.Cmder) error { return n.single(ctx, next, cmd) }
 	}
 	l := n.newLink(kind)
@@ -82,6 +83,7 @@ func (h *hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Process
 	kind := n.kindOfChain(1)
 	switch kind {
 	case chainRoot, chainClone:
+		next = n.gradedPipeline(next)
 		return func(ctx context.Context, cmds []redis.Cmder) error { return n.singlePipeline(ctx, next, cmds) }
 	case chainUnknown:
 		return func(ctx context.Context, cmds []redis.Cmder) error { return n.otherPipeline(ctx, next, cmds) }

@@ -57,9 +57,25 @@ var (
 
 const patience = testkit.Patience
 
+// withIsolation makes newPool give each Cluster reads from replicas and Isolation. Tests that run in
+// parallel must not set it.
+var withIsolation bool
+
 // newPool makes a pool that the test stops at its end.
 func newPool(tb testing.TB, cfg redispool.Config) *redispool.Pool {
 	tb.Helper()
+	if o := cfg.Options; withIsolation && o != nil && o.IsClusterMode {
+		changed := *o
+		changed.ReadOnly = true
+		cfg.Options, cfg.Isolation = &changed, isolating()
+	}
+	if url := cfg.URL; withIsolation && strings.Contains(url, "+cluster:") {
+		parameter := "?read_only=true"
+		if strings.Contains(url, "?") {
+			parameter = "&read_only=true"
+		}
+		cfg.URL, cfg.Isolation = url+parameter, isolating()
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = silent()
 	}

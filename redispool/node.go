@@ -45,6 +45,7 @@ type node struct {
 	met        *metrics               // the pool's own where ownsGate
 	acquired   odometer               // checkouts
 	used       atomic.Bool            // a Cluster's node: it has had a command
+	traffic    *traffic               // for its score; nil: the pool has no isolator
 
 	startOnce sync.Once
 
@@ -79,6 +80,9 @@ func newNode(p *Pool, client *redis.Client, gate *inflight.Gate) *node {
 	if !n.ownsGate {
 		n.met = &metrics{all: &p.met}
 		n.permits = &permits{met: n.met, stop: p.life.Done()}
+	}
+	if p.isolator != nil {
+		n.traffic = new(traffic)
 	}
 	n.permits.gate = n.gate
 	n.purges.node = n

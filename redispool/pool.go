@@ -56,8 +56,9 @@ type Pool struct {
 
 	expiring expiry.Watch
 
-	reduced  error    // why sessions are not tracked; nil: they are
-	attempts attempts // how long a Cluster's commands have waited
+	reduced  error     // why sessions are not tracked; nil: they are
+	attempts attempts  // how long a Cluster's commands have waited
+	isolator *isolator // nil: not a Cluster with reads from replicas
 	observer observer.Slot
 	recycles atomic.Int64          // calls of Reset that the one under way has yet to serve
 	reread   atomic.Int64          // a monotime.Time: when a Cluster's state was asked for last, after a failed dial
@@ -100,6 +101,10 @@ func New(cfg Config) (*Pool, error) {
 	p.checker = newChecker(p)
 	if cfg.LeakThreshold > 0 {
 		p.watch = holders.NewWatch(p.held, cfg.LeakThreshold, p.reportLeaks)
+	}
+	if t.readsReplicas() {
+		p.isolator = newIsolator(p)
+		p.isolator.configure(cfg.Isolation)
 	}
 	p.setRefusal()
 	p.endpoint.Store(p.newEndpoint(t, cfg, given))

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/isolation"
 	"github.com/poolkeeper/poolkeeper/internal/printing"
 	"github.com/poolkeeper/poolkeeper/internal/settings"
 )
@@ -76,5 +77,6 @@ func (p *Pool) Settings() []slog.Attr {
 		settings.Duration("file_interval", c.FileInterval),
 		slog.Bool("credentials_given", c.Credentials != nil),
 		slog.Int("instances", c.Instances),
+		isolation.Settings(c.Isolation, isolation.SampleEvery(c.Isolation)),
 	}
 }

@@ -32,8 +32,8 @@ import (
 //
 // What can change: the address of a single node, user and password, TLS, Credentials and the files;
 // MaxOpen, up to MaxOpenCeiling; MinIdle, MaxIdleTime, MaxLifetime, LifetimeJitter, KeepAlive,
-// EvictionInterval; MaxWaiting, FailFastAfter, SuspectPing, LeakThreshold, DisableLeakStacks, Instances,
-// Logger. The rest go-redis fixes when the client is made.
+// EvictionInterval; MaxWaiting, FailFastAfter, SuspectPing, Isolation, LeakThreshold,
+// DisableLeakStacks, Instances, Logger. The rest go-redis fixes when the client is made.
 func (p *Pool) Reload(ctx context.Context, cfg Config) error {
 	if err := p.state.BeginChange(ctx); err != nil {
 		return fmt.Errorf("redispool: reload %q: %w", p.poolName(), err)
@@ -261,6 +261,7 @@ func (p *Pool) put(to *endpoint, cfg *Config) {
 	p.endpoint.Store(to)
 	p.held.SetStacks(!cfg.DisableLeakStacks)
 	p.watchFor(cfg.LeakThreshold)
+	p.isolator.configure(cfg.Isolation)
 	for _, n := range p.allNodes() {
 		n.obeyLimit()
 		_ = n.evictor.SetPolicy(p.policy()) // Validate has accepted every part of it

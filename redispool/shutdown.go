@@ -171,6 +171,7 @@ func (p *Pool) shut(ctx context.Context, started <-chan struct{}) error {
 		errs = append(errs, errors.New("a Start is still under way"))
 	}
 	p.watchFor(0)
+	p.isolator.stop()
 	p.watchFiles()
 	hurried := p.stopEvictors(ctx)
 	settled := p.settle(ctx)

@@ -40,8 +40,9 @@ func (p *Pool) startNode(ctx context.Context, n *node) {
 	})
 }
 
-// startWatch has leaks be reported.
+// startWatch has leaks be reported and replicas judged.
 func (p *Pool) startWatch() {
+	p.isolator.start()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.watch != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/histogram"
+	"github.com/poolkeeper/poolkeeper/internal/isolation"
 	"github.com/poolkeeper/poolkeeper/internal/latest"
 	"github.com/poolkeeper/poolkeeper/internal/sum"
 )
@@ -99,7 +100,8 @@ func (m *metrics) stats() poolkeeper.Stats {
 //
 // On a Cluster the numbers are sums over all nodes, and Members has each node. DownSince is the
 // earliest of all nodes, and SweepLate the longest. Leaks and OldestHold are known of the pool only.
-// The last check tells whether a node is a primary, unless the user may not run ROLE.
+// The last check tells whether a node is a primary, unless the user may not run ROLE. A member's
+// Score is known where Isolation is on and the node has had enough commands.
 func (p *Pool) Stats() poolkeeper.Stats {
 	s := p.met.stats()
 	s.Paused = p.permits.isPaused()
@@ -175,9 +177,15 @@ func (n *node) memberStats(native *poolkeeper.Stats) poolkeeper.MemberStats {
 	m := poolkeeper.MemberStats{Name: n.addr(), Primary: n.role.Load() == rolePrimary, State: "ready", Stats: n.met.stats()}
 	addNative(&m.Stats, native)
 	m.Stats.Paused = n.isPaused()
-	if n.breaker.Down() != nil {
-		m.State = "down"
+	is, out := n.pool.isolator.standing(n.addr())
+	m.Score, m.HasScore, m.Why, m.NextTrial = is.Score, is.HasScore, is.Why, is.NextTrial
+	m.Isolated = is.State == isolation.Isolated || is.State == isolation.Trial
+	m.InRotation = !out && (n.role.Load() != roleReplica || n.readsElsewhere())
+	switch {
+	case n.breaker.Down() != nil:
+		m.State, m.InRotation = "down", false
+	case m.Isolated:
+		m.State = string(is.State)
 	}
-	m.InRotation = m.State == "ready" && (n.role.Load() != roleReplica || n.readsElsewhere())
 	return m
 }

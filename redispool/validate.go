@@ -8,6 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/isolation"
 	"github.com/poolkeeper/poolkeeper/internal/settings"
 )
 
@@ -45,7 +46,7 @@ func (c Config) faults() error {
 		fault("LifetimeJitter is %v; it must be 0 to 1", c.LifetimeJitter)
 	}
 	errs = append(errs, c.sizeFaults()...)
-	errs = append(errs, c.timeFaults())
+	errs = append(errs, c.timeFaults(), isolation.Validate("redispool", c.Isolation, isolation.SampleEvery(c.Isolation)))
 	if c.Start < poolkeeper.StartFailFast || c.Start > poolkeeper.StartDegraded {
 		fault("Start is %s; it must be StartFailFast, StartWaitForServer or StartDegraded", c.Start)
 	}
@@ -155,6 +156,10 @@ func (t target) conflicts(c Config) error {
 	}
 	if secure && t.kind == kindNode && len(o.Addrs) > 0 && strings.HasPrefix(o.Addrs[0], "/") {
 		errs = append(errs, errors.New("redispool: TLS is set, but the server is a local socket"))
+	}
+	if c.Isolation.MinScore > 0 && !t.readsReplicas() {
+		errs = append(errs, fmt.Errorf("redispool: Isolation.MinScore is %d; it must be 0 (off) unless the pool is a Cluster with reads from replicas: "+
+			"set ReadOnly, RouteByLatency or RouteRandomly in Options or in the URL", c.Isolation.MinScore))
 	}
 	if (c.Credentials != nil || c.CredentialsFile != "") && o.StreamingCredentialsProvider != nil {
 		errs = append(errs, errors.New("redispool: Credentials, or CredentialsFile, and Options.StreamingCredentialsProvider are both set"))

@@ -91,6 +91,16 @@ func WithDefaults(c poolkeeper.Isolation, poll time.Duration) poolkeeper.Isolati
 	return c
 }
 
+// SampleEvery returns the time between two samples for a pool that does not poll its servers: a tenth
+// of After, at most a second.
+func SampleEvery(c poolkeeper.Isolation) time.Duration {
+	const most, part = time.Second, 10
+	if c.After <= 0 {
+		return most
+	}
+	return min(max(c.After/part, time.Millisecond), most)
+}
+
 // polls returns how long n polls take.
 func polls(n int, interval time.Duration) time.Duration {
 	return time.Duration(n) * min(max(interval, 0), settings.Longest/defaultPolls)
