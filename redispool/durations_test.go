@@ -78,7 +78,7 @@ func TestTooLongAndTooShortDurationsAreRefused(t *testing.T) {
 			err := cfg.Validate()
 			refused := err != nil && strings.Contains(err.Error(), field+" is "+d.String()) && strings.Contains(err.Error(), want)
 			switch field {
-			case "MaxIdleTime", "MaxLifetime", "KeepAlive", "LeakThreshold", "FileInterval":
+			case "MaxIdleTime", "MaxLifetime", "KeepAlive", "LeakThreshold", "FileInterval", "After", "Retry", "MaxRetry":
 			default:
 				if d == 30 { // tests shorten it
 					refused = err == nil

@@ -25,11 +25,12 @@ func TestEveryFieldCanBeSaidInTheEnvironment(t *testing.T) {
 		write(t, paths[name], content)
 	}
 	for name, value := range map[string]string{
-		"URL": "rediss://h:7000", "NAME": "cache", "MAX_OPEN": "5", "MAX_OPEN_CEILING": "9", "MIN_IDLE": "2", "MAX_IDLE_TIME": "1m",
+		"URL": "rediss+cluster://h:7000?read_only=true", "NAME": "cache", "MAX_OPEN": "5", "MAX_OPEN_CEILING": "9", "MIN_IDLE": "2", "MAX_IDLE_TIME": "1m",
 		"MAX_LIFETIME": "2m", "LIFETIME_JITTER": "off", "KEEP_ALIVE": "off", "EVICTION_INTERVAL": "3s", "ACQUIRE_TIMEOUT": "4s", "DIAL_TIMEOUT": "5s",
 		"READ_TIMEOUT": "6s", "WRITE_TIMEOUT": "7s", "LEAK_THRESHOLD": "8s", "DISABLE_LEAK_STACKS": "true", "START": "wait-for-server",
 		"TLS_FILES_CA": paths["ca"], "TLS_FILES_CERT": paths["cert"], "TLS_FILES_KEY": paths["key"], "CREDENTIALS_FILE": paths["secret"],
 		"FILE_INTERVAL": "9s", "INSTANCES": "3", "MAX_WAITING": "11", "FAIL_FAST_AFTER": "12s", "SUSPECT_PING": "13s", "CHECK_COMMAND": "GET health",
+		"ISOLATION_MIN_SCORE": "75", "ISOLATION_TRIAL_SHARE": "0.1",
 	} {
 		t.Setenv("CACHE_"+name, value)
 	}
@@ -38,12 +39,13 @@ func TestEveryFieldCanBeSaidInTheEnvironment(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := redispool.Config{
-		URL: "rediss://h:7000", Name: "cache", MaxOpen: 5, MaxOpenCeiling: 9, MinIdle: 2, MaxIdleTime: time.Minute,
+		URL: "rediss+cluster://h:7000?read_only=true", Name: "cache", MaxOpen: 5, MaxOpenCeiling: 9, MinIdle: 2, MaxIdleTime: time.Minute,
 		MaxLifetime: 2 * time.Minute, LifetimeJitter: poolkeeper.NoJitter, KeepAlive: poolkeeper.Off, EvictionInterval: 3 * time.Second,
 		AcquireTimeout: 4 * time.Second, MaxWaiting: 11, FailFastAfter: 12 * time.Second, DialTimeout: 5 * time.Second, SuspectPing: 13 * time.Second, ReadTimeout: 6 * time.Second, WriteTimeout: 7 * time.Second,
 		LeakThreshold: 8 * time.Second, DisableLeakStacks: true, Start: poolkeeper.StartWaitForServer,
 		TLSFiles:        poolkeeper.TLSFiles{CA: paths["ca"], Cert: paths["cert"], Key: paths["key"]},
 		CredentialsFile: paths["secret"], FileInterval: 9 * time.Second, Instances: 3, CheckCommand: "GET health",
+		Isolation: poolkeeper.Isolation{MinScore: 75, TrialShare: 0.1},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -60,7 +62,8 @@ func TestEveryFieldCanBeSaidInTheEnvironment(t *testing.T) {
 func TestFaultsInTheEnvironmentAreAllNamed(t *testing.T) { // INV-12
 	for name, value := range map[string]string{
 		"URL": "redis://app:hunter2@h:7000/x", "MAX_OPEN": "many", "MIN_IDLE": "-1", "KEEP_ALIVE": "never", "START": "now",
-		"INSTANCES": "-2", "CREDENTIALS_FILE": "/no/such/file", "TLS_FILES_CERT": "/no/cert",
+		"ISOLATION_MIN_SCORE": "101",
+		"INSTANCES":           "-2", "CREDENTIALS_FILE": "/no/such/file", "TLS_FILES_CERT": "/no/cert",
 	} {
 		t.Setenv("CACHE_"+name, value)
 	}
@@ -72,7 +75,8 @@ func TestFaultsInTheEnvironmentAreAllNamed(t *testing.T) { // INV-12
 		"redispool: CACHE_URL", `CACHE_MAX_OPEN is "many"; it must be a whole number`, "CACHE_MIN_IDLE is -1; it must be 0 to MaxOpen",
 		`CACHE_KEEP_ALIVE is "never"; it must be a duration such as 1m30s, or off`,
 		`CACHE_START is "now"; it must be one of fail-fast, wait-for-server, start-degraded`,
-		"CACHE_INSTANCES is -2; it must not be negative", "CACHE_CREDENTIALS_FILE: open /no/such/file", "CACHE_TLS_FILES_CERT: open /no/cert",
+		"CACHE_INSTANCES is -2; it must not be negative", "CACHE_ISOLATION_MIN_SCORE is 101; it must be from 1 to 100, or 0 (off)",
+		"CACHE_CREDENTIALS_FILE: open /no/such/file", "CACHE_TLS_FILES_CERT: open /no/cert",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("no %q in\n%v", want, err)
@@ -103,6 +107,8 @@ func TestConfigurationDocNamesEveryVariable(t *testing.T) {
 			continue
 		case "TLSFiles":
 			f.Name += ".CA"
+		case "Isolation":
+			f.Name += ".MinScore"
 		}
 		if name := r.Name(f.Name); !strings.Contains(string(doc), "`"+name+"`") {
 			t.Errorf("docs/configuration.md does not name %s", name)

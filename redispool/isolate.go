@@ -31,7 +31,7 @@ type isolator struct {
 	shards []*shard
 	of     map[string]*shard // by node
 	down   map[string]bool   // nodes as of the last judge
-	blind  int               // how often judge found no shards
+	blind  int               // how often judge found nodes that answer, and no shards
 	watch  *holders.Watch    // calls judge; nil: off
 	runs   bool              // start was called, and stop was not
 }
@@ -45,8 +45,12 @@ type shard struct {
 	reads    []string // replicas to read from, some repeated, as go-redis was told last
 }
 
-// blindLimit is how often judge may find no shards before the pool says so.
+// blindLimit is how often judge may find nodes that answer, and no shards, before the pool reports it.
 const blindLimit = 10
+
+// errNoSlots is the reason why no replica can be isolated.
+var errNoSlots = errors.New("the nodes answer, but the pool has not seen an answer to CLUSTER SLOTS: " +
+	"they are no Cluster, or this version of go-redis asks in another way")
 
 func newIsolator(p *Pool) *isolator { return &isolator{pool: p, primaries: p.target.readsPrimaries()} }
 
@@ -216,10 +220,11 @@ func (i *isolator) judge() {
 		}
 		changed = changed || !slices.Equal(s.reads, i.readsLocked(s))
 	}
-	if len(i.shards) == 0 {
+	blind := false
+	if len(i.shards) == 0 && slices.ContainsFunc(nodes, func(n *node) bool { return n.traffic.answer.Sum() > 0 }) {
 		i.blind++
+		blind = i.blind == blindLimit
 	}
-	blind := i.blind == blindLimit && slices.ContainsFunc(nodes, func(n *node) bool { return n.used.Load() })
 	i.mu.Unlock()
 
 	for _, tell := range told {
@@ -229,7 +234,7 @@ func (i *isolator) judge() {
 		i.reload()
 	}
 	if blind {
-		i.pool.trouble("no replica can be isolated", errors.New("the pool has not seen go-redis ask for the Cluster's slots"))
+		i.pool.trouble("no replica can be isolated", errNoSlots)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
+	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
 
@@ -268,6 +269,26 @@ func TestReloadTurnsIsolationOfAClusterOnAndOff(t *testing.T) {
 	eventually(t, "it serves", func() bool { return reads(t, k.looks[1]) > before+20 })
 	if m := member(t, p, slow.Addr()); m.HasScore || m.Isolated || !m.InRotation {
 		t.Errorf("off again: %+v", m)
+	}
+}
+
+// Without slots there is nothing to isolate. The pool reports it, once.
+func TestNodesThatAreNoClusterAreReportedAsNotIsolated(t *testing.T) {
+	s := testserver.Redis(t)
+	var log testkit.Log
+	p := started(t, redispool.Config{
+		URL: "redis+cluster://" + s.Addr() + "?read_only=true", Isolation: isolating(), Start: poolkeeper.StartDegraded, Logger: log.Logger(),
+	})
+	const want = "no replica can be isolated"
+	eventually(t, "it is reported", func() bool {
+		_ = p.Client().Get(t.Context(), "a").Err()
+		return strings.Contains(log.String(), want)
+	})
+	for since := time.Now(); time.Since(since) < isolating().After; {
+		_ = p.Client().Get(t.Context(), "a").Err()
+	}
+	if n := strings.Count(log.String(), want); n != 1 {
+		t.Errorf("reported %d times", n)
 	}
 }
 
