@@ -76,26 +76,27 @@ func (t *topology) answer() []redis.ClusterSlot {
 			nodes[t.keys[i][j]] = n
 		}
 		if len(s.Nodes) > 1 {
-			changed := s
-			changed.Nodes = s.Nodes[:1:1]
-			for _, key := range t.shard(t.keys[i][0]).reads {
-				if slices.Contains(t.keys[i], key) {
-					changed.Nodes = append(changed.Nodes, nodes[key])
-				}
-			}
-			s = changed
+			here := func(key string) bool { return slices.Contains(t.keys[i], key) }
+			s.Nodes = listed(s.Nodes[0], t.shard(t.keys[i][0]).reads, nodes, here)
 		}
 		out = append(out, s)
 	}
 	for _, s := range t.shards {
-		rest := redis.ClusterSlot{Start: slotsOfCluster + len(out), End: slotsOfCluster + len(out), Nodes: []redis.ClusterNode{nodes[s.primary]}}
-		for _, key := range s.replicas {
-			if !slices.Contains(s.reads, key) {
-				rest.Nodes = append(rest.Nodes, nodes[key])
-			}
+		rest := listed(nodes[s.primary], s.replicas, nodes, func(key string) bool { return !slices.Contains(s.reads, key) })
+		if len(rest) > 1 {
+			at := slotsOfCluster + len(out)
+			out = append(out, redis.ClusterSlot{Start: at, End: at, Nodes: rest})
 		}
-		if len(rest.Nodes) > 1 {
-			out = append(out, rest)
+	}
+	return out
+}
+
+// listed returns a primary, and those of its replicas that may be listed with it.
+func listed(primary redis.ClusterNode, replicas []string, nodes map[string]redis.ClusterNode, may func(string) bool) []redis.ClusterNode {
+	out := []redis.ClusterNode{primary}
+	for _, key := range replicas {
+		if may(key) {
+			out = append(out, nodes[key])
 		}
 	}
 	return out
