@@ -161,6 +161,10 @@ func (a *adopted) resolve(c config, _ secretFiles) (target, config, error) {
 
 func (a *adopted) try(context.Context, target, *config) error { return errors.ErrUnsupported }
 
+func (a *adopted) takesWrites(context.Context, string) (bool, error) {
+	return false, errors.ErrUnsupported
+}
+
 func (a *adopted) current() target { return nil }
 
 func (a *adopted) use(context.Context, target, *config, bool) {}

@@ -130,7 +130,7 @@ const mysqlSettings = `show global variables where variable_name in ('max_connec
 func (b *dbBackend) inform(ctx context.Context, w *handshake.Watch, out *poolkeeper.ServerInfo) error {
 	return b.probe.Use(ctx, func(ctx context.Context, n *native) error {
 		w.Ready()
-		row, err := mysqlRow(ctx, n, "select version()", 1)
+		row, err := oneRow(ctx, n, "select version()", 1)
 		if err != nil {
 			return err
 		}

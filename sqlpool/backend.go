@@ -26,6 +26,9 @@ type backend interface {
 	resolve(cfg config, on secretFiles) (target, config, error)
 	// try opens a connection by to, checks it and closes it.
 	try(ctx context.Context, to target, cfg *config) error
+	// takesWrites opens a connection by the target in use, and closes it. It reports how the server
+	// answers query, which is writableQuery's.
+	takesWrites(ctx context.Context, query string) (bool, error)
 	// current returns the target in use, and use sets another, with the sizes of cfg. elsewhere
 	// says that the target has changed.
 	current() target

@@ -56,6 +56,9 @@ type base struct {
 	// onDial hears how each dial has ended, and by which login, if Credentials was asked. It does
 	// not block.
 	onDial func(login *rotation.Login, err error)
+	// onRefusedWrite hears of writes that are refused although the pool was reset lately. pause is that
+	// between two resets. It does not block.
+	onRefusedWrite func(err error, pause time.Duration)
 
 	mu      sync.Mutex       // guards the following
 	watches []*holders.Watch // of LeakThreshold, ReclaimAfter and files, where they are on

@@ -133,12 +133,14 @@ type MySQLConfig struct {
 	// no suspicion.
 	SuspectPing time.Duration
 
-	// DisableResetOnReadOnly keeps connections after the server has refused a write as read-only.
-	// By default the pool then replaces every connection, at most once a second: after a failover
-	// behind the same name the old ones lead to the wrong server for ever. The pool does not see
-	// writes that are refused in the later result sets of a Query of several statements, whose rows
-	// are the driver's own. It sees all those of an Exec. Set it on a pool that reads from a
-	// replica on purpose.
+	// DisableResetOnReadOnly keeps connections after the server has refused a write as read-only. By
+	// default the pool then replaces every connection, at most once a second: after a failover
+	// behind the same name the old ones lead to the wrong server for ever. While new ones do too,
+	// refused writes have the pool ask one connection of its own whether the server takes writes, at
+	// most ten times a second; as soon as it does, every connection is replaced once more. The pool
+	// does not see writes that are refused in the later result sets of a Query of several
+	// statements, whose rows are the driver's own. It sees all those of an Exec. Set it on a pool
+	// that reads from a replica on purpose.
 	DisableResetOnReadOnly bool
 
 	// Start says what Start does while the server cannot be reached. Default:

@@ -142,10 +142,12 @@ type PostgresConfig struct {
 	// no suspicion.
 	SuspectPing time.Duration
 
-	// DisableResetOnReadOnly keeps connections after the server has refused a write as read-only.
-	// By default the pool then replaces every connection, at most once a second: after a failover
-	// behind the same name the old ones lead to the wrong server for ever. The pool sees every
-	// refused write. Set it on a pool that reads from a replica on purpose.
+	// DisableResetOnReadOnly keeps connections after the server has refused a write as read-only. By
+	// default the pool then replaces every connection, at most once a second: after a failover
+	// behind the same name the old ones lead to the wrong server for ever. While new ones do too,
+	// refused writes have the pool ask one connection of its own whether the server takes writes, at
+	// most ten times a second; as soon as it does, every connection is replaced once more. The pool
+	// sees every refused write. Set it on a pool that reads from a replica on purpose.
 	DisableResetOnReadOnly bool
 
 	// DisablePeek says not to look at a connection's socket before use. By default the pool looks

@@ -116,6 +116,23 @@ func (b *dbBackend) try(ctx context.Context, to target, cfg *config) error {
 	return b.asked(ctx, n, cfg.CheckQuery)
 }
 
+func (b *dbBackend) takesWrites(ctx context.Context, query string) (bool, error) {
+	n, err := b.openNative(ctx, b.connectorNow())
+	if err != nil {
+		return false, err
+	}
+	defer b.hangUpCheck(ctx, n)
+	var row []string
+	err = b.base.guarded("the driver, in a look for the promoted server,", func() (err error) {
+		row, err = oneRow(ctx, n, query, 1)
+		return err
+	})
+	if err != nil {
+		return false, err
+	}
+	return writable(row[0])
+}
+
 func (b *dbBackend) use(ctx context.Context, to target, cfg *config, elsewhere bool) {
 	connector, _ := to.(driver.Connector)
 	b.setConnector(connector, cfg.MaxOpen)

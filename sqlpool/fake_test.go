@@ -35,6 +35,8 @@ type fakeServer struct {
 	dieWhenGivenUp bool                             // a connection is closed when its caller gives a query up
 	writeError     atomic.Pointer[mysql.MySQLError] // what demoted connections refuse writes with
 
+	writable atomic.Bool // it says that it takes writes, whatever it does
+
 	mu     sync.Mutex // guards the following
 	trace  []string
 	open   map[int]*fakeConn
@@ -342,7 +344,20 @@ func (c *fakeConn) QueryContext(ctx context.Context, query string, args []driver
 	if strings.HasPrefix(query, "skip") {
 		return nil, driver.ErrSkip
 	}
+	if strings.Contains(query, "read_only") {
+		return c.readOnly(), c.run(ctx, query)
+	}
 	return c.rows(), c.run(ctx, query)
+}
+
+// readOnly answers whether the server refuses writes.
+func (c *fakeConn) readOnly() driver.Rows {
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	if c.id <= c.s.demoted && !c.s.writable.Load() {
+		return &fakeRows{values: []driver.Value{int64(1)}}
+	}
+	return &fakeRows{values: []driver.Value{int64(0)}}
 }
 
 func (c *fakeConn) Query(query string, args []driver.Value) (driver.Rows, error) {

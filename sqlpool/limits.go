@@ -228,12 +228,12 @@ func (b *dbBackend) limits(ctx context.Context) (Limits, error) {
 	}
 	var l Limits
 	err := b.probe.Use(ctx, func(ctx context.Context, n *native) error {
-		row, err := mysqlRow(ctx, n,
+		row, err := oneRow(ctx, n,
 			"select @@global.max_connections, @@session.max_user_connections, @@session.wait_timeout", 3)
 		if err != nil {
 			return err
 		}
-		status, err := mysqlRow(ctx, n, "show global status like 'Threads_connected'", 2)
+		status, err := oneRow(ctx, n, "show global status like 'Threads_connected'", 2)
 		if err != nil {
 			return err
 		}
@@ -244,8 +244,8 @@ func (b *dbBackend) limits(ctx context.Context) (Limits, error) {
 	return l, err
 }
 
-// mysqlRow returns the first row of a query.
-func mysqlRow(ctx context.Context, n *native, query string, columns int) ([]string, error) {
+// oneRow returns the first row of a query, as text.
+func oneRow(ctx context.Context, n *native, query string, columns int) ([]string, error) {
 	_, rows, err := n.Table(ctx, query)
 	switch {
 	case err != nil:

@@ -35,6 +35,7 @@ type manager struct {
 	asked   *config
 	renewal string // what was wrong with the files, said last
 
+	scout    scout
 	pausedAt atomic.Int64 // a monotime.Time: when callers began to wait for Resume
 	expiring expiry.Watch
 }
@@ -47,6 +48,7 @@ func newManager(b *base, back backend, on secretFiles) *manager {
 	b.watches = m.watchesFor(b.cfg())
 	b.breaker = m.newBreaker()
 	b.onDial = m.dialEnded
+	b.onRefusedWrite = m.sendScout
 	return m
 }
 

@@ -243,6 +243,19 @@ func (b *pgxBackend) try(ctx context.Context, to target, cfg *config) error {
 	return b.base.answered(pgxProbe(ctx, c, cfg.CheckQuery))
 }
 
+func (b *pgxBackend) takesWrites(ctx context.Context, query string) (bool, error) {
+	c, err := b.dialOutside(ctx, b.target.Load(), b.base.cfg())
+	if err != nil {
+		return false, err
+	}
+	defer b.hangUp(ctx, c)
+	var answer string
+	if err := c.QueryRow(ctx, query, pgx.QueryExecModeSimpleProtocol).Scan(&answer); err != nil {
+		return false, err
+	}
+	return writable(answer)
+}
+
 func (b *pgxBackend) use(ctx context.Context, to target, cfg *config, elsewhere bool) {
 	if t, ok := to.(*pgxTarget); ok {
 		b.target.Store(t)

@@ -60,6 +60,7 @@ type recovery struct {
 	reason   string        // why the last generation was thrown away
 	next     monotime.Time // no sooner is another thrown away for being read-only
 	pause    time.Duration
+	found    bool          // a scout has brought about a reset since next was set
 	toldLost monotime.Time // when it was last said that connections do not answer a ping; 0: never
 }
 
@@ -164,7 +165,8 @@ func (m *manager) failedOver() {
 }
 
 // noteRefusedWrite resets the pool because a write was refused on a connection of the given
-// generation. At most once a second, and less often as long as it does not help.
+// generation. At most once a second, and less often as long as it does not help; meanwhile scouts
+// look for the promoted server.
 func (c *base) noteRefusedWrite(of reporter, generation uint64, err error) {
 	if c.cfg().DisableResetOnReadOnly || generation < c.recovery.generation.Load() {
 		return
@@ -172,7 +174,11 @@ func (c *base) noteRefusedWrite(of reporter, generation uint64, err error) {
 	now := monotime.Now()
 	c.recovery.mu.Lock()
 	if now < c.recovery.next {
+		pause, found := c.recovery.pause, c.recovery.found
 		c.recovery.mu.Unlock()
+		if !found {
+			c.onRefusedWrite(err, pause)
+		}
 		return
 	}
 	if now.Sub(c.recovery.next) > resetLast {
@@ -180,6 +186,7 @@ func (c *base) noteRefusedWrite(of reporter, generation uint64, err error) {
 	}
 	c.recovery.pause = min(max(2*c.recovery.pause, resetFirst), resetLast)
 	c.recovery.next = now.Add(c.recovery.pause)
+	c.recovery.found = false
 	c.recovery.reason = poolkeeper.EvictedFailover
 	c.recovery.generation.Add(1) // under the lock: a caller that returns above can rely on it
 	c.recovery.mu.Unlock()
@@ -187,4 +194,24 @@ func (c *base) noteRefusedWrite(of reporter, generation uint64, err error) {
 	open := of.Open()
 	of.flush()
 	c.events.Emit(event.OfReset(event.Demoted, open, err))
+}
+
+// promoted resets the pool because a scout has found a server that takes writes. Where the name
+// leads to several servers the scout may be the only one that gets there, so that this happens once
+// between two resets of noteRefusedWrite. generation is that of the scout's dial: connections of a
+// later one may be as new.
+func (m *manager) promoted(generation uint64, err error) {
+	m.recovery.mu.Lock()
+	if m.recovery.found || m.recovery.generation.Load() != generation {
+		m.recovery.mu.Unlock()
+		return
+	}
+	m.recovery.found = true
+	m.recovery.reason = poolkeeper.EvictedFailover
+	m.recovery.generation.Add(1)
+	m.recovery.mu.Unlock()
+	m.metrics.generations.Add(1)
+	open := m.open()
+	m.back.flush()
+	m.events.Emit(event.OfReset(event.Demoted, open, err))
 }

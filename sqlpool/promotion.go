@@ -1,0 +1,95 @@
+package sqlpool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/poolkeeper/poolkeeper/internal/monotime"
+)
+
+// scoutPause is the least time between two scouts.
+const scoutPause = 100 * time.Millisecond
+
+// betweenScouts is the time between two scouts, by that between two resets, which grows from 1 s to
+// 30 s. It is 125 ms at 4 s, 2 s at 16 s, and 7 s in the end: a name that moves does so within
+// seconds, and a server that is read-only by intent is to see few of them.
+func betweenScouts(pause time.Duration) time.Duration {
+	return max(scoutPause, time.Duration(pause.Seconds()*float64(pause))/128)
+}
+
+// scout looks for the promoted server while writes are refused: a name may move seconds after the
+// demotion. It opens a connection of its own and asks whether the server there takes writes. Then
+// the pool is reset at once, and not only when the next reset is due.
+//
+//	a write is refused ──▶ reset ──▶ and refused again ──▶ scout, 10/s at first ──▶ takes writes: reset
+//	                                                                             └▶ does not: the next refusal
+//	                                                                                sends another
+//
+// Refusals alone send scouts, so that a pool that writes nothing opens no connections.
+type scout struct {
+	out  atomic.Bool  // one is under way
+	next atomic.Int64 // a monotime.Time: no sooner does another one go
+}
+
+// sendScout looks for the promoted server, unless a scout is under way or was lately. err is the
+// refusal. pause is that between two resets.
+func (m *manager) sendScout(err error, pause time.Duration) {
+	query := writableQuery(err)
+	if query == "" || m.cfg().DisableResetOnReadOnly ||
+		monotime.Now() < monotime.Time(m.scout.next.Load()) || !m.scout.out.CompareAndSwap(false, true) {
+		return
+	}
+	// Owner: the pool. It ends with DialTimeout, or with the pool's life; shut waits for it.
+	m.work.Go(func() {
+		defer m.scout.out.Store(false)
+		began := time.Now()
+		generation := m.recovery.generation.Load()
+		found := m.takesWrites(query)
+		wait := max(betweenScouts(pause), m.pace.Interval(), time.Since(began))
+		m.scout.next.Store(int64(monotime.Now().Add(wait)))
+		if found {
+			m.promoted(generation, err)
+		}
+	})
+}
+
+// takesWrites asks a new connection. A server that does not answer, or not this question, does not.
+func (m *manager) takesWrites(query string) (yes bool) {
+	ctx, cancel := context.WithTimeout(m.life, m.cfg().DialTimeout)
+	defer cancel()
+	m.pace.Spend()
+	err := m.events.Guarded("a hook, in a look for the promoted server,", func() (err error) {
+		yes, err = m.back.takesWrites(ctx, query)
+		return err
+	})
+	return err == nil && yes
+}
+
+// writableQuery asks whether a server takes writes, in the dialect of the one that has refused one.
+// It has one row and one column, which is "off" or "0" if so. Empty: the dialect is not known.
+func writableQuery(err error) string {
+	if _, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return "show transaction_read_only" // on for every transaction of a standby
+	}
+	if _, ok := errors.AsType[*mysql.MySQLError](err); ok {
+		return "select @@global.read_only + @@global.innodb_read_only"
+	}
+	return ""
+}
+
+// writable interprets the answer to writableQuery.
+func writable(answer string) (bool, error) {
+	switch answer {
+	case "off", "0":
+		return true, nil
+	case "on", "1", "2":
+		return false, nil
+	}
+	return false, fmt.Errorf("sqlpool: the server says %q to whether it is read-only", answer)
+}
