@@ -1,13 +1,7 @@
 package redispool_test
 
 import (
-	"fmt"
-	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -90,38 +84,12 @@ func field(pairs []string, name string) string {
 	return ""
 }
 
-// startSentinel runs one from a file of its own, which a sentinel insists on, until the test ends
-// or stop is called.
+// startSentinel runs one until the test ends or stop is called.
 func startSentinel(tb testing.TB, primaryPort string, args ...string) (addr string, stop func()) {
 	tb.Helper()
-	addr = freeAddr(tb)
-	_, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	dir := tb.TempDir()
-	path := filepath.Join(dir, "sentinel.conf")
-	text := fmt.Sprintf("port %s\nbind 127.0.0.1\ndir %s\nsentinel monitor shop 127.0.0.1 %s 2\n"+
-		"sentinel down-after-milliseconds shop 500\nsentinel failover-timeout shop 3000\n", port, dir, primaryPort)
-	if err = os.WriteFile(path, []byte(text), 0o600); err != nil {
-		tb.Fatal(err)
-	}
-	binary, err := exec.LookPath("redis-server")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	cmd := exec.Command(binary, append([]string{path, "--sentinel"}, args...)...) // killed at the end of the test
-	if err := cmd.Start(); err != nil {
-		tb.Fatal(err)
-	}
-	stop = sync.OnceFunc(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	tb.Cleanup(stop)
-	look := admin(tb, addr)
-	eventually(tb, "the sentinel answers", func() bool { return look.Ping(tb.Context()).Err() == nil })
-	return addr, stop
+	s := testserver.RedisSentinel(tb, "shop", primaryPort,
+		[]string{"sentinel down-after-milliseconds shop 500", "sentinel failover-timeout shop 3000"}, args...)
+	return s.Addr(), func() { s.Kill(tb) }
 }
 
 func (s *sentinels) url(parameters string) string {

@@ -181,8 +181,9 @@ func (c *begun) secrets(tb testing.TB, calls []call) {
 func failedStart(p *place) {
 	p.Helper()
 	d := new(dials)
+	nowhere := testkit.FreeAddr(p)
 	r := &rig{
-		addr: testkit.FreeAddr(p), conns: p.lib.conns, dial: d.dial, log: testkit.Silent(),
+		addr: nowhere, addrs: []string{nowhere}, conns: p.lib.conns, dial: d.dial, log: testkit.Silent(),
 		password: func() string { return secret },
 	}
 	orders, _, err := p.lib.managed(r)

@@ -27,14 +27,19 @@ type library struct {
 	conns   int
 	raw     func(r *rig) (native, error)
 	managed func(r *rig) (pool, native, error)
+	// topology is more than one server, started for each round. It has scenarios of its own, and no
+	// others. Empty: one server, for all rounds.
+	topology string
 }
 
 // native is the handle that the service works with, as functions.
 type native struct {
 	write func(ctx context.Context, n int) error // adds one to row or key n
 	// long is work in flight: it writes, waits on the connection that it holds, and commits.
-	long  func(ctx context.Context, d time.Duration) error
-	close func() // of a raw client
+	long   func(ctx context.Context, d time.Duration) error
+	kinds  map[string]func(ctx context.Context, n int) error // other forms of write, by name; see kindsOf
+	insert func(ctx context.Context, id int64) error         // writes id once more
+	close  func()                                            // of a raw client
 }
 
 // pool is a managed pool.
@@ -46,12 +51,15 @@ type pool interface {
 
 // rig is what a client is built from.
 type rig struct {
-	addr     string // of the proxy
+	addr     string   // of the proxy
+	addrs    []string // of the topology, or addr
 	conns    int
 	failFast time.Duration
 	dial     func(ctx context.Context, network, addr string) (net.Conn, error)
 	log      *slog.Logger
 	password func() string // the one that the application knows now
+
+	parameters string // of a PostgreSQL URL, after the others
 }
 
 // user is the application's login on every server.
@@ -59,13 +67,13 @@ const user = "app"
 
 func libraries() []library {
 	return []library{
-		{"Redis, 8 connections", redisBackend, 8, rawRedis(0), managedRedis(0)},
-		{"Redis, 40 connections", redisBackend, 40, rawRedis(0), managedRedis(0)},
-		{"Redis, 8, no retries", redisBackend, 8, rawRedis(-1), managedRedis(-1)},
-		{"Redis, 40, no retries", redisBackend, 40, rawRedis(-1), managedRedis(-1)},
-		{"pgxpool", postgresBackend, 10, rawPgxpool, managedPgxpool},
-		{"database/sql on pgx", postgresBackend, 10, rawPgxDB, managedPgxDB},
-		{"MariaDB", mariadbBackend, 10, rawMariaDB, managedMariaDB},
+		{"Redis, 8 connections", redisBackend, 8, rawRedis(0), managedRedis(0), ""},
+		{"Redis, 40 connections", redisBackend, 40, rawRedis(0), managedRedis(0), ""},
+		{"Redis, 8, no retries", redisBackend, 8, rawRedis(-1), managedRedis(-1), ""},
+		{"Redis, 40, no retries", redisBackend, 40, rawRedis(-1), managedRedis(-1), ""},
+		{"pgxpool", postgresBackend, 10, rawPgxpool, managedPgxpool, ""},
+		{"database/sql on pgx", postgresBackend, 10, rawPgxDB, managedPgxDB, ""},
+		{"MariaDB", mariadbBackend, 10, rawMariaDB, managedMariaDB, ""},
 	}
 }
 
@@ -79,9 +87,11 @@ func redisNative(c redis.UniversalClient) native {
 				}
 				sleep(d)
 				return tx.Incr(ctx, "long").Err()
-			}, "other")
+			}, "{long}other")
 		},
-		close: func() { _ = c.Close() },
+		kinds:  redisKinds(c),
+		insert: func(ctx context.Context, id int64) error { return c.Incr(ctx, idKey(id)).Err() },
+		close:  func() { _ = c.Close() },
 	}
 }
 
@@ -111,6 +121,9 @@ func managedRedis(retries int) func(r *rig) (pool, native, error) {
 const (
 	pgWrite    = "update counters set n = n + 1 where id = $1"
 	mysqlWrite = "update counters set n = n + 1 where id = ?"
+
+	pgInsert    = "insert into ids values ($1)"
+	mysqlInsert = "insert into ids values (?)"
 )
 
 func pgxNative(p *pgxpool.Pool) native {
@@ -126,12 +139,14 @@ func pgxNative(p *pgxpool.Pool) native {
 				return err
 			})
 		},
-		close: p.Close,
+		kinds:  pgxKinds(p),
+		insert: func(ctx context.Context, id int64) error { _, err := p.Exec(ctx, pgInsert, id); return err },
+		close:  p.Close,
 	}
 }
 
 func (r *rig) pgConfig() (*pgxpool.Config, error) {
-	cfg, err := pgxpool.ParseConfig("postgres://" + user + "@" + r.addr + "/postgres?sslmode=disable")
+	cfg, err := pgxpool.ParseConfig("postgres://" + user + "@" + r.addr + "/postgres?sslmode=disable" + r.parameters)
 	if err != nil {
 		return nil, err
 	}
@@ -155,7 +170,7 @@ func rawPgxpool(r *rig) (native, error) {
 
 func managedPgxpool(r *rig) (pool, native, error) {
 	p, err := sqlpool.NewPostgres(sqlpool.PostgresConfig{
-		URL: "postgres://" + user + "@" + r.addr + "/postgres?sslmode=disable", MaxOpen: r.conns,
+		URL: "postgres://" + user + "@" + r.addr + "/postgres?sslmode=disable" + r.parameters, MaxOpen: r.conns,
 		FailFastAfter: r.failFast, Logger: r.log,
 		Credentials: func(context.Context) (string, string, error) { return user, r.password(), nil },
 		Configure:   func(c *pgxpool.Config) error { c.ConnConfig.DialFunc = r.dial; return nil },
@@ -166,7 +181,7 @@ func managedPgxpool(r *rig) (pool, native, error) {
 	return p, pgxNative(p.Pool()), nil
 }
 
-func dbNative(db *sql.DB, write string) native {
+func dbNative(db *sql.DB, write, insert string) native {
 	return native{
 		write: func(ctx context.Context, n int) error { _, err := db.ExecContext(ctx, write, n); return err },
 		long: func(ctx context.Context, d time.Duration) error {
@@ -184,7 +199,9 @@ func dbNative(db *sql.DB, write string) native {
 			}
 			return tx.Commit()
 		},
-		close: func() { _ = db.Close() },
+		kinds:  dbKinds(db, write),
+		insert: func(ctx context.Context, id int64) error { _, err := db.ExecContext(ctx, insert, id); return err },
+		close:  func() { _ = db.Close() },
 	}
 }
 
@@ -202,7 +219,7 @@ func rawPgxDB(r *rig) (native, error) {
 	if err != nil {
 		return native{}, err
 	}
-	return dbNative(r.opened(sql.OpenDB(c)), pgWrite), nil
+	return dbNative(r.opened(sql.OpenDB(c)), pgWrite, pgInsert), nil
 }
 
 // opened sets the size of a raw pool. The default of MaxIdleConns, 2, would close connections after
@@ -222,7 +239,7 @@ func managedPgxDB(r *rig) (pool, native, error) {
 	if err != nil {
 		return nil, native{}, err
 	}
-	return p, dbNative(p.DB(), pgWrite), nil
+	return p, dbNative(p.DB(), pgWrite, pgInsert), nil
 }
 
 func (r *rig) mysqlConfig(c *mysql.Config) error {
@@ -240,7 +257,7 @@ func rawMariaDB(r *rig) (native, error) {
 	if err != nil {
 		return native{}, err
 	}
-	return dbNative(r.opened(sql.OpenDB(c)), mysqlWrite), nil
+	return dbNative(r.opened(sql.OpenDB(c)), mysqlWrite, mysqlInsert), nil
 }
 
 func managedMariaDB(r *rig) (pool, native, error) {
@@ -252,5 +269,5 @@ func managedMariaDB(r *rig) (pool, native, error) {
 	if err != nil {
 		return nil, native{}, err
 	}
-	return p, dbNative(p.DB(), mysqlWrite), nil
+	return p, dbNative(p.DB(), mysqlWrite, mysqlInsert), nil
 }

@@ -21,6 +21,10 @@ type outcome struct {
 	sockets    int // left after the end
 	goroutines int // the same
 
+	data  bool // the following count
+	gone  int  // acknowledged writes that the server does not have
+	twice int  // writes that it applied more than once
+
 	unready, ready time.Duration // of the registry: after the beginning of the fault, after the server's return; never
 	lines          int           // logged
 	managed        bool
@@ -69,6 +73,8 @@ var columns = []struct {
 	{"slowest call", func(o *outcome) time.Duration { return o.slow }, 200 * time.Millisecond, 0.1, func(o *outcome) string { return round(o.slow) }},
 	{"dials/s", func(o *outcome) time.Duration { return time.Duration(o.dials) }, 12, 0.1, func(o *outcome) string { return fmt.Sprint(o.dials) }},
 	{"left", func(o *outcome) time.Duration { return time.Duration(o.sockets + o.goroutines) }, 0, 0, func(o *outcome) string { return fmt.Sprintf("%d, %d", o.sockets, o.goroutines) }},
+	{"writes lost", func(o *outcome) time.Duration { return time.Duration(o.gone) }, 0, 0, func(o *outcome) string { return ifData(o, o.gone) }},
+	{"applied twice", func(o *outcome) time.Duration { return time.Duration(o.twice) }, 5, 0.5, func(o *outcome) string { return ifData(o, o.twice) }},
 	{"not ready, ready", nil, 0, 0, func(o *outcome) string {
 		if !o.managed {
 			return ""
@@ -84,6 +90,13 @@ var columns = []struct {
 		}
 		return fmt.Sprint(o.lines)
 	}},
+}
+
+func ifData(o *outcome, n int) string {
+	if !o.data {
+		return ""
+	}
+	return fmt.Sprint(n)
 }
 
 func endless(d time.Duration) time.Duration {
@@ -136,6 +149,8 @@ func middle(all []*outcome) *outcome {
 		out.dials = max(out.dials, o.dials)
 		out.sockets += o.sockets
 		out.goroutines += o.goroutines
+		out.gone += o.gone
+		out.twice += o.twice
 		out.unready = max(out.unready, o.unready)
 		out.ready = max(out.ready, o.ready)
 		out.lines = max(out.lines, o.lines)

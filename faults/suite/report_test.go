@@ -47,14 +47,15 @@ func (r *report) text() string {
 		if len(r.rows[s.name]) == 0 {
 			continue
 		}
+		shown := s.columns(r.rows[s.name])
 		fmt.Fprintf(&out, "### %s\n\n| | |", strings.ToUpper(s.name[:1])+s.name[1:])
-		for _, c := range columns {
-			fmt.Fprintf(&out, " %s |", c.name)
+		for _, i := range shown {
+			fmt.Fprintf(&out, " %s |", columns[i].name)
 		}
-		out.WriteString("\n|---|---|" + strings.Repeat("---|", len(columns)) + "\n")
-		for _, lib := range libraries() {
+		out.WriteString("\n|---|---|" + strings.Repeat("---|", len(shown)) + "\n")
+		for _, lib := range everyLibrary() {
 			if res := r.rows[s.name][lib.name]; res != nil {
-				res.rowsOf(&out, lib)
+				res.rowsOf(&out, lib, shown)
 				for _, name := range res.worse {
 					fmt.Fprintf(&worse, "- %s, %s: %s%s\n", s.name, lib.name, name, s.reason(name))
 				}
@@ -68,7 +69,24 @@ func (r *report) text() string {
 	return out.String()
 }
 
-func (r *result) rowsOf(out *strings.Builder, lib library) {
+// columns are the indices of those that say something in a scenario's table.
+func (s scenario) columns(rows map[string]*result) (shown []int) {
+	for i, c := range columns {
+		for _, res := range rows {
+			some := false
+			for _, o := range res.outcomes {
+				some = some || c.show(o) != ""
+			}
+			if some {
+				shown = append(shown, i)
+				break
+			}
+		}
+	}
+	return shown
+}
+
+func (r *result) rowsOf(out *strings.Builder, lib library, shown []int) {
 	name := lib.name
 	for _, w := range r.ways {
 		o := r.outcomes[w.name]
@@ -76,8 +94,8 @@ func (r *result) rowsOf(out *strings.Builder, lib library) {
 			continue
 		}
 		fmt.Fprintf(out, "| %s | %s |", name, w.name)
-		for _, c := range columns {
-			fmt.Fprintf(out, " %s |", c.show(o))
+		for _, i := range shown {
+			fmt.Fprintf(out, " %s |", columns[i].show(o))
 		}
 		out.WriteString("\n")
 		name = ""

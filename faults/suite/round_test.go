@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -30,12 +31,19 @@ var (
 // scenario is a fault, and the traffic that goes on meanwhile.
 type scenario struct {
 	name    string
-	only    func(lib library) bool    // nil: every library
-	callers func(lib library) callers // nil: steady traffic whose calls have 500 ms
+	on      string                     // the topology that it is for
+	only    func(lib library) bool     // nil: every library
+	kind    string                     // of the writes, see kindsOf; empty: the plain ones
+	data    bool                       // the writes are inserts that are counted, see ledger
+	args    func(lib library) []string // of a server for this scenario only; nil: the shared one
+	callers func(lib library) callers  // nil: steady traffic whose calls have 500 ms
+	setup   func(p *place)             // before the client begins; nil: nothing
 	// fault happens. It returns when the server is back for new connections.
 	fault func(p *place)
 	// spare has a second server run, for the fault to lead to.
 	spare bool
+	// settle happens after the calls, before a managed client ends. Nil: nothing.
+	settle func(p *place)
 	// undo returns what the fault left changed, after the round. Nil: nothing.
 	undo  func(p *place)
 	after time.Duration // for how long calls go on once the server is back; 0: 4 s
@@ -55,6 +63,7 @@ type place struct {
 	first    *backend // the server at the beginning
 	second   *backend // another one; nil unless the scenario has a spare
 	proxy    *testkit.Proxy
+	load     *traffic
 	lib      library
 	chance   *rand.Rand
 	client   native
@@ -92,6 +101,7 @@ type begun struct {
 // round puts one client through the scenario.
 func (s scenario) round(tb testing.TB, b *backend, lib library, w way, seed uint64) *outcome {
 	tb.Helper()
+	b = s.own(tb, b, lib)
 	p := &place{
 		TB: tb, backend: b, first: b, lib: lib, proxy: testkit.NewProxy(tb, b.Addr()), chance: rand.New(rand.NewPCG(seed, 0)), //nolint:gosec // to be repeated
 	}
@@ -103,21 +113,45 @@ func (s scenario) round(tb testing.TB, b *backend, lib library, w way, seed uint
 		defer s.undo(p)
 	}
 	o := &outcome{managed: !w.raw}
+	if s.setup != nil {
+		s.setup(p)
+	}
 	label := fmt.Sprintf("%s %d", tb.Name(), seed)
 	labelled(label, func(ctx context.Context) { s.inside(ctx, p, w, seed, o) })
 	p.left(label, o)
 	return o
 }
 
+// own is the server of a round: the shared one, or one that starts and ends with the round.
+func (s scenario) own(tb testing.TB, shared *backend, lib library) *backend {
+	tb.Helper()
+	if lib.topology == "" && s.args == nil {
+		return shared
+	}
+	b := lib.backend()
+	if s.args != nil {
+		b.args = append(b.args, s.args(lib)...)
+	}
+	b.begin(tb)
+	return b
+}
+
+// fits reports whether the scenario is for a library.
+func (s scenario) fits(lib library) bool {
+	return s.on == lib.topology && (s.only == nil || s.only(lib)) && (s.kind == "" || slices.Contains(kindsOf(lib), s.kind))
+}
+
 // inside is a round but for what is left after it.
 func (s scenario) inside(ctx context.Context, p *place, w way, seed uint64, o *outcome) {
 	p.Helper()
 	d := new(dials)
-	r := &rig{addr: p.proxy.Addr(), conns: p.lib.conns, failFast: w.failFast, dial: d.dial, password: func() string { return *p.password.Load() }}
+	r := &rig{addr: p.proxy.Addr(), addrs: p.addrs(), conns: p.lib.conns, failFast: w.failFast, dial: d.dial, password: func() string { return *p.password.Load() }}
 	c := p.open(r, w)
 	p.client = c.native
 	who := s.traffic(p.lib)
-	load := begin(context.WithoutCancel(ctx), who, seed, c.write)
+	write, written := s.write(c.native, seed)
+	load := begin(context.WithoutCancel(ctx), who, seed, write)
+	p.load = load
 	testkit.Eventually(p, "the traffic flows", func() bool { return load.succeeded.Load() > int64(5*who.n) })
 	c.observe()
 	sleep(time.Duration(p.chance.Float64() * float64(200*time.Millisecond))) // at any moment of the traffic
@@ -132,6 +166,10 @@ func (s scenario) inside(ctx context.Context, p *place, w way, seed uint64, o *o
 	sleep(max(p.span(after), time.Second))
 	calls, hanging := load.stop()
 	o.count(calls, began, back, who)
+	written.compare(p, o)
+	if s.settle != nil {
+		s.settle(p)
+	}
 	o.dials, o.lines = d.peak(began), int(c.log.n.Load()-lines)
 	if w.raw {
 		closeRaw(c.native)
@@ -141,6 +179,26 @@ func (s scenario) inside(ctx context.Context, p *place, w way, seed uint64, o *o
 	if s.check != nil {
 		s.check(p, p.lib, w, o)
 	}
+}
+
+// addrs are where a client finds the server, or the topology.
+func (p *place) addrs() []string {
+	if p.topology != nil {
+		return p.topology
+	}
+	return []string{p.proxy.Addr()}
+}
+
+// write is the form of a call, and the ledger of what it writes if there is one.
+func (s scenario) write(c native, seed uint64) (write func(ctx context.Context, n int) error, l *ledger) {
+	switch {
+	case s.data:
+		l = newLedger(seed)
+		return l.writer(c.insert), l
+	case s.kind != "":
+		return c.kinds[s.kind], nil
+	}
+	return c.write, nil
 }
 
 func (s scenario) traffic(lib library) callers {
@@ -190,10 +248,14 @@ func closeRaw(c native) {
 func (p *place) left(label string, o *outcome) {
 	p.Helper()
 	var stacks string
-	_, port, _ := cut(p.proxy.Addr())
+	ports := p.first.ports
+	if ports == nil {
+		_, port, _ := cut(p.proxy.Addr())
+		ports = []string{port}
+	}
 	for deadline := time.Now().Add(3 * time.Second); ; sleep(20 * time.Millisecond) {
 		o.goroutines, stacks = leftGoroutines(p, label)
-		o.sockets = leftSockets(p, port)
+		o.sockets = leftSockets(p, ports)
 		if o.goroutines+o.sockets == 0 || time.Now().After(deadline) {
 			break
 		}

@@ -36,6 +36,10 @@ func scenarios() []scenario {
 		freezes(),
 		network(),
 		latencies(),
+		serverEnds(),
+		demotions(),
+		failovers(),
+		losses(),
 	)
 }
 
@@ -49,16 +53,19 @@ func TestFaults(t *testing.T) {
 	testkit.Slow(t)
 	report := newReport()
 	t.Cleanup(func() { report.write(t) })
-	for _, lib := range libraries() {
+	for _, lib := range everyLibrary() {
 		if !whole() && !inShort(lib) {
 			continue
 		}
 		t.Run(lib.name, func(t *testing.T) {
 			t.Parallel()
-			b := lib.backend()
-			b.begin(t)
+			var b *backend // a topology starts anew in each round
+			if lib.topology == "" {
+				b = lib.backend()
+				b.begin(t)
+			}
 			for _, s := range scenarios() {
-				if s.only != nil && !s.only(lib) || s.long && !whole() {
+				if !s.fits(lib) || s.long && !whole() {
 					continue
 				}
 				t.Run(s.name, func(t *testing.T) {

@@ -35,6 +35,7 @@ type traffic struct {
 	cancel    context.CancelFunc
 	wg        sync.WaitGroup
 	succeeded atomic.Int64
+	resting   atomic.Pointer[chan struct{}] // closed when the callers may go on; nil: they may
 
 	mu    sync.Mutex // guards the following
 	calls []call
@@ -51,6 +52,13 @@ func begin(ctx context.Context, c callers, seed uint64, do func(ctx context.Cont
 		t.wg.Go(func() {
 			pause(ctx, time.Duration(chance.Float64()*float64(c.pause)))
 			for ctx.Err() == nil {
+				if rest := t.resting.Load(); rest != nil {
+					select {
+					case <-ctx.Done():
+						return
+					case <-*rest:
+					}
+				}
 				t.one(ctx, c.deadline, n, do)
 				pause(ctx, time.Duration((0.5+chance.Float64())*float64(c.pause)))
 			}
@@ -110,6 +118,15 @@ func (t *traffic) stop() (calls []call, hanging bool) {
 	case <-time.After(10 * time.Second):
 		return calls, true
 	}
+}
+
+// rest has every caller begin no call for a while, and then all at once.
+func (t *traffic) rest(d time.Duration) {
+	over := make(chan struct{})
+	t.resting.Store(&over)
+	sleep(d)
+	t.resting.Store(nil)
+	close(over)
 }
 
 // pause waits, or returns when ctx ends.
