@@ -1,6 +1,7 @@
 package httpclient_test
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"sync"
@@ -127,6 +128,27 @@ func TestIsolationNeedsHosts(t *testing.T) {
 	for _, want := range []string{"Isolation is given without Hosts", "Isolation.MinScore is 101", "Isolation.MinServing is -1"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("no %s in %v", want, err)
+		}
+	}
+}
+
+func TestSettingsTellHowHostsAreIsolated(t *testing.T) {
+	t.Parallel()
+	cfg := httpclient.Config{Name: "billing", BaseURL: service, Hosts: []string{"127.0.0.1:1", "127.0.0.1:2"}, Logger: testkit.Silent()}
+	for want, c := range map[string]poolkeeper.Isolation{
+		"isolation=off": {},
+		"isolation=[min_score=75 after=300ms retry=200ms max_retry=5m0s trial_share=0.2 min_serving=1]": isolating(),
+	} {
+		cfg.Isolation = c
+		client, err := httpclient.New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprint(client.Settings()); !strings.Contains(got, want) {
+			t.Errorf("no %s in %s", want, got)
+		}
+		if err := client.Abort(); err != nil {
+			t.Error(err)
 		}
 	}
 }
