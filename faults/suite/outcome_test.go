@@ -3,6 +3,7 @@ package suite_test
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -97,6 +98,15 @@ func ifData(o *outcome, n int) string {
 		return ""
 	}
 	return fmt.Sprint(n)
+}
+
+// String has the columns of a row.
+func (o *outcome) String() string {
+	cells := make([]string, 0, len(columns))
+	for _, c := range columns {
+		cells = append(cells, c.show(o))
+	}
+	return strings.Join(cells, " | ")
 }
 
 func endless(d time.Duration) time.Duration {

@@ -67,6 +67,7 @@ type place struct {
 	lib      library
 	chance   *rand.Rand
 	client   native
+	crowd    int                    // callers beside those of the traffic
 	password atomic.Pointer[string] // the one that the application knows
 }
 
@@ -150,9 +151,8 @@ func (s scenario) inside(ctx context.Context, p *place, w way, seed uint64, o *o
 	p.client = c.native
 	who := s.traffic(p.lib)
 	write, written := s.write(c.native, seed)
-	load := begin(context.WithoutCancel(ctx), who, seed, write)
-	p.load = load
-	testkit.Eventually(p, "the traffic flows", func() bool { return load.succeeded.Load() > int64(5*who.n) })
+	p.load = begin(context.WithoutCancel(ctx), who, seed, write)
+	testkit.Eventually(p, "the traffic flows", func() bool { return p.load.succeeded.Load() > int64(5*who.n) })
 	c.observe()
 	sleep(time.Duration(p.chance.Float64() * float64(200*time.Millisecond))) // at any moment of the traffic
 	lines := c.log.n.Load()
@@ -164,7 +164,8 @@ func (s scenario) inside(ctx context.Context, p *place, w way, seed uint64, o *o
 		after = 4 * time.Second
 	}
 	sleep(max(p.span(after), time.Second))
-	calls, hanging := load.stop()
+	calls, hanging := p.load.stop()
+	who.n += p.crowd
 	o.count(calls, began, back, who)
 	written.compare(p, o)
 	if s.settle != nil {
