@@ -20,8 +20,8 @@ import (
 // The settings of the service. Those that are times are shorter than the defaults, so that the trial
 // is soon over.
 const (
-	ping        = 500 * time.Millisecond
-	pongWait    = 5 * time.Second
+	ping        = 2 * time.Second
+	pongWait    = 12 * time.Second
 	drainSpread = 2 * time.Second
 	perUser     = 5
 )
