@@ -51,7 +51,7 @@ fmt-check: bin/gofumpt ## Fail if a file is not formatted
 lint: bin/golangci-lint ## The linters, in every module
 	@for m in $(MODULES) $(APART); do \
 		echo "lint $$m"; \
-		(cd $$m && GOWORK=off "$(CURDIR)/bin/golangci-lint" run --config "$(CURDIR)/.golangci.yml" ./...); \
+		(cd $$m && GOWORK=off "$(CURDIR)/bin/golangci-lint" run --allow-parallel-runners --config "$(CURDIR)/.golangci.yml" ./...); \
 	done
 
 vet: ## go vet, in every module, and for other systems

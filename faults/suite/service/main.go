@@ -13,6 +13,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"os"
@@ -27,7 +28,7 @@ import (
 
 func main() {
 	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, nil)))
-	if err := run(context.Background()); err != nil {
+	if err := run(context.Background(), os.Stdout); err != nil { //nolint:forbidigo // a program
 		slog.Error("the service has failed", "error", err)
 		os.Exit(1)
 	}
@@ -42,8 +43,8 @@ type service struct {
 	jobs     chan string // orders whose outbox line is to be sent
 }
 
-// run is the service, until SIGTERM.
-func run(ctx context.Context) error {
+// run is the service, until SIGTERM. It writes its address to out.
+func run(ctx context.Context, out io.Writer) error {
 	s, err := newService()
 	if err != nil {
 		return err
@@ -57,7 +58,7 @@ func run(ctx context.Context) error {
 	reg.Add("api", server, lifecycle.WithDependencies("redis", "postgres", "mysql", "outbox"))
 	reg.Add("events", s.events, lifecycle.WithDependencies("api")) // it drains before the server
 	reg.Go("address", func(context.Context) error {
-		_, err := fmt.Println("http://" + server.Addr().String())
+		_, err := fmt.Fprintln(out, "http://"+server.Addr().String())
 		return err
 	}, lifecycle.WithDependencies("events"))
 	return reg.Run(ctx)
