@@ -341,6 +341,37 @@ func TestClusterFailoverIsFollowed(t *testing.T) {
 	}
 }
 
+// A primary falls silent, and its replica takes over. Its connections stay open, and new ones are
+// accepted: no dial fails that could make the pool ask for the slots, and no breaker opens.
+func TestClusterFailoverOfASilentNodeIsFollowed(t *testing.T) {
+	testkit.Slow(t)
+	k := newCluster(t, 3, 1) // the replica is the first primary's
+	p := started(t, redispool.Config{Options: k.options(), MaxOpen: 10, FailFastAfter: poolkeeper.Off})
+	raw := redis.NewClusterClient(&redis.ClusterOptions{Addrs: k.options().Addrs, ContextTimeoutEnabled: true})
+	defer func() {
+		if err := raw.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	key := k.keyAt(t, 0)
+	set := func(c redis.UniversalClient) error { return c.Set(within(t, 500*time.Millisecond), key, 1, 0).Err() }
+	for _, c := range []redis.UniversalClient{raw, p.Client()} {
+		eventually(t, "the slot is served", func() bool { return set(c) == nil })
+	}
+	eventually(t, "the replica has it", func() bool {
+		size, err := k.looks[3].DBSize(t.Context()).Result()
+		return err == nil && size == 1
+	})
+	k.nodes[0].Freeze(t)
+	defer k.nodes[0].Thaw(t)
+	begun := time.Now()
+	eventually(t, "writes go to the new primary", func() bool { return set(p.Client()) == nil })
+	t.Logf("found %s after the primary fell silent", time.Since(begun))
+	if err := set(raw); err == nil {
+		t.Error("go-redis on its own has found it too; the comparison has lost its point")
+	}
+}
+
 // A primary falls silent under load until its breaker is open, and a replica takes over. Callers
 // are refused without a dial by then, and must be led to the new primary all the same.
 func TestClusterFailoverIsFollowedWhileTheBreakerIsOpen(t *testing.T) {

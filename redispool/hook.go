@@ -65,7 +65,7 @@ func (h *hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		n.hooksAdded.Add(1)
 	}
 	if kind == chainRoot || kind == chainClone {
-		next = n.graded(next)
+		next = n.slotsUnlessSilent(n.graded(next))
 		return func(ctx context.Context, cmd redis.Cmder) error { return n.single(ctx, next, cmd) }
 	}
 	l := n.newLink(kind)

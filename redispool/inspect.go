@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/health"
 	"github.com/poolkeeper/poolkeeper/internal/event"
@@ -143,6 +145,37 @@ func (n *node) failed(c *conn, err error) {
 	}
 }
 
+// noteSilent notes whether a new connection was answered. If not, another node of a Cluster may have
+// taken over.
+func (n *node) noteSilent(ctx context.Context, err error) {
+	silent := ctx.Err() == nil && err != nil && Classify(err).Kind == health.KindTimeout
+	n.silent.Store(silent)
+	if silent {
+		n.pool.rereadCluster(ctx)
+	}
+}
+
+// errSilent is the answer of a node that has left a new connection without one.
+var errSilent = errors.New("redispool: the node does not answer; another one is asked for the slots")
+
+// slotsUnlessSilent returns next, but where go-redis asks for the slots of a Cluster, a silent node
+// is not asked. go-redis asks one node after the other, and no caller's deadline bounds that: it
+// would wait for ReadTimeout before it asks a node that answers.
+func (n *node) slotsUnlessSilent(next redis.ProcessHook) redis.ProcessHook {
+	if n.pool.target.kind != kindCluster {
+		return next
+	}
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if n.silent.Load() {
+			if _, ok := cmd.(*redis.ClusterSlotsCmd); ok && loadsTopology() {
+				cmd.SetErr(errSilent)
+				return errSilent
+			}
+		}
+		return next(ctx, cmd)
+	}
+}
+
 // suspect has a sign looked into, unless it comes from a connection that is known to be lost.
 func (n *node) suspect(c *conn, s signs) {
 	if n.pool.config().SuspectPing == poolkeeper.Off || c.gone.Load() || c.closeReason() != stays || !n.inspector.note(s) {
@@ -177,6 +210,7 @@ func (n *node) inspect(ctx context.Context) {
 	for {
 		begun := monotime.Now()
 		err := n.pingAnew(ctx)
+		n.noteSilent(ctx, err)
 		switch {
 		case ctx.Err() != nil:
 			n.inspector.take()

@@ -52,6 +52,7 @@ type node struct {
 	dialEntered chan struct{} // gets a token when a dial for the pool begins
 
 	inspector inspector
+	silent    atomic.Bool // the last inspection got no answer
 
 	upkeep           ctxmutex.Mutex                     // held while the pool borrows from itself
 	acquiringIdle    atomic.Bool                        // the pool takes an idle connection: no checkout refuses one
