@@ -21,10 +21,10 @@ const Limit = 1 << 20
 // Read returns the content of a regular file, or of one that a symbolic link leads to. Its errors are
 // *fs.PathErrors, which name the file, and never show what is in it. It does not wait for a writer.
 func Read(path string) ([]byte, error) {
-	if info, err := os.Stat(path); err != nil {
-		return nil, err
-	} else if err := regular(path, info); err != nil { // some devices do not like to be opened
-		return nil, err
+	if info, err := os.Stat(path); err == nil { // otherwise OpenFile says why
+		if err := regular(path, info); err != nil { // some devices do not like to be opened
+			return nil, err
+		}
 	}
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) //nolint:gosec // the file that the configuration names
 	if err != nil {
