@@ -136,15 +136,18 @@ func (n *node) dialBy(ctx context.Context, p purpose, next dialFunc) (net.Conn, 
 
 // connect dials, and for the pool waits for a while for a server that refuses: callers are held,
 // within their own contexts, instead of failing one after the other as fast as they can try. One of
-// them, the scout, asks the server again and again; the others dial when it has got through, or has
-// given up.
+// them, the scout, asks the server again and again. The others dial when it has got through. When it
+// has given up, another one takes its place.
 func (n *node) connect(ctx context.Context, p purpose, next dialFunc) (net.Conn, error) {
 	if p != forPool {
 		return n.tryOnce(ctx, p, next)
 	}
 	began := monotime.Now()
-	native, err := n.tryOnce(ctx, p, next)
-	if !isRefused(err) {
+	var native net.Conn
+	var err error
+	if known := n.outage.Load(); known != nil {
+		err = known.err
+	} else if native, err = n.tryOnce(ctx, p, next); !isRefused(err) {
 		return native, n.final(ctx, err)
 	}
 	refused := err
@@ -214,9 +217,10 @@ func (p *Pool) rereadCluster(ctx context.Context) {
 func (n *node) awaitListener(ctx context.Context, next dialFunc, err error) (net.Conn, error) {
 	var native net.Conn
 	for isRefused(err) && ctx.Err() == nil {
-		mine := &outage{over: make(chan struct{})}
+		mine := &outage{err: err, over: make(chan struct{})}
 		if n.outage.CompareAndSwap(nil, mine) {
 			native, err = n.scout(ctx, next, err)
+			mine.ended = !isRefused(err)
 			n.outage.Store(nil)
 			close(mine.over)
 			continue
@@ -226,6 +230,9 @@ func (n *node) awaitListener(ctx context.Context, next dialFunc, err error) (net
 			case <-other.over:
 			case <-ctx.Done():
 				return nil, err
+			}
+			if !other.ended {
+				continue
 			}
 		}
 		native, err = n.tryOnce(ctx, forPool, next)
@@ -255,9 +262,12 @@ type dialFunc func(context.Context) (net.Conn, error)
 
 func isRefused(err error) bool { return err != nil && health.Classify(err).Kind == health.KindRefused }
 
-// outage is a time in which the server refuses, with a scout out. over is closed when the scout is
-// back.
-type outage struct{ over chan struct{} }
+// outage is a time in which the server refuses, with a scout out.
+type outage struct {
+	err   error         // of the attempt that was refused first
+	over  chan struct{} // closed when the scout is back
+	ended bool          // the scout was not refused in the end; set before over is closed
+}
 
 func (n *node) tryOnce(ctx context.Context, p purpose, next dialFunc) (net.Conn, error) {
 	began := monotime.Now()

@@ -2,12 +2,15 @@ package redispool_test
 
 import (
 	"context"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/poolkeeper/poolkeeper"
+	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
 	"github.com/poolkeeper/poolkeeper/internal/test/testserver"
 	"github.com/poolkeeper/poolkeeper/redispool"
 )
@@ -76,6 +79,40 @@ func TestOutageEndsWithoutADialStorm(t *testing.T) {
 	// begins to wait.
 	if failed > 200 {
 		t.Errorf("%d dials failed in 2 s", failed)
+	}
+}
+
+// While the server refuses, one caller asks whether it is back. The others wait for its answer, and
+// dial nothing that is refused as well.
+func TestCallersOfAServerThatRefusesDialOneAtATime(t *testing.T) {
+	const callers = 40
+	srv := testserver.Redis(t)
+	way := testkit.NewProxy(t, srv.Addr())
+	p := started(t, redispool.Config{
+		Options: &redis.UniversalOptions{Addrs: []string{way.Addr()}, MaxRetries: -1},
+		MaxOpen: callers, FailFastAfter: poolkeeper.Off,
+	})
+	before := p.Stats().DialErrors
+	way.Refuse(t, true)
+	way.Reset()
+	var failed atomic.Int64
+	var wg sync.WaitGroup
+	for range callers {
+		wg.Go(func() {
+			for range 5 {
+				ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+				if p.Client().Incr(ctx, "n").Err() != nil {
+					failed.Add(1)
+				}
+				cancel()
+			}
+		})
+	}
+	wg.Wait()
+	dials := int64(p.Stats().DialErrors - before)
+	t.Logf("%d calls failed, and %d dials", failed.Load(), dials)
+	if failed.Load() != 5*callers || dials > failed.Load() {
+		t.Errorf("%d of %d calls failed, with %d dials", failed.Load(), 5*callers, dials)
 	}
 }
 
