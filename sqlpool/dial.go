@@ -75,7 +75,7 @@ type dialing struct {
 	slow     bool
 	gone     bool // on pgxpool: the caller that caused it has given up
 	replaced bool // it was cancelled to make room for a younger one
-	over     bool // it has ended, and its timer may not have noticed
+	over     bool // it has ended, and its timers may not have noticed
 }
 
 // connect opens the socket of a dial, and keeps it.

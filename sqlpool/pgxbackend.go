@@ -39,11 +39,12 @@ type pgxBackend struct {
 
 	mu        sync.Mutex // guards the following and the times of every record; no I/O and no call of pgxpool under it
 	max       int
-	permits   int // given out: holding a connection, acquiring one, or waiting for one to be closed
-	holding   int // of permits, with a connection
-	open      int // connections that are established and not being closed
-	dials     int // being opened
-	slow      int // of dials, those that are slow
+	permits   int        // given out: holding a connection, acquiring one, or waiting for one to be closed
+	holding   int        // of permits, with a connection
+	open      int        // connections that are established and not being closed
+	dials     int        // being opened
+	slow      int        // of dials, those that are slow
+	left      []*dialing // of those, the ones whose callers have gone, the eldest first
 	peak      int
 	paused    int // sweeps that hold the idle connections for a moment
 	waiting   queue.Queue[*native]
@@ -223,6 +224,9 @@ func (b *pgxBackend) setHeld(held bool) bool {
 		return false
 	}
 	b.held = held
+	if held {
+		b.giveUpLocked(b.left...) // a Pause waits for them
+	}
 	b.grantEarlyLocked()
 	b.grantLocked()
 	return true

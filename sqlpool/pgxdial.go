@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -121,22 +122,51 @@ func (b *pgxBackend) beginDial(ctx context.Context, d *dialing) context.Context 
 }
 
 // tooSlow notes that a dial is slow, or that its caller has gone. A dial goes on when its caller
-// gives up, or else no connection would ever be opened under short deadlines; but not both.
+// gives up, or else no connection would ever be opened under short deadlines. One that is slow as
+// well goes on as long as nobody needs its place.
 func (b *pgxBackend) tooSlow(d *dialing, slow, gone bool) {
 	b.mu.Lock()
+	if d.over {
+		b.mu.Unlock()
+		return
+	}
+	wasLeft := d.slow && d.gone
 	if slow && !d.slow {
 		d.slow = true
 		b.slow++
-		b.grantLocked()
 	}
 	d.gone = d.gone || gone
-	if d.slow && d.gone {
-		d.cancel()
-		b.base.dials.gaveUp(d)
+	if d.slow && d.gone && !wasLeft {
+		b.left = append(b.left, d)
 	}
+	b.grantLocked()
 	b.mu.Unlock()
 	if slow {
 		b.base.dialsSlowly(d.began)
+	}
+}
+
+// makeRoomLocked gives up a slow dial whose caller has gone, for the sake of a younger one. If there
+// are several, the eldest has all the time that a slow link may need.
+func (b *pgxBackend) makeRoomLocked() {
+	if len(b.left) == 0 || b.dials-b.slow >= b.base.pace.Window() {
+		return // a dial is young
+	}
+	for _, d := range b.left {
+		if d.replaced {
+			return // it is on its way out
+		}
+	}
+	if len(b.left) == 1 {
+		b.base.dials.gaveUp(b.left[0])
+	}
+	b.giveUpLocked(b.left[min(1, len(b.left)-1)])
+}
+
+func (b *pgxBackend) giveUpLocked(dials ...*dialing) {
+	for _, d := range dials {
+		d.replaced = true
+		d.cancel()
 	}
 }
 
@@ -161,7 +191,8 @@ func (b *pgxBackend) endDial(
 	if d.slow {
 		b.slow--
 	}
-	d.slow = true // from now on it is not counted
+	d.over = true
+	b.left = slices.DeleteFunc(b.left, func(x *dialing) bool { return x == d })
 	if data.Err != nil && b.open == 0 && refusedByAll(data.Err) {
 		b.waiting.Fail(d.asked, data.Err)
 	}

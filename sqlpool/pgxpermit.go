@@ -80,6 +80,9 @@ func (b *pgxBackend) grantLocked() {
 		b.events++
 		w.Grant(nil)
 	}
+	if b.waiting.Len() > 0 && b.paused == 0 && !b.held && b.permits >= b.roomLocked() {
+		b.makeRoomLocked()
+	}
 }
 
 func (b *pgxBackend) givePermit() {

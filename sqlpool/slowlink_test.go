@@ -3,10 +3,14 @@ package sqlpool_test
 import (
 	"context"
 	"database/sql"
+	"net"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
@@ -158,4 +162,60 @@ func TestConnectionIsOpenedOverASlowLink(t *testing.T) {
 			})
 		})
 	}
+}
+
+// While logins get no answer, there is always one that has begun lately, and the eldest is not given
+// up for it. So a server that comes back is found soon, and one behind a slow link is reached.
+func TestYoungDialBeginsBesideThoseThatHang(t *testing.T) {
+	t.Parallel()
+	const room = 3
+	srv := testserver.SharedPostgres(t)
+	px := testkit.NewProxy(t, srv.Addr())
+	var mu sync.Mutex
+	var begun []context.Context
+	p, err := sqlpool.NewPostgres(sqlpool.PostgresConfig{
+		URL: strings.Replace(srv.URL(), srv.Addr(), px.Addr(), 1), MaxOpen: room, DialTimeout: time.Minute,
+		FailFastAfter: poolkeeper.Off, KeepAlive: poolkeeper.Off, Logger: quiet(),
+		Configure: func(c *pgxpool.Config) error {
+			c.ConnConfig.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+				mu.Lock()
+				begun = append(begun, ctx)
+				mu.Unlock()
+				return new(net.Dialer).DialContext(ctx, network, addr)
+			}
+			return nil
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop(t, p)
+	if err := p.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	px.Mute(true)
+	px.Reset()
+	mu.Lock()
+	begun = nil
+	mu.Unlock()
+	call := func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		return p.Pool().Ping(ctx)
+	}
+	eventually(t, "dials fill the pool", func() bool { _ = call(); return p.Stats().Dialing == room })
+	eventually(t, "another one takes the place of a dial", func() bool {
+		_ = call()
+		mu.Lock()
+		defer mu.Unlock()
+		return len(begun) > room
+	})
+	mu.Lock()
+	eldest := begun[0].Err()
+	mu.Unlock()
+	if s := p.Stats(); eldest != nil || s.Dialing > room {
+		t.Errorf("%d dials at once, of %d; the eldest: %v", s.Dialing, room, eldest)
+	}
+	px.Mute(false)
+	eventually(t, "the server is found", func() bool { return call() == nil })
 }

@@ -1,6 +1,12 @@
 package suite_test
 
-import "time"
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
+)
 
 // freezes are faults in which the server is there, and does nothing.
 func freezes() []scenario {
@@ -16,7 +22,7 @@ func freezes() []scenario {
 				sleep(p.span(2 * time.Second))
 				p.moveTo(p.second)
 			},
-			undo: func(p *place) { p.first.Thaw(p) },
+			undo: func(p *place) { p.first.Thaw(p); p.first.forgets(p) },
 		},
 	}
 }
@@ -25,4 +31,14 @@ func freezes() []scenario {
 func (p *place) moveTo(b *backend) {
 	p.proxy.Point(b.Addr())
 	p.backend = b
+}
+
+// forgets waits until the server has noticed that the connections of the application are closed.
+func (b *backend) forgets(tb testing.TB) {
+	tb.Helper()
+	testkit.Eventually(tb, "the server sees no connection of the application", func() bool {
+		n := -1
+		b.do(tb, func(ctx context.Context) (err error) { n, err = b.admin.connections(ctx); return err })
+		return n == 0
+	})
 }

@@ -97,8 +97,9 @@ func leftGoroutines(tb testing.TB, label string) (n int, stacks string) {
 	if err := pprof.Lookup("goroutine").WriteTo(&out, 1); err != nil {
 		tb.Fatal(err)
 	}
+	_, text, _ := strings.Cut(out.String(), "\n") // after the title
 	var all []string
-	for block := range strings.SplitSeq(out.String(), "\n\n") {
+	for block := range strings.SplitSeq(text, "\n\n") {
 		if !strings.Contains(block, `"round":"`+label+`"`) || strings.Contains(block, "leftGoroutines") {
 			continue
 		}

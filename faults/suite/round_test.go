@@ -310,17 +310,14 @@ func (c *begun) end(p *place, o *outcome, began, back time.Time, hanging bool, c
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(p.Context()), 10*time.Second)
 	defer cancel()
+	testkit.Eventually(p, "the traffic is over", func() bool { return c.pool.Stats().InUse == 0 })
 	inFlight := make(chan error, 1)
 	started := c.pool.Stats().Acquired
 	go func() { inFlight <- c.long(ctx, 300*time.Millisecond) }()
 	testkit.Eventually(p, "work is in flight", func() bool { return c.pool.Stats().InUse > 0 || c.pool.Stats().Acquired > started })
 	err := c.reg.Shutdown(ctx)
 	c.shutDown(p, err, <-inFlight)
-	testkit.Eventually(p, "INV-9: the server sees no connection of the application", func() bool {
-		n := -1
-		p.do(p, func(ctx context.Context) (err error) { n, err = p.admin.connections(ctx); return err })
-		return n == 0
-	})
+	p.forgets(p) // INV-9
 	c.secrets(p, calls)
 	failedStart(p)
 }
