@@ -80,8 +80,8 @@ func (b *pgxBackend) grantLocked() {
 		b.events++
 		w.Grant(nil)
 	}
-	if b.waiting.Len() > 0 && b.paused == 0 && !b.held && b.permits >= b.roomLocked() {
-		b.makeRoomLocked()
+	if b.waiting.Len() > 0 && b.paused == 0 && !b.held && b.permits >= b.roomLocked() && b.unservedLocked() == 0 {
+		b.makeRoomLocked() // else a place is about to be free
 	}
 }
 

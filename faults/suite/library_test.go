@@ -77,6 +77,16 @@ func libraries() []library {
 	}
 }
 
+// lingers is how long the driver goes on by itself after a connection is closed, out of the pool's
+// reach. pgconn asks the server for up to 15 s to cancel what a caller has given up. NewDB gets a
+// connector, and cannot bound that, as NewPostgres does.
+func (lib library) lingers() time.Duration {
+	if lib.name == "database/sql on pgx" {
+		return 15 * time.Second
+	}
+	return 0
+}
+
 func redisNative(c redis.UniversalClient) native {
 	return native{
 		write: func(ctx context.Context, n int) error { return c.Incr(ctx, key(n)).Err() },

@@ -21,6 +21,7 @@ func network() []scenario {
 				sleep(p.span(2 * time.Second))
 				p.proxy.Refuse(p, false)
 			},
+			worse: callersWait(),
 		},
 		blackHole(500 * time.Millisecond),
 		blackHole(100 * time.Millisecond),
@@ -76,8 +77,14 @@ func network() []scenario {
 				p.moveTo(p.second)
 				p.proxy.Refuse(p, false)
 			},
+			worse: callersWait(),
 		},
 	}
+}
+
+// callersWait is why calls of a managed Redis pool take their time to fail while the server refuses.
+func callersWait() map[string]string {
+	return map[string]string{"lost per caller": "while the server refuses, calls wait for it up to 400 ms, and so fewer fail"}
 }
 
 // blackHole loses the connections that there are. New ones work.
@@ -112,16 +119,17 @@ func vanish(deadline time.Duration) scenario {
 	return s
 }
 
-// latencies are a network that gets long, and short again.
+// latencies are a network that gets long, and short again. A call of an SQL driver takes up to three
+// round trips.
 func latencies() []scenario {
 	var out []scenario
-	for _, deadline := range []time.Duration{100 * time.Millisecond, 200 * time.Millisecond, usual, 0} {
-		out = append(out, latency(200*time.Millisecond, 3*time.Second, deadline))
-	}
-	for _, deadline := range []time.Duration{usual, 5 * time.Second, 8 * time.Second, 0} {
-		s := latency(5*time.Second, 12*time.Second, deadline)
-		s.long = true
+	for _, deadline := range []time.Duration{100 * time.Millisecond, 200 * time.Millisecond, time.Second, 0} {
+		s := latency(200*time.Millisecond, 3*time.Second, deadline)
+		s.long = deadline != time.Second
 		out = append(out, s)
+	}
+	for _, deadline := range []time.Duration{usual, 5 * time.Second, 20 * time.Second, 0} {
+		out = append(out, latency(5*time.Second, 12*time.Second, deadline))
 	}
 	return out
 }
@@ -129,7 +137,7 @@ func latencies() []scenario {
 func latency(roundTrip, lasting, deadline time.Duration) scenario {
 	return scenario{
 		name:    fmt.Sprintf("%s of latency for %s", roundTrip, lasting) + within(deadline),
-		callers: limited(deadline), long: deadline != usual,
+		callers: limited(deadline), long: true,
 		fault: func(p *place) {
 			p.proxy.DelayAll(roundTrip)
 			sleep(p.span(lasting))

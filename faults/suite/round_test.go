@@ -254,15 +254,21 @@ func (p *place) left(label string, o *outcome) {
 		_, port, _ := cut(p.proxy.Addr())
 		ports = []string{port}
 	}
-	for deadline := time.Now().Add(3 * time.Second); ; sleep(20 * time.Millisecond) {
-		o.goroutines, stacks = leftGoroutines(p, label)
-		o.sockets = leftSockets(p, ports)
-		if o.goroutines+o.sockets == 0 || time.Now().After(deadline) {
-			break
+	count := func(limit time.Duration) (sockets, goroutines int) {
+		for deadline := time.Now().Add(limit); ; sleep(20 * time.Millisecond) {
+			goroutines, stacks = leftGoroutines(p, label)
+			sockets = leftSockets(p, ports)
+			if goroutines+sockets == 0 || time.Now().After(deadline) {
+				return sockets, goroutines
+			}
 		}
 	}
-	if o.managed && o.goroutines+o.sockets > 0 {
-		p.Errorf("INV-9: %d sockets and %d goroutines are left:\n%s", o.sockets, o.goroutines, stacks)
+	o.sockets, o.goroutines = count(3 * time.Second)
+	if !o.managed || o.goroutines+o.sockets == 0 {
+		return
+	}
+	if sockets, goroutines := count(p.lib.lingers()); sockets+goroutines > 0 {
+		p.Errorf("INV-9: %d sockets and %d goroutines are left:\n%s", sockets, goroutines, stacks)
 	}
 }
 
