@@ -187,22 +187,8 @@ func (s *Server) listenTCP(ctx context.Context) (net.Listener, error) {
 
 // wrap puts our handler, contexts and ConnState around the user's.
 func (s *Server) wrap(secure bool) {
-	handler, base, connState := s.http.Handler, s.http.BaseContext, s.http.ConnState
-	if handler == nil {
-		handler = http.DefaultServeMux
-	}
-	s.http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !s.handlers.Enter() {
-			s.refuse(w)
-			return
-		}
-		defer s.handlers.Leave()
-		s.state.requests.Add(1)
-		if s.closing.Load() {
-			w.Header().Set("Connection", "close") // on HTTP/2, GOAWAY
-		}
-		handler.ServeHTTP(w, r)
-	})
+	base, connState := s.http.BaseContext, s.http.ConnState
+	s.http.Handler = s.handler(s.http.Handler)
 	s.http.ConnState = func(c net.Conn, to http.ConnState) {
 		switch {
 		case to == http.StateHijacked:
@@ -236,6 +222,25 @@ func (s *Server) wrap(secure bool) {
 		}
 		return ctx
 	}
+}
+
+// handler counts requests, and passes them on to the user's handler.
+func (s *Server) handler(next http.Handler) http.Handler {
+	if next == nil {
+		next = http.DefaultServeMux
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !s.handlers.Enter() {
+			s.refuse(w)
+			return
+		}
+		defer s.handlers.Leave()
+		s.state.requests.Add(1)
+		if s.closing.Load() {
+			w.Header().Set("Connection", "close") // on HTTP/2, GOAWAY
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 func (s *Server) refuse(w http.ResponseWriter) {

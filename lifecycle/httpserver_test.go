@@ -229,7 +229,9 @@ func TestResponsesEndTheirConnectionsDuringTheDrainDelay(t *testing.T) {
 				}
 			}
 			cutShort()
-			<-done
+			if err := <-done; err == nil {
+				t.Error("a shutdown that is cut short has no error")
+			}
 		})
 	}
 }

@@ -92,7 +92,7 @@ func giveUp(port int) {
 // HungAddr returns an address that takes connections, and never answers on them.
 func HungAddr(tb testing.TB) string {
 	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)
 	}
