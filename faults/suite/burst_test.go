@@ -6,18 +6,17 @@ import (
 	"time"
 )
 
-// bursts are faults of the callers: more of them than the pool has connections for. The server is a
-// network's round trip of 10 ms away, so that connections are what is scarce.
+// bursts are faults of the callers: more of them than the pool has connections for.
 func bursts() []scenario {
 	few := func(library) callers { return callers{n: 4, pause: 40 * time.Millisecond, deadline: 2 * time.Second} }
 	return []scenario{
 		{
 			name: "500 callers at once, 100 ms each", callers: few, after: time.Second,
-			fault: func(p *place) { p.waves(5, 500, 100*time.Millisecond) },
+			fault: func(p *place) { p.waves(5, 500, 100*time.Millisecond, 10*time.Millisecond) },
 		},
 		{
 			name: "1,500 callers at once, 5 ms each", callers: few, after: time.Second,
-			fault: func(p *place) { p.waves(5, 1500, 5*time.Millisecond) },
+			fault: func(p *place) { p.waves(5, 1500, 5*time.Millisecond, 0) },
 		},
 		{
 			name: "all connections leaked for 3 s",
@@ -45,10 +44,10 @@ func bursts() []scenario {
 	}
 }
 
-// waves has n callers call at the same moment, some times. Their calls count like those of the
-// traffic.
-func (p *place) waves(times, n int, deadline time.Duration) {
-	p.proxy.DelayAll(10 * time.Millisecond)
+// waves has n callers call at the same moment, some times, over a network with this round trip. Their
+// calls count like those of the traffic.
+func (p *place) waves(times, n int, deadline, roundTrip time.Duration) {
+	p.proxy.DelayAll(roundTrip)
 	defer p.proxy.DelayAll(0)
 	for range times {
 		var wg sync.WaitGroup

@@ -140,6 +140,9 @@ func roundsWanted(tb testing.TB) int {
 	return n
 }
 
+// patientNote marks a column of a pool without fail-fast.
+const patientNote = " (no fail-fast)"
+
 // compare looks for columns in which a managed pool is worse than raw. With fail-fast, calls fail
 // sooner, and so more of them: they are compared without it, as the time lost is with it.
 func (r *result) compare() {
@@ -149,7 +152,7 @@ func (r *result) compare() {
 		return
 	}
 	for _, name := range patient.worse(raw) {
-		r.worse = append(r.worse, name+" (no fail-fast)")
+		r.worse = append(r.worse, name+patientNote)
 	}
 	r.worse = append(r.worse, managed.worse(raw, "failed")...)
 }
