@@ -53,6 +53,7 @@ type node struct {
 
 	inspector inspector
 	silent    atomic.Bool // the last inspection got no answer
+	seeker    seeker
 
 	upkeep           ctxmutex.Mutex                     // held while the pool borrows from itself
 	acquiringIdle    atomic.Bool                        // the pool takes an idle connection: no checkout refuses one

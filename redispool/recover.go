@@ -33,6 +33,7 @@ const (
 type generations struct {
 	flushed monotime.Time // 0: never
 	pause   time.Duration
+	found   bool // a seeker has found the promoted server since
 }
 
 // nextLocked reports whether a generation may be condemned now, and if so notes that it is.
@@ -46,7 +47,7 @@ func (g *generations) nextLocked(now monotime.Time) bool {
 	} else {
 		g.pause = flushPause
 	}
-	g.flushed = now
+	g.flushed, g.found = now, false
 	return true
 }
 
@@ -77,13 +78,18 @@ func (n *node) heardErrors(cmds []redis.Cmder) {
 
 // flushAfter condemns every connection there is, because of an answer on one of them that was
 // dialled at born. If that one is of a generation that is condemned already, it condemns it alone:
-// its dial was under way at the time. source is nil if it is not known.
+// its dial was under way at the time. source is nil if it is not known. While no generation may be
+// condemned, seekers look for the promoted server.
 func (n *node) flushAfter(born monotime.Time, source *conn) {
 	now := monotime.Now()
 	n.mu.Lock()
 	isOld := born < n.disowned.flushed
 	next := !isOld && n.disowned.nextLocked(now)
+	seek := !isOld && !next && !n.disowned.found
 	n.mu.Unlock()
+	if seek {
+		n.sendSeeker()
+	}
 	if isOld && source != nil {
 		source.condemn(failover)
 	}

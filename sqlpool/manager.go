@@ -35,7 +35,7 @@ type manager struct {
 	asked   *config
 	renewal string // what was wrong with the files, said last
 
-	scout    scout
+	seeker   seeker
 	pausedAt atomic.Int64 // a monotime.Time: when callers began to wait for Resume
 	expiring expiry.Watch
 }
@@ -48,7 +48,7 @@ func newManager(b *base, back backend, on secretFiles) *manager {
 	b.watches = m.watchesFor(b.cfg())
 	b.breaker = m.newBreaker()
 	b.onDial = m.dialEnded
-	b.onRefusedWrite = m.sendScout
+	b.onRefusedWrite = m.sendSeeker
 	return m
 }
 

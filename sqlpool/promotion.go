@@ -11,48 +11,39 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
+	"github.com/poolkeeper/poolkeeper/internal/retry"
 )
 
-// scoutPause is the least time between two scouts.
-const scoutPause = 100 * time.Millisecond
-
-// betweenScouts is the time between two scouts, by that between two resets, which grows from 1 s to
-// 30 s. It is 125 ms at 4 s, 2 s at 16 s, and 7 s in the end: a name that moves does so within
-// seconds, and a server that is read-only by intent is to see few of them.
-func betweenScouts(pause time.Duration) time.Duration {
-	return max(scoutPause, time.Duration(pause.Seconds()*float64(pause))/128)
-}
-
-// scout looks for the promoted server while writes are refused: a name may move seconds after the
+// seeker looks for the promoted server while writes are refused: a name may move seconds after the
 // demotion. It opens a connection of its own and asks whether the server there takes writes. Then
 // the pool is reset at once, and not only when the next reset is due.
 //
-//	a write is refused ──▶ reset ──▶ and refused again ──▶ scout, 10/s at first ──▶ takes writes: reset
+//	a write is refused ──▶ reset ──▶ and refused again ──▶ seeker, 10/s at first ──▶ takes writes: reset
 //	                                                                             └▶ does not: the next refusal
 //	                                                                                sends another
 //
-// Refusals alone send scouts, so that a pool that writes nothing opens no connections.
-type scout struct {
+// Refusals alone send seekers, so that a pool that writes nothing opens no connections.
+type seeker struct {
 	out  atomic.Bool  // one is under way
 	next atomic.Int64 // a monotime.Time: no sooner does another one go
 }
 
-// sendScout looks for the promoted server, unless a scout is under way or was lately. err is the
+// sendSeeker looks for the promoted server, unless a seeker is under way or was lately. err is the
 // refusal. pause is that between two resets.
-func (m *manager) sendScout(err error, pause time.Duration) {
+func (m *manager) sendSeeker(err error, pause time.Duration) {
 	query := writableQuery(err)
 	if query == "" || m.cfg().DisableResetOnReadOnly ||
-		monotime.Now() < monotime.Time(m.scout.next.Load()) || !m.scout.out.CompareAndSwap(false, true) {
+		monotime.Now() < monotime.Time(m.seeker.next.Load()) || !m.seeker.out.CompareAndSwap(false, true) {
 		return
 	}
 	// Owner: the pool. It ends with DialTimeout, or with the pool's life; shut waits for it.
 	m.work.Go(func() {
-		defer m.scout.out.Store(false)
+		defer m.seeker.out.Store(false)
 		began := time.Now()
 		generation := m.recovery.generation.Load()
 		found := m.takesWrites(query)
-		wait := max(betweenScouts(pause), m.pace.Interval(), time.Since(began))
-		m.scout.next.Store(int64(monotime.Now().Add(wait)))
+		wait := max(retry.BetweenSeekers(pause), m.pace.Interval(), time.Since(began))
+		m.seeker.next.Store(int64(monotime.Now().Add(wait)))
 		if found {
 			m.promoted(generation, err)
 		}

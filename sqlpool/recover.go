@@ -60,7 +60,7 @@ type recovery struct {
 	reason   string        // why the last generation was thrown away
 	next     monotime.Time // no sooner is another thrown away for being read-only
 	pause    time.Duration
-	found    bool          // a scout has brought about a reset since next was set
+	found    bool          // a seeker has brought about a reset since next was set
 	toldLost monotime.Time // when it was last said that connections do not answer a ping; 0: never
 }
 
@@ -165,7 +165,7 @@ func (m *manager) failedOver() {
 }
 
 // noteRefusedWrite resets the pool because a write was refused on a connection of the given
-// generation. At most once a second, and less often as long as it does not help; meanwhile scouts
+// generation. At most once a second, and less often as long as it does not help; meanwhile seekers
 // look for the promoted server.
 func (c *base) noteRefusedWrite(of reporter, generation uint64, err error) {
 	if c.cfg().DisableResetOnReadOnly || generation < c.recovery.generation.Load() {
@@ -196,9 +196,9 @@ func (c *base) noteRefusedWrite(of reporter, generation uint64, err error) {
 	c.events.Emit(event.OfReset(event.Demoted, open, err))
 }
 
-// promoted resets the pool because a scout has found a server that takes writes. Where the name
-// leads to several servers the scout may be the only one that gets there, so that this happens once
-// between two resets of noteRefusedWrite. generation is that of the scout's dial: connections of a
+// promoted resets the pool because a seeker has found a server that takes writes. Where the name
+// leads to several servers the seeker may be the only one that gets there, so that this happens once
+// between two resets of noteRefusedWrite. generation is that of the seeker's dial: connections of a
 // later one may be as new.
 func (m *manager) promoted(generation uint64, err error) {
 	m.recovery.mu.Lock()

@@ -223,19 +223,19 @@ func TestPoolFindsThePromotedServerSoonAfterTheNameMoves(t *testing.T) {
 	})
 }
 
-// Where a name leads to several servers, scouts may reach one that takes writes while callers do not.
-func TestScoutsResetOnceBetweenTwoResets(t *testing.T) {
+// Where a name leads to several servers, seekers may reach one that takes writes while callers do not.
+func TestSeekersResetOnceBetweenTwoResets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeServer()
 		p := fakePool(t, s, sqlpool.DBConfig{MaxOpen: 2, KeepAlive: poolkeeper.Off, Logger: slog.New(slog.DiscardHandler)})
 		defer stop(t, p)
 		s.demote(1 << 30)
-		s.writable.Store(true) // as scouts see it
+		s.writable.Store(true) // as seekers see it
 		for range 1000 {
 			_, _ = p.DB().ExecContext(t.Context(), "write")
 			time.Sleep(10 * time.Millisecond)
 		}
-		if got := p.Stats().Generation; got < 4 || got > 8 { // 4 in 10 s without scouts
+		if got := p.Stats().Generation; got < 4 || got > 8 { // 4 in 10 s without seekers
 			t.Errorf("%d generations were thrown away in 10 s, want 4 to 8", got)
 		}
 	})
@@ -252,7 +252,7 @@ func TestServerThatStaysReadOnlyIsNotStormed(t *testing.T) {
 			_, _ = p.DB().ExecContext(t.Context(), "write")
 			time.Sleep(10 * time.Millisecond)
 		}
-		if got := s.Dialed() - dialled; got > 160 { // those of scouts are ever rarer
+		if got := s.Dialed() - dialled; got > 160 { // those of seekers are ever rarer
 			t.Errorf("%d dials in 5 minutes of a read-only server", got)
 		}
 		if got := p.Stats().Evicted["failover"]; got < 10 {
