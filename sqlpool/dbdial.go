@@ -226,6 +226,7 @@ func (b *dbBackend) hangUp(n *native, giveUp <-chan struct{}, limit time.Duratio
 	defer t.Stop()
 	select {
 	case err := <-done:
+		b.endCleanup(n)
 		if fault.AlreadyClosed(err) {
 			return nil
 		}
@@ -237,6 +238,26 @@ func (b *dbBackend) hangUp(n *native, giveUp <-chan struct{}, limit time.Duratio
 		b.base.cut(n.sock)
 	}
 	return fmt.Errorf("sqlpool: the driver takes too long to close a connection of %q", b.base.poolName())
+}
+
+// endCleanup bounds what pgx still does on a connection whose query was given up. By itself it waits
+// for the server to hang up, for up to 15 s.
+func (b *dbBackend) endCleanup(n *native) {
+	pg, ok := n.Native.(*stdlib.Conn)
+	if !ok || n.sock == nil {
+		return
+	}
+	done := pg.Conn().PgConn().CleanupDone()
+	// Owner: the backend. It is bounded by hangUpLimit; close waits for it.
+	b.pending.Go(func() {
+		t := time.NewTimer(hangUpLimit)
+		defer t.Stop()
+		select {
+		case <-done:
+		case <-t.C:
+			b.base.cut(n.sock)
+		}
+	})
 }
 
 // socketOf finds the socket of a connection that was not dialled through the pool's own dial

@@ -7,10 +7,13 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/poolkeeper/poolkeeper"
 	"github.com/poolkeeper/poolkeeper/internal/test/testkit"
@@ -218,4 +221,58 @@ func TestYoungDialBeginsBesideThoseThatHang(t *testing.T) {
 	}
 	px.Mute(false)
 	eventually(t, "the server is found", func() bool { return call() == nil })
+}
+
+// notedConn counts its end.
+type notedConn struct {
+	net.Conn
+
+	open *atomic.Int64
+	once sync.Once
+}
+
+func (c *notedConn) Close() error {
+	c.once.Do(func() { c.open.Add(-1) })
+	return c.Conn.Close()
+}
+
+// pgx waits up to 15 s for the end of a connection whose query was given up. Stop does not leave its
+// socket behind. INV-9
+func TestStopLeavesNoSocketOfALostConnectionOfPgx(t *testing.T) {
+	t.Parallel()
+	srv := testserver.SharedPostgres(t)
+	px := testkit.NewProxy(t, srv.Addr())
+	cfg, err := pgx.ParseConfig(strings.Replace(srv.URL(), srv.Addr(), px.Addr(), 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var open atomic.Int64
+	cfg.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := new(net.Dialer).DialContext(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		open.Add(1)
+		return &notedConn{Conn: c, open: &open}, nil
+	}
+	p, err := sqlpool.NewDB(stdlib.GetConnector(*cfg), sqlpool.DBConfig{Logger: quiet()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.DB().PingContext(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	px.BlackHole()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := p.DB().ExecContext(ctx, "select 1"); err == nil {
+		t.Error("an answer came out of the black hole")
+	}
+	stop(t, p)
+	if n := open.Load(); n != 0 {
+		t.Errorf("%d sockets are open after Stop", n)
+	}
 }
