@@ -31,7 +31,8 @@ func clusterBackend() *backend {
 		for range clusterPrimaries + 1 {
 			_, bus, _ := net.SplitHostPort(testkit.FreeAddr(tb))
 			buses = append(buses, bus)
-			a.add(testserver.Redis(tb, nodeArgs("--cluster-enabled", "yes", "--cluster-port", bus, "--cluster-node-timeout", "1000")...))
+			a.add(testserver.Redis(tb, nodeArgs("--cluster-enabled", "yes", "--cluster-port", bus, "--cluster-node-timeout", "1000",
+				"--cluster-allow-replica-migration", "no")...))
 		}
 		a.form(tb, buses)
 		for _, s := range a.servers[:clusterPrimaries] {

@@ -134,6 +134,9 @@ func primaryFrozen() scenario {
 			sleep(p.span(2 * time.Second)) // until an operator is sure
 			p.promote()
 		},
+		// pgx, below database/sql, asks a frozen server to cancel, in goroutines of its own that end
+		// after 15 s.
+		settle: func(p *place) { p.first.Thaw(p) },
 	}
 }
 
