@@ -90,8 +90,9 @@ race: bin/gotestsum ## All tests, slow ones too, under the race detector; a miss
 test-fleet: ## 125 instances of a service through cold start, failover and the like, on virtual time
 	cd faults && go test ./fleet
 
-faults: ## The same with 1,000 instances, beside database/sql: the table and charts of docs/reliability.md (some 30 minutes)
+faults: ## All faults at full length, raw beside managed: docs/faults.md, and the tables of docs/reliability.md (some 90 minutes)
 	cd faults && POOLKEEPER_MEASURE="$(CURDIR)/docs/charts" go test -v -run TestTable -timeout 120m ./fleet
+	cd faults && POOLKEEPER_FULL=1 POOLKEEPER_MEASURE="$(CURDIR)/docs" go test -v -timeout 120m ./suite
 
 test-clock: ## The pools while the wall clock is set back and forth
 	@mkdir -p .cache/clock

@@ -82,6 +82,7 @@ func TestSoak(t *testing.T) {
 			t.Run(lib.name, func(t *testing.T) {
 				t.Parallel()
 				s := soak(t, lib, length)
+				t.Logf("%s: %s", lib.name, s)
 				mu.Lock()
 				defer mu.Unlock()
 				results[lib.name] = s
@@ -94,7 +95,6 @@ func TestSoak(t *testing.T) {
 		if s == nil {
 			continue
 		}
-		t.Logf("%s: %s", lib.name, s)
 		all.add(s)
 		if s.faulted > 0 {
 			t.Errorf("%s: %d of %d calls failed that began one second after a fault or later", lib.name, s.faulted, s.settled)
@@ -120,7 +120,7 @@ func soak(t *testing.T, lib library, length time.Duration) (out *soaked) {
 	})
 	b := lib.backend()
 	b.begin(t)
-	p := &place{TB: t, backend: b, lib: lib, proxy: testkit.NewProxy(t, b.Addr()), chance: rand.New(rand.NewPCG(*seedFlag, uint64(lib.conns)+uint64(len(lib.name))))} //nolint:gosec // to be repeated
+	p := &place{TB: t, backend: b, first: b, lib: lib, proxy: testkit.NewProxy(t, b.Addr()), chance: rand.New(rand.NewPCG(*seedFlag, uint64(lib.conns)+uint64(len(lib.name))))} //nolint:gosec // to be repeated
 	p.knows(secret)
 	o := &outcome{managed: true}
 	label := t.Name()
