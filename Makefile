@@ -138,8 +138,8 @@ examples: ## Run the examples: those in the docs and the programs
 fuzz: ## Fuzz every target of every module, one after the other (FUZZTIME=1m)
 fuzz: FUZZTIME ?= 1m
 
-fuzz-smoke: ## The same, briefly (FUZZTIME=2s)
-fuzz-smoke: FUZZTIME ?= 2s
+fuzz-smoke: ## The same, briefly (FUZZTIME=1s)
+fuzz-smoke: FUZZTIME ?= 1s
 
 # Each package is linked once. What the fuzzer finds interesting is kept where `go test -fuzz` keeps it; an input that
 # fails is written to testdata/fuzz of its package, to be committed with the fix.

@@ -128,6 +128,7 @@ var errLost = errors.New("lost")
 // once, or is told that it has missed some.
 func FuzzLastEventID(f *testing.F) {
 	f.Add("id-3", uint8(5))
+	f.Add("id-2", uint8(5))
 	f.Add("id-0", uint8(5))
 	f.Add("", uint8(2))
 	f.Add("0", uint8(9))

@@ -32,6 +32,7 @@ func breakerKeepsItsWord(t *testing.T, rt *rapid.T) {
 	script := rapid.SliceOfN(rapid.Custom(func(rt *rapid.T) happening {
 		return happening{rapid.IntRange(0, 11).Draw(rt, "what"), time.Duration(rapid.IntRange(0, 6000).Draw(rt, "ms")) * time.Millisecond}
 	}), 1, 40).Draw(rt, "script")
+	downAtStop := rapid.Bool().Draw(rt, "down at Stop")
 	fault := ""
 	synctest.Test(t, func(t *testing.T) {
 		s := newServer(t, after)
@@ -76,6 +77,9 @@ func breakerKeepsItsWord(t *testing.T, rt *rapid.T) {
 			fault = "it answers, and is still down"
 		}
 		s.become(errRefused)
+		if downAtStop {
+			s.b.Trip(monotime.Now(), errRefused)
+		}
 		_ = s.b.Stop(context.Background())
 		s.b.Failed(monotime.Now(), errRefused)
 		s.b.Trip(monotime.Now(), errRefused)

@@ -30,7 +30,7 @@ type everyType struct {
 // is refused changes nothing, and its error names the variable. A text is never a fault, so no error
 // shows one.
 func FuzzFill(f *testing.F) {
-	for _, s := range []string{"", "3", "-1", "none", "Off", "1m30s", "NaN", "1e-9", "0x1p-2", "true", "fail-fast", "a, b,,c", "9223372036854775808", "1_000"} {
+	for _, s := range []string{"", "3", "-1", "-1s", "none", "Off", "1m30s", "NaN", "1e-9", "0x1p-2", "true", "fail-fast", "a, b,,c", "9223372036854775808", "1_000"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, value string) {
