@@ -218,7 +218,7 @@ func (d clusterHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 			return err
 		}
 		defer d.dismiss(cmd)
-		return unveiled(next(ctx, cmd))
+		return unveiled(next(forCaller(ctx, cmd), cmd))
 	}
 }
 

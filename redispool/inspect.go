@@ -167,7 +167,7 @@ func (n *node) slotsUnlessSilent(next redis.ProcessHook) redis.ProcessHook {
 	}
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		if n.silent.Load() {
-			if _, ok := cmd.(*redis.ClusterSlotsCmd); ok && loadsTopology() {
+			if _, ok := loadsTopology(ctx, cmd); ok {
 				cmd.SetErr(errSilent)
 				return errSilent
 			}

@@ -2,8 +2,8 @@ package redispool
 
 import (
 	"cmp"
+	"context"
 	"net"
-	"runtime"
 	"slices"
 	"strings"
 
@@ -129,17 +129,21 @@ func isLoopback(host string) bool {
 	return host == "localhost" || strings.HasSuffix(host, ".docker.internal")
 }
 
-// loadsTopology reports whether go-redis itself asks for the slots, and not a caller.
-func loadsTopology() bool {
-	var pcs [64]uintptr // the hooks of the service are among them
-	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])])
-	for {
-		f, more := frames.Next()
-		if f.Function == goRedis+"(*ClusterClient).loadState" {
-			return true
-		}
-		if !more {
-			return false
-		}
+// slotsForCaller is the key of a context in which a caller asks the Cluster for its slots. go-redis
+// itself asks a node, and so does not come through the Cluster's hook, which sets it.
+type slotsForCaller struct{}
+
+// forCaller marks ctx if cmd is a caller's question for the slots.
+func forCaller(ctx context.Context, cmd redis.Cmder) context.Context {
+	if _, ok := cmd.(*redis.ClusterSlotsCmd); ok {
+		return context.WithValue(ctx, slotsForCaller{}, true)
 	}
+	return ctx
+}
+
+// loadsTopology reports whether go-redis itself asks for the slots with cmd, and not a caller. A caller
+// that asks a node's own client, which ForEachShard hands out, counts as go-redis.
+func loadsTopology(ctx context.Context, cmd redis.Cmder) (slots *redis.ClusterSlotsCmd, ok bool) {
+	slots, ok = cmd.(*redis.ClusterSlotsCmd)
+	return slots, ok && ctx.Value(slotsForCaller{}) == nil
 }

@@ -37,7 +37,7 @@ func (n *node) graded(next redis.ProcessHook) redis.ProcessHook {
 		began := monotime.Now()
 		err := next(ctx, cmd)
 		n.traffic.grade(began, err, cmd)
-		if slots, ok := cmd.(*redis.ClusterSlotsCmd); ok && err == nil && loadsTopology() {
+		if slots, ok := loadsTopology(ctx, cmd); ok && err == nil {
 			slots.SetVal(n.pool.isolator.route(slots.Val(), n.addr()))
 		}
 		return err
