@@ -237,7 +237,7 @@ func (c *notedConn) Close() error {
 }
 
 // pgx waits up to 15 s for the end of a connection whose query was given up. Stop does not leave its
-// socket behind. INV-9
+// socket behind (INV-9).
 func TestStopLeavesNoSocketOfALostConnectionOfPgx(t *testing.T) {
 	t.Parallel()
 	srv := testserver.SharedPostgres(t)
@@ -248,9 +248,9 @@ func TestStopLeavesNoSocketOfALostConnectionOfPgx(t *testing.T) {
 	}
 	var open atomic.Int64
 	cfg.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		c, err := new(net.Dialer).DialContext(ctx, network, addr)
-		if err != nil {
-			return nil, err
+		c, dialErr := new(net.Dialer).DialContext(ctx, network, addr)
+		if dialErr != nil {
+			return nil, dialErr
 		}
 		open.Add(1)
 		return &notedConn{Conn: c, open: &open}, nil
