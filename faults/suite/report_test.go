@@ -121,6 +121,9 @@ func (r *report) text() string {
 	if worse.Len() > 0 {
 		out.WriteString("## Where a managed pool is worse\n\n| scenario | library | column | why |\n|---|---|---|---|\n" + worse.String())
 	}
+	if soakText != "" {
+		out.WriteString("\n## Random faults\n\n" + soakText)
+	}
 	return out.String()
 }
 
