@@ -12,6 +12,7 @@ func bursts() []scenario {
 	return []scenario{
 		{
 			name: "500 callers at once, 100 ms each", callers: few, after: time.Second,
+			worse: map[string]string{"failed": "a pool begins fewer dials at once, and the burst is over before the last connection is open"},
 			fault: func(p *place) { p.waves(5, 500, 100*time.Millisecond, 10*time.Millisecond) },
 		},
 		{
@@ -39,7 +40,7 @@ func bursts() []scenario {
 			callers: func(library) callers {
 				return callers{n: 300, pause: 600 * time.Millisecond, deadline: 500 * time.Millisecond}
 			},
-			fault: func(p *place) { p.crash(p.span(2 * time.Second)) },
+			fault: func(p *place) { p.crash(p.span(2 * time.Second)) }, worse: callersWait(),
 		},
 	}
 }

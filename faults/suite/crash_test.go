@@ -12,7 +12,7 @@ func crashes() []scenario {
 	for _, down := range []time.Duration{2 * time.Second, 10 * time.Second, 30 * time.Second} {
 		out = append(out, scenario{
 			name: fmt.Sprintf("killed, back after %s", down), long: down > 2*time.Second,
-			fault: func(p *place) { p.crash(p.span(down)) },
+			fault: func(p *place) { p.crash(p.span(down)) }, worse: callersWait(),
 		})
 	}
 	return append(out,
@@ -33,7 +33,7 @@ func crashes() []scenario {
 			fault: func(p *place) { p.fill(p); sleep(p.span(3 * time.Second)); p.free() },
 		},
 		scenario{
-			name: "killed, then full for 3 s",
+			name: "killed, then full for 3 s", worse: callersWait(),
 			fault: func(p *place) {
 				p.crash(p.span(2 * time.Second))
 				p.fill(p)
