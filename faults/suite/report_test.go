@@ -68,7 +68,7 @@ Each cell is "raw → managed". The cell of failed calls has a managed pool with
 middle, because calls that fail at once are more calls. A bold cell is worse than raw by more than
 noise, in the mean of two rounds.
 
-`, "`make faults`", *seedFlag, strings.Join(versions, "; "))
+`, "`make faults`", *seedFlag, strings.Join(versions, ";\n"))
 }
 
 // version is what a program says of itself, in its first line.
