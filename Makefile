@@ -140,11 +140,12 @@ examples: ## Run the examples: those in the docs and the programs
 fuzz: ## Fuzz every target of every module, one after the other (FUZZTIME=1m)
 fuzz: FUZZTIME ?= 1m
 
-fuzz-smoke: ## The same, briefly (FUZZTIME=500ms)
-fuzz-smoke: FUZZTIME ?= 500ms
+fuzz-smoke: ## The same, briefly (FUZZTIME=50x)
+fuzz-smoke: FUZZTIME ?= 50x
 
 # Each package is linked once. What the fuzzer finds interesting is kept where `go test -fuzz` keeps it; an input that
-# fails is written to testdata/fuzz of its package, to be committed with the fix.
+# fails is written to testdata/fuzz of its package, to be committed with the fix. At the end of its time, package testing
+# sometimes says "context deadline exceeded" instead of PASS, without such an input.
 fuzz fuzz-smoke:
 	@begun=$$SECONDS; targets=0; mkdir -p .cache/fuzz; \
 	for d in $$(git grep -l --untracked '^func Fuzz' -- '*_test.go' | xargs -n1 dirname | sort -u); do \
@@ -154,6 +155,7 @@ fuzz fuzz-smoke:
 			echo "fuzz $$p $$f"; targets=$$((targets + 1)); \
 			(cd $$d && "$$bin" -test.run '^$$' -test.fuzz "^$$f$$" -test.fuzztime $(FUZZTIME) -test.fuzzminimizetime 1s -test.parallel 2 \
 				-test.fuzzcachedir "$$(go env GOCACHE)/fuzz/$$p" >"$(CURDIR)/.cache/fuzz/log" 2>&1) || \
+				{ grep -q 'context deadline exceeded' .cache/fuzz/log && ! grep -q 'Failing input' .cache/fuzz/log; } || \
 				{ cat .cache/fuzz/log; echo "make $@: $$f of $$p failed"; exit 1; }; \
 			grep 'elapsed' .cache/fuzz/log | sed '$$!d'; \
 		done; \
