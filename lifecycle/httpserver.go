@@ -21,10 +21,12 @@ import (
 // Server is an [http.Server] as a component. Make it with [HTTPServer].
 //
 //	Start   returns when it listens: a port that is taken, or a certificate that cannot be read, is an error of Start
-//	        during DrainDelay each response ends its connection, so that clients go elsewhere
 //	Drain   ends the contexts of Stream handlers, refuses new connections, waits for requests and hijacked connections
 //	Stop    goes on with that, and cuts what is left when its context ends
 //	Abort   cuts all connections
+//
+// During DrainDelay each response ends its connection, so that clients go elsewhere. Without a delay, a
+// request that a client sends on a connection that it has kept may meet the end of that connection.
 //
 // It dies (see [WithDeathPolicy]) when its listener fails. It cannot be started again: an
 // http.Server cannot.

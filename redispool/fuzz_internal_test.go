@@ -56,7 +56,7 @@ func FuzzAnswersToALoginShowNoPassword(f *testing.F) {
 				t.Fatalf("%q", answer)
 			}
 			if !bytes.HasPrefix(line, []byte("-ERR unknown command '"+command+"'")) {
-				t.Fatalf("%q does not say what the server does not know", line)
+				t.Fatalf("%q does not name the command that the server does not know", line)
 			}
 		}
 		plain := []byte(before + args + after)

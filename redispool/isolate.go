@@ -263,7 +263,7 @@ func (i *isolator) tell(c isolation.Change[string], isPrimary bool) {
 	i.pool.events.Emit(e)
 }
 
-// standing returns what is known of a node, and whether it gets no reads.
+// standing returns a node's score and state, and whether the node gets no reads.
 func (i *isolator) standing(key string) (is isolation.Standing, out bool) {
 	if i == nil || !i.on.Load() {
 		return is, false

@@ -13,6 +13,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/breaker"
 	"github.com/poolkeeper/poolkeeper/internal/ctxmutex"
 	"github.com/poolkeeper/poolkeeper/internal/inflight"
+	"github.com/poolkeeper/poolkeeper/internal/retry"
 	"github.com/poolkeeper/poolkeeper/internal/roundtrip"
 )
 
@@ -53,7 +54,7 @@ type node struct {
 
 	inspector inspector
 	silent    atomic.Bool // the last inspection got no answer
-	seeker    seeker
+	seekers   retry.Seekers
 
 	upkeep           ctxmutex.Mutex                     // held while the pool borrows from itself
 	acquiringIdle    atomic.Bool                        // the pool takes an idle connection: no checkout refuses one

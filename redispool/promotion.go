@@ -3,44 +3,35 @@ package redispool
 import (
 	"context"
 	"errors"
-	"sync/atomic"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/poolkeeper/poolkeeper/internal/event"
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
-	"github.com/poolkeeper/poolkeeper/internal/retry"
 )
 
-// seeker looks for the promoted server while writes are refused: a name may move seconds after the
-// demotion. It opens a connection of its own and asks for the role of the server there. If that is a
-// primary, every connection is condemned at once, and not only when the next generation may be.
+// sendSeeker looks for the promoted server while writes are refused: a name may move seconds after the
+// demotion. A seeker opens a connection of its own and asks for the role of the server there. If that
+// is a primary, every connection is condemned at once, and not only when the next generation may be.
 //
 //	READONLY ──▶ flushAfter ──▶ READONLY again ──▶ seeker, 10/s at first ──▶ a primary: condemn all
 //	                                                                    └▶ a replica: the next READONLY
 //	                                                                       sends another
 //
-// Refusals alone send seekers, so that a pool that writes nothing opens no connections.
-type seeker struct {
-	out  atomic.Bool  // one is under way
-	next atomic.Int64 // a monotime.Time: no sooner does another one go
-}
-
-// sendSeeker looks for the promoted server, unless a seeker is under way or was lately. A Cluster's
-// nodes say themselves who serves a slot.
+// Refusals alone send seekers, so that a pool that writes nothing opens no connections. The nodes of a
+// Cluster say themselves which of them serves a slot.
 func (n *node) sendSeeker() {
-	if !n.ownsGate || monotime.Now() < monotime.Time(n.seeker.next.Load()) || !n.seeker.out.CompareAndSwap(false, true) {
+	if !n.ownsGate || !n.seekers.Begin() {
 		return
 	}
 	if !n.pool.dialing.Enter() {
-		n.seeker.out.Store(false)
+		n.seekers.Cancel()
 		return
 	}
 	// Owner: the pool. It ends with DialTimeout, or with the pool's life; Stop waits for it as for a
 	// dial.
 	go func() {
 		defer n.pool.dialing.Leave()
-		defer n.seeker.out.Store(false)
 		n.seek(n.pool.life)
 	}()
 }
@@ -58,8 +49,7 @@ func (n *node) seek(ctx context.Context) {
 	n.mu.Lock()
 	pause := n.disowned.pause
 	n.mu.Unlock()
-	wait := max(retry.BetweenSeekers(pause), n.spread(), monotime.Since(began))
-	n.seeker.next.Store(int64(monotime.Now().Add(wait)))
+	n.seekers.End(began, pause, n.spread())
 	if err == nil && role == "master" {
 		n.flushForPrimary(began)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/poolkeeper/poolkeeper/internal/inflight"
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
 	"github.com/poolkeeper/poolkeeper/internal/onfile"
+	"github.com/poolkeeper/poolkeeper/internal/retry"
 	"github.com/poolkeeper/poolkeeper/internal/rotation"
 	"github.com/poolkeeper/poolkeeper/sqlpool/internal/fault"
 )
@@ -35,7 +36,7 @@ type manager struct {
 	asked   *config
 	renewal string // what was wrong with the files, said last
 
-	seeker   seeker
+	seekers  retry.Seekers
 	pausedAt atomic.Int64 // a monotime.Time: when callers began to wait for Resume
 	expiring expiry.Watch
 }

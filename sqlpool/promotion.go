@@ -4,46 +4,35 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/poolkeeper/poolkeeper/internal/monotime"
-	"github.com/poolkeeper/poolkeeper/internal/retry"
 )
 
-// seeker looks for the promoted server while writes are refused: a name may move seconds after the
-// demotion. It opens a connection of its own and asks whether the server there takes writes. Then
-// the pool is reset at once, and not only when the next reset is due.
+// sendSeeker looks for the promoted server while writes are refused: a name may move seconds after the
+// demotion. A seeker opens a connection of its own and asks whether the server there takes writes. Then
+// the pool is reset at once, and not only when the next reset is due. err is the refusal, pause the
+// time between two resets.
 //
 //	a write is refused ──▶ reset ──▶ and refused again ──▶ seeker, 10/s at first ──▶ takes writes: reset
 //	                                                                             └▶ does not: the next refusal
 //	                                                                                sends another
 //
 // Refusals alone send seekers, so that a pool that writes nothing opens no connections.
-type seeker struct {
-	out  atomic.Bool  // one is under way
-	next atomic.Int64 // a monotime.Time: no sooner does another one go
-}
-
-// sendSeeker looks for the promoted server, unless a seeker is under way or was lately. err is the
-// refusal. pause is that between two resets.
 func (m *manager) sendSeeker(err error, pause time.Duration) {
 	query := writableQuery(err)
-	if query == "" || m.cfg().DisableResetOnReadOnly ||
-		monotime.Now() < monotime.Time(m.seeker.next.Load()) || !m.seeker.out.CompareAndSwap(false, true) {
+	if query == "" || m.cfg().DisableResetOnReadOnly || !m.seekers.Begin() {
 		return
 	}
 	// Owner: the pool. It ends with DialTimeout, or with the pool's life; shut waits for it.
 	m.work.Go(func() {
-		defer m.seeker.out.Store(false)
-		began := time.Now()
+		began := monotime.Now()
 		generation := m.recovery.generation.Load()
 		found := m.takesWrites(query)
-		wait := max(retry.BetweenSeekers(pause), m.pace.Interval(), time.Since(began))
-		m.seeker.next.Store(int64(monotime.Now().Add(wait)))
+		m.seekers.End(began, pause, m.pace.Interval())
 		if found {
 			m.promoted(generation, err)
 		}

@@ -20,10 +20,10 @@ import (
 // says why. A feed that only passes on topics returns [Stream.Follow].
 //
 // A request that a browser sends for a page of another origin gets 403, before Authorize is called:
-// see Config.Accept. A response begins with retry (Config.Retry). Its headers keep proxies from buffering, caching and
-// compressing it. It has no write time-out but WriteTimeout for each write, and no read time-out,
-// whatever the http.Server says. The handler works with every router whose ResponseWriter can flush
-// and set deadlines, or has Unwrap: net/http, chi, gin, echo.
+// see Config.Accept. A response begins with retry (Config.Retry). Its headers keep proxies from
+// buffering, caching and compressing it. It has no write time-out but WriteTimeout for each write,
+// and no read time-out, whatever the http.Server says. The handler works with every router whose
+// ResponseWriter can flush and set deadlines, or has Unwrap: net/http, chi, gin, echo.
 func (h *Hub) SSE(feed func(context.Context, *Stream) error) http.Handler {
 	site := callSite()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

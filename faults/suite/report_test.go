@@ -60,7 +60,7 @@ func head() string {
 	}
 	return fmt.Sprintf(`# Faults, raw beside managed
 
-Made by %s, with seed %d. Do not edit: [reliability](reliability.md) says what the columns mean.
+Made by %s, with seed %d. Do not edit: [reliability](reliability.md) explains the columns.
 
 %s.
 

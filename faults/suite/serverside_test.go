@@ -10,7 +10,7 @@ func serverEnds() []scenario {
 	return []scenario{idleTimeouts(), allEnded(), oneEnded()}
 }
 
-// idleTimeouts has the server end what is idle for 1 s. Callers pause for about as long, and then
+// idleTimeouts has the server end sessions that are idle for 1 s. Callers pause for about as long, and then
 // come all at once.
 func idleTimeouts() scenario {
 	set := func(on bool) func(p *place) {

@@ -235,7 +235,7 @@ func (t *trend) mustNotGrow(tb testing.TB, what string) {
 	}
 }
 
-// heapWatch measures the live heap every 2 s, but for the calls, which the suite itself keeps.
+// heapWatch measures the live heap every 2 s. The suite's own record of calls is part of it.
 type heapWatch struct {
 	trend
 

@@ -96,7 +96,7 @@ func breakerKeepsItsWord(t *testing.T, rt *rapid.T) {
 
 func (s *server) set(change func()) { s.mu.Lock(); defer s.mu.Unlock(); change() }
 
-// faults says what is wrong with what was told and tried so far.
+// faults names a promise that the breaker has broken so far. Empty: none.
 func (s *server) faults(tripped bool) string {
 	down := s.b.Down() != nil
 	s.mu.Lock()
